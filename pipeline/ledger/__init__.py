@@ -1,0 +1,44 @@
+"""The ledger: the state of every document, kept in SQLite or Postgres; the truth that brokers only hint at.
+
+Its rooms, one file each: `intake` (what a load writes), `flow` (what a dispatcher does), `work` (what workers do),
+`report` (what people read).
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import Engine
+
+from pipeline.ledger.flow import Flow
+from pipeline.ledger.intake import Intake
+from pipeline.ledger.report import Report
+from pipeline.ledger.schema import open_engine
+from pipeline.ledger.work import Work
+
+
+class Ledger:
+    """An open ledger.
+
+    Safe to use from several threads and processes; each process opens its own.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.intake = Intake(engine)
+        self.flow = Flow(engine)
+        self.work = Work(engine)
+        self.report = Report(engine)
+
+    @classmethod
+    def open(cls, url: str) -> Ledger:
+        """Open the ledger at a SQLAlchemy URL, making its tables when they are missing.
+
+        Raises LedgerError for a database or schema that cannot be used, LedgerUnavailable where it does not answer.
+        """
+        return cls(open_engine(url))
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.engine.dispose()
+
+
+__all__ = ["Flow", "Intake", "Ledger", "Report", "Work"]

@@ -1,0 +1,179 @@
+"""What a dispatcher does in the ledger: documents into batches, lost batches and dead leases back."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from sqlalchemy import Connection, Engine, and_, case, delete, func, or_, select, update
+
+from pipeline.ledger.schema import documents, leases, reading, writing
+from pipeline.types import OPEN_STATES, DocumentState, Reason
+
+
+class Stage(StrEnum):
+    """A stage that has a queue of its own."""
+
+    PARSE = "parse"
+    EMBED = "embed"
+
+    @property
+    def waiting(self) -> DocumentState:
+        """The state of documents that wait for this stage."""
+        return DocumentState.PENDING if self is Stage.PARSE else DocumentState.PARSED
+
+    @property
+    def running(self) -> DocumentState:
+        """The state of documents in this stage."""
+        return DocumentState.PARSING if self is Stage.PARSE else DocumentState.EMBEDDING
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Documents that travel in one message."""
+
+    id: str
+    stage: Stage
+    document_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A claim as the dispatcher sees it."""
+
+    id: str
+    beat: int  #: differs from the last look while its owner makes progress
+    owner: str
+
+
+class Flow:
+    """Batches and leases."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def in_flight(self) -> int:
+        """Documents that are queued or worked on."""
+        with reading(self._engine) as connection:
+            return int(
+                connection.execute(
+                    select(func.count()).where(
+                        documents.c.state.in_(OPEN_STATES), or_(documents.c.batch.is_not(None), documents.c.lease.is_not(None))
+                    )
+                ).scalar_one()
+            )
+
+    def take(self, stage: Stage, *, documents_max: int, batch_documents: int, batch_bytes: int, spread: int = 1) -> list[Batch]:
+        """Form batches of up to `documents_max` waiting documents and mark them as queued; return the batches to send.
+
+        Small documents of a collection travel together, in at least `spread` batches when there are enough of them. One
+        whose worker died before travels alone, so that it cannot take others along. Two dispatchers never take the same
+        document: the marking happens in the transaction that selects.
+        """
+        with writing(self._engine) as connection:
+            rows = connection.execute(
+                select(documents.c.id, documents.c.collection, documents.c.size, documents.c.starts)
+                .where(documents.c.state == stage.waiting, documents.c.batch.is_(None), documents.c.lease.is_(None))
+                .limit(documents_max)
+                .with_for_update(skip_locked=True)
+            ).all()
+            most = max(1, min(batch_documents, -(-len(rows) // spread)))
+            batches = _batches(stage, [tuple(row) for row in rows], most, batch_bytes)
+            for batch in batches:
+                connection.execute(update(documents).where(documents.c.id.in_(batch.document_ids)).values(batch=batch.id))
+        return batches
+
+    def queued(self) -> dict[str, Stage]:
+        """Batches that were sent and that nobody has claimed yet, with their stage."""
+        found: dict[str, Stage] = {}
+        with reading(self._engine) as connection:
+            for stage in Stage:
+                rows = connection.execute(
+                    select(documents.c.batch)
+                    .where(documents.c.state == stage.waiting, documents.c.batch.is_not(None), documents.c.lease.is_(None))
+                    .distinct()
+                )
+                found.update((row[0], stage) for row in rows)
+        return found
+
+    def unqueue(self, batch_ids: Sequence[str]) -> int:
+        """Forget that these batches were sent, so that their documents are sent again; return how many documents."""
+        if not batch_ids:
+            return 0
+        with writing(self._engine) as connection:
+            return connection.execute(
+                update(documents).where(documents.c.batch.in_(batch_ids), documents.c.lease.is_(None)).values(batch=None)
+            ).rowcount
+
+    def leases(self) -> list[Lease]:
+        """All claims that are held."""
+        with reading(self._engine) as connection:
+            return [Lease(*row) for row in connection.execute(select(leases.c.id, leases.c.beat, leases.c.owner))]
+
+    def expire(self, lease: Lease, max_starts: int) -> int:
+        """Take back a lease that has not moved since `lease` was read; return how many documents were freed.
+
+        They wait again, charged with the start; at `max_starts` they are quarantined as worker_lost. Nothing happens
+        when the owner has shown progress in the meantime.
+        """
+        with writing(self._engine) as connection:
+            gone = connection.execute(delete(leases).where(leases.c.id == lease.id, leases.c.beat == lease.beat)).rowcount
+            return charge(connection, lease.id, max_starts, f"its worker died {{}} times, last on {lease.owner}") if gone else 0
+
+    def free_strays(self) -> int:
+        """Free documents that say they are worked on under a lease that no longer exists; return how many.
+
+        Cannot happen while every transaction is whole; a ledger restored from a backup may hold such rows.
+        """
+        with writing(self._engine) as connection:
+            back = case((documents.c.state == DocumentState.PARSING, DocumentState.PENDING), else_=DocumentState.PARSED)
+            return connection.execute(
+                update(documents)
+                .where(
+                    and_(
+                        documents.c.state.in_((DocumentState.PARSING, DocumentState.EMBEDDING)),
+                        or_(documents.c.lease.is_(None), documents.c.lease.not_in(select(leases.c.id))),
+                    )
+                )
+                .values(state=back, lease=None, batch=None, updated_at=time.time())
+            ).rowcount
+
+
+def charge(connection: Connection, lease: str, max_starts: int, detail: str) -> int:
+    """Free a lease's documents, charged with their start; return how many.
+
+    At `max_starts` they are quarantined as worker_lost with `detail`, in which `{}` becomes the number of starts.
+    """
+    spent = documents.c.starts >= max_starts
+    back = case((documents.c.state == DocumentState.PARSING, DocumentState.PENDING), else_=DocumentState.PARSED)
+    return connection.execute(
+        update(documents)
+        .where(documents.c.lease == lease)
+        .values(
+            state=case((spent, DocumentState.QUARANTINED), else_=back),
+            reason=case((spent, Reason.WORKER_LOST), else_=None),
+            detail=case((spent, detail.format(max_starts)), else_=None),
+            lease=None, batch=None, updated_at=time.time(),
+        )
+    ).rowcount  # fmt: skip
+
+
+def _batches(stage: Stage, rows: Sequence[tuple[str, str, int, int]], most: int, most_bytes: int) -> list[Batch]:
+    """Group (id, collection, size, starts) rows."""
+    groups: list[list[str]] = []
+    filling: dict[str, tuple[list[str], int]] = {}
+    for key, collection, size, starts in rows:
+        if starts:
+            groups.append([key])
+            continue
+        group, filled = filling.get(collection, ([], 0))
+        if group and (len(group) >= most or filled + size > most_bytes):
+            group, filled = [], 0
+        if not group:
+            groups.append(group)
+        group.append(key)
+        filling[collection] = (group, filled + size)
+    return [Batch(str(uuid.uuid4()), stage, tuple(group)) for group in groups]

@@ -1,0 +1,218 @@
+"""What a load writes to the ledger: runs, collections, staged documents."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Engine, case, delete, or_, select, update
+
+from pipeline.ledger.schema import collections, documents, reading, runs, upsert, writing
+from pipeline.types import DocumentState, Reason, SourceFile, StagedFile
+
+#: Most ids in one IN list: SQLite takes 32,766 variables, and short statements keep the write lock short.
+ID_WINDOW = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """A collection and the model that made it."""
+
+    name: str
+    physical: str  #: the store's own name of it, one for each embed fingerprint
+    model: str
+    revision: str
+    dimension: int
+    fingerprint: str  #: embed fingerprint
+    canary: str  #: JSON list, the vector of the canary sentence
+    created_at: float  #: seconds since the epoch
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the ledger remembers of a document before a load looks at it."""
+
+    size: int
+    mtime_ns: int
+    content_hash: str
+    state: DocumentState
+    reason: str | None
+    indexed_hash: str
+    indexed_parse: str
+    indexed_embed: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A file that cannot be staged, with the reason that is recorded for it."""
+
+    source: SourceFile
+    reason: Reason
+    detail: str
+
+
+class Intake:
+    """Runs, collections and staged documents."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def collection(self, name: str) -> Collection | None:
+        """The collection of this name."""
+        with reading(self._engine) as connection:
+            row = connection.execute(select(collections).where(collections.c.name == name)).first()
+        return Collection(**row._mapping) if row else None
+
+    def collections(self) -> list[Collection]:
+        """All collections, by name."""
+        with reading(self._engine) as connection:
+            return [Collection(**row._mapping) for row in connection.execute(select(collections).order_by(collections.c.name))]
+
+    def add_collection(self, new: Collection) -> Collection:
+        """Record a collection unless it is there already; return the one that is recorded."""
+        values = {name: getattr(new, name) for name in collections.c.keys()}
+        with writing(self._engine) as connection:
+            connection.execute(upsert(connection, collections).values(values).on_conflict_do_nothing())
+            row = connection.execute(select(collections).where(collections.c.name == new.name)).one()
+        return Collection(**row._mapping)
+
+    def set_canary(self, name: str, canary: str) -> str:
+        """Record the canary vector of a collection that has none; return the one that is recorded."""
+        with writing(self._engine) as connection:
+            empty = (collections.c.name == name, collections.c.canary == "")
+            connection.execute(update(collections).where(*empty).values(canary=canary))
+            return str(connection.execute(select(collections.c.canary).where(collections.c.name == name)).scalar_one())
+
+    def start_run(self, collection: str) -> int:
+        """Open a run; return its number."""
+        with writing(self._engine) as connection:
+            result = connection.execute(runs.insert().values(collection=collection, started_at=time.time()))
+            key = result.inserted_primary_key
+        assert key is not None
+        return int(key[0])
+
+    def update_run(self, run: int, *, discovered: int, unchanged: int, staged_bytes: int, finished: bool = False) -> None:
+        """Write a run's counts; `finished` closes it."""
+        values: dict[str, object] = {"discovered": discovered, "unchanged": unchanged, "bytes": staged_bytes}
+        if finished:
+            values["finished_at"] = time.time()
+        with writing(self._engine) as connection:
+            connection.execute(update(runs).where(runs.c.id == run).values(values))
+
+    def known(self, ids: Sequence[str]) -> dict[str, Known]:
+        """What is remembered of these documents; unknown ones are left out."""
+        found: dict[str, Known] = {}
+        columns = [documents.c[name] for name in Known.__dataclass_fields__]
+        with reading(self._engine) as connection:
+            for start in range(0, len(ids), ID_WINDOW):
+                window = ids[start : start + ID_WINDOW]
+                for row in connection.execute(select(documents.c.id, *columns).where(documents.c.id.in_(window))):
+                    found[row[0]] = Known(row[1], row[2], row[3], DocumentState(row[4]), *row[5:])
+        return found
+
+    def stage(self, collection: str, run: int, staged: Mapping[str, StagedFile]) -> None:
+        """Record new versions as pending, by document id.
+
+        Whoever works on an older version loses its lease by this: its results no longer match a row.
+        """
+        self._put(
+            collection, run,
+            {key: (file.source, file.content_hash, DocumentState.PENDING, None, None) for key, file in staged.items()},
+        )  # fmt: skip
+
+    def refuse(self, collection: str, run: int, refused: Mapping[str, Refused]) -> None:
+        """Record files that could not be staged: empty ones as skipped, all others as quarantined."""
+        rows = {}
+        for key, item in refused.items():
+            state = DocumentState.SKIPPED if item.reason is Reason.EMPTY_FILE else DocumentState.QUARANTINED
+            rows[key] = (item.source, "", state, item.reason.value, item.detail)
+        self._put(collection, run, rows)
+
+    def _put(
+        self, collection: str, run: int,
+        rows: Mapping[str, tuple[SourceFile, str, DocumentState, str | None, str | None]],
+    ) -> None:  # fmt: skip
+        if not rows:
+            return
+        now = time.time()
+        values = [
+            {
+                "id": key, "collection": collection, "uri": source.uri, "size": source.size, "mtime_ns": source.mtime_ns,
+                "content_hash": content_hash, "state": state, "reason": reason, "detail": detail, "starts": 0, "batch": None,
+                "lease": None, "run": run, "updated_at": now, "title": "", "media_type": "", "parse_fingerprint": "",
+                "indexed_hash": "", "indexed_parse": "", "indexed_embed": "", "chunks": 0, "embedded": 0,
+                "dirty": 0,
+            }
+            for key, (source, content_hash, state, reason, detail) in rows.items()
+        ]  # fmt: skip
+        # The indexed_* columns and chunks of a known document stay: its old version is searchable until the new one is whole.
+        replaced = ("size", "mtime_ns", "content_hash", "state", "reason", "detail", "starts", "batch", "lease", "run", "updated_at")
+        with writing(self._engine) as connection:
+            statement = upsert(connection, documents)
+            statement = statement.on_conflict_do_update(
+                index_elements=[documents.c.id], set_={name: statement.excluded[name] for name in replaced}
+            )
+            connection.execute(statement, values)
+
+    def touch(self, sources: Mapping[str, SourceFile]) -> None:
+        """Remember new sizes and times of documents whose bytes are the same, so that the next load need not hash them."""
+        if not sources:
+            return
+        with writing(self._engine) as connection:
+            for key, source in sources.items():
+                connection.execute(
+                    update(documents).where(documents.c.id == key).values(size=source.size, mtime_ns=source.mtime_ns)
+                )
+
+    def adopt(self, run: int, ids: Sequence[str]) -> None:
+        """Make unfinished documents of earlier runs part of this one, so that it waits for them too."""
+        with writing(self._engine) as connection:
+            for start in range(0, len(ids), ID_WINDOW):
+                connection.execute(update(documents).where(documents.c.id.in_(ids[start : start + ID_WINDOW])).values(run=run))
+
+    def retry(self, *, uris: Sequence[str] = (), reason: str | None = None, run: int | None = None, collection: str | None = None) -> int:
+        """Put quarantined documents back to pending; return how many.
+
+        Without conditions, all of them; conditions narrow it together. A document without a staged copy cannot be tried
+        again from here: its source must be loaded again.
+        """
+        wanted = [documents.c.state == DocumentState.QUARANTINED, documents.c.content_hash != ""]
+        if uris:
+            wanted.append(or_(documents.c.uri.in_(uris), documents.c.id.in_(uris)))
+        if reason:
+            wanted.append(documents.c.reason == reason)
+        if run is not None:
+            wanted.append(documents.c.run == run)
+        if collection:
+            wanted.append(documents.c.collection == collection)
+        with writing(self._engine) as connection:
+            return connection.execute(
+                update(documents).where(*wanted).values(
+                    state=DocumentState.PENDING, reason=None, detail=None, starts=0, batch=None, lease=None, updated_at=time.time()
+                )
+            ).rowcount  # fmt: skip
+
+    def reopen(self, ids: Sequence[str]) -> int:
+        """Send indexed documents through the embed stage again: their points are compared and mended; return how many.
+
+        A version whose chunk file is gone goes through the parse stage again by itself.
+        """
+        count = 0
+        with writing(self._engine) as connection:
+            for start in range(0, len(ids), ID_WINDOW):
+                window = ids[start : start + ID_WINDOW]
+                # Without a parse fingerprint there is no chunk file to read: start at the beginning.
+                state = case((documents.c.parse_fingerprint == "", DocumentState.PENDING), else_=DocumentState.PARSED)
+                count += connection.execute(
+                    update(documents)
+                    .where(documents.c.id.in_(window), documents.c.state == DocumentState.INDEXED)
+                    .values(state=state, starts=0, batch=None, lease=None, updated_at=time.time())
+                ).rowcount
+        return count
+
+    def forget(self, collection: str) -> None:
+        """Remove a collection and its documents from the ledger."""
+        with writing(self._engine) as connection:
+            connection.execute(delete(documents).where(documents.c.collection == collection))
+            connection.execute(delete(collections).where(collections.c.name == collection))

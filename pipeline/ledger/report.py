@@ -1,0 +1,147 @@
+"""What people read from the ledger: counts, failures, workers, expected points."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from sqlalchemy import Engine, func, select
+
+from pipeline.ledger.schema import documents, reading, runs, workers
+from pipeline.types import OPEN_STATES, DocumentState
+
+#: A worker that was not seen for so long is not counted as serving its queue.
+WORKER_SEEN_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A quarantined document."""
+
+    uri: str
+    reason: str
+    detail: str
+    starts: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerRow:
+    """A worker that was seen lately."""
+
+    name: str
+    role: str
+    host: str
+    pid: int
+    device: str
+    dtype: str
+    chunks_per_s: float
+    note: str
+    seen_s: float  #: seconds since it was seen
+
+
+@dataclass(frozen=True, slots=True)
+class RunRow:
+    """One load."""
+
+    id: int
+    collection: str
+    started_at: float
+    finished_at: float | None
+    discovered: int
+    unchanged: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run is, or the whole ledger."""
+
+    states: dict[str, int]  #: documents by state
+    chunks: int  #: points of the indexed documents
+    embedded: int  #: of them, embedded by these runs
+    open: int  #: documents with work ahead of them
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What the store must hold for a document."""
+
+    id: str
+    uri: str
+    content_hash: str
+    parse_fingerprint: str
+    chunks: int
+
+
+class Report:
+    """Everything that only reads."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def progress(self, run: int | None = None, collection: str | None = None) -> Progress:
+        """Counts of a run, of a collection, or of everything."""
+        wanted = [documents.c.run == run] if run is not None else []
+        if collection is not None:
+            wanted.append(documents.c.collection == collection)
+        with reading(self._engine) as connection:
+            rows = connection.execute(
+                select(documents.c.state, func.count(), func.sum(documents.c.chunks), func.sum(documents.c.embedded))
+                .where(*wanted)
+                .group_by(documents.c.state)
+            ).all()
+        states = {row[0]: int(row[1]) for row in rows}
+        indexed = next((row for row in rows if row[0] == DocumentState.INDEXED), None)
+        return Progress(
+            states,
+            int(indexed[2] or 0) if indexed else 0,
+            int(indexed[3] or 0) if indexed else 0,
+            sum(states.get(state, 0) for state in OPEN_STATES),
+        )
+
+    def failures(self, run: int | None = None, collection: str | None = None, limit: int = 100) -> list[Failure]:
+        """Quarantined documents, the newest first."""
+        wanted = [documents.c.state == DocumentState.QUARANTINED]
+        if run is not None:
+            wanted.append(documents.c.run == run)
+        if collection is not None:
+            wanted.append(documents.c.collection == collection)
+        columns = (documents.c.uri, documents.c.reason, documents.c.detail, documents.c.starts)
+        with reading(self._engine) as connection:
+            rows = connection.execute(select(*columns).where(*wanted).order_by(documents.c.updated_at.desc()).limit(limit))
+            return [Failure(row[0], row[1] or "", row[2] or "", row[3]) for row in rows]
+
+    def workers(self) -> list[WorkerRow]:
+        """Workers that were seen in the last WORKER_SEEN_S seconds, by name."""
+        now = time.time()
+        names = ("name", "role", "host", "pid", "device", "dtype", "chunks_per_s", "note")
+        columns = [workers.c[name] for name in names]
+        with reading(self._engine) as connection:
+            rows = connection.execute(
+                select(*columns, workers.c.seen_at).where(workers.c.seen_at >= now - WORKER_SEEN_S).order_by(workers.c.name)
+            )
+            return [WorkerRow(*row[:8], max(0.0, now - row[8])) for row in rows]
+
+    def run(self, number: int) -> RunRow | None:
+        """One run by its number."""
+        with reading(self._engine) as connection:
+            row = connection.execute(select(runs).where(runs.c.id == number)).first()
+        return RunRow(**row._mapping) if row else None
+
+    def expected(self, collection: str, window: int = 1000) -> Iterator[list[Expected]]:
+        """Documents of a collection that have points, in windows: memory does not grow with the collection."""
+        columns = (documents.c.id, documents.c.uri, documents.c.indexed_hash, documents.c.indexed_parse, documents.c.chunks)
+        last = ""
+        while True:
+            with reading(self._engine) as connection:
+                rows = connection.execute(
+                    select(*columns)
+                    .where(documents.c.collection == collection, documents.c.id > last, documents.c.indexed_hash != "")
+                    .order_by(documents.c.id)
+                    .limit(window)
+                ).all()
+            if not rows:
+                return
+            yield [Expected(*row) for row in rows]
+            last = rows[-1][0]

@@ -1,0 +1,200 @@
+"""The ledger's tables, and how its database is opened."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    Engine,
+    Float,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    create_engine,
+    event,
+    func,
+    insert,
+    select,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.pool import NullPool
+
+from pipeline.errors import LedgerError, LedgerUnavailable, NoSpace
+
+#: Raised with every change of the tables; a newer ledger is refused, an older one migrated by `_migrate`.
+SCHEMA_VERSION = 1
+
+metadata = MetaData()
+
+meta = Table("meta", metadata, Column("key", String(64), primary_key=True), Column("value", Text, nullable=False))
+
+collections = Table(
+    "collections", metadata,
+    Column("name", String(255), primary_key=True),
+    Column("physical", String(255), nullable=False),  # what the alias `name` points to
+    Column("model", Text, nullable=False),
+    Column("revision", Text, nullable=False),
+    Column("dimension", Integer, nullable=False),
+    Column("fingerprint", String(64), nullable=False),  # embed fingerprint
+    Column("canary", Text, nullable=False),  # vector of a fixed sentence, JSON: proves that a worker runs the same model
+    Column("created_at", Float, nullable=False),
+)  # fmt: skip
+
+runs = Table(
+    "runs", metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("collection", String(255), nullable=False),
+    Column("started_at", Float, nullable=False),
+    Column("finished_at", Float),
+    Column("discovered", Integer, nullable=False, default=0),
+    Column("unchanged", Integer, nullable=False, default=0),
+    Column("bytes", BigInteger, nullable=False, default=0),
+)  # fmt: skip
+
+documents = Table(
+    "documents", metadata,
+    Column("id", String(36), primary_key=True),
+    Column("collection", String(255), nullable=False),
+    Column("uri", Text, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("mtime_ns", BigInteger, nullable=False),
+    Column("content_hash", String(64), nullable=False),  # of the staged version; empty where staging failed
+    Column("state", String(16), nullable=False),
+    Column("reason", String(32)),
+    Column("detail", Text),
+    Column("starts", Integer, nullable=False, default=0),  # charged at a claim, given back when the stage ends cleanly
+    Column("batch", String(36)),  # the message that carries it; null: not queued
+    Column("lease", String(36)),  # the claim that holds it; null: nobody works on it
+    Column("dirty", Integer, nullable=False, default=0),  # 1: a worker that had lost its lease may have written points meanwhile
+    Column("run", Integer, nullable=False),  # the run that brought this version
+    Column("title", Text, nullable=False, default=""),
+    Column("media_type", String(255), nullable=False, default=""),
+    Column("parse_fingerprint", String(64), nullable=False, default=""),  # what made the chunk file of this version
+    Column("indexed_hash", String(64), nullable=False, default=""),  # the version that searches find now
+    Column("indexed_parse", String(64), nullable=False, default=""),
+    Column("indexed_embed", String(64), nullable=False, default=""),
+    Column("chunks", Integer, nullable=False, default=0),  # points of the indexed version
+    Column("embedded", Integer, nullable=False, default=0),  # of them, embedded by the last indexing; the rest were there
+    Column("updated_at", Float, nullable=False),
+    Index("documents_state_batch", "state", "batch"),
+    Index("documents_run_state", "run", "state"),
+    Index("documents_lease", "lease"),
+    Index("documents_collection_uri", "collection", "uri"),
+)  # fmt: skip
+
+leases = Table(
+    "leases", metadata,
+    Column("id", String(36), primary_key=True),
+    Column("stage", String(16), nullable=False),
+    Column("owner", String(255), nullable=False),
+    Column("beat", BigInteger, nullable=False),  # counts up while work goes on; no clock, so a clock step cannot end it
+    Column("started_at", Float, nullable=False),  # for people only
+)  # fmt: skip
+
+workers = Table(
+    "workers", metadata,
+    Column("name", String(255), primary_key=True),
+    Column("role", String(16), nullable=False),
+    Column("host", String(255), nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("device", String(64), nullable=False, default=""),
+    Column("dtype", String(16), nullable=False, default=""),
+    Column("chunks_per_s", Float, nullable=False, default=0.0),  # canary rate at start
+    Column("note", Text, nullable=False, default=""),  # what keeps it from working, in words
+    Column("started_at", Float, nullable=False),
+    Column("seen_at", Float, nullable=False),
+)  # fmt: skip
+
+
+def open_engine(url: str) -> Engine:
+    """Open the ledger's database and make or check its tables.
+
+    Open it after a fork, never before: neither SQLite's nor Postgres' connections survive one.
+
+    Raises LedgerError for a schema of a newer version, LedgerUnavailable where the database does not answer.
+    """
+    parsed = make_url(url)
+    try:
+        if parsed.get_backend_name() == "sqlite":
+            # A connection a call keeps no file handle open across forks; reopening costs some 50 us.
+            engine = create_engine(url, poolclass=NullPool, connect_args={"timeout": 60.0, "check_same_thread": False})
+            _configure_sqlite(engine)
+        else:
+            engine = create_engine(url, pool_pre_ping=True, pool_size=4)
+    except (SQLAlchemyError, ImportError) as error:
+        raise LedgerError(f"cannot use the ledger {parsed.render_as_string(hide_password=True)}: {error}") from error
+    with writing(engine) as connection:
+        metadata.create_all(connection)
+        _check_version(connection)
+    return engine
+
+
+def _configure_sqlite(engine: Engine) -> None:
+    @event.listens_for(engine, "connect")
+    def on_connect(connection: Any, _record: Any) -> None:
+        # The driver's own BEGIN is deferred and fails late with SQLITE_BUSY; we begin by hand.
+        connection.isolation_level = None
+        # WAL with NORMAL: a killed process loses nothing; a power cut may lose the last commits, whose work is done again.
+        # busy_timeout comes with the connection; journal_mode is kept in the file, so asking again is nearly free.
+        for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def on_begin(connection: Connection) -> None:
+        reads = connection.get_execution_options().get("kb_reads", False)
+        connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+
+
+def _check_version(connection: Connection) -> None:
+    found = connection.execute(select(meta.c.value).where(meta.c.key == "schema_version")).scalar()
+    if found is None:
+        statement = upsert(connection, meta).values(key="schema_version", value=str(SCHEMA_VERSION))
+        connection.execute(statement.on_conflict_do_nothing())
+    elif int(found) != SCHEMA_VERSION:
+        raise LedgerError(f"the ledger has schema {found}, this version knows {SCHEMA_VERSION}; use the kb-ingest that wrote it")
+
+
+def upsert(connection: Connection, table: Table) -> Any:
+    """An INSERT of the connection's dialect that offers `on_conflict_do_*`."""
+    return postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)
+
+
+@contextmanager
+def writing(engine: Engine) -> Iterator[Connection]:
+    """A transaction that writes; on SQLite it holds the write lock from its start."""
+    with _translated(), engine.begin() as connection:
+        yield connection
+
+
+@contextmanager
+def reading(engine: Engine) -> Iterator[Connection]:
+    """A transaction that only reads, and waits for no writer."""
+    with _translated(), engine.connect().execution_options(kb_reads=True) as connection:
+        yield connection
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except DBAPIError as error:
+        text = str(error.orig)
+        if "disk is full" in text or "No space left" in text:
+            raise NoSpace(f"no room for the ledger: {text}; free some disk space and run the command again") from error
+        raise LedgerUnavailable(f"the ledger does not answer: {text}") from error
+
+
+__all__ = [
+    "SCHEMA_VERSION", "collections", "documents", "func", "insert", "leases", "meta", "metadata", "open_engine", "reading",
+    "runs", "upsert", "workers", "writing",
+]  # fmt: skip

@@ -1,0 +1,202 @@
+"""What workers do in the ledger: claim documents, show progress, record results."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Engine, case, delete, func, select, update
+
+from pipeline.errors import LeaseLost
+from pipeline.ledger.flow import Stage, charge
+from pipeline.ledger.schema import documents, leases, reading, upsert, workers, writing
+from pipeline.types import DocumentState, Reason
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedDocument:
+    """A document as its worker sees it."""
+
+    id: str
+    collection: str
+    uri: str
+    size: int  #: bytes
+    content_hash: str
+    parse_fingerprint: str  #: of the chunk file that is ready; empty before parsing
+    title: str
+    media_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Documents that one worker holds."""
+
+    lease: str
+    stage: Stage
+    documents: tuple[ClaimedDocument, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedResult:
+    """The outcome of the parse stage for one document."""
+
+    id: str
+    title: str
+    media_type: str
+    parse_fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class IndexedResult:
+    """The outcome of the embed stage for one document."""
+
+    id: str
+    content_hash: str
+    parse_fingerprint: str
+    embed_fingerprint: str
+    chunks: int  #: points the store now holds for it
+    embedded: int  #: of them, embedded this time
+
+
+class Work:
+    """Claims and results; every write is fenced by the lease."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def claim(self, stage: Stage, ids: Sequence[str], owner: str) -> Claim:
+        """Take those of `ids` that wait for `stage`, charging each a start; committed before this returns.
+
+        A claim may come back empty: the message was delivered twice, or its documents have changed since.
+        """
+        lease = str(uuid.uuid4())
+        with writing(self._engine) as connection:
+            rows = connection.execute(
+                update(documents)
+                .where(documents.c.id.in_(ids), documents.c.state == stage.waiting, documents.c.lease.is_(None))
+                .values(state=stage.running, lease=lease, starts=documents.c.starts + 1, dirty=0, updated_at=time.time())
+                .returning(*(documents.c[name] for name in ClaimedDocument.__dataclass_fields__))
+            ).all()
+            if rows:
+                connection.execute(leases.insert().values(id=lease, stage=stage, owner=owner, beat=0, started_at=time.time()))
+        return Claim(lease, stage, tuple(ClaimedDocument(*row) for row in rows))
+
+    def beat(self, claim: Claim) -> None:
+        """Show progress; raises LeaseLost when the lease was taken back or nothing of it is left."""
+        with writing(self._engine) as connection:
+            moved = connection.execute(update(leases).where(leases.c.id == claim.lease).values(beat=leases.c.beat + 1)).rowcount
+        if not moved:
+            raise LeaseLost(f"the lease on {len(claim.documents)} documents was taken back")
+
+    def still_held(self, claim: Claim) -> set[str]:
+        """The documents that this claim still holds; one that was loaded anew in the meantime is not among them."""
+        with reading(self._engine) as connection:
+            return {row[0] for row in connection.execute(select(documents.c.id).where(documents.c.lease == claim.lease))}
+
+    def parsed(self, claim: Claim, results: Sequence[ParsedResult], batch: str | None = None) -> set[str]:
+        """Record parsed documents, queued for the embed stage under `batch`; return the ids that were still ours."""
+        kept = set()
+        with writing(self._engine) as connection:
+            for result in results:
+                values = {"title": result.title, "media_type": result.media_type, "parse_fingerprint": result.parse_fingerprint}
+                if self._end(connection, claim, result.id, state=DocumentState.PARSED, batch=batch, starts=0, **values):
+                    kept.add(result.id)
+        return kept
+
+    def indexed(self, claim: Claim, results: Sequence[IndexedResult]) -> set[str]:
+        """Record indexed documents; return the ids that were still ours."""
+        kept = set()
+        with writing(self._engine) as connection:
+            for result in results:
+                # Somebody wrote to the document's points while we did: look again instead of believing our count.
+                state = case((documents.c.dirty == 1, DocumentState.PARSED), else_=DocumentState.INDEXED)
+                if self._end(
+                    connection, claim, result.id, state=state, batch=None, starts=0, reason=None, detail=None,
+                    indexed_hash=result.content_hash, indexed_parse=result.parse_fingerprint,
+                    indexed_embed=result.embed_fingerprint, chunks=result.chunks, embedded=result.embedded,
+                ):  # fmt: skip
+                    kept.add(result.id)
+        return kept
+
+    def fail(self, claim: Claim, document: str, reason: Reason, detail: str) -> None:
+        """Record that a document will not be tried again by itself; its old version, if any, stays searchable."""
+        state = DocumentState.SKIPPED if reason is Reason.EMPTY_FILE else DocumentState.QUARANTINED
+        with writing(self._engine) as connection:
+            self._end(connection, claim, document, state=state, batch=None, reason=reason, detail=detail[:2000])
+
+    def send_back(self, claim: Claim, documents_back: Sequence[str], state: DocumentState) -> None:
+        """Return documents to an earlier state without a charge, to be queued again."""
+        with writing(self._engine) as connection:
+            for document in documents_back:
+                self._end(connection, claim, document, state=state, batch=None, starts=0)
+
+    def release(self, claim: Claim) -> None:
+        """End a claim: what is left of it waits again, and its start is given back."""
+        with writing(self._engine) as connection:
+            refunded = case((documents.c.starts > 0, documents.c.starts - 1), else_=0)
+            connection.execute(
+                update(documents)
+                .where(documents.c.lease == claim.lease)
+                .values(state=claim.stage.waiting, lease=None, batch=None, starts=refunded, updated_at=time.time())
+            )
+            connection.execute(delete(leases).where(leases.c.id == claim.lease))
+
+    def give_up(self, claim: Claim, max_starts: int, detail: str) -> None:
+        """End a claim after an error that nobody foresaw: the start stays charged, so that it cannot go on for ever."""
+        with writing(self._engine) as connection:
+            charge(connection, claim.lease, max_starts, detail.replace("{", "{{").replace("}", "}}")[:2000])
+            connection.execute(delete(leases).where(leases.c.id == claim.lease))
+
+    @staticmethod
+    def _end(connection: object, claim: Claim, document: str, **values: object) -> bool:
+        statement = (
+            update(documents)
+            .where(documents.c.id == document, documents.c.lease == claim.lease)
+            .values(lease=None, updated_at=time.time(), **values)
+        )
+        return bool(connection.execute(statement).rowcount)  # type: ignore[attr-defined]
+
+    def recheck(self, ids: Sequence[str]) -> None:
+        """Have documents' points compared again that a worker may have written to after losing its lease."""
+        with writing(self._engine) as connection:
+            ours = documents.c.id.in_(ids)
+            connection.execute(update(documents).where(ours, documents.c.state == DocumentState.EMBEDDING).values(dirty=1))
+            connection.execute(
+                update(documents)
+                .where(ours, documents.c.state == DocumentState.INDEXED)
+                .values(state=DocumentState.PARSED, batch=None, lease=None, starts=0, updated_at=time.time())
+            )
+
+    def register_worker(
+        self, name: str, role: str, host: str, pid: int, device: str = "", dtype: str = "", chunks_per_s: float = 0.0, note: str = ""
+    ) -> None:
+        """Record a worker and what it runs on."""
+        now = time.time()
+        values = {
+            "role": role, "host": host, "pid": pid, "device": device, "dtype": dtype, "chunks_per_s": chunks_per_s,
+            "note": note, "seen_at": now,
+        }  # fmt: skip
+        with writing(self._engine) as connection:
+            statement = upsert(connection, workers).values(name=name, started_at=now, **values)
+            connection.execute(statement.on_conflict_do_update(index_elements=[workers.c.name], set_={**values, "started_at": now}))
+
+    def see_worker(self, name: str, note: str | None = None) -> None:
+        """Record that a worker is alive, and what keeps it from working if anything does."""
+        values: dict[str, object] = {"seen_at": time.time()}
+        if note is not None:
+            values["note"] = note
+        with writing(self._engine) as connection:
+            connection.execute(update(workers).where(workers.c.name == name).values(values))
+
+    def drop_worker(self, name: str) -> None:
+        """Forget a worker that has stopped."""
+        with writing(self._engine) as connection:
+            connection.execute(delete(workers).where(workers.c.name == name))
+
+    def worker_count(self, role: str, seen_after: float) -> int:
+        """How many workers of a role were seen after a moment (seconds since the epoch)."""
+        with reading(self._engine) as connection:
+            wanted = select(func.count()).where(workers.c.role == role, workers.c.seen_at >= seen_after)
+            return int(connection.execute(wanted).scalar_one())

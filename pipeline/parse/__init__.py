@@ -1,0 +1,116 @@
+"""A document's file to its elements: `parse` picks the parser of its media type and imports it only then."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import TypeVar
+
+from pipeline.errors import DocumentError, NoSpace
+from pipeline.parse import kinds
+from pipeline.parse.parsed import Parsed
+from pipeline.types import Element, ElementKind, Reason
+
+T = TypeVar("T")
+
+__all__ = ["MEDIA_TYPES", "PARSER_VERSION", "Parsed", "parse", "preload"]
+
+#: Part of the parse fingerprint: raise it when any parser gives other elements for the same file.
+PARSER_VERSION = 1
+
+#: Module and function of each media type; modules are imported when the first such document comes.
+_PARSERS = {
+    kinds.PLAIN: ("plain", "parse_plain"),
+    kinds.MARKDOWN: ("markdown", "parse_markdown"),
+    kinds.RST: ("rst", "parse_rst"),
+    kinds.HTML: ("html", "parse_html"),
+    kinds.SOURCE: ("source", "parse_source"),
+    kinds.CSV: ("table", "parse_csv"),
+    kinds.TSV: ("table", "parse_tsv"),
+    kinds.XLSX: ("table", "parse_xlsx"),
+    kinds.JSON: ("records", "parse_json"),
+    kinds.JSON_LINES: ("records", "parse_json_lines"),
+    kinds.PDF: ("pdf", "parse_pdf"),
+    kinds.DOCX: ("office", "parse_docx"),
+    kinds.PPTX: ("office", "parse_pptx"),
+    kinds.EML: ("mail", "parse_eml"),
+    kinds.MSG: ("mail", "parse_msg"),
+    kinds.EPUB: ("pandoc", "parse_epub"),
+    kinds.ODT: ("pandoc", "parse_odt"),
+    kinds.RTF: ("pandoc", "parse_rtf"),
+}
+MEDIA_TYPES = frozenset(_PARSERS)
+
+#: What the parsers import when they run, so that a server that forks children has it in memory once.
+_HEAVY = {
+    kinds.MARKDOWN: ("markdown_it",),
+    kinds.XLSX: ("openpyxl",),
+    kinds.MSG: ("oxmsg", "olefile"),
+    kinds.DOCX: ("unstructured.partition.docx",),
+    kinds.PPTX: ("pptx", "unstructured.partition.pptx"),
+    kinds.PLAIN: ("charset_normalizer",),
+}
+#: Elements at the start among which the title is looked for.
+_TITLE_WINDOW = 50
+
+
+def parse(path: Path, name: str, media_type: str) -> Parsed:
+    """Elements of the document at `path`, called `name` by people, of a type that `gate.inspect` gave.
+
+    Elements come lazily where the format allows it. The title is what the document says, else its first heading, else
+    `name`. Raises DocumentError here or while the elements are read, with the most telling reason; NoSpace.
+    """
+    if media_type not in _PARSERS:
+        raise DocumentError(Reason.UNSUPPORTED, media_type)
+    parsed = _guarded(lambda: _parser(media_type)(path, name))
+    elements = _translated(parsed.elements)
+    if parsed.title:
+        return Parsed(parsed.title, elements)
+    start = list(itertools.islice(elements, _TITLE_WINDOW))
+    title = next((e.text for e in start if e.kind is ElementKind.HEADING), "") or name
+    return Parsed(title, itertools.chain(start, elements))
+
+
+def preload(media_types: Iterable[str]) -> None:
+    """Import all that the parsers of `media_types` need."""
+    for media_type in media_types:
+        _parser(media_type)
+        if media_type in (kinds.DOCX, kinds.PPTX):
+            from pipeline.parse.offline import make_offline
+
+            make_offline()
+        for module in _HEAVY.get(media_type, ()):
+            import_module(module)
+
+
+def _parser(media_type: str) -> Callable[[Path, str], Parsed]:
+    module, function = _PARSERS[media_type]
+    parser: Callable[[Path, str], Parsed] = getattr(import_module(f"pipeline.parse.{module}"), function)
+    return parser
+
+
+def _translated(elements: Iterator[Element]) -> Iterator[Element]:
+    while (element := _guarded(lambda: next(elements, None))) is not None:
+        yield element
+
+
+def _guarded(step: Callable[[], T]) -> T:
+    """`step`'s result; what parsers and the libraries below them raise becomes a DocumentError here."""
+    try:
+        return step()
+    except (DocumentError, NoSpace):
+        raise
+    except MemoryError as error:
+        raise DocumentError(Reason.OUT_OF_MEMORY, "the parser ran out of memory") from error
+    except RecursionError as error:
+        raise DocumentError(Reason.CORRUPT, "nested too deeply") from error
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise NoSpace(f"no space to parse in: {error}") from error
+        reason = Reason.UNREADABLE if error.errno in (errno.ENOENT, errno.EACCES, errno.EIO, errno.ESTALE) else Reason.CORRUPT
+        raise DocumentError(reason, f"{type(error).__name__}: {error}"[:300]) from error
+    except Exception as error:  # dozens of libraries, each with errors of its own
+        raise DocumentError(Reason.CORRUPT, f"{type(error).__name__}: {error}"[:300]) from error

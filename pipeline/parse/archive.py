@@ -1,0 +1,107 @@
+"""What is inside a zip or OLE container, told from its directory without unpacking it."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import IO
+
+from pipeline.errors import DocumentError
+from pipeline.parse.kinds import DOCX, EPUB, MSG, ODT, PPTX, XLSX
+from pipeline.types import Reason
+
+#: Office files have hundreds of parts, long books some thousand.
+MAX_MEMBERS = 20_000
+#: Parts below this may have any ratio: a megabyte of one letter harms nobody.
+RATIO_FLOOR_BYTES = 2 << 20
+#: Most bytes of all parts together, in multiples of the largest part that is allowed.
+TOTAL_PARTS = 8
+
+_OOXML = {"word/document.xml": DOCX, "ppt/presentation.xml": PPTX, "xl/workbook.xml": XLSX}
+_OPEN_DOCUMENT = "application/vnd.oasis.opendocument."
+
+
+def zip_kind(file: IO[bytes], *, max_part_bytes: int, max_ratio: float) -> str:
+    """The media type of the document in the zip `file`.
+
+    Raises DocumentError: CORRUPT, ENCRYPTED, TOO_LARGE for bombs, UNSUPPORTED for anything but the known families.
+    """
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return _kind_of(archive, max_part_bytes, max_ratio)
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError, OverflowError, UnicodeError) as error:
+        raise DocumentError(Reason.CORRUPT, f"not a readable zip: {error}") from error
+
+
+def _kind_of(archive: zipfile.ZipFile, max_part_bytes: int, max_ratio: float) -> str:
+    members = archive.infolist()
+    names = {m.filename for m in members}
+    kind = _family(archive, names)
+    if len(members) > MAX_MEMBERS:
+        raise DocumentError(Reason.TOO_LARGE, f"{len(members)} parts")
+    if any(m.flag_bits & 0x1 for m in members) or _is_protected(archive, names, kind):
+        raise DocumentError(Reason.ENCRYPTED, "its parts are encrypted")
+    total = 0
+    for m in members:
+        total += m.file_size
+        if m.file_size > max_part_bytes:
+            raise DocumentError(Reason.TOO_LARGE, f"a part of {m.file_size >> 20} MB unpacked")
+        if m.file_size > RATIO_FLOOR_BYTES and m.file_size > max_ratio * max(m.compress_size, 1):
+            raise DocumentError(Reason.TOO_LARGE, f"a part that unpacks to {m.file_size // max(m.compress_size, 1)} times its size")
+    if total > TOTAL_PARTS * max_part_bytes:
+        raise DocumentError(Reason.TOO_LARGE, f"{total >> 20} MB unpacked")
+    return kind
+
+
+def _family(archive: zipfile.ZipFile, names: set[str]) -> str:
+    if "[Content_Types].xml" in names:
+        for part, kind in _OOXML.items():
+            if part in names:
+                return kind
+        raise DocumentError(Reason.UNSUPPORTED, "an office file of an unknown kind")
+    if "mimetype" in names:
+        with archive.open("mimetype") as member:
+            declared = member.read(100).decode("ascii", "replace").strip()
+        if declared == EPUB:
+            return EPUB
+        if declared in (ODT, f"{ODT}-template"):
+            return ODT
+        if declared.startswith(_OPEN_DOCUMENT):
+            raise DocumentError(Reason.UNSUPPORTED, f"OpenDocument {declared.removeprefix(_OPEN_DOCUMENT)}")
+    if "META-INF/container.xml" in names:
+        return EPUB
+    raise DocumentError(Reason.UNSUPPORTED, "a zip archive")
+
+
+def _is_protected(archive: zipfile.ZipFile, names: set[str], kind: str) -> bool:
+    """Whether an OpenDocument or EPUB says that its content is encrypted; obfuscated fonts alone do not count."""
+    part, marks = {
+        ODT: ("META-INF/manifest.xml", (b"encryption-data",)),
+        EPUB: ("META-INF/encryption.xml", (b".xhtml", b".html", b".htm")),
+    }.get(kind, ("", ()))
+    if part not in names:
+        return False
+    with archive.open(part) as member:
+        text = member.read(4 << 20)
+    return any(mark in text for mark in marks)
+
+
+def ole_kind(path: Path) -> str:
+    """The media type of the OLE container at `path`.
+
+    Raises DocumentError: ENCRYPTED for protected office files, UNSUPPORTED for legacy office files, CORRUPT.
+    """
+    import olefile  # type: ignore[import-untyped, unused-ignore]
+
+    try:
+        with olefile.OleFileIO(str(path)) as container:
+            entries = {entry[0].lower() for entry in container.listdir(streams=True, storages=True)}
+    except Exception as error:  # a damaged container fails in many ways, none of them documented
+        raise DocumentError(Reason.CORRUPT, f"not a readable OLE file: {error}") from error
+    if "encryptedpackage" in entries:
+        raise DocumentError(Reason.ENCRYPTED, "an office file with a password")
+    if "__properties_version1.0" in entries or any(e.startswith("__substg1.0_") for e in entries):
+        return MSG
+    legacy = {"worddocument": "Word 97", "workbook": "Excel 97", "book": "Excel 5", "powerpoint document": "PowerPoint 97"}
+    kind = next((label for entry, label in legacy.items() if entry in entries), "an OLE file of an unknown kind")
+    raise DocumentError(Reason.UNSUPPORTED, kind)

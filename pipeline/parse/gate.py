@@ -1,0 +1,96 @@
+"""The gate before every parser: a regular file of bearable size, whose type is decided here by its content and name."""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+from io import FileIO
+from pathlib import Path
+
+from pipeline.errors import DocumentError
+from pipeline.parse import archive, kinds
+from pipeline.parse.decode import SAMPLE_BYTES, detect
+from pipeline.types import Reason
+
+_ZIP = (b"PK\x03\x04", b"PK\x05\x06")
+_OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a file may cost before a parser sees it."""
+
+    max_file_bytes: int = 256 << 20
+    zip_max_part_bytes: int = 50 << 20  #: largest part of an office file, unpacked
+    zip_max_ratio: float = 100.0  #: largest ratio of unpacked to packed bytes of a part
+
+
+def inspect(path: Path, name: str, limits: Limits) -> str:
+    """The media type of the file at `path`, which people know as `name`.
+
+    Raises DocumentError: UNREADABLE, UNSUPPORTED (also for links, pipes and devices), TOO_LARGE, EMPTY_FILE, ENCRYPTED,
+    CORRUPT.
+    """
+    with _open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > limits.max_file_bytes:
+            raise DocumentError(Reason.TOO_LARGE, f"{size >> 20} MB, the limit is {limits.max_file_bytes >> 20} MB")
+        head = file.read(SAMPLE_BYTES) or b""
+        _refuse_blank(file, head)
+        if head.startswith(_ZIP):
+            file.seek(0)
+            return archive.zip_kind(file, max_part_bytes=limits.zip_max_part_bytes, max_ratio=limits.zip_max_ratio)
+    if head.startswith(_OLE):
+        return archive.ole_kind(path)
+    # Mail gateways put bytes before the header of a PDF; a text that only speaks of one has no binary in it.
+    start = head[:1024].find(b"%PDF-")
+    if start >= 0 and (not head[:start].strip(b"\xef\xbb\xbf \t\r\n") or kinds.suffix(name) == "pdf" or b"\0" in head):
+        return kinds.PDF
+    if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{\\rtf"):
+        return kinds.RTF
+    if (foreign := kinds.foreign_kind(head)) is not None:
+        raise DocumentError(Reason.UNSUPPORTED, foreign)
+    return _text(path, name, head, size)
+
+
+def _open_regular(path: Path) -> FileIO:
+    """Open without following a link and without waiting on a pipe; what was checked is what is read."""
+    try:
+        if not stat.S_ISREG(os.lstat(path).st_mode):
+            raise DocumentError(Reason.UNSUPPORTED, "not a regular file")
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (OSError, ValueError) as error:
+        raise DocumentError(Reason.UNREADABLE, str(getattr(error, "strerror", None) or error)) from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):  # swapped between the two calls
+        os.close(descriptor)
+        raise DocumentError(Reason.UNSUPPORTED, "not a regular file")
+    return FileIO(descriptor, "rb", closefd=True)
+
+
+def _refuse_blank(file: FileIO, head: bytes) -> None:
+    """Raise EMPTY_FILE for white space only, CORRUPT for NULs only, as a crash leaves them."""
+    blanks = b" \t\r\n\x0b\x0c\0\xef\xbb\xbf\xff\xfe"
+    window, nul = head, False
+    while window:
+        if window.strip(blanks):
+            return
+        nul = nul or b"\0\0\0\0" in window
+        window = file.read(1 << 20) or b""
+    if nul:
+        raise DocumentError(Reason.CORRUPT, "nothing but zero bytes")
+    raise DocumentError(Reason.EMPTY_FILE, "")
+
+
+def _text(path: Path, name: str, head: bytes, size: int) -> str:
+    promised = kinds.BINARY_SUFFIXES.get(kinds.suffix(name))
+    found = detect(path)
+    if found is None or (promised is not None and not found.marked):
+        if promised is not None:
+            raise DocumentError(Reason.CORRUPT, f"the name says {kinds.suffix(name)}, the content does not")
+        raise DocumentError(Reason.UNSUPPORTED, "binary content of an unknown kind")
+    whole = size <= len(head)
+    sample = head.decode(found.name, errors="replace" if whole else "ignore")
+    if (kind := kinds.text_kind(sample, name, whole=whole)) is None:
+        raise DocumentError(Reason.UNSUPPORTED, "SVG image")
+    return kind

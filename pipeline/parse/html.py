@@ -1,0 +1,91 @@
+"""HTML by a walk over lxml's tree: headings, paragraphs, lists, code and table rows; marked boilerplate is left out.
+
+A walk of our own, because what the general parser makes of a page is poor to search: it keeps navigation and permalink
+marks, flattens tables and loses text in trees nested 256 levels or more. What the tree loses is counted here against the
+bare text of the file, and where it is too much, the bare text is taken.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from pipeline.parse.decode import decode_bytes
+from pipeline.parse.htmlwalk import Walk
+from pipeline.parse.parsed import Parsed, clean, pieces, squeeze
+from pipeline.types import Element
+
+#: Least share of the visible characters that the tree must account for.
+MIN_SHARE = 0.95
+
+_CHARSET = re.compile(rb"<meta[^>]{0,200}?charset\s*=\s*[\"']?\s*([A-Za-z0-9_.:-]{2,40})", re.I)
+_XML_ENCODING = re.compile(rb"\s*<\?xml[^>]{0,200}?encoding\s*=\s*[\"']([A-Za-z0-9_.:-]{2,40})", re.I)
+_DECLARATION = re.compile(r"\s*<\?xml[^>]*>")
+_TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9:-]*)((?:[^<>\"']|\"[^\"<]*\"|'[^'<]*')*+)>?|<!--|<[!?][^<>]*>?")
+_TITLE = re.compile(r"<title[^<>]*>([^<]*)", re.I)
+#: Elements whose content no reader sees.
+_UNSEEN_NAMES = "script style template head noscript svg iframe object select textarea button noembed noframes"
+_UNSEEN = frozenset(_UNSEEN_NAMES.split())
+_INLINE_NAMES = "a abbr b bdi bdo cite code data dfn em font i kbd mark q s samp small span strong sub sup time tt u var wbr"
+_INLINE = frozenset(_INLINE_NAMES.split())
+
+
+def parse_html(path: Path, name: str) -> Parsed:
+    """Elements of the HTML page at `path`; its title is its first heading, else its `<title>`."""
+    data = path.read_bytes()
+    declared = _XML_ENCODING.match(data[:400]) or _CHARSET.search(data[:4096])
+    return html_parsed(decode_bytes(data, declared.group(1).decode("ascii") if declared else ""))
+
+
+def html_parsed(text: str) -> Parsed:
+    """Elements and title of the page `text`."""
+    text = _DECLARATION.sub("", clean(text), count=1)
+    visible, title = bare_text(text)
+    walk = Walk.of(text)
+    if walk is not None:
+        elements = list(walk.elements())
+        counted = sum(_weight(e.text) for e in elements) + walk.left_out + walk.in_headers
+        if counted >= MIN_SHARE * _weight(visible):
+            return Parsed(walk.title or title, iter(elements))
+    return Parsed(title, _paragraphs(visible))
+
+
+def bare_text(page: str) -> tuple[str, str]:
+    """What is visible of `page` by its tags alone, a blank line between blocks, and its title; linear in any input."""
+    parts: list[str] = []
+    title = ""
+    position = 0
+    while (tag := _TAG.search(page, position)) is not None:
+        parts.append(page[position : tag.start()])
+        position = tag.end()
+        if tag.group() == "<!--":
+            end = page.find("-->", position)
+            position = end + 3 if end >= 0 else len(page)
+            continue
+        name = (tag.group(2) or "").lower()
+        if name in _UNSEEN and not tag.group(1) and not tag.group().endswith("/>"):
+            end_tag = re.compile(f"</{name}", re.I).search(page, position)
+            if end_tag is None and name in ("head", "svg", "object", "select", "button"):
+                continue  # left open by mistake: what follows is seen
+            if name == "head" and (found := _TITLE.search(page, position, end_tag.start() if end_tag else len(page))):
+                title = squeeze(html.unescape(found.group(1)))
+            position = end_tag.start() if end_tag else len(page)
+        elif name and name not in _INLINE:
+            parts.append("\n\n" if name != "br" else "\n")
+    parts.append(page[position:])
+    return html.unescape("".join(parts)), title
+
+
+def _paragraphs(text: str) -> Iterator[Element]:
+    for block in re.split(r"\n\s*\n", text):
+        line = squeeze(block)
+        for first, last in pieces(line):
+            if part := line[first:last].strip():
+                yield Element(part)
+
+
+def _weight(text: str) -> int:
+    """Characters without white space, and without the bars that tables gain here."""
+    return sum(map(len, text.split())) - text.count("|")

@@ -1,0 +1,127 @@
+"""Media types that have a parser, and how content and name decide between them."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import PurePosixPath
+
+PLAIN = "text/plain"
+MARKDOWN = "text/markdown"
+RST = "text/x-rst"
+HTML = "text/html"
+SOURCE = "text/x-source"
+CSV = "text/csv"
+TSV = "text/tab-separated-values"
+JSON = "application/json"
+JSON_LINES = "application/x-ndjson"
+PDF = "application/pdf"
+RTF = "application/rtf"
+EPUB = "application/epub+zip"
+ODT = "application/vnd.oasis.opendocument.text"
+DOCX = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
+PPTX = "application/vnd.openxmlformats-officedocument.presentationml.presentation"
+XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+EML = "message/rfc822"
+MSG = "application/vnd.ms-outlook"
+
+_SOURCE_SUFFIXES = (
+    "py pyi pyx pxd ipy rb pl pm t php phtml js mjs cjs jsx ts mts cts tsx vue svelte java kt kts scala groovy gradle clj "
+    "cljs edn cs fs fsx vb c h cc cpp cxx hh hpp hxx inl ino m mm swift go rs zig nim d v sv vhd vhdl asm s lua r jl "
+    "hs lhs ml mli elm erl hrl ex exs lisp lsp el scm rkt f f77 f90 f95 for pas pp dpr ada adb ads cob cbl sql sh bash "
+    "zsh fish ksh csh ps1 psm1 bat cmd awk sed tcl mk mak make cmake ninja bazel bzl nix dockerfile tf hcl proto thrift "
+    "graphql gql css scss sass less styl xml xsl xslt xsd wsdl rng dtd plist yaml yml toml ini cfg conf cnf properties env "
+    "editorconfig service desktop patch diff tex sty cls bib jinja j2 tmpl tpl erb ejs hbs mustache haml pug coffee dart "
+    "sol vim glsl hlsl wgsl cu cuh cl rego po pot srt vtt ics vcf"
+)
+_TEXT_SUFFIXES = {
+    **dict.fromkeys(("txt", "text", "log", "asc", "nfo", "readme", "me", "man"), PLAIN),
+    **dict.fromkeys(("md", "markdown", "mdown", "mkd", "mdx", "qmd", "rmd"), MARKDOWN),
+    **dict.fromkeys(("rst", "rest"), RST),
+    **dict.fromkeys(("html", "htm", "xhtml", "shtml"), HTML),
+    "csv": CSV,
+    **dict.fromkeys(("tsv", "tab"), TSV),
+    **dict.fromkeys(("json", "geojson", "jsonld", "webmanifest", "ipynb"), JSON),
+    **dict.fromkeys(("jsonl", "ndjson", "ldjson"), JSON_LINES),
+    **dict.fromkeys(("eml", "emlx"), EML),
+    **dict.fromkeys(_SOURCE_SUFFIXES.split(), SOURCE),
+}
+_SOURCE_NAMES = {"makefile", "gnumakefile", "dockerfile", "containerfile", "rakefile", "gemfile", "vagrantfile", "jenkinsfile",
+                 "cmakelists.txt", "meson.build", "requirements.txt", "constraints.txt", "go.mod", "go.sum"}  # fmt: skip
+
+#: Suffixes of kinds that are never text: content that is text all the same is judged by the content alone.
+BINARY_SUFFIXES = {
+    "pdf": PDF, "docx": DOCX, "docm": DOCX, "dotx": DOCX, "pptx": PPTX, "xlsx": XLSX, "xlsm": XLSX, "epub": EPUB, "odt": ODT,
+    "ott": ODT, "rtf": RTF, "msg": MSG,
+}  # fmt: skip
+
+#: First bytes of kinds that have no parser here, and what they are called.
+FOREIGN = (
+    (b"\x89PNG\r\n", "PNG image"), (b"\xff\xd8\xff", "JPEG image"), (b"GIF87a", "GIF image"), (b"GIF89a", "GIF image"),
+    (b"II*\0", "TIFF image"), (b"MM\0*", "TIFF image"), (b"\0\0\1\0", "icon"), (b"8BPS", "Photoshop image"),
+    (b"\x7fELF", "executable"), (b"\xca\xfe\xba\xbe", "executable"), (b"\xcf\xfa\xed\xfe", "executable"),
+    (b"\0asm", "WebAssembly"), (b"!<arch>\n", "archive"), (b"\x1f\x8b", "gzip archive"), (b"BZh", "bzip2 archive"),
+    (b"\xfd7zXZ\0", "xz archive"), (b"\x28\xb5\x2f\xfd", "zstd archive"), (b"7z\xbc\xaf\x27\x1c", "7z archive"),
+    (b"Rar!\x1a\x07", "rar archive"), (b"ID3", "MP3 audio"), (b"OggS", "Ogg audio"), (b"fLaC", "FLAC audio"),
+    (b"SQLite format 3\0", "SQLite database"), (b"wOFF", "font"), (b"wOF2", "font"), (b"OTTO", "font"),
+    (b"\0\1\0\0\0", "font"), (b"%!PS-Adobe", "PostScript"), (b"\xed\xab\xee\xdb", "RPM package"), (b"PAR1", "Parquet table"),
+)  # fmt: skip
+
+_HTML_START = re.compile(r"(?:<\?xml[^>]{0,200}>|<!--.{0,4000}?-->|\s)*<(?:!doctype\s+html|html|head|body)\b", re.I | re.S)
+_SVG_START = re.compile(r"(?:<\?xml[^>]{0,200}>|<!--.{0,4000}?-->|<!doctype\s+svg[^>]{0,400}>|\s)*<svg\b", re.I | re.S)
+_MAIL_START = re.compile(r"(?:[A-Za-z][A-Za-z0-9-]{1,60}:[^\n]*\n(?:[ \t]+[^\n]*\n)*){3,}\s*\n")
+_MAIL_NEEDS = re.compile(r"^From:.*^(?:Date|Received|Message-ID):|^(?:Date|Received|Message-ID):.*^From:", re.I | re.M | re.S)
+
+
+def foreign_kind(head: bytes) -> str | None:
+    """What the file that starts with `head` is, if that is a well-known kind without a parser."""
+    if (found := next((kind for magic, kind in FOREIGN if head.startswith(magic)), None)) is not None:
+        return found
+    if head.startswith(b"RIFF") and head[8:12] in (b"WEBP", b"WAVE", b"AVI "):
+        return f"{head[8:12].decode().strip()} media"
+    if head[4:8] == b"ftyp":
+        return "MP4 or HEIF media"
+    if head.startswith(b"BM") and head[6:10] == b"\0\0\0\0":
+        return "BMP image"
+    if head.startswith(b"MZ") and b"\0" in head[:64]:
+        return "executable"
+    if head.startswith((b"\xff\xfb", b"\xff\xf3", b"\xff\xf2")):
+        return "MP3 audio"
+    return "tar archive" if head[257:262] == b"ustar" else None
+
+
+def suffix(name: str) -> str:
+    """The suffix of `name` in lower case without its dot; for `page.rst.txt`, as Sphinx publishes its sources, `rst`."""
+    path = PurePosixPath(name.lower())
+    last = path.suffix.removeprefix(".")
+    inner = PurePosixPath(path.stem).suffix.removeprefix(".")
+    return inner if last == "txt" and inner in ("rst", "md") else last
+
+
+def text_kind(sample: str, name: str, *, whole: bool) -> str | None:
+    """The media type of a text that starts with `sample`; None for pictures that are written as text.
+
+    The name decides where it says something and the content does not contradict. `whole`: `sample` is all of the text.
+    """
+    ending = suffix(name)
+    if ending == "svg" or (ending in ("", "xml") and _SVG_START.match(sample)):
+        return None
+    by_name = SOURCE if PurePosixPath(name.lower()).name in _SOURCE_NAMES else _TEXT_SUFFIXES.get(ending)
+    if by_name not in (None, PLAIN):
+        return by_name
+    if _HTML_START.match(sample):
+        return HTML
+    if by_name == PLAIN:
+        return PLAIN
+    start = sample.lstrip()
+    if start.startswith("{\\rtf"):
+        return RTF
+    if whole and start[:1] in ("{", "["):
+        try:
+            json.loads(start)
+        except (ValueError, RecursionError):
+            return PLAIN
+        return JSON
+    if (found := _MAIL_START.match(sample[:20_000])) and _MAIL_NEEDS.search(found.group()):
+        return EML
+    return SOURCE if start.startswith("#!") else PLAIN

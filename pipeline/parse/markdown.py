@@ -1,0 +1,223 @@
+"""Markdown: block structure by markdown-it, with the character offsets of every block.
+
+Only the block rules run. Inline rules are left out: they are the part with quadratic time on hostile input, and the
+offsets of a block stay exact. Links and images are reduced to their text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.parse.decode import read_text
+from pipeline.parse.parsed import Parsed, clean, pieces
+from pipeline.types import Element, ElementKind
+
+if TYPE_CHECKING:
+    from markdown_it import MarkdownIt
+
+#: Longer texts are parsed in parts that end before a heading, so that memory follows the part and not the file.
+WINDOW_CHARS = 500_000
+
+# Linear on any input: each stops at the next bracket.
+_LINK = re.compile(r"!?\[([^\[\]\n]{0,1000})\](?:\([^()\s]{0,2000}(?:\s+\"[^\"\n]{0,300}\")?\)|\[[^\[\]\n]{0,200}\])")
+_TAG = re.compile(r"<[/!?a-zA-Z][^<>]{0,2000}>")
+_DEFINITION = re.compile(r"\s{0,3}\[[^\]\n]{1,300}\]:\s*\S+\s*$")
+_HTML_HEADING = re.compile(r"\s*<h([1-6])\b[^<>]{0,500}>[^\n]*</h\1>\s*$", re.I)
+_ATX = re.compile(r" {0,3}#{1,6}(?:\s|$)")
+_FENCE = re.compile(r"\s{0,3}(```+|~~~+)")
+#: Lines that are markup alone: rules, underlines of headings, table delimiters, fences, quote marks, bare list marks.
+_MARKUP_LINE = re.compile(r"[\s>*+\-_=|:#`~.]*$|\s*(?:```|~~~).*$|[\s>]*\d{1,9}[.)]\s*$")
+_FRONT_MATTER = re.compile(r"---[ \t]*\n(.{0,20000}?)\n(?:---|\.\.\.)[ \t]*(?:\n|$)", re.S)
+_FRONT_TITLE = re.compile(r"^title:[ \t]*(['\"]?)(.+?)\1[ \t]*$", re.M)
+
+
+def parse_markdown(path: Path, name: str) -> Parsed:
+    """Headings, paragraphs, list items, code and table rows of the Markdown file at `path`."""
+    text = read_text(path)
+    front = _FRONT_MATTER.match(text)
+    title = _FRONT_TITLE.search(front.group(1)) if front else None
+    return Parsed(clean(title.group(2)) if title else "", markdown_elements(text, front))
+
+
+def markdown_elements(text: str, front: re.Match[str] | None = None) -> Iterator[Element]:
+    """Elements of `text`; `front` is the match of its front matter, which becomes one paragraph."""
+    start = 0
+    if front:
+        yield from _emit(front.group(1), front.start(1), front.end(1), front.group(1))
+        start = front.end()
+    while start < len(text):
+        end = _window_end(text, start)
+        yield from _Blocks(text[start:end], start).elements()
+        start = end
+
+
+def _window_end(text: str, start: int) -> int:
+    """Where the window that begins at `start` ends: before a heading outside code, else at a blank line, else anywhere."""
+    limit = start + WINDOW_CHARS
+    if limit >= len(text):
+        return len(text)
+    position, heading, blank, fence = start, 0, 0, ""
+    while position < limit:
+        stop = text.find("\n", position)
+        stop = len(text) if stop < 0 else stop + 1
+        line = text[position : min(stop, position + 80)]
+        if (mark := _FENCE.match(line)) is not None and (not fence or mark.group(1).startswith(fence)):
+            fence = "" if fence else mark.group(1)[:3]
+        elif not fence and position > start:
+            if _ATX.match(line):
+                heading = position
+            elif line.isspace():
+                blank = stop
+        position = stop
+    return heading or blank or min(position, limit)
+
+
+@cache
+def _parser() -> MarkdownIt:
+    from markdown_it import MarkdownIt
+
+    # `reference` is quadratic in unclosed brackets, `inline` in many more things.
+    return MarkdownIt("commonmark").enable("table").disable(["reference", "inline", "text_join"])
+
+
+@dataclass(slots=True)
+class _Blocks:
+    """One window of Markdown on its way to elements."""
+
+    text: str
+    base: int  #: offset of the window in the document
+    lines: list[int] = field(default_factory=list)  #: start of every line, then the end of the last
+
+    def elements(self) -> Iterator[Element]:
+        """Elements of the window in order; lines that no token speaks for (nested too deeply) come as paragraphs."""
+        self.lines = [0, *(m.end() for m in re.finditer(r"\n", self.text))]
+        if self.lines[-1] != len(self.text):
+            self.lines.append(len(self.text))
+        reached = 0
+        for first, last, found in self._tokens():
+            yield from self._unclaimed(reached, first)
+            yield from found
+            reached = max(reached, last)
+        yield from self._unclaimed(reached, len(self.lines) - 1)
+
+    def _tokens(self) -> Iterator[tuple[int, int, list[Element]]]:
+        """For every token that holds text: its first line, the line after its last, its elements."""
+        marks: list[str] = []  # of the open list items, as long as no text has used them
+        cells: list[str] | None = None
+        header, rows, level, in_head = "", 0, 0, False
+        lines = (0, 0)
+        for token in _parser().parse(self.text):
+            if token.map:
+                lines = (token.map[0], token.map[1])
+            match token.type:
+                case "list_item_open":
+                    marks.append(f"{token.info}{token.markup} " if token.info else "")
+                case "list_item_close":
+                    marks.pop()
+                case "heading_open" | "heading_close":
+                    level = int(token.tag[1:]) if token.type == "heading_open" else 0
+                case "thead_open" | "thead_close":
+                    in_head = token.type == "thead_open"
+                case "tr_open":
+                    cells = []
+                case "tr_close":
+                    row, cells = " | ".join(cells or ()), None
+                    if in_head:
+                        header, head_lines, rows = row if row.strip(" |") else "", lines, 0
+                        yield *lines, []
+                    elif row.strip(" |"):
+                        rows += 1
+                        yield self._claim(lines, row, ElementKind.TABLE_ROW, header=header)
+                case "table_close" if header and not rows:
+                    yield self._claim(head_lines, header, ElementKind.TABLE_ROW)
+                case "inline" if cells is not None:
+                    cells.append(_flat(token.content).replace("\n", " "))
+                case "inline" if level:
+                    yield self._claim(lines, _flat(token.content).replace("\n", " "), ElementKind.HEADING, level)
+                case "inline":
+                    text = (marks[-1] if marks else "") + _flat(token.content)
+                    if marks:
+                        marks[-1] = ""
+                    yield self._claim(lines, text, ElementKind.LIST_ITEM if marks else ElementKind.PARAGRAPH)
+                case "fence" | "code_block":
+                    yield self._claim(lines, token.content, ElementKind.CODE)
+                case "html_block":
+                    text = _without_comments(token.content)
+                    title = _HTML_HEADING.match(text)
+                    kind = ElementKind.HEADING if title else ElementKind.PARAGRAPH
+                    yield self._claim(lines, _TAG.sub(" ", text), kind, int(title.group(1)) if title else 0)
+
+    def _claim(
+        self, lines: tuple[int, int], text: str, kind: ElementKind, level: int = 0, header: str = ""
+    ) -> tuple[int, int, list[Element]]:
+        first, last = lines
+        start, end = self.lines[first], self.lines[min(last, len(self.lines) - 1)]
+        return first, last, list(_emit(text, self.base + start, self.base + end, self.text[start:end], kind, level, header))
+
+    def _unclaimed(self, first: int, last: int) -> Iterator[Element]:
+        """Paragraphs from the lines `first` to `last` (exclusive), markup lines left out."""
+        block: tuple[int, int] | None = None
+        for line in range(first, last):
+            if not _MARKUP_LINE.match(self.text, self.lines[line], self.lines[line + 1]):
+                block = (block[0] if block else line, line + 1)
+            elif block:
+                yield from self._plain(*block)
+                block = None
+        if block:
+            yield from self._plain(*block)
+
+    def _plain(self, first: int, last: int) -> Iterator[Element]:
+        text = self.text[self.lines[first] : self.lines[last]]
+        text = "\n".join(line.lstrip(" \t>") for line in text.split("\n"))
+        yield from self._claim((first, last), _flat(text), ElementKind.PARAGRAPH)[2]
+
+
+def _emit(
+    text: str, start: int, end: int, source: str, kind: ElementKind = ElementKind.PARAGRAPH, level: int = 0, header: str = ""
+) -> Iterator[Element]:
+    """`text` as elements with the span from `start` to `end`, which holds `source`; long texts in pieces with their own spans."""
+    text = clean(text, strip=kind is not ElementKind.CODE)
+    if not text.strip():
+        return
+    if kind is ElementKind.CODE:
+        text = text.rstrip()
+    start += len(source) - len(source.lstrip())
+    end -= len(source) - len(source.rstrip())
+    parts = list(pieces(text))
+    cursor = 0
+    for first, last in parts:
+        part = clean(text[first:last], strip=kind is not ElementKind.CODE)
+        if not part.strip():
+            continue
+        span = start, end
+        if len(parts) > 1 and (found := source.find(part[:60], cursor)) >= 0:
+            cursor = min(found + len(part), len(source))
+            base = end - len(source.rstrip())
+            span = base + found, base + cursor
+        yield Element(part, kind, level, char_start=span[0], char_end=span[1], header=header)
+
+
+def _flat(text: str) -> str:
+    """`text` with links and images as their text, tags and definitions of link targets left out."""
+    if "[" in text:
+        text = _LINK.sub(lambda m: m.group(1), _LINK.sub(lambda m: m.group(1), text))  # twice: a picture inside a link
+        text = "\n".join(line for line in text.split("\n") if not _DEFINITION.match(line))
+    return _TAG.sub("", text) if "</" in text or "/>" in text or "<br" in text else text
+
+
+def _without_comments(text: str) -> str:
+    """`text` without `<!-- comments -->`, an unclosed one included."""
+    kept = []
+    position = 0
+    while (start := text.find("<!--", position)) >= 0:
+        kept.append(text[position:start])
+        stop = text.find("-->", start)
+        if stop < 0:
+            return "".join(kept)
+        position = stop + 3
+    return "".join([*kept, text[position:]])

@@ -1,0 +1,76 @@
+"""EPUB, OpenDocument text and RTF: pandoc makes HTML of them, and the HTML walk makes elements."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import subprocess
+import tempfile
+from functools import cache
+from pathlib import Path
+
+from pipeline.errors import DocumentError
+from pipeline.parse.html import html_parsed
+from pipeline.parse.parsed import Parsed
+from pipeline.types import Reason
+
+#: Heap of pandoc, in its runtime's notation; the address-space limit of this process holds for it as well.
+HEAP = "1g"
+#: pandoc's exit status when that heap is full.
+_HEAP_FULL = (2, 251)
+_TEMPLATE = "<html><head><title>$if(title)$$title$$endif$</title></head><body>\n$body$\n</body></html>\n"
+
+
+def parse_epub(path: Path, name: str) -> Parsed:
+    """Elements of the book at `path`; its title is what its metadata says."""
+    return _converted(path, "epub")
+
+
+def parse_odt(path: Path, name: str) -> Parsed:
+    """Elements of the OpenDocument text at `path`."""
+    return _converted(path, "odt")
+
+
+def parse_rtf(path: Path, name: str) -> Parsed:
+    """Elements of the rich text at `path`."""
+    return _converted(path, "rtf")
+
+
+@cache
+def pandoc_path() -> str | None:
+    """The pandoc that pypandoc_binary brings, else the one on the path; without running it, as pypandoc would."""
+    found = importlib.util.find_spec("pypandoc")
+    for folder in (found.submodule_search_locations or ()) if found else ():
+        binary = Path(folder, "files", "pandoc")
+        if binary.is_file():
+            return str(binary)
+    return shutil.which("pandoc")
+
+
+def _converted(path: Path, source: str) -> Parsed:
+    """Run pandoc inside a temporary folder, in its sandbox: it reads no file but this one and no network.
+
+    It is a plain child: the limits of this process are its limits, and whoever kills this process group kills it too.
+    """
+    if (pandoc := pandoc_path()) is None:
+        raise DocumentError(Reason.UNSUPPORTED, f"{source} needs pandoc, which is not installed")
+    with tempfile.TemporaryDirectory(prefix="pandoc-") as folder:
+        template, output, errors = Path(folder, "page.html"), Path(folder, "out.html"), Path(folder, "errors")
+        template.write_text(_TEMPLATE, encoding="utf-8")
+        command = [
+            pandoc, "+RTS", f"-M{HEAP}", "-RTS", "--sandbox", "--quiet", f"--from={source}", "--to=html5", "--wrap=none",
+            "--mathml", f"--template={template}", str(path.resolve()),
+        ]  # fmt: skip
+        environment = {"LANG": "C.UTF-8", "TMPDIR": folder, "HOME": folder}
+        with output.open("wb") as out, errors.open("wb") as err:
+            done = subprocess.run(
+                command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=err, check=False
+            )
+        message = " ".join(errors.read_text("utf-8", "replace").split())[:300]
+        if done.returncode in _HEAP_FULL and ("heap" in message.lower() or done.returncode == 251):
+            raise DocumentError(Reason.OUT_OF_MEMORY, f"pandoc: {message}")
+        if done.returncode < 0:
+            raise DocumentError(Reason.CRASHED, f"pandoc ended by signal {-done.returncode}")
+        if done.returncode:
+            raise DocumentError(Reason.CORRUPT, f"pandoc: {message}")
+        return html_parsed(output.read_text("utf-8", "replace"))

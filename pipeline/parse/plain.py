@@ -1,0 +1,55 @@
+"""Plain text: paragraphs between blank lines, with character offsets, streamed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TextIO
+
+from pipeline.parse.decode import open_text
+from pipeline.parse.parsed import MAX_ELEMENT_CHARS, Parsed, clean, pieces
+from pipeline.types import Element, ElementKind
+
+#: A line is read in parts of this size: a file may be one line.
+_LINE_CHARS = 64 << 10
+
+
+def parse_plain(path: Path, name: str) -> Parsed:
+    """Paragraphs of the text at `path`; memory does not grow with the file."""
+    return Parsed("", _of_file(path))
+
+
+def _of_file(path: Path) -> Iterator[Element]:
+    with open_text(path) as stream:
+        yield from paragraphs(stream)
+
+
+def paragraphs(stream: TextIO, kind: ElementKind = ElementKind.PARAGRAPH) -> Iterator[Element]:
+    """Paragraphs of `stream`, offsets counted from where it stands."""
+    block: list[str] = []
+    start = length = 0
+    fresh = True  # whether the next part begins a line
+    while line := stream.readline(_LINE_CHARS):
+        if fresh and line.isspace():
+            yield from _elements("".join(block), start, kind)
+            start += length + len(line)
+            block, length = [], 0
+        else:
+            block.append(line)
+            length += len(line)
+            if length > MAX_ELEMENT_CHARS:
+                text = "".join(block)
+                # The last piece waits for what follows, so that no cut falls into a word.
+                *whole, (rest, _) = pieces(text)
+                for first, last in whole:
+                    yield from _elements(text[first:last], start + first, kind)
+                block, start, length = [text[rest:]], start + rest, len(text) - rest
+        fresh = line.endswith("\n")
+    yield from _elements("".join(block), start, kind)
+
+
+def _elements(raw: str, start: int, kind: ElementKind) -> Iterator[Element]:
+    text = clean(raw)
+    if text:
+        first = start + len(raw) - len(raw.lstrip())
+        yield Element(text, kind, char_start=first, char_end=first + len(raw.strip()))

@@ -1,0 +1,120 @@
+"""JSON and JSON lines as readable lines `key.path: value`, a record at a time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from pipeline.parse.decode import open_text, read_text
+from pipeline.parse.parsed import Parsed, clean, pieces, squeeze
+from pipeline.parse.source import parse_source
+from pipeline.types import Element
+
+#: A record longer than this goes on in the next element.
+MAX_RECORD_CHARS = 2_000
+_TITLE_KEYS = ("title", "name", "subject")
+
+
+def parse_json(path: Path, name: str) -> Parsed:
+    """Records of the JSON file at `path`; what is no JSON after all, or nested too deeply, comes as text."""
+    try:
+        value = json.loads(read_text(path))
+    except (ValueError, RecursionError):
+        with open_text(path) as file:
+            second = [line for line in (file.readline(1 << 20), file.readline(1 << 20)) if line.strip()]
+        return parse_json_lines(path, name) if len(second) == 2 and all(map(_is_record, second)) else parse_source(path, name)
+    title = (
+        next((squeeze(str(value[k])) for k in _TITLE_KEYS if isinstance(value.get(k), str)), "") if isinstance(value, dict) else ""
+    )
+    return Parsed(title[:200], _records(value))
+
+
+def parse_json_lines(path: Path, name: str) -> Parsed:
+    """Records of the file at `path`, one a line, streamed; a line that is no JSON comes as it stands."""
+    return Parsed("", _lines(path))
+
+
+def _is_record(line: str) -> bool:
+    try:
+        return isinstance(json.loads(line), dict | list)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _lines(path: Path) -> Iterator[Element]:
+    with open_text(path) as file:
+        for line in file:
+            try:
+                value = json.loads(line)
+            except (ValueError, RecursionError):
+                value = line
+            yield from _grouped(_flat(value, ""))
+
+
+def _records(value: object) -> Iterator[Element]:
+    """A list's items and an object's members are records of their own where they are not plain values."""
+    if isinstance(value, list) and any(isinstance(item, dict | list) for item in value):
+        for item in value:
+            yield from _grouped(_flat(item, ""))
+    elif isinstance(value, dict):
+        plain = {k: v for k, v in value.items() if not isinstance(v, dict | list)}
+        yield from _grouped(_flat(plain, ""))
+        for key, member in value.items():
+            if isinstance(member, list) and any(isinstance(item, dict | list) for item in member):
+                for item in member:
+                    yield from _grouped(_flat(item, key))
+            elif isinstance(member, dict | list):
+                yield from _grouped(_flat(member, key))
+    else:
+        yield from _grouped(_flat(value, ""))
+
+
+def _flat(value: object, path: str) -> Iterator[str]:
+    """Lines of `value`, depth first; a stack instead of recursion, so that depth costs nothing."""
+    stack: list[tuple[str, object]] = [(path, value)]
+    while stack:
+        path, value = stack.pop()
+        match value:
+            case dict():
+                stack.extend((f"{path}.{key}" if path else str(key), member) for key, member in reversed(value.items()))
+            case list() if value and all(isinstance(item, int | float | bool) or item is None for item in value):
+                yield f"{path}: {', '.join(map(_shown, value))}" if path else ", ".join(map(_shown, value))
+            case list() if value and all(isinstance(item, str) for item in value):
+                yield from _text(path, ("" if any("\n" in item for item in value) else "\n").join(value))
+            case list():
+                stack.extend((path, item) for item in reversed(value))
+            case str():
+                yield from _text(path, value)
+            case None:
+                pass
+            case _:
+                yield f"{path}: {_shown(value)}" if path else _shown(value)
+
+
+def _text(path: str, value: str) -> Iterator[str]:
+    if text := clean(value):
+        yield f"{path}: {text}" if path else text
+
+
+def _shown(value: object) -> str:
+    return json.dumps(value)
+
+
+def _grouped(lines: Iterator[str]) -> Iterator[Element]:
+    block: list[str] = []
+    length = 0
+    for line in lines:
+        if block and length + len(line) > MAX_RECORD_CHARS:
+            yield from _emit("\n".join(block))
+            block, length = [], 0
+        block.append(line)
+        length += len(line) + 1
+    yield from _emit("\n".join(block))
+
+
+def _emit(text: str) -> Iterator[Element]:
+    text = clean(text)
+    for first, last in pieces(text):
+        if part := text[first:last].strip():
+            yield Element(part)

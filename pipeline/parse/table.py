@@ -1,0 +1,151 @@
+"""Tables by row: csv and tsv streamed, xlsx sheet by sheet; the header line goes with every row."""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import itertools
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from pipeline.errors import DocumentError
+from pipeline.parse.decode import open_text
+from pipeline.parse.parsed import Parsed, squeeze
+from pipeline.types import Element, ElementKind, Reason
+
+#: Rows at the start in which titles and the header are looked for.
+HEAD_ROWS = 10
+#: A longer header would leave no room for rows in a chunk.
+MAX_HEADER_CHARS = 400
+#: Rows of nothing that end a sheet: programs mark a million of them as used.
+MAX_EMPTY_ROWS = 10_000
+
+_NUMBER = re.compile(r"[-+(]?[$€£¥]?\s?[\d.,]*\d[\d.,]*(?:e[-+]?\d+)?\s?[%€$)]?$|\d{4}-\d\d?-\d\d?|\d\d?[./]\d\d?[./]\d{2,4}", re.I)
+
+
+def parse_csv(path: Path, name: str) -> Parsed:
+    """Rows of the csv file at `path`; the delimiter is told from its start."""
+    return Parsed("", _delimited(path, ""))
+
+
+def parse_tsv(path: Path, name: str) -> Parsed:
+    """Rows of the tab-separated file at `path`."""
+    return Parsed("", _delimited(path, "\t"))
+
+
+def _delimited(path: Path, delimiter: str) -> Iterator[Element]:
+    # A cell may be as long as the file that passed the gate; the default of 128 KB drops such rows with an error.
+    csv.field_size_limit(sys.maxsize)
+    with open_text(path) as file:
+        start = file.read(64 << 10)
+        file.seek(0)
+        reader = csv.reader(
+            (line.replace("\0", "") for line in file), delimiter=delimiter or _delimiter(start), skipinitialspace=True
+        )
+        yield from rows([squeeze(cell) for cell in row] for row in reader)
+
+
+def _delimiter(sample: str) -> str:
+    """The delimiter that gives the most lines of `sample` the same number of cells."""
+    lines = [line for line in sample.split("\n")[:50] if line.strip()]
+    best, most = ",", 0
+    for candidate in ",;\t|":
+        counts = [len(row) for row in csv.reader(lines, delimiter=candidate)]
+        common = max(set(counts), key=counts.count, default=0)
+        if common > 1 and counts.count(common) * common > most:
+            best, most = candidate, counts.count(common) * common
+    return best
+
+
+def rows(table: Iterable[list[str]], page: int | None = None) -> Iterator[Element]:
+    """Elements of `table`: titles above it as paragraphs, then its rows, each with the header line."""
+    cells = (row for row in table if any(row))
+    head = list(itertools.islice(cells, HEAD_ROWS))
+    width = max((sum(map(bool, row)) for row in head), default=0)
+    start = next((i for i, row in enumerate(head) if sum(map(bool, row)) > 1), 0) if width > 1 else 0
+    for row in head[:start]:
+        yield Element(_line(row), page=page)
+    head = head[start:]
+    header = ""
+    if len(head) > 1 and _is_header(head):
+        header = _line(head[0])[:MAX_HEADER_CHARS]
+        head = head[1:]
+    for row in itertools.chain(head, cells):
+        if text := _line(row):
+            yield Element(text, ElementKind.TABLE_ROW, page=page, header=header)
+
+
+def _is_header(head: list[list[str]]) -> bool:
+    """Whether the first row names columns: words, no two alike, short, and nearly as many as the rows below have cells."""
+    names = [cell for cell in head[0] if cell]
+    below = max(sum(map(bool, row)) for row in head[1:])
+    return (
+        len(set(names)) == len(names)
+        and 2 * len(names) > below
+        and all(len(cell) <= 80 and not _NUMBER.match(cell) for cell in names)
+    )
+
+
+def _line(row: list[str]) -> str:
+    """Cells joined by bars; empty ones keep their place, except at the end."""
+    while row and not row[-1]:
+        row = row[:-1]
+    return " | ".join(row)
+
+
+def parse_xlsx(path: Path, name: str) -> Parsed:
+    """Rows of the workbook at `path`: every sheet is a heading and a page."""
+    return Parsed("", _sheets(path))
+
+
+def _sheets(path: Path) -> Iterator[Element]:
+    import warnings
+
+    import openpyxl
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # about styles and extensions that hold no text
+        with path.open("rb") as file:
+            try:
+                workbook = openpyxl.load_workbook(file, read_only=True, data_only=True, keep_links=False)
+            except (KeyError, TypeError, AttributeError, ValueError) as error:
+                raise DocumentError(Reason.CORRUPT, f"not a readable workbook: {error!r}") from error
+            try:
+                for number, sheet in enumerate(workbook.worksheets, 1):
+                    # What the file says about its used range may be wrong in both directions.
+                    sheet.reset_dimensions()
+                    found = rows(_cells(sheet.iter_rows(values_only=True)), number)
+                    first = next(found, None)
+                    if first is not None:
+                        yield Element(squeeze(sheet.title) or str(number), ElementKind.HEADING, 1, page=number)
+                        yield first
+                        yield from found
+            finally:
+                workbook.close()
+
+
+def _cells(values: Iterable[tuple[object, ...]]) -> Iterator[list[str]]:
+    empty = 0
+    for row in values:
+        cells = [_shown(value) for value in row]
+        empty = 0 if any(cells) else empty + 1
+        if empty > MAX_EMPTY_ROWS:
+            return
+        yield cells
+
+
+def _shown(value: object) -> str:
+    """A cell as people read it."""
+    match value:
+        case None:
+            return ""
+        case float() if value.is_integer() and abs(value) < 1e15:
+            return str(int(value))
+        case datetime.datetime() if value.time() == datetime.time():
+            return value.date().isoformat()
+        case datetime.datetime():
+            return value.isoformat(" ", "seconds")
+        case _:
+            return squeeze(str(value))

@@ -1,0 +1,57 @@
+"""Copies a collection from one store to another with vectors and payloads, then points the alias at the copy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import islice
+
+from pipeline.errors import ConfigError, StoreUnavailable
+from pipeline.store import VectorStore
+
+#: Points in memory at one time; the target splits them by its own limits.
+_PAGE_POINTS = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class PromoteReport:
+    """What a copy moved."""
+
+    copied: int  #: points written to the target in this run
+    source_count: int  #: points of the source when the copy was done
+    target_count: int  #: points of the target then, the same
+
+
+def promote(
+    source: VectorStore, target: VectorStore, physical: str, alias: str, on_progress: Callable[[int, int], None]
+) -> PromoteReport:
+    """Copy `physical` to the target under the same name; set `alias` there once the counts agree.
+
+    `on_progress(copied, total)` is called after every page. A copy that broke off is repeated from the start: ids stay
+    the same, so nothing doubles. Nothing is ever deleted from the target.
+
+    Where the counts differ at the end the alias is left as it was. Raises StoreUnavailable where points are missing,
+    because the source was written to meanwhile, and ConfigError where the target holds points that are not the
+    source's. CollectionMismatch, CollectionMissing and the stores' own errors pass through.
+    """
+    total = source.count(physical)
+    target.create(physical, source.dimension(physical))
+    points, copied = source.scan_points(physical), 0
+    while page := list(islice(points, _PAGE_POINTS)):
+        target.upsert(physical, page)
+        copied += len(page)
+        on_progress(copied, total)
+    target.flush(physical)
+    source_count, target_count = source.count(physical), target.count(physical)
+    if target_count > source_count:
+        raise ConfigError(
+            f"the target's collection {physical!r} holds {target_count - source_count} points that the source lacks; "
+            "drop it there and promote again"
+        )
+    if target_count < source_count:
+        raise StoreUnavailable(
+            f"the source's collection {physical!r} grew by {source_count - target_count} points while it was copied; "
+            "wait until the load is done and promote again"
+        )
+    target.set_alias(alias, physical)
+    return PromoteReport(copied, source_count, target_count)

@@ -1,0 +1,200 @@
+"""All settings, and the only place that reads the environment.
+
+A value comes from the first of: an argument, the environment, `.env` in the working directory, `kb-ingest.toml` there.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import urlsplit, urlunsplit
+
+from platformdirs import user_data_path
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from pipeline.errors import ConfigError
+
+#: The model of every default: small, fast, Apache-2.0, and on machines without a hub in the extra `offline`.
+DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+
+
+def _names(*names: str) -> AliasChoices:
+    """The accepted names of a setting, ours first."""
+    return AliasChoices(*(n for name in names for n in (name, name.lower())))
+
+
+class Settings(BaseSettings):
+    """Everything that can be configured. Durations in seconds, sizes in bytes unless the name says otherwise."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="KB_", env_file=".env", env_file_encoding="utf-8", toml_file="kb-ingest.toml",
+        extra="ignore", frozen=True, populate_by_name=True, env_ignore_empty=True,
+    )  # fmt: skip
+
+    # Places
+    data_dir: Path = Field(
+        default_factory=lambda: user_data_path("kb-ingest"), description="the one folder that holds everything persistent"
+    )
+    database_url: str = Field("", description="ledger; empty: SQLite `kb.db` in the data folder, or postgresql+psycopg://…")
+    staging_url: str = Field("", description="staged copies; empty: `staging/` in the data folder, or any fsspec URL")
+    redis_url: SecretStr = Field(
+        SecretStr(""), validation_alias=_names("KB_REDIS_URL", "CELERY_BROKER_URL", "redis_url"),
+        description="broker; empty: a folder in the data folder, workers start with the command",
+    )  # fmt: skip
+    qdrant_url: str = Field(
+        "", validation_alias=_names("KB_QDRANT_URL", "QDRANT_URL", "qdrant_url"),
+        description="Qdrant server; empty: the embedded store in the data folder",
+    )  # fmt: skip
+    api_key: SecretStr = Field(
+        SecretStr(""), validation_alias=_names("KB_API_KEY", "QDRANT_API_KEY", "api_key"), description="API key of the Qdrant server"
+    )
+    allow_insecure: bool = Field(False, description="allow a Qdrant server that is not on this host without an API key")
+
+    # Model and devices
+    model: str = Field(DEFAULT_MODEL, description="embedding model: hub id or local folder")
+    model_revision: str = Field("", description="commit of the model on the hub; empty: the newest")
+    device: str = Field("auto", description="device of searches: auto, cpu, cuda, cuda:N, mps")
+    ingest_device: str = Field("auto", description="device of embed workers: auto, cpu, cuda, cuda:N, mps")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="numbers of the model; auto: a short calibration decides"
+    )
+    require_gpu: bool = Field(False, description="fail instead of embedding on the CPU")
+    gpu_ids: Annotated[tuple[str, ...], NoDecode] = Field((), description="GPUs to use, comma-separated; empty: every visible one")
+    embed_url: str = Field(
+        "", validation_alias=_names("KB_EMBED_URL", "OPENAI_BASE_URL", "embed_url"),
+        description="embedding endpoint (OpenAI-compatible or Ollama); empty: torch in the worker",
+    )  # fmt: skip
+    embed_api: Literal["auto", "openai", "ollama"] = Field("auto", description="what KB_EMBED_URL speaks")
+    embed_model: str = Field("", description="the model's name at KB_EMBED_URL; empty: KB_MODEL")
+    embed_api_key: SecretStr = Field(
+        SecretStr(""), validation_alias=_names("KB_EMBED_API_KEY", "OPENAI_API_KEY", "embed_api_key"), description="its key"
+    )
+    tokenizer: str = Field("", description="tokenizer that counts tokens: hub id or folder; empty: KB_MODEL's own")
+    embed_token_budget: int = Field(0, ge=0, description="tokens in one model call; 0: by the device")
+
+    # Chunks
+    collection: str = Field("documents", description="collection that commands use without --collection")
+    chunk_tokens: int = Field(256, ge=16, description="most tokens of a chunk, special tokens and headings included")
+    chunk_overlap: int = Field(0, ge=0, description="tokens repeated from the chunk before")
+
+    # Discovery
+    hidden: bool = Field(False, description="also load hidden files and folders")
+    ignore: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("node_modules", "__pycache__", "*.pyc", "*~", "*.tmp", "Thumbs.db", "desktop.ini"),
+        description="names that are never loaded, comma-separated patterns",
+    )  # fmt: skip
+
+    # Parsing limits
+    max_file_bytes: int = Field(256 << 20, gt=0, description="larger files are quarantined as too_large")
+    parse_memory_bytes: int = Field(2 << 30, gt=0, description="address space of the parser's process")
+    parse_timeout_s: float = Field(60.0, gt=0, description="wall clock for one document, plus 2 s for each MB of it")
+    zip_max_part_bytes: int = Field(50 << 20, gt=0, description="largest part of an office file, unpacked")
+    zip_max_ratio: float = Field(100.0, gt=1, description="largest ratio of unpacked to packed bytes of an office file")
+    
+
+    # Work
+    parse_workers: int = Field(0, ge=0, description="parse processes of a host; 0: half of its cores, 1 to 8")
+    max_in_flight: int = Field(512, ge=1, description="documents between queue and index at one time")
+    batch_documents: int = Field(64, ge=1, description="most small documents of one message")
+    batch_bytes: int = Field(8 << 20, ge=1, description="most bytes of one message's documents")
+    lease_s: float = Field(60.0, gt=0, description="a lease that shows no progress for so long is taken back")
+    max_starts: int = Field(3, ge=1, description="starts of a document before it is quarantined as worker_lost")
+    requeue_s: float = Field(30.0, gt=0, description="a message that an empty queue does not hold is sent again after so long")
+    task_time_limit_s: int = Field(3600, gt=0, description="a task is killed after so long")
+    upsert_batch_points: int = Field(256, ge=1, description="most points of one upsert")
+    upsert_batch_bytes: int = Field(8 << 20, ge=1024, description="most bytes of one upsert")
+    store_timeout_s: float = Field(60.0, gt=0, description="timeout of one call to Qdrant")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level of log lines")
+
+    @field_validator("gpu_ids", "ignore", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("data_dir")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.expanduser().absolute()
+
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource, dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:  # fmt: skip
+        """Order of the sources, the strongest first."""
+        return init_settings, env_settings, dotenv_settings, TomlConfigSettingsSource(settings_cls)
+
+    @property
+    def embedded_broker(self) -> bool:
+        """Whether messages travel through a folder instead of Redis."""
+        return not self.redis_url.get_secret_value()
+
+    @property
+    def embedded_store(self) -> bool:
+        """Whether vectors live in the data folder instead of a Qdrant server."""
+        return not self.qdrant_url
+
+    @property
+    def ledger_url(self) -> str:
+        """SQLAlchemy URL of the ledger."""
+        return self.database_url or f"sqlite:///{self.data_dir / 'kb.db'}"
+
+    @property
+    def staging_location(self) -> str:
+        """Folder or fsspec URL of the staged copies."""
+        return self.staging_url or str(self.data_dir / "staging")
+
+    def prepare(self) -> Settings:
+        """Make the data folder and its parts; return self.
+
+        Raises ConfigError where the folder cannot be made or written.
+        """
+        try:
+            for part in ("staging", "hf_cache"):
+                (self.data_dir / part).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"cannot write the data folder {self.data_dir}: {error.strerror}; set KB_DATA_DIR") from error
+        return self
+
+    def masked(self) -> dict[str, object]:
+        """All values for people: secrets and passwords in URLs replaced by `****`."""
+        shown: dict[str, object] = {}
+        for name, value in self:
+            if name == "redis_url":
+                value = mask_url(self.redis_url.get_secret_value())
+            elif isinstance(value, SecretStr):
+                value = "****" if value.get_secret_value() else ""
+            elif name.endswith("_url"):
+                value = mask_url(str(value))
+            shown[name] = list(value) if isinstance(value, tuple) else str(value) if isinstance(value, Path) else value
+        return shown
+
+
+def mask_url(url: str) -> str:
+    """`url` without its password."""
+    parts = urlsplit(url)
+    if not parts.password:
+        return url
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:****@{host}"))
+
+
+def load_settings(**overrides: object) -> Settings:
+    """Read the settings; `overrides` by field name win over everything.
+
+    Raises ConfigError with one line that names the variable and what is wrong with it.
+    """
+    try:
+        return Settings(**{k: v for k, v in overrides.items() if v is not None})  # type: ignore[arg-type]
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        name = "KB_" + str(first["loc"][0]).upper().removeprefix("KB_")
+        raise ConfigError(f"{name}: {first['msg']}") from None

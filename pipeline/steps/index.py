@@ -1,0 +1,173 @@
+"""The third step: chunk files become points, and points that a document no longer has go away."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import PurePath
+
+from pipeline.chunkfile import read_chunks
+from pipeline.discover import path_of
+from pipeline.embed import Embedder, bad_rows
+from pipeline.errors import DocumentError, LeaseLost
+from pipeline.ledger import Ledger
+from pipeline.ledger.work import Claim, ClaimedDocument, IndexedResult
+from pipeline.stage import Staging, chunks_key
+from pipeline.steps.beat import Beat
+from pipeline.store import VectorStore
+from pipeline.types import Chunk, DocumentInfo, DocumentState, EmbeddedChunk, PointMeta, Reason
+
+#: Chunks that are embedded together: enough to sort by length with little padding, few enough to show progress often.
+WINDOW_CHUNKS = 512
+
+
+@dataclass(slots=True)
+class _Open:
+    """A document on its way into the store."""
+
+    document: ClaimedDocument
+    info: DocumentInfo
+    before: dict[str, PointMeta]  #: points that are there
+    seen: set[str] = field(default_factory=set)  #: chunk ids of the new version
+    moved: dict[str, PointMeta] = field(default_factory=dict)  #: chunks that stay as they are but elsewhere in the document
+    embedded: int = 0
+
+
+class IndexStep:
+    """Embeds the chunks of claimed documents and makes the store hold exactly them."""
+
+    def __init__(self, ledger: Ledger, staging: Staging, embedder: Embedder, store: VectorStore, fingerprint: str) -> None:
+        self._ledger = ledger
+        self._staging = staging
+        self._embedder = embedder
+        self._store = store
+        self._fingerprint = fingerprint  #: embed fingerprint
+
+    def run(self, claim: Claim, physical: str) -> list[str]:
+        """Index the claim's documents into a physical collection; return the ids that are indexed.
+
+        Only chunks the store does not hold are embedded. New points are written before old ones go, so that a search
+        meanwhile finds the old version whole. Every write is preceded by a look at the lease.
+
+        Raises LeaseLost, StoreUnavailable, EmbedUnavailable, ModelError: then nothing is recorded, and running the
+        claim's documents again finishes them.
+        """
+        beat = Beat(self._ledger, claim)
+        touched: list[str] = []
+        try:
+            return self._run(claim, physical, beat, touched)
+        except LeaseLost:
+            self._ledger.work.recheck(touched)
+            raise
+
+    def _run(self, claim: Claim, physical: str, beat: Beat, touched: list[str]) -> list[str]:
+        points = self._store.document_points(physical, [document.id for document in claim.documents])
+        opened: dict[str, _Open] = {}
+        failed: set[str] = set()
+        with ExitStack() as stack:
+            for window in self._windows(claim, points, opened, failed, stack):
+                beat()
+                self._store.yield_turn()
+                vectors = self._embedder.embed([chunk.embed_text for _, chunk in window])
+                bad = set(bad_rows(vectors))
+                for row in bad:
+                    self._fail(claim, window[row][0].document.id, failed)
+                held = self._ledger.work.still_held(claim)
+                ready = []
+                for row, (entry, chunk) in enumerate(window):
+                    if row in bad or entry.document.id in failed or entry.document.id not in held:
+                        continue
+                    ready.append((entry.info, EmbeddedChunk(chunk, vectors[row].tolist())))
+                    entry.embedded += 1
+                touched += {info.id for info, _ in ready}
+                if ready:
+                    self._store.upsert(physical, ready)
+        done = [entry for key, entry in opened.items() if key not in failed]
+        return self._finish(claim, physical, done, touched)
+
+    def _windows(
+        self, claim: Claim, points: dict[str, dict[str, PointMeta]], opened: dict[str, _Open], failed: set[str], stack: ExitStack
+    ) -> Iterator[list[tuple[_Open, Chunk]]]:
+        """Chunks of all documents that must be embedded, in windows; fills `opened` on the way."""
+        window: list[tuple[_Open, Chunk]] = []
+        for document in claim.documents:
+            try:
+                for chunk in self._chunks(document, points.get(document.id, {}), opened, stack):
+                    window.append((opened[document.id], chunk))
+                    if len(window) >= WINDOW_CHUNKS:
+                        yield window
+                        window = []
+            except DocumentError:
+                # The chunk file is gone or cut short: make it again from the staged copy.
+                opened.pop(document.id, None)
+                failed.add(document.id)
+                self._ledger.work.send_back(claim, [document.id], DocumentState.PENDING)
+        if window:
+            yield window
+
+    def _chunks(
+        self, document: ClaimedDocument, before: dict[str, PointMeta], opened: dict[str, _Open], stack: ExitStack
+    ) -> Iterator[Chunk]:
+        path = path_of(document.uri)
+        key = chunks_key(document.parse_fingerprint, document.content_hash, path.name)
+        if not self._staging.has_chunks(key):
+            raise DocumentError(Reason.STAGED_LOST, key)
+        header, chunks = read_chunks(stack.enter_context(self._staging.chunks(key)), document.id)
+        info = DocumentInfo(
+            document.id, document.uri, header.title or path.name, header.media_type, document.content_hash, _folder(path)
+        )
+        entry = opened[document.id] = _Open(document, info, before)
+        for chunk in chunks:
+            entry.seen.add(chunk.id)
+            there = before.get(chunk.id)
+            if there is None:
+                yield chunk
+            elif there != (meta := meta_of(chunk)):
+                entry.moved[chunk.id] = meta
+
+    def _fail(self, claim: Claim, document: str, failed: set[str]) -> None:
+        if document not in failed:
+            failed.add(document)
+            model = self._embedder.info.model
+            self._ledger.work.fail(claim, document, Reason.BAD_VECTOR, f"{model} gave NaN, infinite or all-zero numbers")
+
+    def _finish(self, claim: Claim, physical: str, done: Sequence[_Open], touched: list[str]) -> list[str]:
+        """Make what is there exactly the new version, then say so in the ledger.
+
+        Old points go before the ledger says `indexed`: were it the other way round, a crash in between would leave
+        points that nobody knows of. Until the ledger says so the document is open and will be compared again.
+        """
+        held = self._ledger.work.still_held(claim)
+        results = []
+        for entry in done:
+            if entry.document.id not in held:
+                continue
+            stale = [point for point in entry.before if point not in entry.seen]
+            if stale or entry.moved:
+                touched.append(entry.document.id)
+            if entry.moved:
+                self._store.update_meta(physical, entry.moved)
+            if entry.before:
+                self._store.update_document(physical, entry.info)
+            if stale:
+                self._store.delete_points(physical, stale)
+            document = entry.document
+            results.append(
+                IndexedResult(
+                    document.id, document.content_hash, document.parse_fingerprint, self._fingerprint, len(entry.seen), entry.embedded
+                )
+            )
+        self._store.flush(physical)
+        kept = self._ledger.work.indexed(claim, results)
+        self._ledger.work.recheck([key for key in touched if key not in kept])
+        return [result.id for result in results if result.id in kept]
+
+
+def meta_of(chunk: Chunk) -> PointMeta:
+    """What a chunk's point says about its place in the document."""
+    return PointMeta(chunk.ordinal, chunk.page_first, chunk.page_last, chunk.char_start, chunk.char_end)
+
+
+def _folder(path: PurePath) -> str:
+    return str(path.parent).encode("utf-8", "replace").decode()

@@ -1,0 +1,195 @@
+"""The first step: compare the files below some roots with the ledger and stage what is new."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+
+from pipeline.discover import Omitted, Patterns, discover
+from pipeline.errors import DocumentError
+from pipeline.ledger import Ledger
+from pipeline.ledger.intake import Known, Refused
+from pipeline.stage import Staging
+from pipeline.types import OPEN_STATES, DocumentState, Reason, SourceFile, StagedFile, document_id
+
+#: Files compared and recorded in one transaction.
+WINDOW_FILES = 500
+
+
+@dataclass(slots=True)
+class LoadCounts:
+    """What a load found, filled while it goes on."""
+
+    discovered: int = 0
+    added: int = 0
+    changed: int = 0
+    unchanged: int = 0
+    resumed: int = 0  #: known, not finished by an earlier run
+    refused: int = 0  #: could not be staged, or were refused before and have not changed since
+    bytes: int = 0  #: of added and changed files
+    unchanged_bytes: int = 0
+    omitted: list[Omitted] = field(default_factory=list)  #: the first OMITTED_KEPT of them
+    omitted_count: int = 0
+
+
+#: Omitted paths that are remembered by name; the rest is counted.
+OMITTED_KEPT = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """What a dry run says of one file."""
+
+    action: str  #: added, changed, unchanged, skipped
+    uri: str
+    bytes: int
+    why: str = ""
+
+
+class Load:
+    """Stages the new and changed files below some roots."""
+
+    def __init__(
+        self, ledger: Ledger, staging: Staging, collection: str, parse_fingerprint: str, embed_fingerprint: str,
+        *, max_file_bytes: int, checksum: bool = False,
+    ) -> None:  # fmt: skip
+        self._ledger = ledger
+        self._staging = staging
+        self._collection = collection
+        self._parse = parse_fingerprint
+        self._embed = embed_fingerprint
+        self._max_file_bytes = max_file_bytes
+        self._checksum = checksum
+        self.counts = LoadCounts()
+
+    def run(self, run: int, roots: Sequence[Path], patterns: Patterns, on_window: Callable[[LoadCounts], None]) -> LoadCounts:
+        """Stage everything below `roots` that the ledger does not know in this version, as part of `run`.
+
+        Calls `on_window` after each window of files; by then these files are safe in staging and ledger, so stopping
+        there loses nothing. Raises SourceError for a root that cannot be listed, NoSpace.
+        """
+        for window in _windows(self._files(roots, patterns), WINDOW_FILES):
+            self._window(run, window)
+            self._ledger.intake.update_run(
+                run, discovered=self.counts.discovered, unchanged=self.counts.unchanged, staged_bytes=self.counts.bytes
+            )
+            on_window(self.counts)
+        return self.counts
+
+    def plan(self, roots: Sequence[Path], patterns: Patterns) -> Iterator[Planned]:
+        """Say what `run` would do, and change nothing.
+
+        A file whose size or time differs counts as changed here, although its bytes may turn out to be the same.
+        """
+        for window in _windows(self._files(roots, patterns), WINDOW_FILES):
+            files = {document_id(self._collection, file.uri): file for file in window}
+            known = self._ledger.intake.known(list(files))
+            for key, file in files.items():
+                before = known.get(key)
+                refusal = self._refusal(file)
+                if refusal is not None:
+                    yield Planned("skipped", file.uri, file.size, f"{refusal.reason}: {refusal.detail}")
+                elif before is None:
+                    yield Planned("added", file.uri, file.size)
+                elif not self._same_file(file, before):
+                    yield Planned("changed", file.uri, file.size)
+                elif before.state in (DocumentState.QUARANTINED, DocumentState.SKIPPED):
+                    yield Planned("skipped", file.uri, file.size, f"{before.reason} before, and unchanged since")
+                elif self._finished(before):
+                    yield Planned("unchanged", file.uri, file.size)
+                else:
+                    yield Planned("changed", file.uri, file.size, "not finished, or made with other options")
+        for omitted in self.counts.omitted:
+            yield Planned("skipped", str(omitted.path), 0, omitted.why)
+
+    def _files(self, roots: Sequence[Path], patterns: Patterns) -> Iterator[SourceFile]:
+        for found in discover(roots, patterns):
+            if isinstance(found, Omitted):
+                self.counts.omitted_count += 1
+                if len(self.counts.omitted) < OMITTED_KEPT:
+                    self.counts.omitted.append(found)
+            else:
+                self.counts.discovered += 1
+                yield found
+
+    def _window(self, run: int, window: Sequence[SourceFile]) -> None:
+        files = {document_id(self._collection, file.uri): file for file in window}
+        known = self._ledger.intake.known(list(files))
+        staged: dict[str, StagedFile] = {}
+        refused: dict[str, Refused] = {}
+        touched: dict[str, SourceFile] = {}
+        adopted: list[str] = []
+        for key, file in files.items():
+            before = known.get(key)
+            if before is not None and not self._checksum and self._same_file(file, before) and before.content_hash:
+                self._same_bytes(key, file, before, file, staged, adopted)
+                continue
+            refusal = self._refusal(file)
+            if refusal is None:
+                try:
+                    copy = self._staging.put(file)
+                except DocumentError as error:
+                    refusal = Refused(file, error.reason, error.detail)
+            if refusal is not None:
+                refused[key] = refusal
+                self.counts.refused += 1
+            elif before is not None and before.content_hash == copy.content_hash:
+                touched[key] = copy.source
+                self._same_bytes(key, file, before, copy.source, staged, adopted)
+            else:
+                staged[key] = copy
+                self.counts.added += before is None
+                self.counts.changed += before is not None
+                self.counts.bytes += copy.source.size
+        self._ledger.intake.stage(self._collection, run, staged)
+        self._ledger.intake.refuse(self._collection, run, refused)
+        self._ledger.intake.touch(touched)
+        self._ledger.intake.adopt(run, adopted)
+
+    def _same_bytes(
+        self, key: str, file: SourceFile, before: Known, now: SourceFile, staged: dict[str, StagedFile], adopted: list[str]
+    ) -> None:
+        """Sort a document whose bytes the ledger knows already."""
+        if self._finished(before):
+            self.counts.unchanged += 1
+            self.counts.unchanged_bytes += file.size
+        elif before.state in OPEN_STATES:
+            self.counts.resumed += 1
+            adopted.append(key)
+        elif before.state in (DocumentState.QUARANTINED, DocumentState.SKIPPED) and before.reason != Reason.STAGED_LOST:
+            # Tried and refused for good: it belongs to this run's result, but only `retry` or a new version starts it again.
+            self.counts.refused += 1
+            adopted.append(key)
+        else:  # other options, another model, a lost copy, or deleted before: the work must be done again
+            staged[key] = self._staging.put(file) if before.reason == Reason.STAGED_LOST else StagedFile(now, before.content_hash, "")
+            self.counts.changed += 1
+            self.counts.bytes += now.size
+
+    def _finished(self, before: Known) -> bool:
+        """Whether the store holds this version, made with today's options and model."""
+        return (
+            before.state is DocumentState.INDEXED
+            and before.indexed_hash == before.content_hash
+            and before.indexed_parse == self._parse
+            and before.indexed_embed == self._embed
+        )
+
+    @staticmethod
+    def _same_file(file: SourceFile, before: Known) -> bool:
+        return (file.size, file.mtime_ns) == (before.size, before.mtime_ns)
+
+    def _refusal(self, file: SourceFile) -> Refused | None:
+        """Refuse what no parser will take, before it costs a copy."""
+        if file.size == 0:
+            return Refused(file, Reason.EMPTY_FILE, "zero bytes")
+        if file.size > self._max_file_bytes:
+            return Refused(file, Reason.TOO_LARGE, f"{file.size} bytes, KB_MAX_FILE_BYTES is {self._max_file_bytes}")
+        return None
+
+
+def _windows(files: Iterable[SourceFile], size: int) -> Iterator[list[SourceFile]]:
+    stream = iter(files)
+    while window := list(islice(stream, size)):
+        yield window

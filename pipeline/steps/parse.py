@@ -1,0 +1,85 @@
+"""The second step: claimed documents become chunk files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+from pipeline.chunkfile import read_header
+from pipeline.discover import path_of
+from pipeline.errors import DocumentError
+from pipeline.extract import ExtractJob
+from pipeline.guard import ParseGuard
+from pipeline.ledger import Ledger
+from pipeline.ledger.work import Claim, ClaimedDocument, ParsedResult
+from pipeline.stage import Staging, chunks_key
+from pipeline.steps.beat import Beat
+
+class ParseStep:
+    """Turns claimed documents into chunk files in staging."""
+
+    def __init__(self, ledger: Ledger, staging: Staging, guard: ParseGuard, fingerprint: str) -> None:
+        self._ledger = ledger
+        self._staging = staging
+        self._guard = guard
+        self._fingerprint = fingerprint  #: parse fingerprint of everything this step makes
+
+    def run(self, claim: Claim, batch: str) -> list[str]:
+        """Parse the claim's documents; return the ids that are ready for the embed stage, marked as queued under `batch`.
+
+        Documents that cannot be parsed are recorded with their reason. A chunk file that is there already, made from the
+        same bytes with the same options, is used as it is. Raises LeaseLost, NoSpace.
+        """
+        beat = Beat(self._ledger, claim)
+        results: list[ParsedResult] = []
+        with ExitStack() as stack:
+            jobs: dict[str, tuple[ExtractJob, ClaimedDocument]] = {}
+            for document in claim.documents:
+                beat()
+                try:
+                    ready = self._ready(document)
+                    if ready is not None:
+                        results.append(ready)
+                        continue
+                    blob = stack.enter_context(self._staging.blob(document.content_hash))
+                except DocumentError as error:
+                    self._ledger.work.fail(claim, document.id, error.reason, error.detail)
+                    continue
+                jobs[document.id] = (self._job(document, blob), document)
+            results += self._parse(claim, jobs, beat)
+        kept = self._ledger.work.parsed(claim, results, batch)
+        return [result.id for result in results if result.id in kept]
+
+    def _job(self, document: ClaimedDocument, blob: Path) -> ExtractJob:
+        return ExtractJob(str(blob), path_of(document.uri).name, document.id, str(self._staging.scratch()))
+
+    def _parse(
+        self, claim: Claim, jobs: dict[str, tuple[ExtractJob, ClaimedDocument]], beat: Callable[[], None]
+    ) -> list[ParsedResult]:
+        results = []
+        try:
+            for outcome in self._guard.run([job for job, _ in jobs.values()], beat):
+                job, document = jobs[outcome.job.document_id]
+                if outcome.extracted is None:
+                    assert outcome.reason is not None
+                    self._ledger.work.fail(claim, document.id, outcome.reason, outcome.detail)
+                    continue
+                self._staging.put_chunks(self._key(document), Path(job.output))
+                made = outcome.extracted
+                results.append(ParsedResult(document.id, made.title, made.media_type, self._fingerprint))
+        finally:
+            for job, _ in jobs.values():
+                Path(job.output).unlink(missing_ok=True)
+        return results
+
+    def _ready(self, document: ClaimedDocument) -> ParsedResult | None:
+        key = self._key(document)
+        if not self._staging.has_chunks(key):
+            return None
+        with self._staging.chunks(key) as path:
+            header = read_header(path)
+        return ParsedResult(document.id, header.title, header.media_type, self._fingerprint)
+
+    def _key(self, document: ClaimedDocument) -> str:
+        return chunks_key(self._fingerprint, document.content_hash, path_of(document.uri).name)

@@ -1,0 +1,111 @@
+"""The check of the whole: does the store hold exactly what the ledger says, and how is it mended?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+
+from pipeline.chunkfile import read_chunks
+from pipeline.discover import path_of
+from pipeline.errors import DocumentError
+from pipeline.ledger import Ledger
+from pipeline.ledger.report import Expected
+from pipeline.stage import Staging, chunks_key
+from pipeline.store import StoredPoint, VectorStore
+
+#: Points looked at together while the store is scanned.
+SCAN_WINDOW = 2000
+
+#: Shortest length of a vector that is not called zero; all of them are written with length 1.
+LEAST_NORM = 0.5
+
+
+@dataclass(slots=True)
+class Verified:
+    """What a check found. Points are counted, documents to mend are named."""
+
+    documents: int = 0
+    expected_points: int = 0
+    actual_points: int = 0
+    missing: int = 0
+    orphans: int = 0  #: points that no document of the ledger should have
+    zero_vectors: int = 0
+    damaged: set[str] = field(default_factory=set)  #: ids of documents whose points are not what they should be
+    stray: list[str] = field(default_factory=list)  #: ids of points whose document the ledger does not know
+
+    @property
+    def clean(self) -> bool:
+        """Whether the store holds exactly what the ledger says."""
+        return not (self.missing or self.orphans or self.zero_vectors)
+
+
+def verify(ledger: Ledger, staging: Staging, store: VectorStore, collection: str, physical: str) -> Verified:
+    """Compare each document's points with the ids its chunk file gives, and look at every vector.
+
+    Documents that are being worked on are compared too; run it at rest. Memory is bounded by one window of documents.
+    """
+    found = Verified()
+    for window in ledger.report.expected(collection):
+        points = store.document_points(physical, [document.id for document in window])
+        for document in window:
+            _compare(staging, document, set(points.get(document.id, {})), found)
+    for scanned in _windows(store.scan(physical, with_vectors=True), SCAN_WINDOW):
+        found.actual_points += len(scanned)
+        known = ledger.intake.known(list({point.document_id for point in scanned}))
+        for point in scanned:
+            if point.document_id not in known or not known[point.document_id].indexed_hash:
+                found.orphans += 1
+                found.stray.append(point.id)
+            elif _is_zero(point.vector):
+                found.zero_vectors += 1
+                found.damaged.add(point.document_id)
+                found.stray.append(point.id)
+    return found
+
+
+def repair(ledger: Ledger, store: VectorStore, physical: str, found: Verified) -> int:
+    """Delete stray points and send damaged documents through the embed stage again; return how many documents.
+
+    Nothing is embedded that the store still holds. The documents are mended when workers have run.
+    """
+    if found.stray:
+        store.delete_points(physical, found.stray)
+    return ledger.intake.reopen(sorted(found.damaged))
+
+
+def _compare(staging: Staging, document: Expected, actual: set[str], found: Verified) -> None:
+    found.documents += 1
+    found.expected_points += document.chunks
+    key = chunks_key(document.parse_fingerprint, document.content_hash, path_of(document.uri).name)
+    expected = _expected_ids(staging, key, document.id)
+    if expected is None:  # the cache was cleared: counts are all there is to compare
+        missing, orphans = max(0, document.chunks - len(actual)), max(0, len(actual) - document.chunks)
+    else:
+        missing, orphans = len(expected - actual), len(actual - expected)
+    found.missing += missing
+    found.orphans += orphans
+    if missing or orphans:
+        found.damaged.add(document.id)
+
+
+def _expected_ids(staging: Staging, key: str, document: str) -> set[str] | None:
+    if not staging.has_chunks(key):
+        return None
+    try:
+        with staging.chunks(key) as path:
+            return {chunk.id for chunk in read_chunks(path, document)[1]}
+    except DocumentError:
+        return None
+
+
+def _is_zero(vector: Sequence[float] | None) -> bool:
+    # Not `<`: a NaN compares false with everything and must be found too.
+    return vector is None or not math.sqrt(sum(number * number for number in vector)) >= LEAST_NORM
+
+
+def _windows(points: Iterable[StoredPoint], size: int) -> Iterable[list[StoredPoint]]:
+    stream = iter(points)
+    while window := list(islice(stream, size)):
+        yield window

@@ -1,0 +1,140 @@
+"""The catalogue of the embedded store: a folder for each physical collection, and a file of aliases."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pipeline.errors import CollectionMissing, ConfigError, NoSpace, StoreUnavailable
+from pipeline.store import check_name
+
+#: Beside a shard's own files; it is written last, so a folder without it is no collection.
+COLLECTION_FILE = "collection.json"
+#: Folders of this beginning are half made or half removed.
+_SCRAP = ".scrap-"
+
+
+class Catalogue:
+    """Names, dimensions and aliases under `folder`; every change is one rename, so a killed process leaves old or new."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def path(self, physical: str) -> Path:
+        """Folder of the collection, which need not exist."""
+        return self._folder / check_name(physical)
+
+    def names(self) -> list[str]:
+        """Physical collections, sorted."""
+        if not self._folder.is_dir():
+            return []
+        return sorted(p.parent.name for p in self._folder.glob(f"*/{COLLECTION_FILE}") if not p.parent.name.startswith("."))
+
+    def aliases(self) -> dict[str, str]:
+        """Alias -> physical collection."""
+        return {str(alias): str(physical) for alias, physical in self._read(self._folder / "aliases.json").items()}
+
+    def resolve(self, name: str) -> str:
+        """The physical collection that `name` is or stands for. Raises CollectionMissing."""
+        if (self.path(name) / COLLECTION_FILE).is_file():
+            return name
+        physical = self.aliases().get(name)
+        if physical is None or not (self.path(physical) / COLLECTION_FILE).is_file():
+            raise CollectionMissing(f"no collection {name!r} in {self._folder}; load documents into it first")
+        return physical
+
+    def dimension(self, physical: str) -> int | None:
+        """Numbers of a vector in the collection; None where there is no such collection."""
+        stored = self._read(self.path(physical) / COLLECTION_FILE).get("dimension")
+        return stored if isinstance(stored, int) else None
+
+    def add(self, physical: str, dimension: int, build: Callable[[Path], None]) -> None:
+        """Make the collection unless it is there: `build` fills an empty folder that is then moved to its place."""
+        target = self.path(physical)
+        with self._changing():
+            if (target / COLLECTION_FILE).is_file():
+                return
+            if physical in self.aliases():
+                raise ConfigError(f"collection name {physical!r} is taken by an alias; use another name")
+            scrap = self._folder / f"{_SCRAP}{physical}"
+            shutil.rmtree(scrap, ignore_errors=True)
+            shutil.rmtree(target, ignore_errors=True)  # only a folder that lost its collection.json
+            scrap.mkdir()
+            build(scrap)
+            _write(scrap / COLLECTION_FILE, {"format": 1, "dimension": dimension, "distance": "cosine"})
+            scrap.rename(target)
+            _sync_folder(self._folder)
+
+    def remove(self, physical: str) -> None:
+        """Remove the collection and its aliases. The caller sees to it that nobody has its shard open."""
+        with self._changing():
+            aliases = self.aliases()
+            kept = {alias: name for alias, name in aliases.items() if name != physical}
+            if kept != aliases:
+                _write(self._folder / "aliases.json", kept)
+            scrap = self._folder / f"{_SCRAP}{physical}"
+            shutil.rmtree(scrap, ignore_errors=True)
+            try:
+                self.path(physical).rename(scrap)
+            except FileNotFoundError:
+                return
+            shutil.rmtree(scrap, ignore_errors=True)
+
+    def set_alias(self, alias: str, physical: str) -> None:
+        """Point `alias` at `physical`. Raises CollectionMissing, and ConfigError where a collection has that name."""
+        check_name(alias)
+        with self._changing():
+            if (self.path(alias) / COLLECTION_FILE).is_file():
+                raise ConfigError(f"alias {alias!r} is the name of a collection; use another name")
+            if not (self.path(physical) / COLLECTION_FILE).is_file():
+                raise CollectionMissing(f"no collection {physical!r} in {self._folder}")
+            _write(self._folder / "aliases.json", {**self.aliases(), alias: physical})
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """Keep other processes from changing the catalogue; reading needs no lock."""
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with open(self._folder / "catalogue.lock", "a") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                yield
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise NoSpace(f"the disk of {self._folder} is full; make room and try again") from error
+            raise StoreUnavailable(f"cannot write {self._folder}: {error.strerror}") from error
+
+    def _read(self, path: Path) -> dict[str, object]:
+        try:
+            value = json.loads(path.read_text("utf-8"))
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError) as error:
+            raise StoreUnavailable(f"cannot read {path}: {error}; restore it from a backup") from error
+        if not isinstance(value, dict):
+            raise StoreUnavailable(f"{path} holds no JSON object; restore it from a backup")
+        return value
+
+
+def _write(path: Path, value: object) -> None:
+    temporary = path.with_name(f".{path.name}.new")
+    with open(temporary, "w", encoding="utf-8") as file:
+        json.dump(value, file, ensure_ascii=False, indent=1, sort_keys=True)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make renames in `folder` survive a loss of power."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,250 @@
+"""The embedded store: Qdrant Edge, the server's engine in this process, with a shard for each collection.
+
+A shard has no HNSW graph, because building one holds the interpreter lock for as long as it takes: searches compare
+with every vector (10 ms for 50,000). Deleted points keep their room on disk. Beyond a million points use a server.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import cast
+from uuid import UUID
+
+from qdrant_edge import (
+    CountRequest,
+    Distance,
+    EdgeConfig,
+    EdgeShard,
+    EdgeVectorParams,
+    FieldCondition,
+    Filter,
+    HasIdCondition,
+    KeywordIndexParams,
+    MatchAny,
+    MatchPrefix,
+    MatchValue,
+    PayloadSelector,
+    Query,
+    QueryRequest,
+    Record,
+    ScrollRequest,
+    UpdateOperation,
+)
+from qdrant_edge import Point as EdgePoint
+
+from pipeline.errors import CollectionMissing, NoSpace
+from pipeline.store import Role, StoredPoint
+from pipeline.store import points as convert
+from pipeline.store.catalogue import Catalogue
+from pipeline.store.points import DENSE, META_FIELDS, META_PAGE_POINTS, PAGE_POINTS, Point
+from pipeline.store.shards import Shards, engine_errors
+from pipeline.types import DocumentInfo, EmbeddedChunk, Hit, PointMeta
+
+
+class EdgeStore:
+    """VectorStore in a folder. Writes survive kill -9 when they return; upserts survive a loss of power as well.
+
+    Deletes and changes of payload reach the disk with the next upsert, flush() or close: until then a loss of power,
+    not the death of the process, can undo them.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        role: Role = "reader",
+        lock_timeout_s: float = 30.0,
+        idle_s: float | None = None,
+        batch_points: int = 256,
+        batch_bytes: int = 8 << 20,
+        reserve_bytes: int = 64 << 20,
+    ) -> None:
+        """Open nothing yet.
+
+        `idle_s`: shards are closed after so long without a call; by default 1 for an owner, 0.2 for a reader.
+        `reserve_bytes`: room on the disk that a write must leave: the engine writes through memory maps, and a full
+        disk is then no error but the death of the process.
+        """
+        self._catalogue = Catalogue(folder)
+        self._shards = Shards(folder, role, lock_timeout_s, idle_s if idle_s is not None else 1.0 if role == "owner" else 0.2)
+        self._batch_points = batch_points
+        self._batch_bytes = batch_bytes
+        self._reserve_bytes = reserve_bytes
+
+    def create(self, physical: str, dimension: int) -> None:
+        """See VectorStore.create."""
+        stored = self._catalogue.dimension(physical)
+        if stored is None:
+            self._catalogue.add(physical, dimension, lambda path: self._build(path, dimension))
+            stored = self._catalogue.dimension(physical)
+        if stored is not None and stored != dimension:
+            raise convert.mismatch(physical, stored, dimension)
+
+    def collections(self) -> list[str]:
+        """See VectorStore.collections."""
+        return self._catalogue.names()
+
+    def drop(self, physical: str) -> None:
+        """See VectorStore.drop."""
+        if self._catalogue.dimension(physical) is not None:
+            self._shards.remove(self._catalogue.path(physical), lambda: self._catalogue.remove(physical))
+
+    def aliases(self) -> dict[str, str]:
+        """See VectorStore.aliases."""
+        return self._catalogue.aliases()
+
+    def set_alias(self, alias: str, physical: str) -> None:
+        """See VectorStore.set_alias."""
+        self._catalogue.set_alias(alias, physical)
+
+    def dimension(self, physical: str) -> int:
+        """See VectorStore.dimension."""
+        stored = self._catalogue.dimension(self._catalogue.resolve(physical))
+        if stored is None:
+            raise CollectionMissing(f"collection {physical!r} was dropped a moment ago")
+        return stored
+
+    def upsert(self, physical: str, points: Sequence[Point]) -> None:
+        """See VectorStore.upsert; flushed before it returns."""
+        convert.check_vectors(points, self.dimension(physical))
+        path = self._path(physical)
+        for batch in convert.batches(points, self._batch_points, self._batch_bytes, 4):
+            # Each byte is written to the log, to the storage and, in part, to the indexes.
+            batch_bytes = 4 * sum(4 * len(e.vector) + 4 * len(e.chunk.text) + 1024 for _, e in batch)
+            new = [EdgePoint(e.chunk.id, {DENSE: e.vector}, convert.payload_of(d, e.chunk)) for d, e in batch]
+            with self._changing(path, batch_bytes) as shard:
+                shard.update(UpdateOperation.upsert_points(new))
+        self._shards.flush(path)
+
+    def document_points(self, physical: str, document_ids: Sequence[str]) -> dict[str, dict[str, PointMeta]]:
+        """See VectorStore.document_points."""
+        found: dict[str, dict[str, PointMeta]] = {document_id: {} for document_id in document_ids}
+        asked = list(found)
+        for start in range(0, len(asked), self._batch_points):
+            condition = FieldCondition("document_id", match=MatchAny(asked[start : start + self._batch_points]))
+            for record in self._scroll(physical, Filter(must=[condition]), ["document_id", *META_FIELDS], vectors=False):
+                payload = record.payload or {}
+                found[str(payload["document_id"])][str(record.id)] = convert.meta_of(payload)
+        return found
+
+    def update_meta(self, physical: str, metas: Mapping[str, PointMeta]) -> None:
+        """See VectorStore.update_meta."""
+        path, ids = self._path(physical), list(metas)
+        for start in range(0, len(ids), self._batch_points):
+            with self._changing(path, 4096 * self._batch_points) as shard:
+                for point_id in ids[start : start + self._batch_points]:
+                    # By filter, because by id the engine refuses ids that are not stored.
+                    chosen = Filter(must=[HasIdCondition({point_id})])
+                    shard.update(UpdateOperation.set_payload_by_filter(chosen, convert.meta_payload(metas[point_id])))
+
+    def update_document(self, physical: str, document: DocumentInfo) -> None:
+        """See VectorStore.update_document."""
+        with self._changing(self._path(physical)) as shard:
+            payload = convert.document_payload(document)
+            shard.update(UpdateOperation.set_payload_by_filter(_document(document.id), payload))
+
+    def delete_points(self, physical: str, ids: Sequence[str]) -> None:
+        """See VectorStore.delete_points."""
+        path = self._path(physical)
+        for start in range(0, len(ids), self._batch_points):
+            with self._changing(path) as shard:
+                shard.update(UpdateOperation.delete_points(list(ids[start : start + self._batch_points])))
+
+    def delete_document(self, physical: str, document_id: str) -> None:
+        """See VectorStore.delete_document."""
+        with self._changing(self._path(physical)) as shard:
+            shard.update(UpdateOperation.delete_points_by_filter(_document(document_id)))
+
+    def count(self, physical: str, document_id: str | None = None) -> int:
+        """See VectorStore.count."""
+        with self._shards.use(self._path(physical)) as shard:
+            return shard.count(CountRequest(exact=True, filter=_document(document_id) if document_id is not None else None))
+
+    def search(self, physical: str, vector: Sequence[float], limit: int, filters: Mapping[str, str]) -> list[Hit]:
+        """See VectorStore.search."""
+        wanted = _filter(convert.conditions(filters))
+        query = convert.check_query(vector, self.dimension(physical), physical)
+        if limit < 1:
+            return []
+        request = QueryRequest(limit=limit, query=Query.Nearest(query, using=DENSE), filter=wanted, with_payload=True)
+        with self._shards.use(self._path(physical)) as shard:
+            scored = shard.query(request)
+        return [convert.hit_of(str(point.id), point.score, point.payload or {}) for point in scored]
+
+    def scan(self, physical: str, *, with_vectors: bool = False) -> Iterator[StoredPoint]:
+        """See VectorStore.scan."""
+        for record in self._scroll(physical, None, ["document_id"], vectors=with_vectors):
+            document_id = str((record.payload or {}).get("document_id", ""))
+            yield StoredPoint(str(record.id), document_id, _vector(record) if with_vectors else None)
+
+    def scan_points(self, physical: str) -> Iterator[tuple[DocumentInfo, EmbeddedChunk]]:
+        """See VectorStore.scan_points."""
+        for record in self._scroll(physical, None, True, vectors=True):
+            yield convert.point_of(str(record.id), record.payload or {}, _vector(record))
+
+    def flush(self, physical: str) -> None:
+        """See VectorStore.flush."""
+        self._shards.flush(self._path(physical))
+
+    def yield_turn(self) -> None:
+        """See VectorStore.yield_turn."""
+        self._shards.yield_turn()
+
+    def close(self) -> None:
+        """See VectorStore.close."""
+        self._shards.close()
+
+    def _path(self, name: str) -> Path:
+        return self._catalogue.path(self._catalogue.resolve(name))
+
+    def _build(self, path: Path, dimension: int) -> None:
+        self._check_room(path, 0)
+        vectors = {DENSE: EdgeVectorParams(size=dimension, distance=Distance.Cosine)}
+        with engine_errors(path):
+            shard = EdgeShard.create(str(path), EdgeConfig(vectors=vectors))
+            for field in convert.INDEXED_FIELDS:
+                index = KeywordIndexParams(prefix=field in convert.PREFIX_FIELDS)
+                shard.update(UpdateOperation.create_field_index(field, index))
+            shard.flush()
+            shard.close()
+
+    @contextmanager
+    def _changing(self, path: Path, batch_bytes: int = 0) -> Iterator[EdgeShard]:
+        """The shard, for a write of about `batch_bytes`. Raises NoSpace before the engine could meet a full disk."""
+        self._check_room(path, batch_bytes)
+        with self._shards.use(path, changes=True) as shard:
+            yield shard
+
+    def _check_room(self, path: Path, batch_bytes: int) -> None:
+        free, needed = shutil.disk_usage(path).free, self._reserve_bytes + batch_bytes
+        if free < needed:
+            raise NoSpace(f"{path} has {free >> 20} MB left and a write needs {needed >> 20} MB; make room and try again")
+
+    def _scroll(self, physical: str, wanted: Filter | None, payload: bool | list[str], *, vectors: bool) -> Iterator[Record]:
+        path, offset = self._path(physical), cast("int | UUID | str | None", None)
+        selector = PayloadSelector.Include(payload) if isinstance(payload, list) else payload
+        page_points = PAGE_POINTS if vectors or payload is True else META_PAGE_POINTS
+        while True:
+            request = ScrollRequest(offset=offset, limit=page_points, filter=wanted, with_payload=selector, with_vector=vectors)
+            with self._shards.use(path) as shard:
+                records, offset = shard.scroll(request)
+            yield from records
+            if offset is None:
+                return
+
+
+def _document(document_id: str) -> Filter:
+    return Filter(must=[FieldCondition("document_id", match=MatchValue(document_id))])
+
+
+def _filter(wanted: Sequence[convert.Condition]) -> Filter | None:
+    matches = [FieldCondition(c.field, match=MatchPrefix(c.value) if c.prefix else MatchValue(c.value)) for c in wanted]
+    return Filter(must=[*matches]) if matches else None
+
+
+def _vector(record: Record) -> list[float]:
+    vectors = cast("dict[str, list[float]]", record.vector or {})
+    return vectors.get(DENSE, [])

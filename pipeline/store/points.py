@@ -1,0 +1,213 @@
+"""How documents and chunks become points of Qdrant and come back; shared by server and embedded store."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+
+from pipeline.errors import CollectionMismatch, ConfigError
+from pipeline.types import Chunk, DocumentInfo, EmbeddedChunk, Hit, PointMeta
+
+#: Name of the vector in every collection.
+DENSE = "dense"
+#: Payload fields with a keyword index: deletes and counts by document need one, filters want one.
+INDEXED_FIELDS = ("document_id", "uri", "folder", "media_type")
+#: Indexed fields whose filter may be a beginning with `*` after it.
+PREFIX_FIELDS = ("uri", "folder")
+#: Everything that a search can be filtered by.
+FILTER_FIELDS = (*INDEXED_FIELDS, "title", "content_hash")
+#: Payload fields of PointMeta, in its order.
+META_FIELDS = ("ordinal", "page_first", "page_last", "char_start", "char_end")
+#: Points of a page that carries texts or vectors; a page of both with 4,096 dimensions stays near 12 MB of JSON.
+PAGE_POINTS = 256
+#: Points of a page that carries ids and numbers alone.
+META_PAGE_POINTS = 1000
+
+Point = tuple[DocumentInfo, EmbeddedChunk]
+Payload = dict[str, object]
+
+# Lone surrogates cannot be UTF-8, and NUL ends strings in too many places behind us. One character takes the place
+# of one, so that character offsets stay true.
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+
+
+def clean(text: str) -> str:
+    """`text` with every NUL and lone surrogate replaced by U+FFFD."""
+    return _UNSTORABLE.sub("\ufffd", text)
+
+
+def document_payload(document: DocumentInfo) -> Payload:
+    """The fields that all points of a document share, without its id."""
+    return {
+        "uri": clean(document.uri),
+        "title": clean(document.title),
+        "folder": clean(document.folder),
+        "media_type": clean(document.media_type),
+        "content_hash": document.content_hash,
+    }
+
+
+def meta_payload(meta: PointMeta) -> Payload:
+    """The fields that may change while vector and text stay; None is stored, so that it replaces a number."""
+    return {name: getattr(meta, name) for name in META_FIELDS}
+
+
+def payload_of(document: DocumentInfo, chunk: Chunk) -> Payload:
+    """The whole payload of a chunk's point."""
+    return {
+        "document_id": document.id,
+        **document_payload(document),
+        "text": clean(chunk.text),
+        "heading_path": [clean(heading) for heading in chunk.heading_path],
+        **{name: getattr(chunk, name) for name in META_FIELDS},
+    }
+
+
+def meta_of(payload: Mapping[str, object]) -> PointMeta:
+    """The meta of a stored point."""
+    return PointMeta(
+        ordinal=_number(payload, "ordinal") or 0,
+        page_first=_number(payload, "page_first"),
+        page_last=_number(payload, "page_last"),
+        char_start=_number(payload, "char_start"),
+        char_end=_number(payload, "char_end"),
+    )
+
+
+def point_of(point_id: str, payload: Mapping[str, object], vector: list[float]) -> Point:
+    """Document and chunk of a stored point; its token count is not stored and comes back as 0."""
+    document = DocumentInfo(
+        id=_text(payload, "document_id"),
+        uri=_text(payload, "uri"),
+        title=_text(payload, "title"),
+        media_type=_text(payload, "media_type"),
+        content_hash=_text(payload, "content_hash"),
+        folder=_text(payload, "folder"),
+    )
+    meta = meta_of(payload)
+    chunk = Chunk(
+        id=point_id,
+        document_id=document.id,
+        ordinal=meta.ordinal,
+        text=_text(payload, "text"),
+        token_count=0,
+        heading_path=_headings(payload),
+        page_first=meta.page_first,
+        page_last=meta.page_last,
+        char_start=meta.char_start,
+        char_end=meta.char_end,
+    )
+    return document, EmbeddedChunk(chunk, vector)
+
+
+def hit_of(point_id: str, score: float, payload: Mapping[str, object]) -> Hit:
+    """One answer of a search."""
+    meta = meta_of(payload)
+    return Hit(
+        score=score,
+        uri=_text(payload, "uri"),
+        title=_text(payload, "title"),
+        text=_text(payload, "text"),
+        heading_path=_headings(payload),
+        page_first=meta.page_first,
+        page_last=meta.page_last,
+        char_start=meta.char_start,
+        char_end=meta.char_end,
+        document_id=_text(payload, "document_id"),
+        chunk_id=point_id,
+    )
+
+
+def check_vectors(points: Sequence[Point], dimension: int) -> None:
+    """Raise ValueError unless every vector has `dimension` finite numbers and a length above zero.
+
+    The engine would take NaN, and a refused batch of it stays half applied: so nothing is sent before this.
+    """
+    for _, embedded in points:
+        if len(embedded.vector) != dimension:
+            raise ValueError(f"chunk {embedded.chunk.id}: vector of {len(embedded.vector)} numbers, not {dimension}")
+    if not points:
+        return
+    vectors = np.array([embedded.vector for _, embedded in points], dtype=np.float32)
+    good = np.isfinite(vectors).all(axis=1) & (vectors != 0).any(axis=1)
+    if not good.all():
+        bad = [points[int(row)][1].chunk.id for row in np.flatnonzero(~good)]
+        raise ValueError(f"{len(bad)} vectors hold NaN, infinity or only zeros; the first is of chunk {bad[0]}")
+
+
+def check_query(vector: Sequence[float], dimension: int, name: str) -> list[float]:
+    """The query as a list. Raises CollectionMismatch for another dimension, ValueError for NaN or infinity."""
+    if len(vector) != dimension:
+        raise CollectionMismatch(
+            f"collection {name!r} holds vectors of {dimension} numbers, the query has {len(vector)}: "
+            "it was made with another model; set KB_MODEL to that one, or load into another collection"
+        )
+    query = np.asarray(vector, dtype=np.float32)
+    if not np.isfinite(query).all():
+        raise ValueError("the query's vector holds NaN or infinity")
+    return cast("list[float]", query.tolist())
+
+
+def mismatch(name: str, stored: int, asked: int) -> CollectionMismatch:
+    """The error for a collection that exists with another dimension."""
+    return CollectionMismatch(
+        f"collection {name!r} holds vectors of {stored} numbers, this model makes {asked}: "
+        "set KB_MODEL to the model it was made with, or load into another collection"
+    )
+
+
+def batches(points: Sequence[Point], max_points: int, max_bytes: int, number_bytes: int) -> Iterator[Sequence[Point]]:
+    """Runs of `points` under both limits; a point that is over the bytes on its own travels alone.
+
+    `number_bytes` is what one number of a vector takes on the way: 4 in process, about 22 as JSON.
+    """
+    start = size = 0
+    for at, (document, embedded) in enumerate(points):
+        # 1 KB stands for ids, keys and numbers; texts are counted as if every character took two bytes.
+        weight = number_bytes * len(embedded.vector) + 2 * (len(embedded.chunk.text) + len(document.uri)) + 1024
+        if at > start and (at - start >= max_points or size + weight > max_bytes):
+            yield points[start:at]
+            start, size = at, 0
+        size += weight
+    if start < len(points):
+        yield points[start:]
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One filter of a search, as both engines understand it."""
+
+    field: str
+    value: str
+    prefix: bool  #: `value` is a beginning, not the whole
+
+
+def conditions(filters: Mapping[str, str]) -> list[Condition]:
+    """The filters as conditions that must all hold. Raises ConfigError for a field that cannot be filtered."""
+    found = []
+    for field, value in filters.items():
+        if field not in FILTER_FIELDS:
+            raise ConfigError(f"cannot filter by {field!r}; use one of {', '.join(FILTER_FIELDS)}")
+        prefix = field in PREFIX_FIELDS and value.endswith("*")
+        if value != "*" or not prefix:
+            found.append(Condition(field, clean(value.removesuffix("*") if prefix else value), prefix))
+    return found
+
+
+def _text(payload: Mapping[str, object], name: str) -> str:
+    value = payload.get(name)
+    return value if isinstance(value, str) else ""
+
+
+def _number(payload: Mapping[str, object], name: str) -> int | None:
+    value = payload.get(name)
+    return value if isinstance(value, int) else None
+
+
+def _headings(payload: Mapping[str, object]) -> tuple[str, ...]:
+    value = payload.get("heading_path")
+    return tuple(str(heading) for heading in value) if isinstance(value, list) else ()

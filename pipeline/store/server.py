@@ -1,0 +1,355 @@
+"""The store on a Qdrant server, through its REST API; the only file that imports qdrant_client."""
+
+from __future__ import annotations
+
+import ipaddress
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TypeVar, cast
+from urllib.parse import urlsplit
+
+import httpx
+from qdrant_client import QdrantClient, models
+from qdrant_client.common.client_exceptions import QdrantException, ResourceExhaustedResponse
+from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
+
+from pipeline.errors import CollectionMismatch, CollectionMissing, ConfigError, PermanentError, StoreUnavailable
+from pipeline.settings import mask_url
+from pipeline.store import StoredPoint, check_name
+from pipeline.store import points as convert
+from pipeline.store.points import DENSE, META_FIELDS, META_PAGE_POINTS, PAGE_POINTS, Point
+from pipeline.types import DocumentInfo, EmbeddedChunk, Hit, PointMeta
+
+T = TypeVar("T")
+
+#: What one number of a vector takes as JSON, comma included.
+_NUMBER_BYTES = 22
+#: The longest pause between two tries, seconds.
+_MAX_PAUSE_S = 5.0
+
+
+class ServerStore:
+    """VectorStore on a server. Every write waits until the server says `completed`.
+
+    Ids are made from the text and deletes name what goes, so every call can be repeated: after a lost connection, 429
+    or 5xx it is, with growing pauses, until `retry_s` have passed since it began; then StoreUnavailable.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        api_key: str = "",
+        *,
+        allow_insecure: bool = False,
+        timeout_s: float = 60.0,
+        retry_s: float = 20.0,
+        batch_points: int = 256,
+        batch_bytes: int = 8 << 20,
+    ) -> None:
+        """Contact nothing yet. Raises ConfigError for a URL that cannot be used, or is unsafe without a key."""
+        self._url = mask_url(url)
+        host = _host(url)
+        loopback = _is_loopback(host)
+        if not (loopback or api_key or allow_insecure):
+            raise ConfigError(
+                f"KB_QDRANT_URL names {host}, which is not this host, and there is no API key: "
+                "set KB_API_KEY, or KB_ALLOW_INSECURE=1 where the network itself is safe"
+            )
+        self._retry_s = retry_s
+        self._batch_points = batch_points
+        self._batch_bytes = batch_bytes
+        self._dimensions: dict[str, int] = {}
+        try:
+            # The key goes in as a header: as `api_key` the client warns on standard error for every http URL, also on
+            # loopback. The version check is off because it is a request and a warning from a thread of its own.
+            self._client = QdrantClient(
+                url=url,
+                headers={"api-key": api_key} if api_key else None,
+                timeout=max(1, round(timeout_s)),
+                check_compatibility=False,
+                trust_env=not loopback,  # a proxy of the environment cannot reach this host's loopback
+            )
+        except (ValueError, httpx.InvalidURL) as error:
+            raise ConfigError(f"KB_QDRANT_URL {self._url!r}: {error}") from error
+
+    def create(self, physical: str, dimension: int) -> None:
+        """See VectorStore.create."""
+        if check_name(physical) in self.aliases():
+            raise ConfigError(f"collection name {physical!r} is taken by an alias; use another name")
+        try:
+            stored = self._size(physical)
+        except CollectionMissing:
+            vectors = {DENSE: models.VectorParams(size=dimension, distance=models.Distance.COSINE)}
+            self._call(lambda: self._create_once(physical, vectors), physical)
+            stored = self._size(physical)
+        if stored != dimension:
+            raise convert.mismatch(physical, stored, dimension)
+        schema = self._call(lambda: self._client.get_collection(physical), physical).payload_schema or {}
+        for field in convert.INDEXED_FIELDS:
+            if field not in schema:
+                index = models.KeywordIndexParams(
+                    type=models.KeywordIndexType.KEYWORD, prefix=True if field in convert.PREFIX_FIELDS else None
+                )
+                self._complete(physical, lambda f=field, i=index: self._client.create_payload_index(physical, f, i))  # type: ignore[misc]
+
+    def collections(self) -> list[str]:
+        """See VectorStore.collections."""
+        return sorted(c.name for c in self._call(lambda: self._client.get_collections()).collections)
+
+    def drop(self, physical: str) -> None:
+        """See VectorStore.drop."""
+        self._dimensions.pop(physical, None)
+        self._call(lambda: self._client.delete_collection(physical), physical)
+
+    def aliases(self) -> dict[str, str]:
+        """See VectorStore.aliases."""
+        return {a.alias_name: a.collection_name for a in self._call(lambda: self._client.get_aliases()).aliases}
+
+    def set_alias(self, alias: str, physical: str) -> None:
+        """See VectorStore.set_alias."""
+        names = self.collections()
+        if check_name(alias) in names:
+            raise ConfigError(f"alias {alias!r} is the name of a collection; use another name")
+        if physical not in names:
+            raise CollectionMissing(f"no collection {physical!r} at {self._url}")
+        new = models.CreateAlias(collection_name=physical, alias_name=alias)
+        changes: list[models.AliasOperations] = [models.CreateAliasOperation(create_alias=new)]
+        if alias in self.aliases():
+            changes.insert(0, models.DeleteAliasOperation(delete_alias=models.DeleteAlias(alias_name=alias)))
+        self._call(lambda: self._client.update_collection_aliases(changes), physical)
+        self._dimensions.pop(alias, None)
+
+    def dimension(self, physical: str) -> int:
+        """See VectorStore.dimension."""
+        if physical not in self._dimensions:
+            self._dimensions[physical] = self._size(physical)
+        return self._dimensions[physical]
+
+    def upsert(self, physical: str, points: Sequence[Point]) -> None:
+        """See VectorStore.upsert."""
+        if not points:
+            return
+        convert.check_vectors(points, self._dimension_for(physical, len(points[0][1].vector)))
+        for batch in convert.batches(points, self._batch_points, self._batch_bytes, _NUMBER_BYTES):
+            new = [
+                models.PointStruct(id=e.chunk.id, vector={DENSE: e.vector}, payload=convert.payload_of(d, e.chunk))
+                for d, e in batch
+            ]
+            self._complete(physical, lambda p=new: self._client.upsert(physical, p, wait=True))  # type: ignore[misc]
+
+    def document_points(self, physical: str, document_ids: Sequence[str]) -> dict[str, dict[str, PointMeta]]:
+        """See VectorStore.document_points."""
+        found: dict[str, dict[str, PointMeta]] = {document_id: {} for document_id in document_ids}
+        for asked in self._runs(list(found)):
+            condition = models.FieldCondition(key="document_id", match=models.MatchAny(any=asked))
+            for record in self._scroll(physical, models.Filter(must=[condition]), ["document_id", *META_FIELDS], vectors=False):
+                payload = record.payload or {}
+                found[str(payload["document_id"])][str(record.id)] = convert.meta_of(payload)
+        return found
+
+    def update_meta(self, physical: str, metas: Mapping[str, PointMeta]) -> None:
+        """See VectorStore.update_meta."""
+        for ids in self._runs(list(metas)):
+            changes: list[models.UpdateOperation] = [
+                # By filter, because by id the server refuses ids that are not stored.
+                models.SetPayloadOperation(
+                    set_payload=models.SetPayload(
+                        payload=convert.meta_payload(metas[i]), filter=models.Filter(must=[models.HasIdCondition(has_id=[i])])
+                    )
+                )
+                for i in ids
+            ]
+            self._complete(physical, lambda c=changes: self._client.batch_update_points(physical, c, wait=True))  # type: ignore[misc]
+
+    def update_document(self, physical: str, document: DocumentInfo) -> None:
+        """See VectorStore.update_document."""
+        payload, chosen = convert.document_payload(document), _document(document.id)
+        self._complete(physical, lambda: self._client.set_payload(physical, payload, points=chosen, wait=True))
+
+    def delete_points(self, physical: str, ids: Sequence[str]) -> None:
+        """See VectorStore.delete_points."""
+        for run in self._runs(list(ids)):
+            chosen = models.PointIdsList(points=[*run])
+            self._complete(physical, lambda c=chosen: self._client.delete(physical, c, wait=True))  # type: ignore[misc]
+
+    def delete_document(self, physical: str, document_id: str) -> None:
+        """See VectorStore.delete_document."""
+        chosen = models.FilterSelector(filter=_document(document_id))
+        self._complete(physical, lambda: self._client.delete(physical, chosen, wait=True))
+
+    def count(self, physical: str, document_id: str | None = None) -> int:
+        """See VectorStore.count."""
+        chosen = _document(document_id) if document_id is not None else None
+        return self._call(lambda: self._client.count(physical, count_filter=chosen, exact=True), physical).count
+
+    def search(self, physical: str, vector: Sequence[float], limit: int, filters: Mapping[str, str]) -> list[Hit]:
+        """See VectorStore.search."""
+        wanted = _filter(convert.conditions(filters))
+        query = convert.check_query(vector, self._dimension_for(physical, len(vector)), physical)
+        if limit < 1:
+            return []
+        answer = self._call(
+            lambda: self._client.query_points(
+                physical, query=query, using=DENSE, limit=limit, query_filter=wanted, with_payload=True
+            ),
+            physical,
+        )
+        return [convert.hit_of(str(point.id), point.score, point.payload or {}) for point in answer.points]
+
+    def scan(self, physical: str, *, with_vectors: bool = False) -> Iterator[StoredPoint]:
+        """See VectorStore.scan."""
+        for record in self._scroll(physical, None, ["document_id"], vectors=with_vectors):
+            document_id = str((record.payload or {}).get("document_id", ""))
+            yield StoredPoint(str(record.id), document_id, _vector(record) if with_vectors else None)
+
+    def scan_points(self, physical: str) -> Iterator[tuple[DocumentInfo, EmbeddedChunk]]:
+        """See VectorStore.scan_points."""
+        for record in self._scroll(physical, None, True, vectors=True):
+            yield convert.point_of(str(record.id), record.payload or {}, _vector(record))
+
+    def flush(self, physical: str) -> None:
+        """See VectorStore.flush; a completed write is in the server's log already."""
+
+    def yield_turn(self) -> None:
+        """See VectorStore.yield_turn; a server serves everybody at once."""
+
+    def close(self) -> None:
+        """See VectorStore.close."""
+        self._client.close()
+
+    def _dimension_for(self, physical: str, length: int) -> int:
+        """The dimension; asked again where it differs from `length`, as an alias may have been moved elsewhere."""
+        if self.dimension(physical) != length:
+            del self._dimensions[physical]
+        return self.dimension(physical)
+
+    def _create_once(self, physical: str, vectors: dict[str, models.VectorParams]) -> None:
+        try:
+            self._client.create_collection(physical, vectors_config=vectors)
+        except UnexpectedResponse as error:
+            # Another process was first, or our own try whose answer was lost.
+            if error.status_code not in (400, 409) or b"already exists" not in error.content:
+                raise
+
+    def _size(self, physical: str) -> int:
+        vectors = self._call(lambda: self._client.get_collection(physical), physical).config.params.vectors
+        if not isinstance(vectors, dict) or DENSE not in vectors:
+            raise CollectionMismatch(f"collection {physical!r} at {self._url} was not made by kb-ingest; use another name")
+        return vectors[DENSE].size
+
+    def _runs(self, items: list[str]) -> Iterator[list[str]]:
+        return (items[start : start + self._batch_points] for start in range(0, len(items), self._batch_points))
+
+    def _scroll(
+        self, physical: str, chosen: models.Filter | None, payload: bool | list[str], *, vectors: bool
+    ) -> Iterator[models.Record]:
+        offset: models.ExtendedPointId | None = None
+        page_points = PAGE_POINTS if vectors or payload is True else META_PAGE_POINTS
+        while True:
+            page, following = self._call(
+                lambda at=offset: self._client.scroll(  # type: ignore[misc]
+                    physical, scroll_filter=chosen, limit=page_points, offset=at, with_payload=payload, with_vectors=vectors
+                ),
+                physical,
+            )
+            yield from page
+            if following is None:
+                return
+            offset = cast("models.ExtendedPointId", following)
+
+    def _complete(self, physical: str, write: Callable[[], models.UpdateResult | list[models.UpdateResult]]) -> None:
+        """Repeat `write` until the server says `completed`: `acknowledged` may still fail."""
+
+        def once() -> None:
+            answer = write()
+            for result in answer if isinstance(answer, list) else [answer]:
+                if result.status != models.UpdateStatus.COMPLETED:
+                    raise StoreUnavailable(f"Qdrant at {self._url} left a write {result.status}; it is behind with its work")
+
+        self._call(once, physical)
+
+    def _call(self, call: Callable[[], T], physical: str = "") -> T:
+        """Call until it succeeds, a retry cannot help, or the time is over."""
+        deadline, pause_s = time.monotonic() + self._retry_s, 0.1
+        while True:
+            try:
+                return call()
+            except (QdrantException, UnexpectedResponse, ResponseHandlingException, StoreUnavailable) as error:
+                failure = self._translated(error, physical)
+                left_s = deadline - time.monotonic()
+                wait_s = pause_s * random.uniform(0.5, 1.5)
+                if isinstance(error, ResourceExhaustedResponse):
+                    wait_s = max(wait_s, error.retry_after_s)
+                if isinstance(failure, PermanentError) or wait_s >= left_s:
+                    raise failure from error
+            time.sleep(wait_s)
+            pause_s = min(2 * pause_s, _MAX_PAUSE_S)
+
+    def _translated(self, error: Exception, physical: str) -> StoreUnavailable | PermanentError:
+        if isinstance(error, StoreUnavailable):
+            return error
+        if isinstance(error, ResponseHandlingException):
+            if isinstance(error.source, httpx.TransportError):
+                why = str(error.source) or type(error.source).__name__
+                return StoreUnavailable(f"Qdrant at {self._url} does not answer ({why}); is it running, is KB_QDRANT_URL right?")
+            return ConfigError(f"what answers at {self._url} is not Qdrant; correct KB_QDRANT_URL")
+        if not isinstance(error, UnexpectedResponse):
+            return StoreUnavailable(f"Qdrant at {self._url} asks for a pause: {error}")
+        status, said = error.status_code or 0, error.content[:300].decode("utf-8", "replace")
+        if status == 404:
+            self._dimensions.pop(physical, None)
+            return CollectionMissing(f"no collection {physical!r} at {self._url}; load documents into it first")
+        if status in (401, 403):
+            return ConfigError(f"Qdrant at {self._url} refuses the API key ({status}); correct KB_API_KEY")
+        if status == 413:
+            return ConfigError(f"Qdrant at {self._url} refuses batches of this size; lower KB_UPSERT_BATCH_BYTES")
+        if status in (408, 429) or status >= 500:
+            return StoreUnavailable(f"Qdrant at {self._url} answers {status}: {said}")
+        if "dimension error" in said:
+            self._dimensions.pop(physical, None)
+            return CollectionMismatch(f"collection {physical!r} at {self._url} was made with another model: {said}")
+        return ConfigError(f"Qdrant at {self._url} refuses the request ({status}): {said}")
+
+
+def _host(url: str) -> str:
+    """The host that `url` names. Raises ConfigError."""
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname
+    except ValueError as error:
+        raise ConfigError(f"KB_QDRANT_URL {mask_url(url)!r}: {error}") from error
+    if parts.scheme not in ("http", "https") or not host:
+        raise ConfigError(f"KB_QDRANT_URL {mask_url(url)!r}: use a URL as http://127.0.0.1:6333")
+    if parts.username or parts.password:
+        raise ConfigError("KB_QDRANT_URL holds a user or password, which Qdrant does not know; set KB_API_KEY")
+    return host
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False  # a name may lead anywhere: host.docker.internal, a compose service
+
+
+def _document(document_id: str) -> models.Filter:
+    return models.Filter(must=[models.FieldCondition(key="document_id", match=models.MatchValue(value=document_id))])
+
+
+def _filter(wanted: Sequence[convert.Condition]) -> models.Filter | None:
+    must: list[models.Condition] = [
+        models.FieldCondition(
+            key=c.field, match=models.MatchPrefix(prefix=c.value) if c.prefix else models.MatchValue(value=c.value)
+        )
+        for c in wanted
+    ]
+    return models.Filter(must=must) if must else None
+
+
+def _vector(record: models.Record) -> list[float]:
+    vectors = record.vector
+    dense = vectors.get(DENSE) if isinstance(vectors, dict) else None
+    return cast("list[float]", dense) if isinstance(dense, list) else []

@@ -1,0 +1,213 @@
+"""The open shards of this process: opened when needed, shared with other processes by turns, closed when idle.
+
+One process at a time may open a shard. Who wants to open one first takes the turn, a lock for the whole store, then
+the shard's own lock. An owner gives the turn back at once, keeps its shards open, and closes them when it sees that
+somebody else took the turn, or when it was idle for a second. A reader keeps the turn as long as its shards are open,
+which is short.
+
+The engine has a lock too, but takes it late: a load that it refuses has by then opened the owner's files for writing and
+set the length of some. So the shard's own lock is taken before the engine is called at all.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from qdrant_edge import EdgeShard
+
+from pipeline.errors import CollectionMissing, NoSpace, StoreLocked, StoreUnavailable
+from pipeline.store import Role
+from pipeline.store.lock import POLL_S, FileLock
+
+#: A reader gives others a chance after so long, even in the middle of a long scan.
+_READER_HOLD_S = 2.0
+#: Bytes that opening a shard may write: a write to a full disk through a memory map kills the process (SIGBUS).
+_OPEN_BYTES = 1 << 20
+
+
+@dataclass(slots=True)
+class _Open:
+    """A shard that is open in this process."""
+
+    shard: EdgeShard
+    lock: FileLock
+    changed: bool = False  #: has changes that were not flushed
+
+
+class Shards:
+    """Shards by folder, with one lock around all calls: calls may run together, but none beside a close."""
+
+    def __init__(self, folder: Path, role: Role, lock_timeout_s: float, idle_s: float) -> None:
+        self._folder = folder
+        self._role = role
+        self._lock_timeout_s = lock_timeout_s
+        self._idle_s = idle_s
+        self._turn = FileLock(folder / "turn.lock")
+        self._lock = threading.RLock()
+        self._open: dict[Path, _Open] = {}
+        self._pid = os.getpid()
+        self._opened_at = self._used_at = 0.0
+        self._watch: threading.Thread | None = None
+        self._closing = threading.Event()
+
+    @contextmanager
+    def use(self, path: Path, *, changes: bool = False) -> Iterator[EdgeShard]:
+        """The shard in `path`, open until the block ends; `changes` says that the block may write.
+
+        Raises StoreLocked where another process keeps it for the whole timeout; engine errors become StoreUnavailable.
+        """
+        with self._lock:
+            self._step_aside()
+            opened = self._open.get(path) or self._load(path)
+            opened.changed |= changes
+            try:
+                with engine_errors(path):
+                    yield opened.shard
+            finally:
+                self._used_at = time.monotonic()
+
+    def flush(self, path: Path) -> None:
+        """Put changes on disk; nothing to do for a shard that is not open, closing flushed it."""
+        with self._lock:
+            opened = self._open.get(path)
+            if opened is not None and opened.changed:
+                with engine_errors(path):
+                    opened.shard.flush()
+                opened.changed = False
+
+    def remove(self, path: Path, remove: Callable[[], None]) -> None:
+        """Call `remove` while no process has the shard in `path` open, nor can open it."""
+        with self._lock:
+            self._close_all()
+            deadline = time.monotonic() + self._lock_timeout_s
+            lock = FileLock(path / "open.lock")
+            try:
+                if not (self._turn.take(deadline) and lock.take(deadline)):
+                    raise self._locked()
+                remove()
+            except FileNotFoundError:
+                return  # another process removed it first
+            finally:
+                lock.release()
+                self._turn.release()
+
+    def yield_turn(self) -> None:
+        """Close all shards if another process waits for one; the next call waits until it is done."""
+        with self._lock:
+            self._step_aside()
+
+    def close(self) -> None:
+        """Flush and close all shards and give up every lock."""
+        with self._lock:
+            if self._pid == os.getpid():
+                self._close_all()
+            self._closing.set()
+            watch = self._watch
+        if watch is not None:
+            watch.join()
+
+    def _step_aside(self) -> None:
+        if not self._open:
+            return
+        if self._pid != os.getpid():
+            raise RuntimeError("an embedded store that has shards open cannot be used after a fork; make one in the child")
+        if self._role == "reader":
+            if time.monotonic() - self._opened_at > _READER_HOLD_S:
+                self._close_all()
+                time.sleep(3 * POLL_S)  # longer than others pause between two tries, or we would win each time
+        elif self._turn.wanted():
+            self._close_all()
+
+    def _load(self, path: Path) -> _Open:
+        self._pid = os.getpid()
+        deadline = time.monotonic() + self._lock_timeout_s
+        if not self._turn.held and not self._turn.take(0):
+            # Waiting with shards open could be waiting for one that waits for us.
+            self._close_all()
+            if not self._turn.take(deadline):
+                raise self._locked()
+        lock = FileLock(path / "open.lock")
+        try:
+            if shutil.disk_usage(path).free < _OPEN_BYTES:
+                raise NoSpace(f"the disk of {path} is full; make room and try again")
+            if not lock.take(deadline):
+                raise self._locked()
+            opened = _Open(self._load_shard(path), lock)
+        except BaseException as error:
+            lock.release()
+            if not self._open:
+                self._turn.release()
+            if isinstance(error, FileNotFoundError):
+                raise CollectionMissing(f"collection {path.name!r} was dropped a moment ago") from error
+            raise
+        finally:
+            if self._role == "owner":
+                self._turn.release()
+        if not self._open:
+            self._opened_at = time.monotonic()
+        self._open[path] = opened
+        self._used_at = time.monotonic()
+        self._closing.clear()
+        if self._watch is None or not self._watch.is_alive():  # a fork leaves the thread behind
+            self._watch = threading.Thread(target=self._close_idle, name="kb-edge-idle", daemon=True)
+            self._watch.start()
+        return opened
+
+    def _load_shard(self, path: Path) -> EdgeShard:
+        try:
+            return EdgeShard.load(str(path))
+        except Exception as error:
+            if "WouldBlock" in str(error):
+                raise StoreLocked(f"{path} is open in a program that is not kb-ingest; close it there") from error
+            raise StoreUnavailable(f"cannot open {path}: {error}; restore it, or drop it and load again") from error
+
+    def _close_all(self) -> None:
+        try:
+            for path in list(self._open):
+                opened = self._open.pop(path)
+                try:
+                    with engine_errors(path):
+                        if opened.changed:
+                            opened.shard.flush()
+                        opened.shard.close()
+                finally:
+                    opened.lock.release()
+        finally:
+            self._turn.release()
+
+    def _close_idle(self) -> None:
+        """Runs in a thread of its own from the first shard that opens until the last is closed."""
+        while True:
+            with self._lock:
+                left_s = self._used_at + self._idle_s - time.monotonic()
+                if self._open and left_s <= 0:
+                    self._close_all()
+                if not self._open:
+                    self._watch = None
+                    return
+            self._closing.wait(max(left_s, POLL_S))
+
+    def _locked(self) -> StoreLocked:
+        return StoreLocked(
+            f"the embedded store {self._folder} is in use by another process and was not free for {self._lock_timeout_s:g} s; "
+            "wait until its work is done, or use a Qdrant server (KB_QDRANT_URL)"
+        )
+
+
+@contextmanager
+def engine_errors(path: Path) -> Iterator[None]:
+    """Turn the engine's errors, which are all plain Exception, into StoreUnavailable."""
+    try:
+        yield
+    except BaseException as error:
+        # A panic of the engine is a BaseException; subclasses of Exception are ours, or speak of arguments that we made.
+        if type(error) is not Exception and type(error).__name__ != "PanicException":
+            raise
+        raise StoreUnavailable(f"the embedded store {path} failed: {error}") from error

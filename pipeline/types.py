@@ -1,0 +1,181 @@
+"""The frozen values that flow from one stage to the next; nothing internal is imported here."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+
+class DocumentState(StrEnum):
+    """Where a document stands in its life; kept in the ledger."""
+
+    PENDING = "pending"  # staged, waits for a parse worker
+    PARSING = "parsing"  # a parse worker holds its lease
+    PARSED = "parsed"  # its chunk file is in staging, waits for an embed worker
+    EMBEDDING = "embedding"  # an embed worker holds its lease
+    INDEXED = "indexed"  # the store holds exactly its points
+    QUARANTINED = "quarantined"  # will not be tried again by itself; `reason` says why
+    SKIPPED = "skipped"  # seen and left out on purpose; `reason` says why
+    DELETED = "deleted"  # gone from the source and from the store
+
+
+#: States in which a document still has work ahead of it.
+OPEN_STATES = (DocumentState.PENDING, DocumentState.PARSING, DocumentState.PARSED, DocumentState.EMBEDDING)
+
+
+class Reason(StrEnum):
+    """Why a document was quarantined or skipped; a stable code for people and scripts."""
+
+    EMPTY_FILE = "empty_file"  # zero bytes or white space only: skipped, nothing is lost
+    EMPTY_TEXT = "empty_text"  # bytes, but no text came out
+    NEEDS_OCR = "needs_ocr"  # pages that hold pictures of text
+    ENCRYPTED = "encrypted"  # needs a password
+    CORRUPT = "corrupt"  # the parser refused it
+    TOO_LARGE = "too_large"  # over the size, element or unpacking limits
+    TIMEOUT = "timeout"  # the parser passed its wall-clock or CPU limit
+    OUT_OF_MEMORY = "out_of_memory"  # the parser passed its address-space limit
+    CRASHED = "crashed"  # the parser's process died, twice
+    UNSUPPORTED = "unsupported"  # no parser for this kind of content
+    UNREADABLE = "unreadable"  # the file could not be read while staging
+    CHANGED = "changed"  # the file went on changing while it was being copied
+    WORKER_LOST = "worker_lost"  # its worker died at every one of the allowed starts
+    BAD_VECTOR = "bad_vector"  # the model gave NaN, infinite or all-zero numbers
+    STAGED_LOST = "staged_lost"  # its copy in staging is gone or damaged
+
+
+class ElementKind(StrEnum):
+    """What a piece of a document is to its reader."""
+
+    HEADING = "heading"
+    PARAGRAPH = "paragraph"
+    LIST_ITEM = "list_item"
+    TABLE_ROW = "table_row"
+    CODE = "code"
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """A file that discovery found."""
+
+    uri: str  #: identity of the document, `file:///...` percent-encoded, stable between runs
+    path: Path  #: where it can be read now
+    size: int  #: bytes
+    mtime_ns: int  #: modification time, nanoseconds since the epoch
+
+
+@dataclass(frozen=True, slots=True)
+class StagedFile:
+    """A copy in staging whose content is known to have this hash."""
+
+    source: SourceFile
+    content_hash: str  #: sha256 of the bytes, hexadecimal
+    location: str  #: key of the copy inside staging
+
+
+@dataclass(frozen=True, slots=True)
+class Element:
+    """One structural piece of a document, in reading order."""
+
+    text: str
+    kind: ElementKind = ElementKind.PARAGRAPH
+    level: int = 0  #: depth of a heading, 1 the highest; 0 for everything else
+    page: int | None = None  #: page, slide or sheet, 1-based, where the format has them
+    char_start: int | None = None  #: offset into the decoded text, where the parser knows it
+    char_end: int | None = None  #: exclusive
+    header: str = ""  #: for table rows: the header line that is repeated in every chunk
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A piece of a document of at most the model's number of tokens."""
+
+    id: str  #: uuid, also the id of its point
+    document_id: str  #: uuid
+    ordinal: int  #: 0-based position in the document
+    text: str
+    token_count: int  #: tokens of `embed_text`, special tokens included
+    heading_path: tuple[str, ...] = ()
+    page_first: int | None = None  #: 1-based, inclusive
+    page_last: int | None = None
+    char_start: int | None = None  #: offsets into the decoded text
+    char_end: int | None = None
+
+    @property
+    def embed_text(self) -> str:
+        """The text the model sees: the heading path on a line of its own, then the chunk's text."""
+        return embed_text(self.heading_path, self.text)
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedChunk:
+    """A chunk with its embedding."""
+
+    chunk: Chunk
+    vector: list[float]  #: unit length, one number a dimension
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One answer of a search."""
+
+    score: float  #: cosine similarity
+    uri: str
+    title: str
+    text: str
+    heading_path: tuple[str, ...]
+    page_first: int | None
+    page_last: int | None
+    char_start: int | None
+    char_end: int | None
+    document_id: str
+    chunk_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class PointMeta:
+    """What a stored point says about its chunk besides the text: all that may change while the vector stays."""
+
+    ordinal: int
+    page_first: int | None = None
+    page_last: int | None = None
+    char_start: int | None = None
+    char_end: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentInfo:
+    """What every point of a document carries along."""
+
+    id: str
+    uri: str
+    title: str = ""
+    media_type: str = ""
+    content_hash: str = ""
+    folder: str = field(default="")  #: path of the parent folder, for filters
+
+
+#: Namespace of all ids of this project; never change it, every stored point hangs on it.
+NAMESPACE = uuid.UUID("5a1d5be2-7f0c-5cbb-9d3a-6b0d0e4b8f11")
+
+
+def embed_text(heading_path: tuple[str, ...], text: str) -> str:
+    """Join heading path and text the way the model sees them."""
+    return " > ".join(heading_path) + "\n" + text if heading_path else text
+
+
+def document_id(collection: str, uri: str) -> str:
+    """The id of the document at `uri` in `collection`: the same in every run and on every host."""
+    return str(uuid.uuid5(NAMESPACE, f"{collection}\n{uri}"))
+
+
+def chunk_id(document: str, embedded_text: str, occurrence: int) -> str:
+    """The id of a chunk and of its point.
+
+    It hangs on the text alone, and on which occurrence of that text in the document it is (0-based), so that an edit
+    elsewhere in the document leaves it as it is.
+    """
+    digest = hashlib.sha256(embedded_text.encode("utf-8", "surrogatepass")).hexdigest()
+    return str(uuid.uuid5(uuid.UUID(document), f"{digest}:{occurrence}"))

@@ -1,0 +1,60 @@
+"""What every test gets: no settings of the person who runs it, no network, no file outside temporary folders."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+#: Other names under which Settings reads a value; KB_TEST_* is left alone, it points tests at services.
+FOREIGN_NAMES = ("CELERY_BROKER_URL", "QDRANT_URL", "QDRANT_API_KEY", "OPENAI_BASE_URL", "OPENAI_API_KEY")
+
+# At import, before any test module imports a library that reads these once.
+for _name in [name for name in os.environ if name.upper().startswith("KB_") and not name.startswith("KB_TEST_")]:
+    del os.environ[_name]
+for _name in FOREIGN_NAMES:
+    os.environ.pop(_name, None)
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["DO_NOT_TRACK"] = "1"
+os.environ["UNSTRUCTURED_DISABLE_NOTICE"] = "1"
+# Child processes find the packages in whichever folder they start, installed or not.
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(REPOSITORY), os.environ.get("PYTHONPATH", ""))))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Run in an empty folder, so that no `.env` or `kb-ingest.toml` is read, and keep caches and default folders out of HOME."""
+    place = tmp_path_factory.mktemp("session")
+    before = Path.cwd()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_DATA_HOME", str(place / "data_home"))
+        patch.setenv("HF_HOME", str(place / "hf_home"))
+        (place / "cwd").mkdir()
+        os.chdir(place / "cwd")
+        yield
+        os.chdir(before)
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A data folder of this test's own, named in KB_DATA_DIR too; not made yet."""
+    folder = tmp_path / "data"
+    monkeypatch.setenv("KB_DATA_DIR", str(folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def unavailable() -> Callable[[str], NoReturn]:
+    """Call it with the reason when a service is missing: the test is skipped on a desk and fails in CI."""
+
+    def stop(reason: str) -> NoReturn:
+        if os.environ.get("CI"):
+            pytest.fail(f"{reason} (CI must have it)")
+        pytest.skip(reason)
+
+    return stop

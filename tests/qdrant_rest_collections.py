@@ -1,0 +1,283 @@
+"""What the test-only server of qdrant_rest.py does with a request: collections, aliases and points over Qdrant Edge."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote
+
+import qdrant_edge as edge
+from pydantic import BaseModel, TypeAdapter
+from qdrant_client.http import models
+
+UPDATES: TypeAdapter[models.UpdateOperations] = TypeAdapter(models.UpdateOperations)
+CHOSEN: TypeAdapter[models.PointsSelector] = TypeAdapter(models.PointsSelector)
+
+
+class Refused(Exception):
+    """An answer that is not 200."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(status, text)
+        self.status, self.text = status, text
+
+
+class Updated:
+    """The result of a write of points; the server says how far it got."""
+
+
+class Collections:
+    """Collections and aliases in a folder; the caller lets one request in at a time."""
+
+    def __init__(self, data: Path) -> None:
+        self.data = data
+        data.mkdir(parents=True, exist_ok=True)
+        self.shards = {unquote(path.name): edge.EdgeShard.load(str(path)) for path in sorted(data.iterdir()) if path.is_dir()}
+        aliases = data / "aliases.json"
+        self.alias_names: dict[str, str] = json.loads(aliases.read_text()) if aliases.exists() else {}
+
+    def close(self) -> None:
+        for shard in self.shards.values():
+            shard.close()
+
+    def shard(self, name: str) -> edge.EdgeShard:
+        shard = self.shards.get(self.alias_names.get(name, name))
+        if shard is None:
+            raise Refused(404, f"Not found: Collection `{name}` doesn't exist!")
+        return shard
+
+    def create(self, name: str, body: bytes) -> bool:
+        request = models.CreateCollection.model_validate_json(body)
+        if name in self.shards:
+            raise Refused(409, f"Wrong input: Collection `{name}` already exists!")
+        if name in self.alias_names:
+            raise Refused(400, f"Wrong input: Can't create collection with name {name}. Alias with the same name already exists")
+        if not isinstance(request.vectors, dict) or request.sparse_vectors:
+            raise Refused(501, "only named dense vectors")
+        params = {
+            key: edge.EdgeVectorParams(size=v.size, distance=getattr(edge.Distance, v.distance.value))
+            for key, v in request.vectors.items()
+        }
+        path = str(self.data / quote(name, safe=""))
+        self.shards[name] = edge.EdgeShard.create(path, edge.EdgeConfig(vectors=params))
+        return True
+
+    def delete(self, name: str) -> bool:
+        shard = self.shards.pop(name, None)
+        if shard is None:
+            return False
+        shard.close()
+        shutil.rmtree(self.data / quote(name, safe=""))
+        self.save_aliases({a: n for a, n in self.alias_names.items() if n != name})
+        return True
+
+    def save_aliases(self, names: dict[str, str]) -> None:
+        temporary = self.data / "aliases.new"
+        temporary.write_text(json.dumps(names))
+        temporary.replace(self.data / "aliases.json")
+        self.alias_names = names
+
+    def change_aliases(self, body: bytes) -> bool:
+        names = dict(self.alias_names)
+        for action in models.ChangeAliasesOperation.model_validate_json(body).actions:
+            if isinstance(action, models.CreateAliasOperation):
+                new = action.create_alias
+                if new.collection_name not in self.shards:
+                    raise Refused(404, f"Not found: Collection `{new.collection_name}` doesn't exist!")
+                if new.alias_name in self.shards:
+                    raise Refused(409, f"Wrong input: Collection `{new.alias_name}` already exists!")
+                names[new.alias_name] = new.collection_name
+            elif isinstance(action, models.DeleteAliasOperation):
+                names.pop(action.delete_alias.alias_name, None)
+            else:
+                raise Refused(501, "rename_alias")
+        self.save_aliases(names)
+        return True
+
+    def info(self, name: str) -> dict[str, Any]:
+        shard = self.shard(name)
+        info = shard.info()
+        config = json.loads((self.data / quote(self.alias_names.get(name, name), safe="") / "edge_config.json").read_text())
+        return {
+            "status": "green", "optimizer_status": "ok", "segments_count": info.segments_count,
+            "points_count": info.points_count, "indexed_vectors_count": info.indexed_vectors_count,
+            "config": {
+                "params": {"vectors": {k: {"size": v["size"], "distance": v["distance"]} for k, v in config["vectors"].items()}},
+                "hnsw_config": {"m": 16, "ef_construct": 100, "full_scan_threshold": 10000},
+                "optimizer_config": {"default_segment_number": 0, "flush_interval_sec": 5},
+            },
+            "payload_schema": {key: {"data_type": "keyword", "points": info.points_count} for key in info.payload_schema},
+        }  # fmt: skip
+
+    def index(self, name: str, body: bytes) -> Updated:
+        request = models.CreateFieldIndex.model_validate_json(body)
+        schema = request.field_schema
+        prefix = isinstance(schema, models.KeywordIndexParams) and schema.prefix
+        if not isinstance(schema, models.KeywordIndexParams) and schema != models.PayloadSchemaType.KEYWORD:
+            raise Refused(501, "only keyword indexes")
+        params = edge.KeywordIndexParams(prefix=prefix or None)
+        self.shard(name).update(edge.UpdateOperation.create_field_index(request.field_name, params))
+        return Updated()
+
+    def upsert(self, name: str, points: list[models.PointStruct]) -> Updated:
+        shard, sizes = self.shard(name), self.info(name)["config"]["params"]["vectors"]
+        for point in points:
+            if not isinstance(point.vector, dict):
+                raise Refused(400, "Wrong input: Not existing vector name error: ")
+            for key, vector in point.vector.items():
+                if key not in sizes:
+                    raise Refused(400, f"Wrong input: Not existing vector name error: {key}")
+                if len(vector) != sizes[key]["size"]:  # type: ignore[arg-type]
+                    text = f"Vector dimension error: expected dim: {sizes[key]['size']}, got {len(vector)}"  # type: ignore[arg-type]
+                    raise Refused(400, f"Wrong input: {text}")
+        new = [edge.Point(p.id, p.vector, p.payload) for p in points]  # type: ignore[arg-type]
+        shard.update(edge.UpdateOperation.upsert_points(new))
+        return Updated()
+
+    def set_payload(self, name: str, change: models.SetPayload) -> Updated:
+        if change.filter is not None:
+            operation = edge.UpdateOperation.set_payload_by_filter(_filter(change.filter), change.payload)
+        else:
+            self.must_exist(name, change.points or [])
+            operation = edge.UpdateOperation.set_payload([*(change.points or [])], change.payload)
+        self.shard(name).update(operation)
+        return Updated()
+
+    def must_exist(self, name: str, ids: Iterable[Any]) -> None:
+        stored = {str(record.id) for record in self.shard(name).retrieve([*ids], False, False)}
+        for point_id in ids:
+            if str(point_id) not in stored:
+                raise Refused(404, f"Not found: No point with id {point_id} found")
+
+    def remove(self, name: str, chosen: models.PointsSelector) -> Updated:
+        if isinstance(chosen, models.PointIdsList):
+            operation = edge.UpdateOperation.delete_points([*chosen.points])
+        else:
+            operation = edge.UpdateOperation.delete_points_by_filter(_filter(chosen.filter))
+        self.shard(name).update(operation)
+        return Updated()
+
+    def batch(self, name: str, body: bytes) -> list[Updated]:
+        operations = UPDATES.validate_json(body).operations
+        for operation in operations:
+            if not isinstance(operation, models.SetPayloadOperation):
+                raise Refused(501, type(operation).__name__)
+            self.set_payload(name, operation.set_payload)
+        return [Updated() for _ in operations]
+
+    def query(self, name: str, body: bytes) -> dict[str, Any]:
+        request = models.QueryRequest.model_validate_json(body)
+        vector = request.query.nearest if isinstance(request.query, models.NearestQuery) else request.query
+        if request.prefetch or not isinstance(vector, list):
+            raise Refused(501, "only nearest to a vector")
+        size = self.info(name)["config"]["params"]["vectors"].get(request.using, {}).get("size")
+        if size != len(vector):
+            raise Refused(400, f"Wrong input: Vector dimension error: expected dim: {size}, got {len(vector)}")
+        nearest = edge.Query.Nearest(vector, using=request.using)
+        wanted = edge.QueryRequest(
+            limit=request.limit or 10, query=nearest, filter=_filter(request.filter) if request.filter else None,
+            with_payload=_payload(request.with_payload), with_vector=bool(request.with_vector),
+        )  # fmt: skip
+        scored = self.shard(name).query(wanted)
+        return {"points": [{**_record(point), "score": point.score, "version": point.version} for point in scored]}
+
+    def scroll(self, name: str, body: bytes) -> dict[str, Any]:
+        request = models.ScrollRequest.model_validate_json(body)
+        records, following = self.shard(name).scroll(
+            edge.ScrollRequest(
+                offset=request.offset, limit=request.limit or 10, filter=_filter(request.filter) if request.filter else None,
+                with_payload=_payload(request.with_payload), with_vector=bool(request.with_vector),
+            )
+        )  # fmt: skip
+        return {"points": [_record(r) for r in records], "next_page_offset": str(following) if following is not None else None}
+
+    def count(self, name: str, body: bytes) -> dict[str, int]:
+        request = models.CountRequest.model_validate_json(body)
+        wanted = edge.CountRequest(exact=True, filter=_filter(request.filter) if request.filter else None)
+        return {"count": self.shard(name).count(wanted)}
+
+    def retrieve(self, name: str, body: bytes) -> list[dict[str, Any]]:
+        request = models.PointRequest.model_validate_json(body)
+        found = self.shard(name).retrieve([*request.ids], _payload(request.with_payload), bool(request.with_vector))
+        return [_record(record) for record in found]
+
+    def answer(self, method: str, path: str, body: bytes) -> Any:
+        """The result of a request."""
+        parts = [unquote(part) for part in path.strip("/").split("/")]
+        match (method, *parts):
+            case ("GET", ""):
+                return {"title": "qdrant rest stand-in over edge", "version": "1.20.0"}
+            case ("GET", "healthz" | "readyz" | "livez"):
+                return "ok"
+            case ("GET", "collections"):
+                return {"collections": [{"name": name} for name in self.shards]}
+            case ("GET", "aliases"):
+                return {"aliases": [{"alias_name": a, "collection_name": n} for a, n in self.alias_names.items()]}
+            case ("POST", "collections", "aliases"):
+                return self.change_aliases(body)
+            case ("GET", "collections", name):
+                return self.info(name)
+            case ("GET", "collections", name, "exists"):
+                return {"exists": name in self.shards or name in self.alias_names}
+            case ("PUT", "collections", name):
+                return self.create(name, body)
+            case ("DELETE", "collections", name):
+                return self.delete(name)
+            case ("PUT", "collections", name, "index"):
+                return self.index(name, body)
+            case ("PUT", "collections", name, "points"):
+                if b'"batch"' in body[:20]:
+                    raise Refused(501, "batch of columns")
+                return self.upsert(name, models.PointsList.model_validate_json(body).points)
+            case ("POST", "collections", name, "points"):
+                return self.retrieve(name, body)
+            case ("POST", "collections", name, "points", "batch"):
+                return self.batch(name, body)
+            case ("POST", "collections", name, "points", "payload"):
+                return self.set_payload(name, models.SetPayload.model_validate_json(body))
+            case ("POST", "collections", name, "points", "delete"):
+                return self.remove(name, CHOSEN.validate_json(body))
+            case ("POST", "collections", name, "points", "query"):
+                return self.query(name, body)
+            case ("POST", "collections", name, "points", "scroll"):
+                return self.scroll(name, body)
+            case ("POST", "collections", name, "points", "count"):
+                return self.count(name, body)
+        raise Refused(501, f"{method} {path}")
+
+
+def _record(record: edge.Record | edge.ScoredPoint) -> dict[str, Any]:
+    return {"id": record.id if isinstance(record.id, int) else str(record.id), "payload": record.payload, "vector": record.vector}
+
+
+def _payload(chosen: Any) -> Any:
+    if isinstance(chosen, models.PayloadSelectorInclude):
+        chosen = chosen.include
+    if isinstance(chosen, list):
+        return edge.PayloadSelector.Include(chosen)
+    if isinstance(chosen, BaseModel):
+        raise Refused(501, type(chosen).__name__)
+    return bool(chosen)
+
+
+def _filter(chosen: models.Filter) -> edge.Filter:
+    if chosen.should or chosen.must_not or chosen.min_should:
+        raise Refused(501, "only must")
+    must = chosen.must if isinstance(chosen.must, list) else [chosen.must] if chosen.must else []
+    return edge.Filter(must=[_condition(condition) for condition in must])
+
+
+def _condition(condition: Any) -> Any:
+    if isinstance(condition, models.HasIdCondition):
+        return edge.HasIdCondition({*condition.has_id})
+    match = condition.match if isinstance(condition, models.FieldCondition) else None
+    if isinstance(match, models.MatchValue):
+        return edge.FieldCondition(condition.key, match=edge.MatchValue(match.value))
+    if isinstance(match, models.MatchAny):
+        return edge.FieldCondition(condition.key, match=edge.MatchAny([*match.any]))
+    if isinstance(match, models.MatchPrefix):
+        return edge.FieldCondition(condition.key, match=edge.MatchPrefix(match.prefix))
+    raise Refused(501, type(match or condition).__name__)

@@ -1,0 +1,270 @@
+"""The ledger: states, claims, leases, and who may write what."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from pipeline.errors import LeaseLost, LedgerError
+from pipeline.ledger import Ledger
+from pipeline.ledger.flow import Stage
+from pipeline.ledger.intake import Collection, Refused
+from pipeline.ledger.work import IndexedResult, ParsedResult
+from pipeline.types import DocumentState, Reason, SourceFile, StagedFile, document_id
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    opened = Ledger.open(os.environ.get("KB_TEST_DATABASE_URL") or f"sqlite:///{tmp_path / 'kb.db'}")
+    yield opened
+    opened.close()
+
+
+def stage(ledger: Ledger, count: int, *, size: int = 100, version: str = "1", run: int = 1) -> list[str]:
+    """Stage `count` documents; return their ids."""
+    staged = {}
+    for number in range(count):
+        source = SourceFile(f"file:///doc/{number}", Path(f"/doc/{number}"), size, 1)
+        staged[document_id("docs", source.uri)] = StagedFile(source, version * 64, "")
+    ledger.intake.stage("docs", run, staged)
+    return list(staged)
+
+
+def states(ledger: Ledger) -> dict[str, int]:
+    return ledger.report.progress().states
+
+
+def indexed(key: str, chunks: int = 3, embedded: int = 3) -> IndexedResult:
+    return IndexedResult(key, "1" * 64, "p", "e", chunks, embedded)
+
+
+def parsed(key: str) -> ParsedResult:
+    return ParsedResult(key, "title", "text/plain", "p")
+
+
+def index_all(ledger: Ledger, ids: list[str]) -> None:
+    claim = ledger.work.claim(Stage.PARSE, ids, "w")
+    ledger.work.parsed(claim, [parsed(key) for key in ids])
+    ledger.work.release(claim)
+    claim = ledger.work.claim(Stage.EMBED, ids, "w")
+    ledger.work.indexed(claim, [indexed(key) for key in ids])
+    ledger.work.release(claim)
+
+
+def test_a_document_goes_through_all_its_states(ledger: Ledger) -> None:
+    (key,) = stage(ledger, 1)
+    assert states(ledger) == {"pending": 1}
+    claim = ledger.work.claim(Stage.PARSE, [key], "w")
+    assert states(ledger) == {"parsing": 1}
+    ledger.work.parsed(claim, [parsed(key)], "b")
+    ledger.work.release(claim)
+    assert states(ledger) == {"parsed": 1}
+    assert ledger.flow.queued() == {"b": Stage.EMBED}
+    claim = ledger.work.claim(Stage.EMBED, [key], "w")
+    assert claim.documents[0].parse_fingerprint == "p"
+    assert claim.documents[0].title == "title"
+    ledger.work.indexed(claim, [indexed(key)])
+    ledger.work.release(claim)
+    assert states(ledger) == {"indexed": 1}
+    assert ledger.report.progress().chunks == 3
+    assert ledger.flow.leases() == []
+    assert ledger.flow.in_flight() == 0
+
+
+def test_a_second_delivery_claims_nothing(ledger: Ledger) -> None:
+    ids = stage(ledger, 3)
+    assert len(ledger.work.claim(Stage.PARSE, ids, "w").documents) == 3
+    assert ledger.work.claim(Stage.PARSE, ids, "x").documents == ()
+    assert len(ledger.flow.leases()) == 1
+
+
+def test_release_gives_the_start_back_and_expiry_does_not(ledger: Ledger) -> None:
+    (key,) = stage(ledger, 1)
+    for _ in range(5):
+        ledger.work.release(ledger.work.claim(Stage.PARSE, [key], "w"))
+    assert states(ledger) == {"pending": 1}
+    for attempt in range(3):
+        assert states(ledger) == {"pending": 1}, attempt
+        ledger.work.claim(Stage.PARSE, [key], "w@host")
+        (lease,) = ledger.flow.leases()
+        assert ledger.flow.expire(lease, max_starts=3) == 1
+    assert states(ledger) == {"quarantined": 1}
+    (failure,) = ledger.report.failures()
+    assert (failure.reason, failure.starts) == ("worker_lost", 3)
+    assert "3 times" in failure.detail
+    assert "w@host" in failure.detail
+
+
+def test_a_lease_that_moved_is_not_expired(ledger: Ledger) -> None:
+    ids = stage(ledger, 2)
+    claim = ledger.work.claim(Stage.PARSE, ids, "w")
+    (before,) = ledger.flow.leases()
+    ledger.work.beat(claim)
+    assert ledger.flow.expire(before, 3) == 0
+    (after,) = ledger.flow.leases()
+    assert ledger.flow.expire(after, 3) == 2
+    with pytest.raises(LeaseLost):
+        ledger.work.beat(claim)
+
+
+def test_a_worker_that_lost_its_lease_writes_nothing(ledger: Ledger) -> None:
+    (key,) = stage(ledger, 1)
+    claim = ledger.work.claim(Stage.PARSE, [key], "slow")
+    ledger.flow.expire(ledger.flow.leases()[0], 3)
+    other = ledger.work.claim(Stage.PARSE, [key], "fast")
+    assert ledger.work.parsed(claim, [parsed(key)]) == set()
+    ledger.work.fail(claim, key, Reason.CRASHED, "")
+    assert states(ledger) == {"parsing": 1}
+    assert ledger.work.parsed(other, [parsed(key)]) == {key}
+
+
+def test_a_new_version_fences_off_the_worker_on_the_old_one(ledger: Ledger) -> None:
+    (key,) = stage(ledger, 1)
+    claim = ledger.work.claim(Stage.PARSE, [key], "w")
+    stage(ledger, 1, version="2", run=2)
+    assert ledger.work.still_held(claim) == set()
+    assert ledger.work.parsed(claim, [parsed(key)]) == set()
+    ledger.work.release(claim)
+    assert states(ledger) == {"pending": 1}
+
+
+def test_a_write_without_a_lease_has_the_document_compared_again(ledger: Ledger) -> None:
+    ids = stage(ledger, 2)
+    index_all(ledger, ids)
+    ledger.work.recheck(ids[:1])
+    assert states(ledger) == {"indexed": 1, "parsed": 1}
+    claim = ledger.work.claim(Stage.EMBED, ids[:1], "w")
+    ledger.work.recheck(ids[:1])  # while somebody works on it
+    ledger.work.indexed(claim, [indexed(ids[0])])
+    assert states(ledger) == {"indexed": 1, "parsed": 1}
+    index = ledger.work.claim(Stage.EMBED, ids[:1], "w")
+    ledger.work.indexed(index, [indexed(ids[0])])
+    assert states(ledger) == {"indexed": 2}
+
+
+def test_the_old_version_stays_expected_while_the_new_one_is_worked_on_or_fails(ledger: Ledger) -> None:
+    ids = stage(ledger, 1)
+    index_all(ledger, ids)
+    stage(ledger, 1, version="2", run=2)
+    claim = ledger.work.claim(Stage.PARSE, ids, "w")
+    ledger.work.fail(claim, ids[0], Reason.CORRUPT, "no")
+    (window,) = ledger.report.expected("docs")
+    assert [(row.content_hash, row.chunks) for row in window] == [("1" * 64, 3)]
+    assert states(ledger) == {"quarantined": 1}
+
+
+def test_batches_are_bounded_by_documents_bytes_and_collection(ledger: Ledger) -> None:
+    stage(ledger, 10, size=100)
+    batches = ledger.flow.take(Stage.PARSE, documents_max=9, batch_documents=4, batch_bytes=10_000)
+    assert [len(batch.document_ids) for batch in batches] == [4, 4, 1]
+    assert ledger.flow.in_flight() == 9
+    again = ledger.flow.take(Stage.PARSE, documents_max=9, batch_documents=4, batch_bytes=10_000)
+    assert [len(batch.document_ids) for batch in again] == [1]
+
+
+def test_batches_by_bytes(ledger: Ledger) -> None:
+    stage(ledger, 6, size=100)
+    batches = ledger.flow.take(Stage.PARSE, documents_max=9, batch_documents=64, batch_bytes=250)
+    assert [len(batch.document_ids) for batch in batches] == [2, 2, 2]
+
+
+def test_few_documents_are_spread_over_the_workers(ledger: Ledger) -> None:
+    stage(ledger, 8)
+    batches = ledger.flow.take(Stage.PARSE, documents_max=99, batch_documents=64, batch_bytes=10_000, spread=4)
+    assert [len(batch.document_ids) for batch in batches] == [2, 2, 2, 2]
+
+
+def test_a_document_whose_worker_died_travels_alone(ledger: Ledger) -> None:
+    ids = stage(ledger, 3)
+    ledger.work.claim(Stage.PARSE, ids, "w")
+    ledger.flow.expire(ledger.flow.leases()[0], 3)
+    batches = ledger.flow.take(Stage.PARSE, documents_max=9, batch_documents=64, batch_bytes=10_000)
+    assert [len(batch.document_ids) for batch in batches] == [1, 1, 1]
+
+
+def test_unqueued_batches_are_sent_again(ledger: Ledger) -> None:
+    stage(ledger, 2)
+    (batch,) = ledger.flow.take(Stage.PARSE, documents_max=9, batch_documents=64, batch_bytes=10_000)
+    assert ledger.flow.queued() == {batch.id: Stage.PARSE}
+    assert ledger.flow.unqueue([batch.id]) == 2
+    assert len(ledger.flow.take(Stage.PARSE, documents_max=9, batch_documents=64, batch_bytes=10_000)) == 1
+
+
+def test_strays_are_freed(ledger: Ledger) -> None:
+    ids = stage(ledger, 2)
+    ledger.work.claim(Stage.PARSE, ids, "w")
+    with ledger.engine.begin() as connection:
+        connection.execute(text("DELETE FROM leases"))
+    assert ledger.flow.free_strays() == 2
+    assert states(ledger) == {"pending": 2}
+
+
+def test_an_unforeseen_error_stays_charged_and_ends_in_quarantine(ledger: Ledger) -> None:
+    ids = stage(ledger, 1)
+    for _ in range(3):
+        ledger.work.give_up(ledger.work.claim(Stage.PARSE, ids, "w"), 3, "KeyError: {odd}")
+    (failure,) = ledger.report.failures()
+    assert (failure.reason, failure.detail) == ("worker_lost", "KeyError: {odd}")
+    assert ledger.flow.leases() == []
+
+
+def test_refused_files_are_recorded_and_retry_leaves_out_what_has_no_copy(ledger: Ledger) -> None:
+    ids = stage(ledger, 2)
+    source = SourceFile("file:///x", Path("/x"), 0, 1)
+    ledger.intake.refuse("docs", 1, {"x": Refused(source, Reason.EMPTY_FILE, ""), "y": Refused(source, Reason.UNREADABLE, "no")})
+    claim = ledger.work.claim(Stage.PARSE, ids, "w")
+    ledger.work.fail(claim, ids[0], Reason.CORRUPT, "")
+    ledger.work.fail(claim, ids[1], Reason.TIMEOUT, "")
+    assert states(ledger) == {"quarantined": 3, "skipped": 1}
+    assert ledger.intake.retry(reason="timeout") == 1
+    assert ledger.intake.retry(uris=["file:///doc/0"]) == 1
+    assert ledger.intake.retry() == 0
+    assert states(ledger) == {"pending": 2, "quarantined": 1, "skipped": 1}
+
+
+def test_collections_are_made_once(ledger: Ledger) -> None:
+    first = Collection("docs", "docs-1", "m", "", 3, "f", "", 1.0)
+    assert ledger.intake.add_collection(first) == first
+    assert ledger.intake.add_collection(Collection("docs", "docs-2", "m", "", 3, "g", "", 1.0)) == first
+    assert ledger.intake.set_canary("docs", "[1]") == "[1]"
+    assert ledger.intake.set_canary("docs", "[2]") == "[1]"
+
+
+def test_a_ledger_of_another_schema_is_refused(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'kb.db'}"
+    opened = Ledger.open(url)
+    with opened.engine.begin() as connection:
+        connection.execute(text("UPDATE meta SET value='999'"))
+    opened.close()
+    with pytest.raises(LedgerError, match="schema 999"):
+        Ledger.open(url)
+
+
+def _claim_all(url: str, ids: list[str], name: str, claimed: multiprocessing.Queue[list[str]]) -> None:
+    ledger = Ledger.open(url)
+    mine: list[str] = []
+    for key in ids:
+        mine += [document.id for document in ledger.work.claim(Stage.PARSE, [key], name).documents]
+    claimed.put(mine)
+
+
+def test_processes_that_claim_at_once_never_get_the_same_document(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'kb.db'}"
+    ledger = Ledger.open(url)
+    ids = stage(ledger, 120)
+    context = multiprocessing.get_context("spawn")
+    claimed: multiprocessing.Queue[list[str]] = context.Queue()
+    processes = [context.Process(target=_claim_all, args=(url, ids, f"w{number}", claimed)) for number in range(4)]
+    for process in processes:
+        process.start()
+    everything = [key for _ in processes for key in claimed.get(timeout=60)]
+    for process in processes:
+        process.join()
+    claimed.close()
+    claimed.join_thread()
+    assert sorted(everything) == sorted(ids)

@@ -1,0 +1,1 @@
+"""The processes around the pipeline library: Celery tasks, dispatcher, supervisor and command line."""

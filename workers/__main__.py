@@ -1,0 +1,5 @@
+"""`python -m workers` is `kb-ingest`."""
+
+from workers.cli import main
+
+main()

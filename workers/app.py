@@ -1,0 +1,97 @@
+"""The Celery application: queues, acknowledgements, serialisation and transport, each setting with its reason."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from celery import Celery
+from kombu.entity import Queue
+
+from pipeline.ledger.flow import Stage
+from pipeline.settings import Settings
+
+#: Seconds a worker may take to end its tasks after SIGTERM; containers must wait longer than this before SIGKILL.
+SOFT_SHUTDOWN_S = 30
+
+#: Seconds between the looks of the folder transport into its folder; the default of 1 s would be felt at every step.
+FOLDER_POLL_S = 0.02
+
+#: Messages fetched ahead in embedded mode. The folder transport hands acknowledgements over only between drains of up to
+#: 2 s, so that 1 would mean a task every 1 to 2 s. A message lost with a worker is sent again by the dispatcher.
+FOLDER_PREFETCH = 16
+
+
+def make_app(settings: Settings) -> Celery:
+    """The Celery application for these settings; imports no task."""
+    # Celery lets these two override its configuration; our settings have read them, and there is no result store.
+    os.environ.pop("CELERY_BROKER_URL", None)
+    os.environ.pop("CELERY_RESULT_BACKEND", None)
+    app = Celery("kb-ingest", set_as_current=False)
+    app.conf.update(
+        broker_url=broker_url(settings),
+        broker_transport_options=transport_options(settings),
+        task_queues=[Queue(stage.value) for stage in Stage],  # type: ignore[no-untyped-call]
+        task_default_queue=Stage.PARSE.value,
+        # The ledger is the truth: no result is kept, and messages carry ids only.
+        task_ignore_result=True,
+        result_backend=None,
+        task_serializer="json",
+        accept_content=["json"],
+        # Unacknowledged work is at most the concurrency, and comes back when a worker is lost. Alone this would run a
+        # poisonous task for ever; the ledger's start counter, committed before the work, ends that.
+        task_acks_late=True,
+        task_reject_on_worker_lost=True,
+        worker_prefetch_multiplier=FOLDER_PREFETCH if settings.embedded_broker else 1,
+        # A hard limit acknowledges the message; the lease then brings the documents back.
+        task_time_limit=settings.task_time_limit_s,
+        task_soft_time_limit=max(1, settings.task_time_limit_s - 30),
+        # Without this a task that outlives its connection runs twice at the same time.
+        worker_cancel_long_running_tasks_on_connection_loss=True,
+        worker_soft_shutdown_timeout=SOFT_SHUTDOWN_S,
+        worker_enable_soft_shutdown_on_idle=False,
+        # An embed worker's child loads its model before it says it is alive; the default of 4 s would kill it.
+        worker_proc_alive_timeout=600.0,
+        # The default gives up after 100 attempts; a broker may be away for longer.
+        broker_connection_max_retries=None,
+        broker_connection_retry_on_startup=True,
+        # Logging is set up by the process itself, the same for all of them.
+        worker_hijack_root_logger=False,
+        worker_redirect_stdouts=False,
+        worker_send_task_events=not settings.embedded_broker,
+        task_send_sent_event=not settings.embedded_broker,
+        enable_utc=True,
+    )
+    return app
+
+
+def broker_url(settings: Settings) -> str:
+    """The broker's URL for Celery, password included."""
+    return "filesystem://" if settings.embedded_broker else settings.redis_url.get_secret_value()
+
+
+def transport_options(settings: Settings) -> dict[str, Any]:
+    """Options of the folder transport or of Redis."""
+    if settings.embedded_broker:
+        folder = settings.data_dir / "broker"
+        for part in ("queue", "control"):
+            (folder / part).mkdir(parents=True, exist_ok=True)
+        return {
+            "data_folder_in": str(folder / "queue"),
+            "data_folder_out": str(folder / "queue"),
+            "control_folder": str(folder / "control"),
+            "store_processed": False,
+            "polling_interval": FOLDER_POLL_S,
+        }
+    return {
+        # A message is given to somebody else after this; it must outlast the longest task and its shutdown.
+        "visibility_timeout": settings.task_time_limit_s + SOFT_SHUTDOWN_S + 60,
+        # Look for such messages every 5 s; the defaults take about 100 s.
+        "unacked_restore_interval": 5,
+        "unacked_restore_throttle": 1,
+        # A publish on a dead link must fail, not hang.
+        "socket_timeout": 30,
+        "socket_connect_timeout": 5,
+        "socket_keepalive": True,
+        "health_check_interval": 25,
+    }

@@ -1,0 +1,45 @@
+"""The dispatcher's view of the broker: send a batch, ask how many messages wait."""
+
+from __future__ import annotations
+
+from celery import Celery
+from kombu.exceptions import ChannelError, OperationalError
+
+from pipeline.errors import BrokerUnavailable
+from pipeline.ledger.flow import Batch, Stage
+
+#: A publish is tried again at once, a few times; a longer outage is the dispatcher's matter.
+PUBLISH_RETRY = {"max_retries": 2, "interval_start": 0.1, "interval_step": 0.2, "interval_max": 0.5}
+
+
+class Broker:
+    """Sends batches through a Celery application."""
+
+    def __init__(self, app: Celery) -> None:
+        self._app = app
+
+    def send(self, batch: Batch) -> None:
+        """Queue a batch; raises BrokerUnavailable, and then the batch may or may not be queued."""
+        try:
+            self._app.send_task(
+                task_name(batch.stage), args=[batch.id, list(batch.document_ids)], queue=batch.stage.value,
+                argsrepr=f"({len(batch.document_ids)} documents)", retry=True, retry_policy=PUBLISH_RETRY,
+            )  # fmt: skip
+        except (OperationalError, OSError) as error:
+            raise BrokerUnavailable(f"the broker does not answer: {error}") from error
+
+    def depth(self, stage: Stage) -> int:
+        """Messages that wait in a stage's queue and that no worker has fetched; raises BrokerUnavailable."""
+        try:
+            with self._app.connection_for_read() as connection:
+                connection.ensure_connection(max_retries=1, timeout=5)
+                return int(connection.default_channel.queue_declare(stage.value, passive=True).message_count)
+        except ChannelError:  # an empty queue does not exist
+            return 0
+        except (OperationalError, OSError) as error:
+            raise BrokerUnavailable(f"the broker does not answer: {error}") from error
+
+
+def task_name(stage: Stage) -> str:
+    """The name of a stage's task."""
+    return f"kb.{stage.value}"

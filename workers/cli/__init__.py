@@ -1,0 +1,77 @@
+"""The command line: `kb-ingest COMMAND`. Commands decode their options, call the library and report."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+
+import rich_click as click
+
+from pipeline.errors import KbError
+from workers.cli import info, load, search, service, status, store
+from workers.cli.context import Context
+
+#: Exit statuses, the same for every command.
+EXIT_FAILED, EXIT_USAGE, EXIT_PARTLY, EXIT_INTERRUPTED = 1, 2, 3, 130
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--data-dir", type=click.Path(path_type=Path, file_okay=False), help="The data folder (KB_DATA_DIR).")
+@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="Least level of log lines on stderr.")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.pass_context
+def cli(context: click.Context, data_dir: Path | None, log_level: str | None, debug: bool) -> None:
+    """Turn folders of documents into a searchable vector collection."""
+    context.obj = Context(data_dir, "debug" if debug else log_level)
+
+
+for command in (
+    load.load, search.search, status.status, status.retry, store.verify, store.collections, store.promote, service.worker,
+    service.up, info.config, info.version,
+):  # fmt: skip
+    cli.add_command(command)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line; return its exit status. Errors are one line on stderr, a traceback only with --debug."""
+    debug = "--debug" in arguments
+    try:
+        result = cli.main(list(arguments), prog_name="kb-ingest", standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except click.exceptions.Exit as ended:
+        return ended.exit_code
+    except click.ClickException as error:
+        error.show()
+        return EXIT_USAGE if isinstance(error, click.UsageError) else EXIT_FAILED
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("interrupted: what is staged goes on with the next load, or with `kb-ingest up`", err=True)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output has gone, as in `kb-ingest ... | head`; writing more, even at exit, would fail again.
+        sys.stdout = None
+        return EXIT_FAILED
+    except KbError as error:
+        if debug:
+            traceback.print_exc()
+        click.echo(f"error: {error}", err=True)
+        return EXIT_FAILED
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        click.echo(f"error: {type(error).__name__}: {error} (a fault of kb-ingest; `kb-ingest --debug ...` shows where)", err=True)
+        return EXIT_FAILED
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    signal.signal(signal.SIGTERM, _terminate)
+    sys.exit(run(sys.argv[1:]))
+
+
+def _terminate(number: int, _frame: FrameType | None) -> None:
+    # As an exception, so that workers are stopped and files closed on the way out.
+    raise SystemExit(128 + number)

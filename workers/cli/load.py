@@ -1,0 +1,115 @@
+"""`kb-ingest load`: folders in, points out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import rich_click as click
+
+from workers.cli.context import Context, print_json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pipeline.settings import Settings
+    from pipeline.steps.load import Planned
+    from workers.loading import Result
+
+
+@click.command()
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--collection", "-c", help="The collection to load into (KB_COLLECTION).")
+@click.option("--include", multiple=True, metavar="GLOB", help="Only files whose name or path below PATH matches; repeatable.")
+@click.option("--exclude", multiple=True, metavar="GLOB", help="No files whose name or path below PATH matches; repeatable.")
+@click.option("--hidden", is_flag=True, default=None, help="Also hidden files and folders.")
+@click.option("--wait/--no-wait", default=True, help="Wait until everything is indexed, or return after staging.")
+@click.option("--dry-run", is_flag=True, help="Print what would be added, changed, unchanged and skipped; change nothing.")
+@click.option("--checksum", is_flag=True, help="Compare files by their bytes even where size and time are the same.")
+@click.option("--require-gpu", is_flag=True, default=None, help="Fail instead of embedding on the CPU.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON value on stdout.")
+@click.pass_obj
+def load(
+    context: Context, paths: tuple[Path, ...], collection: str | None, include: tuple[str, ...], exclude: tuple[str, ...],
+    hidden: bool | None, wait: bool, dry_run: bool, checksum: bool, require_gpu: bool | None, as_json: bool,
+) -> int:  # fmt: skip
+    """Load files and folders into a collection.
+
+    Files that have not changed since the last load are left alone. Ctrl-C loses nothing: the next load goes on.
+    Exit status 3 means that some documents are quarantined; `kb-ingest status` names them.
+    """
+    from pipeline.discover import Patterns
+    from workers.cli.display import progress_display
+    from workers.loading import Loading
+
+    settings = context.settings("warning", collection=collection, hidden=hidden, require_gpu=require_gpu)
+    patterns = Patterns(include, exclude, settings.ignore, settings.hidden)
+    with Loading(settings, settings.collection) as loading:
+        if dry_run:
+            return _print_plan(loading.plan(paths, patterns), as_json)
+        loading.prepare()
+        with progress_display() as display:
+            result = loading.run(paths, patterns, wait=wait, checksum=checksum, on_moment=display)
+    if as_json:
+        print_json(_record(settings, result))
+    else:
+        _print_result(settings, result, wait)
+    return 3 if result.progress.states.get("quarantined") else 0
+
+
+def _record(settings: Settings, result: Result) -> dict[str, object]:
+    states, worker = result.progress.states, result.worker
+    return {
+        "run": result.run,
+        "collection": settings.collection,
+        "discovered": result.counts.discovered,
+        "unchanged": result.counts.unchanged,
+        "indexed": states.get("indexed", 0),
+        "quarantined": states.get("quarantined", 0),
+        "skipped": states.get("skipped", 0),
+        "chunks": result.progress.embedded,
+        "bytes": result.counts.bytes,
+        "seconds": round(result.seconds, 3),
+        "chunks_per_s": round(result.progress.embedded / result.seconds, 1) if result.seconds else 0.0,
+        "device": worker.device if worker else None,
+        "dtype": worker.dtype if worker else None,
+        "model": settings.model,
+    }
+
+
+def _print_result(settings: Settings, result: Result, waited: bool) -> None:
+    record = _record(settings, result)
+    for omitted in result.counts.omitted[:10]:
+        click.echo(f"left out: {omitted.path} {omitted.why}", err=True)
+    if result.counts.omitted_count > 10:
+        click.echo(f"left out: {result.counts.omitted_count - 10} more", err=True)
+    for failure in result.failures[:10]:
+        click.echo(f"quarantined: {failure.uri}: {failure.reason}: {failure.detail}", err=True)
+    if len(result.failures) > 10:
+        click.echo(f"quarantined: {len(result.failures) - 10} more, see `kb-ingest status {result.run}`", err=True)
+    if not waited:
+        click.echo(f"run {result.run}: {result.progress.open} documents are staged; `kb-ingest up` works on them")
+        return
+    where = f" on {record['device']} in {record['dtype']}" if record["device"] else ""
+    click.echo(
+        f"run {result.run}: {record['discovered']} files, {record['unchanged']} unchanged, {record['indexed']} indexed, "
+        f"{record['quarantined']} quarantined, {record['skipped']} skipped; {record['chunks']} chunks embedded in "
+        f"{result.seconds:.1f} s ({record['chunks_per_s']} chunks/s{where})"
+    )
+
+
+def _print_plan(planned: Iterable[Planned], as_json: bool) -> int:
+    totals: dict[str, list[int]] = {action: [0, 0] for action in ("added", "changed", "unchanged", "skipped")}
+    files = []
+    for item in planned:
+        totals[item.action][0] += 1
+        totals[item.action][1] += item.bytes
+        if as_json:
+            files.append(item)
+        elif item.action != "unchanged":
+            click.echo(f"{item.action:9} {item.bytes:>12,} B  {item.uri}{'  (' + item.why + ')' if item.why else ''}")
+    if as_json:
+        print_json({**{action: {"files": count, "bytes": size} for action, (count, size) in totals.items()}, "files": files})
+    else:
+        click.echo("; ".join(f"{count} {action} ({size:,} bytes)" for action, (count, size) in totals.items()))
+    return 0

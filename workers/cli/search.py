@@ -1,0 +1,67 @@
+"""`kb-ingest search`: a question in, the nearest chunks out."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import TYPE_CHECKING
+
+import rich_click as click
+
+from workers.cli.context import Context, print_json
+
+if TYPE_CHECKING:
+    from pipeline.types import Hit
+
+#: Filters name one of these payload fields.
+FILTER_KEYS = ("uri", "folder", "media_type", "document_id")
+
+
+@click.command()
+@click.argument("query")
+@click.option("--collection", "-c", help="The collection to search (KB_COLLECTION).")
+@click.option("--limit", "-n", type=click.IntRange(1, 1000), default=5, show_default=True, help="Most answers.")
+@click.option("--filter", "filters", multiple=True, metavar="KEY=VALUE", help=f"Only where KEY ({', '.join(FILTER_KEYS)}) is VALUE.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON value on stdout.")
+@click.pass_obj
+def search(context: Context, query: str, collection: str | None, limit: int, filters: tuple[str, ...], as_json: bool) -> None:
+    """Find the chunks nearest to QUERY."""
+    from pipeline import search as searching
+    from pipeline.embed import make_embedder
+    from pipeline.store import open_store
+
+    if not query.strip():
+        raise click.UsageError("the query is empty")
+    wanted = dict(_filter(text) for text in filters)
+    settings = context.settings("error", collection=collection)
+    store = open_store(settings, role="reader")
+    try:
+        searching.open_physical(store, settings.collection)  # a missing collection shows before a model is loaded
+        embedder = make_embedder(settings, device=settings.device)
+        hits = searching.search(settings, store, embedder, settings.collection, query, limit, wanted)
+    finally:
+        store.close()
+    if as_json:
+        print_json(hits)
+    else:
+        _print_hits(hits)
+
+
+def _filter(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals or key not in FILTER_KEYS:
+        raise click.UsageError(f"--filter {text}: give KEY=VALUE with one of the keys {', '.join(FILTER_KEYS)}")
+    return key, value
+
+
+def _print_hits(hits: list[Hit]) -> None:
+    if not hits:
+        click.echo("nothing found")
+    for number, hit in enumerate(hits, 1):
+        pages = f", page {hit.page_first}" if hit.page_first is not None else ""
+        if hit.page_last not in (None, hit.page_first):
+            pages = f", pages {hit.page_first}-{hit.page_last}"
+        click.echo(f"{number}. {hit.score:.3f}  {hit.title}{pages}")
+        click.echo(f"   {hit.uri}")
+        if hit.heading_path:
+            click.echo(f"   {' > '.join(hit.heading_path)}")
+        click.echo(textwrap.indent(textwrap.shorten(hit.text, 300, placeholder=" …"), "   "))

@@ -1,0 +1,35 @@
+"""`kb-ingest worker` and `kb-ingest up`: the long-running processes of a host."""
+
+from __future__ import annotations
+
+import rich_click as click
+
+from workers.cli.context import Context
+
+
+@click.command()
+@click.option("--stage", type=click.Choice(["parse", "embed"]), multiple=True, help="Serve only this queue; repeatable.")
+@click.option("--require-gpu", is_flag=True, default=None, help="Fail instead of embedding on the CPU.")
+@click.option("--until-empty", is_flag=True, help="End when no document has work ahead of it.")
+@click.pass_obj
+def worker(context: Context, stage: tuple[str, ...], require_gpu: bool | None, until_empty: bool) -> None:
+    """Run this host's workers: parse processes, and one embed process a GPU or one for the CPU.
+
+    Dead workers are started again. SIGTERM and Ctrl-C end them in order.
+    """
+    _serve(context, stage or ("parse", "embed"), require_gpu, until_empty)
+
+
+@click.command()
+@click.option("--require-gpu", is_flag=True, default=None, help="Fail instead of embedding on the CPU.")
+@click.option("--until-empty", is_flag=True, help="End when no document has work ahead of it.")
+@click.pass_obj
+def up(context: Context, require_gpu: bool | None, until_empty: bool) -> None:
+    """Run everything this host needs: the broker folder where no Redis is configured, dispatcher and workers."""
+    _serve(context, ("parse", "embed"), require_gpu, until_empty)
+
+
+def _serve(context: Context, stages: tuple[str, ...], require_gpu: bool | None, until_empty: bool) -> None:
+    from workers.serving import serve
+
+    serve(context.settings(require_gpu=require_gpu).prepare(), stages, until_empty=until_empty)

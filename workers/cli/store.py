@@ -1,0 +1,131 @@
+"""`kb-ingest verify`, `collections` and `promote`: the store against the ledger, what is there, and moving it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import rich_click as click
+
+from workers.cli.context import Context, print_json
+
+if TYPE_CHECKING:
+    from pipeline.settings import Settings
+    from pipeline.steps.verify import Verified
+
+
+@click.command()
+@click.option("--collection", "-c", help="The collection to check (KB_COLLECTION).")
+@click.option("--repair", is_flag=True, help="Delete orphans, restore what is missing, and check again.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON value on stdout.")
+@click.pass_obj
+def verify(context: Context, collection: str | None, repair: bool, as_json: bool) -> int:
+    """Compare the store with the ledger, point by point; exit status 1 when they differ."""
+    settings = context.settings("warning", collection=collection).prepare()
+    found = _verify(settings, repair=repair)
+    if repair and not found.clean:
+        _work_until_done(settings)
+        found = _verify(settings, repair=False)
+    record = {name: getattr(found, name) for name in RECORD}
+    if as_json:
+        print_json(record)
+    else:
+        click.echo(", ".join(f"{value} {name.replace('_', ' ')}" for name, value in record.items()))
+    return 0 if found.clean else 1
+
+
+#: What `verify` reports, in this order.
+RECORD = ("documents", "expected_points", "actual_points", "missing", "orphans", "zero_vectors")
+
+
+def _verify(settings: Settings, *, repair: bool) -> Verified:
+    from pipeline.ledger import Ledger
+    from pipeline.search import open_physical
+    from pipeline.stage import open_staging
+    from pipeline.steps import verify as step
+    from pipeline.store import open_store
+
+    ledger = Ledger.open(settings.ledger_url)
+    store = open_store(settings, role="reader")
+    try:
+        physical = open_physical(store, settings.collection)
+        found = step.verify(ledger, open_staging(settings.staging_location), store, settings.collection, physical)
+        if repair:
+            count = step.repair(ledger, store, physical, found)
+            click.echo(f"{len(found.stray)} points deleted, {count} documents are compared again", err=True)
+    finally:
+        store.close()
+    return found
+
+
+def _work_until_done(settings: Settings) -> None:
+    """Run or wait for workers until nothing is open any more."""
+    import time
+
+    from pipeline.ledger import Ledger
+    from workers.loading import WAIT_EVERY_S, working
+
+    ledger = Ledger.open(settings.ledger_url)
+    with working(settings, ledger) as work:
+        while ledger.report.progress(collection=settings.collection).open:
+            trouble = work.tend()
+            if trouble:
+                click.echo(trouble, err=True)
+                time.sleep(5)
+            time.sleep(WAIT_EVERY_S)
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON value on stdout.")
+@click.pass_obj
+def collections(context: Context, as_json: bool) -> None:
+    """List the collections with their model, documents and points."""
+    from pipeline.ledger import Ledger
+
+    settings = context.settings("error").prepare()
+    ledger = Ledger.open(settings.ledger_url)
+    rows = []
+    for found in ledger.intake.collections():
+        progress = ledger.report.progress(collection=found.name)
+        rows.append(
+            {
+                "name": found.name, "physical": found.physical, "model": found.model, "dimension": found.dimension,
+                "documents": sum(progress.states.values()), "indexed": progress.states.get("indexed", 0), "points": progress.chunks,
+            }
+        )  # fmt: skip
+    if as_json:
+        print_json(rows)
+        return
+    for row in rows:
+        click.echo("{name}: {indexed} of {documents} documents indexed, {points} points, {model} ({dimension})".format(**row))
+    if not rows:
+        click.echo("no collections yet; `kb-ingest load PATH` makes one")
+
+
+@click.command()
+@click.option("--to", "url", required=True, metavar="URL", help="The Qdrant server to copy to; its key is KB_API_KEY.")
+@click.option("--collection", "-c", help="The collection to copy (KB_COLLECTION).")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON value on stdout.")
+@click.pass_obj
+def promote(context: Context, url: str, collection: str | None, as_json: bool) -> int:
+    """Copy a collection of the embedded store to a Qdrant server, and compare the counts.
+
+    Nothing is embedded again. Set KB_QDRANT_URL afterwards: ledger and staging go on as they are.
+    """
+    from pipeline.promote import promote as copy
+    from pipeline.search import open_physical
+    from pipeline.store import open_store
+
+    settings = context.settings("warning", collection=collection, qdrant_url="").prepare()
+    target_settings = settings.model_copy(update={"qdrant_url": url})
+    source, target = open_store(settings, role="reader"), open_store(target_settings, role="owner")
+    try:
+        physical = open_physical(source, settings.collection)
+        report = copy(source, target, physical, settings.collection, lambda count: click.echo(f"{count} points copied", err=True))
+    finally:
+        source.close()
+        target.close()
+    if as_json:
+        print_json(report)
+    else:
+        click.echo(f"{report.copied} points copied; the server holds {report.target_count} of {report.source_count}")
+    return 0 if report.target_count == report.source_count else 1

@@ -1,0 +1,187 @@
+"""The supervisor: starts this host's worker processes, starts them again when they die, stops them together."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+
+from pipeline.ledger.flow import Stage
+from pipeline.settings import Settings
+
+log = logging.getLogger(__name__)
+
+#: A worker that lived for so long is started again at once; one that did not waits longer each time.
+SETTLED_S = 60.0
+
+#: Longest pause before a worker that keeps dying is started again.
+RESTART_MAX_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSpec:
+    """A worker process to run."""
+
+    stage: Stage
+    number: int  #: 0-based, of its stage on this host
+    concurrency: int
+    visible_gpu: str = ""  #: the one GPU this process may see; empty: whatever is there
+
+    def name(self) -> str:
+        """`stage-number-supervisor@host`: two supervisors on a host do not collide."""
+        return f"{self.stage.value}-{self.number}-{os.getpid()}@{socket.gethostname()}"
+
+
+@dataclass(slots=True)
+class _Running:
+    spec: WorkerSpec
+    process: subprocess.Popen[bytes] | None = None
+    started: float = 0.0
+    failures: int = 0
+    start_at: float = field(default_factory=time.monotonic)
+
+
+def parse_processes(settings: Settings) -> int:
+    """Parse processes of this host: as configured, else half of the usable cores, 1 to 8; embedding wants the others."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return settings.parse_workers or max(1, min(8, usable // 2))
+
+
+def plan(settings: Settings, stages: Sequence[Stage]) -> list[WorkerSpec]:
+    """The workers for these stages: one for parsing with its processes, one embed worker a GPU or one for everything else."""
+    specs = []
+    if Stage.PARSE in stages:
+        specs.append(WorkerSpec(Stage.PARSE, 0, parse_processes(settings)))
+    if Stage.EMBED in stages:
+        # The embedded store has one owner, so only a server is fed by several processes.
+        gpus = _gpus(settings) if not settings.embedded_store else []
+        specs += [WorkerSpec(Stage.EMBED, number, 1, gpu) for number, gpu in enumerate(gpus or [""])]
+    return specs
+
+
+def _gpus(settings: Settings) -> list[str]:
+    """The GPUs to pin to: as configured, else every visible one where there is more than one."""
+    if settings.ingest_device not in ("auto", "cuda") or settings.embed_url:
+        return []
+    if settings.gpu_ids:
+        return list(settings.gpu_ids)
+    from pipeline.device import visible_gpus
+
+    found = visible_gpus()
+    return found if len(found) > 1 else []
+
+
+class Supervisor:
+    """Keeps worker processes running; a context manager that stops them at its end."""
+
+    def __init__(self, settings: Settings, specs: Sequence[WorkerSpec], *, grace_s: float = 35.0) -> None:
+        self._settings = settings
+        self._grace_s = grace_s
+        self._running = [_Running(spec) for spec in specs]
+
+    def __enter__(self) -> Supervisor:
+        self.tend()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.stop()
+
+    def tend(self) -> None:
+        """Start what is not running and whose pause is over; call it every second or so."""
+        now = time.monotonic()
+        for worker in self._running:
+            if worker.process is not None and worker.process.poll() is not None:
+                lived = now - worker.started
+                worker.failures = 0 if lived >= SETTLED_S else worker.failures + 1
+                pause = min(RESTART_MAX_S, 0.5 * 2**worker.failures) if worker.failures > 1 else 0.0
+                log.warning("%s ended with %s; it is started again", worker.spec.name(), worker.process.returncode)
+                self._kill_group(worker.process, signal.SIGKILL)
+                worker.process, worker.start_at = None, now + pause
+            if worker.process is None and now >= worker.start_at:
+                worker.process, worker.started = self._start(worker.spec), now
+
+    def run(self, every_s: float, until: Callable[[], bool]) -> None:
+        """Tend the workers until `until` says so."""
+        while not until():
+            self.tend()
+            time.sleep(every_s)
+
+    def pids(self) -> list[int]:
+        """Process ids of the workers that run."""
+        return [worker.process.pid for worker in self._running if worker.process is not None]
+
+    def stop(self) -> None:
+        """Ask all workers to finish, wait for the grace period, then kill their whole process groups."""
+        processes = [worker.process for worker in self._running if worker.process is not None]
+        for process in processes:
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+        deadline = time.monotonic() + self._grace_s
+        for process in processes:
+            try:
+                process.wait(max(0.1, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                log.warning("worker %d did not end in %.0f s and is killed", process.pid, self._grace_s)
+            self._kill_group(process, signal.SIGKILL)
+            process.wait()
+        for worker in self._running:
+            worker.process = None
+
+    def _start(self, spec: WorkerSpec) -> subprocess.Popen[bytes]:
+        environment = dict(os.environ)
+        environment.update(environment_of(self._settings))
+        if spec.visible_gpu:
+            # Pinned before torch is imported: inside, the GPU is number 0.
+            environment["CUDA_VISIBLE_DEVICES"] = spec.visible_gpu
+        command = [sys.executable, "-m", "workers.run", spec.stage.value, "--name", spec.name(), "--concurrency", str(spec.concurrency)]
+        # A group of its own: Ctrl-C in the terminal reaches us, and we end the workers in order.
+        return subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, start_new_session=True)
+
+    @staticmethod
+    def _kill_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+        try:
+            os.killpg(process.pid, number)
+        except (ProcessLookupError, PermissionError):
+            return
+
+
+def environment_of(settings: Settings) -> dict[str, str]:
+    """The settings as environment variables, so that a child process sees the same ones, whatever their source."""
+    from pydantic import SecretStr
+
+    environment = {"DO_NOT_TRACK": "1", "UNSTRUCTURED_DISABLE_NOTICE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    for name, value in settings:
+        if isinstance(value, SecretStr):
+            value = value.get_secret_value()
+        text = ",".join(value) if isinstance(value, tuple) else str(value)
+        if text:
+            environment[f"KB_{name.upper()}"] = text
+    return environment
+
+
+class HostLock:
+    """Held by whoever runs the workers of an embedded data folder: two sets of them would fight for the store."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = (folder / "workers.lock").open("a+")
+
+    def acquire(self) -> bool:
+        """Take the lock if it is free."""
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def release(self) -> None:
+        """Let it go."""
+        self._file.close()

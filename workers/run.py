@@ -1,0 +1,95 @@
+"""One worker: a Celery consumer and its pool, for one stage; started by the supervisor as a process of its own."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import socket
+import sys
+from typing import Any
+
+from celery import Celery, bootsteps, signals
+
+from pipeline.errors import KbError
+from pipeline.ledger import Ledger
+from pipeline.ledger.flow import Stage
+from pipeline.settings import Settings, load_settings
+from workers import logs, tasks
+from workers.app import make_app
+from workers.runtime import EmbedRuntime, ParseRuntime
+
+log = logging.getLogger(__name__)
+
+#: Seconds between two signs of life in the ledger.
+SEEN_EVERY_S = 5.0
+
+
+class Presence(bootsteps.StartStopStep):  # type: ignore[misc]
+    """Keeps the worker's row in the ledger fresh, from the consumer's own timer: a hung consumer goes stale."""
+
+    requires = {"celery.worker.components:Timer"}  # noqa: RUF012 - Celery's interface
+    ledger: Ledger
+    name_of_worker: str
+
+    def start(self, worker: Any) -> None:
+        """Begin with the consumer."""
+        worker.timer.call_repeatedly(SEEN_EVERY_S, self._seen)
+
+    def _seen(self) -> None:
+        try:
+            type(self).ledger.work.see_worker(type(self).name_of_worker)
+        except KbError as error:
+            log.warning("%s", error)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one worker until it is told to stop; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="kb-ingest-worker")
+    parser.add_argument("stage", choices=[stage.value for stage in Stage])
+    parser.add_argument("--name", required=True)
+    parser.add_argument("--concurrency", type=int, default=1)
+    options = parser.parse_args(argv)
+    # SIGTERM becomes Celery's soft shutdown, which hands unfinished tasks back; read when celery.apps.worker is imported.
+    os.environ.setdefault("REMAP_SIGTERM", "SIGQUIT")
+    settings = load_settings()
+    logs.set_up(settings.log_level, prefix=options.name.partition("@")[0])
+    app = make_app(settings)
+    tasks.register(app)
+    _prepare(app, settings, Stage(options.stage), options.name)
+    app.worker_main(
+        [
+            "worker", "--queues", options.stage, "--hostname", options.name, "--concurrency", str(options.concurrency),
+            "--pool", "prefork", "--without-gossip", "--without-mingle", "--loglevel", settings.log_level,
+        ]
+    )  # fmt: skip
+    return 0
+
+
+def _prepare(app: Celery, settings: Settings, stage: Stage, name: str) -> None:
+    """Hang the runtime into the life of the pool's children, and the row in the ledger into the consumer's."""
+    ledger = Ledger.open(settings.ledger_url)
+    Presence.ledger, Presence.name_of_worker = ledger, name
+    app.steps["worker"].add(Presence)
+    ledger.work.register_worker(name, stage.value, socket.gethostname(), os.getpid(), note="starting" if stage is Stage.EMBED else "")
+
+    def begin(**_: object) -> None:
+        tasks.runtime = ParseRuntime(settings, name) if stage is Stage.PARSE else EmbedRuntime(settings, name)
+
+    def end(**_: object) -> None:
+        if tasks.runtime is not None:
+            tasks.runtime.close()
+
+    def gone(**_: object) -> None:
+        try:
+            ledger.work.drop_worker(name)
+        except KbError as error:
+            log.warning("%s", error)
+
+    signals.worker_process_init.connect(begin, weak=False)
+    signals.worker_process_shutdown.connect(end, weak=False)
+    signals.worker_shutdown.connect(gone, weak=False)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,182 @@
+"""What a worker process holds while it lives: the ledger, the staging area, and its parser or its model and store."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+import time
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+
+from pipeline.errors import CollectionMismatch, KbError, LeaseLost, ModelError, PermanentError, TransientError
+from pipeline.ledger import Ledger
+from pipeline.ledger.flow import Stage
+from pipeline.ledger.intake import Collection
+from pipeline.ledger.work import Claim
+from pipeline.settings import Settings
+from pipeline.stage import open_staging
+
+log = logging.getLogger(__name__)
+
+#: Embedded by every worker before it touches a collection: another model behind the same name shows at once.
+CANARY = "The quick brown fox reads the manual before it jumps over the lazy dog."
+
+#: Least cosine of two models' canaries to be called the same model; precision alone stays above 0.999.
+CANARY_COSINE = 0.99
+
+#: Longest pause after something that may heal by itself did not answer.
+PAUSE_MAX_S = 15.0
+
+
+class Runtime:
+    """The part that both kinds of workers share: claim, work, record, and what to do when it fails."""
+
+    def __init__(self, settings: Settings, name: str, stage: Stage) -> None:
+        self.settings = settings
+        self.name = name
+        self.stage = stage
+        self.ledger = Ledger.open(settings.ledger_url)
+        self.staging = open_staging(settings.staging_location)
+        self._pause_s = 1.0
+
+    def work(self, ids: list[str], run: Callable[[Claim], list[str]]) -> list[str]:
+        """Claim documents, run a step on them, end the claim whatever happens; return the ids the step finished.
+
+        What may heal by itself gives the start back and pauses this worker; what nobody foresaw stays charged, so that it
+        ends in quarantine and not in a loop.
+        """
+        claim = self.ledger.work.claim(self.stage, ids, f"{self.name}/{os.getpid()}")
+        if not claim.documents:
+            return []
+        try:
+            done = run(claim)
+        except LeaseLost as error:
+            log.warning("%s", error)
+            return []
+        except (TransientError, PermanentError) as error:
+            self.ledger.work.release(claim)
+            self._wait(error)
+            return []
+        except Exception as error:
+            log.exception("%d documents of the %s stage failed", len(claim.documents), self.stage)
+            self.ledger.work.give_up(claim, self.settings.max_starts, f"{type(error).__name__}: {error}")
+            return []
+        except BaseException:  # a shutdown or a soft time limit: hand the work back at once
+            self.ledger.work.release(claim)
+            raise
+        self.ledger.work.release(claim)
+        if self._pause_s > 1.0:
+            self._pause_s = 1.0
+            self.ledger.work.see_worker(self.name, note="")
+        return done
+
+    def _wait(self, error: KbError) -> None:
+        log.warning("%s; next try in %.0f s", error, self._pause_s)
+        self.ledger.work.see_worker(self.name, note=_note(error))
+        time.sleep(self._pause_s)
+        self._pause_s = min(PAUSE_MAX_S, self._pause_s * 2)
+
+
+def _note(error: KbError) -> str:
+    """An error in a worker's row; `fatal:` marks what waiting will not heal."""
+    return f"fatal: {error}" if isinstance(error, PermanentError) else str(error)
+
+
+class ParseRuntime(Runtime):
+    """A parse worker's process."""
+
+    def __init__(self, settings: Settings, name: str) -> None:
+        super().__init__(settings, name, Stage.PARSE)
+        from pipeline.guard import GuardOptions, ParseGuard
+        from pipeline.model import resolve_tokenizer
+        from pipeline.steps.parse import ParseStep
+
+        options = GuardOptions.from_settings(settings, resolve_tokenizer(settings))
+        self._guard = ParseGuard(options)
+        self._step = ParseStep(self.ledger, self.staging, self._guard, options.fingerprint())
+
+    def run(self, ids: list[str], batch: str) -> list[str]:
+        """Parse documents; return the ids that wait for the embed stage under `batch`."""
+        return self.work(ids, partial(self._step.run, batch=batch))
+
+    def close(self) -> None:
+        """End the parser's processes."""
+        self._guard.close()
+
+
+class EmbedRuntime(Runtime):
+    """An embed worker's process: the only place that holds a model and, in embedded mode, the store."""
+
+    def __init__(self, settings: Settings, name: str) -> None:
+        super().__init__(settings, name, Stage.EMBED)
+        self._ready: set[str] = set()
+        try:
+            self._load()
+        except KbError as error:
+            # The process stays, so that the reason stays to be read; every message goes back until it is mended.
+            self._broken: KbError | None = error
+            self.ledger.work.register_worker(name, "embed", socket.gethostname(), os.getpid(), note=_note(error))
+            log.error("%s", error)
+        else:
+            self._broken = None
+
+    def _load(self) -> None:
+        from pipeline.embed import embed_fingerprint, make_embedder
+        from pipeline.steps.index import IndexStep
+        from pipeline.store import open_store
+
+        settings = self.settings
+        self._embedder = make_embedder(settings, device=settings.ingest_device)
+        info = self._embedder.info
+        self._fingerprint = embed_fingerprint(settings, info.dimension)
+        self._store = open_store(settings, role="owner")
+        self._step = IndexStep(self.ledger, self.staging, self._embedder, self._store, self._fingerprint)
+        self.ledger.work.register_worker(
+            self.name, "embed", socket.gethostname(), os.getpid(), info.device, info.dtype, info.chunks_per_s
+        )
+        log.info("embeds with %s on %s in %s, %.0f chunks/s", info.model, info.device, info.dtype, info.chunks_per_s)
+
+    def run(self, ids: list[str], batch: str) -> list[str]:
+        """Index documents; return the ids that are searchable now."""
+        return self.work(ids, self._index)
+
+    def _index(self, claim: Claim) -> list[str]:
+        if self._broken is not None:
+            raise self._broken
+        name = claim.documents[0].collection
+        collection = self.ledger.intake.collection(name)
+        if collection is None:
+            raise CollectionMismatch(f"the ledger has no collection {name!r}; load it again")
+        self._open(collection)
+        return self._step.run(claim, collection.physical)
+
+    def _open(self, collection: Collection) -> None:
+        """Before the first write: is this the collection's model? Then make sure that it is there and has its name."""
+        if collection.name in self._ready:
+            return
+        if collection.fingerprint != self._fingerprint:
+            raise CollectionMismatch(
+                f"the collection {collection.name!r} was made with {collection.model}; this worker runs {self._embedder.info.model}"
+            )
+        ours = self._embedder.embed([CANARY])[0]
+        theirs = np.array(json.loads(self.ledger.intake.set_canary(collection.name, json.dumps(ours.tolist()))), np.float32)
+        cosine = float(ours @ theirs)
+        if not cosine >= CANARY_COSINE:
+            raise ModelError(
+                f"this worker's {self._embedder.info.model} is not the model that made {collection.name!r} (cosine {cosine:.3f} on the "
+                "same sentence): other weights, or another model behind KB_EMBED_URL"
+            )
+        self._store.create(collection.physical, collection.dimension)
+        if self._store.aliases().get(collection.name) is None:
+            self._store.set_alias(collection.name, collection.physical)
+        self._ready.add(collection.name)
+
+    def close(self) -> None:
+        """Flush and close the store."""
+        if self._broken is None:
+            self._store.close()
+            self._embedder.close()

@@ -1,0 +1,42 @@
+"""The Celery tasks: decode, call the library, hand over to the next stage."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+
+from celery import Celery
+
+from pipeline.errors import BrokerUnavailable
+from pipeline.ledger.flow import Batch, Stage
+from workers.broker import Broker, task_name
+from workers.runtime import EmbedRuntime, ParseRuntime
+
+log = logging.getLogger(__name__)
+
+#: The runtime of this process; made in the pool's child, after the fork, because devices and databases survive none.
+runtime: ParseRuntime | EmbedRuntime | None = None
+
+
+def register(app: Celery) -> None:
+    """Add the tasks to an application."""
+    broker = Broker(app)
+
+    @app.task(name=task_name(Stage.PARSE))  # type: ignore[untyped-decorator]
+    def parse(batch: str, ids: list[str]) -> None:
+        """Parse documents and queue them for the embed stage."""
+        assert isinstance(runtime, ParseRuntime)
+        following = str(uuid.uuid4())
+        done = runtime.run(ids, following)
+        if done:
+            try:
+                broker.send(Batch(following, Stage.EMBED, tuple(done)))
+            except BrokerUnavailable as error:
+                log.warning("%s; the dispatcher will queue the documents", error)
+                runtime.ledger.flow.unqueue([following])
+
+    @app.task(name=task_name(Stage.EMBED))  # type: ignore[untyped-decorator]
+    def embed(batch: str, ids: list[str]) -> None:
+        """Embed documents and make them searchable."""
+        assert isinstance(runtime, EmbedRuntime)
+        runtime.run(ids, batch)
