@@ -37,6 +37,7 @@ def search(
     wanted = physical_name(collection, embed_fingerprint(settings, embedder.info.dimension))
     if physical.rpartition("-")[2] != wanted.rpartition("-")[2]:
         raise CollectionMismatch(
-            f"the collection {collection!r} was made with another model than {embedder.info.model}; set KB_MODEL to the one that made it"
+            f"the collection {collection!r} was made with another model than {embedder.info.model}; "
+            "set KB_MODEL to the one that made it"
         )
     return store.search(physical, embedder.embed_query(query).tolist(), limit, filters)

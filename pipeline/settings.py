@@ -5,6 +5,7 @@ A value comes from the first of: an argument, the environment, `.env` in the wor
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit, urlunsplit
@@ -27,7 +28,7 @@ DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 
 def _names(*names: str) -> AliasChoices:
     """The accepted names of a setting, ours first."""
-    return AliasChoices(*(n for name in names for n in (name, name.lower())))
+    return AliasChoices(*names)
 
 
 class Settings(BaseSettings):
@@ -45,15 +46,17 @@ class Settings(BaseSettings):
     database_url: str = Field("", description="ledger; empty: SQLite `kb.db` in the data folder, or postgresql+psycopg://…")
     staging_url: str = Field("", description="staged copies; empty: `staging/` in the data folder, or any fsspec URL")
     redis_url: SecretStr = Field(
-        SecretStr(""), validation_alias=_names("KB_REDIS_URL", "CELERY_BROKER_URL", "redis_url"),
+        SecretStr(""), validation_alias=_names("KB_REDIS_URL", "CELERY_BROKER_URL"),
         description="broker; empty: a folder in the data folder, workers start with the command",
     )  # fmt: skip
     qdrant_url: str = Field(
-        "", validation_alias=_names("KB_QDRANT_URL", "QDRANT_URL", "qdrant_url"),
+        "", validation_alias=_names("KB_QDRANT_URL", "QDRANT_URL"),
         description="Qdrant server; empty: the embedded store in the data folder",
     )  # fmt: skip
     api_key: SecretStr = Field(
-        SecretStr(""), validation_alias=_names("KB_API_KEY", "QDRANT_API_KEY", "api_key"), description="API key of the Qdrant server"
+        SecretStr(""),
+        validation_alias=_names("KB_API_KEY", "QDRANT_API_KEY"),
+        description="API key of the Qdrant server",
     )
     allow_insecure: bool = Field(False, description="allow a Qdrant server that is not on this host without an API key")
 
@@ -68,13 +71,13 @@ class Settings(BaseSettings):
     require_gpu: bool = Field(False, description="fail instead of embedding on the CPU")
     gpu_ids: Annotated[tuple[str, ...], NoDecode] = Field((), description="GPUs to use, comma-separated; empty: every visible one")
     embed_url: str = Field(
-        "", validation_alias=_names("KB_EMBED_URL", "OPENAI_BASE_URL", "embed_url"),
+        "", validation_alias=_names("KB_EMBED_URL", "OPENAI_BASE_URL"),
         description="embedding endpoint (OpenAI-compatible or Ollama); empty: torch in the worker",
     )  # fmt: skip
     embed_api: Literal["auto", "openai", "ollama"] = Field("auto", description="what KB_EMBED_URL speaks")
     embed_model: str = Field("", description="the model's name at KB_EMBED_URL; empty: KB_MODEL")
     embed_api_key: SecretStr = Field(
-        SecretStr(""), validation_alias=_names("KB_EMBED_API_KEY", "OPENAI_API_KEY", "embed_api_key"), description="its key"
+        SecretStr(""), validation_alias=_names("KB_EMBED_API_KEY", "OPENAI_API_KEY"), description="its key"
     )
     tokenizer: str = Field("", description="tokenizer that counts tokens: hub id or folder; empty: KB_MODEL's own")
     embed_token_budget: int = Field(0, ge=0, description="tokens in one model call; 0: by the device")
@@ -97,7 +100,6 @@ class Settings(BaseSettings):
     parse_timeout_s: float = Field(60.0, gt=0, description="wall clock for one document, plus 2 s for each MB of it")
     zip_max_part_bytes: int = Field(50 << 20, gt=0, description="largest part of an office file, unpacked")
     zip_max_ratio: float = Field(100.0, gt=1, description="largest ratio of unpacked to packed bytes of an office file")
-    
 
     # Work
     parse_workers: int = Field(0, ge=0, description="parse processes of a host; 0: half of its cores, 1 to 8")
@@ -194,6 +196,8 @@ def load_settings(**overrides: object) -> Settings:
     """
     try:
         return Settings(**{k: v for k, v in overrides.items() if v is not None})  # type: ignore[arg-type]
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"kb-ingest.toml or .env cannot be read: {error}") from error
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         name = "KB_" + str(first["loc"][0]).upper().removeprefix("KB_")

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import sys
 import threading
 import time
 from dataclasses import asdict, dataclass
@@ -21,7 +22,10 @@ from typing import Any, Literal
 from urllib.parse import parse_qs, urlsplit
 
 from pydantic import ValidationError
-from qdrant_rest_collections import Collections, Refused, Updated
+
+if not __package__:
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script
+from tests.qdrant_rest_collections import Collections, Refused, Updated
 
 
 @dataclass

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -114,9 +114,9 @@ class Loading:
             self.staging.sweep()
         run = self.ledger.intake.start_run(self._name)
         with ExitStack() as stack:
-            work = stack.enter_context(working(self.settings, self.ledger)) if wait else None
+            work = stack.enter_context(Working(self.settings, self.ledger)) if wait else None
 
-            def look(counts: LoadCounts, staging: bool = True) -> Moment:
+            def look(counts: LoadCounts, *, staging: bool = True) -> Moment:
                 trouble = work.tend() if work else ""
                 moment = Moment(
                     counts, self.ledger.report.progress(run), self.ledger.report.failures(run, limit=5),
@@ -125,7 +125,10 @@ class Loading:
                 on_moment(moment)
                 return moment
 
-            counts = step.run(run, roots, patterns, look)
+            def on_window(counts: LoadCounts) -> None:
+                look(counts)
+
+            counts = step.run(run, roots, patterns, on_window)
             moment = look(counts, staging=False)
             while wait and moment.progress.open:
                 time.sleep(WAIT_EVERY_S)
@@ -143,46 +146,53 @@ class Loading:
 
 
 class Working:
-    """Workers and dispatcher of a command that waits for work to be done."""
+    """Workers and dispatcher of a command that waits for work to be done; a context manager.
 
-    def __init__(self, ledger: Ledger, dispatch: DispatchThread, supervisor: Supervisor | None) -> None:
+    In embedded mode the command runs workers itself, unless another one serves the data folder; when that one ends
+    first, this one takes over.
+    """
+
+    def __init__(self, settings: Settings, ledger: Ledger) -> None:
+        self._settings = settings
         self._ledger = ledger
-        self._dispatch = dispatch
-        self._supervisor = supervisor
+        self._stack = ExitStack()
+        self._lock = HostLock(settings.data_dir) if settings.embedded_broker else None
+        self._supervisor: Supervisor | None = None
+        self._dispatch = DispatchThread(make_dispatcher(settings, ledger), SWEEP_EVERY_S)
+
+    def __enter__(self) -> Working:
+        if self._lock is not None:
+            self._stack.callback(self._lock.release)
+        self._serve()
+        self._stack.enter_context(self._dispatch)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
 
     def tend(self) -> str:
         """Keep the workers running; return why nothing moves, in words, or nothing.
 
         Raises ConfigError when every embed worker says that it cannot work and waiting will not help.
         """
-        if self._supervisor is not None:
-            self._supervisor.tend()
+        self._serve()
         rows = self._ledger.report.workers()
         notes = [row.note for row in rows if row.role == Stage.EMBED]
         if notes and all(note.startswith("fatal:") for note in notes):
             raise ConfigError(notes[0].removeprefix("fatal: "))
         if self._dispatch.error is not None:
             return str(self._dispatch.error)
-        if self._supervisor is None:
+        if self._lock is None:
             for stage in Stage:
                 if not any(row.role == stage for row in rows):
                     return f"no worker serves the queue {stage.value}: start one with `kb-ingest worker`"
         return next((row.note for row in rows if row.note and row.note != "starting"), "")
 
-
-@contextmanager
-def working(settings: Settings, ledger: Ledger) -> Iterator[Working]:
-    """A dispatcher, and in embedded mode workers too unless `kb-ingest up` runs them already."""
-    with ExitStack() as stack:
-        supervisor = None
-        if settings.embedded_broker:
-            lock = HostLock(settings.data_dir)
-            stack.callback(lock.release)
-            if lock.acquire():
-                supervisor = stack.enter_context(Supervisor(settings, plan(settings, list(Stage))))
-        dispatcher = make_dispatcher(settings, ledger)
-        dispatch = stack.enter_context(DispatchThread(dispatcher, SWEEP_EVERY_S))
-        yield Working(ledger, dispatch, supervisor)
+    def _serve(self) -> None:
+        if self._supervisor is not None:
+            self._supervisor.tend()
+        elif self._lock is not None and self._lock.acquire():
+            self._supervisor = self._stack.enter_context(Supervisor(self._settings, plan(self._settings, list(Stage))))
 
 
 def make_dispatcher(settings: Settings, ledger: Ledger) -> Dispatcher:
@@ -235,5 +245,3 @@ def check_limits(settings: Settings) -> None:
     """Refuse settings that contradict each other; raises ConfigError."""
     if settings.chunk_overlap >= settings.chunk_tokens // 2:
         raise ConfigError("KB_CHUNK_OVERLAP must be less than half of KB_CHUNK_TOKENS")
-
-

@@ -9,7 +9,18 @@ import warnings
 FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 
 #: Libraries that say more than anybody wants to know.
-QUIET = ("httpx", "httpcore", "urllib3", "sentence_transformers", "transformers", "huggingface_hub", "kombu", "celery", "pdfminer", "unstructured")
+QUIET = (
+    "httpx",
+    "httpcore",
+    "urllib3",
+    "sentence_transformers",
+    "transformers",
+    "huggingface_hub",
+    "kombu",
+    "celery",
+    "pdfminer",
+    "unstructured",
+)
 
 
 def set_up(level: str, *, prefix: str = "") -> None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
+from pipeline.device import usable_cores
 from pipeline.ledger.flow import Stage
 from pipeline.settings import Settings
 
@@ -52,8 +53,7 @@ class _Running:
 
 def parse_processes(settings: Settings) -> int:
     """Parse processes of this host: as configured, else half of the usable cores, 1 to 8; embedding wants the others."""
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return settings.parse_workers or max(1, min(8, usable // 2))
+    return settings.parse_workers or max(1, min(8, usable_cores() // 2))
 
 
 def plan(settings: Settings, stages: Sequence[Stage]) -> list[WorkerSpec]:
@@ -74,9 +74,10 @@ def _gpus(settings: Settings) -> list[str]:
         return []
     if settings.gpu_ids:
         return list(settings.gpu_ids)
-    from pipeline.device import visible_gpus
-
-    found = visible_gpus()
+    # In a process of its own: the supervisor must neither hold torch nor touch a device before it forks.
+    code = "from pipeline.device import visible_gpus; print(*visible_gpus(), sep=',')"
+    answer = subprocess.run([sys.executable, "-c", code], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    found = [part for part in answer.stdout.strip().split(",") if part]
     return found if len(found) > 1 else []
 
 
@@ -142,7 +143,16 @@ class Supervisor:
         if spec.visible_gpu:
             # Pinned before torch is imported: inside, the GPU is number 0.
             environment["CUDA_VISIBLE_DEVICES"] = spec.visible_gpu
-        command = [sys.executable, "-m", "workers.run", spec.stage.value, "--name", spec.name(), "--concurrency", str(spec.concurrency)]
+        command = [
+            sys.executable,
+            "-m",
+            "workers.run",
+            spec.stage.value,
+            "--name",
+            spec.name(),
+            "--concurrency",
+            str(spec.concurrency),
+        ]
         # A group of its own: Ctrl-C in the terminal reaches us, and we end the workers in order.
         return subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, start_new_session=True)
 

@@ -71,7 +71,9 @@ def _prepare(app: Celery, settings: Settings, stage: Stage, name: str) -> None:
     ledger = Ledger.open(settings.ledger_url)
     Presence.ledger, Presence.name_of_worker = ledger, name
     app.steps["worker"].add(Presence)
-    ledger.work.register_worker(name, stage.value, socket.gethostname(), os.getpid(), note="starting" if stage is Stage.EMBED else "")
+    ledger.work.register_worker(
+        name, stage.value, socket.gethostname(), os.getpid(), note="starting" if stage is Stage.EMBED else ""
+    )
 
     def begin(**_: object) -> None:
         tasks.runtime = ParseRuntime(settings, name) if stage is Stage.PARSE else EmbedRuntime(settings, name)

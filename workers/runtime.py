@@ -167,8 +167,8 @@ class EmbedRuntime(Runtime):
         cosine = float(ours @ theirs)
         if not cosine >= CANARY_COSINE:
             raise ModelError(
-                f"this worker's {self._embedder.info.model} is not the model that made {collection.name!r} (cosine {cosine:.3f} on the "
-                "same sentence): other weights, or another model behind KB_EMBED_URL"
+                f"this worker's {self._embedder.info.model} is not the model that made {collection.name!r} "
+                f"(cosine {cosine:.3f} on the same sentence): other weights, or another model behind KB_EMBED_URL"
             )
         self._store.create(collection.physical, collection.dimension)
         if self._store.aliases().get(collection.name) is None:

@@ -71,7 +71,7 @@ class Intake:
 
     def add_collection(self, new: Collection) -> Collection:
         """Record a collection unless it is there already; return the one that is recorded."""
-        values = {name: getattr(new, name) for name in collections.c.keys()}
+        values = {name: getattr(new, name) for name in Collection.__dataclass_fields__}
         with writing(self._engine) as connection:
             connection.execute(upsert(connection, collections).values(values).on_conflict_do_nothing())
             row = connection.execute(select(collections).where(collections.c.name == new.name)).one()
@@ -147,7 +147,19 @@ class Intake:
             for key, (source, content_hash, state, reason, detail) in rows.items()
         ]  # fmt: skip
         # The indexed_* columns and chunks of a known document stay: its old version is searchable until the new one is whole.
-        replaced = ("size", "mtime_ns", "content_hash", "state", "reason", "detail", "starts", "batch", "lease", "run", "updated_at")
+        replaced = (
+            "size",
+            "mtime_ns",
+            "content_hash",
+            "state",
+            "reason",
+            "detail",
+            "starts",
+            "batch",
+            "lease",
+            "run",
+            "updated_at",
+        )
         with writing(self._engine) as connection:
             statement = upsert(connection, documents)
             statement = statement.on_conflict_do_update(
@@ -171,7 +183,9 @@ class Intake:
             for start in range(0, len(ids), ID_WINDOW):
                 connection.execute(update(documents).where(documents.c.id.in_(ids[start : start + ID_WINDOW])).values(run=run))
 
-    def retry(self, *, uris: Sequence[str] = (), reason: str | None = None, run: int | None = None, collection: str | None = None) -> int:
+    def retry(
+        self, *, uris: Sequence[str] = (), reason: str | None = None, run: int | None = None, collection: str | None = None
+    ) -> int:
         """Put quarantined documents back to pending; return how many.
 
         Without conditions, all of them; conditions narrow it together. A document without a staged copy cannot be tried

@@ -170,7 +170,15 @@ class Work:
             )
 
     def register_worker(
-        self, name: str, role: str, host: str, pid: int, device: str = "", dtype: str = "", chunks_per_s: float = 0.0, note: str = ""
+        self,
+        name: str,
+        role: str,
+        host: str,
+        pid: int,
+        device: str = "",
+        dtype: str = "",
+        chunks_per_s: float = 0.0,
+        note: str = "",
     ) -> None:
         """Record a worker and what it runs on."""
         now = time.time()

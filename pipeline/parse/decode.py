@@ -24,9 +24,11 @@ _MARKS = (
 )
 #: Encodings that guessing may name: the ones that are still met, so that short texts are not taken for exotic ones.
 _LEGACY = ["cp932", "euc_jp", "gb18030", "big5", "cp949", "cp1252", "cp1251", "cp1250", "koi8_r", "cp1253", "cp1255", "cp1256"]
-_CONTROLS = bytes(b for b in range(32) if b not in b"\t\n\r\f\b\x1b")
-#: Highest share of control bytes, NULs included, that still passes for text; random bytes have a share of 0.1.
-MAX_CONTROL_SHARE = 0.05
+_CONTROLS = bytes(b for b in range(1, 32) if b not in b"\t\n\r\f\b\x1b")
+#: Highest share of control bytes that still passes for text; random bytes have a share of 0.1.
+MAX_CONTROL_SHARE = 0.03
+#: The same for NULs: logs and texts of old programs have some, UTF-16 has half, structures of numbers have more.
+MAX_NUL_SHARE = 0.15
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +76,9 @@ def detect_bytes(data: bytes) -> Encoding | None:
 
 
 def looks_binary(sample: bytes) -> bool:
-    """Whether the share of control bytes in `sample` is too high for text in a byte-wise encoding."""
+    """Whether the share of control bytes or NULs in `sample` is too high for text in a byte-wise encoding."""
     controls = len(sample) - len(sample.translate(None, _CONTROLS))
-    return controls > MAX_CONTROL_SHARE * len(sample)
+    return controls > MAX_CONTROL_SHARE * len(sample) or sample.count(0) > MAX_NUL_SHARE * len(sample)
 
 
 def open_text(path: Path) -> TextIO:

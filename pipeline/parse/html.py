@@ -39,8 +39,8 @@ def parse_html(path: Path, name: str) -> Parsed:
     return html_parsed(decode_bytes(data, declared.group(1).decode("ascii") if declared else ""))
 
 
-def html_parsed(text: str) -> Parsed:
-    """Elements and title of the page `text`."""
+def html_parsed(text: str, *, declared_title: bool = False) -> Parsed:
+    """Elements and title of the page `text`; `declared_title`: what `<title>` says goes before the first heading."""
     text = _DECLARATION.sub("", clean(text), count=1)
     visible, title = bare_text(text)
     walk = Walk.of(text)
@@ -48,7 +48,7 @@ def html_parsed(text: str) -> Parsed:
         elements = list(walk.elements())
         counted = sum(_weight(e.text) for e in elements) + walk.left_out + walk.in_headers
         if counted >= MIN_SHARE * _weight(visible):
-            return Parsed(walk.title or title, iter(elements))
+            return Parsed((title if declared_title else "") or walk.title or title, iter(elements))
     return Parsed(title, _paragraphs(visible))
 
 

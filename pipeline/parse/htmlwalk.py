@@ -200,7 +200,8 @@ class Walk:
             if self._label:
                 text, self._label = f"{self._label}: {text}", ""
             text, self._mark = self._mark + text, ""
-            yield from self._emit(Element(text, ElementKind.LIST_ITEM if context == "li" else ElementKind.PARAGRAPH))
+            is_item = context == "li" or text.startswith("• ")  # what lists become in rich text
+            yield from self._emit(Element(text.removeprefix("• "), ElementKind.LIST_ITEM if is_item else ElementKind.PARAGRAPH))
 
     @staticmethod
     def _object_name(node: Node, text: str) -> str:

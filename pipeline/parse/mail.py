@@ -19,6 +19,8 @@ from pipeline.types import Element, ElementKind, Reason
 _HEADERS = ("From", "To", "Cc", "Date")
 #: Messages inside messages that are followed.
 MAX_FORWARDS = 8
+#: Property of an Outlook message that holds its HTML as bytes.
+_PID_HTML = 0x1013
 _ENCRYPTED_TYPES = ("multipart/encrypted", "application/pkcs7-mime", "application/x-pkcs7-mime")
 
 
@@ -122,7 +124,10 @@ def parse_msg(path: Path, name: str) -> Parsed:
     elements = list(_top(subject, (
         ("From", squeeze(message.sender or "")), ("To", squeeze(people or headers.get("To", ""))), ("Date", sent),
     ), 1))  # fmt: skip
-    body = list(_content(message.html_body, True, 1)) if message.html_body else []
+    page = message.properties.binary_prop_value(_PID_HTML)
+    # What the file says about the encoding of its HTML is wrong too often to fail on.
+    html = decode_bytes(page, message.properties.body_encoding) if page else message.html_body
+    body = list(_content(html, True, 1)) if html else []
     body = body or list(_content(message.body.replace("\r\n", "\n"), False, 1) if message.body else ())
     if not body and "SMIME" in (message.message_class or "").upper():
         raise DocumentError(Reason.ENCRYPTED, "an encrypted mail")

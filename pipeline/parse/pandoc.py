@@ -73,4 +73,4 @@ def _converted(path: Path, source: str) -> Parsed:
             raise DocumentError(Reason.CRASHED, f"pandoc ended by signal {-done.returncode}")
         if done.returncode:
             raise DocumentError(Reason.CORRUPT, f"pandoc: {message}")
-        return html_parsed(output.read_text("utf-8", "replace"))
+        return html_parsed(output.read_text("utf-8", "replace"), declared_title=True)

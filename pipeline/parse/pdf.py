@@ -15,7 +15,7 @@ import pypdfium2 as pdfium
 import pypdfium2.raw as pdfium_c
 
 from pipeline.errors import DocumentError
-from pipeline.parse.parsed import Parsed, clean, pieces, squeeze
+from pipeline.parse.parsed import Parsed, pieces, squeeze
 from pipeline.types import Element, ElementKind, Reason
 
 #: Pages that are read ahead to learn the size of running text and of headings.
@@ -31,6 +31,8 @@ MAX_LEVELS = 4
 
 _BULLET = re.compile(r"(?:[•‣▪●○◦∙·–*-]|\(?(?:\d{1,3}|[a-z])[.)])\s+\S")
 _SENTENCE_END = re.compile(r"[.!?:;…。！？][\"'”’)\]]*$")
+_PAGE_NUMBER = re.compile(r"(?:[-–—]\s*)?(?:\d{1,5}|[ivxlc]{1,7})(?:\s*[-–—])?$")
+_LEADER = re.compile(r"\s*\.(?:\s?\.){4,}\s*")
 _HYPHENS = ("\ufffe", "\x02", "\xad")  # what pdfium writes for a hyphen at the end of a line
 
 
@@ -66,15 +68,14 @@ def parse_pdf(path: Path, name: str) -> Parsed:
         if getattr(error, "err_code", None) == pdfium_c.FPDF_ERR_PASSWORD:
             raise DocumentError(Reason.ENCRYPTED, "needs a password") from error
         raise DocumentError(Reason.CORRUPT, str(error)) from error
+    declared = squeeze(document.get_metadata_value("Title") or "")  # before the pages: the last one closes the document
     pages = _pages(document)
     sample = list(itertools.islice(pages, SAMPLE_PAGES))
     body, headings = _sizes(sample)
     elements = _elements(itertools.chain(sample, pages), body, headings)
     start = list(itertools.islice(elements, 30))
     title = next((e.text for e in start if e.kind is ElementKind.HEADING and e.level == 1), "")
-    if not title:
-        title = squeeze(document.get_metadata_value("Title") or "")
-    return Parsed(title, itertools.chain(start, elements))
+    return Parsed(title or declared, itertools.chain(start, elements))
 
 
 def _refuse_cut_off(path: Path) -> None:
@@ -146,7 +147,11 @@ def _sizes(pages: Sequence[_Page]) -> tuple[float, list[float]]:
     if not weights:
         return 0.0, []
     body = weights.most_common(1)[0][0]
-    larger = sorted((size for size in weights if size >= body * HEADING_RATIO), reverse=True)
+    larger: list[float] = []
+    for size in sorted(weights, reverse=True):
+        # Fonts of one size differ a little in the height of their boxes.
+        if size >= body * HEADING_RATIO and not (larger and size > 0.94 * larger[-1]):
+            larger.append(size)
     return body, larger
 
 
@@ -160,16 +165,17 @@ def _elements(pages: Iterator[_Page], body: float, headings: list[float]) -> Ite
     for page in pages:
         count += 1
         pictures += page.is_picture
-        for block in _blocks(page.lines):
-            text = clean(_joined(block))
+        for block in _blocks(_without_number(page.lines)):
+            text = _LEADER.sub(" … ", squeeze(_joined(block)))
             size = _half(block[0].size)
-            is_heading = body and size >= body * HEADING_RATIO and len(text) <= MAX_HEADING_CHARS and len(block) <= 3
+            is_large = body and size >= body * HEADING_RATIO and len(block) <= 3
+            is_heading = is_large and len(text) <= MAX_HEADING_CHARS and " … " not in text
             for first, last in pieces(text):
                 if not (part := text[first:last].strip()):
                     continue
                 some = True
                 if is_heading and any(c.isalpha() for c in part):
-                    level = 1 + sum(1 for known in headings if known > size)
+                    level = sum(1 for known in headings if 0.94 * known >= size) + 1
                     yield Element(part, ElementKind.HEADING, min(level, MAX_LEVELS), page=page.number)
                 else:
                     kind = ElementKind.LIST_ITEM if _BULLET.match(part) else ElementKind.PARAGRAPH
@@ -178,6 +184,13 @@ def _elements(pages: Iterator[_Page], body: float, headings: list[float]) -> Ite
         raise DocumentError(Reason.NEEDS_OCR, f"{pictures} of {count} pages are pictures")
     if not some:
         raise DocumentError(Reason.NEEDS_OCR if pictures else Reason.EMPTY_TEXT, f"no text on {count} pages")
+
+
+def _without_number(lines: list[_Line]) -> list[_Line]:
+    """`lines` without a page number that stands alone at the head or foot."""
+    if len(lines) > 1 and _PAGE_NUMBER.match(lines[-1].text):
+        lines = lines[:-1]
+    return lines[1:] if len(lines) > 1 and _PAGE_NUMBER.match(lines[0].text) else lines
 
 
 def _blocks(lines: list[_Line]) -> Iterator[list[_Line]]:

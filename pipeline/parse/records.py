@@ -81,7 +81,9 @@ def _flat(value: object, path: str) -> Iterator[str]:
             case list() if value and all(isinstance(item, int | float | bool) or item is None for item in value):
                 yield f"{path}: {', '.join(map(_shown, value))}" if path else ", ".join(map(_shown, value))
             case list() if value and all(isinstance(item, str) for item in value):
-                yield from _text(path, ("" if any("\n" in item for item in value) else "\n").join(value))
+                # Notebooks keep a text as a list of its lines.
+                joint = "" if any(item.endswith("\n") for item in value) else ", " if sum(map(len, value)) < 200 else "\n"
+                yield from _text(path, joint.join(value))
             case list():
                 stack.extend((path, item) for item in reversed(value))
             case str():

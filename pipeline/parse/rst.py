@@ -32,6 +32,7 @@ _LABELS = {"versionadded": "New in version", "versionchanged": "Changed in versi
            "deprecated-removed": "Deprecated since version", "versionremoved": "Removed in version"}  # fmt: skip
 _OPTION = re.compile(r"\s*:[A-Za-z][\w -]{0,60}:(?:\s|$)")
 _ITEM = re.compile(r"(?:[*+•-]|\(?(?:\d{1,5}|#|[A-Za-z])[.)])(?:\s+|$)")
+_BULLET = re.compile(r"[*+•-]\s+(?=\S)")
 _GRID = re.compile(r"\+[-=+]{3,}\+\s*$")
 _SIMPLE = re.compile(r"=+(?:\s+=+)+\s*$")
 _EXPLICIT = re.compile(r"\.\.(?:\s|$)")
@@ -199,7 +200,8 @@ class _Reader:
         end = self._paragraph_end(at)
         first, last = self.lines[at], self.lines[end - 1]
         kind = ElementKind.LIST_ITEM if _ITEM.match(first.text) else ElementKind.PARAGRAPH
-        elements = self._text(at, end, kind)
+        bullet = _BULLET.match(first.text)
+        elements = self._text(at, end, kind, skip=bullet.end() if bullet else 0)
         if last.text.endswith("::"):
             below = end
             while below < len(self.lines) and not self.lines[below].text:

@@ -97,7 +97,7 @@ def _line(row: list[str]) -> str:
 
 def parse_xlsx(path: Path, name: str) -> Parsed:
     """Rows of the workbook at `path`: every sheet is a heading and a page."""
-    return Parsed("", _sheets(path))
+    return Parsed(name, _sheets(path))  # the name of a first sheet says little
 
 
 def _sheets(path: Path) -> Iterator[Element]:

@@ -155,7 +155,12 @@ class IndexStep:
             document = entry.document
             results.append(
                 IndexedResult(
-                    document.id, document.content_hash, document.parse_fingerprint, self._fingerprint, len(entry.seen), entry.embedded
+                    document.id,
+                    document.content_hash,
+                    document.parse_fingerprint,
+                    self._fingerprint,
+                    len(entry.seen),
+                    entry.embedded,
                 )
             )
         self._store.flush(physical)

@@ -163,7 +163,9 @@ class Load:
             self.counts.refused += 1
             adopted.append(key)
         else:  # other options, another model, a lost copy, or deleted before: the work must be done again
-            staged[key] = self._staging.put(file) if before.reason == Reason.STAGED_LOST else StagedFile(now, before.content_hash, "")
+            staged[key] = (
+                self._staging.put(file) if before.reason == Reason.STAGED_LOST else StagedFile(now, before.content_hash, "")
+            )
             self.counts.changed += 1
             self.counts.bytes += now.size
 

@@ -16,6 +16,7 @@ from pipeline.ledger.work import Claim, ClaimedDocument, ParsedResult
 from pipeline.stage import Staging, chunks_key
 from pipeline.steps.beat import Beat
 
+
 class ParseStep:
     """Turns claimed documents into chunk files in staging."""
 

@@ -101,7 +101,7 @@ class Catalogue:
         """Keep other processes from changing the catalogue; reading needs no lock."""
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            with open(self._folder / "catalogue.lock", "a") as lock:
+            with (self._folder / "catalogue.lock").open("a") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 yield
         except OSError as error:
@@ -123,7 +123,7 @@ class Catalogue:
 
 def _write(path: Path, value: object) -> None:
     temporary = path.with_name(f".{path.name}.new")
-    with open(temporary, "w", encoding="utf-8") as file:
+    with temporary.open("w", encoding="utf-8") as file:
         json.dump(value, file, ensure_ascii=False, indent=1, sort_keys=True)
         file.flush()
         os.fsync(file.fileno())

@@ -40,7 +40,7 @@ from pipeline.store import Role, StoredPoint
 from pipeline.store import points as convert
 from pipeline.store.catalogue import Catalogue
 from pipeline.store.points import DENSE, META_FIELDS, META_PAGE_POINTS, PAGE_POINTS, Point
-from pipeline.store.shards import Shards, engine_errors
+from pipeline.store.shards import Shards, engine_errors, enter_engine
 from pipeline.types import DocumentInfo, EmbeddedChunk, Hit, PointMeta
 
 
@@ -60,13 +60,13 @@ class EdgeStore:
         idle_s: float | None = None,
         batch_points: int = 256,
         batch_bytes: int = 8 << 20,
-        reserve_bytes: int = 64 << 20,
+        reserve_bytes: int = 128 << 20,
     ) -> None:
         """Open nothing yet.
 
         `idle_s`: shards are closed after so long without a call; by default 1 for an owner, 0.2 for a reader.
         `reserve_bytes`: room on the disk that a write must leave: the engine writes through memory maps, and a full
-        disk is then no error but the death of the process.
+        disk is then no error but the death of the process. Opening a collection takes up to 32 MB of it.
         """
         self._catalogue = Catalogue(folder)
         self._shards = Shards(folder, role, lock_timeout_s, idle_s if idle_s is not None else 1.0 if role == "owner" else 0.2)
@@ -203,6 +203,7 @@ class EdgeStore:
     def _build(self, path: Path, dimension: int) -> None:
         self._check_room(path, 0)
         vectors = {DENSE: EdgeVectorParams(size=dimension, distance=Distance.Cosine)}
+        enter_engine()
         with engine_errors(path):
             shard = EdgeShard.create(str(path), EdgeConfig(vectors=vectors))
             for field in convert.INDEXED_FIELDS:

@@ -6,6 +6,7 @@ import ipaddress
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from json import JSONDecodeError
 from typing import TypeVar, cast
 from urllib.parse import urlsplit
 
@@ -25,8 +26,12 @@ T = TypeVar("T")
 
 #: What one number of a vector takes as JSON, comma included.
 _NUMBER_BYTES = 22
-#: The longest pause between two tries, seconds.
+#: The first and the longest pause between two tries, seconds; each is up to a half shorter or longer, by chance.
+_FIRST_PAUSE_S = 0.1
 _MAX_PAUSE_S = 5.0
+
+#: What the client raises for an answer that is no JSON, or JSON without a result.
+_NOT_QDRANT = (JSONDecodeError, AssertionError)
 
 
 class ServerStore:
@@ -48,8 +53,8 @@ class ServerStore:
         batch_bytes: int = 8 << 20,
     ) -> None:
         """Contact nothing yet. Raises ConfigError for a URL that cannot be used, or is unsafe without a key."""
-        self._url = mask_url(url)
         host = _host(url)
+        self._url = mask_url(url)
         loopback = _is_loopback(host)
         if not (loopback or api_key or allow_insecure):
             raise ConfigError(
@@ -271,11 +276,11 @@ class ServerStore:
 
     def _call(self, call: Callable[[], T], physical: str = "") -> T:
         """Call until it succeeds, a retry cannot help, or the time is over."""
-        deadline, pause_s = time.monotonic() + self._retry_s, 0.1
+        deadline, pause_s = time.monotonic() + self._retry_s, _FIRST_PAUSE_S
         while True:
             try:
                 return call()
-            except (QdrantException, UnexpectedResponse, ResponseHandlingException, StoreUnavailable) as error:
+            except (QdrantException, UnexpectedResponse, ResponseHandlingException, *_NOT_QDRANT, StoreUnavailable) as error:
                 failure = self._translated(error, physical)
                 left_s = deadline - time.monotonic()
                 wait_s = pause_s * random.uniform(0.5, 1.5)
@@ -289,10 +294,11 @@ class ServerStore:
     def _translated(self, error: Exception, physical: str) -> StoreUnavailable | PermanentError:
         if isinstance(error, StoreUnavailable):
             return error
-        if isinstance(error, ResponseHandlingException):
-            if isinstance(error.source, httpx.TransportError):
-                why = str(error.source) or type(error.source).__name__
-                return StoreUnavailable(f"Qdrant at {self._url} does not answer ({why}); is it running, is KB_QDRANT_URL right?")
+        source = error.source if isinstance(error, ResponseHandlingException) else None
+        if isinstance(source, httpx.TransportError):
+            why = str(source) or type(source).__name__
+            return StoreUnavailable(f"Qdrant at {self._url} does not answer ({why}); is it running, is KB_QDRANT_URL right?")
+        if isinstance(error, (ResponseHandlingException, *_NOT_QDRANT)):
             return ConfigError(f"what answers at {self._url} is not Qdrant; correct KB_QDRANT_URL")
         if not isinstance(error, UnexpectedResponse):
             return StoreUnavailable(f"Qdrant at {self._url} asks for a pause: {error}")
@@ -318,7 +324,7 @@ def _host(url: str) -> str:
         parts = urlsplit(url)
         host = parts.hostname
     except ValueError as error:
-        raise ConfigError(f"KB_QDRANT_URL {mask_url(url)!r}: {error}") from error
+        raise ConfigError(f"KB_QDRANT_URL cannot be read: {error}; use a URL as http://127.0.0.1:6333") from error
     if parts.scheme not in ("http", "https") or not host:
         raise ConfigError(f"KB_QDRANT_URL {mask_url(url)!r}: use a URL as http://127.0.0.1:6333")
     if parts.username or parts.password:

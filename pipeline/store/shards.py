@@ -11,6 +11,7 @@ set the length of some. So the shard's own lock is taken before the engine is ca
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import threading
@@ -26,10 +27,15 @@ from pipeline.errors import CollectionMissing, NoSpace, StoreLocked, StoreUnavai
 from pipeline.store import Role
 from pipeline.store.lock import POLL_S, FileLock
 
+_log = logging.getLogger(__name__)
+
+_engine_pid: int | None = None  # the process that called the engine first
+
 #: A reader gives others a chance after so long, even in the middle of a long scan.
 _READER_HOLD_S = 2.0
-#: Bytes that opening a shard may write: a write to a full disk through a memory map kills the process (SIGBUS).
-_OPEN_BYTES = 1 << 20
+#: Room that opening a shard takes: the engine maps its last chunks of 32 MB whole (26 MB were measured, 16 MB free were
+#: not enough), and where the disk cannot hold what is mapped, the process dies of SIGBUS.
+_OPEN_BYTES = 48 << 20
 
 
 @dataclass(slots=True)
@@ -116,8 +122,7 @@ class Shards:
     def _step_aside(self) -> None:
         if not self._open:
             return
-        if self._pid != os.getpid():
-            raise RuntimeError("an embedded store that has shards open cannot be used after a fork; make one in the child")
+        enter_engine()
         if self._role == "reader":
             if time.monotonic() - self._opened_at > _READER_HOLD_S:
                 self._close_all()
@@ -136,7 +141,7 @@ class Shards:
         lock = FileLock(path / "open.lock")
         try:
             if shutil.disk_usage(path).free < _OPEN_BYTES:
-                raise NoSpace(f"the disk of {path} is full; make room and try again")
+                raise NoSpace(f"{path} needs {_OPEN_BYTES >> 20} MB of free disk to be opened; make room and try again")
             if not lock.take(deadline):
                 raise self._locked()
             opened = _Open(self._load_shard(path), lock)
@@ -161,6 +166,7 @@ class Shards:
         return opened
 
     def _load_shard(self, path: Path) -> EdgeShard:
+        enter_engine()
         try:
             return EdgeShard.load(str(path))
         except Exception as error:
@@ -188,7 +194,10 @@ class Shards:
             with self._lock:
                 left_s = self._used_at + self._idle_s - time.monotonic()
                 if self._open and left_s <= 0:
-                    self._close_all()
+                    try:
+                        self._close_all()
+                    except StoreUnavailable as error:  # nobody to raise it to; what was not flushed is in the engine's log
+                        _log.warning("%s", error)
                 if not self._open:
                     self._watch = None
                     return
@@ -199,6 +208,15 @@ class Shards:
             f"the embedded store {self._folder} is in use by another process and was not free for {self._lock_timeout_s:g} s; "
             "wait until its work is done, or use a Qdrant server (KB_QDRANT_URL)"
         )
+
+
+def enter_engine() -> None:
+    """Call before the engine: its threads do not survive a fork, and a child that calls it would wait for them for ever."""
+    global _engine_pid
+    if _engine_pid is None:
+        _engine_pid = os.getpid()
+    if _engine_pid != os.getpid():
+        raise RuntimeError("the embedded store was used before this process was forked; use it in one of the two only")
 
 
 @contextmanager

@@ -12,7 +12,6 @@ from pipeline.ledger import Ledger
 from pipeline.ledger.flow import Batch, Stage
 from pipeline.settings import Settings
 from pipeline.types import Reason, SourceFile, StagedFile, document_id
-from workers import dispatch
 from workers.dispatch import Dispatcher, DispatchThread
 
 
@@ -46,11 +45,11 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The dispatcher's monotonic clock, to be set by hand."""
     now = [1000.0]
-    monkeypatch.setattr(dispatch.time, "monotonic", lambda: now[0])
-    yield now
+    monkeypatch.setattr("workers.dispatch.time.monotonic", lambda: now[0])
+    return now
 
 
 def settings(tmp_path: Path, **values: object) -> Settings:
@@ -67,8 +66,6 @@ def test_documents_in_flight_are_bounded(ledger: Ledger, tmp_path: Path) -> None
     for key in queues.sent[0].document_ids:
         ledger.work.fail(claim, key, Reason.CORRUPT, "")
     assert dispatcher.sweep().sent == 4
-
-
 
 
 def test_a_message_that_an_empty_queue_does_not_hold_is_sent_again(ledger: Ledger, tmp_path: Path, clock: list[float]) -> None:

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from pipeline.parse import MEDIA_TYPES
 from pipeline.settings import Settings, load_settings
 from pipeline.types import Reason
 
@@ -63,6 +64,11 @@ def test_every_reason_says_what_to_do(reason: Reason) -> None:
 def test_no_reason_is_invented() -> None:
     named = re.findall(r"^\| `([a-z_]+)` \|", read("docs/quarantine.md"), re.MULTILINE)
     assert set(named) == {reason.value for reason in Reason}
+
+
+def test_the_table_of_formats_has_every_media_type() -> None:
+    rows = "".join(line for line in read("docs/formats.md").splitlines() if line.startswith("| "))
+    assert set(re.findall(r"`([a-z]+/[a-z0-9.+-]+)`", rows)) == MEDIA_TYPES
 
 
 @pytest.mark.parametrize("page", GUIDES, ids=lambda page: page.name)

@@ -15,7 +15,7 @@ from pipeline.ledger import Ledger
 from pipeline.ledger.flow import Stage
 from pipeline.ledger.intake import Collection, Refused
 from pipeline.ledger.work import IndexedResult, ParsedResult
-from pipeline.types import DocumentState, Reason, SourceFile, StagedFile, document_id
+from pipeline.types import Reason, SourceFile, StagedFile, document_id
 
 
 @pytest.fixture

@@ -16,15 +16,15 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from made_points import DIMENSION, made_document, made_points, made_vector
-from qdrant_rest import QdrantRest
 
 from pipeline.errors import CollectionMismatch, CollectionMissing, ConfigError
-from pipeline.settings import Settings
+from pipeline.settings import load_settings
 from pipeline.store import VectorStore, check_name, open_store
 from pipeline.store.edge import EdgeStore
 from pipeline.store.server import ServerStore
 from pipeline.types import PointMeta
+from tests.made_points import DIMENSION, made_document, made_points, made_vector
+from tests.qdrant_rest import QdrantRest
 
 GUIDE = made_document("guide.txt")
 OTHER = made_document("other.md", "/guides/more")
@@ -34,10 +34,12 @@ def container_image() -> str:
     """The Qdrant image that a container engine of this host holds; empty where there is none. Never pulls."""
     if not engine_listens():
         return ""
-    import docker
+    import docker.errors
+
+    from docker import DockerClient
 
     try:
-        client = docker.from_env(timeout=5)
+        client = DockerClient.from_env(timeout=5)
     except docker.errors.DockerException:
         return ""
     try:
@@ -253,8 +255,9 @@ def test_document_points_pages_through_many(store: VectorStore, name: str) -> No
     found = store.document_points(name, [*(d.id for d in documents), absent])
     assert list(found) == [*(d.id for d in documents), absent]
     assert found[absent] == {}
+    metas = [PointMeta(n, n + 1, n + 1, 10 * n, 10 * n + 9) for n in range(40)]
     for document in documents:
-        expected = {e.chunk.id: PointMeta(n, n + 1, n + 1, 10 * n, 10 * n + 9) for n, (_, e) in enumerate(made_points(document, 40))}
+        expected = {e.chunk.id: meta for (_, e), meta in zip(made_points(document, 40), metas, strict=True)}
         assert found[document.id] == expected
 
 
@@ -405,8 +408,8 @@ def test_flush_yield_and_close_lose_nothing(store: VectorStore, name: str) -> No
 
 
 def test_open_store_follows_the_settings(tmp_path: Path) -> None:
-    embedded = open_store(Settings(data_dir=tmp_path, qdrant_url=""), role="owner")
-    remote = open_store(Settings(data_dir=tmp_path, qdrant_url="http://127.0.0.1:6333"))
+    embedded = open_store(load_settings(data_dir=tmp_path), role="owner")
+    remote = open_store(load_settings(data_dir=tmp_path, qdrant_url="http://127.0.0.1:6333"))
     assert isinstance(embedded, EdgeStore)
     assert isinstance(remote, ServerStore)
     embedded.close()

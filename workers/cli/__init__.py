@@ -10,6 +10,7 @@ from pathlib import Path
 from types import FrameType
 
 import rich_click as click
+from click.exceptions import Exit
 
 from pipeline.errors import KbError
 from workers.cli import info, load, search, service, status, store
@@ -42,8 +43,8 @@ def run(arguments: Sequence[str]) -> int:
     try:
         result = cli.main(list(arguments), prog_name="kb-ingest", standalone_mode=False)
         return result if isinstance(result, int) else 0
-    except click.exceptions.Exit as ended:
-        return ended.exit_code
+    except Exit as ended:
+        return int(ended.exit_code)
     except click.ClickException as error:
         error.show()
         return EXIT_USAGE if isinstance(error, click.UsageError) else EXIT_FAILED

@@ -20,7 +20,9 @@ FILTER_KEYS = ("uri", "folder", "media_type", "document_id")
 @click.argument("query")
 @click.option("--collection", "-c", help="The collection to search (KB_COLLECTION).")
 @click.option("--limit", "-n", type=click.IntRange(1, 1000), default=5, show_default=True, help="Most answers.")
-@click.option("--filter", "filters", multiple=True, metavar="KEY=VALUE", help=f"Only where KEY ({', '.join(FILTER_KEYS)}) is VALUE.")
+@click.option(
+    "--filter", "filters", multiple=True, metavar="KEY=VALUE", help=f"Only where KEY ({', '.join(FILTER_KEYS)}) is VALUE."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON value on stdout.")
 @click.pass_obj
 def search(context: Context, query: str, collection: str | None, limit: int, filters: tuple[str, ...], as_json: bool) -> None:

@@ -62,10 +62,10 @@ def _work_until_done(settings: Settings) -> None:
     import time
 
     from pipeline.ledger import Ledger
-    from workers.loading import WAIT_EVERY_S, working
+    from workers.loading import WAIT_EVERY_S, Working
 
     ledger = Ledger.open(settings.ledger_url)
-    with working(settings, ledger) as work:
+    with Working(settings, ledger) as work:
         while ledger.report.progress(collection=settings.collection).open:
             trouble = work.tend()
             if trouble:
@@ -120,7 +120,13 @@ def promote(context: Context, url: str, collection: str | None, as_json: bool) -
     source, target = open_store(settings, role="reader"), open_store(target_settings, role="owner")
     try:
         physical = open_physical(source, settings.collection)
-        report = copy(source, target, physical, settings.collection, lambda count: click.echo(f"{count} points copied", err=True))
+        report = copy(
+            source,
+            target,
+            physical,
+            settings.collection,
+            lambda done, total: click.echo(f"{done} of {total} points copied", err=True),
+        )
     finally:
         source.close()
         target.close()

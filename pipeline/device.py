@@ -1,0 +1,111 @@
+"""Which device does the work: what torch finds, what was asked for, and the fall back to the CPU."""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.errors import DeviceError
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A device as torch names it."""
+
+    name: str  #: cpu, cuda:0, mps
+    kind: str  #: cpu, cuda, mps
+    label: str  #: what its maker calls it
+    memory_bytes: int | None  #: of its own; None where it shares the host's
+
+
+def choose(wanted: str = "auto", *, require_gpu: bool = False) -> Device:
+    """The device for a setting: auto, cpu, cuda, cuda:N or mps.
+
+    What is not there, or is there and does not work, is replaced by the CPU with a warning. Raises DeviceError instead
+    when `require_gpu`, or when the setting is no device.
+    """
+    if wanted == "cpu":
+        if require_gpu:
+            raise DeviceError("the device is set to cpu and --require-gpu asks for a GPU: drop one of them")
+        return _cpu()
+    kind, _, number = wanted.partition(":")
+    if kind not in ("auto", "cuda", "mps") or (number and not (kind == "cuda" and number.isdecimal())):
+        raise DeviceError(f"{wanted!r} is no device: auto, cpu, cuda, cuda:N or mps")
+    why = "torch finds none"
+    for name in [f"cuda:{number or 0}"] * (kind != "mps") + ["mps"] * (kind != "cuda"):
+        try:
+            found = _try(name)
+        except RuntimeError as error:  # a driver that does not fit, a device in a bad state
+            why = str(error).splitlines()[0]
+            continue
+        if found is not None:
+            return found
+    if require_gpu:
+        raise DeviceError(f"no GPU can be used ({why}) and --require-gpu forbids the CPU")
+    log.warning("no GPU can be used (%s): embedding on the CPU", why)
+    return _cpu()
+
+
+def visible_gpus() -> list[str]:
+    """What CUDA_VISIBLE_DEVICES would have to be set to for each GPU this process may use, in torch's order."""
+    import torch
+
+    count = torch.cuda.device_count()
+    mask = [part.strip() for part in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if part.strip()]
+    return mask[:count] if mask else [str(number) for number in range(count)]
+
+
+def usable_cores() -> int:
+    """Cores this process may run on: by its affinity, and by the container's CPU quota where one is set."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text("ascii").split()
+    except (OSError, ValueError):
+        return cores
+    return cores if quota == "max" else max(1, min(cores, int(quota) // int(period)))
+
+
+def _try(name: str) -> Device | None:
+    """The device if it is there and computes; raises RuntimeError if it is there and does not."""
+    import torch
+
+    if name == "mps":
+        if not torch.backends.mps.is_available():
+            return None
+        _compute(torch, name)
+        return Device("mps", "mps", platform.processor() or "mps", None)
+    if not torch.cuda.is_available() or int(name.partition(":")[2]) >= torch.cuda.device_count():
+        return None
+    _compute(torch, name)
+    properties = torch.cuda.get_device_properties(name)
+    return Device(name, "cuda", str(properties.name), int(properties.total_memory))
+
+
+def _compute(torch: ModuleType, name: str) -> None:
+    value = float((torch.ones(8, 8, device=name) @ torch.ones(8, 8, device=name)).sum())
+    if value != 512.0:
+        raise RuntimeError(f"{name} computes wrong results")
+
+
+def _cpu() -> Device:
+    return Device("cpu", "cpu", processor_name(), None)
+
+
+def processor_name() -> str:
+    """The processor's model name."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

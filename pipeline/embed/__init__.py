@@ -1,0 +1,84 @@
+"""Text to vectors: the protocol, and what makes vectors comparable."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.settings import Settings
+
+#: How far a vector's length may be from 1.
+NORM_TOLERANCE = 1e-2
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedderInfo:
+    """What embeds, and on what."""
+
+    model: str
+    revision: str
+    dimension: int
+    max_tokens: int  #: most tokens of a text, special tokens included; 0: only the endpoint knows
+    device: str  #: cpu, cuda:0, mps, or the endpoint's URL
+    dtype: str
+    chunks_per_s: float  #: measured on a few canary texts at start
+
+
+class Embedder(Protocol):
+    """Embeds texts."""
+
+    @property
+    def info(self) -> EmbedderInfo:
+        """What embeds, and on what."""
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Embed documents: (n, dimension), unit length, in the order of `texts`; see the implementations for errors."""
+
+    def embed_query(self, text: str) -> NDArray[np.float32]:
+        """Embed a question: (dimension,), unit length."""
+
+    def close(self) -> None:
+        """Give back what it holds."""
+
+
+def make_embedder(settings: Settings, *, device: str) -> Embedder:
+    """The embedder that the settings ask for: an endpoint at KB_EMBED_URL, or torch in this process on `device`.
+
+    Raises ModelError, DeviceError, EmbedUnavailable.
+    """
+    if settings.embed_url:
+        from pipeline.embed.http import HttpEmbedder
+
+        return HttpEmbedder.connect(settings)
+    from pipeline.embed.local import LocalEmbedder
+
+    return LocalEmbedder.load(settings, device)
+
+
+def bad_rows(vectors: NDArray[np.float32]) -> list[int]:
+    """Rows of (n, dimension) that must never be stored: NaN, infinite, zero, or not of unit length."""
+    norms = np.linalg.norm(vectors.astype(np.float64), axis=1)
+    # Written so that a NaN, which compares false with everything, counts as bad.
+    return [int(row) for row in np.flatnonzero(~(np.abs(norms - 1.0) <= NORM_TOLERANCE))]
+
+
+def unit_rows(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Rows scaled to unit length; a zero row stays zero, for `bad_rows` to find."""
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return (vectors / np.where(norms > 0, norms, 1.0)).astype(np.float32)
+
+
+def embed_fingerprint(settings: Settings, dimension: int) -> str:
+    """What makes vectors comparable: the model's name, its pinned revision and the dimension.
+
+    Not the device, the precision or the endpoint: a collection moves between them. That the name stands for the same
+    weights everywhere is checked by each worker with a canary sentence.
+    """
+    identity = {"model": settings.model, "revision": settings.model_revision, "dimension": dimension}
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]

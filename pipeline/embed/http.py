@@ -1,0 +1,171 @@
+"""Embedding at an HTTP endpoint: OpenAI-compatible servers (vLLM, TEI, llama.cpp and others) and Ollama."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+import httpx
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.embed import EmbedderInfo, unit_rows
+from pipeline.errors import EmbedUnavailable, ModelError
+from pipeline.settings import Settings, mask_url
+
+log = logging.getLogger(__name__)
+
+#: Texts of one request; halved when the endpoint says that it is too much.
+REQUEST_TEXTS = 32
+
+#: Requests under way at one time: the endpoint batches them, and the wire is never idle.
+REQUESTS = 4
+
+#: Seconds for one request; a large model on a CPU takes its time.
+REQUEST_TIMEOUT_S = 120.0
+
+#: Total seconds of trying again before the endpoint counts as unavailable.
+RETRY_S = 30.0
+
+#: Texts that measure the endpoint's rate at start.
+PROBE = ["A short sentence.", "Another one, a little longer than the first, to measure how fast the endpoint answers."] * 4
+
+#: Answers that a later try may not get: too many requests, and everything that is the server's fault.
+_RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
+
+
+class HttpEmbedder:
+    """Sends texts to an endpoint; safe to use from one thread at a time."""
+
+    def __init__(self, client: httpx.Client, api: str, model: str, settings: Settings, *, retry_s: float = RETRY_S) -> None:
+        self._client = client
+        self._api = api
+        self._model = model
+        self._retry_s = retry_s
+        self._texts = REQUEST_TEXTS
+        self._pool = ThreadPoolExecutor(REQUESTS, thread_name_prefix="embed")
+        shown = mask_url(str(client.base_url)).rstrip("/")
+        self.info = EmbedderInfo(settings.model, settings.model_revision, 0, 0, shown, api, 0.0)
+
+    @classmethod
+    def connect(cls, settings: Settings, *, retry_s: float = RETRY_S) -> HttpEmbedder:
+        """Find out what the endpoint speaks, and its model's dimension.
+
+        Raises EmbedUnavailable where nothing answers, ModelError where the endpoint does not have the model.
+        """
+        key = settings.embed_api_key.get_secret_value()
+        base = settings.embed_url.rstrip("/").removesuffix("/v1")
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        client = httpx.Client(base_url=base, headers=headers, timeout=REQUEST_TIMEOUT_S)
+        try:
+            api = settings.embed_api if settings.embed_api != "auto" else _speaks(client, retry_s)
+            embedder = cls(client, api, settings.embed_model or settings.model, settings, retry_s=retry_s)
+            began = time.perf_counter()
+            vectors = embedder._all(PROBE)
+        except BaseException:
+            client.close()
+            raise
+        rate = len(PROBE) / (time.perf_counter() - began)
+        embedder.info = replace(embedder.info, dimension=vectors.shape[1], chunks_per_s=round(rate, 1))
+        return embedder
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Embed documents: (n, dimension) float32, unit length, in the order of `texts`.
+
+        Raises EmbedUnavailable, and ModelError for what trying again will not mend, a text over the model's limit included.
+        """
+        if not texts:
+            return np.zeros((0, self.info.dimension), np.float32)
+        # Texts of similar length together: most servers compute on the padding too.
+        order = sorted(range(len(texts)), key=lambda row: len(texts[row]))
+        vectors = self._all([texts[row] for row in order])
+        if vectors.shape[1] != self.info.dimension:
+            raise ModelError(f"{self.info.device} gave {vectors.shape[1]} dimensions, {self.info.dimension} before: another model?")
+        result = np.zeros_like(vectors)
+        result[order] = vectors
+        return unit_rows(result)
+
+    def embed_query(self, text: str) -> NDArray[np.float32]:
+        """Embed a question: (dimension,) float32, unit length."""
+        vector: NDArray[np.float32] = self.embed([text])[0]
+        return vector
+
+    def close(self) -> None:
+        """End all connections."""
+        self._pool.shutdown(cancel_futures=True)
+        self._client.close()
+
+    def _all(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        parts = [texts[start : start + self._texts] for start in range(0, len(texts), self._texts)]
+        rows = [row for part in self._pool.map(self._part, parts) for row in part]
+        if len({len(row) for row in rows}) != 1:
+            raise ModelError(f"{self.info.device} gave vectors of different dimensions")
+        return np.array(rows, np.float32)
+
+    def _part(self, texts: Sequence[str]) -> list[list[float]]:
+        """One request, or two halves of it when it was too large."""
+        path, body = self._request(texts)
+        response = _patiently(lambda: self._client.post(path, json=body), self._retry_s)
+        if response.status_code == 413 and len(texts) > 1:
+            self._texts = max(1, min(self._texts, len(texts) // 2))
+            half = len(texts) // 2
+            return self._part(texts[:half]) + self._part(texts[half:])
+        if response.status_code != 200:
+            raise ModelError(f"{self.info.device}{path}: {response.status_code}: {response.text.strip()[:300]}")
+        vectors = self._vectors(response)
+        if len(vectors) != len(texts):
+            raise ModelError(f"{self.info.device} gave {len(vectors)} vectors for {len(texts)} texts")
+        return vectors
+
+    def _request(self, texts: Sequence[str]) -> tuple[str, dict[str, Any]]:
+        if self._api == "ollama":
+            # Without this Ollama cuts long texts silently.
+            return "/api/embed", {"model": self._model, "input": list(texts), "truncate": False}
+        return "/v1/embeddings", {"model": self._model, "input": list(texts), "encoding_format": "float"}
+
+    def _vectors(self, response: httpx.Response) -> list[list[float]]:
+        try:
+            answer = response.json()
+            if self._api == "ollama":
+                rows = answer["embeddings"]
+            else:
+                rows = [item["embedding"] for item in sorted(answer["data"], key=lambda item: item["index"])]
+            # JSON has no NaN; servers write null for it. It becomes NaN again, for the check before storing.
+            return [[float("nan") if number is None else float(number) for number in row] for row in rows]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ModelError(f"{self.info.device} does not answer as the {self._api} API does; set KB_EMBED_API") from error
+
+
+def _speaks(client: httpx.Client, retry_s: float) -> str:
+    """`ollama` where its own version route answers, else `openai`."""
+    response = _patiently(lambda: client.get("/api/version"), retry_s)
+    try:
+        return "ollama" if response.status_code == 200 and "version" in response.json() else "openai"
+    except ValueError:
+        return "openai"
+
+
+def _patiently(send: Callable[[], httpx.Response], retry_s: float) -> httpx.Response:
+    """Send until something final comes back; raises EmbedUnavailable after `retry_s` of trying."""
+    deadline = time.monotonic() + retry_s
+    pause_s = 0.2
+    while True:
+        try:
+            response = send()
+            if response.status_code not in _RETRIED:
+                return response
+            why = f"{response.status_code} {response.text.strip()[:200]}"
+            where = str(response.url)
+        except httpx.TransportError as error:
+            why = str(error) or type(error).__name__
+            where = str(error.request.url)
+        if time.monotonic() + pause_s > deadline:
+            raise EmbedUnavailable(f"the embedding endpoint {mask_url(where)} does not answer: {why}")
+        log.info("%s: %s; again in %.1f s", mask_url(where), why, pause_s)
+        time.sleep(pause_s * random.uniform(0.7, 1.3))
+        pause_s = min(5.0, pause_s * 2)

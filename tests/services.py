@@ -1,0 +1,121 @@
+"""Real services that tests start for themselves on free ports of the loopback interface."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+def free_port() -> int:
+    """A port nobody listens on right now."""
+    with contextlib.closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_until(done: Callable[[], bool], what: str, timeout_s: float = 60.0, every_s: float = 0.1) -> None:
+    """Return when `done` says so; fail with `what` after the timeout."""
+    deadline = time.monotonic() + timeout_s
+    while not done():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{what}: not within {timeout_s:.0f} s")
+        time.sleep(every_s)
+
+
+def _listens(port: int) -> bool:
+    with contextlib.closing(socket.socket()) as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+class Server:
+    """A server process that can be stopped, killed, paused and started again on the same port."""
+
+    def __init__(self, command: Callable[[int], list[str]], folder: Path, name: str) -> None:
+        self.port = free_port()
+        self.folder = folder
+        self.name = name
+        self._command = command
+        self._process: subprocess.Popen[bytes] | None = None
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def start(self) -> None:
+        """Start it and wait until it listens."""
+        with (self.folder / f"{self.name}.log").open("ab") as out:
+            self._process = subprocess.Popen(
+                self._command(self.port), cwd=self.folder, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
+            )
+        wait_until(lambda: _listens(self.port), f"{self.name} on port {self.port}", 30)
+
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """End it with a signal and wait."""
+        if self._process is not None:
+            if self._process.poll() is None:
+                self._process.send_signal(number)
+            self._process.wait(30)
+            self._process = None
+
+
+def redis_server(folder: Path, *, append_only: bool = True) -> Server | None:
+    """A Redis that is not started yet, or None where there is no redis-server."""
+    program = shutil.which("redis-server")
+    if program is None:
+        return None
+
+    def command(port: int) -> list[str]:
+        keep = ["--appendonly", "yes" if append_only else "no", "--appendfsync", "always"]
+        return [program, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--save", "", *keep,
+                "--maxmemory-policy", "noeviction"]  # fmt: skip
+
+    return Server(command, folder, "redis")
+
+
+def qdrant_stand_in(folder: Path) -> Server:
+    """The tests' own server of the used part of Qdrant's REST API, not started yet."""
+
+    def command(port: int) -> list[str]:
+        return [sys.executable, str(REPOSITORY / "tests" / "qdrant_rest.py"), "--port", str(port), "--data", str(folder / "points")]
+
+    return Server(command, folder, "qdrant-rest-stand-in")
+
+
+class Cli:
+    """Runs `kb-ingest` as a person would: as a process, with an environment of its own."""
+
+    def __init__(self, data_dir: Path, **environment: str) -> None:
+        self.data_dir = data_dir
+        self.environment = {**os.environ, "KB_DATA_DIR": str(data_dir), "HF_HUB_OFFLINE": "1", **environment}
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start a command and return at once."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "workers", *arguments], env=self.environment, stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        )  # fmt: skip
+
+    def run(self, *arguments: str, status: int | None = 0, timeout_s: float = 240) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end; `status` is the exit status it must have."""
+        process = self.start(*arguments)
+        try:
+            out, err = process.communicate(timeout=timeout_s)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            out, err = process.communicate()
+            raise AssertionError(f"kb-ingest {' '.join(arguments)} did not end in {timeout_s} s\n{out}\n{err}") from None
+        if status is not None and process.returncode != status:
+            raise AssertionError(f"kb-ingest {' '.join(arguments)}: status {process.returncode}, not {status}\n{out}\n{err}")
+        return subprocess.CompletedProcess(arguments, process.returncode, out, err)

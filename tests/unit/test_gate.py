@@ -1,0 +1,169 @@
+"""The gate: what is let through as what, and what is refused with which reason."""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.errors import DocumentError
+from pipeline.parse import MEDIA_TYPES, archive, kinds
+from pipeline.parse.gate import Limits, inspect
+from pipeline.types import Reason
+from tests import documents as d
+
+
+def refusal(path: Path, name: str = "", limits: Limits | None = None) -> Reason:
+    with pytest.raises(DocumentError) as caught:
+        inspect(path, name or path.name, limits or Limits())
+    return caught.value.reason
+
+
+def written(folder: Path, name: str, content: bytes) -> Path:
+    path = folder / name
+    path.write_bytes(content)
+    return path
+
+
+def test_only_regular_files(tmp_path: Path) -> None:
+    target = written(tmp_path, "a.txt", b"text")
+    (tmp_path / "link.txt").symlink_to(target)
+    os.mkfifo(tmp_path / "pipe.txt")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "s"))
+        for name in ("link.txt", "pipe.txt", "s"):
+            assert refusal(tmp_path / name) is Reason.UNSUPPORTED
+    assert refusal(tmp_path) is Reason.UNSUPPORTED
+    assert refusal(Path("/dev/zero")) is Reason.UNSUPPORTED
+    assert refusal(tmp_path / "gone.txt") is Reason.UNREADABLE
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b" \n\t\r\n ", b"\xef\xbb\xbf", b"\xef\xbb\xbf \n", " \n".encode("utf-16"), b"\n" * 300_000]
+)
+def test_blank_files_are_empty(content: bytes, tmp_path: Path) -> None:
+    for name in ("a.txt", "a.pdf", "a.docx", "a"):
+        assert refusal(written(tmp_path, name, content)) is Reason.EMPTY_FILE
+
+
+def test_size_limit(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    with path.open("wb") as file:
+        file.truncate(257 << 20)
+    assert refusal(path) is Reason.TOO_LARGE
+    assert refusal(written(tmp_path, "b.txt", b"x" * 11), limits=Limits(max_file_bytes=10)) is Reason.TOO_LARGE
+
+
+def test_zeros_alone_are_corrupt(tmp_path: Path) -> None:
+    assert refusal(written(tmp_path, "a.txt", bytes(5_000))) is Reason.CORRUPT
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("a.txt", b"%PDF-1.4\n1 0 obj", kinds.PDF),
+        ("a.pdf", b"junk of a mail gateway\n%PDF-1.4\n", kinds.PDF),
+        ("a.txt", b"How a file that starts with %PDF- is told", kinds.PLAIN),
+        ("a.pdf", b"just some words", kinds.PLAIN),
+        ("a.pdf", b"<!DOCTYPE html><html><body>404</body></html>", kinds.HTML),
+        ("a.docx", b"plain words", kinds.PLAIN),
+        ("a.txt", b"  <html><body>x</body></html>", kinds.HTML),
+        ("a.txt", b"{\\rtf1 hello}", kinds.RTF),
+        ("a", b'{"a": 1}', kinds.JSON),
+        ("a", b"{ not json }", kinds.PLAIN),
+        ("a.md", b"<html>x</html>", kinds.MARKDOWN),
+        ("page.rst.txt", b"Head\n====", kinds.RST),
+        ("NOTES.MD.TXT", b"# x", kinds.MARKDOWN),
+        ("Makefile", b"all:\n\techo", kinds.SOURCE),
+        ("run", b"#!/bin/sh\necho", kinds.SOURCE),
+        ("requirements.txt", b"lxml\n", kinds.SOURCE),
+        ("a.xyz", "grüße".encode(), kinds.PLAIN),
+        ("a.xyz", "grüße".encode("utf-16"), kinds.PLAIN),
+        ("a", b"From: a@b.example\nTo: c@d.example\nDate: x\n\nbody", kinds.EML),
+        ("a.eml", b"Subject: x\n\nbody", kinds.EML),
+        ("a.txt", b"some\0text with a few\0NULs " * 10, kinds.PLAIN),
+        ("a.xml", b"<?xml version='1.0'?><a>b</a>", kinds.SOURCE),
+        ("-rf", b"words", kinds.PLAIN),
+        ("x" * 251 + ".txt", b"words", kinds.PLAIN),
+        ("a\nb.md", b"words", kinds.MARKDOWN),
+        ("\u202egpj.txt", b"words", kinds.PLAIN),
+    ],
+)
+def test_type_by_content_and_name(name: str, content: bytes, expected: str, tmp_path: Path) -> None:
+    assert inspect(written(tmp_path, name, content), name, Limits()) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("a.txt", b"\x89PNG\r\n\x1a\n" + bytes(50), Reason.UNSUPPORTED),
+        ("a.txt", b"\x7fELF" + bytes(80), Reason.UNSUPPORTED),
+        ("a.gz", b"\x1f\x8b\x08" + bytes(range(99)), Reason.UNSUPPORTED),
+        ("a.mp4", b"\0\0\0\x18ftypmp42" + bytes(40), Reason.UNSUPPORTED),
+        ("a.svg", b"<svg xmlns='http://www.w3.org/2000/svg'/>", Reason.UNSUPPORTED),
+        ("a.bin", bytes(range(256)) * 9, Reason.UNSUPPORTED),
+        ("a.pdf", bytes(range(256)) * 9, Reason.CORRUPT),
+        ("a.docx", bytes(range(1, 256)) * 9, Reason.CORRUPT),
+        ("a.docx", b"PK\x03\x04" + bytes(range(256)), Reason.CORRUPT),
+        ("a.xls", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600), Reason.CORRUPT),
+    ],
+)
+def test_refused_content(name: str, content: bytes, reason: Reason, tmp_path: Path) -> None:
+    assert refusal(written(tmp_path, name, content)) is reason
+
+
+def test_containers(tmp_path: Path) -> None:
+    assert refusal(written(tmp_path, "a.xlsx", d.encrypted_office())) is Reason.ENCRYPTED
+    for stream in ("WordDocument", "Workbook", "PowerPoint Document", "Other"):
+        assert refusal(written(tmp_path, "a.doc", d.compound({stream: b"x" * 100}))) is Reason.UNSUPPORTED
+    assert refusal(written(tmp_path, "a.zip", d.zip_of({"a.txt": b"x"}))) is Reason.UNSUPPORTED
+    sheet = d.zip_of({"mimetype": b"application/vnd.oasis.opendocument.spreadsheet"})
+    assert refusal(written(tmp_path, "a.ods", sheet)) is Reason.UNSUPPORTED
+    protected = d.zip_of({"mimetype": kinds.ODT.encode(), "META-INF/manifest.xml": b"<manifest:encryption-data/>"})
+    assert refusal(written(tmp_path, "a.odt", protected)) is Reason.ENCRYPTED
+    book = {"mimetype": kinds.EPUB.encode(), "META-INF/container.xml": b"<x/>"}
+    drm = d.zip_of({**book, "META-INF/encryption.xml": b"<CipherReference URI='ch1.xhtml'/>"})
+    assert refusal(written(tmp_path, "a.epub", drm)) is Reason.ENCRYPTED
+    fonts = d.zip_of({**book, "META-INF/encryption.xml": b"<CipherReference URI='font.otf'/>"})
+    assert inspect(written(tmp_path, "b.epub", fonts), "b.epub", Limits()) == kinds.EPUB
+
+
+def test_zip_bombs_are_told_without_unpacking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    office = {"[Content_Types].xml": b"<x/>", "word/document.xml": b"<w/>"}
+    path = written(tmp_path, "a.docx", d.zip_of({**office, "word/big.xml": bytes(60 << 20)}))
+    assert refusal(path) is Reason.TOO_LARGE
+    dense = written(tmp_path, "b.docx", d.zip_of({**office, "word/big.xml": bytes(5 << 20)}))
+    assert refusal(dense) is Reason.TOO_LARGE
+    assert inspect(dense, "b.docx", Limits(zip_max_ratio=2_000)) == kinds.DOCX
+    assert refusal(dense, limits=Limits(zip_max_ratio=2_000, zip_max_part_bytes=600_000)) is Reason.TOO_LARGE
+    monkeypatch.setattr(archive, "MAX_MEMBERS", 3)
+    assert refusal(written(tmp_path, "c.docx", d.zip_of({**office, "a": b"", "b": b""}))) is Reason.TOO_LARGE
+
+
+def test_a_zip_that_lies_about_encryption(tmp_path: Path) -> None:
+    data = bytearray(d.zip_of({"[Content_Types].xml": b"<x/>", "word/document.xml": b"<w/>"}))
+    central = data.index(b"PK\x01\x02")
+    data[central + 8 : central + 10] = struct.pack("<H", 1)
+    assert refusal(written(tmp_path, "a.docx", bytes(data))) is Reason.ENCRYPTED
+
+
+@given(
+    st.sampled_from(
+        [b"", b"PK\x03\x04", b"%PDF-", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", b"{\\rtf", b"<html", b"{", b"\xff\xfe", b"\xef\xbb\xbf"]
+    ),
+    st.binary(max_size=600),
+    st.sampled_from(["a", "a.txt", "a.pdf", "a.docx", "a.json", "a.eml", "a.html", "a.csv"]),
+)
+def test_any_bytes_get_a_type_or_a_reason(tmp_path_factory: pytest.TempPathFactory, head: bytes, body: bytes, name: str) -> None:
+    path = tmp_path_factory.getbasetemp() / "fuzz"
+    path.write_bytes(head + body)
+    try:
+        found: str = inspect(path, name, Limits())
+    except DocumentError as error:
+        found = error.reason
+    assert found in MEDIA_TYPES | {Reason.EMPTY_FILE, Reason.CORRUPT, Reason.UNSUPPORTED, Reason.ENCRYPTED}

@@ -1,0 +1,170 @@
+"""HTML: what is kept, what is left out on purpose, and what hostile pages cannot hide."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.parse import kinds, parse
+from pipeline.parse.html import bare_text, html_parsed
+from pipeline.types import Element, ElementKind
+
+
+def elements(page: str) -> list[Element]:
+    return list(html_parsed(page).elements)
+
+
+def texts(page: str) -> list[str]:
+    return [e.text for e in elements(page)]
+
+
+@pytest.mark.parametrize("depth", [10, 300, 1_000, 5_000, 100_000])
+def test_deep_nesting_loses_no_text(depth: int) -> None:
+    page = "<html><body><p>start</p>" + "".join(f"<div>w{i} " for i in range(depth)) + "end" + "</div>" * depth + "</body></html>"
+    start = time.monotonic()
+    found = " ".join(texts(page)).split()
+    assert time.monotonic() - start < 20
+    assert found == ["start", *(f"w{i}" for i in range(depth)), "end"]
+
+
+def test_deep_nesting_of_tables_and_quotes() -> None:
+    page = (
+        "<table><tr><td>" * 400
+        + "core"
+        + "</td></tr></table>" * 400
+        + "<blockquote>" * 400
+        + "deep"
+        + "</blockquote>" * 400
+        + "<p>tail"
+    )
+    assert texts(page) == ["core", "deep", "tail"]
+
+
+def test_text_in_unknown_tags_and_outside_of_body_is_kept() -> None:
+    found = texts("<html><x-card>one</x-card><body><my-block><p>two</p>three</my-block></body></html> four")
+    assert " ".join(found).split() == ["one", "two", "three", "four"]
+
+
+def test_boilerplate_goes() -> None:
+    page = (
+        "<body><header><a>Logo</a></header><div role='navigation'>Nav</div><nav>Menu</nav><div hidden>secret</div>"
+        "<article><header><h1>Head<a class='headerlink' href='#h'>¶</a></h1></header><p>Body text</p>"
+        "<footer>By the author</footer></article>"
+        "<p style='display: none'>unseen</p><footer>Imprint</footer></body>"
+    )
+    assert texts(page) == ["Head", "Body text", "By the author"]
+
+
+def test_main_part_is_taken_where_it_holds_the_text() -> None:
+    page = "<body><div>Sidebar of links</div><div role='main'><h1>Real</h1><p>{}</p></div></body>"
+    assert texts(page.format("The content of the page. " * 5))[0] == "Real"
+    assert "Sidebar of links" not in texts(page.format("The content of the page. " * 5))
+    assert "Sidebar of links" in texts(page.format(""))
+
+
+def test_object_descriptions_stand_under_their_names() -> None:
+    page = (
+        "<h1>Built-in</h1><dl><dt class='sig' id='open'><span class='sig-name descname'>open</span>(<em>file</em>)"
+        "<a class='headerlink'>¶</a></dt><dd><p>Open file.</p>"
+        "<dl><dt class='sig' id='m'><span class='sig-name descname'>mode</span></dt>"
+        "<dd><p>The mode.</p></dd></dl><p>More on open.</p></dd></dl><p>After.</p><h2>Next</h2><dl><dt>plain</dt><dd>term</dd></dl>"
+    )
+    found = [(e.level, e.text) for e in elements(page)]
+    assert found == [
+        (1, "Built-in"), (2, "open"), (0, "open(file)"), (0, "Open file."), (3, "mode"), (0, "The mode."), (2, "open"),
+        (0, "More on open."), (1, "Built-in"), (0, "After."), (2, "Next"), (0, "plain"), (0, "term"),
+    ]  # fmt: skip
+
+
+def test_code_lists_and_notes() -> None:
+    page = (
+        "<pre>def f():\n    <b>return</b> 1\n</pre><ol><li>one<ul><li>sub</li></ul></li><li><p>two</p><p>more</p></li></ol>"
+        "<div class='admonition note'><p class='admonition-title'>Note</p><p>Mind it.</p></div>a<br>b"
+    )
+    assert [(e.kind.value, e.text) for e in elements(page)] == [
+        ("code", "def f():\n    return 1"), ("list_item", "1. one"), ("list_item", "sub"), ("list_item", "2. two"),
+        ("list_item", "more"), ("paragraph", "Note: Mind it."), ("paragraph", "a b"),
+    ]  # fmt: skip
+
+
+def test_layout_tables_are_no_data() -> None:
+    page = "<table><tr><td><h2>Head</h2><p>Text one.</p></td><td><table><tr><td>a</td><td>b</td></tr></table></td></tr></table>"
+    found = elements(page)
+    assert [(e.kind, e.text) for e in found] == [
+        (ElementKind.HEADING, "Head"), (ElementKind.PARAGRAPH, "Text one."), (ElementKind.TABLE_ROW, "a | b"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("head", "encoding"),
+    [
+        ("<meta charset='iso-8859-1'>", "latin-1"),
+        ("<meta charset=utf-8>", "utf-8"),
+        ("", "utf-8"),
+        ("", "utf-16"),
+        ("<meta http-equiv='Content-Type' content='text/html; charset=shift_jis'>", "shift_jis"),
+    ],
+)
+def test_encoding_of_pages(head: str, encoding: str, tmp_path: Path) -> None:
+    word = "港の規則" if encoding == "shift_jis" else "Brücke"
+    path = tmp_path / "a.html"
+    path.write_bytes(f"<html><head>{head}<title>T {word}</title></head><body><p>{word}</p></body></html>".encode(encoding))
+    parsed = parse(path, "a.html", kinds.HTML)
+    assert parsed.title == f"T {word}"
+    assert [e.text for e in parsed.elements] == [word]
+
+
+def test_xhtml_declaration_and_entities() -> None:
+    doctype = '<?xml version="1.0" encoding="utf-8"?><!DOCTYPE html [<!ENTITY x SYSTEM "file:///etc/passwd">]>'
+    page = f"{doctype}<html><body><p>a &amp; b &x;</p></body></html>"
+    found = " ".join(texts(page))
+    assert "a & b" in found
+    assert "root:" not in found
+
+
+@pytest.mark.parametrize("piece", ["<p>", "<script", "<!--", "<a href='", "<table><tr>", "</div>", "<style>", "&#x", "<"])
+def test_hostile_repetition_is_quick(piece: str) -> None:
+    start = time.monotonic()
+    elements("<p>kept</p>" + piece * 30_000)
+    assert time.monotonic() - start < 10
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=200))
+def test_any_text_is_taken(text: str) -> None:
+    assert all(e.text.strip() for e in elements(text))
+    bare_text(text)
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                "<p>",
+                "</p>",
+                "<div>",
+                "</div>",
+                "w ",
+                "<li>",
+                "<td>",
+                "<tr>",
+                "<table>",
+                "</table>",
+                "<b>",
+                "<h2>",
+                "<dl>",
+                "<dt>",
+                "<dd>",
+                "<pre>",
+                "</h2>",
+            ]
+        ),
+        max_size=40,
+    )
+)
+def test_broken_markup_loses_no_word(parts: list[str]) -> None:
+    page = "".join(parts)
+    assert " ".join(texts(page)).split().count("w") == page.count("w ")

@@ -1,0 +1,93 @@
+"""Mail: headers, the better body, attachments by name, and messages that are damaged or locked."""
+
+from __future__ import annotations
+
+from email.message import EmailMessage
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import DocumentError
+from pipeline.parse import kinds, parse
+from pipeline.types import Element, ElementKind, Reason
+from tests import documents as d
+
+
+def read(folder: Path, content: bytes) -> list[Element]:
+    path = folder / "a.eml"
+    path.write_bytes(content)
+    return list(parse(path, "a.eml", kinds.EML).elements)
+
+
+def test_mail(tmp_path: Path) -> None:
+    path = d.write(tmp_path, "eml")
+    parsed = parse(path, path.name, kinds.EML)
+    elements = list(parsed.elements)
+    assert parsed.title == "Übernachtung: mooring permit"
+    assert elements[0] == Element(parsed.title, ElementKind.HEADING, 1)
+    assert elements[1].text == (
+        "From: Harbour Master <master@port.example>\nTo: crew@ship.example\nDate: Mon, 03 Jun 2024 10:00:00 +0000"
+    )
+    assert [e.text for e in elements[2:]] == [d.SECTION, d.SENTENCE, d.SECOND, "Attachment: permit.pdf"]
+    assert elements[2].level == 2 + 1
+    assert not list(tmp_path.glob("**/permit.pdf"))
+
+
+def test_plain_body_where_html_says_less(tmp_path: Path) -> None:
+    message = EmailMessage()
+    message["From"] = "a@b.example"
+    message.set_content(f"{d.SENTENCE}\n\n{d.SECOND}\n", charset="iso-8859-15")
+    message.add_alternative("<p>View in a browser</p>", subtype="html")
+    assert [e.text for e in read(tmp_path, message.as_bytes())[1:]] == [d.SENTENCE, d.SECOND]
+
+
+def test_forwarded_message_is_read(tmp_path: Path) -> None:
+    inner = EmailMessage()
+    inner["Subject"] = "Inner"
+    inner.set_content(d.SECOND)
+    outer = EmailMessage()
+    outer["Subject"] = "Outer"
+    outer.set_content(d.SENTENCE)
+    outer.add_attachment(inner)
+    assert [(e.level, e.text) for e in read(tmp_path, outer.as_bytes())] == [
+        (1, "Outer"),
+        (0, d.SENTENCE),
+        (2, "Inner"),
+        (0, d.SECOND),
+    ]
+
+
+def test_damaged_headers_and_unknown_charset(tmp_path: Path) -> None:
+    content = b"Subject: =?nowhere?b?!!!?= tail\nFrom: \xff\xfe\nContent-Type: text/plain; charset=klingon\n\nBr\xc3\xbccke words\n"
+    elements = read(tmp_path, content)
+    assert "tail" in elements[0].text
+    assert elements[-1].text == "Brücke words"
+
+
+def test_encrypted_and_headless(tmp_path: Path) -> None:
+    locked = b"Subject: s\nContent-Type: application/pkcs7-mime; name=smime.p7m\nContent-Transfer-Encoding: base64\n\nAAAA\n"
+    with pytest.raises(DocumentError) as caught:
+        read(tmp_path, locked)
+    assert caught.value.reason is Reason.ENCRYPTED
+    with pytest.raises(DocumentError) as caught:
+        read(tmp_path, b"\n\nno headers at all")
+    assert caught.value.reason is Reason.CORRUPT
+
+
+def test_deeply_nested_parts_end_with_a_reason(tmp_path: Path) -> None:
+    content = b"Subject: s\n" + b"".join(
+        b"Content-Type: multipart/mixed; boundary=b%d\n\n--b%d\n" % (i, i) for i in range(3_000)
+    )  # fmt: skip
+    with pytest.raises(DocumentError) as caught:
+        read(tmp_path, content + b"\nwords\n")
+    assert caught.value.reason is Reason.CORRUPT
+
+
+def test_outlook_message(tmp_path: Path) -> None:
+    path = d.write(tmp_path, "msg")
+    parsed = parse(path, path.name, kinds.MSG)
+    assert parsed.title == "Mooring permit"
+    assert [e.text for e in parsed.elements] == [
+        "Mooring permit", 'From: "Harbour Master" <master@port.example>\nTo: Crew <crew@ship.example>', d.SENTENCE, d.SECOND,
+        "Attachment: permit.pdf",
+    ]  # fmt: skip

@@ -1,0 +1,51 @@
+"""EPUB, OpenDocument and RTF through pandoc: its sandbox, its folder and its failures."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import DocumentError
+from pipeline.parse import kinds, pandoc, parse
+from pipeline.types import Reason
+from tests import documents as d
+
+
+def test_book_title_comes_from_its_metadata(tmp_path: Path) -> None:
+    assert parse(d.write(tmp_path, "epub"), "a.epub", kinds.EPUB).title == f"{d.TITLE} (book)"
+
+
+def test_nothing_is_left_in_the_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    private = tmp_path / "private"
+    private.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(private))
+    assert list(parse(d.write(tmp_path, "odt"), "a.odt", kinds.ODT).elements)
+    assert not list(private.iterdir())
+
+
+def test_the_sandbox_reads_no_other_file(tmp_path: Path) -> None:
+    secret = tmp_path / "secret.txt"
+    secret.write_text("top-secret words")
+    path = tmp_path / "a.rtf"
+    path.write_text('{\\rtf1 seen {\\field{\\*\\fldinst INCLUDETEXT "' + str(secret) + '"}{\\fldrslt shown}} end}')
+    found = " ".join(e.text for e in parse(path, "a.rtf", kinds.RTF).elements)
+    assert "seen" in found
+    assert "top-secret" not in found
+
+
+@pytest.mark.parametrize("media_type", [kinds.EPUB, kinds.ODT])
+def test_damaged_files_are_corrupt(media_type: str, tmp_path: Path) -> None:
+    path = tmp_path / "-rf"
+    path.write_bytes(d.zip_of({"mimetype": media_type.encode()}))
+    with pytest.raises(DocumentError) as caught:
+        list(parse(path, "-rf", media_type).elements)
+    assert caught.value.reason is Reason.CORRUPT
+
+
+def test_without_pandoc_these_formats_are_unsupported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pandoc, "pandoc_path", lambda: None)
+    with pytest.raises(DocumentError) as caught:
+        parse(d.write(tmp_path, "rtf"), "a.rtf", kinds.RTF)
+    assert caught.value.reason is Reason.UNSUPPORTED
