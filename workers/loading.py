@@ -216,7 +216,7 @@ def prepare(settings: Settings, ledger: Ledger, name: str, *, create: bool) -> P
     check_limits(settings)
     from pipeline.embed import embed_fingerprint, make_embedder
     from pipeline.guard import GuardOptions
-    from pipeline.model import resolve_model, resolve_tokenizer
+    from pipeline.model import resolve_limit, resolve_model, resolve_tokenizer
     from pipeline.search import physical_name
 
     if settings.embed_url:
@@ -226,7 +226,7 @@ def prepare(settings: Settings, ledger: Ledger, name: str, *, create: bool) -> P
     else:
         dimension = resolve_model(settings).dimension
     fingerprint = embed_fingerprint(settings, dimension)
-    parse = GuardOptions.from_settings(settings, resolve_tokenizer(settings)).fingerprint()
+    parse = GuardOptions.from_settings(settings, resolve_tokenizer(settings), resolve_limit(settings)).fingerprint()
     found = ledger.intake.collection(name)
     if found is None:
         new = Collection(

@@ -92,10 +92,10 @@ class ParseRuntime(Runtime):
     def __init__(self, settings: Settings, name: str) -> None:
         super().__init__(settings, name, Stage.PARSE)
         from pipeline.guard import GuardOptions, ParseGuard
-        from pipeline.model import resolve_tokenizer
+        from pipeline.model import resolve_limit, resolve_tokenizer
         from pipeline.steps.parse import ParseStep
 
-        options = GuardOptions.from_settings(settings, resolve_tokenizer(settings))
+        options = GuardOptions.from_settings(settings, resolve_tokenizer(settings), resolve_limit(settings))
         self._guard = ParseGuard(options)
         self._step = ParseStep(self.ledger, self.staging, self._guard, options.fingerprint())
 

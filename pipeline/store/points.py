@@ -132,7 +132,8 @@ def check_vectors(points: Sequence[Point], dimension: int) -> None:
             raise ValueError(f"chunk {embedded.chunk.id}: vector of {len(embedded.vector)} numbers, not {dimension}")
     if not points:
         return
-    vectors = np.array([embedded.vector for _, embedded in points], dtype=np.float32)
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is found below
+        vectors = np.array([embedded.vector for _, embedded in points], dtype=np.float32)
     good = np.isfinite(vectors).all(axis=1) & (vectors != 0).any(axis=1)
     if not good.all():
         bad = [points[int(row)][1].chunk.id for row in np.flatnonzero(~good)]
@@ -146,7 +147,8 @@ def check_query(vector: Sequence[float], dimension: int, name: str) -> list[floa
             f"collection {name!r} holds vectors of {dimension} numbers, the query has {len(vector)}: "
             "it was made with another model; set KB_MODEL to that one, or load into another collection"
         )
-    query = np.asarray(vector, dtype=np.float32)
+    with np.errstate(over="ignore"):
+        query = np.asarray(vector, dtype=np.float32)
     if not np.isfinite(query).all():
         raise ValueError("the query's vector holds NaN or infinity")
     return cast("list[float]", query.tolist())

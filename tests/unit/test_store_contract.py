@@ -34,7 +34,7 @@ def container_image() -> str:
     """The Qdrant image that a container engine of this host holds; empty where there is none. Never pulls."""
     if not engine_listens():
         return ""
-    import docker.errors
+    import docker.errors  # type: ignore[import-not-found, unused-ignore]
 
     from docker import DockerClient
 
@@ -225,7 +225,6 @@ def test_upsert_of_nothing(store: VectorStore, name: str) -> None:
     ],
     ids=["nan", "infinite", "over-float32", "zero", "short", "empty"],
 )
-@pytest.mark.filterwarnings("ignore:overflow encountered in cast:RuntimeWarning")
 def test_bad_vectors_stop_the_whole_upsert(store: VectorStore, name: str, bad: list[float]) -> None:
     points = made_points(GUIDE, 250)
     document, embedded = points[-1]

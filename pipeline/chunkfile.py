@@ -1,0 +1,104 @@
+"""The chunk file: all chunks of some bytes, compressed JSON lines between a header and a footer.
+
+Ids are not stored. They hang on the document, and one file serves every document with the same bytes.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from collections import Counter
+from collections.abc import Generator, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import DocumentError
+from pipeline.types import Chunk, Reason, chunk_id, embed_text
+
+#: Raised with every change of the format; other versions count as missing.
+VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkFileHeader:
+    """What the parser said of the document."""
+
+    media_type: str
+    title: str  #: empty where the document does not say
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkFileFooter:
+    """Proves that the file is whole."""
+
+    chunks: int
+    tokens: int
+
+
+def write_chunks(path: Path, header: ChunkFileHeader, chunks: Iterable[Chunk]) -> ChunkFileFooter:
+    """Write a chunk file in one pass; the same chunks give the same bytes."""
+    count = tokens = 0
+    with path.open("wb") as raw, gzip.GzipFile(fileobj=raw, mode="wb", compresslevel=1, mtime=0, filename="") as file:
+        _line(file, {"version": VERSION, **asdict(header)})
+        for chunk in chunks:
+            fields = asdict(chunk)
+            del fields["id"], fields["document_id"], fields["ordinal"]
+            _line(file, fields)
+            count, tokens = count + 1, tokens + chunk.token_count
+        _line(file, {"chunks": count, "tokens": tokens})
+    return ChunkFileFooter(count, tokens)
+
+
+def read_header(path: Path) -> ChunkFileHeader:
+    """The header alone; raises DocumentError (staged_lost)."""
+    lines = _lines(path)
+    try:
+        return _header(path, next(lines))
+    finally:
+        lines.close()
+
+
+def read_chunks(path: Path, document_id: str) -> tuple[ChunkFileHeader, Iterator[Chunk]]:
+    """The header, and the chunks as those of `document_id`, read while they are iterated over.
+
+    Raises DocumentError (staged_lost) here for a missing file, and at the end of the chunks for one that was cut short.
+    """
+    lines = _lines(path)
+    return _header(path, next(lines)), _chunks(path, lines, document_id)
+
+
+def _header(path: Path, fields: dict[str, Any]) -> ChunkFileHeader:
+    if fields.get("version") != VERSION:
+        raise DocumentError(Reason.STAGED_LOST, f"{path.name} has a format of another version")
+    return ChunkFileHeader(fields["media_type"], fields["title"])
+
+
+def _chunks(path: Path, lines: Iterator[dict[str, Any]], document_id: str) -> Iterator[Chunk]:
+    seen: Counter[str] = Counter()
+    for ordinal, fields in enumerate(lines):
+        if "chunks" in fields:
+            if fields["chunks"] == ordinal:
+                return
+            break
+        heading_path = tuple(fields.pop("heading_path"))
+        embedded = embed_text(heading_path, fields["text"])
+        key = chunk_id(document_id, embedded, seen[embedded])
+        seen[embedded] += 1
+        yield Chunk(id=key, document_id=document_id, ordinal=ordinal, heading_path=heading_path, **fields)
+    raise DocumentError(Reason.STAGED_LOST, f"{path.name} is not whole")
+
+
+def _lines(path: Path) -> Generator[dict[str, Any], None, None]:
+    try:
+        with gzip.open(path, "rb") as file:
+            for line in file:
+                yield json.loads(line)
+    except (OSError, EOFError, zlib.error, ValueError) as error:
+        raise DocumentError(Reason.STAGED_LOST, f"{path.name} cannot be read: {error}") from error
+    raise DocumentError(Reason.STAGED_LOST, f"{path.name} is not whole")
+
+
+def _line(file: gzip.GzipFile, fields: dict[str, Any]) -> None:
+    file.write(json.dumps(fields, ensure_ascii=True, separators=(",", ":")).encode("ascii") + b"\n")
