@@ -55,7 +55,7 @@ def read_header(path: Path) -> ChunkFileHeader:
     """The header alone; raises DocumentError (staged_lost)."""
     lines = _lines(path)
     try:
-        return _header(path, next(lines))
+        return _header(path, next(lines, {}))
     finally:
         lines.close()
 
@@ -66,27 +66,32 @@ def read_chunks(path: Path, document_id: str) -> tuple[ChunkFileHeader, Iterator
     Raises DocumentError (staged_lost) here for a missing file, and at the end of the chunks for one that was cut short.
     """
     lines = _lines(path)
-    return _header(path, next(lines)), _chunks(path, lines, document_id)
+    return _header(path, next(lines, {})), _chunks(path, lines, document_id)
 
 
 def _header(path: Path, fields: dict[str, Any]) -> ChunkFileHeader:
     if fields.get("version") != VERSION:
         raise DocumentError(Reason.STAGED_LOST, f"{path.name} has a format of another version")
-    return ChunkFileHeader(fields["media_type"], fields["title"])
+    return ChunkFileHeader(str(fields.get("media_type")), str(fields.get("title")))
 
 
 def _chunks(path: Path, lines: Iterator[dict[str, Any]], document_id: str) -> Iterator[Chunk]:
     seen: Counter[str] = Counter()
     for ordinal, fields in enumerate(lines):
         if "chunks" in fields:
-            if fields["chunks"] == ordinal:
+            # Reading on to the end is what checks the checksum.
+            if fields["chunks"] == ordinal and next(lines, None) is None:
                 return
             break
-        heading_path = tuple(fields.pop("heading_path"))
-        embedded = embed_text(heading_path, fields["text"])
-        key = chunk_id(document_id, embedded, seen[embedded])
-        seen[embedded] += 1
-        yield Chunk(id=key, document_id=document_id, ordinal=ordinal, heading_path=heading_path, **fields)
+        heading_path = tuple(fields.pop("heading_path", ()))
+        try:
+            embedded = embed_text(heading_path, fields["text"])
+            key = chunk_id(document_id, embedded, seen[embedded])
+            seen[embedded] += 1
+            chunk = Chunk(id=key, document_id=document_id, ordinal=ordinal, heading_path=heading_path, **fields)
+        except (KeyError, TypeError) as error:  # damage that is JSON all the same
+            raise DocumentError(Reason.STAGED_LOST, f"{path.name} is damaged") from error
+        yield chunk
     raise DocumentError(Reason.STAGED_LOST, f"{path.name} is not whole")
 
 
@@ -94,10 +99,12 @@ def _lines(path: Path) -> Generator[dict[str, Any], None, None]:
     try:
         with gzip.open(path, "rb") as file:
             for line in file:
-                yield json.loads(line)
+                fields = json.loads(line)
+                if not isinstance(fields, dict):
+                    raise ValueError("not a record")
+                yield fields
     except (OSError, EOFError, zlib.error, ValueError) as error:
         raise DocumentError(Reason.STAGED_LOST, f"{path.name} cannot be read: {error}") from error
-    raise DocumentError(Reason.STAGED_LOST, f"{path.name} is not whole")
 
 
 def _line(file: gzip.GzipFile, fields: dict[str, Any]) -> None:

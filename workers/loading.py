@@ -139,6 +139,8 @@ class Loading:
             if not wait:
                 _queue(self.settings, self.ledger)
             embedders = [row for row in self.ledger.report.workers() if row.role == Stage.EMBED and row.device]
+            if work:
+                work.done()
         return Result(
             run, counts, self.ledger.report.progress(run), self.ledger.report.failures(run, limit=1000),
             time.monotonic() - began, embedders[0] if embedders else None,
@@ -188,11 +190,16 @@ class Working:
                     return f"no worker serves the queue {stage.value}: start one with `kb-ingest worker`"
         return next((row.note for row in rows if row.note and row.note != "starting"), "")
 
+    def done(self) -> None:
+        """Nothing is left to do: end our own workers without waiting for them."""
+        if self._supervisor is not None and not self._ledger.flow.leases():
+            self._supervisor.stop(idle=True)
+
     def _serve(self) -> None:
         if self._supervisor is not None:
             self._supervisor.tend()
         elif self._lock is not None and self._lock.acquire():
-            self._supervisor = self._stack.enter_context(Supervisor(self._settings, plan(self._settings, list(Stage))))
+            self._supervisor = self._stack.enter_context(Supervisor(self._settings, plan(self._settings, list(Stage)), self._ledger.work.drop_worker))
 
 
 def make_dispatcher(settings: Settings, ledger: Ledger) -> Dispatcher:

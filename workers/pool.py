@@ -84,8 +84,9 @@ def _gpus(settings: Settings) -> list[str]:
 class Supervisor:
     """Keeps worker processes running; a context manager that stops them at its end."""
 
-    def __init__(self, settings: Settings, specs: Sequence[WorkerSpec], *, grace_s: float = 35.0) -> None:
+    def __init__(self, settings: Settings, specs: Sequence[WorkerSpec], on_end: Callable[[str], None], *, grace_s: float = 35.0) -> None:
         self._settings = settings
+        self._on_end = on_end  #: told the name of each worker that has ended
         self._grace_s = grace_s
         self._running = [_Running(spec) for spec in specs]
 
@@ -107,6 +108,7 @@ class Supervisor:
                 log.warning("%s ended with %s; it is started again", worker.spec.name(), worker.process.returncode)
                 self._kill_group(worker.process, signal.SIGKILL)
                 worker.process, worker.start_at = None, now + pause
+                self._on_end(worker.spec.name())
             if worker.process is None and now >= worker.start_at:
                 worker.process, worker.started = self._start(worker.spec), now
 
@@ -120,22 +122,28 @@ class Supervisor:
         """Process ids of the workers that run."""
         return [worker.process.pid for worker in self._running if worker.process is not None]
 
-    def stop(self) -> None:
-        """Ask all workers to finish, wait for the grace period, then kill their whole process groups."""
+    def stop(self, *, idle: bool = False) -> None:
+        """Ask all workers to finish, wait for the grace period, then kill their whole process groups.
+
+        `idle` says that nothing is left to do: what is done is durable, so there is nothing to wait for.
+        """
         processes = [worker.process for worker in self._running if worker.process is not None]
         for process in processes:
-            if process.poll() is None:
+            if process.poll() is None and not idle:
                 process.send_signal(signal.SIGTERM)
-        deadline = time.monotonic() + self._grace_s
+        deadline = time.monotonic() + (0.0 if idle else self._grace_s)
         for process in processes:
             try:
-                process.wait(max(0.1, deadline - time.monotonic()))
+                process.wait(max(0.0, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
-                log.warning("worker %d did not end in %.0f s and is killed", process.pid, self._grace_s)
+                if not idle:
+                    log.warning("worker %d did not end in %.0f s and is killed", process.pid, self._grace_s)
             self._kill_group(process, signal.SIGKILL)
             process.wait()
         for worker in self._running:
-            worker.process = None
+            if worker.process is not None:
+                worker.process = None
+                self._on_end(worker.spec.name())
 
     def _start(self, spec: WorkerSpec) -> subprocess.Popen[bytes]:
         environment = dict(os.environ)
@@ -154,7 +162,8 @@ class Supervisor:
             str(spec.concurrency),
         ]
         # A group of its own: Ctrl-C in the terminal reaches us, and we end the workers in order.
-        return subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, start_new_session=True)
+        # Our stdout belongs to our own answer.
+        return subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=2, start_new_session=True)
 
     @staticmethod
     def _kill_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:

@@ -54,12 +54,14 @@ def main(argv: list[str] | None = None) -> int:
     os.environ.setdefault("REMAP_SIGTERM", "SIGQUIT")
     settings = load_settings()
     logs.set_up(settings.log_level, prefix=options.name.partition("@")[0])
+    if settings.log_level != "debug":
+        logs.divert(settings.data_dir / "logs" / f"{options.name.rpartition('-')[0]}.log")
     app = make_app(settings)
     tasks.register(app)
     _prepare(app, settings, Stage(options.stage), options.name)
     app.worker_main(
         [
-            "worker", "--queues", options.stage, "--hostname", options.name, "--concurrency", str(options.concurrency),
+            "--quiet", "worker", "--queues", options.stage, "--hostname", options.name, "--concurrency", str(options.concurrency),
             "--pool", "prefork", "--without-gossip", "--without-mingle", "--loglevel", settings.log_level,
         ]
     )  # fmt: skip

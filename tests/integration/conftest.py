@@ -37,9 +37,13 @@ def documents(tmp_path: Path) -> Path:
     folder = tmp_path / "documents"
     (folder / "garden").mkdir(parents=True)
     (folder / "tomatoes.md").write_text(
-        "# Tomatoes\n\nTomatoes want sun and warm soil.\n\n"
-        "## Watering\n\nWater them at the root in the morning, never on the leaves.\n\n"
-        "## Harvest\n\nPick them when they are red all over.\n"
+        "# Tomatoes\n\n"
+        + "Tomatoes want sun, shelter from the wind and warm soil with a lot of compost in it. " * 5
+        + "\n\n## Watering\n\n"
+        + "Water them at the root in the morning, never on the leaves, and more when the fruit swells. " * 5
+        + "\n\n## Harvest\n\n"
+        + "Pick them when they are red all over; green ones ripen indoors beside an apple. " * 5
+        + "\n"
     )
     (folder / "garden" / "bees.txt").write_text("Bees visit flowers for nectar.\n\nA hive holds tens of thousands of bees.\n")
     (folder / "garden" / "tools.csv").write_text("tool,price\nspade,20\nrake,12\nwheelbarrow,75\n")

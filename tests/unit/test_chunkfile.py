@@ -1,0 +1,70 @@
+"""Chunk files: the same chunks back, for any document, and never half of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pipeline.chunkfile import ChunkFileHeader, read_chunks, read_header, write_chunks
+from pipeline.errors import DocumentError
+from pipeline.types import Chunk, Reason, chunk_id
+
+ONE, OTHER = "00000000-0000-4000-8000-000000000001", "00000000-0000-4000-8000-000000000002"
+HEADER = ChunkFileHeader("text/plain", "A title")
+
+
+def chunks(document: str) -> list[Chunk]:
+    made = [
+        Chunk("", document, 0, "first", 3, ("A", "B"), 1, 2, 0, 5),
+        Chunk("", document, 1, "same", 3),
+        Chunk("", document, 2, "same", 3),
+        Chunk("", document, 3, "ünï😀\n", 9, ("A",)),
+    ]
+    seen: dict[str, int] = {}
+    result = []
+    for chunk in made:
+        key = chunk_id(document, chunk.embed_text, seen.get(chunk.embed_text, 0))
+        seen[chunk.embed_text] = seen.get(chunk.embed_text, 0) + 1
+        result.append(replace(chunk, id=key))
+    return result
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "chunks.jsonl.gz"
+    footer = write_chunks(path, HEADER, chunks(ONE))
+    assert (footer.chunks, footer.tokens) == (4, 18)
+    return path
+
+
+def test_one_file_serves_every_document_with_these_bytes(path: Path) -> None:
+    for document in (ONE, OTHER):
+        header, read = read_chunks(path, document)
+        assert header == read_header(path) == HEADER
+        assert list(read) == chunks(document)
+
+
+def test_the_same_chunks_give_the_same_bytes(path: Path, tmp_path: Path) -> None:
+    write_chunks(tmp_path / "again", HEADER, chunks(OTHER))
+    assert (tmp_path / "again").read_bytes() == path.read_bytes()
+
+
+def test_a_file_cut_anywhere_is_never_taken_for_whole(path: Path) -> None:
+    content = path.read_bytes()
+    for length in range(0, len(content) - 1, 7):
+        path.write_bytes(content[:length])
+        with pytest.raises(DocumentError) as caught:
+            list(read_chunks(path, ONE)[1])
+        assert caught.value.reason is Reason.STAGED_LOST
+
+
+def test_damage_and_absence_are_told(path: Path, tmp_path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(content)
+    for wrong in (path, tmp_path / "nothing"):
+        with pytest.raises(DocumentError) as caught:
+            list(read_chunks(wrong, ONE)[1])
+        assert caught.value.reason is Reason.STAGED_LOST
