@@ -95,7 +95,7 @@ class _Sizes:
         if text not in self._known:
             if len(self._known) >= 4096:  # a document of a million headings
                 self._known.clear()
-            self._known[text] = self._counter.count(text) - self._counter.special_tokens
+            self._known[text] = self._counter.lengths([text])[0]
         return self._known[text]
 
     def overhead(self, units: Sequence[Unit], path: tuple[str, ...]) -> int:

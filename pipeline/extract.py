@@ -9,13 +9,14 @@ from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 
-from pipeline.chunk import CHUNKER_VERSION, ChunkOptions, chunk_elements
+from pipeline.chunk import CHUNKER_VERSION, chunk_elements
 from pipeline.chunkfile import ChunkFileHeader, write_chunks
 from pipeline.errors import DocumentError
 from pipeline.parse import PARSER_VERSION, parse
 from pipeline.parse.gate import Limits, inspect
 from pipeline.tokens import TokenCounter
 from pipeline.types import Element, Reason
+from pipeline.units import ChunkOptions
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,13 +19,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.chunk import ChunkOptions
 from pipeline.errors import NoSpace
 from pipeline.extract import Extracted, ExtractJob, parse_fingerprint
 from pipeline.parse.gate import Limits
 from pipeline.settings import Settings
 from pipeline.tokens import TokenCounter
 from pipeline.types import Reason
+from pipeline.units import ChunkOptions
 
 log = logging.getLogger(__name__)
 

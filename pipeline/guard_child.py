@@ -19,13 +19,13 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from pipeline.chunk import ChunkOptions
 from pipeline.errors import DocumentError, NoSpace
 from pipeline.extract import Extracted, ExtractJob
 from pipeline.parse import MEDIA_TYPES, preload
 from pipeline.parse.gate import Limits
 from pipeline.tokens import TokenCounter
 from pipeline.types import Reason
+from pipeline.units import ChunkOptions
 
 log = logging.getLogger(__name__)
 

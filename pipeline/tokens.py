@@ -10,6 +10,22 @@ from tokenizers import Tokenizer
 
 from pipeline.errors import ModelError
 
+#: Words whose number of tokens is remembered, about 10 MB; a full memory is emptied.
+CACHED_WORDS = 100_000
+
+#: Longer words are not remembered: they are data, and rarely come twice.
+CACHED_WORD_CHARS = 48
+
+#: A text of which a larger share of the words is new is counted whole: word by word costs twice as much.
+MAX_NEW_SHARE = 0.4
+
+#: Texts that show whether a tokenizer takes words one by one: spaces, lines, indentation, marks, other scripts.
+_PROBES = (
+    "The quick (brown) fox's den; isn't 3.14 > e?\n\n  def  f(x_1):\n\treturn x_1\n",
+    "Tokenizers unbelievably mis-tokenize 12,345 naïve café-goers — “quoted”… e-mail@example.org",
+    "日本語の文章です。中文 русский текст. עברית ไทย 한국어 👩‍💻 ok",
+)
+
 
 class TokenCounter:
     """The model's tokenizer with truncation and padding off: it counts, it never cuts."""
@@ -20,6 +36,8 @@ class TokenCounter:
         self.tokenizer = tokenizer
         self.fingerprint = fingerprint  #: sha256[:16] of its description
         self.special_tokens = int(tokenizer.num_special_tokens_to_add(False))  #: added to every text
+        self._known: dict[str, int] = {}  #: tokens of words
+        self._by_word = all(self._bare([text])[0] == sum(self._bare(text.split())) for text in _PROBES)
 
     @classmethod
     def from_folder(cls, folder: Path) -> TokenCounter:
@@ -37,8 +55,46 @@ class TokenCounter:
 
     def count(self, text: str) -> int:
         """Tokens of a text, special tokens included."""
-        return len(self.tokenizer.encode(text).ids)
+        return len(self.tokenizer.encode(text))
 
     def count_batch(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text, special tokens included; much faster than one call a text."""
-        return [len(encoding.ids) for encoding in self.tokenizer.encode_batch_fast(list(texts))]
+        return [len(encoding) for encoding in self.tokenizer.encode_batch_fast(list(texts))]
+
+    def lengths(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text without special tokens, several times faster than `count_batch` on running text.
+
+        Remembers words where the tokenizer takes them one by one (BERT's and most of SentencePiece), else counts whole
+        texts. Meant for packing: what must not be exceeded is checked with `count_batch`.
+        """
+        if not self._by_word:
+            return self._bare(texts)
+        found: list[int] = []
+        whole: list[int] = []  # texts that are counted in one piece
+        for place, text in enumerate(texts):
+            words = text.split()
+            parts = [self._known.get(word) for word in words]
+            new = parts.count(None)
+            if new > MAX_NEW_SHARE * len(words) and len(self._known) > CACHED_WORDS // 10:
+                whole.append(place)
+                found.append(0)
+                continue
+            if new:
+                learned = self._learn([word for word, part in zip(words, parts, strict=True) if part is None])
+                parts = [learned[word] if part is None else part for word, part in zip(words, parts, strict=True)]
+            found.append(sum(part for part in parts if part))
+        for place, length in zip(whole, self._bare([texts[place] for place in whole]), strict=True):
+            found[place] = length
+        return found
+
+    def _learn(self, words: list[str]) -> dict[str, int]:
+        words = list(dict.fromkeys(words))
+        learned = dict(zip(words, self._bare(words), strict=True))
+        if len(self._known) + len(learned) > CACHED_WORDS:
+            self._known.clear()
+        self._known.update((word, length) for word, length in learned.items() if len(word) <= CACHED_WORD_CHARS)
+        return learned
+
+    def _bare(self, texts: Sequence[str]) -> list[int]:
+        # len() of an encoding, not of its ids: those would be copied into a list first.
+        return [len(encoding) for encoding in self.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]

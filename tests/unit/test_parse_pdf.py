@@ -44,7 +44,7 @@ def test_paragraphs_pages_and_hyphens(tmp_path: Path) -> None:
 
 
 def test_lines_lists_numbers_and_leaders(tmp_path: Path) -> None:
-    page = [
+    page: list[tuple[float, float, float, str]] = [
         (72, 780, 20.0, "A chapter"),
         (72, 740, 10.0, "First line of a paragraph that"),
         (72, 728, 10.0, "goes on in the next line."),
