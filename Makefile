@@ -44,9 +44,9 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $(STAMP)
 	@echo "==> Ready: $(VENV)/bin/kb-ingest"
 
-services: ## install redis-server for the integration tests, where that is possible
-	@command -v redis-server >/dev/null || .ci/debian redis-server || { test -z "$${CI:-}" && \
-		echo "warning: no redis-server; the tests that need it are skipped here, and would fail in CI" >&2; }
+services: ## install redis-server and PostgreSQL for the tests, where that is possible
+	@{ command -v redis-server && ls /usr/lib/postgresql/*/bin/initdb; } >/dev/null 2>&1 || .ci/debian redis-server postgresql || { test -z "$${CI:-}" && \
+		echo "warning: no redis-server or PostgreSQL; the tests that need it are skipped here, and would fail in CI" >&2; }
 
 lint: env ## ruff, mypy and the import rules
 	@echo "==> ruff check"

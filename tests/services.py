@@ -84,6 +84,50 @@ def redis_server(folder: Path, *, append_only: bool = True) -> Server | None:
     return Server(command, folder, "redis")
 
 
+class Postgres:
+    """A PostgreSQL cluster of its own, run as the user `postgres` when we are root, as the server refuses root."""
+
+    def __init__(self, programs: Path, folder: Path) -> None:
+        self.port = free_port()
+        self._programs = programs
+        self._folder = folder
+        self._user = "postgres" if os.geteuid() == 0 else None
+        self._count = 0
+
+    def start(self) -> None:
+        """Make the cluster and start it."""
+        self._folder.mkdir(mode=0o755)
+        if self._user:
+            shutil.chown(self._folder, self._user)
+        self._run("initdb", "-D", "data", "-A", "trust", "-N", "-U", "postgres")
+        options = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -c fsync=off"
+        self._run("pg_ctl", "-D", "data", "-o", options, "-l", "log", "-w", "start")
+
+    def database(self) -> str:
+        """A SQLAlchemy URL of a new empty database."""
+        self._count += 1
+        name = f"kb{self._count}"
+        self._run("createdb", "-h", "127.0.0.1", "-p", str(self.port), "-U", "postgres", name)
+        return f"postgresql+psycopg://postgres@127.0.0.1:{self.port}/{name}"
+
+    def stop(self) -> None:
+        """Stop it at once."""
+        self._run("pg_ctl", "-D", "data", "-m", "immediate", "stop")
+
+    def _run(self, program: str, *arguments: str) -> None:
+        subprocess.run(
+            [str(self._programs / program), *arguments], cwd=self._folder, user=self._user, check=True, stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+
+
+def postgres_server(folder: Path) -> Postgres | None:
+    """A PostgreSQL that is not started yet, or None where it is not installed."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    program = str(found[-1]) if found else shutil.which("initdb")
+    return Postgres(Path(program).parent, folder) if program else None
+
+
 def qdrant_stand_in(folder: Path) -> Server:
     """The tests' own server of the used part of Qdrant's REST API, not started yet."""
 

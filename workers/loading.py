@@ -199,7 +199,9 @@ class Working:
         if self._supervisor is not None:
             self._supervisor.tend()
         elif self._lock is not None and self._lock.acquire():
-            self._supervisor = self._stack.enter_context(Supervisor(self._settings, plan(self._settings, list(Stage)), self._ledger.work.drop_worker))
+            self._supervisor = self._stack.enter_context(
+                Supervisor(self._settings, plan(self._settings, list(Stage)), self._ledger.work.drop_worker)
+            )
 
 
 def make_dispatcher(settings: Settings, ledger: Ledger) -> Dispatcher:

@@ -84,7 +84,9 @@ def _gpus(settings: Settings) -> list[str]:
 class Supervisor:
     """Keeps worker processes running; a context manager that stops them at its end."""
 
-    def __init__(self, settings: Settings, specs: Sequence[WorkerSpec], on_end: Callable[[str], None], *, grace_s: float = 35.0) -> None:
+    def __init__(
+        self, settings: Settings, specs: Sequence[WorkerSpec], on_end: Callable[[str], None], *, grace_s: float = 35.0
+    ) -> None:
         self._settings = settings
         self._on_end = on_end  #: told the name of each worker that has ended
         self._grace_s = grace_s

@@ -34,7 +34,10 @@ def serve(settings: Settings, stages: Sequence[str], *, until_empty: bool = Fals
     specs = plan(settings, [Stage(stage) for stage in stages])
     log.info("workers: %s", ", ".join(spec.name() for spec in specs))
     try:
-        with Supervisor(settings, specs, ledger.work.drop_worker) as supervisor, DispatchThread(make_dispatcher(settings, ledger), SWEEP_EVERY_S):
+        with (
+            Supervisor(settings, specs, ledger.work.drop_worker) as supervisor,
+            DispatchThread(make_dispatcher(settings, ledger), SWEEP_EVERY_S),
+        ):
             supervisor.run(TEND_EVERY_S, lambda: until_empty and not ledger.report.progress().open)
     finally:
         lock.release()

@@ -34,6 +34,9 @@ from pipeline.errors import LedgerError, LedgerUnavailable, NoSpace
 #: Raised with every change of the tables; a newer ledger is refused, an older one migrated by `_migrate`.
 SCHEMA_VERSION = 1
 
+#: Key of the lock under which tables are made; any number that nobody else uses.
+SCHEMA_LOCK = 5_113_521
+
 metadata = MetaData()
 
 meta = Table("meta", metadata, Column("key", String(64), primary_key=True), Column("value", Text, nullable=False))
@@ -133,10 +136,21 @@ def open_engine(url: str) -> Engine:
             engine = create_engine(url, pool_pre_ping=True, pool_size=4)
     except (SQLAlchemyError, ImportError) as error:
         raise LedgerError(f"cannot use the ledger {parsed.render_as_string(hide_password=True)}: {error}") from error
+    try:
+        _make_tables(engine)
+    except Exception:
+        engine.dispose()
+        raise
+    return engine
+
+
+def _make_tables(engine: Engine) -> None:
     with writing(engine) as connection:
+        if connection.dialect.name != "sqlite":
+            # Two processes that make the same table at once collide in the catalogue; SQLite's write lock keeps them apart.
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({SCHEMA_LOCK})")
         metadata.create_all(connection)
         _check_version(connection)
-    return engine
 
 
 def _configure_sqlite(engine: Engine) -> None:

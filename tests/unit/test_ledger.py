@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from sqlalchemy import text
@@ -16,11 +17,33 @@ from pipeline.ledger.flow import Stage
 from pipeline.ledger.intake import Collection, Refused
 from pipeline.ledger.work import IndexedResult, ParsedResult
 from pipeline.types import Reason, SourceFile, StagedFile, document_id
+from tests.services import Postgres, postgres_server
+
+
+@pytest.fixture(scope="session")
+def postgres(unavailable: Callable[[str], NoReturn]) -> Iterator[Postgres]:
+    """A cluster for this session, outside pytest's folders: those are closed to the user that runs it."""
+    with tempfile.TemporaryDirectory(prefix="kb-postgres-") as folder:
+        Path(folder).chmod(0o755)
+        server = postgres_server(Path(folder) / "cluster")
+        if server is None:
+            unavailable("no PostgreSQL on this machine")
+        server.start()
+        yield server
+        server.stop()
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'kb.db'}"
+    server: Postgres = request.getfixturevalue("postgres")
+    return server.database()
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    opened = Ledger.open(os.environ.get("KB_TEST_DATABASE_URL") or f"sqlite:///{tmp_path / 'kb.db'}")
+def ledger(url: str) -> Iterator[Ledger]:
+    opened = Ledger.open(url)
     yield opened
     opened.close()
 
@@ -235,8 +258,7 @@ def test_collections_are_made_once(ledger: Ledger) -> None:
     assert ledger.intake.set_canary("docs", "[2]") == "[1]"
 
 
-def test_a_ledger_of_another_schema_is_refused(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path / 'kb.db'}"
+def test_a_ledger_of_another_schema_is_refused(url: str) -> None:
     opened = Ledger.open(url)
     with opened.engine.begin() as connection:
         connection.execute(text("UPDATE meta SET value='999'"))
@@ -253,15 +275,14 @@ def _claim_all(url: str, ids: list[str], name: str, claimed: multiprocessing.Que
     claimed.put(mine)
 
 
-def test_processes_that_claim_at_once_never_get_the_same_document(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path / 'kb.db'}"
-    ledger = Ledger.open(url)
+def test_processes_that_claim_at_once_never_get_the_same_document(url: str, ledger: Ledger) -> None:
     ids = stage(ledger, 120)
     context = multiprocessing.get_context("spawn")
     claimed: multiprocessing.Queue[list[str]] = context.Queue()
     processes = [context.Process(target=_claim_all, args=(url, ids, f"w{number}", claimed)) for number in range(4)]
     for process in processes:
         process.start()
+    ledger.close()
     everything = [key for _ in processes for key in claimed.get(timeout=60)]
     for process in processes:
         process.join()

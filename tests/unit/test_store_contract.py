@@ -35,7 +35,6 @@ def container_image() -> str:
     if not engine_listens():
         return ""
     import docker.errors  # type: ignore[import-not-found, unused-ignore]
-
     from docker import DockerClient
 
     try:
