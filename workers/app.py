@@ -12,7 +12,7 @@ from pipeline.ledger.flow import Stage
 from pipeline.settings import Settings
 
 #: Seconds a worker may take to end its tasks after SIGTERM; containers must wait longer than this before SIGKILL.
-SOFT_SHUTDOWN_S = 30
+SHUTDOWN_S = 30
 
 #: Seconds between the looks of the folder transport into its folder; the default of 1 s would be felt at every step.
 FOLDER_POLL_S = 0.02
@@ -48,8 +48,9 @@ def make_app(settings: Settings) -> Celery:
         task_soft_time_limit=max(1, settings.task_time_limit_s - 30),
         # Without this a task that outlives its connection runs twice at the same time.
         worker_cancel_long_running_tasks_on_connection_loss=True,
-        worker_soft_shutdown_timeout=SOFT_SHUTDOWN_S,
-        worker_enable_soft_shutdown_on_idle=False,
+        # SIGTERM is a warm shutdown: running tasks end, fetched ones go back. Celery's soft shutdown would sleep for its
+        # whole time even when nothing runs; our supervisor has a limit of its own.
+        worker_soft_shutdown_timeout=0.0,
         # An embed worker's child loads its model before it says it is alive; the default of 4 s would kill it.
         worker_proc_alive_timeout=600.0,
         # The default gives up after 100 attempts; a broker may be away for longer.
@@ -85,7 +86,7 @@ def transport_options(settings: Settings) -> dict[str, Any]:
         }
     return {
         # A message is given to somebody else after this; it must outlast the longest task and its shutdown.
-        "visibility_timeout": settings.task_time_limit_s + SOFT_SHUTDOWN_S + 60,
+        "visibility_timeout": settings.task_time_limit_s + SHUTDOWN_S + 60,
         # Look for such messages every 5 s; the defaults take about 100 s.
         "unacked_restore_interval": 5,
         "unacked_restore_throttle": 1,

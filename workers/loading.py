@@ -227,7 +227,9 @@ def prepare(settings: Settings, ledger: Ledger, name: str, *, create: bool) -> P
     from pipeline.guard import GuardOptions
     from pipeline.model import resolve_limit, resolve_model, resolve_tokenizer
     from pipeline.search import physical_name
+    from pipeline.store import check_name
 
+    check_name(name)
     if settings.embed_url:
         embedder = make_embedder(settings, device="cpu")
         dimension = embedder.info.dimension

@@ -18,6 +18,7 @@ from types import TracebackType
 from pipeline.device import usable_cores
 from pipeline.ledger.flow import Stage
 from pipeline.settings import Settings
+from workers.app import SHUTDOWN_S
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +86,7 @@ class Supervisor:
     """Keeps worker processes running; a context manager that stops them at its end."""
 
     def __init__(
-        self, settings: Settings, specs: Sequence[WorkerSpec], on_end: Callable[[str], None], *, grace_s: float = 35.0
+        self, settings: Settings, specs: Sequence[WorkerSpec], on_end: Callable[[str], None], *, grace_s: float = SHUTDOWN_S
     ) -> None:
         self._settings = settings
         self._on_end = on_end  #: told the name of each worker that has ended

@@ -50,8 +50,6 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--name", required=True)
     parser.add_argument("--concurrency", type=int, default=1)
     options = parser.parse_args(argv)
-    # SIGTERM becomes Celery's soft shutdown, which hands unfinished tasks back; read when celery.apps.worker is imported.
-    os.environ.setdefault("REMAP_SIGTERM", "SIGQUIT")
     settings = load_settings()
     logs.set_up(settings.log_level, prefix=options.name.partition("@")[0])
     if settings.log_level != "debug":

@@ -34,7 +34,7 @@ def container_image() -> str:
     """The Qdrant image that a container engine of this host holds; empty where there is none. Never pulls."""
     if not engine_listens():
         return ""
-    import docker.errors  # type: ignore[import-not-found, unused-ignore]
+    import docker.errors
     from docker import DockerClient
 
     try:

