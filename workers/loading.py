@@ -101,8 +101,9 @@ class Loading:
         return self.step().plan(roots, patterns)
 
     def run(
-        self, roots: Sequence[Path], patterns: Patterns, *, wait: bool, checksum: bool, on_moment: Callable[[Moment], None]
-    ) -> Result:
+        self, roots: Sequence[Path], patterns: Patterns, *, wait: bool, checksum: bool, on_moment: Callable[[Moment], None],
+        worker_stderr: int = 2,
+    ) -> Result:  # fmt: skip
         """Stage everything, and wait until nothing of this run is open any more unless told not to.
 
         Interrupting it at any point loses nothing: another run, or any worker, goes on from the ledger. Raises what the
@@ -114,7 +115,7 @@ class Loading:
             self.staging.sweep()
         run = self.ledger.intake.start_run(self._name)
         with ExitStack() as stack:
-            work = stack.enter_context(Working(self.settings, self.ledger)) if wait else None
+            work = stack.enter_context(Working(self.settings, self.ledger, worker_stderr)) if wait else None
 
             def look(counts: LoadCounts, *, staging: bool = True) -> Moment:
                 trouble = work.tend() if work else ""
@@ -154,8 +155,9 @@ class Working:
     first, this one takes over.
     """
 
-    def __init__(self, settings: Settings, ledger: Ledger) -> None:
+    def __init__(self, settings: Settings, ledger: Ledger, worker_stderr: int = 2) -> None:
         self._settings = settings
+        self._worker_stderr = worker_stderr  #: file descriptor for what our workers say
         self._ledger = ledger
         self._stack = ExitStack()
         self._lock = HostLock(settings.data_dir) if settings.embedded_broker else None
@@ -199,9 +201,9 @@ class Working:
         if self._supervisor is not None:
             self._supervisor.tend()
         elif self._lock is not None and self._lock.acquire():
-            self._supervisor = self._stack.enter_context(
-                Supervisor(self._settings, plan(self._settings, list(Stage)), self._ledger.work.drop_worker)
-            )
+            specs = plan(self._settings, list(Stage))
+            supervisor = Supervisor(self._settings, specs, self._ledger.work.drop_worker, stderr=self._worker_stderr)
+            self._supervisor = self._stack.enter_context(supervisor)
 
 
 def make_dispatcher(settings: Settings, ledger: Ledger) -> Dispatcher:

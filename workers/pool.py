@@ -86,11 +86,13 @@ class Supervisor:
     """Keeps worker processes running; a context manager that stops them at its end."""
 
     def __init__(
-        self, settings: Settings, specs: Sequence[WorkerSpec], on_end: Callable[[str], None], *, grace_s: float = SHUTDOWN_S
-    ) -> None:
+        self, settings: Settings, specs: Sequence[WorkerSpec], on_end: Callable[[str], None], *, grace_s: float = SHUTDOWN_S,
+        stderr: int = 2,
+    ) -> None:  # fmt: skip
         self._settings = settings
         self._on_end = on_end  #: told the name of each worker that has ended
         self._grace_s = grace_s
+        self._stderr = stderr  #: file descriptor for what workers say
         self._running = [_Running(spec) for spec in specs]
 
     def __enter__(self) -> Supervisor:
@@ -166,7 +168,9 @@ class Supervisor:
         ]
         # A group of its own: Ctrl-C in the terminal reaches us, and we end the workers in order.
         # Our stdout belongs to our own answer.
-        return subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=2, start_new_session=True)
+        return subprocess.Popen(
+            command, env=environment, stdin=subprocess.DEVNULL, stdout=self._stderr, stderr=self._stderr, start_new_session=True
+        )
 
     @staticmethod
     def _kill_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:

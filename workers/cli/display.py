@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -48,7 +50,8 @@ class Rate:
 class Display:
     """Shows one moment after the other."""
 
-    def __init__(self, live: Live | None) -> None:
+    def __init__(self, live: Live | None, stderr: int) -> None:
+        self.stderr = stderr  #: file descriptor for what worker processes say
         self._live = live
         self._rate = Rate()
         self._last_line = 0.0
@@ -103,7 +106,19 @@ def progress_display() -> Iterator[Display]:
     """A display that fits stderr."""
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield Display(None)
+        yield Display(None, sys.stderr.fileno())
         return
+    read, write = os.pipe()
+    # What workers say goes above the display, which would otherwise be torn.
+    above = threading.Thread(target=_relay, args=(read, console), name="relay", daemon=True)
     with Live(console=console, refresh_per_second=4, transient=True) as live:
-        yield Display(live)
+        above.start()
+        yield Display(live, write)
+        os.close(write)
+        above.join(timeout=1)
+
+
+def _relay(read: int, console: Console) -> None:
+    with os.fdopen(read, encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            console.print(Text(line.rstrip(), style="dim"))

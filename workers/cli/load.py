@@ -49,7 +49,7 @@ def load(
             return _print_plan(loading.plan(paths, patterns), as_json)
         loading.prepare()
         with progress_display() as display:
-            result = loading.run(paths, patterns, wait=wait, checksum=checksum, on_moment=display)
+            result = loading.run(paths, patterns, wait=wait, checksum=checksum, on_moment=display, worker_stderr=display.stderr)
     if as_json:
         print_json(_record(settings, result))
     else:
