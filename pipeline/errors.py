@@ -17,6 +17,7 @@
         ├── CollectionMissing     no such collection
         ├── LedgerError           the ledger has a schema this version does not know
         ├── SourceError           a root cannot be listed or a file cannot be copied
+        ├── TooManyFailures       so many documents of a run fail that the fault is elsewhere
         └── DocumentError         one document cannot become chunks; carries its Reason
 
 Constructors take positional arguments only: errors travel between processes, and unpickling calls `cls(*args)`.
@@ -93,6 +94,10 @@ class LedgerError(PermanentError):
 
 class SourceError(PermanentError):
     """A root cannot be listed, or a file cannot be copied."""
+
+
+class TooManyFailures(PermanentError):
+    """So many documents of a run fail that the fault is not theirs."""
 
 
 class DocumentError(PermanentError):

@@ -108,6 +108,8 @@ class Settings(BaseSettings):
     batch_bytes: int = Field(8 << 20, ge=1, description="most bytes of one message's documents")
     lease_s: float = Field(60.0, gt=0, description="a lease that shows no progress for so long is taken back")
     max_starts: int = Field(3, ge=1, description="starts of a document before it is quarantined as worker_lost")
+    max_failure_ratio: float = Field(0.5, gt=0, le=1, description="a load stops when a larger share of its documents fails")
+    max_failure_floor: int = Field(50, ge=1, description="finished documents before that share means anything")
     requeue_s: float = Field(30.0, gt=0, description="a message that an empty queue does not hold is sent again after so long")
     task_time_limit_s: int = Field(3600, gt=0, description="a task is killed after so long")
     upsert_batch_points: int = Field(256, ge=1, description="most points of one upsert")

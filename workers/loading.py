@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.discover import Patterns
-from pipeline.errors import BrokerUnavailable, CollectionMismatch, ConfigError
+from pipeline.errors import BrokerUnavailable, CollectionMismatch, ConfigError, TooManyFailures
 from pipeline.ledger import Ledger
 from pipeline.ledger.flow import Stage
 from pipeline.ledger.intake import Collection
@@ -17,6 +17,7 @@ from pipeline.ledger.report import Failure, Progress, WorkerRow
 from pipeline.settings import Settings
 from pipeline.stage import LocalStaging, Staging, open_staging
 from pipeline.steps.load import Load, LoadCounts, Planned
+from pipeline.types import DocumentState
 from workers.app import make_app
 from workers.broker import Broker
 from workers.dispatch import Dispatcher, DispatchThread
@@ -124,6 +125,7 @@ class Loading:
                     self.ledger.report.workers(), staging, trouble,
                 )  # fmt: skip
                 on_moment(moment)
+                self._check_failures(moment)
                 return moment
 
             def on_window(counts: LoadCounts) -> None:
@@ -146,6 +148,20 @@ class Loading:
             run, counts, self.ledger.report.progress(run), self.ledger.report.failures(run, limit=1000),
             time.monotonic() - began, embedders[0] if embedders else None,
         )  # fmt: skip
+
+    def _check_failures(self, moment: Moment) -> None:
+        """Stop a run whose documents fail in numbers: the fault is elsewhere, and thousands more would only hide it."""
+        settings, states = self.settings, moment.progress.states
+        # Those that failed in earlier runs, and have not changed since, say nothing about this one.
+        failed = states.get(DocumentState.QUARANTINED, 0) - moment.counts.refused
+        finished = failed + states.get(DocumentState.INDEXED, 0)
+        if finished >= settings.max_failure_floor and failed > settings.max_failure_ratio * finished:
+            reasons = ", ".join(sorted({failure.reason for failure in moment.failures}))
+            raise TooManyFailures(
+                f"{failed} of {finished} documents failed ({reasons}), more than KB_MAX_FAILURE_RATIO "
+                f"{settings.max_failure_ratio:g} allows; "
+                "see `kb-ingest quarantine list`, mend the cause, then `kb-ingest retry` and load again"
+            )
 
 
 class Working:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Engine, case, delete, or_, select, update
+from sqlalchemy import ColumnElement, Engine, case, delete, or_, select, update
 
 from pipeline.ledger.schema import collections, documents, reading, runs, upsert, writing
 from pipeline.types import DocumentState, Reason, SourceFile, StagedFile
@@ -191,21 +191,34 @@ class Intake:
         Without conditions, all of them; conditions narrow it together. A document without a staged copy cannot be tried
         again from here: its source must be loaded again.
         """
-        wanted = [documents.c.state == DocumentState.QUARANTINED, documents.c.content_hash != ""]
-        if uris:
-            wanted.append(or_(documents.c.uri.in_(uris), documents.c.id.in_(uris)))
-        if reason:
-            wanted.append(documents.c.reason == reason)
-        if run is not None:
-            wanted.append(documents.c.run == run)
-        if collection:
-            wanted.append(documents.c.collection == collection)
+        wanted = [*_quarantined(uris, reason, run, collection), documents.c.content_hash != ""]
         with writing(self._engine) as connection:
             return connection.execute(
                 update(documents).where(*wanted).values(
                     state=DocumentState.PENDING, reason=None, detail=None, starts=0, batch=None, lease=None, updated_at=time.time()
                 )
             ).rowcount  # fmt: skip
+
+    def quarantined(
+        self, *, uris: Sequence[str] = (), reason: str | None = None, run: int | None = None, collection: str | None = None
+    ) -> dict[str, list[str]]:
+        """Ids of quarantined documents by collection."""
+        found: dict[str, list[str]] = {}
+        with reading(self._engine) as connection:
+            statement = select(documents.c.collection, documents.c.id).where(*_quarantined(uris, reason, run, collection))
+            for name, key in connection.execute(statement):
+                found.setdefault(name, []).append(key)
+        return found
+
+    def drop(self, ids: Sequence[str]) -> int:
+        """Forget quarantined documents; return how many. The next load that finds them takes them for new."""
+        count = 0
+        with writing(self._engine) as connection:
+            for start in range(0, len(ids), ID_WINDOW):
+                window = ids[start : start + ID_WINDOW]
+                gone = (documents.c.id.in_(window), documents.c.state == DocumentState.QUARANTINED)
+                count += connection.execute(delete(documents).where(*gone)).rowcount
+        return count
 
     def reopen(self, ids: Sequence[str]) -> int:
         """Send indexed documents through the embed stage again: their points are compared and mended; return how many.
@@ -230,3 +243,17 @@ class Intake:
         with writing(self._engine) as connection:
             connection.execute(delete(documents).where(documents.c.collection == collection))
             connection.execute(delete(collections).where(collections.c.name == collection))
+
+
+def _quarantined(uris: Sequence[str], reason: str | None, run: int | None, collection: str | None) -> list[ColumnElement[bool]]:
+    """Conditions that select quarantined documents; each narrows the selection."""
+    wanted: list[ColumnElement[bool]] = [documents.c.state == DocumentState.QUARANTINED]
+    if uris:
+        wanted.append(or_(documents.c.uri.in_(uris), documents.c.id.in_(uris)))
+    if reason:
+        wanted.append(documents.c.reason == reason)
+    if run is not None:
+        wanted.append(documents.c.run == run)
+    if collection:
+        wanted.append(documents.c.collection == collection)
+    return wanted

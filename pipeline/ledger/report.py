@@ -26,6 +26,16 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
+class Grouped:
+    """Documents quarantined for one reason."""
+
+    collection: str
+    reason: str
+    documents: int
+    example: str  #: uri of one of them
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerRow:
     """A worker that was seen lately."""
 
@@ -100,17 +110,36 @@ class Report:
             sum(states.get(state, 0) for state in OPEN_STATES),
         )
 
-    def failures(self, run: int | None = None, collection: str | None = None, limit: int = 100) -> list[Failure]:
+    def failures(
+        self, run: int | None = None, collection: str | None = None, reason: str | None = None, limit: int = 100
+    ) -> list[Failure]:
         """Quarantined documents, the newest first."""
         wanted = [documents.c.state == DocumentState.QUARANTINED]
         if run is not None:
             wanted.append(documents.c.run == run)
         if collection is not None:
             wanted.append(documents.c.collection == collection)
+        if reason is not None:
+            wanted.append(documents.c.reason == reason)
         columns = (documents.c.uri, documents.c.reason, documents.c.detail, documents.c.starts)
         with reading(self._engine) as connection:
             rows = connection.execute(select(*columns).where(*wanted).order_by(documents.c.updated_at.desc()).limit(limit))
             return [Failure(row[0], row[1] or "", row[2] or "", row[3]) for row in rows]
+
+    def quarantined(self, collection: str | None = None) -> list[Grouped]:
+        """Quarantined documents counted by collection and reason, the most first."""
+        wanted = [documents.c.state == DocumentState.QUARANTINED]
+        if collection is not None:
+            wanted.append(documents.c.collection == collection)
+        columns = (documents.c.collection, documents.c.reason)
+        with reading(self._engine) as connection:
+            rows = connection.execute(
+                select(*columns, func.count().label("n"), func.min(documents.c.uri))
+                .where(*wanted)
+                .group_by(*columns)
+                .order_by(func.count().desc())
+            )
+            return [Grouped(*row) for row in rows]
 
     def workers(self) -> list[WorkerRow]:
         """Workers that were seen in the last WORKER_SEEN_S seconds, by name."""

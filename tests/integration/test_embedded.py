@@ -101,7 +101,35 @@ def test_what_cannot_be_parsed_is_quarantined_and_the_rest_indexed(cli: Cli, doc
     assert_whole(cli)
     again = json_of(cli, "load", str(documents), status=3)
     assert (again["indexed"], again["quarantined"], again["unchanged"]) == (0, 2, 4)
+    groups = json_of(cli, "quarantine", "list")
+    assert {row["reason"]: row["documents"] for row in groups} == {"corrupt": 1, "unsupported": 1}
+    (shown,) = json_of(cli, "quarantine", "show", "--reason", "unsupported")
+    assert "picture.png" in shown["uri"]
+    assert shown["detail"]
+    assert "1 documents are pending" in cli.run("quarantine", "release", str(documents / "broken.pdf")).stdout
+    assert json_of(cli, "load", str(documents), status=3)["quarantined"] == 2
     assert "1 documents are pending" in cli.run("retry", "--reason", "corrupt").stdout
+
+
+def test_a_dropped_document_takes_its_last_good_version_along(cli: Cli, documents: Path) -> None:
+    json_of(cli, "load", str(documents))
+    points = assert_whole(cli)["actual_points"]
+    (documents / "tomatoes.md").write_bytes(b"\x89PNG\r\n\x1a\n" + os.urandom(200))
+    json_of(cli, "load", str(documents), status=3)
+    assert assert_whole(cli)["actual_points"] == points, "the old version answers while the new one is quarantined"
+    assert "name what to drop" in cli.run("quarantine", "drop", status=2).stderr
+    assert "1 documents dropped" in cli.run("quarantine", "drop", "--all").stdout
+    assert assert_whole(cli)["actual_points"] < points
+    assert not any("tomatoes" in hit["uri"] for hit in json_of(cli, "search", "tomatoes", "--limit", "50"))
+
+
+def test_a_run_whose_documents_fail_in_numbers_stops(data_dir: Path, documents: Path) -> None:
+    cli = Cli(data_dir, KB_INGEST_DEVICE="cpu", KB_MAX_FAILURE_FLOOR="5")
+    for number in range(30):
+        (documents / f"{number}.png").write_bytes(b"\x89PNG\r\n\x1a\n" + os.urandom(200))
+    error = cli.run("load", str(documents), status=1).stderr
+    assert "documents failed (unsupported)" in error
+    assert "quarantine list" in error
 
 
 def test_ctrl_c_loses_nothing(cli: Cli, documents: Path) -> None:

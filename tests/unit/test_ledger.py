@@ -289,3 +289,15 @@ def test_processes_that_claim_at_once_never_get_the_same_document(url: str, ledg
     claimed.close()
     claimed.join_thread()
     assert sorted(everything) == sorted(ids)
+
+
+def test_quarantined_documents_are_counted_and_dropped(ledger: Ledger) -> None:
+    ids = stage(ledger, 3)
+    claim = ledger.work.claim(Stage.PARSE, ids, "w")
+    for key, reason in zip(ids, (Reason.CORRUPT, Reason.CORRUPT, Reason.TIMEOUT), strict=True):
+        ledger.work.fail(claim, key, reason, "no")
+    assert [(row.reason, row.documents) for row in ledger.report.quarantined("docs")] == [("corrupt", 2), ("timeout", 1)]
+    assert ledger.intake.quarantined(reason="timeout") == {"docs": ids[2:]}
+    assert ledger.intake.drop(ids[2:]) == 1
+    assert ledger.intake.drop(ids[2:]) == 0
+    assert states(ledger) == {"quarantined": 2}

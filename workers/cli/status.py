@@ -1,4 +1,4 @@
-"""`kb-ingest status` and `kb-ingest retry`: what stands where, and quarantined documents once more."""
+"""`kb-ingest status`: what stands where."""
 
 from __future__ import annotations
 
@@ -74,29 +74,3 @@ def _print(record: dict[str, Any]) -> None:
         click.echo(f"worker {worker.name}: {worker.role}{device}{': ' + worker.note if worker.note else ''}")
     for failure in record["failures"]:
         click.echo(f"quarantined: {failure.uri}: {failure.reason}: {failure.detail} ({failure.starts} starts)")
-
-
-@click.command()
-@click.argument("uris", nargs=-1, metavar="[URI...]")
-@click.option("--reason", metavar="CODE", help="Only documents quarantined for this reason.")
-@click.option("--run", type=int, help="Only documents of this run.")
-@click.pass_obj
-def retry(context: Context, uris: tuple[str, ...], reason: str | None, run: int | None) -> None:
-    """Put quarantined documents back to pending: all, or those that URI, --reason and --run select.
-
-    Workers then try them again: those of `kb-ingest up`, or of the next load.
-    """
-    from pathlib import Path
-
-    from pipeline.discover import uri_of
-    from pipeline.ledger import Ledger
-    from pipeline.types import Reason
-
-    if reason is not None and reason not in set(Reason):
-        raise click.UsageError(f"--reason {reason}: known are {', '.join(Reason)}")
-    settings = context.settings().prepare()
-    ledger = Ledger.open(settings.ledger_url)
-    # A path is as good as its URI: people have the path at hand.
-    wanted = [uri for text in uris for uri in (text, uri_of(Path(text).absolute()))]
-    count = ledger.intake.retry(uris=wanted, reason=reason, run=run)
-    click.echo(f"{count} documents are pending again")
