@@ -106,7 +106,7 @@ def progress_display() -> Iterator[Display]:
     """A display that fits stderr."""
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield Display(None, sys.stderr.fileno())
+        yield Display(None, 2)
         return
     read, write = os.pipe()
     # What workers say goes above the display, which would otherwise be torn.
