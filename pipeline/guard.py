@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import errno
+import contextlib
 import json
 import logging
 import os
@@ -15,11 +15,11 @@ import tempfile
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import NoSpace
+from pipeline.errors import NoSpace, TransientError
 from pipeline.extract import Extracted, ExtractJob, parse_fingerprint
 from pipeline.parse.gate import Limits
 from pipeline.settings import Settings
@@ -41,8 +41,21 @@ MOST_CRASHES = 2
 #: Seconds the server may take to start and to import what a type of document needs.
 SERVER_START_S = 120.0
 
+#: How often in a row the server may end before it has begun a document; then nothing is wrong with the documents.
+MOST_FALSE_STARTS = 3
+
+#: Seconds in which the server ends by itself when its stdin is closed.
+SERVER_END_S = 5.0
+
 #: A crash with this share of the allowed memory in use was the memory.
 MEMORY_SHARE = 0.7
+
+#: What libraries print before they abort for want of memory, long before MEMORY_SHARE when they ask for much at once.
+_MEMORY_WORDS = ("out of memory", "bad_alloc", "annot allocate memory", "memory allocation", "MemoryError")
+
+#: All that the parser's process sees of the environment: no secret of the worker is in it.
+_ENVIRONMENT = ("PATH", "HOME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
+_ENVIRONMENT_PREFIXES = ("LC_", "PYTHON")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +101,7 @@ class _Attempt:
     jobs: Sequence[ExtractJob]
     folder: Path
     done: set[int]
+    begun: bool = False  #: whether it came to its first job
     current: int | None = None  #: the job the child is at
     since: float = 0.0  #: when it began, monotonic
     child: int = 0  #: its process id, also of its process group
@@ -98,7 +112,8 @@ class _Attempt:
 class ParseGuard:
     """Feeds jobs to a server process that forks a child for each batch; a context manager.
 
-    The server imports what the types of documents need once, so that a child costs a fork and not an import.
+    The server imports what the types of documents need once, so that a child costs a fork and not an import. It ends with
+    this process, however that ends, and takes its child and everything that one has started along.
     """
 
     def __init__(self, options: GuardOptions) -> None:
@@ -114,23 +129,30 @@ class ParseGuard:
         self.close()
 
     def close(self) -> None:
-        """Kill the server; its child dies with it."""
-        if self._server is not None:
-            server, self._server = self._server, None
+        """End the server, its child and everything that one has started."""
+        if self._server is None:
+            return
+        server, self._server = self._server, None
+        assert server.stdin is not None
+        assert server.stdout is not None
+        with contextlib.suppress(OSError):
+            server.stdin.close()  # it kills its child when it sees this
+        try:
+            server.wait(SERVER_END_S)
+        except subprocess.TimeoutExpired:
             server.kill()
             server.wait()
-            assert server.stdin is not None
-            assert server.stdout is not None
-            server.stdin.close()
-            server.stdout.close()
+        server.stdout.close()
 
     def run(self, jobs: Sequence[ExtractJob], on_tick: Callable[[], None]) -> Iterator[Outcome]:
         """Extract documents; yields an outcome for each, in no particular order.
 
-        `on_tick` is called at least every TICK_S; what it raises ends the run and the child. A document whose child dies
-        is tried once more alone, the others go on in a fresh child. Raises NoSpace.
+        `on_tick` is called at least every TICK_S while this waits; what it raises ends the run and the child. A document
+        whose child dies or runs out of memory is tried once more alone, the others go on in a fresh child. Raises NoSpace,
+        and TransientError where no parser can be started at all.
         """
         crashes: Counter[str] = Counter()
+        false_starts = 0
         waiting = deque([list(jobs)] if jobs else [])
         while waiting:
             batch = waiting.popleft()
@@ -144,24 +166,26 @@ class ParseGuard:
                     yield Outcome(culprit, None, reason, detail)
                 else:
                     waiting.append([culprit])
-            elif rest and len(rest) == len(batch):  # died before its first document: nothing to blame but the first
-                crashes[rest[0].document_id] += 1
-                if crashes[rest[0].document_id] > MOST_CRASHES:
-                    yield Outcome(rest.pop(0), None, Reason.CRASHED, "the parser's process does not start")
+            false_starts = 0 if attempt.begun else false_starts + 1
+            if false_starts >= MOST_FALSE_STARTS:  # an installation that is broken, or a host without memory for a fork
+                raise TransientError("the parser's process does not start; the lines above in the log say why")
             if rest:
                 waiting.appendleft(rest)
 
     def _attempt(self, jobs: list[ExtractJob], on_tick: Callable[[], None]) -> Generator[Outcome, None, _Attempt]:
         folder = Path(tempfile.mkdtemp(prefix="kb-parse-"))
         attempt = _Attempt(jobs, folder, set())
+        # The child works in its own folder, so relative paths would lead elsewhere.
+        absolute = [replace(job, path=os.path.abspath(job.path), output=os.path.abspath(job.output)) for job in jobs]
         try:
-            self._send({"jobs": [asdict(job) for job in jobs], "folder": str(folder), "preload": sorted(self._types)})
+            self._send({"jobs": [asdict(job) for job in absolute], "folder": str(folder), "preload": sorted(self._types)})
             attempt.since = time.monotonic()
             for event in self._events(attempt, on_tick):
                 outcome = self._event(attempt, event)
                 if outcome is not None:
                     yield outcome
-            self._kill(attempt)  # grandchildren that outlived the child
+            if self._server is None:  # it died, and nobody else has killed what its child had started
+                self._kill(attempt)
             attempt.said = _last_line(folder / "stderr")
         except BaseException:
             # Also GeneratorExit: whoever stops listening must not leave a child at work.
@@ -176,13 +200,17 @@ class ParseGuard:
         if "child" in event:
             attempt.child = event["child"]
         elif "start" in event:
-            attempt.current, attempt.since = event["start"], time.monotonic()
+            attempt.current, attempt.since, attempt.begun = event["start"], time.monotonic(), True
         elif "no_space" in event:
             raise NoSpace(f"no room to parse: {event['no_space']}; free some disk space and run the command again")
         elif "end" in event:
             job = attempt.jobs[event["end"]]
+            if event.get("reason") == Reason.OUT_OF_MEMORY and len(attempt.jobs) > 1:
+                # The documents before it may have left too little; the child has ended itself, and this one comes again.
+                attempt.cause = Reason.OUT_OF_MEMORY
+                return None
             attempt.done.add(event["end"])
-            attempt.current = None
+            attempt.current, attempt.since = None, time.monotonic()
             if "extracted" in event:
                 extracted = Extracted(**event["extracted"])
                 self._types.add(extracted.media_type)
@@ -201,9 +229,10 @@ class ParseGuard:
             if time.monotonic() - ticked >= TICK_S:
                 ticked = time.monotonic()
                 on_tick()
-                self._watch(attempt)
             event = self._receive(TICK_S)
             if event is None:
+                # Only now: while the caller was busy with the last outcome, the end of this document may have been told.
+                self._watch(attempt)
                 continue
             yield event
             if "exit" in event:
@@ -231,6 +260,8 @@ class ParseGuard:
     def _verdict(self, attempt: _Attempt) -> tuple[Reason, str]:
         assert attempt.current is not None
         reason = attempt.cause or Reason.CRASHED
+        if reason is Reason.CRASHED and any(words in attempt.said for words in _MEMORY_WORDS):
+            reason = Reason.OUT_OF_MEMORY
         if reason is Reason.TIMEOUT:
             return reason, f"the parser took longer than {self.allowed_s(attempt.jobs[attempt.current]):.0f} s"
         if reason is Reason.OUT_OF_MEMORY:
@@ -240,11 +271,20 @@ class ParseGuard:
     # --- the server
 
     def _start(self) -> subprocess.Popen[bytes]:
-        environment = {**os.environ, "DO_NOT_TRACK": "1", "UNSTRUCTURED_DISABLE_NOTICE": "1", "TOKENIZERS_PARALLELISM": "false"}
+        environment = {
+            name: value for name, value in os.environ.items() if name in _ENVIRONMENT or name.startswith(_ENVIRONMENT_PREFIXES)
+        }
+        environment |= {"DO_NOT_TRACK": "1", "UNSTRUCTURED_DISABLE_NOTICE": "1", "TOKENIZERS_PARALLELISM": "false"}
         # One thread: the server forks, and what threads hold at that moment stays locked in the child for ever.
-        environment.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
+        environment |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        root = Path(__file__).resolve().parents[1]
+        if root.name not in ("site-packages", "dist-packages"):  # a checkout
+            environment["PYTHONPATH"] = os.pathsep.join(
+                filter(None, [str(root), *environment.get("PYTHONPATH", "").split(os.pathsep)])
+            )
         return subprocess.Popen(
-            [sys.executable, "-m", "pipeline.guard_child", json.dumps(asdict(self._options))], env=environment,
+            # -P: the working directory may be the folder that is loaded, and a json.py in it must not be imported.
+            [sys.executable, "-P", "-m", "pipeline.guard_child", json.dumps(asdict(self._options))], env=environment,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True,
         )  # fmt: skip
 
@@ -259,10 +299,8 @@ class ParseGuard:
                 self._server.stdin.write(line)
                 self._server.stdin.flush()
                 return
-            except OSError as error:  # it died since the last batch
-                if error.errno != errno.EPIPE:
-                    raise
-        raise RuntimeError("the parser's server does not start")
+            except BrokenPipeError:  # it died since the last batch
+                self.close()
 
     def _receive(self, timeout_s: float) -> dict[str, Any] | None:
         """The next event, or None when there is none in time; a server that has died gives an exit event."""
@@ -279,8 +317,11 @@ class ParseGuard:
                 return {"exit": -signal.SIGKILL, "memory_bytes": 0}
             self._buffer += data
         line, _, self._buffer = self._buffer.partition(b"\n")
-        event: dict[str, Any] = json.loads(line)
-        return event
+        try:
+            event = json.loads(line)
+        except ValueError:  # cut off when the child was killed
+            return {}
+        return event if isinstance(event, dict) else {}
 
     @staticmethod
     def _kill(attempt: _Attempt) -> None:

@@ -10,9 +10,12 @@ import json
 import logging
 import os
 import resource
+import select
+import shutil
 import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Callable
 from dataclasses import asdict
 from importlib import import_module
@@ -32,16 +35,20 @@ log = logging.getLogger(__name__)
 #: A chunk file or temporary file larger than this is a bomb.
 MOST_FILE_BYTES = 8 << 30
 
-#: Longest detail that is passed on: an event must fit into one atomic write to a pipe.
-MOST_DETAIL_CHARS = 800
+#: Longest text that is passed on: an event must fit into one atomic write to a pipe, 12 bytes for the widest character.
+MOST_DETAIL_CHARS = 300
+
+#: How often the server looks whether its parent is still there, besides waiting for the end of stdin.
+ORPHAN_CHECK_S = 1.0
 
 _PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
 
 
-def die_with_parent(number: signal.Signals = signal.SIGKILL) -> None:
-    """Have the kernel send `number` to this process when its parent dies; without effect where the kernel cannot."""
+def _prctl(option: int, value: int) -> None:
+    """Ask the Linux kernel for something; without effect on other systems."""
     try:
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(number), 0, 0, 0)
+        ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
     except (OSError, AttributeError):
         return
 
@@ -59,28 +66,89 @@ class Server:
         module, _, name = str(options["extract"]).partition(":")
         self._extract: Callable[[ExtractJob, TokenCounter, ChunkOptions, Limits], Extracted] = getattr(import_module(module), name)
         self._loaded: set[str] = set()
+        self._parent = os.getppid()
+        self._pending = b""  # bytes of a request that is not whole yet
+        # The end of a child wakes the same select() that sees the end of stdin.
+        self._ended, self._wakeup = os.pipe()
+        os.set_blocking(self._ended, False)
+        os.set_blocking(self._wakeup, False)
 
     def serve(self) -> None:
-        """Work until stdin ends."""
-        for line in sys.stdin.buffer:
-            request = json.loads(line)
-            new = set(request["preload"]) & MEDIA_TYPES - self._loaded
-            preload(new)
+        """Work until stdin ends or the parent is gone."""
+        # What a child leaves behind becomes a child of this process, wherever it has hidden from its group.
+        _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(self._wakeup, warn_on_full_buffer=False)
+        while (request := self._request()) is not None:
+            self._preload(set(request["preload"]) & MEDIA_TYPES)
+            server = os.getpid()
+            pid = os.fork()
+            if pid == 0:
+                self._child(request, server)
+            ended = self._wait(pid)
+            _kill_group(pid)
+            status, usage = ended or os.wait4(pid, 0)[1:]
+            _kill_strays()
+            if ended is None:
+                shutil.rmtree(request["folder"], ignore_errors=True)
+                return
+            scale = 1 if sys.platform == "darwin" else 1024
+            # On a line of its own even if the child was killed in the middle of one.
+            os.write(self._out, b"\n")
+            self._tell({"exit": os.waitstatus_to_exitcode(status), "memory_bytes": usage.ru_maxrss * scale})
+
+    def _request(self) -> dict[str, Any] | None:
+        """The next request; None when there will be none."""
+        while b"\n" not in self._pending:
+            if not self._look(0):
+                return None
+        line, _, self._pending = self._pending.partition(b"\n")
+        request: dict[str, Any] = json.loads(line)
+        return request
+
+    def _wait(self, pid: int) -> tuple[int, resource.struct_rusage] | None:
+        """Status and usage of a child that has ended; None when the parent ended before it."""
+        while True:
+            found, status, usage = os.wait4(pid, os.WNOHANG)
+            if found:
+                return status, usage
+            if not self._look(self._ended):
+                return None
+
+    def _look(self, other: int) -> bool:
+        """Wait a moment for stdin or `other`; whether the parent is still there."""
+        readable, _, _ = select.select([0, other], [], [], ORPHAN_CHECK_S)
+        if self._ended in readable:
+            os.read(self._ended, 4096)
+        if 0 in readable:
+            data = os.read(0, 1 << 16)
+            self._pending += data
+            return bool(data)
+        # Another process may hold the other end of stdin open: a fork of the parent without exec.
+        return os.getppid() == self._parent
+
+    def _preload(self, types: set[str]) -> None:
+        """Import what the parsers of `types` need, so that forks have it."""
+        if new := types - self._loaded:
             self._loaded |= new
+            try:
+                preload(new)
+            except Exception as error:  # the child will fail at it too, and say so of the document
+                log.warning("cannot preload parsers: %s", error)
             # What is there now is never collected in children: their pages stay shared.
             gc.collect()
             gc.freeze()
-            pid = os.fork()
-            if pid == 0:
-                self._child(request)
-            _, status, usage = os.wait4(pid, 0)
-            scale = 1 if sys.platform == "darwin" else 1024
-            self._tell({"exit": os.waitstatus_to_exitcode(status), "memory_bytes": usage.ru_maxrss * scale})
 
-    def _child(self, request: dict[str, Any]) -> None:
+    def _child(self, request: dict[str, Any], server: int) -> None:
         try:
             os.setsid()  # a group of its own: killing it takes pandoc along
-            die_with_parent()
+            _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+            if os.getppid() != server:  # it died before the line above
+                return
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            os.close(self._ended)
+            os.close(self._wakeup)
             self._confine(Path(request["folder"]))
             self._tell({"child": os.getpid()})
             for number, job in enumerate(request["jobs"]):
@@ -96,7 +164,8 @@ class Server:
         os.dup2(null, 0)
         os.dup2(errors, 1)
         os.dup2(errors, 2)
-        os.environ["TMPDIR"] = tempfile.tempdir = str(folder)
+        os.environ["TMPDIR"] = os.environ["HOME"] = tempfile.tempdir = str(folder)
+        os.chdir(folder)
         used = _address_space()
         for limit, value in (
             (resource.RLIMIT_AS, used + self._memory_bytes),
@@ -135,7 +204,7 @@ class Server:
             self._fail(number, Reason.CORRUPT, f"{type(error).__name__}: {error}")
         else:
             fields = asdict(made)
-            fields["title"] = made.title[:300]
+            fields["title"] = made.title[:MOST_DETAIL_CHARS]
             self._tell({"end": number, "extracted": fields})
 
     def _fail(self, number: int, reason: Reason, detail: str) -> None:
@@ -162,9 +231,25 @@ def _address_space() -> int:
         return 0
 
 
+def _kill_group(group: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, signal.SIGKILL)
+
+
+def _kill_strays() -> None:
+    """Kill and reap what a child has left behind; where the kernel does not list it, reap what has ended."""
+    listing = Path(f"/proc/self/task/{threading.get_native_id()}/children")
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            # Children of what dies come to this process in turn.
+            for stray in listing.read_text("ascii").split() if listing.exists() else ():
+                os.kill(int(stray), signal.SIGKILL)
+            if os.waitpid(-1, 0 if listing.exists() else os.WNOHANG) == (0, 0):
+                return
+
+
 def main() -> None:
     """Serve on stdin and on what was stdout; everything that libraries print goes to stderr."""
-    die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     out = os.dup(1)
     os.dup2(2, 1)

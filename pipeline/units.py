@@ -70,6 +70,8 @@ def units_of(elements: Iterable[Element], counter: TokenCounter, options: ChunkO
                 for bare in sections.enter(element):
                     yield from _fitting(bare, len(bare.text), sections.above, counter, options)
                 continue
+            for untold in sections.untold():
+                yield from _fitting(untold, len(untold.text), sections.path(), counter, options)
             if element.header != header:
                 header = element.header
                 if _too_long(header, counter, options):  # told once instead of in every chunk
@@ -88,6 +90,7 @@ class _Sections:
         self._most = int((options.max_tokens - counter.special_tokens) * HEADING_SHARE)
         self._stack: list[Element] = []
         self._used = 0  #: headings of the stack, from the outermost, that some text stands under
+        self._told = 0  #: the same, that a path or a text has told whole
         self._left: tuple[str, ...] = ()  #: titles of the last path that text stood under
         self._capped: dict[tuple[str, ...], tuple[str, ...]] = {}
         self.above: tuple[str, ...] = ()  #: the path that headings which `enter` gives back belong under
@@ -104,9 +107,13 @@ class _Sections:
         titles = tuple(one.text for one in self._stack)
         if titles == self._left[: len(titles)]:
             bare = []
-        self.above = self._cap(titles[: max(depth, self._used)])
+        around = max(depth, self._used)
+        self.above = self._cap(titles[:around])
+        if bare:
+            bare = self._cut(around) + bare
+            self._used = around
         del self._stack[depth:]
-        self._used = min(self._used, depth)
+        self._used, self._told = min(self._used, depth), min(self._told, depth)
         if heading is not None:
             self._stack.append(heading)
         return bare
@@ -117,10 +124,29 @@ class _Sections:
         self._left = tuple(one.text for one in self._stack)
         return self._cap(self._left)
 
+    def untold(self) -> list[Element]:
+        """Headings above this place that its path had to cut or leave out: each becomes text once, before what it heads."""
+        if self._told == len(self._stack):
+            return []
+        self.path()
+        return self._cut(len(self._stack))
+
+    def _cut(self, depth: int) -> list[Element]:
+        """The headings of the stack's first `depth` that no text or path has told, nor the path of text under them will."""
+        path = self._cap(tuple(one.text for one in self._stack[:depth]))
+        missing = depth - len(path)
+        cut = [
+            one
+            for at, one in enumerate(self._stack[self._told : depth], self._told)
+            if at < missing or path[at - missing] != _line(one.text)
+        ]
+        self._told = max(self._told, depth)
+        return cut
+
     def _cap(self, titles: tuple[str, ...]) -> tuple[str, ...]:
         """The path within its share of the budget: outer headings go first, then the end of the innermost."""
         if titles not in self._capped:
-            path = tuple(" ".join(title.split()) for title in titles)
+            path = tuple(map(_line, titles))
             while len(path) > 1 and self._size(path) > self._most:
                 path = path[1:]
             while path and self._size(path) > self._most:
@@ -132,6 +158,11 @@ class _Sections:
 
     def _size(self, path: tuple[str, ...]) -> int:
         return self._counter.lengths([" > ".join(path)])[0]
+
+
+def _line(title: str) -> str:
+    """A heading on one line."""
+    return " ".join(title.split())
 
 
 def _fitting(element: Element, tokens: int, path: tuple[str, ...], counter: TokenCounter, options: ChunkOptions) -> Iterator[Unit]:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+
 from celery import Celery
 from kombu.exceptions import ChannelError, OperationalError
+from redis.exceptions import RedisError, ResponseError
 
 from pipeline.errors import BrokerUnavailable
 from pipeline.ledger.flow import Batch, Stage
+
+log = logging.getLogger(__name__)
 
 #: A publish is tried again at once, a few times; a longer outage is the dispatcher's matter.
 PUBLISH_RETRY = {"max_retries": 2, "interval_start": 0.1, "interval_step": 0.2, "interval_max": 0.5}
@@ -25,8 +30,8 @@ class Broker:
                 task_name(batch.stage), args=[batch.id, list(batch.document_ids)], queue=batch.stage.value,
                 argsrepr=f"({len(batch.document_ids)} documents)", retry=True, retry_policy=PUBLISH_RETRY,
             )  # fmt: skip
-        except (OperationalError, OSError) as error:
-            raise BrokerUnavailable(f"the broker does not answer: {error}") from error
+        except (OperationalError, RedisError, OSError) as error:
+            raise BrokerUnavailable(f"the broker does not take messages: {error}") from error
 
     def depth(self, stage: Stage) -> int:
         """Messages that wait in a stage's queue and that no worker has fetched; raises BrokerUnavailable."""
@@ -36,8 +41,22 @@ class Broker:
                 return int(connection.default_channel.queue_declare(stage.value, passive=True).message_count)
         except ChannelError:  # an empty queue does not exist
             return 0
-        except (OperationalError, OSError) as error:
+        except ResponseError as error:
+            if "WRONGTYPE" not in str(error):
+                raise BrokerUnavailable(f"the broker does not answer: {error}") from error
+            self._remove(stage)
+            return 0
+        except (OperationalError, RedisError, OSError) as error:
             raise BrokerUnavailable(f"the broker does not answer: {error}") from error
+
+    def _remove(self, stage: Stage) -> None:
+        """Delete what stands in a queue's place and is no queue: it would end every worker that reads it.
+
+        Nothing is lost by that, as messages can always be sent again from the ledger.
+        """
+        log.error("the key %r in Redis is no queue and is deleted", stage.value)
+        with self._app.connection_for_write() as connection:
+            connection.default_channel.client.delete(stage.value)
 
 
 def task_name(stage: Stage) -> str:

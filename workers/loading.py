@@ -21,7 +21,7 @@ from pipeline.types import DocumentState
 from workers.app import make_app
 from workers.broker import Broker
 from workers.dispatch import Dispatcher, DispatchThread
-from workers.pool import HostLock, Supervisor, parse_processes, plan
+from workers.pool import HostLock, Supervisor, bury, parse_processes, plan
 
 #: Seconds between two looks at the run while waiting for it.
 WAIT_EVERY_S = 0.25
@@ -218,7 +218,9 @@ class Working:
             self._supervisor.tend()
         elif self._lock is not None and self._lock.acquire():
             specs = plan(self._settings, list(Stage))
-            supervisor = Supervisor(self._settings, specs, self._ledger.work.drop_worker, stderr=self._worker_stderr)
+            supervisor = Supervisor(
+                self._settings, specs, bury(self._ledger, self._settings.max_starts), stderr=self._worker_stderr
+            )
             self._supervisor = self._stack.enter_context(supervisor)
 
 

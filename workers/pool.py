@@ -16,6 +16,8 @@ from pathlib import Path
 from types import TracebackType
 
 from pipeline.device import usable_cores
+from pipeline.errors import KbError
+from pipeline.ledger import Ledger
 from pipeline.ledger.flow import Stage
 from pipeline.settings import Settings
 from workers.app import SHUTDOWN_S
@@ -26,7 +28,7 @@ log = logging.getLogger(__name__)
 SETTLED_S = 60.0
 
 #: Longest pause before a worker that keeps dying is started again.
-RESTART_MAX_S = 30.0
+RESTART_MAX_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +88,11 @@ class Supervisor:
     """Keeps worker processes running; a context manager that stops them at its end."""
 
     def __init__(
-        self, settings: Settings, specs: Sequence[WorkerSpec], on_end: Callable[[str], None], *, grace_s: float = SHUTDOWN_S,
+        self, settings: Settings, specs: Sequence[WorkerSpec], on_end: Callable[[str, bool], None], *, grace_s: float = SHUTDOWN_S,
         stderr: int = 2,
     ) -> None:  # fmt: skip
         self._settings = settings
-        self._on_end = on_end  #: told the name of each worker that has ended
+        self._on_end = on_end  #: told the name of each worker that has ended, and whether by itself
         self._grace_s = grace_s
         self._stderr = stderr  #: file descriptor for what workers say
         self._running = [_Running(spec) for spec in specs]
@@ -109,11 +111,11 @@ class Supervisor:
             if worker.process is not None and worker.process.poll() is not None:
                 lived = now - worker.started
                 worker.failures = 0 if lived >= SETTLED_S else worker.failures + 1
-                pause = min(RESTART_MAX_S, 0.5 * 2**worker.failures) if worker.failures > 1 else 0.0
+                pause = min(RESTART_MAX_S, 0.25 * 2**worker.failures) if worker.failures > 1 else 0.0
                 log.warning("%s ended with %s; it is started again", worker.spec.name(), worker.process.returncode)
                 self._kill_group(worker.process, signal.SIGKILL)
                 worker.process, worker.start_at = None, now + pause
-                self._on_end(worker.spec.name())
+                self._on_end(worker.spec.name(), True)
             if worker.process is None and now >= worker.start_at:
                 worker.process, worker.started = self._start(worker.spec), now
 
@@ -128,27 +130,28 @@ class Supervisor:
         return [worker.process.pid for worker in self._running if worker.process is not None]
 
     def stop(self, *, idle: bool = False) -> None:
-        """Ask all workers to finish, wait for the grace period, then kill their whole process groups.
+        """Ask all workers to finish, and after half of the grace period to let go; then kill their process groups.
 
-        `idle` says that nothing is left to do: what is done is durable, so there is nothing to wait for.
+        Letting go means that their leases are taken back: a step that sees its lease gone stops where it is. `idle` says
+        that nothing is left to do: what is done is durable, so there is nothing to wait for.
         """
-        processes = [worker.process for worker in self._running if worker.process is not None]
-        for process in processes:
+        alive = [(worker, worker.process) for worker in self._running if worker.process is not None]
+        for _, process in alive:
             if process.poll() is None and not idle:
                 process.send_signal(signal.SIGTERM)
-        deadline = time.monotonic() + (0.0 if idle else self._grace_s)
-        for process in processes:
-            try:
-                process.wait(max(0.0, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                if not idle:
-                    log.warning("worker %d did not end in %.0f s and is killed", process.pid, self._grace_s)
+        for share in () if idle else (0.5, 1.0):
+            deadline = time.monotonic() + self._grace_s / 2
+            while time.monotonic() < deadline and any(process.poll() is None for _, process in alive):
+                time.sleep(0.05)
+            for worker, process in alive:
+                if process.poll() is None:
+                    log.warning("%s takes long to end and %s", worker.spec.name(), "lets go" if share < 1 else "is killed")
+                    self._on_end(worker.spec.name(), False)
+        for worker, process in alive:
             self._kill_group(process, signal.SIGKILL)
             process.wait()
-        for worker in self._running:
-            if worker.process is not None:
-                worker.process = None
-                self._on_end(worker.spec.name())
+            worker.process = None
+            self._on_end(worker.spec.name(), False)
 
     def _start(self, spec: WorkerSpec) -> subprocess.Popen[bytes]:
         environment = dict(os.environ)
@@ -178,6 +181,22 @@ class Supervisor:
             os.killpg(process.pid, number)
         except (ProcessLookupError, PermissionError):
             return
+
+
+def bury(ledger: Ledger, max_starts: int) -> Callable[[str, bool], None]:
+    """What to do in the ledger when a worker has ended: forget it, and free what it held without waiting for its leases."""
+
+    def ended(name: str, by_itself: bool) -> None:
+        try:
+            freed = ledger.flow.free_owner(name, max_starts if by_itself else None)
+            ledger.work.drop_worker(name)
+        except KbError as error:  # the leases expire by themselves, later
+            log.warning("%s", error)
+        else:
+            if freed:
+                log.warning("%d documents of %s go back", freed, name)
+
+    return ended
 
 
 def environment_of(settings: Settings) -> dict[str, str]:

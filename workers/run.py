@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import signal
 import socket
 import sys
 from typing import Any
@@ -31,12 +32,16 @@ class Presence(bootsteps.StartStopStep):  # type: ignore[misc]
     requires = {"celery.worker.components:Timer"}  # noqa: RUF012 - Celery's interface
     ledger: Ledger
     name_of_worker: str
+    parent: int  #: process id of the supervisor
 
     def start(self, worker: Any) -> None:
         """Begin with the consumer."""
         worker.timer.call_repeatedly(SEEN_EVERY_S, self._seen)
 
     def _seen(self) -> None:
+        if os.getppid() != type(self).parent:
+            # The supervisor was killed: nobody would start us again, and another one may want our place.
+            os.kill(os.getpid(), signal.SIGTERM)
         try:
             type(self).ledger.work.see_worker(type(self).name_of_worker)
         except KbError as error:
@@ -69,7 +74,7 @@ def main(argv: list[str] | None = None) -> int:
 def _prepare(app: Celery, settings: Settings, stage: Stage, name: str) -> None:
     """Hang the runtime into the life of the pool's children, and the row in the ledger into the consumer's."""
     ledger = Ledger.open(settings.ledger_url)
-    Presence.ledger, Presence.name_of_worker = ledger, name
+    Presence.ledger, Presence.name_of_worker, Presence.parent = ledger, name, os.getppid()
     app.steps["worker"].add(Presence)
     ledger.work.register_worker(
         name, stage.value, socket.gethostname(), os.getpid(), note="starting" if stage is Stage.EMBED else ""

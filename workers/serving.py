@@ -11,7 +11,7 @@ from pipeline.ledger.flow import Stage
 from pipeline.settings import Settings
 from workers.dispatch import DispatchThread
 from workers.loading import make_dispatcher
-from workers.pool import HostLock, Supervisor, plan
+from workers.pool import HostLock, Supervisor, bury, plan
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ def serve(settings: Settings, stages: Sequence[str], *, until_empty: bool = Fals
     log.info("workers: %s", ", ".join(spec.name() for spec in specs))
     try:
         with (
-            Supervisor(settings, specs, ledger.work.drop_worker) as supervisor,
+            Supervisor(settings, specs, bury(ledger, settings.max_starts)) as supervisor,
             DispatchThread(make_dispatcher(settings, ledger), SWEEP_EVERY_S),
         ):
             supervisor.run(TEND_EVERY_S, lambda: until_empty and not ledger.report.progress().open)

@@ -123,6 +123,25 @@ class Flow:
             gone = connection.execute(delete(leases).where(leases.c.id == lease.id, leases.c.beat == lease.beat)).rowcount
             return charge(connection, lease.id, max_starts, f"its worker died {{}} times, last on {lease.owner}") if gone else 0
 
+    def free_owner(self, worker: str, max_starts: int | None) -> int:
+        """Take back all leases of a worker's processes that are known to be gone; return how many documents were freed.
+
+        With `max_starts` they stay charged with the start, as the worker died by itself; without, it was told to stop and
+        the start is given back.
+        """
+        freed = 0
+        with writing(self._engine) as connection:
+            rows = connection.execute(
+                select(leases.c.id, leases.c.owner).where(leases.c.owner.startswith(f"{worker}/", autoescape=True))
+            )
+            for lease, owner in rows.all():
+                if max_starts is None:
+                    freed += refund(connection, lease)
+                else:
+                    freed += charge(connection, lease, max_starts, f"its worker died {{}} times, last on {owner}")
+                connection.execute(delete(leases).where(leases.c.id == lease))
+        return freed
+
     def free_strays(self) -> int:
         """Free documents that say they are worked on under a lease that no longer exists; return how many.
 
@@ -159,6 +178,17 @@ def charge(connection: Connection, lease: str, max_starts: int, detail: str) -> 
             lease=None, batch=None, updated_at=time.time(),
         )
     ).rowcount  # fmt: skip
+
+
+def refund(connection: Connection, lease: str) -> int:
+    """Free a lease's documents and give their start back; return how many."""
+    back = case((documents.c.state == DocumentState.PARSING, DocumentState.PENDING), else_=DocumentState.PARSED)
+    fewer = case((documents.c.starts > 0, documents.c.starts - 1), else_=0)
+    return connection.execute(
+        update(documents)
+        .where(documents.c.lease == lease)
+        .values(state=back, lease=None, batch=None, starts=fewer, updated_at=time.time())
+    ).rowcount
 
 
 def _batches(stage: Stage, rows: Sequence[tuple[str, str, int, int]], most: int, most_bytes: int) -> list[Batch]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from sqlalchemy import Engine, case, delete, func, select, update
 
 from pipeline.errors import LeaseLost
-from pipeline.ledger.flow import Stage, charge
+from pipeline.ledger.flow import Stage, charge, refund
 from pipeline.ledger.schema import documents, leases, reading, upsert, workers, writing
 from pipeline.types import DocumentState, Reason
 
@@ -135,12 +135,7 @@ class Work:
     def release(self, claim: Claim) -> None:
         """End a claim: what is left of it waits again, and its start is given back."""
         with writing(self._engine) as connection:
-            refunded = case((documents.c.starts > 0, documents.c.starts - 1), else_=0)
-            connection.execute(
-                update(documents)
-                .where(documents.c.lease == claim.lease)
-                .values(state=claim.stage.waiting, lease=None, batch=None, starts=refunded, updated_at=time.time())
-            )
+            refund(connection, claim.lease)
             connection.execute(delete(leases).where(leases.c.id == claim.lease))
 
     def give_up(self, claim: Claim, max_starts: int, detail: str) -> None:

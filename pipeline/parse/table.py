@@ -17,8 +17,6 @@ from pipeline.types import Element, ElementKind, Reason
 
 #: Rows at the start in which titles and the header are looked for.
 HEAD_ROWS = 10
-#: A longer header would leave no room for rows in a chunk.
-MAX_HEADER_CHARS = 400
 #: Rows of nothing that end a sheet: programs mark a million of them as used.
 MAX_EMPTY_ROWS = 10_000
 
@@ -70,7 +68,7 @@ def rows(table: Iterable[list[str]], page: int | None = None) -> Iterator[Elemen
     head = head[start:]
     header = ""
     if len(head) > 1 and _is_header(head):
-        header = _line(head[0])[:MAX_HEADER_CHARS]
+        header = _line(head[0])
         head = head[1:]
     for row in itertools.chain(head, cells):
         if text := _line(row):

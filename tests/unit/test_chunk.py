@@ -232,3 +232,24 @@ def test_memory_is_bounded_by_a_window() -> None:
 def test_options_without_room_are_refused() -> None:
     with pytest.raises(ValueError, match="leaves no room"):
         chunks_of(paragraphs("x"), ChunkOptions(4))
+
+
+@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(1, 40)), min_size=1, max_size=10))
+def test_a_heading_that_the_path_cuts_or_leaves_out_is_told_as_text(shape: list[tuple[int, int]]) -> None:
+    """Level 0 is a paragraph; every heading stands whole in a text or a path, and the paragraphs stay in order."""
+    made = []
+    for number, (level, words) in enumerate(shape):
+        if level:
+            made.append(heading(f"H{number}x " + "title " * words + f"y{number}H", level))
+        else:
+            made.append(Element(f"body{number}."))
+    chunks = chunks_of(made, SMALL)
+    told = squeezed("".join(chunk.text for chunk in chunks))
+    paths = {squeezed(title) for chunk in chunks for title in chunk.heading_path}
+    for element in made:
+        assert squeezed(element.text) in told or squeezed(element.text) in paths, element
+    places = [told.find(element.text) for element in made if element.kind is not ElementKind.HEADING]
+    assert -1 not in places
+    assert places == sorted(places)
+    assert all(chunk.token_count <= SMALL.max_tokens for chunk in chunks)

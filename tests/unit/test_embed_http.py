@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -17,78 +14,7 @@ from pipeline.embed import bad_rows, make_embedder
 from pipeline.embed.http import HttpEmbedder
 from pipeline.errors import EmbedUnavailable, ModelError
 from pipeline.settings import Settings
-
-DIMENSION = 8
-
-
-def vector(text: str) -> list[float]:
-    """A vector that hangs on the text alone; not of unit length."""
-    digest = hashlib.sha256(text.encode()).digest()
-    return [byte / 16 + 0.01 for byte in digest[:DIMENSION]]
-
-
-class Endpoint(ThreadingHTTPServer):
-    """An embedding server on loopback."""
-
-    def __init__(self, *, ollama: bool) -> None:
-        super().__init__(("127.0.0.1", 0), _Answer)
-        self.ollama = ollama
-        self.failures: list[int] = []  #: statuses to answer with before answering well
-        self.most_texts = 10_000
-        self.null_for = ""
-        self.requests: list[dict[str, Any]] = []
-        self.keys: set[str | None] = set()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
-
-
-class _Answer(BaseHTTPRequestHandler):
-    server: Endpoint
-
-    def do_GET(self) -> None:
-        if self.server.ollama and self.path == "/api/version":
-            self._send(200, {"version": "0.13"})
-        else:
-            self._send(404, {"error": "not found"})
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        server = self.server
-        server.keys.add(self.headers.get("Authorization"))
-        if server.failures:
-            self._send(server.failures.pop(0), {"error": "injected"})
-            return
-        if self.path != ("/api/embed" if server.ollama else "/v1/embeddings"):
-            self._send(404, {"error": "no such route"})
-            return
-        if body["model"] != "served":
-            self._send(404, {"error": f"model {body['model']} not found"})
-            return
-        if len(body["input"]) > server.most_texts:
-            self._send(413, {"error": "too many"})
-            return
-        server.requests.append(body)
-        rows: list[list[float | None]] = [list(vector(text)) for text in body["input"]]
-        for row, text in zip(rows, body["input"], strict=True):
-            if text == server.null_for:
-                row[0] = None
-        if server.ollama:
-            self._send(200, {"embeddings": rows})
-        else:  # out of order, as the API allows
-            items = [{"index": number, "embedding": row} for number, row in enumerate(rows)]
-            self._send(200, {"data": items[::-1]})
-
-    def _send(self, status: int, value: object) -> None:
-        content = json.dumps(value).encode()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, *_: object) -> None:
-        """Nothing."""
+from tests.embed_server import DIMENSION, MODEL, Endpoint, vector
 
 
 @pytest.fixture(params=["openai", "ollama"])
@@ -103,7 +29,7 @@ def endpoint(request: pytest.FixtureRequest) -> Iterator[Endpoint]:
 
 
 def settings(tmp_path: Path, endpoint: Endpoint, **values: Any) -> Settings:
-    return Settings(data_dir=tmp_path, **{"embed_url": endpoint.url, "embed_model": "served", **values})
+    return Settings(data_dir=tmp_path, **{"embed_url": endpoint.url, "embed_model": MODEL, **values})
 
 
 def test_vectors_come_back_in_order_and_with_unit_length(endpoint: Endpoint, tmp_path: Path) -> None:

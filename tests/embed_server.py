@@ -1,0 +1,95 @@
+"""A server of embeddings for tests: deterministic vectors, both protocols, faults on request; also runs as a program."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+DIMENSION = 8
+
+#: The only model it has.
+MODEL = "served"
+
+
+def vector(text: str) -> list[float]:
+    """A vector that hangs on the text alone; not of unit length."""
+    digest = hashlib.sha256(text.encode()).digest()
+    return [byte / 16 + 0.01 for byte in digest[:DIMENSION]]
+
+
+class Endpoint(ThreadingHTTPServer):
+    """An embedding server on loopback."""
+
+    def __init__(self, *, ollama: bool, port: int = 0) -> None:
+        super().__init__(("127.0.0.1", port), _Answer)
+        self.ollama = ollama
+        self.failures: list[int] = []  #: statuses to answer with before answering well
+        self.most_texts = 10_000
+        self.null_for = ""
+        self.requests: list[dict[str, Any]] = []
+        self.keys: set[str | None] = set()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class _Answer(BaseHTTPRequestHandler):
+    server: Endpoint
+
+    def do_GET(self) -> None:
+        if self.server.ollama and self.path == "/api/version":
+            self._send(200, {"version": "0.13"})
+        else:
+            self._send(404, {"error": "not found"})
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        server = self.server
+        server.keys.add(self.headers.get("Authorization"))
+        if server.failures:
+            self._send(server.failures.pop(0), {"error": "injected"})
+            return
+        if self.path != ("/api/embed" if server.ollama else "/v1/embeddings"):
+            self._send(404, {"error": "no such route"})
+            return
+        if body["model"] != MODEL:
+            self._send(404, {"error": f"model {body['model']} not found"})
+            return
+        if len(body["input"]) > server.most_texts:
+            self._send(413, {"error": "too many"})
+            return
+        server.requests.append(body)
+        rows: list[list[float | None]] = [list(vector(text)) for text in body["input"]]
+        for row, text in zip(rows, body["input"], strict=True):
+            if text == server.null_for:
+                row[0] = None
+        if server.ollama:
+            self._send(200, {"embeddings": rows})
+        else:  # out of order, as the API allows
+            items = [{"index": number, "embedding": row} for number, row in enumerate(rows)]
+            self._send(200, {"data": items[::-1]})
+
+    def _send(self, status: int, value: object) -> None:
+        content = json.dumps(value).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+def main() -> None:
+    """Serve until killed."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--port", type=int, required=True)
+    Endpoint(ollama=False, port=parser.parse_args().port).serve_forever()
+
+
+if __name__ == "__main__":
+    main()
