@@ -15,6 +15,10 @@ PIP_ARGS ?=
 # More arguments for pytest: make test ARGS="-k ledger"
 ARGS ?=
 
+# How often `make faults` injects each fault, and where it keeps the figures.
+FAULT_RUNS ?= 5
+FAULT_REPORT := $(CURDIR)/.faults.jsonl
+
 DEMO := $(CURDIR)/.demo
 # The demo must not write to the servers of the person who runs it, so their settings are left out: those of the
 # environment by name, those of files by running in a folder of its own. The extra `offline` brings the model.
@@ -22,7 +26,7 @@ DEMO_RUN := cd $(DEMO) && env -u KB_REDIS_URL -u CELERY_BROKER_URL -u KB_QDRANT_
 	-u KB_STAGING_URL -u KB_MODEL -u KB_MODEL_REVISION -u KB_EMBED_URL -u OPENAI_BASE_URL -u KB_COLLECTION \
 	KB_DATA_DIR=$(DEMO)/data HF_HUB_OFFLINE=1 $(BIN)/kb-ingest
 
-.PHONY: help env services lint format docs test test-fast documents demo clean
+.PHONY: help env services lint format docs test test-fast faults documents demo clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -73,6 +77,12 @@ test-fast: env ## unit tests only: no service, no worker processes
 	@echo "==> pytest tests/unit $(ARGS)"
 	@$(BIN)/python -m pytest tests/unit -m 'not slow' $(ARGS)
 
+faults: env services ## the fault suite with more of each fault (FAULT_RUNS, default 5), and its table
+	@rm -f $(FAULT_REPORT)
+	@echo "==> pytest tests/faults, $(FAULT_RUNS) of each; the seed is printed, KB_FAULT_SEED gives it again"
+	@KB_FAULT_RUNS=$(FAULT_RUNS) KB_FAULT_REPORT=$(FAULT_REPORT) $(BIN)/python -m pytest tests/faults --timeout 3600 $(ARGS)
+	@$(BIN)/python -m tests.faults.table $(FAULT_REPORT)
+
 documents: env ## write the example documents in their formats to examples/documents
 	@echo "==> Making examples/documents"
 	@$(BIN)/python examples/make_documents.py examples/documents
@@ -94,5 +104,5 @@ demo: documents ## load this repository's guides and examples, answer two search
 	@echo "Run 'make demo' again: nothing is embedded twice. 'make clean' removes everything it made."
 
 clean: ## remove .venv, the demo and all caches
-	@rm -rf $(VENV) $(DEMO) examples/documents build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@rm -rf $(VENV) $(DEMO) $(FAULT_REPORT) examples/documents build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -5,10 +5,14 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 DIMENSION = 8
+
+#: A text that holds this gets a vector with a null, as JSON writes NaN.
+NO_NUMBER = "NOT-A-NUMBER"
 
 #: The only model it has.
 MODEL = "served"
@@ -29,6 +33,7 @@ class Endpoint(ThreadingHTTPServer):
         self.failures: list[int] = []  #: statuses to answer with before answering well
         self.most_texts = 10_000
         self.null_for = ""
+        self.delay_s = 0.0  #: of each answer
         self.requests: list[dict[str, Any]] = []
         self.keys: set[str | None] = set()
 
@@ -63,9 +68,10 @@ class _Answer(BaseHTTPRequestHandler):
             self._send(413, {"error": "too many"})
             return
         server.requests.append(body)
+        time.sleep(server.delay_s)
         rows: list[list[float | None]] = [list(vector(text)) for text in body["input"]]
         for row, text in zip(rows, body["input"], strict=True):
-            if text == server.null_for:
+            if text == server.null_for or NO_NUMBER in text:
                 row[0] = None
         if server.ollama:
             self._send(200, {"embeddings": rows})
@@ -88,7 +94,11 @@ def main() -> None:
     """Serve until killed."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, required=True)
-    Endpoint(ollama=False, port=parser.parse_args().port).serve_forever()
+    parser.add_argument("--delay-s", type=float, default=0.0)
+    options = parser.parse_args()
+    endpoint = Endpoint(ollama=False, port=options.port)
+    endpoint.delay_s = options.delay_s
+    endpoint.serve_forever()
 
 
 if __name__ == "__main__":

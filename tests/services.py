@@ -137,8 +137,20 @@ def qdrant_stand_in(folder: Path) -> Server:
     return Server(command, folder, "qdrant-rest-stand-in")
 
 
+def embed_server(folder: Path, *, delay_s: float = 0.0) -> Server:
+    """The tests' own embedding endpoint, not started yet: workers that use it start without torch."""
+
+    def command(port: int) -> list[str]:
+        program = str(REPOSITORY / "tests" / "embed_server.py")
+        return [sys.executable, program, "--port", str(port), "--delay-s", str(delay_s)]
+
+    return Server(command, folder, "embed-server")
+
+
 class Cli:
     """Runs `kb-ingest` as a person would: as a process, with an environment of its own."""
+
+    PROGRAM = (sys.executable, "-m", "workers")
 
     def __init__(self, data_dir: Path, **environment: str) -> None:
         self.data_dir = data_dir
@@ -147,7 +159,7 @@ class Cli:
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """Start a command and return at once."""
         return subprocess.Popen(
-            [sys.executable, "-m", "workers", *arguments], env=self.environment, stdin=subprocess.DEVNULL,
+            [*self.PROGRAM, *arguments], env=self.environment, stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
         )  # fmt: skip
 

@@ -1,0 +1,1 @@
+"""Seeded fault injection: whatever happens, nothing is lost."""
