@@ -125,10 +125,6 @@ class Supervisor:
             self.tend()
             time.sleep(every_s)
 
-    def pids(self) -> list[int]:
-        """Process ids of the workers that run."""
-        return [worker.process.pid for worker in self._running if worker.process is not None]
-
     def stop(self, *, idle: bool = False) -> None:
         """Ask all workers to finish, and after half of the grace period to let go; then kill their process groups.
 

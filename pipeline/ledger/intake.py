@@ -238,12 +238,6 @@ class Intake:
                 ).rowcount
         return count
 
-    def forget(self, collection: str) -> None:
-        """Remove a collection and its documents from the ledger."""
-        with writing(self._engine) as connection:
-            connection.execute(delete(documents).where(documents.c.collection == collection))
-            connection.execute(delete(collections).where(collections.c.name == collection))
-
 
 def _quarantined(uris: Sequence[str], reason: str | None, run: int | None, collection: str | None) -> list[ColumnElement[bool]]:
     """Conditions that select quarantined documents; each narrows the selection."""

@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Engine, case, delete, func, select, update
+from sqlalchemy import Engine, case, delete, select, update
 
 from pipeline.errors import LeaseLost
 from pipeline.ledger.flow import Stage, charge, refund
@@ -197,9 +197,3 @@ class Work:
         """Forget a worker that has stopped."""
         with writing(self._engine) as connection:
             connection.execute(delete(workers).where(workers.c.name == name))
-
-    def worker_count(self, role: str, seen_after: float) -> int:
-        """How many workers of a role were seen after a moment (seconds since the epoch)."""
-        with reading(self._engine) as connection:
-            wanted = select(func.count()).where(workers.c.role == role, workers.c.seen_at >= seen_after)
-            return int(connection.execute(wanted).scalar_one())

@@ -29,7 +29,6 @@ class LoadCounts:
     resumed: int = 0  #: known, not finished by an earlier run
     refused: int = 0  #: could not be staged, or were refused before and have not changed since
     bytes: int = 0  #: of added and changed files
-    unchanged_bytes: int = 0
     omitted: list[Omitted] = field(default_factory=list)  #: the first OMITTED_KEPT of them
     omitted_count: int = 0
 
@@ -154,7 +153,6 @@ class Load:
         """Sort a document whose bytes the ledger knows already."""
         if self._finished(before):
             self.counts.unchanged += 1
-            self.counts.unchanged_bytes += file.size
         elif before.state in OPEN_STATES:
             self.counts.resumed += 1
             adopted.append(key)
