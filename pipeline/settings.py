@@ -5,6 +5,7 @@ A value comes from the first of: an argument, the environment, `.env` in the wor
 
 from __future__ import annotations
 
+import ipaddress
 import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
@@ -58,7 +59,7 @@ class Settings(BaseSettings):
         validation_alias=_names("KB_API_KEY", "QDRANT_API_KEY"),
         description="API key of the Qdrant server",
     )
-    allow_insecure: bool = Field(False, description="allow a Qdrant server that is not on this host without an API key")
+    allow_insecure: bool = Field(False, description="allow Qdrant without an API key, or Redis without a password, off this host")
 
     # Model and devices
     model: str = Field(DEFAULT_MODEL, description="embedding model: hub id or local folder")
@@ -184,11 +185,24 @@ class Settings(BaseSettings):
 
 def mask_url(url: str) -> str:
     """`url` without its password."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # not a URL, so nobody knows where its password is
+        return "****"
     if not parts.password:
         return url
     host = parts.netloc.rpartition("@")[2]
     return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:****@{host}"))
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address is this machine alone."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def load_settings(**overrides: object) -> Settings:

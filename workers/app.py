@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from typing import Any
+from urllib.parse import urlsplit
 
 from celery import Celery
 from kombu.entity import Queue
 
+from pipeline.errors import ConfigError
 from pipeline.ledger.flow import Stage
-from pipeline.settings import Settings
+from pipeline.settings import Settings, is_loopback
 
 #: Seconds a worker may take to end its tasks after SIGTERM; containers must wait longer than this before SIGKILL.
 SHUTDOWN_S = 30
@@ -67,8 +69,24 @@ def make_app(settings: Settings) -> Celery:
 
 
 def broker_url(settings: Settings) -> str:
-    """The broker's URL for Celery, password included."""
-    return "filesystem://" if settings.embedded_broker else settings.redis_url.get_secret_value()
+    """The broker's URL for Celery, password included.
+
+    Raises ConfigError for a Redis off this host without a password.
+    """
+    if settings.embedded_broker:
+        return "filesystem://"
+    url = settings.redis_url.get_secret_value()
+    try:
+        parts = urlsplit(url)
+        host, password = parts.hostname or "", parts.password
+    except ValueError as error:
+        raise ConfigError(f"KB_REDIS_URL is no URL: {error}") from None
+    if parts.scheme in ("redis", "rediss") and not (is_loopback(host) or password or settings.allow_insecure):
+        raise ConfigError(
+            f"Redis at {host} is not on this host and has no password: whoever reaches it can queue work; "
+            "give KB_REDIS_URL a password, or set KB_ALLOW_INSECURE=true"
+        )
+    return url
 
 
 def transport_options(settings: Settings) -> dict[str, Any]:

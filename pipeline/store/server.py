@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,7 +15,7 @@ from qdrant_client.common.client_exceptions import QdrantException, ResourceExha
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
 from pipeline.errors import CollectionMismatch, CollectionMissing, ConfigError, PermanentError, StoreUnavailable
-from pipeline.settings import mask_url
+from pipeline.settings import is_loopback, mask_url
 from pipeline.store import StoredPoint, check_name
 from pipeline.store import points as convert
 from pipeline.store.points import DENSE, META_FIELDS, META_PAGE_POINTS, PAGE_POINTS, Point
@@ -55,7 +54,7 @@ class ServerStore:
         """Contact nothing yet. Raises ConfigError for a URL that cannot be used, or is unsafe without a key."""
         host = _host(url)
         self._url = mask_url(url)
-        loopback = _is_loopback(host)
+        loopback = is_loopback(host)
         if not (loopback or api_key or allow_insecure):
             raise ConfigError(
                 f"KB_QDRANT_URL names {host}, which is not this host, and there is no API key: "
@@ -330,15 +329,6 @@ def _host(url: str) -> str:
     if parts.username or parts.password:
         raise ConfigError("KB_QDRANT_URL holds a user or password, which Qdrant does not know; set KB_API_KEY")
     return host
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False  # a name may lead anywhere: host.docker.internal, a compose service
 
 
 def _document(document_id: str) -> models.Filter:

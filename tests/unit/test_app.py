@@ -1,0 +1,80 @@
+"""The Celery application: what it refuses, what it never carries."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import ConfigError
+from pipeline.ledger.flow import Batch, Stage
+from pipeline.settings import Settings, is_loopback, mask_url
+from workers.app import SHUTDOWN_S, make_app
+from workers.broker import Broker
+
+
+def settings(tmp_path: Path, **values: object) -> Settings:
+    return Settings(data_dir=tmp_path, **values)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("url", "refused"),
+    [
+        ("redis://127.0.0.1:6379/0", False),
+        ("redis://localhost/0", False),
+        ("redis://[::1]:6379/0", False),
+        ("redis://redis:6379/0", True),
+        ("rediss://10.0.0.5:6379/0", True),
+        ("redis://host.docker.internal/0", True),
+        ("redis://:secret@redis:6379/0", False),
+        ("redis://[::1", True),
+    ],
+)
+def test_redis_off_this_host_wants_a_password(tmp_path: Path, url: str, refused: bool) -> None:
+    if refused:
+        with pytest.raises(ConfigError, match="KB_REDIS_URL"):
+            make_app(settings(tmp_path, redis_url=url))
+    else:
+        assert make_app(settings(tmp_path, redis_url=url)).conf.broker_url == url
+
+
+def test_it_can_be_told_otherwise(tmp_path: Path) -> None:
+    assert make_app(settings(tmp_path, redis_url="redis://redis/0", allow_insecure=True)).conf.broker_url == "redis://redis/0"
+
+
+def test_a_message_is_json_and_carries_ids_only(tmp_path: Path) -> None:
+    app = make_app(settings(tmp_path))
+    Broker(app).send(Batch("batch-id", Stage.PARSE, ("one", "two")))
+    assert Broker(app).depth(Stage.PARSE) == 1
+    assert Broker(app).depth(Stage.EMBED) == 0
+    (file,) = (tmp_path / "broker" / "queue").iterdir()
+    message = json.loads(file.read_text())
+    assert message["content-type"] == "application/json"
+    args, kwargs, _ = json.loads(base64.b64decode(message["body"]))
+    assert (args, kwargs) == (["batch-id", ["one", "two"]], {})
+    assert list(app.conf.accept_content) == ["json"]
+    app.close()
+
+
+def test_celery_variables_of_the_environment_do_not_override_the_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CELERY_BROKER_URL", "redis://elsewhere/0")
+    monkeypatch.setenv("CELERY_RESULT_BACKEND", "redis://elsewhere/1")
+    app = make_app(settings(tmp_path, redis_url="redis://127.0.0.1/5"))
+    assert app.conf.broker_url == "redis://127.0.0.1/5"
+    assert app.conf.result_backend is None
+
+
+def test_a_message_outlives_the_longest_task(tmp_path: Path) -> None:
+    conf = make_app(settings(tmp_path, redis_url="redis://127.0.0.1/0", task_time_limit_s=500)).conf
+    assert conf.broker_transport_options["visibility_timeout"] > conf.task_time_limit + SHUTDOWN_S
+    assert conf.worker_prefetch_multiplier == 1
+    assert conf.task_acks_late
+
+
+def test_masks_and_loopback() -> None:
+    assert mask_url("redis://user:secret@host:1/0") == "redis://user:****@host:1/0"
+    assert mask_url("http://[::1") == "****"
+    assert mask_url("http://plain/x") == "http://plain/x"
+    assert [is_loopback(host) for host in ("127.0.0.9", "::1", "a.localhost", "10.0.0.1", "qdrant", "")] == [True] * 3 + [False] * 3
