@@ -140,7 +140,7 @@ CASES: dict[str, tuple[bytes | Callable[[Path], bytes], set[Reason] | None]] = {
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Outcome]]:
     """All of them in one batch, with a good document between every two."""
     folder = tmp_path_factory.mktemp("hostile")
-    jobs = []
+    jobs: list[ExtractJob] = []
     for number, (name, (content, _)) in enumerate(CASES.items()):
         for file, data in ((name, content(folder) if callable(content) else content), (f"good-{number}.txt", b"A good document.")):
             path = folder / f"{number}-{file}"
