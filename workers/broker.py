@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 
 from celery import Celery
@@ -12,6 +13,9 @@ from pipeline.errors import BrokerUnavailable
 from pipeline.ledger.flow import Batch, Stage
 
 log = logging.getLogger(__name__)
+
+#: Entries at the reading end of a queue that are looked at before a worker starts; a queue of ours is far shorter.
+LOOKED_AT = 10_000
 
 #: A publish is tried again at once, a few times; a longer outage is the dispatcher's matter.
 PUBLISH_RETRY = {"max_retries": 2, "interval_start": 0.1, "interval_step": 0.2, "interval_max": 0.5}
@@ -44,19 +48,42 @@ class Broker:
         except ResponseError as error:
             if "WRONGTYPE" not in str(error):
                 raise BrokerUnavailable(f"the broker does not answer: {error}") from error
-            self._remove(stage)
+            self.mend(stage)
             return 0
         except (OperationalError, RedisError, OSError) as error:
             raise BrokerUnavailable(f"the broker does not answer: {error}") from error
 
-    def _remove(self, stage: Stage) -> None:
-        """Delete what stands in a queue's place and is no queue: it would end every worker that reads it.
+    def mend(self, stage: Stage) -> None:
+        """Delete from a stage's queue in Redis what is no message, and the queue itself where it is none.
 
-        Nothing is lost by that, as messages can always be sent again from the ledger.
+        Each such entry would end a worker that reads it. Nothing is lost, as messages can always be sent again from the
+        ledger. Raises BrokerUnavailable.
         """
-        log.error("the key %r in Redis is no queue and is deleted", stage.value)
-        with self._app.connection_for_write() as connection:
-            connection.default_channel.client.delete(stage.value)
+        key = stage.value
+        try:
+            with self._app.connection_for_write() as connection:
+                connection.ensure_connection(max_retries=1, timeout=5)
+                client = connection.default_channel.client
+                if client.type(key) not in (b"list", b"none"):
+                    log.error("the key %r in Redis is no queue and is deleted", key)
+                    client.delete(key)
+                    return
+                garbage = {entry for entry in client.lrange(key, -LOOKED_AT, -1) if not _is_message(entry)}
+                for entry in garbage:
+                    client.lrem(key, 0, entry)
+                if garbage:
+                    log.error("%d entries of the %s queue were no messages and are deleted", len(garbage), key)
+        except (OperationalError, RedisError, OSError) as error:
+            raise BrokerUnavailable(f"the broker does not answer: {error}") from error
+
+
+def _is_message(entry: bytes) -> bool:
+    """Whether kombu can take an entry of a queue for a message; what it cannot, ends the worker."""
+    try:
+        message = json.loads(entry)
+        return isinstance(message["body"], str) and bool(message["properties"]["delivery_tag"])
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return False
 
 
 def task_name(stage: Stage) -> str:

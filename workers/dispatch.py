@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from typing import Protocol
 
-from pipeline.errors import BrokerUnavailable, KbError
+from pipeline.errors import BrokerUnavailable, KbError, LedgerUnavailable, NoSpace
 from pipeline.ledger import Ledger
 from pipeline.ledger.flow import Batch, Stage
 from pipeline.settings import Settings
@@ -68,7 +68,12 @@ class Dispatcher:
             self._ledger.flow.free_strays()
             self._started = True
         swept = Swept()
-        self._expire(swept)
+        try:
+            self._expire(swept)
+        except (LedgerUnavailable, NoSpace):
+            # Nobody could show progress: what we had measured is our silence as much as theirs.
+            self._leases.clear()
+            raise
         self._requeue(swept)
         self._fill(swept)
         return swept

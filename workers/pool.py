@@ -92,7 +92,7 @@ class Supervisor:
         stderr: int = 2,
     ) -> None:  # fmt: skip
         self._settings = settings
-        self._on_end = on_end  #: told the name of each worker that has ended, and whether by itself
+        self._on_end = on_end  #: told the name of each worker that has ended, and whether it was killed
         self._grace_s = grace_s
         self._stderr = stderr  #: file descriptor for what workers say
         self._running = [_Running(spec) for spec in specs]
@@ -111,11 +111,13 @@ class Supervisor:
             if worker.process is not None and worker.process.poll() is not None:
                 lived = now - worker.started
                 worker.failures = 0 if lived >= SETTLED_S else worker.failures + 1
-                pause = min(RESTART_MAX_S, 0.25 * 2**worker.failures) if worker.failures > 1 else 0.0
+                pause = min(RESTART_MAX_S, 0.25 * 2 ** min(worker.failures, 10)) if worker.failures > 1 else 0.0
                 log.warning("%s ended with %s; it is started again", worker.spec.name(), worker.process.returncode)
                 self._kill_group(worker.process, signal.SIGKILL)
+                # Killed by a signal, its documents may be the reason. With a status it went by itself, as Celery does on
+                # some faults of Redis: no document is to blame, as none is ever touched by this process.
+                self._on_end(worker.spec.name(), worker.process.returncode < 0)
                 worker.process, worker.start_at = None, now + pause
-                self._on_end(worker.spec.name(), True)
             if worker.process is None and now >= worker.start_at:
                 worker.process, worker.started = self._start(worker.spec), now
 
@@ -182,9 +184,9 @@ class Supervisor:
 def bury(ledger: Ledger, max_starts: int) -> Callable[[str, bool], None]:
     """What to do in the ledger when a worker has ended: forget it, and free what it held without waiting for its leases."""
 
-    def ended(name: str, by_itself: bool) -> None:
+    def ended(name: str, killed: bool) -> None:
         try:
-            freed = ledger.flow.free_owner(name, max_starts if by_itself else None)
+            freed = ledger.flow.free_owner(name, max_starts if killed else None)
             ledger.work.drop_worker(name)
         except KbError as error:  # the leases expire by themselves, later
             log.warning("%s", error)

@@ -8,22 +8,27 @@ import os
 import signal
 import socket
 import sys
+import time
 from typing import Any
 
 from celery import Celery, bootsteps, signals
 
-from pipeline.errors import KbError
+from pipeline.errors import BrokerUnavailable, KbError
 from pipeline.ledger import Ledger
 from pipeline.ledger.flow import Stage
 from pipeline.settings import Settings, load_settings
 from workers import logs, tasks
 from workers.app import make_app
+from workers.broker import Broker
 from workers.runtime import EmbedRuntime, ParseRuntime
 
 log = logging.getLogger(__name__)
 
 #: Seconds between two signs of life in the ledger.
 SEEN_EVERY_S = 5.0
+
+#: Seconds until a process of the pool that could not open the ledger or find its tokenizer tries again.
+BEGIN_AGAIN_S = 5.0
 
 
 class Presence(bootsteps.StartStopStep):  # type: ignore[misc]
@@ -61,7 +66,11 @@ def main(argv: list[str] | None = None) -> int:
         logs.divert(settings.data_dir / "logs" / f"{options.name.rpartition('-')[0]}.log")
     app = make_app(settings)
     tasks.register(app)
-    _prepare(app, settings, Stage(options.stage), options.name)
+    try:
+        _prepare(app, settings, Stage(options.stage), options.name)
+    except KbError as error:  # the supervisor tries again, after a while
+        log.error("%s", error)
+        return 1
     app.worker_main(
         [
             "--quiet", "worker", "--queues", options.stage, "--hostname", options.name, "--concurrency", str(options.concurrency),
@@ -80,8 +89,22 @@ def _prepare(app: Celery, settings: Settings, stage: Stage, name: str) -> None:
         name, stage.value, socket.gethostname(), os.getpid(), note="starting" if stage is Stage.EMBED else ""
     )
 
+    if not settings.embedded_broker:
+        try:
+            Broker(app).mend(stage)
+        except BrokerUnavailable as error:  # Celery waits until it answers
+            log.warning("%s", error)
+
     def begin(**_: object) -> None:
-        tasks.runtime = ParseRuntime(settings, name) if stage is Stage.PARSE else EmbedRuntime(settings, name)
+        while tasks.runtime is None:
+            try:
+                made = ParseRuntime(settings, name) if stage is Stage.PARSE else EmbedRuntime(settings, name)
+                made.bury_siblings()
+            except KbError as error:  # Celery would swallow it and give this process work that it cannot do
+                log.error("%s; next try in %.0f s", error, BEGIN_AGAIN_S)
+                time.sleep(BEGIN_AGAIN_S)
+            else:
+                tasks.runtime = made
 
     def end(**_: object) -> None:
         if tasks.runtime is not None:

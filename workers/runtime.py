@@ -43,13 +43,25 @@ class Runtime:
         self.staging = open_staging(settings.staging_location)
         self._pause_s = 1.0
 
+    def bury_siblings(self) -> None:
+        """Free what processes of this worker held that are dead, charged, without waiting for their leases."""
+        for lease in self.ledger.flow.leases():
+            worker, _, process = lease.owner.rpartition("/")
+            if worker == self.name and not _runs(int(process)):
+                freed = self.ledger.flow.expire(lease, self.settings.max_starts)
+                log.warning("%d documents of a process that died go back", freed)
+
     def work(self, ids: list[str], run: Callable[[Claim], list[str]]) -> list[str]:
         """Claim documents, run a step on them, end the claim whatever happens; return the ids the step finished.
 
         What may heal by itself gives the start back and pauses this worker; what nobody foresaw stays charged, so that it
         ends in quarantine and not in a loop.
         """
-        claim = self.ledger.work.claim(self.stage, ids, f"{self.name}/{os.getpid()}")
+        try:
+            claim = self.ledger.work.claim(self.stage, ids, f"{self.name}/{os.getpid()}")
+        except TransientError as error:  # nothing is claimed; the dispatcher sends the batch again
+            self._wait(error)
+            return []
         if not claim.documents:
             return []
         try:
@@ -58,27 +70,58 @@ class Runtime:
             log.warning("%s", error)
             return []
         except (TransientError, PermanentError) as error:
-            self.ledger.work.release(claim)
-            self._wait(error)
+            self._wait(error, claim)
             return []
         except Exception as error:
             log.exception("%d documents of the %s stage failed", len(claim.documents), self.stage)
-            self.ledger.work.give_up(claim, self.settings.max_starts, f"{type(error).__name__}: {error}")
+            self._end(partial(self.ledger.work.give_up, claim, self.settings.max_starts, f"{type(error).__name__}: {error}"))
             return []
-        except BaseException:  # a shutdown or a soft time limit: hand the work back at once
+        except BaseException:  # a shutdown: hand the work back at once
             self.ledger.work.release(claim)
             raise
-        self.ledger.work.release(claim)
+        self._end(partial(self.ledger.work.release, claim))
         if self._pause_s > 1.0:
             self._pause_s = 1.0
-            self.ledger.work.see_worker(self.name, note="")
+            self._say("")
         return done
 
-    def _wait(self, error: KbError) -> None:
+    def _wait(self, error: KbError, claim: Claim | None = None) -> None:
+        """Pause, longer each time; the documents of `claim` go back first, for others to try."""
+        if claim is not None:
+            self._end(partial(self.ledger.work.release, claim))
         log.warning("%s; next try in %.0f s", error, self._pause_s)
-        self.ledger.work.see_worker(self.name, note=_note(error))
+        self._say(_note(error))
+        self._sleep()
+
+    def _end(self, end: Callable[[], None]) -> None:
+        """End a claim, however long the ledger does not take it: left alone, it would run out and charge its documents."""
+        while True:
+            try:
+                end()
+            except TransientError as error:
+                log.warning("%s; next try in %.0f s", error, self._pause_s)
+                self._sleep()
+            else:
+                return
+
+    def _say(self, note: str) -> None:
+        """Put what keeps us from working into our row; only for people, so never a reason to fail."""
+        try:
+            self.ledger.work.see_worker(self.name, note=note)
+        except TransientError as error:
+            log.debug("%s", error)
+
+    def _sleep(self) -> None:
         time.sleep(self._pause_s)
         self._pause_s = min(PAUSE_MAX_S, self._pause_s * 2)
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def _note(error: KbError) -> str:
@@ -114,17 +157,17 @@ class EmbedRuntime(Runtime):
     def __init__(self, settings: Settings, name: str) -> None:
         super().__init__(settings, name, Stage.EMBED)
         self._ready: set[str] = set()
+        self._broken: KbError | None = None  #: why there is no model or store
         try:
             self._load()
         except KbError as error:
             # The process stays, so that the reason stays to be read; every message goes back until it is mended.
-            self._broken: KbError | None = error
-            self.ledger.work.register_worker(name, "embed", socket.gethostname(), os.getpid(), note=_note(error))
+            self._broken = error
+            self._say(_note(error))
             log.error("%s", error)
-        else:
-            self._broken = None
 
     def _load(self) -> None:
+        """Load the model and open the store; raises what they raise."""
         from pipeline.embed import embed_fingerprint, make_embedder
         from pipeline.steps.index import IndexStep
         from pipeline.store import open_store
@@ -145,7 +188,10 @@ class EmbedRuntime(Runtime):
         return self.work(ids, self._index)
 
     def _index(self, claim: Claim) -> list[str]:
-        if self._broken is not None:
+        if isinstance(self._broken, TransientError):  # a server that was away when we started may be back
+            self._load()
+            self._broken = None
+        elif self._broken is not None:
             raise self._broken
         name = claim.documents[0].collection
         collection = self.ledger.intake.collection(name)

@@ -15,6 +15,10 @@ from pipeline.ledger.schema import documents, leases, reading, upsert, workers, 
 from pipeline.types import DocumentState, Reason
 
 
+#: Rows of workers that were not seen for so long are removed.
+WORKER_KEPT_S = 24 * 3600.0
+
+
 @dataclass(frozen=True, slots=True)
 class ClaimedDocument:
     """A document as its worker sees it."""
@@ -69,13 +73,17 @@ class Work:
     def claim(self, stage: Stage, ids: Sequence[str], owner: str) -> Claim:
         """Take those of `ids` that wait for `stage`, charging each a start; committed before this returns.
 
-        A claim may come back empty: the message was delivered twice, or its documents have changed since.
+        A claim may come back empty: the message was delivered twice, or its documents have changed since. One whose worker
+        died is only taken alone: a message that is delivered again would otherwise take its companions along once more.
         """
         lease = str(uuid.uuid4())
+        wanted = [documents.c.id.in_(ids), documents.c.state == stage.waiting, documents.c.lease.is_(None)]
+        if len(ids) > 1:
+            wanted.append(documents.c.starts == 0)
         with writing(self._engine) as connection:
             rows = connection.execute(
                 update(documents)
-                .where(documents.c.id.in_(ids), documents.c.state == stage.waiting, documents.c.lease.is_(None))
+                .where(*wanted)
                 .values(state=stage.running, lease=lease, starts=documents.c.starts + 1, dirty=0, updated_at=time.time())
                 .returning(*(documents.c[name] for name in ClaimedDocument.__dataclass_fields__))
             ).all()
@@ -182,6 +190,8 @@ class Work:
             "note": note, "seen_at": now,
         }  # fmt: skip
         with writing(self._engine) as connection:
+            # Those of killed supervisors, which nobody dropped.
+            connection.execute(delete(workers).where(workers.c.seen_at < now - WORKER_KEPT_S))
             statement = upsert(connection, workers).values(name=name, started_at=now, **values)
             connection.execute(statement.on_conflict_do_update(index_elements=[workers.c.name], set_={**values, "started_at": now}))
 

@@ -6,11 +6,12 @@ import json
 import os
 import random
 import signal
+import sqlite3
 import subprocess
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -33,6 +34,13 @@ EMBED_DELAY_S = 0.4
 
 #: Where each test adds a line of figures, as JSON lines; empty: nowhere.
 REPORT = os.environ.get("KB_FAULT_REPORT", "")
+
+#: Notes in the ledger itself whenever a document is claimed whose earlier start was not given back.
+CHARGED = """
+CREATE TABLE charged (id TEXT, starts INTEGER);
+CREATE TRIGGER on_charge AFTER UPDATE OF starts ON documents WHEN new.starts > old.starts AND old.starts > 0
+BEGIN INSERT INTO charged VALUES (new.id, new.starts); END;
+"""
 
 WORDS = ("river", "stone", "engine", "garden", "letter", "number", "window", "paper", "signal", "answer", "table", "storm")
 
@@ -114,14 +122,20 @@ class Deployment:
         self.worst_s = max(self.worst_s, time.monotonic() - began)
         return self.states()
 
+    def charged(self) -> int:
+        """Documents that were started while an earlier start stood charged: a worker died with them, or so it seemed."""
+        with closing(sqlite3.connect(self.cli.data_dir / "kb.db")) as connection:
+            return int(connection.execute("SELECT count(DISTINCT id) FROM charged").fetchone()[0])
+
     def check(self, fault: str, count: int, *, quarantined: int = 0, runs: int = 1) -> None:
         """The invariant: every document ended, and the store holds exactly the points of the indexed ones."""
         states = self.states()
         lost = count - sum(states.get(state, 0) for state in ("indexed", "quarantined"))
         found = self.json("verify", status=None)
+        charged = self.charged()
         line = {
             "fault": fault, "runs": runs, "documents": count, "lost": lost, "missing": found["missing"], "extra": found["orphans"],
-            "worst_recovery_s": round(self.worst_s, 1), "seed": SEED,
+            "worst_recovery_s": round(self.worst_s, 1), "charged": charged, "seed": SEED,
         }  # fmt: skip
         print(line)
         if REPORT:
@@ -164,6 +178,10 @@ def deployment(tmp_path: Path, unavailable: Callable[[str], NoReturn], request: 
         KB_EMBED_URL=f"http://127.0.0.1:{embed.port}", KB_EMBED_MODEL=MODEL, KB_EMBED_API="openai", KB_LEASE_S="6",
         KB_REQUEUE_S="3", KB_BATCH_DOCUMENTS="4", KB_INGEST_DEVICE="cpu",
     )  # fmt: skip
+    cli.data_dir.mkdir()
+    Ledger.open(f"sqlite:///{cli.data_dir / 'kb.db'}").close()
+    with closing(sqlite3.connect(cli.data_dir / "kb.db")) as connection:
+        connection.executescript(CHARGED)
     print(f"seed {SEED}")
     made = Deployment(cli, redis, qdrant, embed, tmp_path / "documents", random.Random(SEED))
     yield made

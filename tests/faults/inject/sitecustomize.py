@@ -1,0 +1,62 @@
+"""Imported by Python at start when this folder is on PYTHONPATH: makes workers kill themselves at a boundary.
+
+The code under test has no hooks: what it calls at the boundary named by KB_FAULT_BOUNDARY is wrapped here, in worker
+processes only. Each kill takes one of the files in KB_FAULT_KILLS; when none is left, nobody dies any more.
+"""
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def die() -> None:
+    """Kill this process if a kill is left."""
+    for token in sorted(Path(os.environ["KB_FAULT_KILLS"]).iterdir()):
+        try:
+            token.unlink()
+        except FileNotFoundError:  # another process took it
+            continue
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def wrap(owner: type, name: str, *, before: bool) -> None:
+    """Die before or after `owner.name` has done something."""
+    real = getattr(owner, name)
+
+    def wrapped(*arguments: Any, **named: Any) -> Any:
+        if before:
+            die()
+        result = real(*arguments, **named)
+        if not before and result not in ([], set()):
+            die()
+        return result
+
+    setattr(owner, name, wrapped)
+
+
+def boundaries() -> dict[str, tuple[type, str, bool]]:
+    """Boundary -> what to wrap."""
+    from pipeline.ledger.work import Work
+    from pipeline.stage import LocalStaging
+    from pipeline.store.server import ServerStore
+    from workers.runtime import EmbedRuntime, ParseRuntime
+
+    return {
+        "claim": (Work, "claim", False),
+        "parsed, chunk file not in staging": (LocalStaging, "put_chunks", True),
+        "chunk file written": (LocalStaging, "put_chunks", False),
+        "before upsert": (ServerStore, "upsert", True),
+        "after upsert": (ServerStore, "upsert", False),
+        "after delete of old points": (ServerStore, "delete_points", False),
+        "before ledger commit": (Work, "indexed", True),
+        "after ledger commit": (Work, "indexed", False),
+        "before ack of parse": (ParseRuntime, "run", False),
+        "before ack of embed": (EmbedRuntime, "run", False),
+    }
+
+
+if os.environ.get("KB_FAULT_BOUNDARY") and "workers.run" in sys.orig_argv:
+    owner, name, before = boundaries()[os.environ["KB_FAULT_BOUNDARY"]]
+    wrap(owner, name, before=before)

@@ -1,0 +1,59 @@
+"""kill -9 exactly at each boundary of a document's way, while an older version of it is searchable."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.faults.conftest import RUNS, Deployment
+
+pytestmark = [pytest.mark.faults, pytest.mark.integration]
+
+#: As in inject/sitecustomize.py.
+BOUNDARIES = [
+    "claim",
+    "parsed, chunk file not in staging",
+    "chunk file written",
+    "before upsert",
+    "after upsert",
+    "after delete of old points",
+    "before ledger commit",
+    "after ledger commit",
+    "before ack of parse",
+    "before ack of embed",
+]
+
+#: In the short set only those where something is half done.
+SHORT = ("claim", "after upsert", "after delete of old points", "after ledger commit")
+
+#: Kills between two chances to recover: a third one in a row on the same document would rightly quarantine it.
+KILLS = 2
+
+
+@pytest.mark.parametrize("boundary", BOUNDARIES if RUNS > 1 else SHORT)
+def test_kill_9_at_a_boundary(deployment: Deployment, tmp_path: Path, boundary: str) -> None:
+    deployment.write(16)
+    deployment.cli.run("load", str(deployment.documents), "--no-wait")
+    deployment.up("--until-empty").wait(90)
+    points = deployment.json("verify")["actual_points"]
+    tokens = tmp_path / "kills"
+    tokens.mkdir()
+    environment = deployment.cli.environment
+    inject = str(Path(__file__).parent / "inject")
+    environment.update(
+        KB_FAULT_BOUNDARY=boundary, KB_FAULT_KILLS=str(tokens), PYTHONPATH=inject + os.pathsep + environment["PYTHONPATH"]
+    )
+    for turn in range(RUNS):
+        for number in range(KILLS):
+            (tokens / str(number)).touch()
+        deployment.write(16, paragraphs=3 + turn % 2)
+        deployment.cli.run("load", str(deployment.documents), "--no-wait")
+        deployment.up("--until-empty")
+        if turn == 0:
+            assert deployment.json("search", "river stone", "--limit", "5"), "the old version answers"
+        deployment.settle(120)
+        assert not list(tokens.iterdir()), "nobody died"
+    deployment.check(f"kill -9 at: {boundary}", 16, runs=KILLS * RUNS)
+    assert points > 0
