@@ -14,7 +14,6 @@ from pipeline.ledger.flow import Stage, charge, refund
 from pipeline.ledger.schema import documents, leases, reading, upsert, workers, writing
 from pipeline.types import DocumentState, Reason
 
-
 #: Rows of workers that were not seen for so long are removed.
 WORKER_KEPT_S = 24 * 3600.0
 
