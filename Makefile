@@ -48,9 +48,10 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $(STAMP)
 	@echo "==> Ready: $(VENV)/bin/kb-ingest"
 
-services: ## install redis-server and PostgreSQL for the tests, where that is possible
-	@{ command -v redis-server && ls /usr/lib/postgresql/*/bin/initdb; } >/dev/null 2>&1 || .ci/debian redis-server postgresql || { test -z "$${CI:-}" && \
-		echo "warning: no redis-server or PostgreSQL; the tests that need it are skipped here, and would fail in CI" >&2; }
+services: ## install redis-server, PostgreSQL and faketime for the tests, where that is possible
+	@{ command -v redis-server && command -v faketime && ls /usr/lib/postgresql/*/bin/initdb; } >/dev/null 2>&1 \
+		|| .ci/debian redis-server postgresql faketime || { test -z "$${CI:-}" && \
+		echo "warning: no redis-server, PostgreSQL or faketime; tests that need it are skipped here, and would fail in CI" >&2; }
 
 lint: env ## ruff, mypy and the import rules
 	@echo "==> ruff check"

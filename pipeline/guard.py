@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
 import os
@@ -99,7 +100,8 @@ class _Attempt:
     """One child at work on a batch."""
 
     jobs: Sequence[ExtractJob]
-    folder: Path
+    folder: Path  #: temporary files
+    outputs: Path  #: chunk files that are being written; beside the place where they are wanted, as a rename needs it
     done: set[int]
     begun: bool = False  #: whether it came to its first job
     current: int | None = None  #: the job the child is at
@@ -173,12 +175,16 @@ class ParseGuard:
                 waiting.appendleft(rest)
 
     def _attempt(self, jobs: list[ExtractJob], on_tick: Callable[[], None]) -> Generator[Outcome, None, _Attempt]:
-        folder = Path(tempfile.mkdtemp(prefix="kb-parse-"))
-        attempt = _Attempt(jobs, folder, set())
+        folder, outputs = _private_folder(None), _private_folder(Path(jobs[0].output).parent)
+        attempt = _Attempt(jobs, folder, outputs, set())
         # The child works in its own folder, so relative paths would lead elsewhere.
-        absolute = [replace(job, path=os.path.abspath(job.path), output=os.path.abspath(job.output)) for job in jobs]
+        private = [
+            replace(job, path=os.path.abspath(job.path), output=os.path.abspath(outputs / str(number)))
+            for number, job in enumerate(jobs)
+        ]
+        request = {"jobs": [asdict(job) for job in private], "folder": str(folder), "outputs": os.path.abspath(outputs)}
         try:
-            self._send({"jobs": [asdict(job) for job in absolute], "folder": str(folder), "preload": sorted(self._types)})
+            self._send(request | {"preload": sorted(self._types)})
             attempt.since = time.monotonic()
             for event in self._events(attempt, on_tick):
                 outcome = self._event(attempt, event)
@@ -194,6 +200,7 @@ class ParseGuard:
             raise
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+            shutil.rmtree(outputs, ignore_errors=True)
         return attempt
 
     def _event(self, attempt: _Attempt, event: dict[str, Any]) -> Outcome | None:
@@ -213,6 +220,7 @@ class ParseGuard:
             attempt.current, attempt.since = None, time.monotonic()
             if "extracted" in event:
                 extracted = Extracted(**event["extracted"])
+                (attempt.outputs / str(event["end"])).replace(job.output)
                 self._types.add(extracted.media_type)
                 return Outcome(job, extracted)
             return Outcome(job, None, Reason(event["reason"]), event["detail"])
@@ -330,6 +338,16 @@ class ParseGuard:
                 os.killpg(attempt.child, signal.SIGKILL)
             except (ProcessLookupError, PermissionError):
                 return
+
+
+def _private_folder(parent: Path | None) -> Path:
+    """A new folder of this user's own; None: in the system's temporary folder. Raises NoSpace."""
+    try:
+        return Path(tempfile.mkdtemp(prefix="kb-parse-", dir=parent))
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise NoSpace(f"no room to parse in {parent or tempfile.gettempdir()}; free some disk space") from error
+        raise
 
 
 def _last_line(path: Path) -> str:

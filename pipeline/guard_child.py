@@ -22,6 +22,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from pipeline.confine import allow_writes_only_in, forbid_sockets
 from pipeline.errors import DocumentError, NoSpace
 from pipeline.extract import Extracted, ExtractJob
 from pipeline.parse import MEDIA_TYPES, preload
@@ -91,6 +92,7 @@ class Server:
             _kill_strays()
             if ended is None:
                 shutil.rmtree(request["folder"], ignore_errors=True)
+                shutil.rmtree(request["outputs"], ignore_errors=True)
                 return
             scale = 1 if sys.platform == "darwin" else 1024
             # On a line of its own even if the child was killed in the middle of one.
@@ -149,7 +151,8 @@ class Server:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             os.close(self._ended)
             os.close(self._wakeup)
-            self._confine(Path(request["folder"]))
+            self._limit(Path(request["folder"]))
+            self._confine([Path(request["folder"]), Path(request["outputs"])])
             self._tell({"child": os.getpid()})
             for number, job in enumerate(request["jobs"]):
                 self._one(number, ExtractJob(**job))
@@ -157,7 +160,13 @@ class Server:
             # Never back into the server's loop, and no exit handlers of what the server has imported.
             os._exit(0)
 
-    def _confine(self, folder: Path) -> None:
+    def _confine(self, folders: list[Path]) -> None:
+        """Leave the child no network, and nothing to write to but its `folders`; best effort."""
+        sockets, writes = forbid_sockets(), allow_writes_only_in(folders)
+        if sys.platform.startswith("linux") and not (sockets and writes):
+            log.warning("this kernel confines parsers in part: sockets forbidden %s, writes %s", sockets, writes)
+
+    def _limit(self, folder: Path) -> None:
         """Give the child a private temporary folder and its limits."""
         null = os.open(os.devnull, os.O_RDONLY)
         errors = os.open(folder / "stderr", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import os
 import re
+import shutil
 import stat
 import time
 import uuid
@@ -132,13 +133,17 @@ class LocalStaging:
         return self._scratch / uuid.uuid4().hex
 
     def sweep(self) -> int:
-        """Remove temporary files that a killed process left behind; return how many."""
+        """Remove temporary files and folders that a killed process left behind; return how many."""
         removed = 0
         for path in self._scratch.iterdir():
             try:
-                if time.time() - path.lstat().st_mtime > SCRATCH_MAX_AGE_S and path.is_file():
+                if time.time() - path.lstat().st_mtime <= SCRATCH_MAX_AGE_S:
+                    continue
+                if path.is_dir():
+                    shutil.rmtree(path)
+                else:
                     path.unlink()
-                    removed += 1
+                removed += 1
             except FileNotFoundError:  # somebody else was faster
                 continue
         return removed

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
+import signal
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -13,6 +15,9 @@ DIMENSION = 8
 
 #: A text that holds this gets a vector with a null, as JSON writes NaN.
 NO_NUMBER = "NOT-A-NUMBER"
+
+#: A text that holds this kills the process that sends it, as a model that crashes would.
+DEADLY = "DEADLY-TO-THE-MODEL"
 
 #: The only model it has.
 MODEL = "served"
@@ -67,6 +72,9 @@ class _Answer(BaseHTTPRequestHandler):
         if len(body["input"]) > server.most_texts:
             self._send(413, {"error": "too many"})
             return
+        if any(DEADLY in text for text in body["input"]):
+            self._kill_client()
+            return
         server.requests.append(body)
         time.sleep(server.delay_s)
         rows: list[list[float | None]] = [list(vector(text)) for text in body["input"]]
@@ -78,6 +86,15 @@ class _Answer(BaseHTTPRequestHandler):
         else:  # out of order, as the API allows
             items = [{"index": number, "embedding": row} for number, row in enumerate(rows)]
             self._send(200, {"data": items[::-1]})
+
+    def _kill_client(self) -> None:
+        """End the process at the other end of the connection."""
+        import psutil
+
+        for connection in psutil.net_connections("tcp"):
+            if connection.laddr and connection.laddr.port == self.client_address[1] and connection.pid not in (None, os.getpid()):
+                os.kill(connection.pid, signal.SIGKILL)
+        self.close_connection = True
 
     def _send(self, status: int, value: object) -> None:
         content = json.dumps(value).encode()

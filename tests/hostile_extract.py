@@ -5,10 +5,12 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from pipeline.errors import DocumentError, NoSpace
@@ -25,6 +27,7 @@ _SLEEP = [sys.executable, "-c", "import time; time.sleep(600)"]
 def extract(job: ExtractJob, counter: TokenCounter, options: ChunkOptions, limits: Limits) -> Extracted:
     """Do what the document's first word says; documents that say nothing special are extracted for real."""
     deed, _, argument = Path(job.path).read_text("utf-8", "replace").partition(" ")
+    title = ""  # where it has something to say
     match deed:
         case "abort":
             os.abort()
@@ -32,13 +35,14 @@ def extract(job: ExtractJob, counter: TokenCounter, options: ChunkOptions, limit
             ctypes.string_at(0)
         case "kill":
             os.kill(os.getpid(), signal.SIGKILL)
-        case "kill-once":  # crashes at the first try, as a document does that suffers from the ones before it
-            if not Path(argument).exists():
-                Path(argument).touch()
-                os.kill(os.getpid(), signal.SIGKILL)
-        case "kill-server":
-            os.kill(os.getppid(), signal.SIGKILL)
+        case "kill-once" if first_time(job):  # crashes as a document does that suffers from the ones before it
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "hang-once" if first_time(job):
             time.sleep(600)
+        case "allocate-once" if first_time(job):  # too little memory at the first try only
+            raise MemoryError
+        case "signal-server":
+            os.kill(os.getppid(), signal.SIGTERM)
         case "exit":
             sys.exit(3)
         case "hang":
@@ -48,10 +52,6 @@ def extract(job: ExtractJob, counter: TokenCounter, options: ChunkOptions, limit
         case "allocate":
             kept = [bytearray(64 << 20) for _ in range(1000)]
             assert kept
-        case "allocate-once":  # too little memory at the first try only
-            if not Path(argument).exists():
-                Path(argument).touch()
-                raise MemoryError
         case "no-memory-abort":
             print("memory allocation of 4294967296 bytes failed", file=sys.stderr, flush=True)
             os.abort()
@@ -72,19 +72,43 @@ def extract(job: ExtractJob, counter: TokenCounter, options: ChunkOptions, limit
             Path("relative").write_text("x")
             Path(tempfile.gettempdir(), "x").write_text("x")
             Path("~").expanduser().joinpath("y").write_text("y")
-            Path(argument).write_text(tempfile.gettempdir())
+            title = tempfile.gettempdir()
+        case "write":  # to a file or folder outside
+            with (Path(argument) / "new" if Path(argument).is_dir() else Path(argument)).open("a") as file:
+                file.write("x")
+        case "remove":
+            Path(argument).unlink()
+        case "make":
+            Path(argument).mkdir()
+        case "move":
+            Path(job.output).write_text("x")
+            Path(job.output).rename(argument)
+        case "connect":
+            host, _, port = argument.partition(":")
+            socket.create_connection((host, int(port)), 5).close()
+        case "connect-by-program":
+            code = f"import socket; socket.create_connection({argument.partition(':')[::2]}, 5)"
+            subprocess.run([sys.executable, "-c", code], check=True, stderr=subprocess.DEVNULL)
         case "grandchild" | "hidden-grandchild":
             child = subprocess.Popen(_SLEEP, start_new_session=deed.startswith("hidden"))
-            Path(argument).write_text(f"{child.pid} {os.getpid()} {os.getppid()}")
+            title = f"{child.pid} {os.getpid()} {os.getppid()}"
             child.returncode = 0  # left behind on purpose
         case "grandchild-then-hang":
             child = subprocess.Popen(_SLEEP)
-            Path(argument + ".new").write_text(f"{child.pid} {os.getpid()} {os.getppid()}")
-            Path(argument + ".new").rename(argument)
+            Path(job.output + ".new").write_text(f"{child.pid} {os.getpid()} {os.getppid()}")
+            Path(job.output + ".new").rename(Path(job.output).parent / "pids")
             time.sleep(600)
         case "environment":
-            Path(argument).write_text("\n".join(sorted(os.environ)))
-    return real_extract(job, counter, options, limits)
+            title = " ".join(sorted(os.environ))
+    made = real_extract(job, counter, options, limits)
+    return replace(made, title=title) if title else made
+
+
+def first_time(job: ExtractJob) -> bool:
+    """Whether this is the first try at a document; its times say so, because its process may write nowhere."""
+    tried = Path(job.path).stat().st_mtime == 1
+    os.utime(job.path, (1, 1))
+    return not tried
 
 
 def extract_deeper() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -26,7 +27,10 @@ from tests.services import Cli, Server, embed_server, qdrant_stand_in, redis_ser
 #: Of the random choices; printed by each test, and given again with KB_FAULT_SEED.
 SEED = int(os.environ.get("KB_FAULT_SEED") or random.SystemRandom().randrange(1 << 32))
 
-#: How often each fault is injected: few in `make test`, many in `make faults`.
+#: Whether all faults are injected, as in `make faults`; `make test` takes those that differ most, in a few minutes.
+ALL = bool(os.environ.get("KB_FAULT_RUNS"))
+
+#: How often each fault is injected.
 RUNS = int(os.environ.get("KB_FAULT_RUNS") or 1)
 
 #: Of each answer of the embedding endpoint: there must be work to interrupt.
@@ -74,6 +78,30 @@ class Deployment:
             )  # fmt: skip
         self.workers.append(process)
         return process
+
+    def inject(self, **variables: str) -> None:
+        """Have `inject/sitecustomize.py` take part in the processes that are started from now on."""
+        folder = str(Path(__file__).parent / "inject")
+        self.cli.environment.update(PYTHONPATH=folder + os.pathsep + os.environ["PYTHONPATH"], **variables)
+
+    def down(self) -> None:
+        """Stop all workers, in order where they still can."""
+        for worker in self.workers:
+            if worker.poll() is None:
+                worker.send_signal(signal.SIGTERM)
+        for worker in self.workers:
+            try:
+                worker.wait(60)
+            except subprocess.TimeoutExpired:
+                os.killpg(worker.pid, signal.SIGKILL)
+                worker.wait()
+        self.workers.clear()
+
+    def load(self, count: int, *, prefix: str = "d", paragraphs: int = 4) -> None:
+        """Make text documents, stage and queue them."""
+        self.worst_s = 0.0
+        self.write(count, prefix=prefix, paragraphs=paragraphs)
+        self.cli.run("load", str(self.documents), "--no-wait")
 
     def processes(self, kind: str) -> list[psutil.Process]:
         """Processes of our workers: `master` (consumers), `pool` (their children), `parser` (server and child)."""
@@ -127,9 +155,10 @@ class Deployment:
         with closing(sqlite3.connect(self.cli.data_dir / "kb.db")) as connection:
             return int(connection.execute("SELECT count(DISTINCT id) FROM charged").fetchone()[0])
 
-    def check(self, fault: str, count: int, *, quarantined: int = 0, runs: int = 1) -> None:
+    def check(self, fault: str, count: int = 0, *, quarantined: int = 0, runs: int = 1) -> None:
         """The invariant: every document ended, and the store holds exactly the points of the indexed ones."""
         states = self.states()
+        count = count or sum(path.is_file() for path in self.documents.rglob("*"))
         lost = count - sum(states.get(state, 0) for state in ("indexed", "quarantined"))
         found = self.json("verify", status=None)
         charged = self.charged()
@@ -165,34 +194,87 @@ class Deployment:
             client.close()
 
 
-@pytest.fixture
-def deployment(tmp_path: Path, unavailable: Callable[[str], NoReturn], request: pytest.FixtureRequest) -> Iterator[Deployment]:
-    redis = redis_server(tmp_path / "redis")
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what only `make faults` runs."""
+    if ALL:
+        return
+    left_out = [item for item in items if item.get_closest_marker("only_all")]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
+@contextmanager
+def deployed(folder: Path, unavailable: Callable[[str], NoReturn], *, embedded: bool = False) -> Iterator[Deployment]:
+    """Everything that a deployment needs, started; workers start with `up`. `embedded`: without Redis and Qdrant."""
+    redis = redis_server(folder / "redis")
     if redis is None:
         unavailable("no redis-server on this machine")
-    qdrant, embed = qdrant_stand_in(tmp_path / "qdrant"), embed_server(tmp_path / "embed", delay_s=EMBED_DELAY_S)
-    for server in (redis, qdrant, embed):
+    qdrant, embed = qdrant_stand_in(folder / "qdrant"), embed_server(folder / "embed", delay_s=EMBED_DELAY_S)
+    for server in (embed,) if embedded else (redis, qdrant, embed):
         server.start()
     cli = Cli(
-        tmp_path / "data", KB_REDIS_URL=f"redis://127.0.0.1:{redis.port}/0", KB_QDRANT_URL=f"http://127.0.0.1:{qdrant.port}",
-        KB_EMBED_URL=f"http://127.0.0.1:{embed.port}", KB_EMBED_MODEL=MODEL, KB_EMBED_API="openai", KB_LEASE_S="6",
-        KB_REQUEUE_S="3", KB_BATCH_DOCUMENTS="4", KB_INGEST_DEVICE="cpu",
+        folder / "data", KB_EMBED_URL=f"http://127.0.0.1:{embed.port}", KB_EMBED_MODEL=MODEL, KB_EMBED_API="openai",
+        KB_LEASE_S="6", KB_REQUEUE_S="3", KB_BATCH_DOCUMENTS="4", KB_INGEST_DEVICE="cpu",
     )  # fmt: skip
+    if not embedded:
+        cli.environment |= {
+            "KB_REDIS_URL": f"redis://127.0.0.1:{redis.port}/0",
+            "KB_QDRANT_URL": f"http://127.0.0.1:{qdrant.port}",
+        }
     cli.data_dir.mkdir()
     Ledger.open(f"sqlite:///{cli.data_dir / 'kb.db'}").close()
     with closing(sqlite3.connect(cli.data_dir / "kb.db")) as connection:
         connection.executescript(CHARGED)
+    made = Deployment(cli, redis, qdrant, embed, folder / "documents", random.Random(SEED))
+    try:
+        yield made
+    finally:
+        made.down()
+        for server in (redis, qdrant, embed):
+            server.stop(signal.SIGKILL)
+
+
+@pytest.fixture
+def deployment(tmp_path: Path, unavailable: Callable[[str], NoReturn]) -> Iterator[Deployment]:
+    """A deployment of one test's own."""
     print(f"seed {SEED}")
-    made = Deployment(cli, redis, qdrant, embed, tmp_path / "documents", random.Random(SEED))
-    yield made
-    for worker in made.workers:
-        if worker.poll() is None:
-            worker.send_signal(signal.SIGTERM)
-    for worker in made.workers:
-        try:
-            worker.wait(60)
-        except subprocess.TimeoutExpired:
-            os.killpg(worker.pid, signal.SIGKILL)
-            worker.wait()
-    for server in (redis, qdrant, embed):
-        server.stop(signal.SIGKILL)
+    with deployed(tmp_path, unavailable) as made:
+        yield made
+
+
+@pytest.fixture
+def embedded(tmp_path: Path, unavailable: Callable[[str], NoReturn]) -> Iterator[Deployment]:
+    """The embedded mode: a folder as broker, Qdrant Edge as store."""
+    print(f"seed {SEED}")
+    with deployed(tmp_path, unavailable, embedded=True) as made:
+        yield made
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A file system of 12 MB, or of as many as an indirect parameter says."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", f"size={getattr(request, 'param', 12)}m", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("a small tmpfs can only be mounted by root")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def fill(disk: Path) -> Path:
+    """Take all room that is left on a small disk; return the file to remove for having it back."""
+    ballast = disk / "ballast"
+    with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+    return ballast
+
+
+@pytest.fixture(scope="module")
+def lasting(tmp_path_factory: pytest.TempPathFactory, unavailable: Callable[[str], NoReturn]) -> Iterator[Deployment]:
+    """A deployment with workers that goes from fault to fault, as a real one does."""
+    with deployed(tmp_path_factory.mktemp("lasting"), unavailable) as made:
+        made.up()
+        yield made

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.faults.conftest import RUNS, Deployment
+from tests.faults.conftest import ALL, RUNS, SEED, Deployment
 from tests.services import wait_until
 
 pytestmark = [pytest.mark.faults, pytest.mark.integration]
@@ -23,15 +23,22 @@ FAULTS: dict[str, list[dict[str, Any]]] = {
     "acknowledgement lost": [{"kind": "lost_ack", "count": 4, "method": "PUT", "path": "points"}],
 }
 
+#: Half an hour in the longest suite.
+OUTAGE_S = min(1800, 90 * RUNS) if ALL else 13
 
-@pytest.mark.parametrize("fault", FAULTS)
-def test_a_store_that_stumbles(deployment: Deployment, fault: str) -> None:
-    deployment.write(40)
-    deployment.cli.run("load", str(deployment.documents), "--no-wait")
-    deployment.misbehave(*FAULTS[fault])
-    deployment.up()
-    deployment.settle(120)
-    deployment.check(f"Qdrant: {fault}", 40)
+
+@pytest.mark.parametrize("fault", FAULTS if ALL else ("acknowledged only", "dropped in mid-upsert"))
+def test_a_store_that_stumbles(lasting: Deployment, fault: str) -> None:
+    print(f"seed {SEED}")
+    worst_s = 0.0
+    for number in range(RUNS):
+        lasting.misbehave(*FAULTS[fault])
+        lasting.load(40, prefix=f"{fault.replace(' ', '-')}-{number}-")
+        lasting.settle(120)
+        worst_s = max(worst_s, lasting.worst_s)
+    lasting.misbehave()
+    lasting.worst_s = worst_s
+    lasting.check(f"Qdrant: {fault}", runs=RUNS)
 
 
 def test_an_outage_quarantines_nothing(deployment: Deployment) -> None:
@@ -40,11 +47,26 @@ def test_an_outage_quarantines_nothing(deployment: Deployment) -> None:
     deployment.qdrant.stop(signal.SIGKILL)
     deployment.up()
     # Longer than several leases, and than the store's own retries.
-    time.sleep(25 if RUNS == 1 else 120)
+    time.sleep(OUTAGE_S)
     assert "quarantined" not in deployment.states()
     deployment.qdrant.start()
     deployment.settle(120)
     deployment.check("Qdrant: refused", 40)
+
+
+def test_workers_that_start_before_their_servers_do(deployment: Deployment) -> None:
+    """Neither the model's endpoint nor Qdrant answers when the embed worker begins."""
+    deployment.load(20)
+    deployment.embed.stop(signal.SIGKILL)
+    deployment.qdrant.stop(signal.SIGKILL)
+    deployment.up()
+    wait_until(lambda: deployment.states().get("parsed", 0) > 0, "documents wait for the model", 60)
+    time.sleep(3)
+    deployment.embed.start()
+    deployment.qdrant.start()
+    deployment.settle(120)
+    assert deployment.charged() == 0
+    deployment.check("Qdrant and the model's endpoint away at start")
 
 
 def test_verify_restores_what_the_store_has_lost(deployment: Deployment) -> None:
@@ -58,6 +80,7 @@ def test_verify_restores_what_the_store_has_lost(deployment: Deployment) -> None
     deployment.check("Qdrant: loses upserts, then verify --repair", 40)
 
 
+@pytest.mark.only_all
 def test_an_edit_while_the_store_is_away_keeps_the_old_version_until_the_new_one_is_whole(deployment: Deployment) -> None:
     deployment.write(10)
     deployment.cli.run("load", str(deployment.documents), "--no-wait")

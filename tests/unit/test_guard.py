@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -20,6 +21,7 @@ import pytest
 
 from pipeline import guard as guard_module
 from pipeline.chunkfile import read_chunks
+from pipeline.confine import landlock_version
 from pipeline.errors import NoSpace, TransientError
 from pipeline.extract import ExtractJob
 from pipeline.guard import GuardOptions, Outcome, ParseGuard
@@ -27,6 +29,7 @@ from pipeline.parse.gate import Limits
 from pipeline.settings import load_settings
 from pipeline.types import Reason
 from pipeline.units import ChunkOptions
+from tests.services import wait_until
 
 DOCUMENT = "00000000-0000-4000-8000-0000000000"
 OPTIONS = GuardOptions(
@@ -75,6 +78,11 @@ def gone(pid: int, within_s: float = 10) -> bool:
             return False
         time.sleep(0.02)
     return True
+
+
+def pids_in(folder: Path) -> list[int]:
+    """Of a document that hangs and of its server, as its process noted in its private folder below `folder`."""
+    return [int(pid) for path in folder.glob("kb-parse-*/pids") for pid in path.read_text().split()]
 
 
 def server_of(guard: ParseGuard) -> int:
@@ -128,8 +136,8 @@ def test_two_poisons_among_ten_cost_nobody_else(guard: ParseGuard, make: Make) -
 
 
 @pytest.mark.parametrize("deed", ["kill-once", "allocate-once"])
-def test_a_document_that_fails_beside_others_is_tried_alone(guard: ParseGuard, make: Make, tmp_path: Path, deed: str) -> None:
-    outcomes = run(guard, make("Good.", f"{deed} {tmp_path / 'mark'}", "Good too."))
+def test_a_document_that_fails_beside_others_is_tried_alone(guard: ParseGuard, make: Make, deed: str) -> None:
+    outcomes = run(guard, make("Good.", f"{deed} x", "Good too."))
     assert all(outcome.extracted for outcome in outcomes)
 
 
@@ -139,10 +147,10 @@ def test_noise_of_libraries_does_not_reach_the_protocol(guard: ParseGuard, make:
     assert "noise" not in "".join(capfd.readouterr())
 
 
-def test_children_work_in_a_folder_that_goes(guard: ParseGuard, make: Make, tmp_path: Path) -> None:
-    (outcome,) = run(guard, make(f"litter {tmp_path / 'where'}"))
+def test_children_work_in_a_folder_that_goes(guard: ParseGuard, make: Make) -> None:
+    (outcome,) = run(guard, make("litter x"))
     assert outcome.extracted
-    folder = Path((tmp_path / "where").read_text())
+    folder = Path(outcome.extracted.title)
     assert folder.name.startswith("kb-parse-")
     assert not folder.exists()
     assert not Path("relative").exists()
@@ -158,11 +166,44 @@ def test_relative_paths_are_those_of_the_caller(
     assert Path(job.output).exists()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="parsers are confined on Linux alone")
+@pytest.mark.parametrize("deed", ["connect", "connect-by-program"])
+def test_a_parser_has_no_network(guard: ParseGuard, make: Make, deed: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        bad, good = run(guard, make(f"{deed} 127.0.0.1:{port}", "Good."))
+        assert (bad.reason, good.reason) == (Reason.CORRUPT, None)
+        server.settimeout(0.1)
+        with pytest.raises(TimeoutError):
+            server.accept()
+    if deed == "connect":
+        assert "PermissionError" in bad.detail
+
+
+@pytest.mark.skipif(not landlock_version(), reason="this kernel has no Landlock")
+@pytest.mark.parametrize("deed", ["write", "remove", "make", "move"])
+def test_a_parser_writes_nothing_outside_its_folders(guard: ParseGuard, make: Make, tmp_path: Path, deed: str) -> None:
+    outside = tmp_path / "outside"
+    if deed in ("write", "remove"):
+        outside.write_text("as it was")
+    bad, good = run(guard, make(f"{deed} {outside}", "Good."))
+    assert (bad.reason, good.reason) == (Reason.CORRUPT, None)
+    assert "Error" in bad.detail
+    assert (outside.read_text() if outside.exists() else "") == ("as it was" if deed in ("write", "remove") else "")
+
+
+@pytest.mark.skipif(landlock_version() < 6, reason="this kernel confines no signals")
+def test_a_parser_sends_no_signal_to_others(guard: ParseGuard, make: Make) -> None:
+    bad, good = run(guard, make("signal-server x", "Good."))
+    assert "PermissionError" in bad.detail
+    assert good.extracted
+
+
 @pytest.mark.parametrize("deed", ["grandchild", "hidden-grandchild"])
-def test_what_a_child_leaves_behind_is_killed(guard: ParseGuard, make: Make, tmp_path: Path, deed: str) -> None:
-    (outcome,) = run(guard, make(f"{deed} {tmp_path / 'pids'}"))
+def test_what_a_child_leaves_behind_is_killed(guard: ParseGuard, make: Make, deed: str) -> None:
+    (outcome,) = run(guard, make(f"{deed} x"))
     assert outcome.extracted
-    grandchild, child, server = map(int, (tmp_path / "pids").read_text().split())
+    grandchild, child, server = map(int, outcome.extracted.title.split())
     assert gone(grandchild, 3)
     assert gone(child, 3)
     assert server == server_of(guard)
@@ -170,10 +211,16 @@ def test_what_a_child_leaves_behind_is_killed(guard: ParseGuard, make: Make, tmp
 
 
 def test_a_server_that_dies_is_started_again(guard: ParseGuard, make: Make) -> None:
-    bad, good = run(guard, make("kill-server x", "Good."))
-    assert bad.reason is Reason.CRASHED
-    assert good.extracted
-    assert run(guard, make("Good."))[0].extracted
+    jobs = make("hang-once x", "Good.")
+
+    def tick() -> None:
+        if Path(jobs[0].path).stat().st_mtime == 1 and len(killed) == 0:
+            killed.append(server_of(guard))
+            os.kill(killed[0], signal.SIGKILL)
+
+    killed: list[int] = []
+    assert all(outcome.extracted for outcome in guard.run(jobs, tick))
+    assert killed
     os.kill(server_of(guard), signal.SIGKILL)  # between two batches
     assert run(guard, make("Good."))[0].extracted
 
@@ -184,10 +231,11 @@ def test_secrets_and_foreign_modules_do_not_reach_the_parser(make: Make, tmp_pat
     (tmp_path / "json.py").write_text("raise SystemExit('imported from the folder that is loaded')")
     monkeypatch.chdir(tmp_path)
     with ParseGuard(OPTIONS) as guard:
-        assert run(guard, make(f"environment {tmp_path / 'names'}"))[0].extracted
+        (outcome,) = run(guard, make("environment x"))
         server = psutil.Process(server_of(guard))
         assert "canary" not in server.environ().values()
-    names = (tmp_path / "names").read_text().split()
+    assert outcome.extracted
+    names = outcome.extracted.title.split()
     assert "PATH" in names
     assert not {"KB_API_KEY", "AWS_SECRET_ACCESS_KEY"} & set(names)
 
@@ -201,26 +249,24 @@ def test_ticks_come_while_a_document_takes_its_time(guard: ParseGuard, make: Mak
 
 def test_what_a_tick_raises_ends_the_run_and_the_child(make: Make, tmp_path: Path) -> None:
     def tick() -> None:
-        if (tmp_path / "pids").exists():
-            raise InterruptedError("the lease is lost")
+        if found := pids_in(tmp_path):
+            raise InterruptedError(*found)
 
     with ParseGuard(OPTIONS) as guard:
-        with pytest.raises(InterruptedError):
-            list(guard.run(make(f"grandchild-then-hang {tmp_path / 'pids'}"), tick))
-        assert all(gone(int(pid)) for pid in (tmp_path / "pids").read_text().split())
+        with pytest.raises(InterruptedError) as caught:
+            list(guard.run(make("grandchild-then-hang x"), tick))
+        assert all(gone(pid) for pid in caught.value.args)
         assert run(guard, make("Good."))[0].extracted
 
 
 def test_whoever_stops_listening_leaves_nothing_at_work(make: Make, tmp_path: Path) -> None:
     with ParseGuard(OPTIONS) as guard:
-        outcomes = guard.run(make("Good.", f"grandchild-then-hang {tmp_path / 'pids'}"), quiet)
+        outcomes = guard.run(make("Good.", "grandchild-then-hang x"), quiet)
         assert next(outcomes).extracted
-        end = time.monotonic() + 20
-        while not (tmp_path / "pids").exists():
-            assert time.monotonic() < end
-            time.sleep(0.02)
+        wait_until(lambda: bool(pids_in(tmp_path)), "a hanging document", 20, 0.02)
+        pids = pids_in(tmp_path)
         outcomes.close()  # type: ignore[attr-defined]
-        assert all(gone(int(pid)) for pid in (tmp_path / "pids").read_text().split())
+        assert all(gone(pid) for pid in pids)
 
 
 def test_a_caller_that_is_busy_costs_no_document_its_time(guard: ParseGuard, make: Make) -> None:
@@ -272,25 +318,22 @@ list(guard.run([ExtractJob(sys.argv[1], "a.txt", "00000000-0000-4000-8000-000000
 
 
 def test_kill_9_of_the_caller_leaves_nothing(make: Make, tmp_path: Path) -> None:
-    (job,) = make(f"grandchild-then-hang {tmp_path / 'pids'}")
+    (job,) = make("grandchild-then-hang x")
     (tmp_path / "temporary").mkdir()
     environment = {**os.environ, "TMPDIR": str(tmp_path / "temporary")}
     with subprocess.Popen([sys.executable, "-c", PARENT, job.path, job.output], env=environment) as parent:
         try:
-            end = time.monotonic() + 30
-            while not (tmp_path / "pids").exists():
-                assert time.monotonic() < end
-                time.sleep(0.05)
+            wait_until(lambda: bool(pids_in(tmp_path)), "a hanging document", 60, 0.05)
+            pids = pids_in(tmp_path)
         finally:
             parent.kill()
-    pids = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
     assert len(pids) == 3
     for pid in pids:
         left = not gone(pid)
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
         assert not left
-    assert not list((tmp_path / "temporary").iterdir())
+    assert not list(tmp_path.rglob("kb-parse-*"))
 
 
 def test_options_follow_the_settings_and_never_exceed_the_model(data_dir: Path) -> None:

@@ -25,9 +25,9 @@ def texts(page: str) -> list[str]:
 @pytest.mark.parametrize("depth", [10, 300, 1_000, 5_000, 100_000])
 def test_deep_nesting_loses_no_text(depth: int) -> None:
     page = "<html><body><p>start</p>" + "".join(f"<div>w{i} " for i in range(depth)) + "end" + "</div>" * depth + "</body></html>"
-    start = time.monotonic()
+    start = time.process_time()
     found = " ".join(texts(page)).split()
-    assert time.monotonic() - start < 20
+    assert time.process_time() - start < 20
     assert found == ["start", *(f"w{i}" for i in range(depth)), "end"]
 
 
@@ -128,9 +128,9 @@ def test_xhtml_declaration_and_entities() -> None:
 
 @pytest.mark.parametrize("piece", ["<p>", "<script", "<!--", "<a href='", "<table><tr>", "</div>", "<style>", "&#x", "<"])
 def test_hostile_repetition_is_quick(piece: str) -> None:
-    start = time.monotonic()
+    start = time.process_time()
     elements("<p>kept</p>" + piece * 30_000)
-    assert time.monotonic() - start < 10
+    assert time.process_time() - start < 10
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=200))

@@ -151,9 +151,9 @@ def test_rst_takes_any_text(text: str) -> None:
     ids=["brackets", "quotes", "lists", "stars", "ticks", "tags", "links", "bars", "pictures", "definitions"],
 )
 def test_hostile_markdown_is_quick_and_keeps_its_text(text: str) -> None:
-    start = time.monotonic()
+    start = time.process_time()
     found = " ".join(e.text for e in markdown_elements(text))
-    assert time.monotonic() - start < 10
+    assert time.process_time() - start < 10
     assert "inner word" in found
 
 

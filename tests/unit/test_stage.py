@@ -134,6 +134,11 @@ def test_old_temporary_files_are_swept_and_young_ones_kept(tmp_path: Path) -> No
     old, young = staging.scratch(), staging.scratch()
     for path in (old, young):
         path.write_text("x")
-    os.utime(old, (0, 0))
-    assert staging.sweep() == 1
+    folder = staging.scratch()
+    folder.mkdir()
+    (folder / "half a chunk file").write_text("x")
+    for path in (old, folder):
+        os.utime(path, (0, 0))
+    assert staging.sweep() == 2
     assert young.exists()
+    assert not folder.exists()

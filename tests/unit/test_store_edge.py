@@ -101,7 +101,7 @@ def test_a_store_that_is_held_gives_a_clear_error(folder: Path) -> None:
         started = time.monotonic()
         with pytest.raises(StoreLocked, match="KB_QDRANT_URL") as caught:
             reader.count("c")
-        assert 0.25 < time.monotonic() - started < 3
+        assert 0.25 < time.monotonic() - started < 30
         assert "\n" not in str(caught.value)
         # Asking in vain leaves no lock behind.
         owner.yield_turn()

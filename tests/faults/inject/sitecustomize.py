@@ -1,12 +1,14 @@
-"""Imported by Python at start when this folder is on PYTHONPATH: makes workers kill themselves at a boundary.
+"""Imported by Python at start when this folder is on PYTHONPATH: workers kill themselves at a boundary, or bear another clock.
 
 The code under test has no hooks: what it calls at the boundary named by KB_FAULT_BOUNDARY is wrapped here, in worker
 processes only. Each kill takes one of the files in KB_FAULT_KILLS; when none is left, nobody dies any more.
 """
 
 import os
+import select
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +42,9 @@ def boundaries() -> dict[str, tuple[type, str, bool]]:
     """Boundary -> what to wrap."""
     from pipeline.ledger.work import Work
     from pipeline.stage import LocalStaging
+    from pipeline.store.edge import EdgeStore
     from pipeline.store.server import ServerStore
+    from pipeline.store.shards import Shards
     from workers.runtime import EmbedRuntime, ParseRuntime
 
     return {
@@ -54,8 +58,15 @@ def boundaries() -> dict[str, tuple[type, str, bool]]:
         "after ledger commit": (Work, "indexed", False),
         "before ack of parse": (ParseRuntime, "run", False),
         "before ack of embed": (EmbedRuntime, "run", False),
+        "Edge: in upsert, before the flush": (Shards, "flush", True),
+        "Edge: between flush and ledger": (EdgeStore, "upsert", False),
+        "Edge: after delete of old points": (EdgeStore, "delete_points", False),
     }
 
+
+if "FAKETIME_TIMESTAMP_FILE" in os.environ:
+    # libfaketime 0.9.10 with an unchanged monotonic clock refuses clock_nanosleep() until a moment, which time.sleep() calls.
+    time.sleep = lambda seconds: select.select((), (), (), seconds)
 
 if os.environ.get("KB_FAULT_BOUNDARY") and "workers.run" in sys.orig_argv:
     owner, name, before = boundaries()[os.environ["KB_FAULT_BOUNDARY"]]
