@@ -64,9 +64,14 @@ def boundaries() -> dict[str, tuple[type, str, bool]]:
     }
 
 
+def sleep(seconds: Any) -> None:
+    """As time.sleep(), which calls clock_nanosleep() until a moment: libfaketime 0.9.10 refuses that when it leaves the
+    monotonic clock alone."""
+    select.select((), (), (), seconds)
+
+
 if "FAKETIME_TIMESTAMP_FILE" in os.environ:
-    # libfaketime 0.9.10 with an unchanged monotonic clock refuses clock_nanosleep() until a moment, which time.sleep() calls.
-    time.sleep = lambda seconds: select.select((), (), (), seconds)
+    time.sleep = sleep
 
 if os.environ.get("KB_FAULT_BOUNDARY") and "workers.run" in sys.orig_argv:
     owner, name, before = boundaries()[os.environ["KB_FAULT_BOUNDARY"]]
