@@ -1,4 +1,4 @@
-"""A short measurement that decides which precision pays on this device with this model."""
+"""A short measurement that decides which precision, and how many streams, pay on this device with this model."""
 
 from __future__ import annotations
 
@@ -8,10 +8,15 @@ import os
 import time
 import uuid
 from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+
+from pipeline.device import usable_cores
 
 if TYPE_CHECKING:
     from pipeline.device import Device
@@ -38,51 +43,110 @@ CANARY_TEXTS = tuple(
 #: Least cosine to fp32 for a precision to be used.
 LEAST_COSINE = 0.999
 
-#: A precision must be this many times as fast as fp32 to be worth leaving it.
+#: A choice must be this many times as fast as the plainer one to be taken.
 LEAST_GAIN = 1.1
 
+#: Most streams: beyond this the interpreter, which they share, is what they wait for.
+MOST_STREAMS = 16
 
-def choose_dtype(memory: Path, device: Device, model: str, load: Callable[[torch.dtype], LocalEmbedder]) -> torch.dtype:
-    """The fastest precision whose vectors agree with fp32; the answer is remembered in the file `memory`.
+#: Canary texts for each core when streams are compared: every stream needs several calls.
+ROUNDS_PER_CORE = 4
 
-    Whether a half precision pays depends on the processor's instructions and the library's kernels, so it is measured,
-    once a processor, torch version and model. The file is a cache: damaged or missing, it is made anew.
+#: Streams on a GPU: while one computes, the others prepare and upload.
+GPU_STREAMS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a model computes."""
+
+    dtype: str  #: of the transformer: float32, bfloat16, float16
+    streams: int  #: model calls at once
+    threads: int  #: of each of them
+
+
+def calibrated(memory: Path, device: Device, model: str, dtype: str, load: Callable[[], LocalEmbedder]) -> LocalEmbedder:
+    """The embedder that `load` gives in fp32, with the fastest plan whose vectors agree with fp32; `dtype` may fix the precision.
+
+    Whether a half precision pays depends on the processor's instructions and the library's kernels, and how many streams
+    on its caches, so both are measured, once a processor, number of cores, torch version and model. The answer is
+    remembered in the file `memory`. That is a cache: damaged or missing, it is made anew.
     """
-    key = f"{device.label} | {device.kind} | torch {torch.__version__} | {model}"
-    known = _read(memory).get(key)
-    if known in ("float32", "bfloat16", "float16"):
-        dtype: torch.dtype = getattr(torch, known)
-        return dtype
-    best, rates = torch.float32, {}
-    reference = load(torch.float32)
-    rates[best], exact = _measure(reference)
-    for candidate in _candidates(device):
+    key = f"{device.label} | {device.kind} | {usable_cores()} cores | torch {torch.__version__} | {model} | {dtype}"
+    embedder = load()
+    plan = _plan(_read(memory).get(key))
+    if plan is not None:
+        embedder.use(plan)
+        return embedder
+    plan = Plan("float32", 1, usable_cores())
+    embedder.use(plan)
+    if dtype == "auto":
+        embedder, plan = _precision(embedder, device, plan, load)
+    else:
+        plan = replace(plan, dtype=dtype)
+    plan = _streams(embedder, device, plan)
+    embedder.use(plan)
+    _remember(memory, key, plan)
+    return embedder
+
+
+def _precision(
+    embedder: LocalEmbedder, device: Device, plan: Plan, load: Callable[[], LocalEmbedder]
+) -> tuple[LocalEmbedder, Plan]:
+    """The fastest precision that agrees, and an embedder that is in it or still in fp32."""
+    best, exact = _measure(embedder)
+    for dtype in ("bfloat16",) if device.kind == "cpu" else ("float16", "bfloat16"):
+        candidate = replace(plan, dtype=dtype)
+        trial = embedder if embedder.info.dtype == "float32" else load()
+        trial.use(candidate)
         try:
-            rate, vectors = _measure(load(candidate))
+            rate, vectors = _measure(trial)
         except RuntimeError as error:  # not every operation exists in every precision everywhere
-            log.info("%s does not run in %s: %s", device.name, candidate, error)
+            log.info("%s does not run in %s: %s", device.name, dtype, error)
             continue
         cosine = float((vectors * exact).sum(1).min())
-        rates[candidate] = rate
-        log.info("%s: %.0f chunks/s, least cosine %.5f", candidate, rate, cosine)
-        if cosine >= LEAST_COSINE and rate >= rates[best] * LEAST_GAIN:
-            best = candidate
-    _remember(memory, key, str(best).removeprefix("torch."))
-    return best
+        log.info("%s: %.0f chunks/s, least cosine %.5f", dtype, rate, cosine)
+        if cosine >= LEAST_COSINE and rate >= best * LEAST_GAIN:
+            best, plan, embedder = rate, candidate, trial
+    return (embedder if embedder.info.dtype in ("float32", plan.dtype) else load()), plan
 
 
-def _candidates(device: Device) -> tuple[torch.dtype, ...]:
-    return (torch.bfloat16,) if device.kind == "cpu" else (torch.float16, torch.bfloat16)
+def _streams(embedder: LocalEmbedder, device: Device, plan: Plan) -> Plan:
+    """The number of streams that is fastest; each has its share of the cores."""
+    if device.kind != "cpu":
+        return replace(plan, streams=GPU_STREAMS if device.kind == "cuda" else 1)
+    cores = usable_cores()
+    texts = CANARY_TEXTS * (ROUNDS_PER_CORE * cores)
+    best = 0.0
+    streams = 1
+    while streams <= min(cores, MOST_STREAMS):
+        candidate = replace(plan, streams=streams, threads=cores // streams)
+        embedder.use(candidate)
+        rate, _ = _measure(embedder, texts)
+        log.info("%d streams of %d threads: %.0f chunks/s", streams, candidate.threads, rate)
+        if rate > best:
+            best, plan = rate, candidate
+        streams *= 2
+    return plan
 
 
-def _measure(embedder: LocalEmbedder) -> tuple[float, torch.Tensor]:
-    embedder.embed(CANARY_TEXTS[:2])
+def _measure(embedder: LocalEmbedder, texts: tuple[str, ...] = CANARY_TEXTS) -> tuple[float, NDArray[np.float32]]:
+    embedder.embed(CANARY_TEXTS[:2])  # the first call on a device pays for its set-up
     began = time.perf_counter()
-    vectors = embedder.embed(CANARY_TEXTS)
-    return len(CANARY_TEXTS) / (time.perf_counter() - began), torch.from_numpy(vectors)
+    vectors = embedder.embed(texts)
+    return len(texts) / (time.perf_counter() - began), vectors
 
 
-def _read(memory: Path) -> dict[str, str]:
+def _plan(remembered: object) -> Plan | None:
+    """The plan that was remembered, unless the file holds something else."""
+    match remembered:
+        case {"dtype": "float32" | "bfloat16" | "float16" as dtype, "streams": int(streams), "threads": int(threads)}:
+            return Plan(dtype, streams, threads) if streams > 0 and threads > 0 else None
+        case _:
+            return None
+
+
+def _read(memory: Path) -> dict[str, object]:
     try:
         value = json.loads(memory.read_text("utf-8"))
     except (OSError, ValueError):
@@ -90,12 +154,12 @@ def _read(memory: Path) -> dict[str, str]:
     return value if isinstance(value, dict) else {}
 
 
-def _remember(memory: Path, key: str, dtype: str) -> None:
+def _remember(memory: Path, key: str, plan: Plan) -> None:
     """Add an answer; two writers at once may lose one of them, which is measured again."""
     temporary = memory.with_name(f"{memory.name}.{uuid.uuid4().hex}")
     try:
         memory.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps({**_read(memory), key: dtype}, indent=1), "utf-8")
+        temporary.write_text(json.dumps({**_read(memory), key: asdict(plan)}, indent=1), "utf-8")
         os.replace(temporary, memory)
     except OSError as error:  # a read-only data folder costs a second at each start, no more
         log.info("cannot remember the calibration: %s", error)

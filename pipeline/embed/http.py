@@ -40,7 +40,7 @@ _RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
 class HttpEmbedder:
-    """Sends texts to an endpoint; safe to use from one thread at a time."""
+    """Sends texts to an endpoint; safe to use from several threads."""
 
     def __init__(self, client: httpx.Client, api: str, model: str, settings: Settings, *, retry_s: float = RETRY_S) -> None:
         self._client = client

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -13,17 +15,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline.device import Device, choose, usable_cores
+from pipeline.device import Device, choose
 from pipeline.embed import EmbedderInfo, unit_rows
-from pipeline.embed.calibrate import CANARY_TEXTS, choose_dtype
+from pipeline.embed.calibrate import CANARY_TEXTS, Plan, calibrated
 from pipeline.errors import DeviceError, ModelError
 from pipeline.model import ModelFiles, check_weights, resolve_model
 from pipeline.settings import Settings
 
 log = logging.getLogger(__name__)
 
-#: Tokens of one model call. On a CPU more than this falls out of its caches; a GPU needs many to be busy.
-CPU_TOKENS = 4096
+#: Tokens of one model call. On a CPU more than this falls out of a core's caches; a GPU needs many to be busy.
+CPU_TOKENS = 2048
 GPU_TOKENS = 65536
 
 #: Memory a GPU needs for each token of a call with a small model, generously; larger models halve their way down.
@@ -39,55 +41,60 @@ class LocalEmbedder:
     Pooling in half precision is what costs the precision (cosine to fp32 0.996, against 0.9999 this way).
     """
 
-    def __init__(self, model: Any, files: ModelFiles, device: Device, dtype: torch.dtype, token_budget: int = 0) -> None:
+    def __init__(self, model: Any, files: ModelFiles, device: Device, token_budget: int = 0) -> None:
         self._model = model.eval().to(device.name)
         self._device = device
-        self._dtype = dtype
-        self._transformer = model[0].to(dtype)
+        self._transformer = model[0]
         self._rest = [model[number].float() for number in range(1, len(model))]
         self._tokenizer = model.tokenizer
+        self._tokenizing = threading.Lock()  # its options are state that two threads must not set at once
         self._budget = token_budget or _budget(device)
         self._document_prompt = str(model.prompts.get("document") or "")
         self._query_prompt = str(model.prompts.get("query") or "")
-        name = str(dtype).removeprefix("torch.")
-        self.info = EmbedderInfo(files.name, files.revision, files.dimension, files.max_tokens, device.name, name, 0.0)
+        self.info = EmbedderInfo(files.name, files.revision, files.dimension, files.max_tokens, device.name, "float32", 0.0)
+        self._plan = Plan("float32", 1, 1)
+        self._streams = ThreadPoolExecutor(1, "stream")
 
     @classmethod
     def load(cls, settings: Settings, wanted: str) -> LocalEmbedder:
-        """Load the configured model on a device, in the precision that pays there.
+        """Load the configured model on a device, in the precision and with the streams that pay there.
 
         Raises ModelError, DeviceError.
         """
         files = resolve_model(settings)
         device = choose(wanted, require_gpu=settings.require_gpu)
         check_weights(files)
-        torch.set_num_threads(usable_cores())
-        dtype = getattr(torch, settings.dtype) if settings.dtype != "auto" else None
-        if dtype is None:
-            dtype = choose_dtype(
-                settings.data_dir / "calibration.json",
-                device,
-                files.name,
-                lambda candidate: cls(_load(files), files, device, candidate),
-            )
-        embedder = cls(_load(files), files, device, dtype, settings.embed_token_budget)
+        embedder = calibrated(
+            settings.data_dir / "calibration.json", device, files.name, settings.dtype,
+            lambda: cls(_load(files), files, device, settings.embed_token_budget),
+        )  # fmt: skip
         embedder.measure()
         return embedder
+
+    def use(self, plan: Plan) -> None:
+        """Change to a precision and a number of streams; from fp32, because what a half precision drops does not come back."""
+        if plan.dtype != self._plan.dtype:
+            self._transformer.to(getattr(torch, plan.dtype))
+        self.info = replace(self.info, dtype=plan.dtype)
+        self._plan = plan
+        self._streams.shutdown()
+        self._streams = ThreadPoolExecutor(plan.streams, "stream", initializer=torch.set_num_threads, initargs=(plan.threads,))
 
     def measure(self) -> float:
         """Embed the canary texts and note the rate in `info`; returns chunks a second.
 
         Raises DeviceError when the numbers were not computed where they should have been.
         """
-        self._forward(self._encode(CANARY_TEXTS[:2]))  # the first call on a device pays for its set-up
+        self.embed(CANARY_TEXTS[:2])  # the first call on a device pays for its set-up
+        texts = CANARY_TEXTS * self._plan.streams
         began = time.perf_counter()
-        self.embed(CANARY_TEXTS)
-        rate = len(CANARY_TEXTS) / (time.perf_counter() - began)
+        self.embed(texts)
+        rate = len(texts) / (time.perf_counter() - began)
         self.info = replace(self.info, chunks_per_s=round(rate, 1))
         return rate
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Embed documents: (n, dimension) float32, unit length, in the order of `texts`.
+        """Embed documents: (n, dimension) float32, unit length, in the order of `texts`; from any thread.
 
         Texts of similar length share a call, so that little is computed on padding. Raises ValueError for a text over the
         model's limit (nothing is ever truncated), DeviceError when even a single text does not fit into memory.
@@ -103,6 +110,7 @@ class LocalEmbedder:
 
     def close(self) -> None:
         """Give the device's memory back."""
+        self._streams.shutdown()
         self._model = self._transformer = None
         self._rest = []
         if self._device.kind == "cuda":
@@ -111,36 +119,54 @@ class LocalEmbedder:
     def _encode(self, texts: Sequence[str], *, cut: bool = False) -> list[list[int]]:
         """Token ids of each text, special tokens included."""
         limit = self.info.max_tokens
-        encoded: list[list[int]] = self._tokenizer(
-            list(texts), padding=False, truncation=cut, max_length=limit if cut else None, return_attention_mask=False,
-            return_token_type_ids=False, verbose=False,
-        )["input_ids"]  # fmt: skip
+        with self._tokenizing:
+            encoded: list[list[int]] = self._tokenizer(
+                list(texts), padding=False, truncation=cut, max_length=limit if cut else None, return_attention_mask=False,
+                return_token_type_ids=False, verbose=False,
+            )["input_ids"]  # fmt: skip
         for number, ids in enumerate(encoded):
             if len(ids) > limit:
                 raise ValueError(f"text {number} has {len(ids)} tokens, {self.info.model} takes {limit}")
         return encoded
 
     def _embed(self, encoded: Sequence[Sequence[int]]) -> NDArray[np.float32]:
-        order = sorted(range(len(encoded)), key=lambda row: len(encoded[row]), reverse=True)
+        rows = sorted(range(len(encoded)), key=lambda row: len(encoded[row]), reverse=True)
         vectors = np.zeros((len(encoded), self.info.dimension), np.float32)
-        start = 0
-        while start < len(order):
-            longest = len(encoded[order[start]])
-            rows = order[start : start + max(1, self._budget // longest)]
-            try:
-                vectors[rows] = self._forward([encoded[row] for row in rows])
-            except RuntimeError as error:
-                if not _is_out_of_memory(error):
-                    raise
-                self._shrink(len(rows), longest, error)
-                continue
-            start += len(rows)
+        while rows:
+            calls = self._calls(rows, encoded)
+            results = list(self._streams.map(self._try, ([encoded[row] for row in call] for call in calls)))
+            rows = []  # those that found no room, for another try in smaller calls
+            for call, result in zip(calls, results, strict=True):
+                if isinstance(result, RuntimeError):
+                    rows += call
+                    self._shrink(len(call), len(encoded[call[0]]), result)
+                else:
+                    vectors[call] = result
         return unit_rows(vectors)
+
+    def _calls(self, rows: Sequence[int], encoded: Sequence[Sequence[int]]) -> list[list[int]]:
+        """Rows, longest text first, divided into model calls within the token budget."""
+        calls = []
+        start = 0
+        while start < len(rows):
+            call = list(rows[start : start + max(1, self._budget // len(encoded[rows[start]]))])
+            calls.append(call)
+            start += len(call)
+        return calls
+
+    def _try(self, encoded: Sequence[Sequence[int]]) -> NDArray[np.float32] | RuntimeError:
+        """One model call, or the error that says that it found no room."""
+        try:
+            return self._forward(encoded)
+        except RuntimeError as error:
+            if not _is_out_of_memory(error):
+                raise
+            return error
 
     def _shrink(self, rows: int, longest: int, error: RuntimeError) -> None:
         if rows == 1:
             raise DeviceError(f"one text of {longest} tokens does not fit into the memory of {self._device.name}") from error
-        self._budget = max(LEAST_TOKENS, rows * longest // 2)
+        self._budget = min(self._budget, max(LEAST_TOKENS, rows * longest // 2))
         if self._device.kind == "cuda":
             torch.cuda.empty_cache()
         log.warning("%s is out of memory: %d tokens a call from now on", self._device.name, self._budget)
@@ -149,6 +175,8 @@ class LocalEmbedder:
     def _forward(self, encoded: Sequence[Sequence[int]]) -> NDArray[np.float32]:
         """One model call: (rows, dimension)."""
         batch = self._tokenizer.pad({"input_ids": [list(ids) for ids in encoded]}, return_tensors="pt", verbose=False)
+        if self._device.kind == "cuda":  # from pinned memory the copy goes on beside the computation of other streams
+            batch = {name: tensor.pin_memory() for name, tensor in batch.items()}
         features: dict[str, Any] = {name: tensor.to(self._device.name, non_blocking=True) for name, tensor in batch.items()}
         features = self._transformer(features)
         for name, value in features.items():

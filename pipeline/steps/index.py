@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import PurePath
@@ -15,11 +16,19 @@ from pipeline.ledger import Ledger
 from pipeline.ledger.work import Claim, ClaimedDocument, IndexedResult
 from pipeline.stage import Staging, chunks_key
 from pipeline.steps.beat import Beat
+from pipeline.steps.reuse import ReusingEmbedder, Vectors
 from pipeline.store import VectorStore
 from pipeline.types import Chunk, DocumentInfo, DocumentState, EmbeddedChunk, PointMeta, Reason
 
-#: Chunks that are embedded together: enough to sort by length with little padding, few enough to show progress often.
-WINDOW_CHUNKS = 512
+#: Chunks that are embedded together are as many as take about so long: enough to sort by length with little padding, few
+#: enough to show progress and renew a lease often.
+WINDOW_S = 3.0
+WINDOW_CHUNKS = range(64, 4097)
+
+#: Windows that are being embedded while the next one is read and the one before is written.
+AHEAD = 2
+
+_Window = list[tuple["_Open", Chunk]]
 
 
 @dataclass(slots=True)
@@ -32,6 +41,8 @@ class _Open:
     seen: set[str] = field(default_factory=set)  #: chunk ids of the new version
     moved: dict[str, PointMeta] = field(default_factory=dict)  #: chunks that stay as they are but elsewhere in the document
     embedded: int = 0
+    waiting: int = 0  #: chunks that are not in the store yet
+    read: bool = False  #: whether all chunks have been seen
 
 
 class IndexStep:
@@ -43,6 +54,8 @@ class IndexStep:
         self._embedder = embedder
         self._store = store
         self._fingerprint = fingerprint  #: embed fingerprint
+        wanted = int(embedder.info.chunks_per_s * WINDOW_S)
+        self._window_chunks = max(WINDOW_CHUNKS.start, min(WINDOW_CHUNKS.stop - 1, wanted))
 
     def run(self, claim: Claim, physical: str) -> list[str]:
         """Index the claim's documents into a physical collection; return the ids that are indexed.
@@ -54,48 +67,70 @@ class IndexStep:
         claim's documents again finishes them.
         """
         beat = Beat(self._ledger, claim)
-        touched: list[str] = []
+        touched: set[str] = set()
         try:
-            return self._run(claim, physical, beat, touched)
+            indexed = self._run(claim, physical, beat, touched)
         except LeaseLost:
-            self._ledger.work.recheck(touched)
+            self._ledger.work.recheck(list(touched))
             raise
+        self._ledger.work.recheck(list(touched))
+        return indexed
 
-    def _run(self, claim: Claim, physical: str, beat: Beat, touched: list[str]) -> list[str]:
+    def _run(self, claim: Claim, physical: str, beat: Beat, touched: set[str]) -> list[str]:
+        """The work of `run`; `touched` are the documents whose points were changed and that have not been recorded since."""
         points = self._store.document_points(physical, [document.id for document in claim.documents])
         opened: dict[str, _Open] = {}
         failed: set[str] = set()
-        with ExitStack() as stack:
+        indexed: list[str] = []
+        ahead: deque[tuple[_Window, Vectors]] = deque()
+
+        def write() -> None:
+            """Put the oldest window into the store, and end the documents that are complete with it."""
+            touched.update(self._write(claim, physical, *ahead.popleft(), failed))
+            indexed.extend(self._finish(claim, physical, opened, failed, touched))
+
+        with ExitStack() as stack, ReusingEmbedder(self._embedder) as embedder:
             for window in self._windows(claim, points, opened, failed, stack):
                 beat()
                 self._store.yield_turn()
-                vectors = self._embedder.embed([chunk.embed_text for _, chunk in window])
-                bad = set(bad_rows(vectors))
-                for row in bad:
-                    self._fail(claim, window[row][0].document.id, failed)
-                held = self._ledger.work.still_held(claim)
-                ready = []
-                for row, (entry, chunk) in enumerate(window):
-                    if row in bad or entry.document.id in failed or entry.document.id not in held:
-                        continue
-                    ready.append((entry.info, EmbeddedChunk(chunk, vectors[row].tolist())))
-                    entry.embedded += 1
-                touched += {info.id for info, _ in ready}
-                if ready:
-                    self._store.upsert(physical, ready)
-        done = [entry for key, entry in opened.items() if key not in failed]
-        return self._finish(claim, physical, done, touched)
+                ahead.append((window, embedder.submit([chunk.embed_text for _, chunk in window])))
+                if len(ahead) > AHEAD:
+                    write()
+            while ahead:
+                beat()
+                write()
+        return indexed + self._finish(claim, physical, opened, failed, touched)
+
+    def _write(self, claim: Claim, physical: str, window: _Window, pending: Vectors, failed: set[str]) -> set[str]:
+        """Write a window's points; documents with a bad vector fail. Returns the ids of the documents written to."""
+        vectors = pending.result()
+        bad = set(bad_rows(vectors))
+        for row in bad:
+            self._fail(claim, window[row][0].document.id, failed)
+        held = self._ledger.work.still_held(claim)
+        ready = []
+        for row, (entry, chunk) in enumerate(window):
+            entry.waiting -= 1
+            if row in bad or entry.document.id in failed or entry.document.id not in held:
+                continue
+            ready.append((entry.info, EmbeddedChunk(chunk, vectors[row].tolist())))
+            entry.embedded += 1
+        if ready:
+            self._store.upsert(physical, ready)
+        return {info.id for info, _ in ready}
 
     def _windows(
         self, claim: Claim, points: dict[str, dict[str, PointMeta]], opened: dict[str, _Open], failed: set[str], stack: ExitStack
-    ) -> Iterator[list[tuple[_Open, Chunk]]]:
+    ) -> Iterator[_Window]:
         """Chunks of all documents that must be embedded, in windows; fills `opened` on the way."""
-        window: list[tuple[_Open, Chunk]] = []
+        window: _Window = []
         for document in claim.documents:
             try:
                 for chunk in self._chunks(document, points.get(document.id, {}), opened, stack):
-                    window.append((opened[document.id], chunk))
-                    if len(window) >= WINDOW_CHUNKS:
+                    entry = opened[document.id]
+                    entry.waiting += 1
+                    window.append((entry, chunk))
+                    if len(window) >= self._window_chunks:
                         yield window
                         window = []
             except DocumentError:
@@ -125,6 +160,7 @@ class IndexStep:
                 yield chunk
             elif there != (meta := meta_of(chunk)):
                 entry.moved[chunk.id] = meta
+        entry.read = True
 
     def _fail(self, claim: Claim, document: str, failed: set[str]) -> None:
         if document not in failed:
@@ -132,20 +168,24 @@ class IndexStep:
             model = self._embedder.info.model
             self._ledger.work.fail(claim, document, Reason.BAD_VECTOR, f"{model} gave NaN, infinite or all-zero numbers")
 
-    def _finish(self, claim: Claim, physical: str, done: Sequence[_Open], touched: list[str]) -> list[str]:
-        """Make what is there exactly the new version, then say so in the ledger.
+    def _finish(self, claim: Claim, physical: str, opened: dict[str, _Open], failed: set[str], touched: set[str]) -> list[str]:
+        """Take the complete ones from `opened`; make what is there exactly their new version, then say so in the ledger.
 
         Old points go before the ledger says `indexed`: were it the other way round, a crash in between would leave
         points that nobody knows of. Until the ledger says so the document is open and will be compared again.
         """
+        done = [entry for entry in opened.values() if entry.read and not entry.waiting]
+        if not done:
+            return []
         held = self._ledger.work.still_held(claim)
         results = []
         for entry in done:
-            if entry.document.id not in held:
+            del opened[entry.document.id]
+            if entry.document.id in failed or entry.document.id not in held:
                 continue
             stale = [point for point in entry.before if point not in entry.seen]
             if stale or entry.moved:
-                touched.append(entry.document.id)
+                touched.add(entry.document.id)
             if entry.moved:
                 self._store.update_meta(physical, entry.moved)
             if entry.before:
@@ -165,7 +205,7 @@ class IndexStep:
             )
         self._store.flush(physical)
         kept = self._ledger.work.indexed(claim, results)
-        self._ledger.work.recheck([key for key in touched if key not in kept])
+        touched -= kept
         return [result.id for result in results if result.id in kept]
 
 

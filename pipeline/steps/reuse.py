@@ -1,0 +1,59 @@
+"""Embedding in the background, every text once."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.embed import Embedder
+
+#: Texts whose vectors are kept for others like them; oldest first out.
+KEPT = 4096
+
+#: Calls of the embedder at once: the second one keeps the device busy while the last texts of the first are computed.
+CALLS = 2
+
+
+class Vectors:
+    """The vectors of some texts, perhaps still being computed."""
+
+    def __init__(self, rows: Sequence[tuple[Future[NDArray[np.float32]], int]]) -> None:
+        self._rows = rows
+
+    def result(self) -> NDArray[np.float32]:
+        """(n, dimension) in the order of the texts; raises what the embedder raised."""
+        return np.stack([call.result()[row] for call, row in self._rows])
+
+
+class ReusingEmbedder:
+    """Embeds lists of texts in the background, each distinct text once; a context manager, for one thread."""
+
+    def __init__(self, embedder: Embedder) -> None:
+        self._embedder = embedder
+        self._pool = ThreadPoolExecutor(CALLS, "embed")
+        #: Digest of a text -> the call that has its vector, and its row there.
+        self._known: OrderedDict[bytes, tuple[Future[NDArray[np.float32]], int]] = OrderedDict()
+
+    def __enter__(self) -> ReusingEmbedder:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def submit(self, texts: Sequence[str]) -> Vectors:
+        """Have texts embedded; those that were submitted before, and recently, are not embedded again."""
+        digests = [hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest() for text in texts]
+        fresh = {digest: text for digest, text in zip(digests, texts, strict=True) if digest not in self._known}
+        if fresh:
+            call = self._pool.submit(self._embedder.embed, list(fresh.values()))
+            self._known.update((digest, (call, row)) for row, digest in enumerate(fresh))
+        found = Vectors([self._known[digest] for digest in digests])
+        while len(self._known) > KEPT:
+            self._known.popitem(last=False)
+        return found

@@ -1,0 +1,126 @@
+"""The index step on a real ledger, staging area and embedded store: each text once, documents ended as they are complete."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from pipeline.chunkfile import ChunkFileHeader, write_chunks
+from pipeline.embed import EmbedderInfo, unit_rows
+from pipeline.ledger import Ledger
+from pipeline.ledger.flow import Stage
+from pipeline.ledger.work import Claim, ParsedResult
+from pipeline.stage import LocalStaging, chunks_key
+from pipeline.steps.index import WINDOW_CHUNKS, IndexStep
+from pipeline.store.edge import EdgeStore
+from pipeline.types import Chunk, DocumentState, SourceFile, StagedFile, chunk_id, document_id
+from tests.embed_server import DIMENSION, vector
+
+PARSE, EMBED = "f" * 16, "e" * 16
+FEW = WINDOW_CHUNKS.start
+
+
+class CountingEmbedder:
+    """Vectors made from the texts' hashes; notes what it was asked for."""
+
+    def __init__(self, before: Callable[[], None] = lambda: None) -> None:
+        self.info = EmbedderInfo("m", "", DIMENSION, 256, "cpu", "float32", 0.0)
+        self.texts: list[str] = []
+        self.before = before
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        self.before()
+        self.texts += texts
+        return unit_rows(np.array([vector(text) for text in texts], np.float32))
+
+    def embed_query(self, text: str) -> NDArray[np.float32]:
+        row: NDArray[np.float32] = self.embed([text])[0]
+        return row
+
+    def close(self) -> None:
+        pass
+
+
+class Place:
+    """A ledger, a staging area and a store, with documents that wait to be embedded."""
+
+    def __init__(self, folder: Path) -> None:
+        self.ledger = Ledger.open(f"sqlite:///{folder / 'kb.db'}")
+        self.staging = LocalStaging(folder / "staging")
+        self.store = EdgeStore(folder / "qdrant", reserve_bytes=0)
+        self.store.create("c", DIMENSION)
+
+    def parsed(self, **documents: list[str]) -> Claim:
+        """Stage documents that consist of these chunks, and claim them for the embed stage."""
+        staged = {}
+        for number, name in enumerate(documents):
+            source = SourceFile(f"file:///{name}", Path(f"/{name}"), 10, 1)
+            staged[document_id("c", source.uri)] = StagedFile(source, f"{number:064x}", "")
+        self.ledger.intake.stage("c", self.ledger.intake.start_run("c"), staged)
+        for (key, file), (name, texts) in zip(staged.items(), documents.items(), strict=True):
+            path = self.staging.scratch()
+            chunks = [Chunk(chunk_id(key, text, 0), key, n, text, 5, (), None, None, None, None) for n, text in enumerate(texts)]
+            write_chunks(path, ChunkFileHeader("text/plain", ""), chunks)
+            self.staging.put_chunks(chunks_key(PARSE, file.content_hash, name), path)
+        claim = self.ledger.work.claim(Stage.PARSE, list(staged), "p")
+        self.ledger.work.parsed(claim, [ParsedResult(key, "", "text/plain", PARSE) for key in staged])
+        return self.ledger.work.claim(Stage.EMBED, list(staged), "e")
+
+    def run(self, embedder: CountingEmbedder, claim: Claim) -> list[str]:
+        return IndexStep(self.ledger, self.staging, embedder, self.store, EMBED).run(claim, "c")
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    place = Place(tmp_path)
+    yield place
+    place.store.close()
+    place.ledger.close()
+
+
+def test_identical_texts_are_embedded_once_and_stored_everywhere(place: Place) -> None:
+    shared = [f"shared {number}" for number in range(2 * FEW)]
+    claim = place.parsed(a=[*shared, "only a"], b=["only b", *shared], c=shared[:3])
+    embedder = CountingEmbedder()
+    assert sorted(place.run(embedder, claim)) == sorted(document.id for document in claim.documents)
+    assert sorted(embedder.texts) == sorted([*shared, "only a", "only b"])
+    points = list(place.store.scan("c", with_vectors=True))
+    assert len(points) == 4 * FEW + 5
+    vectors = dict(zip(embedder.texts, CountingEmbedder().embed(embedder.texts), strict=True))
+    expected = {chunk_id(document.id, text, 0): vectors[text] for document in claim.documents for text in vectors}
+    for point in points:
+        assert point.vector == pytest.approx(expected[point.id], abs=1e-6)
+
+
+def test_a_document_is_searchable_before_its_batch_is_through(place: Place) -> None:
+    seen: list[int] = []
+    embedder = CountingEmbedder(lambda: seen.append(place.ledger.report.progress().states.get(DocumentState.INDEXED, 0)))
+    documents = {f"d{number}": [f"{number} {n}" for n in range(FEW)] for number in range(8)}
+    assert len(place.run(embedder, place.parsed(**documents))) == 8
+    assert seen[0] == 0
+    assert 0 < seen[-1] < 8
+    assert place.ledger.report.progress().states == {DocumentState.INDEXED: 8}
+
+
+def test_a_failing_embedder_leaves_what_was_complete_and_nothing_half_done(place: Place) -> None:
+    calls: list[int] = []
+
+    def fail() -> None:
+        calls.append(1)
+        if len(calls) > 5:
+            raise RuntimeError("the device is gone")
+
+    claim = place.parsed(**{f"d{number}": [f"{number} {n}" for n in range(FEW)] for number in range(8)})
+    with pytest.raises(RuntimeError, match="gone"):
+        place.run(CountingEmbedder(fail), claim)
+    states = place.ledger.report.progress().states
+    assert 0 < states[DocumentState.INDEXED] < 8
+    place.ledger.work.release(claim)
+    again = place.ledger.work.claim(Stage.EMBED, [document.id for document in claim.documents], "e")
+    embedder = CountingEmbedder()
+    assert len(place.run(embedder, again)) == 8 - states[DocumentState.INDEXED]
+    assert len(list(place.store.scan("c"))) == 8 * FEW
