@@ -115,7 +115,9 @@ class Settings(BaseSettings):
     task_time_limit_s: int = Field(3600, gt=0, description="a task is killed after so long")
     upsert_batch_points: int = Field(256, ge=1, description="most points of one upsert")
     upsert_batch_bytes: int = Field(8 << 20, ge=1024, description="most bytes of one upsert")
-    store_timeout_s: float = Field(60.0, gt=0, description="timeout of one call to Qdrant")
+    store_timeout_s: float = Field(
+        60.0, gt=0, description="timeout of one request to Qdrant or to an embedding endpoint, at most half of KB_LEASE_S"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level of log lines")
 
     @field_validator("gpu_ids", "ignore", mode="before")
@@ -156,6 +158,17 @@ class Settings(BaseSettings):
     def staging_location(self) -> str:
         """Folder or fsspec URL of the staged copies."""
         return self.staging_url or str(self.data_dir / "staging")
+
+    @property
+    def retry_s(self) -> float:
+        """Seconds that a call to a server is tried again. With the last try's own timeout it ends within a lease: work that
+        shows no progress for longer is taken back and charged to its documents, and an outage is not their fault."""
+        return min(20.0, self.lease_s / 3)
+
+    @property
+    def request_timeout_s(self) -> float:
+        """Timeout of one request to a server; see `retry_s`."""
+        return min(self.store_timeout_s, self.lease_s / 2)
 
     def prepare(self) -> Settings:
         """Make the data folder and its parts; return self.

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import uuid
+from typing import Any
 
 from celery import Celery
+from celery.worker import request
 
 from pipeline.errors import BrokerUnavailable
 from pipeline.ledger.flow import Batch, Stage
@@ -18,11 +20,23 @@ log = logging.getLogger(__name__)
 runtime: ParseRuntime | EmbedRuntime | None = None
 
 
+class Request(request.Request):  # type: ignore[misc]
+    """A task on its way through the consumer, whose acknowledgement may not fail unnoticed.
+
+    Celery logs an error of the connection and goes on, but the message stays counted as fetched: with one message fetched
+    at a time the worker would never get another one. Raised instead, the error makes the consumer connect anew.
+    """
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._connection_errors = ()
+
+
 def register(app: Celery) -> None:
     """Add the tasks to an application."""
     broker = Broker(app)
 
-    @app.task(name=task_name(Stage.PARSE))  # type: ignore[untyped-decorator]
+    @app.task(name=task_name(Stage.PARSE), Request=Request)  # type: ignore[untyped-decorator]
     def parse(batch: str, ids: list[str]) -> None:
         """Parse documents and queue them for the embed stage."""
         assert isinstance(runtime, ParseRuntime)
@@ -35,7 +49,7 @@ def register(app: Celery) -> None:
                 log.warning("%s; the dispatcher will queue the documents", error)
                 runtime.ledger.flow.unqueue([following])
 
-    @app.task(name=task_name(Stage.EMBED))  # type: ignore[untyped-decorator]
+    @app.task(name=task_name(Stage.EMBED), Request=Request)  # type: ignore[untyped-decorator]
     def embed(batch: str, ids: list[str]) -> None:
         """Embed documents and make them searchable."""
         assert isinstance(runtime, EmbedRuntime)

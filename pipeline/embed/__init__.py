@@ -34,6 +34,8 @@ class EmbedderInfo:
 class Embedder(Protocol):
     """Embeds texts."""
 
+    calls: int  #: of the model that have ended: whoever waits for vectors sees by it that work goes on
+
     @property
     def info(self) -> EmbedderInfo:
         """What embeds, and on what."""

@@ -27,11 +27,6 @@ REQUEST_TEXTS = 32
 REQUESTS = 4
 
 #: Seconds for one request; a large model on a CPU takes its time.
-REQUEST_TIMEOUT_S = 120.0
-
-#: Total seconds of trying again before the endpoint counts as unavailable.
-RETRY_S = 30.0
-
 #: Texts that measure the endpoint's rate at start.
 PROBE = ["A short sentence.", "Another one, a little longer than the first, to measure how fast the endpoint answers."] * 4
 
@@ -42,18 +37,19 @@ _RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
 class HttpEmbedder:
     """Sends texts to an endpoint; safe to use from several threads."""
 
-    def __init__(self, client: httpx.Client, api: str, model: str, settings: Settings, *, retry_s: float = RETRY_S) -> None:
+    def __init__(self, client: httpx.Client, api: str, model: str, settings: Settings, *, retry_s: float) -> None:
         self._client = client
         self._api = api
         self._model = model
         self._retry_s = retry_s
         self._texts = REQUEST_TEXTS
+        self.calls = 0
         self._pool = ThreadPoolExecutor(REQUESTS, thread_name_prefix="embed")
         shown = mask_url(str(client.base_url)).rstrip("/")
         self.info = EmbedderInfo(settings.model, settings.model_revision, 0, 0, shown, api, 0.0)
 
     @classmethod
-    def connect(cls, settings: Settings, *, retry_s: float = RETRY_S) -> HttpEmbedder:
+    def connect(cls, settings: Settings) -> HttpEmbedder:
         """Find out what the endpoint speaks, and its model's dimension.
 
         Raises EmbedUnavailable where nothing answers, ModelError where the endpoint does not have the model.
@@ -61,10 +57,10 @@ class HttpEmbedder:
         key = settings.embed_api_key.get_secret_value()
         base = settings.embed_url.rstrip("/").removesuffix("/v1")
         headers = {"Authorization": f"Bearer {key}"} if key else {}
-        client = httpx.Client(base_url=base, headers=headers, timeout=REQUEST_TIMEOUT_S)
+        client = httpx.Client(base_url=base, headers=headers, timeout=settings.request_timeout_s)
         try:
-            api = settings.embed_api if settings.embed_api != "auto" else _speaks(client, retry_s)
-            embedder = cls(client, api, settings.embed_model or settings.model, settings, retry_s=retry_s)
+            api = settings.embed_api if settings.embed_api != "auto" else _speaks(client, settings.retry_s)
+            embedder = cls(client, api, settings.embed_model or settings.model, settings, retry_s=settings.retry_s)
             began = time.perf_counter()
             vectors = embedder._all(PROBE)
         except BaseException:
@@ -111,6 +107,7 @@ class HttpEmbedder:
         """One request, or two halves of it when it was too large."""
         path, body = self._request(texts)
         response = _patiently(lambda: self._client.post(path, json=body), self._retry_s)
+        self.calls += 1
         if response.status_code == 413 and len(texts) > 1:
             self._texts = max(1, min(self._texts, len(texts) // 2))
             half = len(texts) // 2

@@ -52,6 +52,7 @@ class LocalEmbedder:
         self._document_prompt = str(model.prompts.get("document") or "")
         self._query_prompt = str(model.prompts.get("query") or "")
         self.info = EmbedderInfo(files.name, files.revision, files.dimension, files.max_tokens, device.name, "float32", 0.0)
+        self.calls = 0
         self._plan = Plan("float32", 1, 1)
         self._streams = ThreadPoolExecutor(1, "stream")
 
@@ -162,6 +163,8 @@ class LocalEmbedder:
             if not _is_out_of_memory(error):
                 raise
             return error
+        finally:
+            self.calls += 1
 
     def _shrink(self, rows: int, longest: int, error: RuntimeError) -> None:
         if rows == 1:

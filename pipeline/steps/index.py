@@ -8,6 +8,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import PurePath
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pipeline.chunkfile import read_chunks
 from pipeline.discover import path_of
 from pipeline.embed import Embedder, bad_rows
@@ -86,7 +89,8 @@ class IndexStep:
 
         def write() -> None:
             """Put the oldest window into the store, and end the documents that are complete with it."""
-            touched.update(self._write(claim, physical, *ahead.popleft(), failed))
+            window, pending = ahead.popleft()
+            touched.update(self._write(claim, physical, window, pending.result(beat), failed))
             indexed.extend(self._finish(claim, physical, opened, failed, touched))
 
         with ExitStack() as stack, ReusingEmbedder(self._embedder) as embedder:
@@ -101,9 +105,8 @@ class IndexStep:
                 write()
         return indexed + self._finish(claim, physical, opened, failed, touched)
 
-    def _write(self, claim: Claim, physical: str, window: _Window, pending: Vectors, failed: set[str]) -> set[str]:
+    def _write(self, claim: Claim, physical: str, window: _Window, vectors: NDArray[np.float32], failed: set[str]) -> set[str]:
         """Write a window's points; documents with a bad vector fail. Returns the ids of the documents written to."""
-        vectors = pending.result()
         bad = set(bad_rows(vectors))
         for row in bad:
             self._fail(claim, window[row][0].document.id, failed)

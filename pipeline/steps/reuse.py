@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from types import TracebackType
 
 import numpy as np
@@ -16,6 +16,9 @@ from pipeline.embed import Embedder
 #: Texts whose vectors are kept for others like them; oldest first out.
 KEPT = 4096
 
+#: Seconds between two looks whether the model still makes progress.
+LOOK_EVERY_S = 1.0
+
 #: Calls of the embedder at once: the second one keeps the device busy while the last texts of the first are computed.
 CALLS = 2
 
@@ -23,11 +26,20 @@ CALLS = 2
 class Vectors:
     """The vectors of some texts, perhaps still being computed."""
 
-    def __init__(self, rows: Sequence[tuple[Future[NDArray[np.float32]], int]]) -> None:
+    def __init__(self, embedder: Embedder, rows: Sequence[tuple[Future[NDArray[np.float32]], int]]) -> None:
+        self._embedder = embedder
         self._rows = rows
 
-    def result(self) -> NDArray[np.float32]:
-        """(n, dimension) in the order of the texts; raises what the embedder raised."""
+    def result(self, on_progress: Callable[[], None]) -> NDArray[np.float32]:
+        """(n, dimension) in the order of the texts; raises what the embedder raised.
+
+        `on_progress` is called now and then while the model answers, so that slow work is told from work that hangs.
+        """
+        missing = {call for call, _ in self._rows}
+        calls = self._embedder.calls
+        while missing := wait(missing, LOOK_EVERY_S).not_done:
+            if calls != (calls := self._embedder.calls):
+                on_progress()
         return np.stack([call.result()[row] for call, row in self._rows])
 
 
@@ -53,7 +65,7 @@ class ReusingEmbedder:
         if fresh:
             call = self._pool.submit(self._embedder.embed, list(fresh.values()))
             self._known.update((digest, (call, row)) for row, digest in enumerate(fresh))
-        found = Vectors([self._known[digest] for digest in digests])
+        found = Vectors(self._embedder, [self._known[digest] for digest in digests])
         while len(self._known) > KEPT:
             self._known.popitem(last=False)
         return found

@@ -130,7 +130,8 @@ def open_store(settings: Settings, *, role: Role = "reader") -> VectorStore:
         settings.qdrant_url,
         settings.api_key.get_secret_value(),
         allow_insecure=settings.allow_insecure,
-        timeout_s=settings.store_timeout_s,
+        timeout_s=settings.request_timeout_s,
+        retry_s=settings.retry_s,
         batch_points=settings.upsert_batch_points,
         batch_bytes=settings.upsert_batch_bytes,
     )

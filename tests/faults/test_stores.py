@@ -37,6 +37,7 @@ def test_a_store_that_stumbles(lasting: Deployment, fault: str) -> None:
         lasting.settle(120)
         worst_s = max(worst_s, lasting.worst_s)
     lasting.misbehave()
+    assert lasting.charged() == 0, "a store that stumbles is no document's fault"
     lasting.worst_s = worst_s
     lasting.check(f"Qdrant: {fault}", runs=RUNS)
 
@@ -51,6 +52,7 @@ def test_an_outage_quarantines_nothing(deployment: Deployment) -> None:
     assert "quarantined" not in deployment.states()
     deployment.qdrant.start()
     deployment.settle(120)
+    assert deployment.charged() == 0
     deployment.check("Qdrant: refused", 40)
 
 

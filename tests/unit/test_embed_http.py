@@ -64,7 +64,7 @@ def test_passing_trouble_is_waited_out(endpoint: Endpoint, tmp_path: Path) -> No
 
 
 def test_lasting_trouble_is_told(endpoint: Endpoint, tmp_path: Path) -> None:
-    embedder = HttpEmbedder.connect(settings(tmp_path, endpoint), retry_s=0.5)
+    embedder = HttpEmbedder.connect(settings(tmp_path, endpoint, lease_s=1.5))
     endpoint.failures = [503] * 50
     with pytest.raises(EmbedUnavailable, match="503"):
         embedder.embed(["a"])
@@ -73,7 +73,7 @@ def test_lasting_trouble_is_told(endpoint: Endpoint, tmp_path: Path) -> None:
 
 def test_nobody_at_home(tmp_path: Path) -> None:
     with pytest.raises(EmbedUnavailable, match="does not answer"):
-        HttpEmbedder.connect(Settings(data_dir=tmp_path, embed_url="http://127.0.0.1:9"), retry_s=0.3)
+        HttpEmbedder.connect(Settings(data_dir=tmp_path, embed_url="http://127.0.0.1:9", lease_s=0.9))
 
 
 def test_a_model_that_is_not_served_is_permanent(endpoint: Endpoint, tmp_path: Path) -> None:

@@ -30,11 +30,13 @@ class CountingEmbedder:
     def __init__(self, before: Callable[[], None] = lambda: None) -> None:
         self.info = EmbedderInfo("m", "", DIMENSION, 256, "cpu", "float32", 0.0)
         self.texts: list[str] = []
+        self.calls = 0
         self.before = before
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         self.before()
         self.texts += texts
+        self.calls += 1
         return unit_rows(np.array([vector(text) for text in texts], np.float32))
 
     def embed_query(self, text: str) -> NDArray[np.float32]:
