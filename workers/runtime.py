@@ -19,6 +19,7 @@ from pipeline.ledger.intake import Collection
 from pipeline.ledger.work import Claim
 from pipeline.settings import Settings
 from pipeline.stage import open_staging
+from workers.termination import Termination
 
 log = logging.getLogger(__name__)
 
@@ -57,13 +58,23 @@ class Runtime:
         What may heal by itself gives the start back and pauses this worker; what nobody foresaw stays charged, so that it
         ends in quarantine and not in a loop.
         """
-        try:
-            claim = self.ledger.work.claim(self.stage, ids, f"{self.name}/{os.getpid()}")
-        except TransientError as error:  # nothing is claimed; the dispatcher sends the batch again
-            self._wait(error)
-            return []
-        if not claim.documents:
-            return []
+        claim: Claim | None = None
+        with Termination() as termination:
+            try:
+                # A signal between the commit and the assignment would leave a claim that nobody knows of.
+                with termination.held():
+                    claim = self.ledger.work.claim(self.stage, ids, f"{self.name}/{os.getpid()}")
+                return self._work(claim, run) if claim.documents else []
+            except TransientError as error:  # nothing is claimed; the dispatcher sends the batch again
+                self._wait(error)
+                return []
+            except BaseException:  # a shutdown: hand back at once what is not handed back yet
+                if claim is not None:
+                    with termination.held():
+                        self.ledger.work.release(claim)
+                raise
+
+    def _work(self, claim: Claim, run: Callable[[Claim], list[str]]) -> list[str]:
         try:
             done = run(claim)
         except LeaseLost as error:
@@ -76,9 +87,6 @@ class Runtime:
             log.exception("%d documents of the %s stage failed", len(claim.documents), self.stage)
             self._end(partial(self.ledger.work.give_up, claim, self.settings.max_starts, f"{type(error).__name__}: {error}"))
             return []
-        except BaseException:  # a shutdown: hand the work back at once
-            self.ledger.work.release(claim)
-            raise
         self._end(partial(self.ledger.work.release, claim))
         if self._pause_s > 1.0:
             self._pause_s = 1.0
