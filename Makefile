@@ -26,7 +26,7 @@ DEMO_RUN := cd $(DEMO) && env -u KB_REDIS_URL -u CELERY_BROKER_URL -u KB_QDRANT_
 	-u KB_STAGING_URL -u KB_MODEL -u KB_MODEL_REVISION -u KB_EMBED_URL -u OPENAI_BASE_URL -u KB_COLLECTION \
 	KB_DATA_DIR=$(DEMO)/data HF_HUB_OFFLINE=1 $(BIN)/kb-ingest
 
-.PHONY: help env services lint format docs test test-fast faults documents demo clean
+.PHONY: help env services lint format docs test test-fast faults audit documents demo clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -84,6 +84,12 @@ faults: env services ## the fault suite with more of each fault (FAULT_RUNS, def
 	@KB_FAULT_RUNS=$(FAULT_RUNS) KB_FAULT_REPORT=$(FAULT_REPORT) $(BIN)/python -m pytest tests/faults --timeout 3600 $(ARGS)
 	@$(BIN)/python -m tests.faults.table $(FAULT_REPORT)
 
+audit: ## look up known vulnerabilities of the versions in constraints.txt, where the registry answers such questions
+	@echo "==> pip-audit, in an environment of its own"
+	@$(PYTHON) -m venv .audit
+	@.audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
+	@.audit/bin/pip-audit -r constraints.txt --no-deps --disable-pip
+
 documents: env ## write the example documents in their formats to examples/documents
 	@echo "==> Making examples/documents"
 	@$(BIN)/python examples/make_documents.py examples/documents
@@ -105,5 +111,5 @@ demo: documents ## load this repository's guides and examples, answer two search
 	@echo "Run 'make demo' again: nothing is embedded twice. 'make clean' removes everything it made."
 
 clean: ## remove .venv, the demo and all caches
-	@rm -rf $(VENV) $(DEMO) $(FAULT_REPORT) examples/documents build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@rm -rf $(VENV) .audit $(DEMO) $(FAULT_REPORT) examples/documents build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

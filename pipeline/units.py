@@ -173,7 +173,7 @@ def _fitting(element: Element, tokens: int, path: tuple[str, ...], counter: Toke
     if tokens <= room and len(text) <= options.max_chars:
         yield Unit(element, 0, len(text), tokens, path, header)
         return
-    spans = [span for whole in _sentences(text) for span in _pieces(whole, options.max_chars)]
+    spans = [span for begin, end in _sentences(text) for span in _pieces(text, begin, end, options.max_chars)]
     for start in range(0, len(spans), WINDOW):
         window = spans[start : start + WINDOW]
         counts = counter.lengths([text[begin:end] for begin, end in window])
@@ -208,10 +208,14 @@ def _sentences(text: str) -> Iterator[tuple[int, int]]:
         yield start, len(text)
 
 
-def _pieces(span: tuple[int, int], most: int) -> Iterator[tuple[int, int]]:
-    """A span in parts of at most `most` characters."""
-    begin, end = span
-    yield from ((at, min(at + most, end)) for at in range(begin, end, most))
+def _pieces(text: str, begin: int, end: int, most: int) -> Iterator[tuple[int, int]]:
+    """A span in parts of at most `most` characters, cut behind a space where there is one near."""
+    while end - begin > most:
+        space = text.rfind(" ", begin + most // 2, begin + most)
+        stop = space + 1 if space >= 0 else begin + most
+        yield begin, stop
+        begin = stop
+    yield begin, end
 
 
 def torn(text: str, begin: int, end: int, room: int, counter: TokenCounter) -> Iterator[tuple[int, int, int]]:

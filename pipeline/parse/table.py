@@ -17,8 +17,8 @@ from pipeline.types import Element, ElementKind, Reason
 
 #: Rows at the start in which titles and the header are looked for.
 HEAD_ROWS = 10
-#: Rows of nothing that end a sheet: programs mark a million of them as used.
-MAX_EMPTY_ROWS = 10_000
+#: A row with fewer of its cells filled is shown by those alone: somebody has written far away from everything else.
+LEAST_FILLED = 0.25
 
 _NUMBER = re.compile(r"[-+(]?[$€£¥]?\s?[\d.,]*\d[\d.,]*(?:e[-+]?\d+)?\s?[%€$)]?$|\d{4}-\d\d?-\d\d?|\d\d?[./]\d\d?[./]\d{2,4}", re.I)
 
@@ -87,7 +87,10 @@ def _is_header(head: list[list[str]]) -> bool:
 
 
 def _line(row: list[str]) -> str:
-    """Cells joined by bars; empty ones keep their place, except at the end."""
+    """Cells joined by bars; empty ones keep their place, except at the end and in a row of nearly nothing else."""
+    filled = [cell for cell in row if cell]
+    if len(filled) < LEAST_FILLED * len(row):
+        return " | ".join(filled)
     while row and not row[-1]:
         row = row[:-1]
     return " | ".join(row)
@@ -125,13 +128,10 @@ def _sheets(path: Path) -> Iterator[Element]:
 
 
 def _cells(values: Iterable[tuple[object, ...]]) -> Iterator[list[str]]:
-    empty = 0
     for row in values:
-        cells = [_shown(value) for value in row]
-        empty = 0 if any(cells) else empty + 1
-        if empty > MAX_EMPTY_ROWS:
-            return
-        yield cells
+        # Programs mark a million rows as used that hold nothing.
+        if any(value is not None for value in row):
+            yield [_shown(value) for value in row]
 
 
 def _shown(value: object) -> str:

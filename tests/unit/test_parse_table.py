@@ -71,7 +71,8 @@ def test_a_cell_at_the_far_corner_of_a_sheet(tmp_path: Path) -> None:
     path = tmp_path / "a.xlsx"
     book.save(str(path))
     texts = [e.text for e in parse(path, "a.xlsx", kinds.XLSX).elements]
-    assert texts[1] == "near"
+    assert texts[1:] == ["far"]
+    assert [e.header for e in parse(path, "a.xlsx", kinds.XLSX).elements][1:] == ["near"]
 
 
 def test_json_records(tmp_path: Path) -> None:

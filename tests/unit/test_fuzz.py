@@ -1,0 +1,114 @@
+"""Any bytes at all, and good documents with damage: the gate and the parsers give elements or a reason, nothing else.
+
+A few hundred examples a format in the whole suite; KB_TEST_FUZZ=20000 gives as many as one likes.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pipeline.errors import DocumentError
+from pipeline.parse import parse
+from pipeline.parse.gate import Limits, inspect
+from pipeline.types import Element, Reason
+from tests import documents
+
+EXAMPLES = int(os.environ.get("KB_TEST_FUZZ") or 60)
+
+#: Parsers of our own, and those of libraries that cost little; pandoc starts a process for each document.
+KINDS = ("txt", "md", "rst", "html", "csv", "tsv", "json", "jsonl", "eml", "pdf", "docx", "xlsx")
+
+LIMITS = Limits(max_file_bytes=1 << 20, zip_max_part_bytes=1 << 20)
+
+INSERTED = [b"\0", b"\xff\xfe", b"<", b"]]>", b"%%EOF", b"{", b'"', b"\r\n", b"\xed\xa0\x80", b"\n# ", b"|"]
+
+_SURROGATE = re.compile("[\ud800-\udfff\0]")
+
+fuzz = settings(
+    max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+
+
+def read(path: Path, name: str) -> list[Element] | DocumentError:
+    """What becomes of a file: its elements, or why there are none; anything else is raised."""
+    try:
+        return list(parse(path, name, inspect(path, name, LIMITS)).elements)
+    except DocumentError as error:
+        return error
+
+
+def check(found: list[Element] | DocumentError) -> None:
+    """A reason that people know, or elements that can be stored."""
+    if isinstance(found, DocumentError):
+        assert found.reason in Reason
+        assert "\n" not in found.detail.strip()
+        return
+    for element in found:
+        assert not _SURROGATE.search(element.text + element.header), element
+        assert element.level >= 0
+        assert element.page is None or element.page >= 1
+        if element.char_start is not None:
+            assert 0 <= element.char_start <= (element.char_end or 0)
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """A document of each kind."""
+    folder = tmp_path_factory.mktemp("good")
+    for kind in KINDS:
+        documents.write(folder, kind, f"a.{kind}")
+    return {kind: (folder / f"a.{kind}").read_bytes() for kind in KINDS}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_any_bytes(tmp_path: Path, kind: str) -> None:
+    @fuzz
+    @given(st.binary(max_size=3000))
+    def once(content: bytes) -> None:
+        path = tmp_path / "blob"
+        path.write_bytes(content)
+        check(read(path, f"a.{kind}"))
+
+    once()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_damaged_documents(tmp_path: Path, good: dict[str, bytes], kind: str) -> None:
+    """Bytes changed, taken out and put in, pieces repeated, the end cut off."""
+    whole = good[kind]
+    places = st.integers(0, len(whole))
+    damage = st.one_of(
+        st.tuples(st.just("set"), places, st.binary(min_size=1, max_size=8)),
+        st.tuples(st.just("put"), places, st.sampled_from(INSERTED)),
+        st.tuples(st.just("cut"), places, st.binary(min_size=1, max_size=40)),
+        st.tuples(st.just("again"), places, st.binary(min_size=1, max_size=200)),
+        st.tuples(st.just("end"), places, st.just(b"")),
+    )  # fmt: skip
+
+    @fuzz
+    @given(st.lists(damage, min_size=1, max_size=6))
+    def once(changes: list[tuple[str, int, bytes]]) -> None:
+        content = whole
+        for deed, at, data in changes:
+            match deed:
+                case "set":
+                    content = content[:at] + data + content[at + len(data) :]
+                case "put":
+                    content = content[:at] + data + content[at:]
+                case "cut":
+                    content = content[:at] + content[at + len(data) :]
+                case "again":
+                    content = content[:at] + content[max(0, at - len(data)) :]
+                case _:
+                    content = content[:at]
+        path = tmp_path / "blob"
+        path.write_bytes(content)
+        check(read(path, f"a.{kind}"))
+
+    once()
