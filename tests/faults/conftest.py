@@ -33,6 +33,9 @@ ALL = bool(os.environ.get("KB_FAULT_RUNS"))
 #: How often each fault is injected.
 RUNS = int(os.environ.get("KB_FAULT_RUNS") or 1)
 
+#: Seconds until a lease without progress is taken back.
+LEASE_S = 6
+
 #: Of each answer of the embedding endpoint: there must be work to interrupt.
 EMBED_DELAY_S = 0.4
 
@@ -150,6 +153,16 @@ class Deployment:
         self.worst_s = max(self.worst_s, time.monotonic() - began)
         return self.states()
 
+    def ended(self) -> int:
+        """Documents that are indexed or quarantined."""
+        states = self.states()
+        return states.get("indexed", 0) + states.get("quarantined", 0)
+
+    def recover(self, began: float, ended: int) -> None:
+        """Wait until another document ends than the `ended` ones; note how long that took since `began`, monotonic."""
+        wait_until(lambda: self.ended() > ended, "work goes on", LEASE_S + 60, 0.1)
+        self.worst_s = max(self.worst_s, time.monotonic() - began)
+
     def charged(self) -> int:
         """Documents that were started while an earlier start stood charged: a worker died with them, or so it seemed."""
         with closing(sqlite3.connect(self.cli.data_dir / "kb.db")) as connection:
@@ -215,7 +228,7 @@ def deployed(folder: Path, unavailable: Callable[[str], NoReturn], *, embedded: 
         server.start()
     cli = Cli(
         folder / "data", KB_EMBED_URL=f"http://127.0.0.1:{embed.port}", KB_EMBED_MODEL=MODEL, KB_EMBED_API="openai",
-        KB_LEASE_S="6", KB_REQUEUE_S="3", KB_BATCH_DOCUMENTS="4", KB_INGEST_DEVICE="cpu",
+        KB_LEASE_S=str(LEASE_S), KB_REQUEUE_S="3", KB_BATCH_DOCUMENTS="4", KB_INGEST_DEVICE="cpu",
     )  # fmt: skip
     if not embedded:
         cli.environment |= {
