@@ -134,8 +134,8 @@ class _Reader:
     def _heading_again(self) -> Iterator[Element]:
         """The heading that the text after an object's end belongs to, without a span: it stands elsewhere."""
         above = self.objects[-1][1:] if self.objects else self.section
-        if above is not None:
-            yield Element(above[1], ElementKind.HEADING, above[0])
+        if above is not None and (text := clean(above[1])):
+            yield Element(text, ElementKind.HEADING, above[0])
 
     def _explicit(self, at: int) -> tuple[int, list[Element]]:
         """A directive, footnote, target or comment."""
@@ -270,12 +270,12 @@ class _Reader:
             text = " | ".join(cell for cell in cells if cell)
             if text:
                 rows += self._of(text, line.start, line.end, ElementKind.TABLE_ROW, header=header)
-        return max(end, at + 1), rows or ([Element(header, ElementKind.TABLE_ROW)] if header else [])
+        return max(end, at + 1), rows or ([Element(clean(header), ElementKind.TABLE_ROW)] if clean(header) else [])
 
     def _of(
         self, text: str, start: int, end: int, kind: ElementKind = ElementKind.PARAGRAPH, level: int = 0, header: str = ""
     ) -> list[Element]:
-        text = clean(text, strip=kind is not ElementKind.CODE)
+        text, header = clean(text, strip=kind is not ElementKind.CODE), clean(header)
         return [
             Element(part, kind, level, char_start=start, char_end=end, header=header)
             for first, last in pieces(text)

@@ -238,3 +238,9 @@ def test_binary_has_no_encoding(tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_bytes(bytes(range(256)) * 40)
     assert detect(path) is None
+
+
+def test_rst_cleans_a_heading_that_comes_again() -> None:
+    text = "Mooring\0 rules\n==============\n\nAbove.\n\n.. function:: moor(ship)\n\n   Moors it.\n\nBelow.\n"
+    headings = [e.text for e in rst_elements(text) if e.kind is ElementKind.HEADING]
+    assert headings == ["Mooring rules", "moor", "Mooring rules"]
