@@ -56,7 +56,8 @@ class ReusingEmbedder:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._pool.shutdown(cancel_futures=True)
+        # After an error, a shutdown above all, the documents must go back at once, and not when a slow endpoint has answered.
+        self._pool.shutdown(wait=error is None, cancel_futures=True)
 
     def submit(self, texts: Sequence[str]) -> Vectors:
         """Have texts embedded; those that were submitted before, and recently, are not embedded again."""
