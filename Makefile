@@ -16,7 +16,7 @@ PIP_ARGS ?=
 ARGS ?=
 
 # How often `make faults` injects each fault, and where it keeps the figures.
-FAULT_RUNS ?= 5
+FAULT_RUNS ?= 20
 FAULT_REPORT := $(CURDIR)/.faults.jsonl
 
 DEMO := $(CURDIR)/.demo
@@ -78,7 +78,7 @@ test-fast: env ## unit tests only: no service, no worker processes
 	@echo "==> pytest tests/unit $(ARGS)"
 	@$(BIN)/python -m pytest tests/unit -m 'not slow' $(ARGS)
 
-faults: env services ## the fault suite with more of each fault (FAULT_RUNS, default 5), and its table
+faults: env services ## the fault suite with more of each fault (FAULT_RUNS, default 20: three hours), and its table
 	@rm -f $(FAULT_REPORT)
 	@echo "==> pytest tests/faults, $(FAULT_RUNS) of each; the seed is printed, KB_FAULT_SEED gives it again"
 	@KB_FAULT_RUNS=$(FAULT_RUNS) KB_FAULT_REPORT=$(FAULT_REPORT) $(BIN)/python -m pytest tests/faults --timeout 3600 $(ARGS)

@@ -1,0 +1,38 @@
+"""Real documents to measure with: the HTML pages of Debian's python3-doc."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+from pipeline.chunk import chunk_elements
+from pipeline.parse import parse
+from pipeline.parse.gate import Limits, inspect
+from pipeline.tokens import TokenCounter
+from pipeline.types import document_id
+from pipeline.units import ChunkOptions
+
+
+def pages() -> list[Path]:
+    """The pages in the order of their names; raises SystemExit where the package is not installed."""
+    found = sorted(Path("/usr/share/doc").glob("python3*/html/**/*.html"))
+    if not found:
+        raise SystemExit("no pages to measure with: apt-get install python3-doc")
+    return found
+
+
+def chunk_texts(counter: TokenCounter, count: int, *, seed: int = 1) -> list[str]:
+    """Texts of `count` chunks of at most 256 tokens, as they would be embedded, in random order."""
+    files = pages()
+    chance = random.Random(seed)
+    chance.shuffle(files)
+    texts: list[str] = []
+    for path in files:
+        media_type = inspect(path, path.name, Limits())
+        elements = parse(path, path.name, media_type).elements
+        document = document_id("benchmark", path.as_uri())
+        texts += [chunk.embed_text for chunk in chunk_elements(document, elements, counter, ChunkOptions(256, 0, 4096))]
+        if len(texts) >= 2 * count:
+            break
+    chance.shuffle(texts)
+    return texts[:count]
