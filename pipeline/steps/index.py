@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pipeline.chunkfile import read_chunks
 from pipeline.discover import path_of
 from pipeline.embed import Embedder, bad_rows
-from pipeline.errors import DocumentError, LeaseLost
+from pipeline.errors import DocumentError
 from pipeline.ledger import Ledger
 from pipeline.ledger.work import Claim, ClaimedDocument, IndexedResult
 from pipeline.stage import Staging, chunks_key
@@ -66,18 +66,17 @@ class IndexStep:
         Only chunks the store does not hold are embedded. New points are written before old ones go, so that a search
         meanwhile finds the old version whole. Every write is preceded by a look at the lease.
 
-        Raises LeaseLost, StoreUnavailable, EmbedUnavailable, ModelError: then nothing is recorded, and running the
-        claim's documents again finishes them.
+        Raises LeaseLost, StoreUnavailable, EmbedUnavailable, ModelError: documents that were complete by then are recorded,
+        and running the claim's others again finishes them.
         """
         beat = Beat(self._ledger, claim)
         touched: set[str] = set()
         try:
-            indexed = self._run(claim, physical, beat, touched)
-        except LeaseLost:
-            self._ledger.work.recheck(list(touched))
-            raise
-        self._ledger.work.recheck(list(touched))
-        return indexed
+            return self._run(claim, physical, beat, touched)
+        finally:
+            # However it ended: a lease may have been lost just before the last write, and what was written is nobody's then.
+            if touched:
+                self._ledger.work.recheck(list(touched))
 
     def _run(self, claim: Claim, physical: str, beat: Beat, touched: set[str]) -> list[str]:
         """The work of `run`; `touched` are the documents whose points were changed and that have not been recorded since."""
