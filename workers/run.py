@@ -8,7 +8,10 @@ import os
 import signal
 import socket
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from celery import Celery, bootsteps, signals
@@ -31,11 +34,28 @@ SEEN_EVERY_S = 5.0
 BEGIN_AGAIN_S = 5.0
 
 
+#: Held while the ledger is open in the consumer's process, and while that forks. SQLite's view of its locks is memory that
+#: a child of the pool would inherit, an open transaction included: it would find the database locked for ever.
+_ledger_or_fork = threading.Lock()
+os.register_at_fork(before=_ledger_or_fork.acquire, after_in_parent=_ledger_or_fork.release, after_in_child=_ledger_or_fork.release)
+
+
+@contextmanager
+def open_ledger(settings: Settings) -> Iterator[Ledger]:
+    """The ledger for a moment, in the consumer's process."""
+    with _ledger_or_fork:
+        ledger = Ledger.open(settings.ledger_url)
+        try:
+            yield ledger
+        finally:
+            ledger.close()
+
+
 class Presence(bootsteps.StartStopStep):  # type: ignore[misc]
     """Keeps the worker's row in the ledger fresh, from the consumer's own timer: a hung consumer goes stale."""
 
     requires = {"celery.worker.components:Timer"}  # noqa: RUF012 - Celery's interface
-    ledger: Ledger
+    settings: Settings
     name_of_worker: str
     parent: int  #: process id of the supervisor
 
@@ -48,7 +68,8 @@ class Presence(bootsteps.StartStopStep):  # type: ignore[misc]
             # The supervisor was killed: nobody would start us again, and another one may want our place.
             os.kill(os.getpid(), signal.SIGTERM)
         try:
-            type(self).ledger.work.see_worker(type(self).name_of_worker)
+            with open_ledger(type(self).settings) as ledger:
+                ledger.work.see_worker(type(self).name_of_worker)
         except KbError as error:
             log.warning("%s", error)
 
@@ -82,12 +103,11 @@ def main(argv: list[str] | None = None) -> int:
 
 def _prepare(app: Celery, settings: Settings, stage: Stage, name: str) -> None:
     """Hang the runtime into the life of the pool's children, and the row in the ledger into the consumer's."""
-    ledger = Ledger.open(settings.ledger_url)
-    Presence.ledger, Presence.name_of_worker, Presence.parent = ledger, name, os.getppid()
+    Presence.settings, Presence.name_of_worker, Presence.parent = settings, name, os.getppid()
     app.steps["worker"].add(Presence)
-    ledger.work.register_worker(
-        name, stage.value, socket.gethostname(), os.getpid(), note="starting" if stage is Stage.EMBED else ""
-    )
+    note = "starting" if stage is Stage.EMBED else ""
+    with open_ledger(settings) as ledger:
+        ledger.work.register_worker(name, stage.value, socket.gethostname(), os.getpid(), note=note)
 
     if not settings.embedded_broker:
         try:
@@ -112,7 +132,8 @@ def _prepare(app: Celery, settings: Settings, stage: Stage, name: str) -> None:
 
     def gone(**_: object) -> None:
         try:
-            ledger.work.drop_worker(name)
+            with open_ledger(settings) as ledger:
+                ledger.work.drop_worker(name)
         except KbError as error:
             log.warning("%s", error)
 
