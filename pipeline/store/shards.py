@@ -69,6 +69,7 @@ class Shards:
 
         Raises StoreLocked where another process keeps it for the whole timeout; engine errors become StoreUnavailable.
         """
+        refuse_after_fork()
         with self._lock:
             self._step_aside()
             opened = self._open.get(path) or self._load(path)
@@ -81,6 +82,7 @@ class Shards:
 
     def flush(self, path: Path) -> None:
         """Put changes on disk; nothing to do for a shard that is not open, closing flushed it."""
+        refuse_after_fork()
         with self._lock:
             opened = self._open.get(path)
             if opened is not None and opened.changed:
@@ -90,6 +92,7 @@ class Shards:
 
     def remove(self, path: Path, remove: Callable[[], None]) -> None:
         """Call `remove` while no process has the shard in `path` open, nor can open it."""
+        refuse_after_fork()
         with self._lock:
             self._close_all()
             deadline = time.monotonic() + self._lock_timeout_s
@@ -106,6 +109,7 @@ class Shards:
 
     def yield_turn(self) -> None:
         """Close all shards if another process waits for one; the next call waits until it is done."""
+        refuse_after_fork()
         with self._lock:
             self._step_aside()
 
@@ -213,9 +217,14 @@ class Shards:
 def enter_engine() -> None:
     """Call before the engine: its threads do not survive a fork, and a child that calls it would wait for them for ever."""
     global _engine_pid
+    refuse_after_fork()
     if _engine_pid is None:
         _engine_pid = os.getpid()
-    if _engine_pid != os.getpid():
+
+
+def refuse_after_fork() -> None:
+    """Call before our own locks too: another thread may have held them when this process was forked."""
+    if _engine_pid is not None and _engine_pid != os.getpid():
         raise RuntimeError("the embedded store was used before this process was forked; use it in one of the two only")
 
 
