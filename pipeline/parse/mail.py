@@ -67,7 +67,7 @@ def _body(part: Message, level: int) -> Iterator[Element]:
         yield from _text(part, kind, level)
     elif filename or part.get_content_disposition() == "attachment":
         # Its name may be a path out of the folder: it is only ever text here.
-        name = _decoded(filename or "").replace("\\", "/").rsplit("/", 1)[-1] or kind
+        name = squeeze(_decoded(filename or "").replace("\\", "/").rsplit("/", 1)[-1] or kind) or "without a name"
         yield Element(f"Attachment: {name}", ElementKind.LIST_ITEM)
 
 

@@ -6,55 +6,25 @@ A few hundred examples a format in the whole suite; KB_TEST_FUZZ=20000 gives as 
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline.errors import DocumentError
-from pipeline.parse import parse
-from pipeline.parse.gate import Limits, inspect
-from pipeline.types import Element, Reason
 from tests import documents
+from tests.fuzzing import check, read
 
 EXAMPLES = int(os.environ.get("KB_TEST_FUZZ") or 60)
 
 #: Parsers of our own, and those of libraries that cost little; pandoc starts a process for each document.
 KINDS = ("txt", "md", "rst", "html", "csv", "tsv", "json", "jsonl", "eml", "pdf", "docx", "xlsx")
 
-LIMITS = Limits(max_file_bytes=1 << 20, zip_max_part_bytes=1 << 20)
-
 INSERTED = [b"\0", b"\xff\xfe", b"<", b"]]>", b"%%EOF", b"{", b'"', b"\r\n", b"\xed\xa0\x80", b"\n# ", b"|"]
-
-_SURROGATE = re.compile("[\ud800-\udfff\0]")
 
 fuzz = settings(
     max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
-
-
-def read(path: Path, name: str) -> list[Element] | DocumentError:
-    """What becomes of a file: its elements, or why there are none; anything else is raised."""
-    try:
-        return list(parse(path, name, inspect(path, name, LIMITS)).elements)
-    except DocumentError as error:
-        return error
-
-
-def check(found: list[Element] | DocumentError) -> None:
-    """A reason that people know, or elements that can be stored."""
-    if isinstance(found, DocumentError):
-        assert found.reason in Reason
-        assert "\n" not in found.detail.strip()
-        return
-    for element in found:
-        assert not _SURROGATE.search(element.text + element.header), element
-        assert element.level >= 0
-        assert element.page is None or element.page >= 1
-        if element.char_start is not None:
-            assert 0 <= element.char_start <= (element.char_end or 0)
 
 
 @pytest.fixture(scope="module")

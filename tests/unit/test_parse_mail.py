@@ -91,3 +91,14 @@ def test_outlook_message(tmp_path: Path) -> None:
         "Mooring permit", 'From: "Harbour Master" <master@port.example>\nTo: Crew <crew@ship.example>', d.SENTENCE, d.SECOND,
         "Attachment: permit.pdf",
     ]  # fmt: skip
+
+
+def test_an_attachment_without_a_name_is_told_by_a_clean_kind(tmp_path: Path) -> None:
+    path = tmp_path / "a.eml"
+    path.write_bytes(
+        b"From: a@example.org\r\nSubject: x\r\nMIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n"
+        b"--b\r\nContent-Type: text/plain\r\n\r\nBody.\r\n"
+        b"--b\r\nContent-Disposition: attachment\r\nContent-Type: application/x.\0\0-y\r\n\r\ndata\r\n--b--\r\n"
+    )
+    texts = [e.text for e in parse(path, "a.eml", kinds.EML).elements]
+    assert "Attachment: application/x.-y" in texts
