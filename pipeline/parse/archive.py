@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import zipfile
+import zlib
 from pathlib import Path
 from typing import IO
 
@@ -29,8 +31,12 @@ def zip_kind(file: IO[bytes], *, max_part_bytes: int, max_ratio: float) -> str:
     try:
         with zipfile.ZipFile(file) as archive:
             return _kind_of(archive, max_part_bytes, max_ratio)
-    except (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError, OverflowError, UnicodeError) as error:
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, ValueError, EOFError, OverflowError, UnicodeError) as error:
         raise DocumentError(Reason.CORRUPT, f"not a readable zip: {error}") from error
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a directory that points to before the file's beginning; others are the disk's
+            raise
+        raise DocumentError(Reason.CORRUPT, "not a readable zip: its directory points out of it") from error
 
 
 def _kind_of(archive: zipfile.ZipFile, max_part_bytes: int, max_ratio: float) -> str:

@@ -152,6 +152,15 @@ def test_a_zip_that_lies_about_encryption(tmp_path: Path) -> None:
     assert refusal(written(tmp_path, "a.docx", bytes(data))) is Reason.ENCRYPTED
 
 
+def test_a_zip_whose_directory_points_out_of_it(tmp_path: Path) -> None:
+    parts = {"mimetype": b"application/vnd.oasis.opendocument.text", "META-INF/manifest.xml": b"<x/>", "content.xml": b"<x/>"}
+    data = bytearray(d.zip_of(parts))
+    end = data.index(b"PK\x05\x06")
+    (offset,) = struct.unpack_from("<I", data, end + 16)
+    struct.pack_into("<I", data, end + 16, offset + 7)
+    assert refusal(written(tmp_path, "a.odt", bytes(data))) is Reason.CORRUPT
+
+
 @given(
     st.sampled_from(
         [b"", b"PK\x03\x04", b"%PDF-", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", b"{\\rtf", b"<html", b"{", b"\xff\xfe", b"\xef\xbb\xbf"]
