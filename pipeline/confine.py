@@ -49,6 +49,14 @@ class _Program(ctypes.Structure):
     _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_char_p))
 
 
+def prctl(option: int, value: object, further: object = 0) -> bool:
+    """Ask the Linux kernel for something about this process; False where it refuses, and on other systems."""
+    try:
+        return bool(_libc().prctl(option, value, further, 0, 0) == 0)
+    except (OSError, AttributeError):
+        return False
+
+
 def landlock_version() -> int:
     """Version of Landlock that the kernel offers; 0 without it (Linux before 5.13, other systems, switched off)."""
     if not sys.platform.startswith("linux"):
@@ -76,7 +84,7 @@ def forbid_sockets() -> bool:
         (_RETURN, 0, 0, refuse),
     ]
     program = _Program(len(steps), b"".join(struct.pack("=HBBI", *step) for step in steps))
-    return _no_new_privileges() and _libc().prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.byref(program), 0, 0) == 0
+    return _no_new_privileges() and prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.byref(program))
 
 
 def allow_writes_only_in(folders: Iterable[Path]) -> bool:
@@ -117,7 +125,7 @@ def _allow(ruleset: int, path: Path, rights: int) -> bool:
 
 def _no_new_privileges() -> bool:
     """The kernel's condition for both: no program started from here gains rights, by setuid or otherwise."""
-    return bool(_libc().prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0)
+    return prctl(_PR_SET_NO_NEW_PRIVS, 1)
 
 
 def _libc() -> ctypes.CDLL:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import gc
 import json
@@ -22,7 +21,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from pipeline.confine import allow_writes_only_in, forbid_sockets
+from pipeline.confine import allow_writes_only_in, forbid_sockets, prctl
 from pipeline.errors import DocumentError, NoSpace
 from pipeline.extract import Extracted, ExtractJob
 from pipeline.parse import MEDIA_TYPES, preload
@@ -44,14 +43,6 @@ ORPHAN_CHECK_S = 1.0
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
-
-
-def _prctl(option: int, value: int) -> None:
-    """Ask the Linux kernel for something; without effect on other systems."""
-    try:
-        ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
-    except (OSError, AttributeError):
-        return
 
 
 class Server:
@@ -77,7 +68,7 @@ class Server:
     def serve(self) -> None:
         """Work until stdin ends or the parent is gone."""
         # What a child leaves behind becomes a child of this process, wherever it has hidden from its group.
-        _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+        prctl(_PR_SET_CHILD_SUBREAPER, 1)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(self._wakeup, warn_on_full_buffer=False)
         while (request := self._request()) is not None:
@@ -144,7 +135,7 @@ class Server:
     def _child(self, request: dict[str, Any], server: int) -> None:
         try:
             os.setsid()  # a group of its own: killing it takes pandoc along
-            _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+            prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
             if os.getppid() != server:  # it died before the line above
                 return
             signal.set_wakeup_fd(-1)
