@@ -100,7 +100,7 @@ class Dispatcher:
             if self._queues.depth(stage) == 0:
                 lost = [batch for batch in old if queued[batch] is stage]
                 swept.requeued += self._ledger.flow.unqueue(lost)
-                log.warning("the %s queue lost %d messages; they are sent again", stage, len(lost))
+                log.info("%d messages are neither in the %s queue nor begun; they are sent again", len(lost), stage)
 
     def _fill(self, swept: Swept) -> None:
         settings = self._settings

@@ -26,6 +26,9 @@ from workers.pool import HostLock, Supervisor, bury, parse_processes, plan
 #: Seconds between two looks at the run while waiting for it.
 WAIT_EVERY_S = 0.25
 
+#: A look at a run of a million documents takes a while; this many times as long passes until the next.
+LOOK_PAUSE = 10
+
 #: Seconds between two sweeps of the dispatcher of a command that waits.
 SWEEP_EVERY_S = 0.5
 
@@ -118,24 +121,12 @@ class Loading:
         with ExitStack() as stack:
             work = stack.enter_context(Working(self.settings, self.ledger, worker_stderr)) if wait else None
 
-            def look(counts: LoadCounts, *, staging: bool = True) -> Moment:
-                trouble = work.tend() if work else ""
-                moment = Moment(
-                    counts, self.ledger.report.progress(run), self.ledger.report.failures(run, limit=5),
-                    self.ledger.report.workers(), staging, trouble,
-                )  # fmt: skip
-                on_moment(moment)
-                self._check_failures(moment)
-                return moment
-
-            def on_window(counts: LoadCounts) -> None:
-                look(counts)
-
-            counts = step.run(run, roots, patterns, on_window)
-            moment = look(counts, staging=False)
+            watch = Watch(self.settings, self.ledger, run, work, on_moment)
+            counts = step.run(run, roots, patterns, watch.window)
+            moment = watch.look(counts, staging=False)
             while wait and moment.progress.open:
-                time.sleep(WAIT_EVERY_S)
-                moment = look(counts, staging=False)
+                time.sleep(watch.pause_s)
+                moment = watch.look(counts, staging=False)
             self.ledger.intake.update_run(
                 run, discovered=counts.discovered, unchanged=counts.unchanged, staged_bytes=counts.bytes, finished=wait
             )
@@ -149,9 +140,40 @@ class Loading:
             time.monotonic() - began, embedders[0] if embedders else None,
         )  # fmt: skip
 
+
+class Watch:
+    """Looks at a run now and then, and spends no more than a tenth of the time on it."""
+
+    def __init__(
+        self, settings: Settings, ledger: Ledger, run: int, work: Working | None, on_moment: Callable[[Moment], None]
+    ) -> None:
+        self._settings = settings
+        self._ledger = ledger
+        self._run = run
+        self._work = work
+        self._on_moment = on_moment
+        self._next = 0.0  #: monotonic
+        self.pause_s = WAIT_EVERY_S  #: until the next look
+
+    def window(self, counts: LoadCounts) -> None:
+        """Look if it is time to, between two windows of files that are being staged."""
+        if time.monotonic() >= self._next:
+            self.look(counts, staging=True)
+
+    def look(self, counts: LoadCounts, *, staging: bool) -> Moment:
+        """Tend the workers, and say how things stand; raises what they raise, and TooManyFailures."""
+        trouble = self._work.tend() if self._work else ""
+        report, began = self._ledger.report, time.monotonic()
+        moment = Moment(counts, report.progress(self._run), report.failures(self._run, limit=5), report.workers(), staging, trouble)
+        self.pause_s = max(WAIT_EVERY_S, LOOK_PAUSE * (time.monotonic() - began))
+        self._next = time.monotonic() + self.pause_s
+        self._on_moment(moment)
+        self._check_failures(moment)
+        return moment
+
     def _check_failures(self, moment: Moment) -> None:
         """Stop a run whose documents fail in numbers: the fault is elsewhere, and thousands more would only hide it."""
-        settings, states = self.settings, moment.progress.states
+        settings, states = self._settings, moment.progress.states
         # Those that failed in earlier runs, and have not changed since, say nothing about this one.
         failed = states.get(DocumentState.QUARANTINED, 0) - moment.counts.refused
         finished = failed + states.get(DocumentState.INDEXED, 0)

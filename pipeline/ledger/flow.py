@@ -57,14 +57,11 @@ class Flow:
 
     def in_flight(self) -> int:
         """Documents that are queued or worked on."""
+        # Two counts, each by an index of its own: what merely waits may be a million rows, and none of them is read.
+        queued = select(func.count()).where(documents.c.state.in_(OPEN_STATES), documents.c.batch.is_not(None))
+        held = select(func.count()).where(documents.c.lease.is_not(None), documents.c.batch.is_(None))
         with reading(self._engine) as connection:
-            return int(
-                connection.execute(
-                    select(func.count()).where(
-                        documents.c.state.in_(OPEN_STATES), or_(documents.c.batch.is_not(None), documents.c.lease.is_not(None))
-                    )
-                ).scalar_one()
-            )
+            return int(connection.execute(queued).scalar_one()) + int(connection.execute(held).scalar_one())
 
     def take(self, stage: Stage, *, documents_max: int, batch_documents: int, batch_bytes: int, spread: int = 1) -> list[Batch]:
         """Form batches of up to `documents_max` waiting documents and mark them as queued; return the batches to send.
@@ -105,7 +102,13 @@ class Flow:
             return 0
         with writing(self._engine) as connection:
             return connection.execute(
-                update(documents).where(documents.c.batch.in_(batch_ids), documents.c.lease.is_(None)).values(batch=None)
+                update(documents)
+                .where(
+                    documents.c.state.in_([stage.waiting for stage in Stage]),
+                    documents.c.batch.in_(batch_ids),
+                    documents.c.lease.is_(None),
+                )
+                .values(batch=None)
             ).rowcount
 
     def leases(self) -> list[Lease]:

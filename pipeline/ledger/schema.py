@@ -23,6 +23,8 @@ from sqlalchemy import (
     func,
     insert,
     select,
+    text,
+    update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
@@ -32,7 +34,7 @@ from sqlalchemy.pool import NullPool
 from pipeline.errors import LedgerError, LedgerUnavailable, NoSpace
 
 #: Raised with every change of the tables; a newer ledger is refused, an older one migrated by `_migrate`.
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 #: Key of the lock under which tables are made; any number that nobody else uses.
 SCHEMA_LOCK = 5_113_521
@@ -90,8 +92,10 @@ documents = Table(
     Column("embedded", Integer, nullable=False, default=0),  # of them, embedded by the last indexing; the rest were there
     Column("updated_at", Float, nullable=False),
     Index("documents_state_batch", "state", "batch"),
-    Index("documents_run_state", "run", "state"),
-    Index("documents_lease", "lease"),
+    # With the numbers that a run's display adds up, so that it reads no row.
+    Index("documents_run_progress", "run", "state", "chunks", "embedded"),
+    # Nearly all rows have none: SQLite, which has no statistics here, must not take "has none" for a narrow condition.
+    Index("documents_held", "lease", sqlite_where=text("lease IS NOT NULL"), postgresql_where=text("lease IS NOT NULL")),
     Index("documents_collection_uri", "collection", "uri"),
 )  # fmt: skip
 
@@ -150,7 +154,7 @@ def _make_tables(engine: Engine) -> None:
             # Two processes that make the same table at once collide in the catalogue; SQLite's write lock keeps them apart.
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({SCHEMA_LOCK})")
         metadata.create_all(connection)
-        _check_version(connection)
+        _migrate(connection)
 
 
 def _configure_sqlite(engine: Engine) -> None:
@@ -169,12 +173,20 @@ def _configure_sqlite(engine: Engine) -> None:
         connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
 
 
-def _check_version(connection: Connection) -> None:
+def _migrate(connection: Connection) -> None:
+    """Bring older tables up to this version; raises LedgerError for newer ones."""
     found = connection.execute(select(meta.c.value).where(meta.c.key == "schema_version")).scalar()
     if found is None:
         statement = upsert(connection, meta).values(key="schema_version", value=str(SCHEMA_VERSION))
         connection.execute(statement.on_conflict_do_nothing())
-    elif int(found) != SCHEMA_VERSION:
+    elif int(found) < SCHEMA_VERSION:
+        # Version 2 has other indexes.
+        for old in ("documents_run_state", "documents_lease"):
+            connection.exec_driver_sql(f"DROP INDEX IF EXISTS {old}")
+        for index in documents.indexes:
+            index.create(connection, checkfirst=True)
+        connection.execute(update(meta).where(meta.c.key == "schema_version").values(value=str(SCHEMA_VERSION)))
+    elif int(found) > SCHEMA_VERSION:
         raise LedgerError(f"the ledger has schema {found}, this version knows {SCHEMA_VERSION}; use the kb-ingest that wrote it")
 
 

@@ -6,8 +6,9 @@ import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Engine, case, delete, select, update
+from sqlalchemy import Engine, bindparam, case, delete, select, update
 
 from pipeline.errors import LeaseLost
 from pipeline.ledger.flow import Stage, charge, refund
@@ -76,19 +77,26 @@ class Work:
         died is only taken alone: a message that is delivered again would otherwise take its companions along once more.
         """
         lease = str(uuid.uuid4())
-        wanted = [documents.c.id.in_(ids), documents.c.state == stage.waiting, documents.c.lease.is_(None)]
-        if len(ids) > 1:
-            wanted.append(documents.c.starts == 0)
+        columns = [documents.c[name] for name in ClaimedDocument.__dataclass_fields__]
+        conditions = (documents.c.state, documents.c.lease, documents.c.starts)
         with writing(self._engine) as connection:
+            # By id alone, or SQLite would rather look through all documents that wait. Locked in one order by everybody.
             rows = connection.execute(
-                update(documents)
-                .where(*wanted)
-                .values(state=stage.running, lease=lease, starts=documents.c.starts + 1, dirty=0, updated_at=time.time())
-                .returning(*(documents.c[name] for name in ClaimedDocument.__dataclass_fields__))
+                select(*columns, *conditions).where(documents.c.id.in_(ids)).order_by(documents.c.id).with_for_update()
             ).all()
-            if rows:
+            free = [
+                ClaimedDocument(*row[: len(columns)])
+                for row in rows
+                if row.state == stage.waiting and row.lease is None and (row.starts == 0 or len(ids) == 1)
+            ]
+            if free:
+                connection.execute(
+                    update(documents)
+                    .where(documents.c.id.in_([document.id for document in free]))
+                    .values(state=stage.running, lease=lease, starts=documents.c.starts + 1, dirty=0, updated_at=time.time())
+                )
                 connection.execute(leases.insert().values(id=lease, stage=stage, owner=owner, beat=0, started_at=time.time()))
-        return Claim(lease, stage, tuple(ClaimedDocument(*row) for row in rows))
+        return Claim(lease, stage, tuple(free))
 
     def beat(self, claim: Claim) -> None:
         """Show progress; raises LeaseLost when the lease was taken back or nothing of it is left."""
@@ -104,28 +112,23 @@ class Work:
 
     def parsed(self, claim: Claim, results: Sequence[ParsedResult], batch: str | None = None) -> set[str]:
         """Record parsed documents, queued for the embed stage under `batch`; return the ids that were still ours."""
-        kept = set()
-        with writing(self._engine) as connection:
-            for result in results:
-                values = {"title": result.title, "media_type": result.media_type, "parse_fingerprint": result.parse_fingerprint}
-                if self._end(connection, claim, result.id, state=DocumentState.PARSED, batch=batch, starts=0, **values):
-                    kept.add(result.id)
-        return kept
+        names = ("title", "media_type", "parse_fingerprint")
+        rows = [{"key": result.id, **{name: getattr(result, name) for name in names}} for result in results]
+        return self._end_all(claim, rows, names, state=DocumentState.PARSED, batch=batch, starts=0)
 
     def indexed(self, claim: Claim, results: Sequence[IndexedResult]) -> set[str]:
         """Record indexed documents; return the ids that were still ours."""
-        kept = set()
-        with writing(self._engine) as connection:
-            for result in results:
-                # Somebody wrote to the document's points while we did: look again instead of believing our count.
-                state = case((documents.c.dirty == 1, DocumentState.PARSED), else_=DocumentState.INDEXED)
-                if self._end(
-                    connection, claim, result.id, state=state, batch=None, starts=0, reason=None, detail=None,
-                    indexed_hash=result.content_hash, indexed_parse=result.parse_fingerprint,
-                    indexed_embed=result.embed_fingerprint, chunks=result.chunks, embedded=result.embedded,
-                ):  # fmt: skip
-                    kept.add(result.id)
-        return kept
+        names = ("indexed_hash", "indexed_parse", "indexed_embed", "chunks", "embedded")
+        rows = [
+            {
+                "key": result.id, "indexed_hash": result.content_hash, "indexed_parse": result.parse_fingerprint,
+                "indexed_embed": result.embed_fingerprint, "chunks": result.chunks, "embedded": result.embedded,
+            }
+            for result in results
+        ]  # fmt: skip
+        # Dirty: somebody wrote to the document's points while we did. Look again instead of believing our count.
+        state = case((documents.c.dirty == 1, DocumentState.PARSED), else_=DocumentState.INDEXED)
+        return self._end_all(claim, rows, names, state=state, batch=None, starts=0, reason=None, detail=None)
 
     def fail(self, claim: Claim, document: str, reason: Reason, detail: str) -> None:
         """Record that a document will not be tried again by itself; its old version, if any, stays searchable."""
@@ -150,6 +153,27 @@ class Work:
         with writing(self._engine) as connection:
             charge(connection, claim.lease, max_starts, detail.replace("{", "{{").replace("}", "}}")[:2000])
             connection.execute(delete(leases).where(leases.c.id == claim.lease))
+
+    def _end_all(self, claim: Claim, rows: Sequence[dict[str, Any]], names: Sequence[str], **values: object) -> set[str]:
+        """End those of `rows` that the claim still holds, in one statement; return their ids.
+
+        A row is the document's id as `key` and what differs from document to document under `names`.
+        """
+        if not rows:
+            return set()
+        ours = documents.c.lease == claim.lease
+        with writing(self._engine) as connection:
+            held = set(connection.execute(select(documents.c.id).where(ours).order_by(documents.c.id).with_for_update()).scalars())
+            mine = [row for row in rows if row["key"] in held]
+            if mine:
+                each: dict[str, Any] = {name: bindparam(name) for name in names}
+                connection.execute(
+                    update(documents)
+                    .where(documents.c.id == bindparam("key"), ours)
+                    .values(lease=None, updated_at=time.time(), **values, **each),
+                    mine,
+                )
+        return {row["key"] for row in mine}
 
     @staticmethod
     def _end(connection: object, claim: Claim, document: str, **values: object) -> bool:

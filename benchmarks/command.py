@@ -1,0 +1,79 @@
+"""Runs the kb-ingest command as a user would, for benchmarks of the whole process."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+#: Seconds between two looks at the memory of all processes.
+SAMPLE_S = 0.1
+
+
+@dataclass(slots=True)
+class Ran:
+    """A command that has ended."""
+
+    seconds: float  #: wall clock, start-up included
+    answer: dict[str, Any]  #: what it printed with --json
+    peak_mb: dict[str, float] = field(default_factory=dict)  #: largest resident set by role, of one process
+
+
+def load(data: Path, *arguments: str, memory: bool = False) -> Ran:
+    """`kb-ingest load ARGUMENTS --json` in embedded mode with its own data folder; raises SystemExit when it fails."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("KB_")}
+    environment |= {"KB_DATA_DIR": str(data), "HF_HUB_OFFLINE": "1", "KB_INGEST_DEVICE": "cpu"}
+    command = [sys.executable, "-m", "workers", "load", *arguments, "--json"]
+    began = time.perf_counter()
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        sampler = _Sampler(process.pid) if memory else None
+        out, err = process.communicate()
+        seconds = time.perf_counter() - began
+        peaks = sampler.stop() if sampler else {}
+    if process.returncode:
+        raise SystemExit(f"{' '.join(command)} ended with {process.returncode}:\n{err}")
+    return Ran(seconds, json.loads(out), peaks)
+
+
+class _Sampler:
+    """Looks at the resident memory of a process and all below it."""
+
+    def __init__(self, pid: int) -> None:
+        self._process = psutil.Process(pid)
+        self._peaks: dict[str, float] = defaultdict(float)
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> dict[str, float]:
+        """The peaks in MB."""
+        self._ended.set()
+        self._thread.join()
+        return {role: round(peak / 2**20) for role, peak in sorted(self._peaks.items())}
+
+    def _run(self) -> None:
+        while not self._ended.wait(SAMPLE_S):
+            try:
+                for process in [self._process, *self._process.children(recursive=True)]:
+                    role = _role(process.cmdline())
+                    self._peaks[role] = max(self._peaks[role], process.memory_info().rss)
+            except psutil.Error:  # one of them has ended meanwhile
+                continue
+
+
+def _role(command: list[str]) -> str:
+    text = " ".join(command)
+    if "guard_child" in text:
+        return "parser's child"
+    if "workers.run" in text:
+        return "embed worker" if " embed " in text else "parse worker"
+    return "load command"
