@@ -15,7 +15,9 @@ from pipeline.units import ChunkOptions
 
 def pages() -> list[Path]:
     """The pages in the order of their names; raises SystemExit where the package is not installed."""
-    found = sorted(Path("/usr/share/doc").glob("python3*/html/**/*.html"))
+    # Several packages link to the same folder.
+    folders = {folder.resolve() for folder in Path("/usr/share/doc").glob("python3*/html") if folder.exists()}
+    found = sorted(path for folder in folders for path in folder.glob("**/*.html"))
     if not found:
         raise SystemExit("no pages to measure with: apt-get install python3-doc")
     return found

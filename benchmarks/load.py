@@ -1,10 +1,10 @@
-"""A whole load of HTML pages, start-up included, against a straightforward LangChain script and against embedding alone.
+"""Whole loads of HTML pages, start-up included, against a straightforward LangChain script and against embedding alone.
 
-    python -m benchmarks.load [--pages 204] [--script-pages 60] [--rounds 3]
+    python -m benchmarks.load [--pages 204,all] [--script-pages 60] [--rounds 3]
 
-In each round both get pages of the same list in turn, each a new process and an empty store; the script gets fewer because it is
-slow, and its rate hardly depends on it. The calibration is remembered from a load before the first round, as on any machine
-that has loaded before. Embedding alone is the rate of the same embedder over chunks of the same pages, in the same round.
+In each round, for each number of pages, kb-ingest, the script and embedding alone take their turns; the first two as new
+processes with an empty store. The script gets fewer pages because it is slow, and its rate hardly depends on their number.
+The calibration is remembered from a load before the first round, as on any machine that has loaded before.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from pipeline.model import resolve_model
 from pipeline.settings import load_settings
 from pipeline.tokens import TokenCounter
 
-OURS, SCRIPT, ALONE = "kb-ingest load", "LangChain script", "embedding alone"
+SCRIPT, ALONE = "LangChain script", "embedding alone"
 
 
 def script_rate(model: Path, folder: Path, files: list[Path]) -> float | None:
@@ -47,52 +47,55 @@ def script_rate(model: Path, folder: Path, files: list[Path]) -> float | None:
     return float(json.loads(done.stdout.splitlines()[-1])["chunks"]) / seconds
 
 
+def spread(files: list[Path], wanted: str) -> list[Path]:
+    """So many of the files, from all over the list; `all` of them."""
+    count = len(files) if wanted == "all" else int(wanted)
+    return files[:: max(1, len(files) // count)][:count]
+
+
 def main() -> None:
     """Measure, print the table, keep the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pages", type=int, default=204)
+    parser.add_argument("--pages", default="204,all", help="numbers of pages, comma-separated")
     parser.add_argument("--script-pages", type=int, default=60)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
-    files = pages()
-    files = files[:: max(1, len(files) // options.pages)][: options.pages]
-    rates: dict[str, list[float]] = {OURS: [], SCRIPT: [], ALONE: []}
+    rates: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         settings = load_settings(data_dir=folder / "alone", ingest_device="cpu")
         model = resolve_model(settings).path
         embedder = LocalEmbedder.load(settings, "cpu")
         texts = chunk_texts(TokenCounter.from_folder(model), 480)
-        first = command.load(folder / "first", str(files[0]))
-        chunks = 0
-        for number in range(options.rounds):
-            data = folder / f"round{number}"
-            data.mkdir()
-            shutil.copy(folder / "first" / "calibration.json", data)
-            ran = command.load(data, *map(str, files))
-            chunks = int(ran.answer["chunks"])
-            rates[OURS].append(chunks / ran.seconds)
-            shutil.rmtree(data)
-            began = time.perf_counter()
-            embedder.embed(texts)
-            rates[ALONE].append(len(texts) / (time.perf_counter() - began))
-            if (rate := script_rate(model, folder / "script", files[: options.script_pages])) is not None:
-                rates[SCRIPT].append(rate)
-            print(
-                f"round {number + 1}:",
-                ", ".join(f"{name} {values[-1]:.1f}/s" for name, values in rates.items() if values),
-                flush=True,
-            )
+        first = command.load(folder / "first", str(pages()[0])).seconds
+        for _ in range(options.rounds):
+            found: dict[str, float] = {}
+            for wanted in options.pages.split(","):
+                files = spread(pages(), wanted)
+                data = folder / "data"
+                data.mkdir()
+                shutil.copy(folder / "first" / "calibration.json", data)
+                ran = command.load(data, *map(str, files))
+                shutil.rmtree(data)
+                chunks = int(ran.answer["chunks"])
+                found[f"kb-ingest load, {len(files)} pages, {chunks} chunks"] = chunks / ran.seconds
+                began = time.perf_counter()
+                embedder.embed(texts)
+                found[ALONE] = len(texts) / (time.perf_counter() - began)
+            if (rate := script_rate(model, folder / "script", spread(pages(), str(options.script_pages)))) is not None:
+                found[SCRIPT] = rate
+            for name, rate in found.items():
+                rates.setdefault(name, []).append(rate)
+            print(", ".join(f"{name} {rate:.1f}/s" for name, rate in found.items()), flush=True)
         embedder.close()
-    rates = {name: values for name, values in rates.items() if values}
-    against = {base: ratios(rates, base) for base in rates if base != OURS}
+    against = {base: ratios(rates, base) for base in (SCRIPT, ALONE) if base in rates}
     rows = [
         (name, round(statistics.median(values), 1), *(against[base][name] for base in against)) for name, values in rates.items()
     ]
     print(machine())
-    print(f"{len(files)} pages, {chunks} chunks; a first load of one page, calibration included, takes {first.seconds:.1f} s")
     print(table(("what", "chunks/s, median", *(f"ratio to {base}" for base in against)), rows))
-    save("load", {"pages": len(files), "chunks": chunks, "rates": rates, "ratios": against, "first_load_s": first.seconds})
+    print(f"a first load of one page, calibration included, takes {first:.1f} s")
+    save("load", {"rates": rates, "ratios": against, "first_load_s": first})
 
 
 if __name__ == "__main__":

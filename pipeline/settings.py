@@ -115,6 +115,9 @@ class Settings(BaseSettings):
     task_time_limit_s: int = Field(3600, gt=0, description="a task is killed after so long")
     upsert_batch_points: int = Field(256, ge=1, description="most points of one upsert")
     upsert_batch_bytes: int = Field(8 << 20, ge=1024, description="most bytes of one upsert")
+    bulk_documents: int = Field(
+        10_000, ge=0, description="documents from which a first load puts Qdrant's graph off until it is done; 0: never"
+    )
     store_timeout_s: float = Field(
         60.0, gt=0, description="timeout of one request to Qdrant or to an embedding endpoint, at most half of KB_LEASE_S"
     )

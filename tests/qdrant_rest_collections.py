@@ -37,6 +37,7 @@ class Collections:
         data.mkdir(parents=True, exist_ok=True)
         self.shards = {unquote(path.name): edge.EdgeShard.load(str(path)) for path in sorted(data.iterdir()) if path.is_dir()}
         aliases = data / "aliases.json"
+        self.links: dict[str, int] = {}  # links of a graph's nodes, where they were changed; remembered and no more
         self.alias_names: dict[str, str] = json.loads(aliases.read_text()) if aliases.exists() else {}
 
     def close(self) -> None:
@@ -106,11 +107,19 @@ class Collections:
             "points_count": info.points_count, "indexed_vectors_count": info.indexed_vectors_count,
             "config": {
                 "params": {"vectors": {k: {"size": v["size"], "distance": v["distance"]} for k, v in config["vectors"].items()}},
-                "hnsw_config": {"m": 16, "ef_construct": 100, "full_scan_threshold": 10000},
+                "hnsw_config": {"m": self.links.get(name, 16), "ef_construct": 100, "full_scan_threshold": 10000},
                 "optimizer_config": {"default_segment_number": 0, "flush_interval_sec": 5},
             },
             "payload_schema": {key: {"data_type": "keyword", "points": info.points_count} for key in info.payload_schema},
         }  # fmt: skip
+
+    def change(self, name: str, body: bytes) -> bool:
+        self.shard(name)
+        request = models.UpdateCollection.model_validate_json(body)
+        if request.hnsw_config is None or request.hnsw_config.m is None or request.model_fields_set != {"hnsw_config"}:
+            raise Refused(501, "only hnsw_config.m")
+        self.links[name] = request.hnsw_config.m
+        return True
 
     def index(self, name: str, body: bytes) -> Updated:
         request = models.CreateFieldIndex.model_validate_json(body)
@@ -224,6 +233,8 @@ class Collections:
                 return {"exists": name in self.shards or name in self.alias_names}
             case ("PUT", "collections", name):
                 return self.create(name, body)
+            case ("PATCH", "collections", name):
+                return self.change(name, body)
             case ("DELETE", "collections", name):
                 return self.delete(name)
             case ("PUT", "collections", name, "index"):

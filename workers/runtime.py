@@ -177,6 +177,7 @@ class EmbedRuntime(Runtime):
     def _load(self) -> None:
         """Load the model and open the store; raises what they raise."""
         from pipeline.embed import embed_fingerprint, make_embedder
+        from pipeline.steps.bulk import Bulk
         from pipeline.steps.index import IndexStep
         from pipeline.store import open_store
 
@@ -186,6 +187,8 @@ class EmbedRuntime(Runtime):
         self._fingerprint = embed_fingerprint(settings, info.dimension)
         self._store = open_store(settings, role="owner")
         self._step = IndexStep(self.ledger, self.staging, self._embedder, self._store, self._fingerprint)
+        self._bulk = Bulk(self.ledger, self._store, settings.bulk_documents)
+        self._settle()
         self.ledger.work.register_worker(
             self.name, "embed", socket.gethostname(), os.getpid(), info.device, info.dtype, info.chunks_per_s
         )
@@ -193,7 +196,17 @@ class EmbedRuntime(Runtime):
 
     def run(self, ids: list[str], batch: str) -> list[str]:
         """Index documents; return the ids that are searchable now."""
-        return self.work(ids, self._index)
+        done = self.work(ids, self._index)
+        if self._broken is None:
+            self._settle()
+        return done
+
+    def _settle(self) -> None:
+        """Have graphs built that a large load has put off, when it is done."""
+        try:
+            self._bulk.settle()
+        except TransientError as error:  # it stands in the ledger: the next batch or the next start tries again
+            log.warning("%s", error)
 
     def _index(self, claim: Claim) -> list[str]:
         if isinstance(self._broken, TransientError):  # a server that was away when we started may be back
@@ -206,6 +219,7 @@ class EmbedRuntime(Runtime):
         if collection is None:
             raise CollectionMismatch(f"the ledger has no collection {name!r}; load it again")
         self._open(collection)
+        self._bulk.begin(collection)
         return self._step.run(claim, collection.physical)
 
     def _open(self, collection: Collection) -> None:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Engine, case, delete, or_, select, update
+from sqlalchemy import ColumnElement, Engine, case, delete, func, or_, select, update
 
-from pipeline.ledger.schema import collections, documents, reading, runs, upsert, writing
-from pipeline.types import DocumentState, Reason, SourceFile, StagedFile
+from pipeline.ledger.schema import collections, documents, meta, reading, runs, upsert, writing
+from pipeline.types import OPEN_STATES, DocumentState, Reason, SourceFile, StagedFile
 
 #: Most ids in one IN list: SQLite takes 32,766 variables, and short statements keep the write lock short.
 ID_WINDOW = 500
+
+#: Key of the table `meta`, before a physical collection's name, for a graph that was put off.
+_POSTPONED = "graph:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +87,34 @@ class Intake:
             empty = (collections.c.name == name, collections.c.canary == "")
             connection.execute(update(collections).where(*empty).values(canary=canary))
             return str(connection.execute(select(collections.c.canary).where(collections.c.name == name)).scalar_one())
+
+    def open_documents(self, collection: str, most: int) -> int:
+        """Documents of a collection with work ahead of them; counted up to `most`."""
+        with reading(self._engine) as connection:
+            found = (
+                select(documents.c.id)
+                # Concatenated, so that SQLite takes the index of the states: the collection's may hold a million that are done.
+                .where(documents.c.state.in_(OPEN_STATES), documents.c.collection.concat("") == collection)
+                .limit(most)
+            )
+            return int(connection.execute(select(func.count()).select_from(found.subquery())).scalar_one())
+
+    def put_off(self, collection: Collection, links: int) -> None:
+        """Record that a collection's graph is not built for now, and how many links its nodes have when it is."""
+        row = {"key": _POSTPONED + collection.physical, "value": json.dumps([collection.name, links])}
+        with writing(self._engine) as connection:
+            connection.execute(upsert(connection, meta).values(row).on_conflict_do_nothing())
+
+    def postponed(self) -> list[tuple[str, str, int]]:
+        """Collection, physical collection and links of all graphs that were put off."""
+        with reading(self._engine) as connection:
+            rows = connection.execute(select(meta.c.key, meta.c.value).where(meta.c.key.startswith(_POSTPONED))).all()
+        return [(name, key.removeprefix(_POSTPONED), links) for key, value in rows for name, links in [json.loads(value)]]
+
+    def not_put_off(self, physical: str) -> None:
+        """Forget that a graph was put off."""
+        with writing(self._engine) as connection:
+            connection.execute(delete(meta).where(meta.c.key == _POSTPONED + physical))
 
     def start_run(self, collection: str) -> int:
         """Open a run; return its number."""

@@ -41,7 +41,7 @@ SCHEMA_LOCK = 5_113_521
 
 metadata = MetaData()
 
-meta = Table("meta", metadata, Column("key", String(64), primary_key=True), Column("value", Text, nullable=False))
+meta = Table("meta", metadata, Column("key", String(255), primary_key=True), Column("value", Text, nullable=False))
 
 collections = Table(
     "collections", metadata,
@@ -180,7 +180,9 @@ def _migrate(connection: Connection) -> None:
         statement = upsert(connection, meta).values(key="schema_version", value=str(SCHEMA_VERSION))
         connection.execute(statement.on_conflict_do_nothing())
     elif int(found) < SCHEMA_VERSION:
-        # Version 2 has other indexes.
+        # Version 2 has other indexes, and longer keys in this table; SQLite does not look at their length.
+        if connection.dialect.name == "postgresql":
+            connection.exec_driver_sql("ALTER TABLE meta ALTER COLUMN key TYPE VARCHAR(255)")
         for old in ("documents_run_state", "documents_lease"):
             connection.exec_driver_sql(f"DROP INDEX IF EXISTS {old}")
         for index in documents.indexes:

@@ -88,6 +88,12 @@ class VectorStore(Protocol):
     def dimension(self, physical: str) -> int:
         """Numbers of a vector in this collection."""
 
+    def graph_links(self, physical: str) -> int | None:
+        """Links of a node in the HNSW graph, `m`; 0 while none is built, None where the store builds none by itself."""
+
+    def set_graph_links(self, physical: str, links: int) -> None:
+        """Have the graph built with so many links a node, in the background; 0 puts it off. Searches stay exact without it."""
+
     def flush(self, physical: str) -> None:
         """Put all changes of the collection on disk, where the store leaves that to the caller."""
 

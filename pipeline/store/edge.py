@@ -185,6 +185,13 @@ class EdgeStore:
         for record in self._scroll(physical, None, True, vectors=True):
             yield convert.point_of(str(record.id), record.payload or {}, _vector(record))
 
+    def graph_links(self, physical: str) -> int | None:
+        """See VectorStore.graph_links; the embedded engine builds a graph only when it is told to."""
+        return None
+
+    def set_graph_links(self, physical: str, links: int) -> None:
+        """See VectorStore.set_graph_links."""
+
     def flush(self, physical: str) -> None:
         """See VectorStore.flush."""
         self._shards.flush(self._path(physical))

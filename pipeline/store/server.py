@@ -212,6 +212,15 @@ class ServerStore:
         for record in self._scroll(physical, None, True, vectors=True):
             yield convert.point_of(str(record.id), record.payload or {}, _vector(record))
 
+    def graph_links(self, physical: str) -> int | None:
+        """See VectorStore.graph_links."""
+        return self._call(lambda: self._client.get_collection(physical), physical).config.hnsw_config.m
+
+    def set_graph_links(self, physical: str, links: int) -> None:
+        """See VectorStore.set_graph_links."""
+        graph = models.HnswConfigDiff(m=links)
+        self._call(lambda: self._client.update_collection(physical, hnsw_config=graph), physical)
+
     def flush(self, physical: str) -> None:
         """See VectorStore.flush; a completed write is in the server's log already."""
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import inspect, text
 
 from pipeline.errors import LeaseLost, LedgerError
 from pipeline.ledger import Ledger
@@ -265,6 +265,25 @@ def test_a_ledger_of_another_schema_is_refused(url: str) -> None:
     opened.close()
     with pytest.raises(LedgerError, match="schema 999"):
         Ledger.open(url)
+
+
+def test_a_ledger_of_the_first_schema_is_brought_up_to_date(url: str) -> None:
+    opened = Ledger.open(url)
+    ids = stage(opened, 3)
+    with opened.engine.begin() as connection:
+        for index in ("documents_run_progress", "documents_held"):
+            connection.execute(text(f"DROP INDEX {index}"))
+        connection.execute(text("CREATE INDEX documents_lease ON documents (lease)"))
+        connection.execute(text("UPDATE meta SET value='1' WHERE key='schema_version'"))
+    opened.close()
+    again = Ledger.open(url)
+    names = {str(index["name"]) for index in inspect(again.engine).get_indexes("documents")}
+    assert names >= {"documents_run_progress", "documents_held"}
+    assert "documents_lease" not in names
+    index_all(again, ids)
+    assert states(again) == {"indexed": 3}
+    again.close()
+    Ledger.open(url).close()
 
 
 def _claim_all(url: str, ids: list[str], name: str, claimed: multiprocessing.Queue[list[str]]) -> None:

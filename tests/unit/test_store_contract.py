@@ -405,6 +405,21 @@ def test_flush_yield_and_close_lose_nothing(store: VectorStore, name: str) -> No
     assert store.count(name) == 1
 
 
+def test_the_graph_can_be_put_off_where_the_store_builds_one(store: VectorStore, name: str) -> None:
+    links = store.graph_links(name)
+    if isinstance(store, EdgeStore):
+        assert links is None
+        return
+    assert links
+    store.set_graph_links(name, 0)
+    assert store.graph_links(name) == 0
+    points = made_points(GUIDE, 3)
+    store.upsert(name, points)
+    assert store.search(name, points[1][1].vector, 1, {})[0].chunk_id == points[1][1].chunk.id
+    store.set_graph_links(name, links)
+    assert store.graph_links(name) == links
+
+
 def test_open_store_follows_the_settings(tmp_path: Path) -> None:
     embedded = open_store(load_settings(data_dir=tmp_path), role="owner")
     remote = open_store(load_settings(data_dir=tmp_path, qdrant_url="http://127.0.0.1:6333"))
