@@ -26,7 +26,7 @@ DEMO_RUN := cd $(DEMO) && env -u KB_REDIS_URL -u CELERY_BROKER_URL -u KB_QDRANT_
 	-u KB_STAGING_URL -u KB_MODEL -u KB_MODEL_REVISION -u KB_EMBED_URL -u OPENAI_BASE_URL -u KB_COLLECTION \
 	KB_DATA_DIR=$(DEMO)/data HF_HUB_OFFLINE=1 $(BIN)/kb-ingest
 
-.PHONY: help env services lint format docs test test-fast faults audit documents demo clean
+.PHONY: help env services lint format docs test test-fast faults bench audit documents demo clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -83,6 +83,17 @@ faults: env services ## the fault suite with more of each fault (FAULT_RUNS, def
 	@echo "==> pytest tests/faults, $(FAULT_RUNS) of each; the seed is printed, KB_FAULT_SEED gives it again"
 	@KB_FAULT_RUNS=$(FAULT_RUNS) KB_FAULT_REPORT=$(FAULT_REPORT) $(BIN)/python -m pytest tests/faults --timeout 3600 $(ARGS)
 	@$(BIN)/python -m tests.faults.table $(FAULT_REPORT)
+
+BENCHMARKS := embedding load parsing overhead again footprint
+
+bench: env ## all benchmarks (some 30 minutes on two idle cores), their table and pictures in docs/performance.md
+	@.ci/debian python3-doc || echo "warning: the benchmarks read the pages of Debian's python3-doc" >&2
+	@echo "==> Installing what is compared with"
+	@$(PIP) $(PIP_ARGS) -e '.[offline,dev,bench]'
+	@set -e; for benchmark in $(BENCHMARKS); do echo "==> benchmarks.$$benchmark"; \
+		HF_HUB_OFFLINE=1 $(BIN)/python -m benchmarks.$$benchmark $(ARGS); done
+	@$(BIN)/python -m benchmarks.page
+	@echo "==> Figures in benchmarks/results, table and pictures in docs/performance.md"
 
 audit: ## look up known vulnerabilities of the versions in constraints.txt, where the registry answers such questions
 	@echo "==> pip-audit, in an environment of its own"

@@ -28,10 +28,10 @@ class Ran:
     peak_mb: dict[str, float] = field(default_factory=dict)  #: largest resident set by role, of one process
 
 
-def load(data: Path, *arguments: str, memory: bool = False) -> Ran:
+def load(data: Path, *arguments: str, memory: bool = False, device: str = "cpu") -> Ran:
     """`kb-ingest load ARGUMENTS --json` in embedded mode with its own data folder; raises SystemExit when it fails."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("KB_")}
-    environment |= {"KB_DATA_DIR": str(data), "HF_HUB_OFFLINE": "1", "KB_INGEST_DEVICE": "cpu"}
+    environment |= {"KB_DATA_DIR": str(data), "HF_HUB_OFFLINE": "1", "KB_INGEST_DEVICE": device}
     command = [sys.executable, "-m", "workers", "load", *arguments, "--json"]
     began = time.perf_counter()
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.chunk import chunk_elements
@@ -23,9 +24,9 @@ def pages() -> list[Path]:
     return found
 
 
-def chunk_texts(counter: TokenCounter, count: int, *, seed: int = 1) -> list[str]:
-    """Texts of `count` chunks of at most 256 tokens, as they would be embedded, in random order."""
-    files = pages()
+def chunk_texts(counter: TokenCounter, count: int, *, seed: int = 1, files: Sequence[Path] = ()) -> list[str]:
+    """Texts of `count` chunks of at most 256 tokens, as they would be embedded, in random order; of `files`, or of all pages."""
+    files = list(files) or pages()
     chance = random.Random(seed)
     chance.shuffle(files)
     texts: list[str] = []

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import zlib
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
 from pipeline.tokens import TokenCounter
-from pipeline.types import Chunk, Element, ElementKind, chunk_id, embed_text
+from pipeline.types import Chunk, ChunkIds, Element, ElementKind, embed_text
 from pipeline.units import WINDOW, ChunkOptions, Unit, torn, units_of
 
 #: Part of the parse fingerprint: raise it when the same elements give other chunks.
@@ -32,12 +31,10 @@ def chunk_elements(document_id: str, elements: Iterable[Element], counter: Token
     if options.max_tokens < counter.special_tokens + 8:
         raise ValueError(f"max_tokens {options.max_tokens} leaves no room for text")
     drafts = _pack(units_of(elements, counter, options), counter, options)
-    seen: Counter[str] = Counter()
+    ids = ChunkIds(document_id)
     for ordinal, (draft, text, tokens) in enumerate(_checked(drafts, counter, options)):
         assert tokens <= options.max_tokens, f"a chunk of {tokens} tokens"
-        embedded = embed_text(draft.path, text)
-        key = chunk_id(document_id, embedded, seen[embedded])
-        seen[embedded] += 1
+        key = ids.next(embed_text(draft.path, text))
         pages = [unit.element.page for unit in draft.units if unit.element.page is not None]
         spans = [span for unit in draft.units if (span := unit.offsets()) is not None]
         whole = len(spans) == len(draft.units)

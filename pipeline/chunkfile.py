@@ -8,14 +8,13 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
-from collections import Counter
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import DocumentError
-from pipeline.types import Chunk, Reason, chunk_id, embed_text
+from pipeline.types import Chunk, ChunkIds, Reason, embed_text
 
 #: Raised with every change of the format; other versions count as missing.
 VERSION = 1
@@ -76,7 +75,7 @@ def _header(path: Path, fields: dict[str, Any]) -> ChunkFileHeader:
 
 
 def _chunks(path: Path, lines: Iterator[dict[str, Any]], document_id: str) -> Iterator[Chunk]:
-    seen: Counter[str] = Counter()
+    ids = ChunkIds(document_id)
     for ordinal, fields in enumerate(lines):
         if "chunks" in fields:
             # Reading on to the end is what checks the checksum.
@@ -85,9 +84,7 @@ def _chunks(path: Path, lines: Iterator[dict[str, Any]], document_id: str) -> It
             break
         heading_path = tuple(fields.pop("heading_path", ()))
         try:
-            embedded = embed_text(heading_path, fields["text"])
-            key = chunk_id(document_id, embedded, seen[embedded])
-            seen[embedded] += 1
+            key = ids.next(embed_text(heading_path, fields["text"]))
             chunk = Chunk(id=key, document_id=document_id, ordinal=ordinal, heading_path=heading_path, **fields)
         except (KeyError, TypeError) as error:  # damage that is JSON all the same
             raise DocumentError(Reason.STAGED_LOST, f"{path.name} is damaged") from error

@@ -179,3 +179,18 @@ def chunk_id(document: str, embedded_text: str, occurrence: int) -> str:
     """
     digest = hashlib.sha256(embedded_text.encode("utf-8", "surrogatepass")).hexdigest()
     return str(uuid.uuid5(uuid.UUID(document), f"{digest}:{occurrence}"))
+
+
+class ChunkIds:
+    """The ids of a document's chunks, asked for in their order; remembers 16 bytes of each text and not the text."""
+
+    def __init__(self, document: str) -> None:
+        self._document = document
+        self._seen: dict[bytes, int] = {}
+
+    def next(self, embedded_text: str) -> str:
+        """The id of the next chunk with this text."""
+        digest = hashlib.blake2b(embedded_text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+        occurrence = self._seen.get(digest, 0)
+        self._seen[digest] = occurrence + 1
+        return chunk_id(self._document, embedded_text, occurrence)

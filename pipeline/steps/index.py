@@ -40,8 +40,9 @@ class _Open:
 
     document: ClaimedDocument
     info: DocumentInfo
-    before: dict[str, PointMeta]  #: points that are there
-    seen: set[str] = field(default_factory=set)  #: chunk ids of the new version
+    stored: bool  #: whether it had points before
+    stale: dict[str, PointMeta]  #: points that are there and have not been met in the new version
+    chunks: int = 0  #: of the new version, so far
     moved: dict[str, PointMeta] = field(default_factory=dict)  #: chunks that stay as they are but elsewhere in the document
     embedded: int = 0
     waiting: int = 0  #: chunks that are not in the store yet
@@ -154,10 +155,10 @@ class IndexStep:
         info = DocumentInfo(
             document.id, document.uri, header.title or path.name, header.media_type, document.content_hash, _folder(path)
         )
-        entry = opened[document.id] = _Open(document, info, before)
+        entry = opened[document.id] = _Open(document, info, bool(before), before)
         for chunk in chunks:
-            entry.seen.add(chunk.id)
-            there = before.get(chunk.id)
+            entry.chunks += 1
+            there = entry.stale.pop(chunk.id, None)
             if there is None:
                 yield chunk
             elif there != (meta := meta_of(chunk)):
@@ -185,12 +186,12 @@ class IndexStep:
             del opened[entry.document.id]
             if entry.document.id in failed or entry.document.id not in held:
                 continue
-            stale = [point for point in entry.before if point not in entry.seen]
+            stale = list(entry.stale)
             if stale or entry.moved:
                 touched.add(entry.document.id)
             if entry.moved:
                 self._store.update_meta(physical, entry.moved)
-            if entry.before:
+            if entry.stored:
                 self._store.update_document(physical, entry.info)
             if stale:
                 self._store.delete_points(physical, stale)
@@ -201,7 +202,7 @@ class IndexStep:
                     document.content_hash,
                     document.parse_fingerprint,
                     self._fingerprint,
-                    len(entry.seen),
+                    entry.chunks,
                     entry.embedded,
                 )
             )
