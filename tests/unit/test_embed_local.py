@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -106,6 +107,14 @@ def test_the_calibration_is_remembered_and_garbage_is_no_harm(folder: Path, embe
     memory.write_text("{garbage")
     assert make_embedder(Settings(data_dir=folder), device="cpu").info.dtype in ("float32", "bfloat16")
     assert json.loads(memory.read_text())
+
+
+def test_padding_makes_few_shapes_and_never_passes_what_the_model_takes(
+    embedder: LocalEmbedder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert [embedder._padded(tokens) for tokens in (1, 16, 17, 255, 256)] == [16, 16, 32, 256, 256]
+    monkeypatch.setattr(embedder, "info", replace(embedder.info, max_tokens=250))
+    assert [embedder._padded(tokens) for tokens in (240, 245, 250)] == [240, 250, 250]
 
 
 def test_the_rate_and_the_device_are_known(embedder: LocalEmbedder) -> None:

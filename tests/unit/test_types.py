@@ -18,6 +18,7 @@ from pipeline import types
 from pipeline.types import (
     OPEN_STATES,
     Chunk,
+    ChunkIds,
     DocumentInfo,
     DocumentState,
     Element,
@@ -106,3 +107,12 @@ def test_nothing_internal_is_imported() -> None:
     modules = [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
     modules += [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
     assert not [name for name in modules if name.split(".")[0] in ("pipeline", "workers")]
+
+
+def test_ids_count_the_occurrences_of_each_text() -> None:
+    document = document_id("docs", "file:///a.txt")
+    ids = ChunkIds(document)
+    texts = ["same", "other", "same", "same", "lone \ud800", "other"]
+    occurrences = [0, 0, 1, 2, 0, 1]
+    expected = [chunk_id(document, text, occurrence) for text, occurrence in zip(texts, occurrences, strict=True)]
+    assert [ids.next(text) for text in texts] == expected

@@ -1,0 +1,45 @@
+"""How often a load looks at its run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import TooManyFailures
+from pipeline.ledger import Ledger
+from pipeline.ledger.intake import Refused
+from pipeline.settings import load_settings
+from pipeline.steps.load import LoadCounts
+from pipeline.types import Reason, SourceFile
+from workers.loading import WAIT_EVERY_S, Moment, Watch
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    ledger = Ledger.open(f"sqlite:///{tmp_path / 'kb.db'}")
+    yield ledger
+    ledger.close()
+
+
+def test_windows_that_follow_at_once_share_a_look(ledger: Ledger, tmp_path: Path) -> None:
+    moments: list[Moment] = []
+    watch = Watch(load_settings(data_dir=tmp_path), ledger, ledger.intake.start_run("docs"), None, moments.append)
+    counts = LoadCounts(discovered=500)
+    watch.window(counts)
+    watch.window(counts)
+    assert len(moments) == 1
+    assert moments[0].staging
+    assert watch.pause_s >= WAIT_EVERY_S
+    watch.look(counts, staging=False)
+    assert [moment.staging for moment in moments] == [True, False]
+
+
+def test_a_look_stops_a_run_that_fails_in_numbers(ledger: Ledger, tmp_path: Path) -> None:
+    run = ledger.intake.start_run("docs")
+    files = [SourceFile(f"file:///{number}", Path(f"/{number}"), 5, 1) for number in range(60)]
+    ledger.intake.refuse("docs", run, {file.uri[-36:]: Refused(file, Reason.UNREADABLE, "no") for file in files})
+    watch = Watch(load_settings(data_dir=tmp_path), ledger, run, None, lambda _: None)
+    with pytest.raises(TooManyFailures, match="60 of 60"):
+        watch.window(LoadCounts())
