@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 
 from tokenizers import Tokenizer
@@ -69,21 +70,25 @@ class TokenCounter:
         """
         if not self._by_word:
             return self._bare(texts)
-        found: list[int] = []
+        found = [0] * len(texts)
         whole: list[int] = []  # texts that are counted in one piece
+        waiting: list[tuple[int, list[str]]] = []  # texts with words that are new, and those words
+        experienced = len(self._known) > CACHED_WORDS // 10
         for place, text in enumerate(texts):
             words = text.split()
             parts = [self._known.get(word) for word in words]
             new = parts.count(None)
-            if new > MAX_NEW_SHARE * len(words) and len(self._known) > CACHED_WORDS // 10:
+            if new > MAX_NEW_SHARE * len(words) and experienced:
                 whole.append(place)
-                found.append(0)
                 continue
+            found[place] = sum(filter(None, parts))
             if new:
-                learned = self._learn([word for word, part in zip(words, parts, strict=True) if part is None])
-                parts = [learned[word] if part is None else part for word, part in zip(words, parts, strict=True)]
-            found.append(sum(part for part in parts if part))
-        for place, length in zip(whole, self._bare([texts[place] for place in whole]), strict=True):
+                waiting.append((place, [word for word, part in zip(words, parts, strict=True) if part is None]))
+        # One call for all of them: a call of the tokenizer costs as much as some twenty words.
+        learned = self._learn([word for _, words in waiting for word in words]) if waiting else {}
+        for place, words in waiting:
+            found[place] += sum(learned[word] for word in words)
+        for place, length in zip(whole, self._bare([texts[place] for place in whole]) if whole else (), strict=True):
             found[place] = length
         return found
 
@@ -92,7 +97,8 @@ class TokenCounter:
         learned = dict(zip(words, self._bare(words), strict=True))
         if len(self._known) + len(learned) > CACHED_WORDS:
             self._known.clear()
-        self._known.update((word, length) for word, length in learned.items() if len(word) <= CACHED_WORD_CHARS)
+        short = ((word, length) for word, length in learned.items() if len(word) <= CACHED_WORD_CHARS)
+        self._known.update(islice(short, CACHED_WORDS))
         return learned
 
     def _bare(self, texts: Sequence[str]) -> list[int]:

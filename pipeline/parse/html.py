@@ -57,22 +57,29 @@ def bare_text(page: str) -> tuple[str, str]:
     parts: list[str] = []
     title = ""
     position = 0
-    while (tag := _TAG.search(page, position)) is not None:
-        parts.append(page[position : tag.start()])
-        position = tag.end()
-        if tag.group() == "<!--":
-            end = page.find("-->", position)
-            position = end + 3 if end >= 0 else len(page)
+    search = _TAG.search
+    while (tag := search(page, position)) is not None:
+        begin, end = tag.span()
+        if begin > position:
+            parts.append(page[position:begin])
+        position = end
+        closing, name = tag.group(1, 2)
+        if name is None:
+            if page.startswith("<!--", begin):
+                end = page.find("-->", position)
+                position = end + 3 if end >= 0 else len(page)
             continue
-        name = (tag.group(2) or "").lower()
-        if name in _UNSEEN and not tag.group(1) and not tag.group().endswith("/>"):
+        name = name.lower()
+        if name in _INLINE:
+            continue
+        if name in _UNSEEN and not closing and page[end - 2 : end] != "/>":
             end_tag = re.compile(f"</{name}", re.I).search(page, position)
             if end_tag is None and name in ("head", "svg", "object", "select", "button"):
                 continue  # left open by mistake: what follows is seen
             if name == "head" and (found := _TITLE.search(page, position, end_tag.start() if end_tag else len(page))):
                 title = squeeze(html.unescape(found.group(1)))
             position = end_tag.start() if end_tag else len(page)
-        elif name and name not in _INLINE:
+        else:
             parts.append("\n\n" if name != "br" else "\n")
     parts.append(page[position:])
     return html.unescape("".join(parts)), title
