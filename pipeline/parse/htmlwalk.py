@@ -75,32 +75,38 @@ class Walk:
         body = self.root if body is None else body
         main = self._main(body)
         if main is not None:
-            self.left_out += _size(body) - _size(main)
-            body = main
+            body, around = main
+            self.left_out += around
         walk = etree.iterwalk(body, events=("start", "end"))
+        skipped: Node | None = None  # what the walk does not go into; its end comes next
         for event, node in walk:
             tag = node.tag if isinstance(node.tag, str) else ""
             if event == "start":
                 if node is not body and self._is_boilerplate(node, tag):
                     self.left_out += _size(node)
                     walk.skip_subtree()
-                    node.set("kb-skipped", "")
+                    skipped = node
                 elif tag == "table" and (rows := self._data_rows(node)) is not None:
                     yield from self._flush()
                     for row in rows:
                         yield from self._emit(row)
                     walk.skip_subtree()
-                    node.set("kb-skipped", "")
-                else:
+                    skipped = node
+                elif tag in _BLOCKS or tag == "br":
                     yield from self._open(node, tag)
+                elif node.text:
+                    self._run.append(node.text)
             else:
-                if "kb-skipped" not in node.attrib:
+                if node is skipped:
+                    skipped = None
+                elif tag in _BLOCKS:
                     yield from self._close(node, tag)
                 if node is not body and node.tail:
                     self._run.append(node.tail)
         yield from self._flush()
 
-    def _main(self, body: Node) -> Node | None:
+    def _main(self, body: Node) -> tuple[Node, int] | None:
+        """The part that is marked as the main one, and how much text stands around it; None where it is not most of the page."""
         found = body.xpath(".//main | .//*[@role='main']")
         if len(found) != 1:
             return None
@@ -108,19 +114,18 @@ class Walk:
         for part in body.xpath(".//nav | .//*[@role='navigation'] | .//header | .//footer"):
             if part.getparent() is not None and not any(a is found[0] for a in part.iterancestors()):
                 sizes += _size(part)
-        rest = _size(body) - min(sizes, _size(body))
-        return found[0] if _size(found[0]) >= MAIN_SHARE * rest else None
+        whole, inside = _size(body), _size(found[0])
+        return (found[0], whole - inside) if inside >= MAIN_SHARE * max(0, whole - sizes) else None
 
     def _is_boilerplate(self, node: Node, tag: str) -> bool:
         if tag in _UNSEEN or tag == "nav":
             return True
-        attributes = node.attrib
-        if not attributes:
-            return tag in ("header", "footer") and self._is_page_part(node)
-        if attributes.get("role") in _BOILERPLATE_ROLES or "hidden" in attributes or _HIDDEN.search(attributes.get("style", "")):
+        names = node.keys()
+        if "hidden" in names or ("role" in names and node.get("role") in _BOILERPLATE_ROLES):
             return True
-        classes = attributes.get("class", "").split()
-        if not _BOILERPLATE_CLASSES.isdisjoint(classes):
+        if "style" in names and _HIDDEN.search(node.get("style", "")):
+            return True
+        if "class" in names and not _BOILERPLATE_CLASSES.isdisjoint(node.get("class", "").split()):
             return True
         if tag == "a" and len(node) == 0 and node.text and len(node.text) < 4 and _PERMALINK.match(node.text):
             return True
@@ -135,10 +140,7 @@ class Walk:
 
     def _open(self, node: Node, tag: str) -> Iterator[Element]:
         if tag == "br":
-            self._run.append("\n")
-        if tag not in _BLOCKS:
-            if node.text:
-                self._run.append(node.text)
+            self._run.append("\n" + (node.text or ""))
             return
         yield from self._flush()
         if tag in ("ul", "ol", "menu", "dir"):
@@ -157,8 +159,6 @@ class Walk:
             self._run.append(node.text)
 
     def _close(self, node: Node, tag: str) -> Iterator[Element]:
-        if tag not in _BLOCKS:
-            return
         if tag == "p" and "admonition-title" in node.get("class", ""):
             self._label = squeeze("".join(self._run))
             self._run.clear()
