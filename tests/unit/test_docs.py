@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from benchmarks import page as performance
 from pipeline.parse import MEDIA_TYPES
 from pipeline.settings import Settings, load_settings
 from pipeline.types import Reason
@@ -126,3 +127,9 @@ def test_every_requirement_has_a_tested_version() -> None:
     names = {re.split(r"[\[<>=~! ]", requirement)[0].lower().replace("_", "-") for requirement in wanted}
     tested = {line.partition("==")[0].lower().replace("_", "-") for line in read("constraints.txt").splitlines()}
     assert names <= tested
+
+
+def test_the_table_of_targets_is_what_the_benchmarks_have_kept() -> None:
+    page = read("docs/performance.md")
+    found = performance.BEGIN + page.partition(performance.BEGIN)[2].partition(performance.END)[0] + performance.END
+    assert found == performance.written(), "run `python -m benchmarks.page`"
