@@ -36,8 +36,9 @@ def kind_of(annotation: Any) -> str:
         return ", ".join(f"`{choice}`" for choice in get_args(annotation))
     if get_origin(annotation) is tuple:
         return "list"
+    chosen = next((part for part in get_args(annotation) if part is not type(None)), annotation)  # of an optional value
     names = {SecretStr: "secret", bool: "true or false", int: "whole number", float: "number", Path: "folder", str: "text"}
-    return names[annotation]
+    return names[chosen]
 
 
 def default_of(name: str, field: FieldInfo) -> str:
@@ -55,7 +56,7 @@ def default_of(name: str, field: FieldInfo) -> str:
         return f"`{value}` ({value >> 20} MiB)"
     elif isinstance(value, float):
         value = f"{value:g}"
-    return f"`{value}`" if value != "" else ""
+    return f"`{value}`" if value not in ("", None) else ""
 
 
 def table() -> str:

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+#: Where a container's share of the processor stands, in the second and in the first version of control groups.
+_CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
+_CPU_V1 = Path("/sys/fs/cgroup/cpu")
+
 
 @dataclass(frozen=True, slots=True)
 class Device:
@@ -55,6 +59,19 @@ def choose(wanted: str = "auto", *, require_gpu: bool = False) -> Device:
     return _cpu()
 
 
+def devices() -> list[Device]:
+    """Every accelerator that torch has and that computes, in torch's order."""
+    import torch
+
+    found = []
+    for name in [f"cuda:{number}" for number in range(torch.cuda.device_count())] + ["mps"]:
+        try:
+            found.append(_try(name))
+        except RuntimeError as error:
+            log.warning("%s is there and cannot be used: %s", name, error)
+    return [device for device in found if device is not None]
+
+
 def visible_gpus() -> list[str]:
     """What CUDA_VISIBLE_DEVICES would have to be set to for each GPU this process may use, in torch's order."""
     import torch
@@ -68,10 +85,13 @@ def usable_cores() -> int:
     """Cores this process may run on: by its affinity, and by the container's CPU quota where one is set."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text("ascii").split()
+        if _CPU_MAX.exists():
+            quota, period = _CPU_MAX.read_text("ascii").split()
+        else:  # the first version of control groups
+            quota, period = ((_CPU_V1 / name).read_text("ascii").strip() for name in ("cpu.cfs_quota_us", "cpu.cfs_period_us"))
+        return cores if quota in ("max", "-1") else max(1, min(cores, int(quota) // int(period)))
     except (OSError, ValueError):
         return cores
-    return cores if quota == "max" else max(1, min(cores, int(quota) // int(period)))
 
 
 def _try(name: str) -> Device | None:

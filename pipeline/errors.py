@@ -13,6 +13,7 @@
         ├── ConfigError           a setting is wrong or two settings contradict
         ├── ModelError            the model cannot be loaded, or is not what was promised
         ├── DeviceError           the asked-for device is not there
+        ├── HostError             this host cannot be changed as asked: Docker Desktop, `.env`
         ├── CollectionMismatch    the collection was made with another model
         ├── CollectionMissing     no such collection
         ├── LedgerError           the ledger has a schema this version does not know
@@ -78,6 +79,10 @@ class ModelError(PermanentError):
 
 class DeviceError(PermanentError):
     """The asked-for device is not there."""
+
+
+class HostError(PermanentError):
+    """This host, its container engine or its `.env` cannot be changed as asked."""
 
 
 class CollectionMismatch(PermanentError):

@@ -48,8 +48,9 @@ class Settings(BaseSettings):
     staging_url: str = Field("", description="staged copies; empty: `staging/` in the data folder, or any fsspec URL")
     redis_url: SecretStr = Field(
         SecretStr(""), validation_alias=_names("KB_REDIS_URL", "CELERY_BROKER_URL"),
-        description="broker; empty: a folder in the data folder, workers start with the command",
+        description="broker: redis://, rediss://, sentinel://; empty: a folder in the data folder, workers start with the command",
     )  # fmt: skip
+    redis_sentinel_master: str = Field("", description="name of the Redis that the Sentinels of KB_REDIS_URL watch")
     qdrant_url: str = Field(
         "", validation_alias=_names("KB_QDRANT_URL", "QDRANT_URL"),
         description="Qdrant server; empty: the embedded store in the data folder",
@@ -58,6 +59,11 @@ class Settings(BaseSettings):
         SecretStr(""),
         validation_alias=_names("KB_API_KEY", "QDRANT_API_KEY"),
         description="API key of the Qdrant server",
+    )
+    qdrant_shards: int = Field(0, ge=0, description="shards of a new collection; 0: as the server does")
+    qdrant_replicas: int = Field(0, ge=0, description="copies of each shard of a new collection; 0: as the server does")
+    qdrant_write_consistency: int = Field(
+        0, ge=0, description="copies of a new collection that must have a write before it counts; 0: as the server does"
     )
     allow_insecure: bool = Field(False, description="allow Qdrant without an API key, or Redis without a password, off this host")
 
@@ -121,6 +127,11 @@ class Settings(BaseSettings):
     store_timeout_s: float = Field(
         60.0, gt=0, description="timeout of one request to Qdrant or to an embedding endpoint, at most half of KB_LEASE_S"
     )
+    health_dir: Path | None = Field(None, description="folder for signs of life of this service's processes; empty: none are given")
+    flower_auth: SecretStr = Field(
+        SecretStr(""), validation_alias=_names("KB_FLOWER_AUTH", "FLOWER_BASIC_AUTH"),
+        description="user:password of the Flower dashboard, which does not start without",
+    )  # fmt: skip
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level of log lines")
 
     @field_validator("gpu_ids", "ignore", mode="before")
@@ -195,12 +206,16 @@ class Settings(BaseSettings):
                 value = "****" if value.get_secret_value() else ""
             elif name.endswith("_url"):
                 value = mask_url(str(value))
+            elif value is None:
+                value = ""
             shown[name] = list(value) if isinstance(value, tuple) else str(value) if isinstance(value, Path) else value
         return shown
 
 
 def mask_url(url: str) -> str:
-    """`url` without its password."""
+    """`url` without its password; several, separated by `;` as for Sentinels, without theirs."""
+    if ";" in url:
+        return ";".join(mask_url(part) for part in url.split(";"))
     try:
         parts = urlsplit(url)
     except ValueError:  # not a URL, so nobody knows where its password is

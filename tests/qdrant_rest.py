@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
+import signal
 import sys
 import threading
 import time
@@ -118,6 +120,8 @@ class _Request(BaseHTTPRequestHandler):
         path, started = urlsplit(self.path).path, time.perf_counter()
         if path == "/_faults":
             return self.control(body)
+        if path == "/readyz":  # asks for no key, like the real one
+            return self.send(200, "all shards are ready")
         if self.server.api_key and self.headers.get("api-key") != self.server.api_key:
             return self.send(401, {"status": {"error": "Must provide an API key"}, "time": 0.0})
         faults = self.server.take_faults(self.command, path)
@@ -175,11 +179,16 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=6333, help="0 takes a free one")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--api-key", default="")
+    parser.add_argument("--api-key", default=os.environ.get("QDRANT__SERVICE__API_KEY", ""))
     args = parser.parse_args()
     server = QdrantRest(args.data, port=args.port, host=args.host, api_key=args.api_key)
     print(server.url, flush=True)
+    # From a thread: shutdown() waits for the loop that the handler has interrupted.
+    signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=server.shutdown).start())
     server.serve_forever()
+    server.server_close()
+    with server.lock:
+        server.collections.close()
 
 
 if __name__ == "__main__":

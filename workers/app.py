@@ -76,16 +76,19 @@ def broker_url(settings: Settings) -> str:
     if settings.embedded_broker:
         return "filesystem://"
     url = settings.redis_url.get_secret_value()
-    try:
-        parts = urlsplit(url)
-        host, password = parts.hostname or "", parts.password
-    except ValueError as error:
-        raise ConfigError(f"KB_REDIS_URL is no URL: {error}") from None
-    if parts.scheme in ("redis", "rediss") and not (is_loopback(host) or password or settings.allow_insecure):
-        raise ConfigError(
-            f"Redis at {host} is not on this host and has no password: whoever reaches it can queue work; "
-            "give KB_REDIS_URL a password, or set KB_ALLOW_INSECURE=true"
-        )
+    for part in url.split(";"):  # several Sentinels
+        try:
+            parts = urlsplit(part)
+            host, password = parts.hostname or "", parts.password
+        except ValueError as error:
+            raise ConfigError(f"KB_REDIS_URL is no URL: {error}") from None
+        if parts.scheme in ("redis", "rediss", "sentinel") and not (is_loopback(host) or password or settings.allow_insecure):
+            raise ConfigError(
+                f"Redis at {host} is not on this host and has no password: whoever reaches it can queue work; "
+                "give KB_REDIS_URL a password, or set KB_ALLOW_INSECURE=true"
+            )
+        if parts.scheme == "sentinel" and not settings.redis_sentinel_master:
+            raise ConfigError("KB_REDIS_URL names Sentinels: set KB_REDIS_SENTINEL_MASTER to what they call the Redis to use")
     return url
 
 
@@ -102,7 +105,9 @@ def transport_options(settings: Settings) -> dict[str, Any]:
             "store_processed": False,
             "polling_interval": FOLDER_POLL_S,
         }
+    sentinel = {"master_name": settings.redis_sentinel_master} if settings.redis_sentinel_master else {}
     return {
+        **sentinel,
         # A message is given to somebody else after this; it must outlast the longest task and its shutdown.
         "visibility_timeout": settings.task_time_limit_s + SHUTDOWN_S + 60,
         # Look for such messages every 5 s; the defaults take about 100 s.

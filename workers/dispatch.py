@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -129,9 +130,10 @@ def _still(before: _Watched | None, mark: object) -> _Watched:
 class DispatchThread:
     """Sweeps in the background of a process that has something else to do."""
 
-    def __init__(self, dispatcher: Dispatcher, every_s: float) -> None:
+    def __init__(self, dispatcher: Dispatcher, every_s: float, on_sweep: Callable[[], None] = lambda: None) -> None:
         self._dispatcher = dispatcher
         self._every_s = every_s
+        self._on_sweep = on_sweep  #: called after each sweep that went well
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="dispatch", daemon=True)
         self.error: KbError | None = None  #: why the last sweep failed; None while all is well
@@ -148,6 +150,7 @@ class DispatchThread:
         while not self._stop.is_set():
             try:
                 self._dispatcher.sweep()
+                self._on_sweep()
                 self.error = None
             except KbError as error:
                 if self.error is None:

@@ -20,6 +20,7 @@ from pipeline.errors import KbError
 from pipeline.ledger import Ledger
 from pipeline.ledger.flow import Stage
 from pipeline.settings import Settings
+from workers import health
 from workers.app import SHUTDOWN_S
 
 log = logging.getLogger(__name__)
@@ -167,6 +168,7 @@ class Supervisor:
             "--concurrency",
             str(spec.concurrency),
         ]
+        health.expect(self._settings.health_dir, health.file_of(spec.name()))
         # A group of its own: Ctrl-C in the terminal reaches us, and we end the workers in order.
         # Our stdout belongs to our own answer.
         return subprocess.Popen(
@@ -205,7 +207,7 @@ def environment_of(settings: Settings) -> dict[str, str]:
     for name, value in settings:
         if isinstance(value, SecretStr):
             value = value.get_secret_value()
-        text = ",".join(value) if isinstance(value, tuple) else str(value)
+        text = ",".join(value) if isinstance(value, tuple) else "" if value is None else str(value)
         if text:
             environment[f"KB_{name.upper()}"] = text
     return environment

@@ -20,7 +20,7 @@ from pipeline.errors import BrokerUnavailable, KbError
 from pipeline.ledger import Ledger
 from pipeline.ledger.flow import Stage
 from pipeline.settings import Settings, load_settings
-from workers import logs, tasks
+from workers import health, logs, tasks
 from workers.app import make_app
 from workers.broker import Broker
 from workers.runtime import EmbedRuntime, ParseRuntime
@@ -52,7 +52,7 @@ def open_ledger(settings: Settings) -> Iterator[Ledger]:
 
 
 class Presence(bootsteps.StartStopStep):  # type: ignore[misc]
-    """Keeps the worker's row in the ledger fresh, from the consumer's own timer: a hung consumer goes stale."""
+    """Signs of life, from the consumer's own timer: a hung consumer goes stale, a long task of the pool does not."""
 
     requires = {"celery.worker.components:Timer"}  # noqa: RUF012 - Celery's interface
     settings: Settings
@@ -64,6 +64,7 @@ class Presence(bootsteps.StartStopStep):  # type: ignore[misc]
         worker.timer.call_repeatedly(SEEN_EVERY_S, self._seen)
 
     def _seen(self) -> None:
+        health.touch(type(self).settings.health_dir, health.file_of(type(self).name_of_worker))
         if os.getppid() != type(self).parent:
             # The supervisor was killed: nobody would start us again, and another one may want our place.
             os.kill(os.getpid(), signal.SIGTERM)

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import logging
+import os
+import sys
 from collections.abc import Sequence
+from functools import partial
 
 from pipeline.errors import ConfigError
 from pipeline.ledger import Ledger
 from pipeline.ledger.flow import Stage
 from pipeline.settings import Settings
+from workers import health
+from workers.app import make_app
 from workers.dispatch import DispatchThread
 from workers.loading import make_dispatcher
 from workers.pool import HostLock, Supervisor, bury, plan
@@ -21,23 +26,56 @@ SWEEP_EVERY_S = 2.0
 #: Seconds between two looks at the worker processes.
 TEND_EVERY_S = 1.0
 
+#: The dispatcher's name among the signs of life.
+DISPATCHER = "dispatcher"
+
 
 def serve(settings: Settings, stages: Sequence[str], *, until_empty: bool = False) -> None:
-    """Run workers and a dispatcher until interrupted, or until nothing is open.
+    """Run workers of these stages, none included, and a dispatcher until interrupted, or until nothing is open.
 
     Raises ConfigError when another process serves this data folder already.
     """
     ledger = Ledger.open(settings.ledger_url)
     lock = HostLock(settings.data_dir)
-    if (settings.embedded_broker or settings.embedded_store) and not lock.acquire():
+    owns_store = settings.embedded_store and Stage.EMBED in stages
+    if (settings.embedded_broker or owns_store) and not lock.acquire():
         raise ConfigError(f"workers of another `kb-ingest` serve {settings.data_dir} already; stop them first")
     specs = plan(settings, [Stage(stage) for stage in stages])
-    log.info("workers: %s", ", ".join(spec.name() for spec in specs))
+    log.info("workers: %s", ", ".join(spec.name() for spec in specs) or "none, dispatcher only")
+    health.clear(settings.health_dir)
+    health.expect(settings.health_dir, DISPATCHER)
     try:
         with (
             Supervisor(settings, specs, bury(ledger, settings.max_starts)) as supervisor,
-            DispatchThread(make_dispatcher(settings, ledger), SWEEP_EVERY_S),
+            DispatchThread(
+                make_dispatcher(settings, ledger), SWEEP_EVERY_S, partial(health.touch, settings.health_dir, DISPATCHER)
+            ),
         ):
             supervisor.run(TEND_EVERY_S, lambda: until_empty and not ledger.report.progress().open)
     finally:
         lock.release()
+
+
+def serve_flower(settings: Settings, address: str, port: int) -> None:
+    """Run the Flower dashboard until interrupted.
+
+    Raises ConfigError without Redis, which it watches, or without a password: whoever reaches it could stop workers.
+    """
+    if settings.embedded_broker:
+        raise ConfigError("Flower watches Redis, and none is configured; set KB_REDIS_URL")
+    auth = settings.flower_auth.get_secret_value()
+    if ":" not in auth:
+        raise ConfigError("set KB_FLOWER_AUTH=user:password; the dashboard does not start without")
+    folder = settings.data_dir / "flower"
+    folder.mkdir(parents=True, exist_ok=True)
+    # Through the environment, as whoever lists processes sees arguments.
+    os.environ["FLOWER_BASIC_AUTH"] = auth
+    options = [
+        f"--address={address}",
+        f"--port={port}",
+        "--persistent=true",
+        f"--db={folder / 'flower.db'}",
+        "--state_save_interval=60000",
+    ]
+    make_app(settings).start(argv=["flower", *options])
+    sys.stdout.flush()

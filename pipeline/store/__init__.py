@@ -140,4 +140,7 @@ def open_store(settings: Settings, *, role: Role = "reader") -> VectorStore:
         retry_s=settings.retry_s,
         batch_points=settings.upsert_batch_points,
         batch_bytes=settings.upsert_batch_bytes,
+        shards=settings.qdrant_shards,
+        replicas=settings.qdrant_replicas,
+        write_consistency=settings.qdrant_write_consistency,
     )

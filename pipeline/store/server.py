@@ -50,6 +50,9 @@ class ServerStore:
         retry_s: float = 20.0,
         batch_points: int = 256,
         batch_bytes: int = 8 << 20,
+        shards: int = 0,
+        replicas: int = 0,
+        write_consistency: int = 0,
     ) -> None:
         """Contact nothing yet. Raises ConfigError for a URL that cannot be used, or is unsafe without a key."""
         host = _host(url)
@@ -63,6 +66,8 @@ class ServerStore:
         self._retry_s = retry_s
         self._batch_points = batch_points
         self._batch_bytes = batch_bytes
+        # What a new collection is told about a cluster; None leaves it to the server.
+        self._shards, self._replicas, self._write_consistency = shards or None, replicas or None, write_consistency or None
         self._dimensions: dict[str, int] = {}
         try:
             # The key goes in as a header: as `api_key` the client warns on standard error for every http URL, also on
@@ -239,7 +244,10 @@ class ServerStore:
 
     def _create_once(self, physical: str, vectors: dict[str, models.VectorParams]) -> None:
         try:
-            self._client.create_collection(physical, vectors_config=vectors)
+            self._client.create_collection(
+                physical, vectors_config=vectors, shard_number=self._shards, replication_factor=self._replicas,
+                write_consistency_factor=self._write_consistency,
+            )  # fmt: skip
         except UnexpectedResponse as error:
             # Another process was first, or our own try whose answer was lost.
             if error.status_code not in (400, 409) or b"already exists" not in error.content:

@@ -23,10 +23,35 @@ def worker(context: Context, stage: tuple[str, ...], require_gpu: bool | None, u
 @click.command()
 @click.option("--require-gpu", is_flag=True, default=None, help="Fail instead of embedding on the CPU.")
 @click.option("--until-empty", is_flag=True, help="End when no document has work ahead of it.")
+@click.option("--yes", is_flag=True, help="Take the default answer where the model does not fit into memory.")
 @click.pass_obj
-def up(context: Context, require_gpu: bool | None, until_empty: bool) -> None:
+def up(context: Context, require_gpu: bool | None, until_empty: bool, yes: bool) -> None:
     """Run everything this host needs: the broker folder where no Redis is configured, dispatcher and workers."""
+    from workers.cli.host import preflight
+
+    preflight(context.settings(), yes=yes, docker=False)
     _serve(context, ("parse", "embed"), require_gpu, until_empty)
+
+
+@click.command()
+@click.pass_obj
+def scheduler(context: Context) -> None:
+    """Run the dispatcher alone: fills the queues from the ledger and brings back what workers and brokers lost.
+
+    Workers dispatch too, so a host needs this only where its workers run elsewhere.
+    """
+    _serve(context, (), None, False)
+
+
+@click.command()
+@click.option("--address", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", default=5555, show_default=True, help="Port to listen on.")
+@click.pass_obj
+def flower(context: Context, address: str, port: int) -> None:
+    """Run the Flower dashboard of the queues; asks for KB_FLOWER_AUTH (user:password)."""
+    from workers.serving import serve_flower
+
+    serve_flower(context.settings().prepare(), address, port)
 
 
 def _serve(context: Context, stages: tuple[str, ...], require_gpu: bool | None, until_empty: bool) -> None:

@@ -1,0 +1,78 @@
+"""The `.env` file: values set line by line, everything else in it left as it is, the former file kept."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from pipeline.errors import HostError
+
+_LINE = re.compile(r"^\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=(.*)$")
+
+
+def read(path: Path) -> dict[str, str]:
+    """The values of the file, quotes taken off; empty where there is none."""
+    if not path.is_file():
+        return {}
+    found = (_LINE.match(line) for line in path.read_text("utf-8").splitlines())
+    return {match[1]: _unquoted(match[2].strip()) for match in found if match}
+
+
+def update(path: Path, values: Mapping[str, str], *, comment: str) -> Path | None:
+    """Set values: in the lines that have them, also those behind a #, else at the end below `comment`.
+
+    Readable for its owner alone, because it holds secrets. Returns the backup of the former file, if there was one. Raises
+    HostError where it cannot be written.
+    """
+    try:
+        before = path.read_text("utf-8") if path.is_file() else ""
+        lines = before.splitlines()
+        added = [f"# {comment}"]
+        for name, value in values.items():
+            line, place = f"{name}={_quoted(value)}", _place(lines, name)
+            if place is None:
+                added.append(line)
+            else:
+                lines[place] = line
+        if len(added) > 1:
+            lines += ["", *added] if lines else added
+        backup = None
+        if before:
+            backup = path.with_name(f"{path.name}.{time.strftime('%Y%m%d-%H%M%S')}.bak")
+            _write(backup, before)
+        _write(path, "\n".join(lines) + "\n")
+    except OSError as error:
+        raise HostError(f"cannot write {path}: {error.strerror}") from error
+    return backup
+
+
+def _place(lines: Sequence[str], name: str) -> int | None:
+    """The line that sets a value: the last that is in force, else the last that is commented out."""
+    for prefix in ("", "#"):
+        for number in reversed(range(len(lines))):
+            line = lines[number].strip()
+            match = _LINE.match(line.removeprefix(prefix)) if line.startswith(prefix) else None
+            if match and match[1] == name:
+                return number
+    return None
+
+
+def _write(path: Path, text: str) -> None:
+    temporary = path.with_name(path.name + ".tmp")
+    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+        file.write(text)
+    temporary.replace(path)
+
+
+def _quoted(value: str) -> str:
+    """Single quotes are taken literally by compose and by us; a plain word needs none."""
+    return value if re.fullmatch(r"[\w./:@%+,=-]*", value) else "'" + value.replace("'", "\\'") + "'"
+
+
+def _unquoted(value: str) -> str:
+    if len(value) >= 2 and value[0] == value[-1] and value[0] in "'\"":
+        return value[1:-1].replace("\\'", "'")
+    return value.partition(" #")[0].strip()

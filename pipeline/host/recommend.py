@@ -1,0 +1,108 @@
+"""From a host to settings: the model that fits, where it runs, and what each container may use. Pure arithmetic."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from pipeline.host.machine import Machine
+from pipeline.host.models import MODELS, ModelCard
+
+#: A model is too slow for a host that could not embed a million chunks with it in eight hours.
+LEAST_CHUNKS_PER_S = 35.0
+
+#: Speed of a core beside one with AMX, by the best instructions it has: measured on one machine with the better ones switched
+#: off (docs/models.md). NEON was not measured and is taken for AVX2.
+CORE_SPEED = {"amx_bf16": 1.0, "avx512_bf16": 0.3, "avx512f": 0.3, "avx2": 0.18, "asimd": 0.18}
+
+#: Share of the memory that the embed worker may take; stores, parsers and the system want the rest.
+EMBED_SHARE = 0.5
+
+#: Share that parse workers may take, and what one of them needs with its parser for all but the largest documents.
+PARSE_SHARE = 0.25
+PARSER_BYTES = 1 << 30
+
+_MIB = 1 << 20
+_GIB = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Recommendation:
+    """Settings for a host."""
+
+    model: ModelCard
+    device: str  #: what embed workers use: cuda, mps, cpu
+    why: str  #: in one sentence
+    chunks_per_s: float | None  #: forecast on a CPU; None on an accelerator, where nothing was measured
+    parse_workers: int
+    limits: dict[str, str]  #: of the containers, by the name of their variable in compose.yaml
+
+    @property
+    def docker_bytes(self) -> int:
+        """Memory that all containers together may take."""
+        return sum(parse_size(value) for name, value in self.limits.items() if name.endswith("_MEMORY") and name != "KB_CLI_MEMORY")
+
+
+def recommend(machine: Machine, memory_bytes: int | None = None, model: ModelCard | None = None) -> Recommendation:
+    """What to run on this machine within `memory_bytes` (default: all it has); `model` keeps one that is chosen already."""
+    memory = memory_bytes or machine.memory_bytes
+    device = next((found.kind for found in machine.accelerators if found.usable), "cpu")
+    fitting = [card for card in MODELS if _fits(card, machine, device, memory)]
+    card = model or (fitting[-1] if fitting else MODELS[0])
+    rate = forecast(card, machine) if device == "cpu" else None
+    parse_workers = max(1, min(8, machine.cores // 2, int(memory * PARSE_SHARE) // PARSER_BYTES))
+    return Recommendation(card, device, _why(card, machine, device, bool(model)), rate, parse_workers,
+                          _limits(card, device, machine.cores, parse_workers, memory))  # fmt: skip
+
+
+def forecast(card: ModelCard, machine: Machine) -> float:
+    """Chunks a second on the machine's cores."""
+    speed = CORE_SPEED[machine.instructions[0]] if machine.instructions else 0.1
+    return card.chunks_per_s / 2 * machine.cores * speed
+
+
+def _fits(card: ModelCard, machine: Machine, device: str, memory: int) -> bool:
+    if card.worker_bytes(device) > memory * EMBED_SHARE:
+        return False
+    if device == "cpu":
+        return forecast(card, machine) >= LEAST_CHUNKS_PER_S
+    own = min((found.memory_bytes or memory for found in machine.accelerators if found.usable), default=memory)
+    return card.device_bytes() <= own * 0.8
+
+
+def _why(card: ModelCard, machine: Machine, device: str, kept: bool) -> str:
+    if kept:
+        return "it is the one that the collections here were made with, or that is set"
+    where = f"{machine.cores} cores" if device == "cpu" else device
+    rule = f" and embeds at least {LEAST_CHUNKS_PER_S:.0f} chunks/s" if device == "cpu" else ""
+    return f"the best of the table that fits into half of the memory{rule} on {where}"
+
+
+def _limits(card: ModelCard, device: str, cores: int, parse_workers: int, memory: int) -> dict[str, str]:
+    """Limits that add up to no more than the memory: what the model and the parsers need, and half of the rest for Qdrant."""
+    fixed = {"KB_REDIS_MEMORY": 512 * _MIB, "KB_SCHEDULER_MEMORY": 384 * _MIB, "KB_FLOWER_MEMORY": 384 * _MIB}
+    embed = math.ceil(card.worker_bytes(device) * 1.5 / _MIB) * _MIB
+    parse = 512 * _MIB + parse_workers * PARSER_BYTES
+    rest = max(0, memory - sum(fixed.values()) - embed - parse)
+    limits = fixed | {"KB_EMBED_MEMORY": embed, "KB_PARSE_MEMORY": parse, "KB_QDRANT_MEMORY": max(512 * _MIB, rest // 2)}
+    sizes = {name: format_size(value) for name, value in limits.items()}
+    return sizes | {"KB_CLI_MEMORY": sizes["KB_EMBED_MEMORY"], "KB_EMBED_CPUS": str(cores), "KB_PARSE_CPUS": str(parse_workers),
+                    "KB_PARSE_WORKERS": str(parse_workers)}  # fmt: skip
+
+
+def parse_size(text: str) -> int:
+    """Bytes of `10g`, `512m`, `64k` or a plain number, as Docker writes them.
+
+    Raises ValueError.
+    """
+    text = text.strip().lower().removesuffix("b").removesuffix("i")
+    factor = {"k": 1 << 10, "m": _MIB, "g": _GIB, "t": 1 << 40}.get(text[-1:], 0)
+    number = float(text[:-1]) if factor else float(text)
+    if not 0 < number * (factor or 1) < 1 << 60:
+        raise ValueError(text)
+    return int(number * (factor or 1))
+
+
+def format_size(size: int) -> str:
+    """A size as Docker reads it, in whole mebibytes."""
+    return f"{max(1, size // _MIB)}m"

@@ -1,0 +1,51 @@
+"""Signs of life: fresh, stale, and none at all."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from workers import health
+
+
+def test_a_service_is_healthy_once_every_process_has_given_a_sign(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "health"
+    assert health.main([str(folder)]) == 1
+    assert "no process has begun" in capsys.readouterr().out
+    health.expect(folder, "embed-0")
+    health.expect(folder, "dispatcher")
+    health.touch(folder, "dispatcher")
+    assert health.stale(folder) == ["embed-0: no sign of life yet"]
+    health.touch(folder, "embed-0")
+    assert health.main([str(folder)]) == 0
+    past = time.time() - 100
+    os.utime(folder / "embed-0", (past, past))
+    assert health.main([str(folder)]) == 1
+    assert "embed-0: no sign of life for 100 s" in capsys.readouterr().out
+    health.expect(folder, "embed-0")  # started again
+    assert health.stale(folder) == ["embed-0: no sign of life yet"]
+    health.clear(folder)
+    assert health.main([str(folder)]) == 1
+
+
+def test_without_a_folder_nothing_happens(tmp_path: Path) -> None:
+    health.expect(None, "a")
+    health.touch(None, "a")
+    health.touch(tmp_path / "gone", "a")
+    health.clear(None)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_check_is_cheap() -> None:
+    code = "import sys, workers.health; print(*sorted({name.split('.')[0] for name in sys.modules}))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"celery", "torch", "pydantic", "sqlalchemy"} & set(loaded)
+
+
+def test_a_worker_and_its_successor_share_a_file() -> None:
+    assert health.file_of("embed-0-4711@host-1") == health.file_of("embed-0-12@host-1") == "embed-0"

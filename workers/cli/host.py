@@ -1,0 +1,166 @@
+"""`kb-ingest init`, `assess`, `doctor`, `docker-memory`, `compose`: this host and its deployment."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import rich_click as click
+
+from workers.cli.context import Context, print_json
+
+if TYPE_CHECKING:
+    from pipeline.settings import Settings
+
+#: The file that compose and kb-ingest both read, in the working directory.
+ENV = Path(".env")
+
+
+@click.command()
+@click.option("--native", is_flag=True, help="Only Redis and Qdrant in containers; workers run on this host.")
+@click.pass_obj
+def init(context: Context, native: bool) -> None:
+    """Write `.env` for `docker compose up -d`: passwords, folders, users and limits. What is there already is kept."""
+    from pipeline.host import envfile, machine, recommend
+    from pipeline.host.models import MODELS
+    from workers import setup
+
+    env = envfile.read(ENV)
+    values = setup.initial(env, Path.cwd(), native=native, data_dir=context.data_dir)
+    every = env | values
+    found = recommend.recommend(machine.look(Path(every["KB_DATA_DIR"])), model=MODELS[0])
+    values |= {name: value for name, value in found.limits.items() if not env.get(name)}
+    if values:
+        envfile.update(ENV, values, comment="written by `kb-ingest init`")
+    setup.make_folders(Path(every["KB_DATA_DIR"]), Path(every["KB_DOCUMENTS"]), int(every["KB_UID"]), int(every["KB_GID"]))
+    click.echo(f"{ENV.absolute()}: {len(values)} values set, {len(env)} kept; data folder {every['KB_DATA_DIR']}")
+    click.echo("next: docker compose build && docker compose up -d" if not native else "next: docker compose up -d && kb-ingest up")
+
+
+@click.command()
+@click.option("--write", is_flag=True, help="Put the recommendation into .env; the former file is kept.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON value on stdout.")
+@click.pass_obj
+def assess(context: Context, write: bool, as_json: bool) -> None:
+    """Look at this host and recommend a model, a device, workers and limits of the containers."""
+    from pipeline.host import engine, envfile, machine, recommend
+    from pipeline.host.models import card_of
+    from workers import setup
+
+    settings = context.settings("error")
+    seen, docker = machine.look(settings.data_dir), engine.engine()
+    kept = card_of(settings.model) if setup.collections_of(settings) else None
+    found = recommend.recommend(seen, docker.memory_bytes if docker else None, kept)
+    values = setup.recommended(settings, found)
+    backup = envfile.update(ENV, values, comment="recommended by `kb-ingest assess`") if write else None
+    if as_json:
+        print_json({"machine": seen, "docker": docker, "model": found.model, "device": found.device, "why": found.why,
+                    "chunks_per_s": found.chunks_per_s, "docker_bytes": found.docker_bytes, "env": values})  # fmt: skip
+        return
+    gb = 1 << 30
+    names = ", ".join(machine.INSTRUCTIONS[name] for name in seen.instructions[:1]) or "no vector instructions"
+    click.echo(f"processor: {seen.processor}, {seen.cores} cores, {names}")
+    click.echo(f"memory: {seen.memory_bytes / gb:.1f} GB; disk: {seen.disk_free_bytes / gb:.0f} GB free")
+    for device in seen.accelerators:
+        size = f"{device.memory_bytes / gb:.0f} GB" if device.memory_bytes else "the host's memory"
+        click.echo(f"accelerator: {device.name} ({device.kind}), {size}{'' if device.usable else ', not usable by this torch'}")
+    if not seen.accelerators:
+        click.echo("accelerator: none")
+    if docker:
+        where = "in Docker Desktop's virtual machine" if docker.desktop else "on this host itself, no virtual machine"
+        click.echo(f"Docker: {docker.version}, {docker.memory_bytes / gb:.1f} GB for containers, {where}")
+    else:
+        click.echo("Docker: no engine answers")
+    rate = f", about {found.chunks_per_s:.0f} chunks/s" if found.chunks_per_s else ""
+    click.echo(f"model: {found.model.name} on {found.device}{rate}: {found.why}")
+    click.echo(f"containers: {found.docker_bytes / gb:.1f} GB in all")
+    for name, value in values.items():
+        click.echo(f"  {name}={value}")
+    if backup or write:
+        click.echo(f"written to {ENV.absolute()}" + (f"; before: {backup}" if backup else ""))
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON value on stdout.")
+@click.pass_obj
+def doctor(context: Context, as_json: bool) -> int:
+    """Check broker, store, ledger, model, device, disk, versions, clock and permissions; say what mends what is wrong."""
+    from workers.doctor import examine
+
+    findings = []
+    for finding in examine(context.settings("error"), ENV):
+        findings.append(finding)
+        if not as_json:
+            mend = f"\n{'':9}mend it: {finding.mend}" if finding.mend and finding.state != "ok" else ""
+            click.echo(f"{finding.state:8} {finding.part}: {finding.text}{mend}")
+    if as_json:
+        print_json(findings)
+    return 1 if any(finding.state == "wrong" for finding in findings) else 0
+
+
+@click.command("docker-memory")
+@click.option("--set", "size", help="Memory of Docker Desktop's machine, such as 10g; it is restarted.")
+def docker_memory(size: str | None) -> None:
+    """Show the memory that Docker has, and on a Mac change it: settings backed up, Docker Desktop restarted and waited for."""
+    from pipeline.host.engine import Desktop, engine
+    from pipeline.host.recommend import parse_size
+
+    if size is None:
+        docker = engine()
+        click.echo(f"{docker.memory_bytes / (1 << 30):.1f} GB for containers" if docker else "no Docker engine answers")
+        return
+    try:
+        wanted = parse_size(size)
+    except ValueError:
+        raise click.UsageError(f"{size!r} is no size; write it as 10g or 8192m") from None
+    backup = Desktop(_say).set_memory(wanted)
+    click.echo(f"Docker has {wanted / (1 << 30):.1f} GB now; the former settings are in {backup}")
+
+
+@click.command(context_settings={"ignore_unknown_options": True})
+@click.option("--yes", is_flag=True, help="Take the default answer where the model does not fit.")
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+@click.pass_obj
+def compose(context: Context, yes: bool, arguments: tuple[str, ...]) -> None:
+    """Run `docker compose ARGUMENTS`; before `up`, check that the model fits the memory that Docker has."""
+    from pipeline.host.engine import compose as run
+    from pipeline.host.engine import engine
+
+    if "up" in arguments:
+        preflight(context.settings("warning"), yes=yes, docker=True)
+        if engine() is None:
+            click.echo("warning: no Docker engine answers yet", err=True)
+    run(arguments)
+
+
+def preflight(settings: Settings, *, yes: bool, docker: bool) -> None:
+    """Where the model does not fit, let the person choose; raises click.Abort when they would rather not start."""
+    from pipeline.host.engine import Desktop, engine
+    from pipeline.host.machine import memory_bytes
+    from workers import setup
+
+    found = setup.shortfall(settings, engine() if docker else None, memory_bytes())
+    if found is None:
+        return
+    click.echo(f"{found}", err=True)
+    choices = ["raise"] * found.raisable + ["smaller"] * bool(found.smaller) + ["go-on", "stop"]
+    if not yes and not sys.stdin.isatty():
+        click.echo("warning: going on all the same, as nobody can be asked", err=True)
+        return
+    if found.smaller:
+        click.echo(f"  smaller: use {found.smaller.name} and note it in .env", err=True)
+    if found.raisable:
+        click.echo("  raise: give Docker Desktop more memory and restart it", err=True)
+    click.echo("  go-on: start all the same; not recommended, workers may be killed for want of memory", err=True)
+    answer = choices[0] if yes else click.prompt("What to do", type=click.Choice(choices), default=choices[0], err=True)
+    if answer == "stop":
+        raise click.Abort
+    if answer == "raise":
+        Desktop(_say).set_memory(found.need_bytes)
+    elif answer == "smaller" and found.smaller:
+        setup.choose_smaller(Path.cwd(), found.smaller)
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)
