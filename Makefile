@@ -26,10 +26,10 @@ DEMO_RUN := cd $(DEMO) && env -u KB_REDIS_URL -u CELERY_BROKER_URL -u KB_QDRANT_
 	-u KB_STAGING_URL -u KB_MODEL -u KB_MODEL_REVISION -u KB_EMBED_URL -u OPENAI_BASE_URL -u KB_COLLECTION \
 	KB_DATA_DIR=$(DEMO)/data HF_HUB_OFFLINE=1 $(BIN)/kb-ingest
 
-.PHONY: help env services lint format docs test test-fast faults bench audit documents demo clean
+.PHONY: help env services lint format docs test test-fast test-docker faults bench audit documents demo clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 env: $(STAMP) ## make .venv with the tested versions (once; again when they change)
 
@@ -53,7 +53,9 @@ services: ## install redis-server, PostgreSQL and faketime for the tests, where 
 		|| .ci/debian redis-server postgresql faketime || { test -z "$${CI:-}" && \
 		echo "warning: no redis-server, PostgreSQL or faketime; tests that need it are skipped here, and would fail in CI" >&2; }
 
-lint: env ## ruff, mypy and the import rules
+COMPOSE_FILES := compose.yaml compose.gpu.nvidia.yaml compose.gpu.rocm.yaml tests/docker/compose.stand-in.yaml
+
+lint: env ## ruff, mypy, the import rules, the Dockerfile and the compose files
 	@echo "==> ruff check"
 	@$(BIN)/ruff check .
 	@echo "==> ruff format --check"
@@ -62,6 +64,15 @@ lint: env ## ruff, mypy and the import rules
 	@$(BIN)/mypy
 	@echo "==> lint-imports"
 	@$(BIN)/lint-imports
+	@echo "==> hadolint"
+	@$(BIN)/hadolint docker/Dockerfile
+	@echo "==> yamllint, and the schema of compose files"
+	@$(BIN)/yamllint --strict $(COMPOSE_FILES)
+	@$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec $(COMPOSE_FILES)
+	@if docker compose version >/dev/null 2>&1; then echo "==> docker compose config"; \
+		for over in "" "-f compose.gpu.nvidia.yaml" "-f compose.gpu.rocm.yaml"; do \
+			KB_REDIS_PASSWORD=x KB_API_KEY=x docker compose --env-file /dev/null -f compose.yaml $$over --profile '*' config --quiet \
+				|| exit 1; done; fi
 
 format: env ## let ruff format the code and mend what it can
 	@$(BIN)/ruff check --fix .
@@ -72,7 +83,11 @@ docs: env ## write the table of settings in docs/configuration.md again
 
 test: env services ## the whole test suite
 	@echo "==> pytest $(ARGS)"
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -m 'not docker' $(ARGS)
+
+test-docker: env ## build the image and test the deployment with it; needs an engine with compose v2 (some 15 minutes)
+	@echo "==> pytest tests/docker $(ARGS)"
+	@CI=true $(BIN)/python -m pytest tests/docker --timeout 900 $(ARGS)
 
 test-fast: env ## unit tests only: no service, no worker processes
 	@echo "==> pytest tests/unit $(ARGS)"

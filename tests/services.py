@@ -32,16 +32,17 @@ def wait_until(done: Callable[[], bool], what: str, timeout_s: float = 60.0, eve
         time.sleep(every_s)
 
 
-def _listens(port: int) -> bool:
+def _listens(port: int, host: str) -> bool:
     with contextlib.closing(socket.socket()) as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+        return probe.connect_ex((host, port)) == 0
 
 
 class Server:
     """A server process that can be stopped, killed, paused and started again on the same port."""
 
-    def __init__(self, command: Callable[[int], list[str]], folder: Path, name: str) -> None:
+    def __init__(self, command: Callable[[int], list[str]], folder: Path, name: str, host: str = "127.0.0.1") -> None:
         self.port = free_port()
+        self.host = host
         self.folder = folder
         self.name = name
         self._command = command
@@ -54,7 +55,7 @@ class Server:
             self._process = subprocess.Popen(
                 self._command(self.port), cwd=self.folder, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
             )
-        wait_until(lambda: _listens(self.port), f"{self.name} on port {self.port}", 30)
+        wait_until(lambda: _listens(self.port, self.host), f"{self.name} on port {self.port}", 30)
 
     def send(self, number: signal.Signals) -> None:
         """Send it a signal."""
@@ -70,25 +71,26 @@ class Server:
             self._process = None
 
 
-def redis_server(folder: Path, *, append_only: bool = True) -> Server | None:
-    """A Redis that is not started yet, or None where there is no redis-server."""
+def redis_server(folder: Path, *options: str, append_only: bool = True, host: str = "127.0.0.1") -> Server | None:
+    """A Redis that is not started yet, or None where there is no redis-server; `options` are more of its own."""
     program = shutil.which("redis-server")
     if program is None:
         return None
 
     def command(port: int) -> list[str]:
         keep = ["--appendonly", "yes" if append_only else "no", "--appendfsync", "always"]
-        return [program, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--save", "", *keep,
-                "--maxmemory-policy", "noeviction"]  # fmt: skip
+        return [program, "--port", str(port), "--bind", host, "--dir", str(folder), "--save", "", *keep,
+                "--maxmemory-policy", "noeviction", *options]  # fmt: skip
 
-    return Server(command, folder, "redis")
+    return Server(command, folder, "redis", host)
 
 
 class Postgres:
     """A PostgreSQL cluster of its own, run as the user `postgres` when we are root, as the server refuses root."""
 
-    def __init__(self, programs: Path, folder: Path) -> None:
+    def __init__(self, programs: Path, folder: Path, host: str = "127.0.0.1") -> None:
         self.port = free_port()
+        self._host = host
         self._programs = programs
         self._folder = folder
         self._user = "postgres" if os.geteuid() == 0 else None
@@ -100,15 +102,17 @@ class Postgres:
         if self._user:
             shutil.chown(self._folder, self._user)
         self._run("initdb", "-D", "data", "-A", "trust", "-N", "-U", "postgres")
-        options = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -c fsync=off"
+        options = f"-p {self.port} -c listen_addresses={self._host} -c unix_socket_directories='' -c fsync=off"
+        with (self._folder / "data" / "pg_hba.conf").open("a") as file:
+            file.write("host all all samenet trust\n")
         self._run("pg_ctl", "-D", "data", "-o", options, "-l", "log", "-w", "start")
 
     def database(self) -> str:
         """A SQLAlchemy URL of a new empty database."""
         self._count += 1
         name = f"kb{self._count}"
-        self._run("createdb", "-h", "127.0.0.1", "-p", str(self.port), "-U", "postgres", name)
-        return f"postgresql+psycopg://postgres@127.0.0.1:{self.port}/{name}"
+        self._run("createdb", "-h", self._host, "-p", str(self.port), "-U", "postgres", name)
+        return f"postgresql+psycopg://postgres@{self._host}:{self.port}/{name}"
 
     def stop(self) -> None:
         """Stop it at once."""
@@ -121,20 +125,49 @@ class Postgres:
         )  # fmt: skip
 
 
-def postgres_server(folder: Path) -> Postgres | None:
+def postgres_server(folder: Path, host: str = "127.0.0.1") -> Postgres | None:
     """A PostgreSQL that is not started yet, or None where it is not installed."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     program = str(found[-1]) if found else shutil.which("initdb")
-    return Postgres(Path(program).parent, folder) if program else None
+    return Postgres(Path(program).parent, folder, host) if program else None
 
 
-def qdrant_stand_in(folder: Path) -> Server:
+def qdrant_stand_in(folder: Path, *, host: str = "127.0.0.1", api_key: str = "") -> Server:
     """The tests' own server of the used part of Qdrant's REST API, not started yet."""
 
     def command(port: int) -> list[str]:
-        return [sys.executable, str(REPOSITORY / "tests" / "qdrant_rest.py"), "--port", str(port), "--data", str(folder / "points")]
+        program = str(REPOSITORY / "tests" / "qdrant_rest.py")
+        return [
+            sys.executable,
+            program,
+            "--host",
+            host,
+            "--port",
+            str(port),
+            "--data",
+            str(folder / "points"),
+            "--api-key",
+            api_key,
+        ]
 
-    return Server(command, folder, "qdrant-rest-stand-in")
+    return Server(command, folder, "qdrant-rest-stand-in", host)
+
+
+def s3_server(folder: Path, host: str = "127.0.0.1") -> Server:
+    """An object store that speaks S3, not started yet; it forgets everything when it ends."""
+
+    def command(port: int) -> list[str]:
+        return [sys.executable, "-c", "import sys; from moto.server import main; main(sys.argv[1:])", "-H", host, "-p", str(port)]
+
+    return Server(command, folder, "s3", host)
+
+
+def s3_environment(server: Server) -> dict[str, str]:
+    """What S3 clients read, to find a server of `s3_server`."""
+    return {
+        "AWS_ENDPOINT_URL": f"http://{server.host}:{server.port}", "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1", "NO_PROXY": server.host,
+    }  # fmt: skip
 
 
 def embed_server(folder: Path, *, delay_s: float = 0.0) -> Server:
@@ -154,12 +187,13 @@ class Cli:
 
     def __init__(self, data_dir: Path, **environment: str) -> None:
         self.data_dir = data_dir
+        self.prefix: tuple[str, ...] = ()  #: a program that runs the command, such as one that enters a network namespace
         self.environment = {**os.environ, "KB_DATA_DIR": str(data_dir), "HF_HUB_OFFLINE": "1", **environment}
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """Start a command and return at once."""
         return subprocess.Popen(
-            [*self.PROGRAM, *arguments], env=self.environment, stdin=subprocess.DEVNULL,
+            [*self.prefix, *self.PROGRAM, *arguments], env=self.environment, stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
         )  # fmt: skip
 

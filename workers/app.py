@@ -89,6 +89,9 @@ def broker_url(settings: Settings) -> str:
             )
         if parts.scheme == "sentinel" and not settings.redis_sentinel_master:
             raise ConfigError("KB_REDIS_URL names Sentinels: set KB_REDIS_SENTINEL_MASTER to what they call the Redis to use")
+    if url.startswith("rediss:") and "ssl_cert_reqs=" not in url:
+        # Without a word about it kombu checks no certificate (5.7), and anybody could be that Redis.
+        url += ("&" if "?" in url else "?") + "ssl_cert_reqs=required"
     return url
 
 

@@ -27,6 +27,8 @@ def settings(tmp_path: Path, **values: object) -> Settings:
         ("redis://[::1]:6379/0", False),
         ("redis://redis:6379/0", True),
         ("rediss://10.0.0.5:6379/0", True),
+        ("sentinel://redis:26379/0", True),
+        ("sentinel://:secret@one:26379;sentinel://two:26379/0", True),
         ("redis://host.docker.internal/0", True),
         ("redis://:secret@redis:6379/0", False),
         ("redis://[::1", True),
@@ -38,6 +40,27 @@ def test_redis_off_this_host_wants_a_password(tmp_path: Path, url: str, refused:
             make_app(settings(tmp_path, redis_url=url))
     else:
         assert make_app(settings(tmp_path, redis_url=url)).conf.broker_url == url
+
+
+@pytest.mark.parametrize(
+    ("url", "checked"),
+    [
+        ("rediss://:x@redis/0", "rediss://:x@redis/0?ssl_cert_reqs=required"),
+        ("rediss://:x@redis/0?ssl_ca_certs=/ca.pem", "rediss://:x@redis/0?ssl_ca_certs=/ca.pem&ssl_cert_reqs=required"),
+        ("rediss://:x@redis/0?ssl_cert_reqs=none", "rediss://:x@redis/0?ssl_cert_reqs=none"),
+    ],
+)
+def test_certificates_are_checked_unless_told_otherwise(tmp_path: Path, url: str, checked: str) -> None:
+    assert make_app(settings(tmp_path, redis_url=url)).conf.broker_url == checked
+
+
+def test_sentinels_want_a_name_to_look_for(tmp_path: Path) -> None:
+    url = "sentinel://:secret@one:26379;sentinel://:secret@two:26379"
+    with pytest.raises(ConfigError, match="KB_REDIS_SENTINEL_MASTER"):
+        make_app(settings(tmp_path, redis_url=url))
+    app = make_app(settings(tmp_path, redis_url=url, redis_sentinel_master="kb"))
+    assert app.conf.broker_transport_options["master_name"] == "kb"
+    assert mask_url(url) == "sentinel://:****@one:26379;sentinel://:****@two:26379"
 
 
 def test_it_can_be_told_otherwise(tmp_path: Path) -> None:

@@ -112,7 +112,7 @@ def test_where_there_is_nothing_to_size(tmp_path: Path) -> None:
 
 
 def test_no_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for answer in ("exit 1", "echo '{}'", "echo nonsense", "echo '{\"ServerVersion\": \"\"}'", "echo '[]'"):
+    for answer in ("exit 1", "echo '{}'", "echo nonsense", 'echo \'{"ServerVersion": ""}\'', "echo '[]'"):
         (tmp_path / "docker").write_text(f"#!/bin/sh\n{answer}\n")
         (tmp_path / "docker").chmod(0o755)
         monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")

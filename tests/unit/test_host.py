@@ -22,16 +22,18 @@ LAPTOP = Machine("Linux", "a processor", 8, ("avx2",), 16 * GIB, 100 * GIB, ())
 NVIDIA = "NVIDIA H200, 143771\nNVIDIA GeForce RTX 4090, 24564\n"
 ROCM = (
     '{"card0": {"Card Series": "AMD Instinct MI300X", "Card model": "0x74a1", "VRAM Total Memory (B)": "206141652992", '
-    '"VRAM Total Used Memory (B)": "283"}, "card1": {"Card Series": "AMD Radeon Pro W7900", "VRAM Total Memory (B)": "48301604864"}}'
+    '"VRAM Total Used Memory (B)": "283"}, "card1": {"Card Series": "AMD Radeon W7900", "VRAM Total Memory (B)": "48301604864"}}'
 )
-APPLE = '{"SPDisplaysDataType": [{"_name": "Apple M3 Max", "spdisplays_vendor": "sppci_vendor_Apple", "sppci_model": "Apple M3 Max"}]}'
+APPLE = (
+    '{"SPDisplaysDataType": [{"_name": "Apple M3 Max", "spdisplays_vendor": "sppci_vendor_Apple", "sppci_model": "Apple M3 Max"}]}'
+)
 
 
 @pytest.mark.parametrize(
     ("program", "answer", "found"),
     [
         ("nvidia-smi", NVIDIA, [("NVIDIA H200", "cuda", 143771 << 20), ("NVIDIA GeForce RTX 4090", "cuda", 24564 << 20)]),
-        ("rocm-smi", ROCM, [("AMD Instinct MI300X", "cuda", 206141652992), ("AMD Radeon Pro W7900", "cuda", 48301604864)]),
+        ("rocm-smi", ROCM, [("AMD Instinct MI300X", "cuda", 206141652992), ("AMD Radeon W7900", "cuda", 48301604864)]),
         ("system_profiler", APPLE, [("Apple M3 Max", "mps", None)]),
         ("nvidia-smi", "NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver.\n", []),
     ],
@@ -102,7 +104,9 @@ def test_limits_fit_and_a_model_that_is_in_use_stays() -> None:
     assert recommend(replace(LAPTOP, memory_bytes=64 * GIB, cores=64), model=MODELS[0]).model is MODELS[0]
 
 
-@pytest.mark.parametrize(("text", "size"), [("10g", 10 * GIB), ("512m", 1 << 29), ("1.5G", 3 * GIB // 2), ("8GiB", 8 * GIB), ("4096", 4096)])
+@pytest.mark.parametrize(
+    ("text", "size"), [("10g", 10 * GIB), ("512m", 1 << 29), ("1.5G", 3 * GIB // 2), ("8GiB", 8 * GIB), ("4096", 4096)]
+)
 def test_sizes_are_read_as_docker_writes_them(text: str, size: int) -> None:
     assert parse_size(text) == size
 

@@ -1,0 +1,121 @@
+"""Redis behind TLS, and behind Sentinels that change which Redis it is."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from tests.embed_server import MODEL
+from tests.services import Cli, Server, embed_server, free_port, redis_server, wait_until
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
+
+
+@pytest.fixture
+def served(tmp_path: Path, qdrant: Server) -> Iterator[dict[str, str]]:
+    """Settings of a store and of a model that starts fast."""
+    server = embed_server(tmp_path / "embed")
+    server.start()
+    yield {
+        "KB_QDRANT_URL": f"http://127.0.0.1:{qdrant.port}", "KB_EMBED_URL": f"http://127.0.0.1:{server.port}",
+        "KB_EMBED_MODEL": MODEL, "KB_LEASE_S": "6", "KB_REQUEUE_S": "3",
+    }  # fmt: skip
+    server.stop()
+
+
+def loads(cli: Cli, documents: Path, expected: int) -> None:
+    """Start workers, load, and stop them."""
+    worker = cli.start("up")
+    try:
+        result = json.loads(cli.run("load", str(documents), "--json").stdout)
+        assert (result["indexed"], result["quarantined"]) == (expected, 0)
+    finally:
+        worker.send_signal(signal.SIGTERM)
+        worker.communicate(timeout=60)
+
+
+def test_redis_behind_tls(tmp_path: Path, documents: Path, served: dict[str, str], unavailable: Callable[[str], NoReturn]) -> None:
+    if shutil.which("openssl") is None:
+        unavailable("no openssl on this machine")
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost", "-addext",
+         "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    port = free_port()
+    redis = redis_server(
+        tmp_path / "redis", "--tls-port", str(port), "--tls-cert-file", str(certificate), "--tls-key-file", str(key),
+        "--tls-ca-cert-file", str(certificate), "--tls-auth-clients", "no", "--requirepass", "of-tls",
+    )  # fmt: skip
+    if redis is None:
+        unavailable("no redis-server on this machine")
+    redis.start()
+    try:
+        url = f"rediss://:of-tls@localhost:{port}/0?ssl_ca_certs={certificate}"
+        cli = Cli(tmp_path / "data", KB_REDIS_URL=url, **served)
+        loads(cli, documents, 4)
+        assert "of-tls" not in cli.run("config").stdout
+        stranger = Cli(tmp_path / "data", KB_REDIS_URL=f"rediss://:of-tls@localhost:{port}/0", **served)
+        findings = {one["part"]: one for one in json.loads(stranger.run("doctor", "--json", status=1).stdout)}
+        assert "CERTIFICATE_VERIFY_FAILED" in findings["broker"]["text"]
+    finally:
+        redis.stop()
+
+
+def test_sentinels_name_the_redis_and_another_one_takes_over(
+    tmp_path: Path, documents: Path, served: dict[str, str], unavailable: Callable[[str], NoReturn]
+) -> None:
+    password = ("--requirepass", "of-redis", "--masterauth", "of-redis")
+    first = redis_server(tmp_path / "first", *password)
+    if first is None:
+        unavailable("no redis-server on this machine")
+    second = redis_server(tmp_path / "second", *password, "--replicaof", "127.0.0.1", str(first.port))
+    assert second is not None
+    configuration = tmp_path / "sentinel.conf"
+    configuration.write_text(
+        f"sentinel monitor kb 127.0.0.1 {first.port} 1\nsentinel auth-pass kb of-redis\n"
+        "sentinel down-after-milliseconds kb 1000\nsentinel failover-timeout kb 5000\n"
+    )
+    program = shutil.which("redis-server") or ""
+    sentinel = Server(
+        lambda port: [program, str(configuration), "--sentinel", "--port", str(port), "--bind", "127.0.0.1"],
+        tmp_path / "sentinel",
+        "sentinel",
+    )
+    servers = [first, second, sentinel]
+    for server in servers:
+        server.start()
+    try:
+        # The password of the Redis; Sentinels without one of their own ignore it.
+        cli = Cli(
+            tmp_path / "data",
+            KB_REDIS_URL=f"sentinel://:of-redis@127.0.0.1:{sentinel.port}/0",
+            KB_REDIS_SENTINEL_MASTER="kb",
+            **served,
+        )
+        worker = cli.start("up")
+        try:
+            assert json.loads(cli.run("load", str(documents), "--json").stdout)["indexed"] == 4
+            first.stop(signal.SIGKILL)
+            (documents / "new.md").write_text("# New\n\nWritten while one Redis was gone.\n")
+
+            def promoted() -> bool:
+                asked = ["redis-cli", "-p", str(sentinel.port), "sentinel", "get-master-addr-by-name", "kb"]
+                return str(second.port) in subprocess.run(asked, capture_output=True, text=True, check=False).stdout
+
+            wait_until(promoted, "the other Redis is the master", 60)
+            assert json.loads(cli.run("load", str(documents), "--json").stdout)["indexed"] == 1
+        finally:
+            worker.send_signal(signal.SIGTERM)
+            worker.communicate(timeout=60)
+    finally:
+        for server in reversed(servers):
+            server.stop()
