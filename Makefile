@@ -26,7 +26,7 @@ DEMO_RUN := cd $(DEMO) && env -u KB_REDIS_URL -u CELERY_BROKER_URL -u KB_QDRANT_
 	-u KB_STAGING_URL -u KB_MODEL -u KB_MODEL_REVISION -u KB_EMBED_URL -u OPENAI_BASE_URL -u KB_COLLECTION \
 	KB_DATA_DIR=$(DEMO)/data HF_HUB_OFFLINE=1 $(BIN)/kb-ingest
 
-.PHONY: help env services lint format docs test test-fast test-docker faults bench audit documents demo clean
+.PHONY: help env services lint format docs test test-docker test-fast faults bench audit documents demo clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -32,8 +32,8 @@ def vector(text: str) -> list[float]:
 class Endpoint(ThreadingHTTPServer):
     """An embedding server on loopback."""
 
-    def __init__(self, *, ollama: bool, port: int = 0) -> None:
-        super().__init__(("127.0.0.1", port), _Answer)
+    def __init__(self, *, ollama: bool, port: int = 0, host: str = "127.0.0.1") -> None:
+        super().__init__((host, port), _Answer)
         self.ollama = ollama
         self.failures: list[int] = []  #: statuses to answer with before answering well
         self.most_texts = 10_000

@@ -37,6 +37,7 @@ class Collections:
         data.mkdir(parents=True, exist_ok=True)
         self.shards = {unquote(path.name): edge.EdgeShard.load(str(path)) for path in sorted(data.iterdir()) if path.is_dir()}
         aliases = data / "aliases.json"
+        self.created: dict[str, models.CreateCollection] = {}  # as asked for since the start
         self.links: dict[str, int] = {}  # links of a graph's nodes, where they were changed; remembered and no more
         self.alias_names: dict[str, str] = json.loads(aliases.read_text()) if aliases.exists() else {}
 
@@ -62,6 +63,7 @@ class Collections:
             key: edge.EdgeVectorParams(size=v.size, distance=getattr(edge.Distance, v.distance.value))
             for key, v in request.vectors.items()
         }
+        self.created[name] = request
         path = str(self.data / quote(name, safe=""))
         self.shards[name] = edge.EdgeShard.create(path, edge.EdgeConfig(vectors=params))
         return True

@@ -170,6 +170,16 @@ def s3_environment(server: Server) -> dict[str, str]:
     }  # fmt: skip
 
 
+def make_bucket(environment: dict[str, str], name: str) -> None:
+    """Make a bucket on a server of `s3_server`."""
+    import boto3
+
+    boto3.client(
+        "s3", endpoint_url=environment["AWS_ENDPOINT_URL"], aws_access_key_id="test", aws_secret_access_key="test",
+        region_name="us-east-1",
+    ).create_bucket(Bucket=name)  # fmt: skip
+
+
 def embed_server(folder: Path, *, delay_s: float = 0.0) -> Server:
     """The tests' own embedding endpoint, not started yet: workers that use it start without torch."""
 

@@ -26,12 +26,14 @@ REQUEST_TEXTS = 32
 #: Requests under way at one time: the endpoint batches them, and the wire is never idle.
 REQUESTS = 4
 
-#: Seconds for one request; a large model on a CPU takes its time.
 #: Texts that measure the endpoint's rate at start.
 PROBE = ["A short sentence.", "Another one, a little longer than the first, to measure how fast the endpoint answers."] * 4
 
 #: Answers that a later try may not get: too many requests, and everything that is the server's fault.
 _RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
+
+#: Answers to a request that is too large; text-embeddings-inference calls it invalid when it holds more texts than it allows.
+_TOO_MUCH = frozenset({413, 422})
 
 
 class HttpEmbedder:
@@ -108,7 +110,7 @@ class HttpEmbedder:
         path, body = self._request(texts)
         response = _patiently(lambda: self._client.post(path, json=body), self._retry_s)
         self.calls += 1
-        if response.status_code == 413 and len(texts) > 1:
+        if response.status_code in _TOO_MUCH and len(texts) > 1:
             self._texts = max(1, min(self._texts, len(texts) // 2))
             half = len(texts) // 2
             return self._part(texts[:half]) + self._part(texts[half:])

@@ -22,6 +22,9 @@ EMBED_SHARE = 0.5
 PARSE_SHARE = 0.25
 PARSER_BYTES = 1 << 30
 
+#: A small collection.
+LEAST_QDRANT_BYTES = 512 << 20
+
 _MIB = 1 << 20
 _GIB = 1 << 30
 
@@ -83,8 +86,11 @@ def _limits(card: ModelCard, device: str, cores: int, parse_workers: int, memory
     fixed = {"KB_REDIS_MEMORY": 512 * _MIB, "KB_SCHEDULER_MEMORY": 384 * _MIB, "KB_FLOWER_MEMORY": 384 * _MIB}
     embed = math.ceil(card.worker_bytes(device) * 1.5 / _MIB) * _MIB
     parse = 512 * _MIB + parse_workers * PARSER_BYTES
-    rest = max(0, memory - sum(fixed.values()) - embed - parse)
-    limits = fixed | {"KB_EMBED_MEMORY": embed, "KB_PARSE_MEMORY": parse, "KB_QDRANT_MEMORY": max(512 * _MIB, rest // 2)}
+    rest = memory - sum(fixed.values()) - embed - parse
+    if rest < LEAST_QDRANT_BYTES:  # tight: the room above what the model needs goes first
+        spare = embed - math.ceil(card.worker_bytes(device) * 1.1)
+        embed -= max(0, min(spare, LEAST_QDRANT_BYTES - rest))
+    limits = fixed | {"KB_EMBED_MEMORY": embed, "KB_PARSE_MEMORY": parse, "KB_QDRANT_MEMORY": max(LEAST_QDRANT_BYTES, rest // 2)}
     sizes = {name: format_size(value) for name, value in limits.items()}
     return sizes | {"KB_CLI_MEMORY": sizes["KB_EMBED_MEMORY"], "KB_EMBED_CPUS": str(cores), "KB_PARSE_CPUS": str(parse_workers),
                     "KB_PARSE_WORKERS": str(parse_workers)}  # fmt: skip

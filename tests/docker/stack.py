@@ -75,7 +75,7 @@ def _quiet(*command: str) -> bool:
 class Stack:
     """One compose project with an `.env` made by `kb-ingest init`; a context manager that removes it."""
 
-    def __init__(self, folder: Path, data: Path | None = None, files: tuple[str, ...] = (), **values: str) -> None:
+    def __init__(self, folder: Path, data: Path | None = None, **values: str) -> None:
         self.folder = folder
         self.project = f"kbt{uuid.uuid4().hex[:8]}"
         folder.mkdir(parents=True, exist_ok=True)
@@ -101,7 +101,7 @@ class Stack:
             for path in (self.data, *self.data.rglob("*")):
                 os.chown(path, USER, USER, follow_symlinks=False)
         stand_in = () if os.environ.get("KB_TEST_QDRANT_IMAGE") else (str(REPOSITORY / "tests/docker/compose.stand-in.yaml"),)
-        every = ("compose.yaml", *files, *stand_in)
+        every = ("compose.yaml", *stand_in)
         self._compose = ["docker", "compose", "--project-directory", str(REPOSITORY), "--env-file", str(folder / ".env")]
         self._compose += [part for file in every for part in ("-f", str(REPOSITORY / file))]
 

@@ -16,7 +16,17 @@ from typing import Any, NoReturn
 
 import pytest
 
-from tests.services import Cli, Server, postgres_server, qdrant_stand_in, redis_server, s3_environment, s3_server, wait_until
+from tests.services import (
+    Cli,
+    Server,
+    make_bucket,
+    postgres_server,
+    qdrant_stand_in,
+    redis_server,
+    s3_environment,
+    s3_server,
+    wait_until,
+)
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -104,15 +114,6 @@ def hosts(tmp_path: Path, unavailable: Callable[[str], NoReturn]) -> Iterator[Ho
     finally:
         for stop in reversed(stops):
             stop()
-
-
-def make_bucket(environment: dict[str, str], name: str) -> None:
-    import boto3
-
-    boto3.client(
-        "s3", endpoint_url=environment["AWS_ENDPOINT_URL"], aws_access_key_id="test", aws_secret_access_key="test",
-        region_name="us-east-1",
-    ).create_bucket(Bucket=name)  # fmt: skip
 
 
 def json_of(cli: Cli, *arguments: str) -> Any:

@@ -26,7 +26,10 @@ def read(name: str) -> str:
 
 
 def known_variables() -> set[str]:
-    return {name for field, info in Settings.model_fields.items() for name in settings_table.variable_names(field, info)}
+    settings = {name for field, info in Settings.model_fields.items() for name in settings_table.variable_names(field, info)}
+    # And those that compose reads.
+    compose = "".join(file.read_text("utf-8") for file in REPOSITORY.glob("compose*.yaml"))
+    return settings | set(re.findall(r"\$\{(\w+)", compose))
 
 
 @pytest.mark.parametrize("field", Settings.model_fields)

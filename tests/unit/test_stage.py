@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from pipeline.discover import uri_of
 from pipeline.errors import DocumentError, NoSpace
 from pipeline.stage import LocalStaging, Staging, chunks_key, open_staging
 from pipeline.types import Reason, SourceFile
+from tests.services import make_bucket, s3_environment, s3_server
 
 
 def source(path: Path) -> SourceFile:
@@ -20,8 +22,23 @@ def source(path: Path) -> SourceFile:
     return SourceFile(uri_of(path), path, status.st_size, status.st_mtime_ns)
 
 
-@pytest.fixture(params=["folder", "object store"])
-def staging(request: pytest.FixtureRequest, tmp_path: Path) -> Staging:
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """What finds an S3 server with an empty bucket `kb-unit`."""
+    server = s3_server(tmp_path_factory.mktemp("s3"))
+    server.start()
+    environment = s3_environment(server)
+    make_bucket(environment, "kb-unit")
+    yield environment
+    server.stop()
+
+
+@pytest.fixture(params=["folder", "memory", "s3"])
+def staging(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Staging:
+    if request.param == "s3":
+        for name, value in request.getfixturevalue("s3").items():
+            monkeypatch.setenv(name, value)
+        return open_staging(f"s3://kb-unit/{tmp_path.name}")
     return open_staging(str(tmp_path / "staging") if request.param == "folder" else f"memory://{tmp_path.name}")
 
 

@@ -17,6 +17,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import CollectionMismatch, CollectionMissing, ConfigError, StoreUnavailable
+from pipeline.settings import Settings
+from pipeline.store import open_store
 from pipeline.store.server import ServerStore
 from tests.made_points import DIMENSION, made_document, made_points, made_vector
 from tests.qdrant_rest import Fault, QdrantRest
@@ -45,6 +47,20 @@ def store(rest: QdrantRest) -> Iterator[ServerStore]:
     yield opened
     rest.clear()
     opened.close()
+
+
+def test_a_new_collection_is_told_how_to_spread_over_a_cluster(rest: QdrantRest, tmp_path: Path) -> None:
+    spread = {"qdrant_shards": 6, "qdrant_replicas": 2, "qdrant_write_consistency": 1}
+    opened = open_store(Settings(data_dir=tmp_path, qdrant_url=rest.url, **spread))  # type: ignore[arg-type]
+    opened.create("spread", DIMENSION)
+    opened.close()
+    asked = rest.collections.created["spread"]
+    assert (asked.shard_number, asked.replication_factor, asked.write_consistency_factor) == (6, 2, 1)
+    plain = open_store(Settings(data_dir=tmp_path, qdrant_url=rest.url))
+    plain.create("plain", DIMENSION)
+    plain.close()
+    asked = rest.collections.created["plain"]
+    assert (asked.shard_number, asked.replication_factor, asked.write_consistency_factor) == (None, None, None)
 
 
 #: Every call of the protocol that goes to the server about a collection.
