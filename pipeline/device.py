@@ -20,6 +20,13 @@ log = logging.getLogger(__name__)
 _CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
 _CPU_V1 = Path("/sys/fs/cgroup/cpu")
 
+#: Tokens of one model call. On a CPU more than this falls out of a core's caches; a GPU needs many to be busy.
+CPU_TOKENS = 2048
+GPU_TOKENS = 65536
+
+#: Memory a GPU needs for each token of a call with a small model, generously; larger models halve their way down.
+GPU_BYTES_PER_TOKEN = 96 * 1024
+
 
 @dataclass(frozen=True, slots=True)
 class Device:
@@ -79,6 +86,15 @@ def visible_gpus() -> list[str]:
     count = torch.cuda.device_count()
     mask = [part.strip() for part in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if part.strip()]
     return mask[:count] if mask else [str(number) for number in range(count)]
+
+
+def token_budget(kind: str, memory_bytes: int | None) -> int:
+    """Tokens of one model call on a device of this kind; `memory_bytes` is None where it shares the host's memory."""
+    if kind == "cpu":
+        return CPU_TOKENS
+    if memory_bytes is None:
+        return GPU_TOKENS // 4
+    return max(CPU_TOKENS, min(GPU_TOKENS, memory_bytes // 2 // GPU_BYTES_PER_TOKEN))
 
 
 def usable_cores() -> int:

@@ -22,8 +22,8 @@ from pipeline.host import envfile
 from pipeline.host.machine import accelerators, free_bytes
 from pipeline.ledger import Ledger
 from pipeline.ledger.flow import Stage
-from pipeline.model import resolve_model
-from pipeline.settings import Settings
+from pipeline.model import resolve_model, resolve_tokenizer
+from pipeline.settings import Settings, mask_url
 from pipeline.store import open_store
 from workers.app import make_app
 from workers.broker import Broker
@@ -146,7 +146,11 @@ def store(settings: Settings) -> Finding:
 
 
 def model(settings: Settings) -> Finding:
-    """Are the model's files here?"""
+    """Are the model's files here? Of one behind KB_EMBED_URL only the tokenizer is needed."""
+    if settings.embed_url:
+        return Finding(
+            "model", "ok", f"{settings.model} at {mask_url(settings.embed_url)}, tokens counted by {resolve_tokenizer(settings)}"
+        )
     files = resolve_model(settings)
     return Finding("model", "ok", f"{files.name}: {files.dimension} dimensions, texts of up to {files.max_tokens} tokens")
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline.device import Device, choose
+from pipeline.device import Device, choose, token_budget
 from pipeline.embed import EmbedderInfo, unit_rows
 from pipeline.embed.calibrate import CANARY_TEXTS, Plan, calibrated
 from pipeline.errors import DeviceError, ModelError
@@ -24,16 +24,9 @@ from pipeline.settings import Settings
 
 log = logging.getLogger(__name__)
 
-#: Tokens of one model call. On a CPU more than this falls out of a core's caches; a GPU needs many to be busy.
-CPU_TOKENS = 2048
-GPU_TOKENS = 65536
-
 #: Texts are padded to a multiple of so many tokens: kernels are made for each shape and kept, so that few shapes are faster than
 #: little padding (202 against 225 chunks/s) and take less memory (1.2 against 0.75 GB after 6,000 chunks).
 PAD_TOKENS = 16
-
-#: Memory a GPU needs for each token of a call with a small model, generously; larger models halve their way down.
-GPU_BYTES_PER_TOKEN = 96 * 1024
 
 #: Never fewer texts in a call than this when memory runs out before giving up.
 LEAST_TOKENS = 64
@@ -45,14 +38,14 @@ class LocalEmbedder:
     Pooling in half precision is what costs the precision (cosine to fp32 0.996, against 0.9999 this way).
     """
 
-    def __init__(self, model: Any, files: ModelFiles, device: Device, token_budget: int = 0) -> None:
+    def __init__(self, model: Any, files: ModelFiles, device: Device, tokens: int = 0) -> None:
         self._model = model.eval().to(device.name)
         self._device = device
         self._transformer = model[0]
         self._rest = [model[number].float() for number in range(1, len(model))]
         self._tokenizer = model.tokenizer
         self._tokenizing = threading.Lock()  # its options are state that two threads must not set at once
-        self._budget = token_budget or _budget(device)
+        self._budget = tokens or token_budget(device.kind, device.memory_bytes)
         self._document_prompt = str(model.prompts.get("document") or "")
         self._query_prompt = str(model.prompts.get("query") or "")
         self.info = EmbedderInfo(files.name, files.revision, files.dimension, files.max_tokens, device.name, "float32", 0.0)
@@ -219,14 +212,6 @@ def _load(files: ModelFiles) -> Any:
         )
     except Exception as error:  # the loader's errors are of many kinds
         raise ModelError(f"cannot load {files.name} from {files.path}: {error}") from error
-
-
-def _budget(device: Device) -> int:
-    if device.kind == "cpu":
-        return CPU_TOKENS
-    if device.memory_bytes is None:
-        return GPU_TOKENS // 4
-    return max(CPU_TOKENS, min(GPU_TOKENS, device.memory_bytes // 2 // GPU_BYTES_PER_TOKEN))
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from pipeline.device import token_budget
 from pipeline.host.machine import Machine
 from pipeline.host.models import MODELS, ModelCard
 
@@ -35,6 +36,9 @@ class Recommendation:
 
     model: ModelCard
     device: str  #: what embed workers use: cuda, mps, cpu
+    dtype: str  #: what the calibration of KB_DTYPE=auto is likely to choose there
+    embed_workers: int  #: one a GPU, or one for everything else
+    token_budget: int  #: tokens in one model call, as KB_EMBED_TOKEN_BUDGET=0 takes it
     why: str  #: in one sentence
     chunks_per_s: float | None  #: forecast on a CPU; None on an accelerator, where nothing was measured
     parse_workers: int
@@ -49,19 +53,35 @@ class Recommendation:
 def recommend(machine: Machine, memory_bytes: int | None = None, model: ModelCard | None = None) -> Recommendation:
     """What to run on this machine within `memory_bytes` (default: all it has); `model` keeps one that is chosen already."""
     memory = memory_bytes or machine.memory_bytes
-    device = next((found.kind for found in machine.accelerators if found.usable), "cpu")
+    usable = [found for found in machine.accelerators if found.usable]
+    device = usable[0].kind if usable else "cpu"
     fitting = [card for card in MODELS if _fits(card, machine, device, memory)]
     card = model or (fitting[-1] if fitting else MODELS[0])
-    rate = forecast(card, machine) if device == "cpu" else None
     parse_workers = max(1, min(8, machine.cores // 2, int(memory * PARSE_SHARE) // PARSER_BYTES))
-    return Recommendation(card, device, _why(card, machine, device, bool(model)), rate, parse_workers,
-                          _limits(card, device, machine.cores, parse_workers, memory))  # fmt: skip
+    return Recommendation(
+        model=card,
+        device=device,
+        dtype=_dtype(machine, device),
+        embed_workers=len(usable) if device == "cuda" else 1,
+        token_budget=token_budget(device, usable[0].memory_bytes if usable else None),
+        why=_why(machine, device, kept=model is not None),
+        chunks_per_s=forecast(card, machine) if device == "cpu" else None,
+        parse_workers=parse_workers,
+        limits=_limits(card, device, machine.cores, parse_workers, memory),
+    )
 
 
 def forecast(card: ModelCard, machine: Machine) -> float:
     """Chunks a second on the machine's cores."""
     speed = CORE_SPEED[machine.instructions[0]] if machine.instructions else 0.1
     return card.chunks_per_s / 2 * machine.cores * speed
+
+
+def _dtype(machine: Machine, device: str) -> str:
+    """On a CPU only AMX gains from bf16: with AVX-512's bf16 alone, 41 chunks/s beside 57 in fp32 (docs/models.md)."""
+    if device == "cpu":
+        return "bfloat16" if "amx_bf16" in machine.instructions else "float32"
+    return "bfloat16" if device == "cuda" else "float16"
 
 
 def _fits(card: ModelCard, machine: Machine, device: str, memory: int) -> bool:
@@ -73,7 +93,7 @@ def _fits(card: ModelCard, machine: Machine, device: str, memory: int) -> bool:
     return card.device_bytes() <= own * 0.8
 
 
-def _why(card: ModelCard, machine: Machine, device: str, kept: bool) -> str:
+def _why(machine: Machine, device: str, *, kept: bool) -> str:
     if kept:
         return "it is the one that the collections here were made with, or that is set"
     where = f"{machine.cores} cores" if device == "cpu" else device

@@ -88,7 +88,9 @@ def test_a_processor_is_given_no_model_that_would_take_days() -> None:
 def test_a_gpu_that_torch_has_takes_the_best_model_that_fits_it() -> None:
     gpu = Accelerator("a GPU", "cuda", 80 * GIB, True)
     found = recommend(replace(LAPTOP, accelerators=(gpu,)))
-    assert (found.device, found.model) == ("cuda", MODELS[-1])
+    assert (found.device, found.model, found.dtype, found.embed_workers) == ("cuda", MODELS[-1], "bfloat16", 1)
+    assert recommend(replace(LAPTOP, accelerators=(gpu, gpu))).embed_workers == 2
+    assert found.token_budget > recommend(LAPTOP).token_budget
     assert found.chunks_per_s is None
     small = recommend(replace(LAPTOP, accelerators=(replace(gpu, memory_bytes=2 * GIB),)))
     assert small.model.device_bytes() <= 2 * GIB

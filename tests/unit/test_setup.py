@@ -76,7 +76,7 @@ def test_assess_recommends_and_writes(tmp_path: Path) -> None:
     told: dict[str, Any] = json.loads(kb(tmp_path, "assess", "--json", PATH=path, KB_DATA_DIR=str(tmp_path / "data")))
     assert told["docker"] == {"version": "29.0", "memory_bytes": 6 * GIB, "cores": 4, "desktop": True}
     assert told["docker_bytes"] <= 6 * GIB
-    assert told["model"]["name"] in {card.name for card in MODELS}
+    assert told["recommended"]["model"]["name"] in {card.name for card in MODELS}
     text = kb(tmp_path, "assess", "--write", PATH=path, KB_DATA_DIR=str(tmp_path / "data"))
     assert "6.0 GB for containers, in Docker Desktop's virtual machine" in text
     env = envfile.read(tmp_path / ".env")
@@ -89,8 +89,8 @@ def test_a_collection_keeps_its_model(tmp_path: Path) -> None:
     (tmp_path / "one.txt").write_text("A document, so that there is a collection.")
     kb(tmp_path, "load", str(tmp_path / "one.txt"), KB_DATA_DIR=str(tmp_path / "data"))
     told = json.loads(kb(tmp_path, "assess", "--json", KB_DATA_DIR=str(tmp_path / "data")))
-    assert told["model"]["name"] == DEFAULT_MODEL
-    assert "collections" in told["why"]
+    assert told["recommended"]["model"]["name"] == DEFAULT_MODEL
+    assert "collections" in told["recommended"]["why"]
     settings = Settings(data_dir=tmp_path / "data", model=MODELS[-1].name)
     found = setup.shortfall(settings, Engine("1", 3 * GIB, 2, False), 64 * GIB)
     assert found is not None

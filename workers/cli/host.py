@@ -23,13 +23,13 @@ ENV = Path(".env")
 def init(context: Context, native: bool) -> None:
     """Write `.env` for `docker compose up -d`: passwords, folders, users and limits. What is there already is kept."""
     from pipeline.host import envfile, machine, recommend
-    from pipeline.host.models import MODELS
+    from pipeline.host.models import MODELS, card_of
     from workers import setup
 
     env = envfile.read(ENV)
     values = setup.initial(env, Path.cwd(), native=native, data_dir=context.data_dir)
     every = env | values
-    found = recommend.recommend(machine.look(Path(every["KB_DATA_DIR"])), model=MODELS[0])
+    found = recommend.recommend(machine.look(Path(every["KB_DATA_DIR"])), model=card_of(env.get("KB_MODEL", "")) or MODELS[0])
     values |= {name: value for name, value in found.limits.items() if not env.get(name)}
     if values:
         envfile.update(ENV, values, comment="written by `kb-ingest init`")
@@ -55,8 +55,7 @@ def assess(context: Context, write: bool, as_json: bool) -> None:
     values = setup.recommended(settings, found)
     backup = envfile.update(ENV, values, comment="recommended by `kb-ingest assess`") if write else None
     if as_json:
-        print_json({"machine": seen, "docker": docker, "model": found.model, "device": found.device, "why": found.why,
-                    "chunks_per_s": found.chunks_per_s, "docker_bytes": found.docker_bytes, "env": values})  # fmt: skip
+        print_json({"machine": seen, "docker": docker, "recommended": found, "docker_bytes": found.docker_bytes, "env": values})
         return
     gb = 1 << 30
     names = ", ".join(machine.INSTRUCTIONS[name] for name in seen.instructions[:1]) or "no vector instructions"
@@ -74,6 +73,10 @@ def assess(context: Context, write: bool, as_json: bool) -> None:
         click.echo("Docker: no engine answers")
     rate = f", about {found.chunks_per_s:.0f} chunks/s" if found.chunks_per_s else ""
     click.echo(f"model: {found.model.name} on {found.device}{rate}: {found.why}")
+    click.echo(
+        f"workers: {found.embed_workers} embed, {found.parse_workers} parse; {found.dtype} (KB_DTYPE=auto measures it), "
+        f"{found.token_budget} tokens a call"
+    )
     click.echo(f"containers: {found.docker_bytes / gb:.1f} GB in all")
     for name, value in values.items():
         click.echo(f"  {name}={value}")
