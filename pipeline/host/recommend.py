@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from pipeline.device import token_budget
@@ -26,6 +25,9 @@ PARSER_BYTES = 1 << 30
 #: A small collection.
 LEAST_QDRANT_BYTES = 512 << 20
 
+#: Limits of the containers that are there in every mode.
+SERVICE_LIMITS = ("KB_REDIS_MEMORY", "KB_QDRANT_MEMORY")
+
 _MIB = 1 << 20
 _GIB = 1 << 30
 
@@ -43,21 +45,26 @@ class Recommendation:
     chunks_per_s: float | None  #: forecast on a CPU; None on an accelerator, where nothing was measured
     parse_workers: int
     limits: dict[str, str]  #: of the containers, by the name of their variable in compose.yaml
-
-    @property
-    def docker_bytes(self) -> int:
-        """Memory that all containers together may take."""
-        return sum(parse_size(value) for name, value in self.limits.items() if name.endswith("_MEMORY") and name != "KB_CLI_MEMORY")
+    docker_bytes: int  #: memory that all containers together may take
 
 
-def recommend(machine: Machine, memory_bytes: int | None = None, model: ModelCard | None = None) -> Recommendation:
-    """What to run on this machine within `memory_bytes` (default: all it has); `model` keeps one that is chosen already."""
-    memory = memory_bytes or machine.memory_bytes
+def recommend(
+    machine: Machine, docker_bytes: int | None = None, model: ModelCard | None = None, *, native: bool = False
+) -> Recommendation:
+    """What to run on this machine.
+
+    Containers have `docker_bytes` (default: all of the machine's memory). With `native` only the services are in containers,
+    and workers have the machine's memory. `model` keeps one that is chosen already.
+    """
+    containers = docker_bytes or machine.memory_bytes
+    memory = machine.memory_bytes if native else containers
     usable = [found for found in machine.accelerators if found.usable]
     device = usable[0].kind if usable else "cpu"
     fitting = [card for card in MODELS if _fits(card, machine, device, memory)]
     card = model or (fitting[-1] if fitting else MODELS[0])
     parse_workers = max(1, min(8, machine.cores // 2, int(memory * PARSE_SHARE) // PARSER_BYTES))
+    limits = _limits(card, device, parse_workers, containers, native=native)
+    sizes = {name: format_size(size) for name, size in limits.items()}
     return Recommendation(
         model=card,
         device=device,
@@ -67,7 +74,14 @@ def recommend(machine: Machine, memory_bytes: int | None = None, model: ModelCar
         why=_why(machine, device, kept=model is not None),
         chunks_per_s=forecast(card, machine) if device == "cpu" else None,
         parse_workers=parse_workers,
-        limits=_limits(card, device, machine.cores, parse_workers, memory),
+        limits=sizes
+        | {
+            "KB_CLI_MEMORY": sizes["KB_EMBED_MEMORY"],
+            "KB_EMBED_CPUS": str(machine.cores),
+            "KB_PARSE_CPUS": str(parse_workers),
+            "KB_PARSE_WORKERS": str(parse_workers),
+        },
+        docker_bytes=sum(limits[name] for name in (SERVICE_LIMITS if native else limits)),
     )
 
 
@@ -101,19 +115,17 @@ def _why(machine: Machine, device: str, *, kept: bool) -> str:
     return f"the best of the table that fits into half of the memory{rule} on {where}"
 
 
-def _limits(card: ModelCard, device: str, cores: int, parse_workers: int, memory: int) -> dict[str, str]:
-    """Limits that add up to no more than the memory: what the model and the parsers need, and half of the rest for Qdrant."""
-    fixed = {"KB_REDIS_MEMORY": 512 * _MIB, "KB_SCHEDULER_MEMORY": 384 * _MIB, "KB_FLOWER_MEMORY": 384 * _MIB}
-    embed = math.ceil(card.worker_bytes(device) * 1.5 / _MIB) * _MIB
-    parse = 512 * _MIB + parse_workers * PARSER_BYTES
-    rest = memory - sum(fixed.values()) - embed - parse
+def _limits(card: ModelCard, device: str, parse_workers: int, containers: int, *, native: bool) -> dict[str, int]:
+    """Limits that add up to no more than the containers' memory: what model and parsers need, half of the rest for Qdrant."""
+    limits = {
+        "KB_REDIS_MEMORY": 512 * _MIB, "KB_SCHEDULER_MEMORY": 384 * _MIB, "KB_FLOWER_MEMORY": 384 * _MIB,
+        "KB_EMBED_MEMORY": int(card.worker_bytes(device) * 1.5), "KB_PARSE_MEMORY": 512 * _MIB + parse_workers * PARSER_BYTES,
+    }  # fmt: skip
+    rest = containers - (limits["KB_REDIS_MEMORY"] if native else sum(limits.values()))
     if rest < LEAST_QDRANT_BYTES:  # tight: the room above what the model needs goes first
-        spare = embed - math.ceil(card.worker_bytes(device) * 1.1)
-        embed -= max(0, min(spare, LEAST_QDRANT_BYTES - rest))
-    limits = fixed | {"KB_EMBED_MEMORY": embed, "KB_PARSE_MEMORY": parse, "KB_QDRANT_MEMORY": max(LEAST_QDRANT_BYTES, rest // 2)}
-    sizes = {name: format_size(value) for name, value in limits.items()}
-    return sizes | {"KB_CLI_MEMORY": sizes["KB_EMBED_MEMORY"], "KB_EMBED_CPUS": str(cores), "KB_PARSE_CPUS": str(parse_workers),
-                    "KB_PARSE_WORKERS": str(parse_workers)}  # fmt: skip
+        spare = limits["KB_EMBED_MEMORY"] - int(card.worker_bytes(device) * 1.1)
+        limits["KB_EMBED_MEMORY"] -= max(0, min(spare, LEAST_QDRANT_BYTES - rest))
+    return limits | {"KB_QDRANT_MEMORY": max(LEAST_QDRANT_BYTES, rest // 2)}
 
 
 def parse_size(text: str) -> int:

@@ -106,6 +106,14 @@ def test_limits_fit_and_a_model_that_is_in_use_stays() -> None:
     assert recommend(replace(LAPTOP, memory_bytes=64 * GIB, cores=64), model=MODELS[0]).model is MODELS[0]
 
 
+def test_on_a_mac_the_model_has_the_hosts_memory_and_services_have_dockers() -> None:
+    mac = replace(LAPTOP, memory_bytes=64 * GIB, accelerators=(Accelerator("a chip", "mps", None, True),))
+    native, contained = (recommend(mac, 4 * GIB, native=native) for native in (True, False))
+    assert (native.device, native.model) == ("mps", MODELS[-1])
+    assert native.docker_bytes <= 4 * GIB
+    assert contained.model.worker_bytes() < native.model.worker_bytes()
+
+
 @pytest.mark.parametrize(
     ("text", "size"), [("10g", 10 * GIB), ("512m", 1 << 29), ("1.5G", 3 * GIB // 2), ("8GiB", 8 * GIB), ("4096", 4096)]
 )

@@ -11,6 +11,9 @@ import rich_click as click
 from workers.cli.context import Context, print_json
 
 if TYPE_CHECKING:
+    from pipeline.host.engine import Engine
+    from pipeline.host.machine import Machine
+    from pipeline.host.recommend import Recommendation
     from pipeline.settings import Settings
 
 #: The file that compose and kb-ingest both read, in the working directory.
@@ -22,14 +25,16 @@ ENV = Path(".env")
 @click.pass_obj
 def init(context: Context, native: bool) -> None:
     """Write `.env` for `docker compose up -d`: passwords, folders, users and limits. What is there already is kept."""
-    from pipeline.host import envfile, machine, recommend
+    from pipeline.host import engine, envfile, machine, recommend
     from pipeline.host.models import MODELS, card_of
     from workers import setup
 
     env = envfile.read(ENV)
     values = setup.initial(env, Path.cwd(), native=native, data_dir=context.data_dir)
     every = env | values
-    found = recommend.recommend(machine.look(Path(every["KB_DATA_DIR"])), model=card_of(env.get("KB_MODEL", "")) or MODELS[0])
+    found = recommend.recommend(
+        machine.look(Path(every["KB_DATA_DIR"])), model=card_of(env.get("KB_MODEL", "")) or MODELS[0], native=native
+    )
     values |= {name: value for name, value in found.limits.items() if not env.get(name)}
     if values:
         envfile.update(ENV, values, comment="written by `kb-ingest init`")
@@ -51,14 +56,27 @@ def assess(context: Context, write: bool, as_json: bool) -> None:
     settings = context.settings("error")
     seen, docker = machine.look(settings.data_dir), engine.engine()
     kept = card_of(settings.model) if setup.collections_of(settings) else None
-    found = recommend.recommend(seen, docker.memory_bytes if docker else None, kept)
+    # No container reaches the GPU of a Mac, so there the workers run on the host.
+    native = any(one.kind == "mps" for one in seen.accelerators) or envfile.read(ENV).get("COMPOSE_PROFILES") == "services"
+    found = recommend.recommend(seen, docker.memory_bytes if docker else None, kept, native=native)
     values = setup.recommended(settings, found)
     backup = envfile.update(ENV, values, comment="recommended by `kb-ingest assess`") if write else None
     if as_json:
         print_json({"machine": seen, "docker": docker, "recommended": found, "docker_bytes": found.docker_bytes, "env": values})
         return
+    _tell(seen, docker, found)
+    for name, value in values.items():
+        click.echo(f"  {name}={value}")
+    if backup or write:
+        click.echo(f"written to {ENV.absolute()}" + (f"; before: {backup}" if backup else ""))
+
+
+def _tell(seen: Machine, docker: Engine | None, found: Recommendation) -> None:
+    """The assessment for people."""
+    from pipeline.host.machine import INSTRUCTIONS
+
     gb = 1 << 30
-    names = ", ".join(machine.INSTRUCTIONS[name] for name in seen.instructions[:1]) or "no vector instructions"
+    names = ", ".join(INSTRUCTIONS[name] for name in seen.instructions[:1]) or "no vector instructions"
     click.echo(f"processor: {seen.processor}, {seen.cores} cores, {names}")
     click.echo(f"memory: {seen.memory_bytes / gb:.1f} GB; disk: {seen.disk_free_bytes / gb:.0f} GB free")
     for device in seen.accelerators:
@@ -78,10 +96,6 @@ def assess(context: Context, write: bool, as_json: bool) -> None:
         f"{found.token_budget} tokens a call"
     )
     click.echo(f"containers: {found.docker_bytes / gb:.1f} GB in all")
-    for name, value in values.items():
-        click.echo(f"  {name}={value}")
-    if backup or write:
-        click.echo(f"written to {ENV.absolute()}" + (f"; before: {backup}" if backup else ""))
 
 
 @click.command()
