@@ -32,9 +32,9 @@ def init(context: Context, native: bool) -> None:
     env = envfile.read(ENV)
     values = setup.initial(env, Path.cwd(), native=native, data_dir=context.data_dir)
     every = env | values
-    found = recommend.recommend(
-        machine.look(Path(every["KB_DATA_DIR"])), model=card_of(env.get("KB_MODEL", "")) or MODELS[0], native=native
-    )
+    seen, docker = machine.look(Path(every["KB_DATA_DIR"])), engine.engine()
+    kept = card_of(env.get("KB_MODEL", "")) or MODELS[0]
+    found = recommend.recommend(seen, docker.memory_bytes if docker else None, kept, native=native)
     values |= {name: value for name, value in found.limits.items() if not env.get(name)}
     if values:
         envfile.update(ENV, values, comment="written by `kb-ingest init`")
