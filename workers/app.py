@@ -12,6 +12,7 @@ from kombu.entity import Queue
 from pipeline.errors import ConfigError
 from pipeline.ledger.flow import Stage
 from pipeline.settings import Settings, is_loopback
+from workers import folder
 
 #: Seconds a worker may take to end its tasks after SIGTERM; containers must wait longer than this before SIGKILL.
 SHUTDOWN_S = 30
@@ -74,7 +75,7 @@ def broker_url(settings: Settings) -> str:
     Raises ConfigError for a Redis off this host without a password.
     """
     if settings.embedded_broker:
-        return "filesystem://"
+        return f"{folder.SCHEME}://"
     url = settings.redis_url.get_secret_value()
     for part in url.split(";"):  # several Sentinels
         try:
@@ -98,14 +99,13 @@ def broker_url(settings: Settings) -> str:
 def transport_options(settings: Settings) -> dict[str, Any]:
     """Options of the folder transport or of Redis."""
     if settings.embedded_broker:
-        folder = settings.data_dir / "broker"
+        place = settings.data_dir / "broker"
         for part in ("queue", "control"):
-            (folder / part).mkdir(parents=True, exist_ok=True)
+            (place / part).mkdir(parents=True, exist_ok=True)
         return {
-            "data_folder_in": str(folder / "queue"),
-            "data_folder_out": str(folder / "queue"),
-            "control_folder": str(folder / "control"),
-            "store_processed": False,
+            "data_folder_in": str(place / "queue"),
+            "data_folder_out": str(place / "queue"),
+            "control_folder": str(place / "control"),
             "polling_interval": FOLDER_POLL_S,
         }
     sentinel = {"master_name": settings.redis_sentinel_master} if settings.redis_sentinel_master else {}
