@@ -14,6 +14,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from pipeline.host import envfile
 from tests.services import REPOSITORY, free_port
 
@@ -65,6 +67,12 @@ def run(*command: str, environment: Mapping[str, str] | None = None, timeout_s: 
     return done.stdout
 
 
+def image_of(service: str) -> str:
+    """The image that compose.yaml names for a service."""
+    named = str(yaml.safe_load((REPOSITORY / "compose.yaml").read_text("utf-8"))["services"][service]["image"])
+    return named.partition(":-")[2].rstrip("}")
+
+
 def _quiet(*command: str) -> bool:
     try:
         return subprocess.run(command, capture_output=True, timeout=30, check=False).returncode == 0
@@ -100,7 +108,7 @@ class Stack:
         if users:
             for path in (self.data, *self.data.rglob("*")):
                 os.chown(path, USER, USER, follow_symlinks=False)
-        stand_in = () if os.environ.get("KB_TEST_QDRANT_IMAGE") else (str(REPOSITORY / "tests/docker/compose.stand-in.yaml"),)
+        stand_in = () if _quiet("docker", "image", "inspect", image_of("qdrant")) else ("tests/docker/compose.stand-in.yaml",)
         every = ("compose.yaml", *stand_in)
         self._compose = ["docker", "compose", "--project-directory", str(REPOSITORY), "--env-file", str(folder / ".env")]
         self._compose += [part for file in every for part in ("-f", str(REPOSITORY / file))]

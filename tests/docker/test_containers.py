@@ -9,11 +9,9 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
-import yaml
-
-from tests.docker.stack import engine_answers
+from tests.docker.stack import engine_answers, image_of
 from tests.embed_server import MODEL
-from tests.services import REPOSITORY, Cli, Server, embed_server, qdrant_stand_in
+from tests.services import Cli, Server, embed_server, qdrant_stand_in
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
@@ -27,9 +25,9 @@ def redis_url(unavailable: Callable[[str], NoReturn], monkeypatch: pytest.Monkey
     from testcontainers.core.container import DockerContainer
     from testcontainers.core.wait_strategies import LogMessageWaitStrategy
 
-    named = yaml.safe_load((REPOSITORY / "compose.yaml").read_text("utf-8"))["services"]["redis"]["image"]
-    image = named.partition(":-")[2].rstrip("}")
-    container = DockerContainer(image).with_command("redis-server --requirepass of-a-container").with_exposed_ports(6379)
+    container = (
+        DockerContainer(image_of("redis")).with_command("redis-server --requirepass of-a-container").with_exposed_ports(6379)
+    )
     with container.waiting_for(LogMessageWaitStrategy("Ready to accept connections")) as running:
         yield f"redis://:of-a-container@{running.get_container_host_ip()}:{running.get_exposed_port(6379)}/0"
 
