@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
+
 from tests.docker.stack import engine_answers, image_of
 from tests.embed_server import MODEL
 from tests.services import Cli, Server, embed_server, qdrant_stand_in

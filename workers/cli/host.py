@@ -40,7 +40,9 @@ def init(context: Context, native: bool) -> None:
         envfile.update(ENV, values, comment="written by `kb-ingest init`")
     setup.make_folders(Path(every["KB_DATA_DIR"]), Path(every["KB_DOCUMENTS"]), int(every["KB_UID"]), int(every["KB_GID"]))
     click.echo(f"{ENV.absolute()}: {len(values)} values set, {len(env)} kept; data folder {every['KB_DATA_DIR']}")
-    click.echo("next: docker compose build && docker compose up -d" if not native else "next: docker compose up -d && kb-ingest up")
+    click.echo(f"next: {'docker compose up -d && kb-ingest up' if native else 'docker compose build && docker compose up -d'}")
+    if not native and not every.get("KB_CPU_TORCH_INDEX"):
+        click.echo("with KB_CPU_TORCH_INDEX in .env the image is several gigabytes smaller (docs/deployment.md, Images)")
 
 
 @click.command()
