@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import platform
 import stat
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib import metadata
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from pipeline.settings import Settings, mask_url
 from pipeline.store import open_store
 from workers.app import make_app
 from workers.broker import Broker
+from workers.versions import versions
 
 #: Free space below which a load may fail in its middle.
 LEAST_FREE_BYTES = 2 << 30
@@ -47,29 +47,27 @@ class Finding:
 
 def examine(settings: Settings, env_file: Path) -> Iterator[Finding]:
     """Look at every part, one after the other; what is broken in one does not keep the others from being looked at."""
-    looks: tuple[Callable[[], Finding], ...] = (
-        lambda: versions(),
-        lambda: permissions(settings, env_file),
-        lambda: disk(settings),
-        lambda: ledger(settings),
-        lambda: broker(settings),
-        lambda: store(settings),
-        lambda: model(settings),
-        lambda: device(settings),
-        lambda: clock(settings),
-    )
-    names = ("versions", "permissions", "disk", "ledger", "broker", "store", "model", "device", "clock")
-    for name, look in zip(names, looks, strict=True):
+    looks: dict[str, Callable[[], Finding]] = {
+        "versions": packages,
+        "permissions": partial(permissions, settings, env_file),
+        "disk": partial(disk, settings),
+        "ledger": partial(ledger, settings),
+        "broker": partial(broker, settings),
+        "store": partial(store, settings),
+        "model": partial(model, settings),
+        "device": partial(device, settings),
+        "clock": partial(clock, settings),
+    }
+    for name, look in looks.items():
         try:
             yield look()
         except KbError as error:
             yield Finding(name, "wrong", str(error), _mend("model" if isinstance(error, ModelError) else name))
 
 
-def versions() -> Finding:
+def packages() -> Finding:
     """Versions of what decides how it behaves, and the build of torch."""
-    found = {name: metadata.version(name) for name in ("kb-ingest", "torch", "celery", "qdrant-client", "sentence-transformers")}
-    return Finding("versions", "ok", ", ".join([f"Python {platform.python_version()}", *(f"{n} {v}" for n, v in found.items())]))
+    return Finding("versions", "ok", ", ".join(f"{name} {version}" for name, version in versions().items()))
 
 
 def permissions(settings: Settings, env_file: Path) -> Finding:

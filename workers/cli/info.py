@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import platform
-from importlib import metadata
-
 import rich_click as click
 
 from workers.cli.context import Context, print_json
-
-#: Packages whose versions decide how kb-ingest behaves.
-PACKAGES = ("celery", "kombu", "redis", "torch", "sentence-transformers", "qdrant-client", "qdrant-edge-py", "unstructured")
+from workers.versions import versions
 
 
 @click.command()
@@ -31,17 +26,9 @@ def config(context: Context, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON value on stdout.")
 def version(as_json: bool) -> None:
     """Show the versions of kb-ingest, Python and the packages that matter."""
-    found = {"kb-ingest": _version("kb-ingest"), "python": platform.python_version()}
-    found.update((name, _version(name)) for name in PACKAGES)
+    found = versions()
     if as_json:
         print_json(found)
         return
     for name, value in found.items():
         click.echo(f"{name} {value}")
-
-
-def _version(name: str) -> str:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return "not installed"
