@@ -48,7 +48,10 @@ def build_image(folder: Path) -> None:
         "FROM python:3.12-slim-bookworm\nCOPY . /opt/wheels/\nENV PIP_FIND_LINKS=/opt/wheels\n", encoding="utf-8"
     )
     run("docker", "build", "--quiet", "--tag", BASE, str(wheels), environment={"DOCKER_BUILDKIT": "0"}, timeout_s=300)
-    (folder / ".env").write_text(f"KB_IMAGE={IMAGE}\nKB_CPU_BASE_IMAGE={BASE}\nCOMPOSE_PROFILES=containers\n", encoding="utf-8")
+    index = os.environ.get("KB_TEST_TORCH_INDEX", "")
+    (folder / ".env").write_text(
+        f"KB_IMAGE={IMAGE}\nKB_CPU_BASE_IMAGE={BASE}\nKB_CPU_TORCH_INDEX={index}\nCOMPOSE_PROFILES=containers\n", encoding="utf-8"
+    )
     secrets = {"KB_REDIS_PASSWORD": "x", "KB_API_KEY": "x"}
     run(
         "docker", "compose", "--project-directory", str(REPOSITORY), "--env-file", str(folder / ".env"), "build", "worker-parse",
