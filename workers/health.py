@@ -21,28 +21,25 @@ def file_of(worker: str) -> str:
     return worker.rpartition("@")[0].rpartition("-")[0]
 
 
-def clear(folder: Path | None) -> None:
-    """Forget the processes of a service that is no more."""
-    if folder is not None and folder.is_dir():
+def prepare(folder: Path | None) -> None:
+    """Make the folder, without the processes of a service that is no more. Raises OSError."""
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
         for path in folder.iterdir():
-            path.unlink(missing_ok=True)
+            path.unlink()
 
 
 def expect(folder: Path | None, name: str) -> None:
     """Announce a process: until its first sign of life the service is not healthy. Without a folder nothing is kept."""
-    if folder is None:
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / name
-    path.touch()
-    os.utime(path, (0, 0))
+    touch(folder, name, (0, 0))
 
 
-def touch(folder: Path | None, name: str) -> None:
-    """Give a sign of life; a full or vanished folder is no reason to stop working."""
+def touch(folder: Path | None, name: str, times: tuple[float, float] | None = None) -> None:
+    """Give a sign of life, now or at `times`; a full or vanished folder is no reason to stop working."""
     if folder is not None:
         with contextlib.suppress(OSError):
             (folder / name).touch()
+            os.utime(folder / name, times)
 
 
 def stale(folder: Path, max_age_s: float = STALE_S) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 from collections.abc import Sequence
 from functools import partial
 
@@ -33,7 +32,7 @@ DISPATCHER = "dispatcher"
 def serve(settings: Settings, stages: Sequence[str], *, until_empty: bool = False) -> None:
     """Run workers of these stages, none included, and a dispatcher until interrupted, or until nothing is open.
 
-    Raises ConfigError when another process serves this data folder already.
+    Raises ConfigError when another process serves this data folder already, or signs of life cannot be written.
     """
     ledger = Ledger.open(settings.ledger_url)
     lock = HostLock(settings.data_dir)
@@ -42,7 +41,10 @@ def serve(settings: Settings, stages: Sequence[str], *, until_empty: bool = Fals
         raise ConfigError(f"workers of another `kb-ingest` serve {settings.data_dir} already; stop them first")
     specs = plan(settings, [Stage(stage) for stage in stages])
     log.info("workers: %s", ", ".join(spec.name() for spec in specs) or "none, dispatcher only")
-    health.clear(settings.health_dir)
+    try:
+        health.prepare(settings.health_dir)
+    except OSError as error:
+        raise ConfigError(f"KB_HEALTH_DIR {settings.health_dir} cannot be written: {error.strerror}") from error
     health.expect(settings.health_dir, DISPATCHER)
     try:
         with (
@@ -78,4 +80,3 @@ def serve_flower(settings: Settings, address: str, port: int) -> None:
         "--state_save_interval=60000",
     ]
     make_app(settings).start(argv=["flower", *options])
-    sys.stdout.flush()

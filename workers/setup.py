@@ -26,6 +26,12 @@ DEFAULT_ID = 1000
 #: What services, parsers and command take beside the embed worker, so that a start is not refused for the limits' sake.
 SERVICES_BYTES = 2 << 30
 
+#: Share of the host's memory that Docker Desktop's machine may take; the host wants the rest.
+DESKTOP_SHARE = 0.75
+
+#: What is asked for beyond the need: the machine keeps some of its memory for itself.
+DESKTOP_SPARE_BYTES = 1 << 30
+
 
 def initial(env: Mapping[str, str], folder: Path, *, native: bool, data_dir: Path | None) -> dict[str, str]:
     """Values that a deployment in `folder` needs and `env` does not have; secrets are made anew each time they are missing."""
@@ -116,9 +122,15 @@ def shortfall(settings: Settings, engine: Engine | None, memory_bytes: int) -> S
     if card.worker_bytes() + beside <= have:
         return None
     fitting = [] if collections_of(settings) else [one for one in MODELS if one.worker_bytes() + beside <= have]
-    where = "Docker" if engine else "this host"
-    return Shortfall(card.name, card.worker_bytes() + beside, have, where, engine is not None and engine.desktop,
-                     fitting[-1] if fitting else None)  # fmt: skip
+    need = card.worker_bytes() + beside
+    return Shortfall(
+        model=card.name,
+        need_bytes=need,
+        have_bytes=have,
+        where="Docker" if engine else "this host",
+        raisable=engine is not None and engine.desktop and need <= memory_bytes * DESKTOP_SHARE,
+        smaller=fitting[-1] if fitting else None,
+    )
 
 
 def choose_smaller(folder: Path, card: ModelCard) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import re
 import shutil
@@ -112,8 +111,3 @@ def _of_torch() -> tuple[Accelerator, ...]:
     answer = ask([sys.executable, "-c", code], 60.0) or ""
     rows = [line.split("\t") for line in answer.splitlines() if line.count("\t") == 2]
     return tuple(Accelerator(label, kind, int(memory) or None, True) for kind, memory, label in rows)
-
-
-def has_command(name: str) -> bool:
-    """Whether a program is on the path."""
-    return shutil.which(name, path=os.environ.get("PATH")) is not None

@@ -17,6 +17,7 @@ def test_a_service_is_healthy_once_every_process_has_given_a_sign(tmp_path: Path
     folder = tmp_path / "health"
     assert health.main([str(folder)]) == 1
     assert "no process has begun" in capsys.readouterr().out
+    health.prepare(folder)
     health.expect(folder, "embed-0")
     health.expect(folder, "dispatcher")
     health.touch(folder, "dispatcher")
@@ -29,7 +30,7 @@ def test_a_service_is_healthy_once_every_process_has_given_a_sign(tmp_path: Path
     assert "embed-0: no sign of life for 100 s" in capsys.readouterr().out
     health.expect(folder, "embed-0")  # started again
     assert health.stale(folder) == ["embed-0: no sign of life yet"]
-    health.clear(folder)
+    health.prepare(folder)  # the service begins anew
     assert health.main([str(folder)]) == 1
 
 
@@ -37,7 +38,7 @@ def test_without_a_folder_nothing_happens(tmp_path: Path) -> None:
     health.expect(None, "a")
     health.touch(None, "a")
     health.touch(tmp_path / "gone", "a")
-    health.clear(None)
+    health.prepare(None)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -148,6 +148,9 @@ def test_a_model_that_fits_asks_nothing() -> None:
     found = setup.shortfall(Settings(model=MODELS[-1].name), Engine("1", 4 * GIB, 4, True), 64 * GIB)
     assert found is not None
     assert found.raisable
+    tight = setup.shortfall(Settings(model=MODELS[-1].name), Engine("1", 4 * GIB, 4, True), 8 * GIB)
+    assert tight is not None
+    assert not tight.raisable  # the host itself would have too little left
 
 
 def test_docker_memory_on_linux_says_that_there_is_no_machine(tmp_path: Path) -> None:

@@ -133,8 +133,12 @@ def docker_memory(size: str | None) -> None:
         wanted = parse_size(size)
     except ValueError:
         raise click.UsageError(f"{size!r} is no size; write it as 10g or 8192m") from None
-    backup = Desktop(_say).set_memory(wanted)
-    click.echo(f"Docker has {wanted / (1 << 30):.1f} GB now; the former settings are in {backup}")
+    desktop = Desktop(_say)
+    before = desktop.memory_bytes()
+    backup = desktop.set_memory(wanted)
+    click.echo(
+        f"Docker has {wanted / (1 << 30):.1f} GB now, {before / (1 << 30):.1f} GB before; the former settings are in {backup}"
+    )
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
@@ -176,7 +180,7 @@ def preflight(settings: Settings, *, yes: bool, docker: bool) -> None:
     if answer == "stop":
         raise click.Abort
     if answer == "raise":
-        Desktop(_say).set_memory(found.need_bytes)
+        Desktop(_say).set_memory(found.need_bytes + setup.DESKTOP_SPARE_BYTES)
     elif answer == "smaller" and found.smaller:
         setup.choose_smaller(Path.cwd(), found.smaller)
 
