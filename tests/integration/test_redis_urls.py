@@ -82,7 +82,8 @@ def test_sentinels_name_the_redis_and_another_one_takes_over(
     configuration = tmp_path / "sentinel.conf"
     configuration.write_text(
         f"sentinel monitor kb 127.0.0.1 {first.port} 1\nsentinel auth-pass kb of-redis\n"
-        "sentinel down-after-milliseconds kb 1000\nsentinel failover-timeout kb 5000\n"
+        # Long enough that a machine under load is not taken for a dead Redis before one is killed.
+        "sentinel down-after-milliseconds kb 6000\nsentinel failover-timeout kb 10000\n"
     )
     program = shutil.which("redis-server") or ""
     sentinel = Server(
@@ -101,17 +102,19 @@ def test_sentinels_name_the_redis_and_another_one_takes_over(
             KB_REDIS_SENTINEL_MASTER="kb",
             **served,
         )
+
+        def asked(*words: str) -> str:
+            command = ["redis-cli", "-p", str(sentinel.port), "sentinel", *words, "kb"]
+            return subprocess.run(command, capture_output=True, text=True, check=False).stdout
+
+        wait_until(lambda: str(second.port) in asked("replicas"), "the Sentinel knows both", 60)
         worker = cli.start("up")
         try:
             assert json.loads(cli.run("load", str(documents), "--json").stdout)["indexed"] == 4
             first.stop(signal.SIGKILL)
             (documents / "new.md").write_text("# New\n\nWritten while one Redis was gone.\n")
 
-            def promoted() -> bool:
-                asked = ["redis-cli", "-p", str(sentinel.port), "sentinel", "get-master-addr-by-name", "kb"]
-                return str(second.port) in subprocess.run(asked, capture_output=True, text=True, check=False).stdout
-
-            wait_until(promoted, "the other Redis is the master", 60)
+            wait_until(lambda: str(second.port) in asked("get-master-addr-by-name"), "the other Redis is the master", 60)
             assert json.loads(cli.run("load", str(documents), "--json").stdout)["indexed"] == 1
         finally:
             worker.send_signal(signal.SIGTERM)
