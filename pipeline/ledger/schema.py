@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -38,6 +40,9 @@ SCHEMA_VERSION = 2
 
 #: Key of the lock under which tables are made; any number that nobody else uses.
 SCHEMA_LOCK = 5_113_521
+
+#: Seconds that SQLite waits for another process's write before it says that the database is locked.
+BUSY_TIMEOUT_S = 60.0
 
 metadata = MetaData()
 
@@ -134,7 +139,7 @@ def open_engine(url: str) -> Engine:
     try:
         if parsed.get_backend_name() == "sqlite":
             # A connection a call keeps no file handle open across forks; reopening costs some 50 us.
-            engine = create_engine(url, poolclass=NullPool, connect_args={"timeout": 60.0, "check_same_thread": False})
+            engine = create_engine(url, poolclass=NullPool, connect_args={"timeout": BUSY_TIMEOUT_S, "check_same_thread": False})
             _configure_sqlite(engine)
         else:
             engine = create_engine(url, pool_pre_ping=True, pool_size=4)
@@ -164,13 +169,28 @@ def _configure_sqlite(engine: Engine) -> None:
         connection.isolation_level = None
         # WAL with NORMAL: a killed process loses nothing; a power cut may lose the last commits, whose work is done again.
         # busy_timeout comes with the connection; journal_mode is kept in the file, so asking again is nearly free.
-        for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
+        _write_ahead(connection)
+        for pragma in ("synchronous=NORMAL", "foreign_keys=ON"):
             connection.execute(f"PRAGMA {pragma}")
 
     @event.listens_for(engine, "begin")
     def on_begin(connection: Connection) -> None:
         reads = connection.get_execution_options().get("kb_reads", False)
         connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+
+
+def _write_ahead(connection: sqlite3.Connection) -> None:
+    """Turn a new file to write-ahead logging; SQLite does not wait for others at that, so two first processes need this."""
+    deadline = time.monotonic() + BUSY_TIMEOUT_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+        else:
+            return
 
 
 def _migrate(connection: Connection) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import sqlite3
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
@@ -284,6 +286,15 @@ def test_a_ledger_of_the_first_schema_is_brought_up_to_date(url: str) -> None:
     assert states(again) == {"indexed": 3}
     again.close()
     Ledger.open(url).close()
+
+
+def test_a_first_process_waits_for_another_one_that_makes_the_file(tmp_path: Path) -> None:
+    other = sqlite3.connect(tmp_path / "kb.db", isolation_level=None, check_same_thread=False)
+    other.execute("CREATE TABLE t (x)")  # not yet in the ledger's journal mode, to which SQLite changes without waiting
+    other.execute("BEGIN IMMEDIATE")
+    threading.Timer(0.5, other.execute, ("ROLLBACK",)).start()
+    Ledger.open(f"sqlite:///{tmp_path / 'kb.db'}").close()
+    other.close()
 
 
 def _claim_all(url: str, ids: list[str], name: str, claimed: multiprocessing.Queue[list[str]]) -> None:
