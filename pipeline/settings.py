@@ -117,6 +117,10 @@ class Settings(BaseSettings):
     max_starts: int = Field(3, ge=1, description="starts of a document before it is quarantined as worker_lost")
     max_failure_ratio: float = Field(0.5, gt=0, le=1, description="a load stops when a larger share of its documents fails")
     max_failure_floor: int = Field(50, ge=1, description="finished documents before that share means anything")
+    max_delete_ratio: float = Field(
+        0.2, ge=0, le=1, description="a sync deletes nothing when a larger share of its source has vanished"
+    )
+    delete_grace: float = Field(0.0, ge=0, description="seconds that what has vanished from a source stays searchable")
     requeue_s: float = Field(30.0, gt=0, description="a message that an empty queue does not hold is sent again after so long")
     task_time_limit_s: int = Field(3600, gt=0, description="a task is killed after so long")
     upsert_batch_points: int = Field(256, ge=1, description="most points of one upsert")

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from pipeline.errors import DocumentError, NoSpace
+from pipeline.objects import object_path, open_files, version_of
 from pipeline.types import Reason, SourceFile, StagedFile
 
 #: Bytes of one read while copying.
@@ -155,10 +156,12 @@ def blob_key(content_hash: str) -> str:
 
 
 def copy_hashed(source: SourceFile, target: Path) -> tuple[str, SourceFile]:
-    """Copy a regular file to `target`; return its sha256 and the source with the size and time of what was copied.
+    """Copy a regular file or an object to `target`; return its sha256 and the source with size and time of what was copied.
 
-    Raises DocumentError with `unreadable`, or `changed` when the file did not stay the same through several tries.
+    Raises DocumentError with `unreadable`, or `changed` when it did not stay the same through several tries.
     """
+    if source.path is None:
+        return _copy_object(source, target)
     for attempt in range(COPY_TRIES):
         try:
             # O_NONBLOCK: a fifo that has taken the file's place must not block us.
@@ -174,7 +177,29 @@ def copy_hashed(source: SourceFile, target: Path) -> tuple[str, SourceFile]:
         if size == after.st_size and (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns):
             return digest, SourceFile(source.uri, source.path, size, after.st_mtime_ns)
         time.sleep(0.05 * (attempt + 1))
-    raise DocumentError(Reason.CHANGED, f"it changed while it was copied, {COPY_TRIES} times; load it again when it is at rest")
+    raise _changed()
+
+
+def _copy_object(source: SourceFile, target: Path) -> tuple[str, SourceFile]:
+    protocol, path = object_path(source.uri)
+    files = open_files(protocol)
+    for attempt in range(COPY_TRIES):
+        try:
+            before = files.info(path)
+            with files.open(path, "rb") as reader:
+                digest, size = _copy(reader, target)
+            after = files.info(path)
+        except OSError as error:
+            raise DocumentError(Reason.UNREADABLE, error.strerror or str(error)) from error
+        version = version_of(after)
+        if size == after.get("size", size) and version_of(before) == version:
+            return digest, SourceFile(source.uri, None, size, version)
+        time.sleep(0.05 * (attempt + 1))
+    raise _changed()
+
+
+def _changed() -> DocumentError:
+    return DocumentError(Reason.CHANGED, f"it changed while it was copied, {COPY_TRIES} times; load it again when it is at rest")
 
 
 def _copy(reader: BinaryIO | object, target: Path) -> tuple[str, int]:

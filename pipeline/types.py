@@ -19,7 +19,7 @@ class DocumentState(StrEnum):
     INDEXED = "indexed"  # the store holds exactly its points
     QUARANTINED = "quarantined"  # will not be tried again by itself; `reason` says why
     SKIPPED = "skipped"  # seen and left out on purpose; `reason` says why
-    DELETED = "deleted"  # gone from the source and from the store
+    DELETED = "deleted"  # gone from its source; its points go after a grace, and then its row
 
 
 #: States in which a document still has work ahead of it.
@@ -58,12 +58,12 @@ class ElementKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SourceFile:
-    """A file that discovery found."""
+    """A file or object that discovery found."""
 
-    uri: str  #: identity of the document, `file:///...` percent-encoded, stable between runs
-    path: Path  #: where it can be read now
+    uri: str  #: identity of the document, `file:///...` or `s3://...`, percent-encoded, stable between runs
+    path: Path | None  #: where it can be read now; None for an object, which is read by its uri
     size: int  #: bytes
-    mtime_ns: int  #: modification time, nanoseconds since the epoch
+    mtime_ns: int  #: modification time, nanoseconds since the epoch; of an object, what tells its versions apart
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,33 +4,28 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 
-from pipeline.discover import Patterns
-from pipeline.errors import BrokerUnavailable, CollectionMismatch, ConfigError, TooManyFailures
+from pipeline.discover import Patterns, Root, root_of, root_uri
+from pipeline.errors import CollectionMismatch, ConfigError, KbError, SourceError, TooManyFailures
 from pipeline.ledger import Ledger
 from pipeline.ledger.flow import Stage
 from pipeline.ledger.intake import Collection
 from pipeline.ledger.report import Failure, Progress, WorkerRow
+from pipeline.ledger.sources import Source
 from pipeline.settings import Settings
 from pipeline.stage import LocalStaging, Staging, open_staging
-from pipeline.steps.load import Load, LoadCounts, Planned
+from pipeline.steps.load import Listed, Load, LoadCounts, Planned
+from pipeline.steps.remove import refusal, vanished
 from pipeline.types import DocumentState
-from workers.app import make_app
-from workers.broker import Broker
-from workers.dispatch import Dispatcher, DispatchThread
-from workers.pool import HostLock, Supervisor, bury, parse_processes, plan
+from workers.working import Remover, Working, queue_now
 
 #: Seconds between two looks at the run while waiting for it.
 WAIT_EVERY_S = 0.25
 
 #: A look at a run of a million documents takes a while; this many times as long passes until the next.
 LOOK_PAUSE = 10
-
-#: Seconds between two sweeps of the dispatcher of a command that waits.
-SWEEP_EVERY_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +50,22 @@ class Moment:
 
 
 @dataclass(frozen=True, slots=True)
+class Job:
+    """What is to be loaded, and how."""
+
+    roots: Sequence[Root]
+    patterns: Patterns
+    action: str = "load"  #: as it stands in the ledger
+    source: str = ""
+    schedule: str = ""
+    sync: bool = False  #: what lies in the ledger below these roots and no longer there is deleted
+    elsewhere: Sequence[str] = ()  #: URIs of other sources inside these roots
+    allow_delete: bool = False  #: a person's word that many deletions, or an empty source, are meant
+    wait: bool = True
+    checksum: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """A finished load."""
 
@@ -64,6 +75,8 @@ class Result:
     failures: list[Failure]
     seconds: float
     worker: WorkerRow | None  #: an embed worker that served it
+    deleted: int = 0  #: documents that were marked as deleted
+    refused: str = ""  #: why deletions were not carried out, in words
 
 
 class Loading:
@@ -91,54 +104,84 @@ class Loading:
             self._prepared = prepare(self.settings, self.ledger, self._name, create=create)
         return self._prepared
 
-    def step(self, *, checksum: bool = False) -> Load:
-        """The staging step for this collection."""
+    def step(self, *, checksum: bool = False, listed: Listed | None = None) -> Load:
+        """The staging step for this collection; fills `listed`."""
         prepared = self.prepare()
         return Load(
             self.ledger, self.staging, self._name, prepared.parse_fingerprint, prepared.embed_fingerprint,
-            max_file_bytes=self.settings.max_file_bytes, checksum=checksum,
+            max_file_bytes=self.settings.max_file_bytes, checksum=checksum, listed=listed,
         )  # fmt: skip
 
-    def plan(self, roots: Sequence[Path], patterns: Patterns) -> Iterator[Planned]:
+    def plan(self, roots: Sequence[Root], patterns: Patterns) -> Iterator[Planned]:
         """What a load would do, file by file; changes nothing."""
         self.prepare(create=False)
         return self.step().plan(roots, patterns)
 
-    def run(
-        self, roots: Sequence[Path], patterns: Patterns, *, wait: bool, checksum: bool, on_moment: Callable[[Moment], None],
-        worker_stderr: int = 2,
-    ) -> Result:  # fmt: skip
+    def run(self, job: Job, on_moment: Callable[[Moment], None], worker_stderr: int = 2) -> Result:
         """Stage everything, and wait until nothing of this run is open any more unless told not to.
 
         Interrupting it at any point loses nothing: another run, or any worker, goes on from the ledger. Raises what the
         stages raise, and ConfigError when the only embed worker says that it cannot work.
         """
         began = time.monotonic()
-        step = self.step(checksum=checksum)
+        listed = Listed() if job.sync else None
+        step = self.step(checksum=job.checksum, listed=listed)
         if isinstance(self.staging, LocalStaging):
             self.staging.sweep()
-        run = self.ledger.intake.start_run(self._name)
-        with ExitStack() as stack:
-            work = stack.enter_context(Working(self.settings, self.ledger, worker_stderr)) if wait else None
-
+        run = self.ledger.intake.start_run(self._name, job.action, job.source, job.schedule)
+        with self._recorded(run), ExitStack() as stack:
+            work = stack.enter_context(Working(self.settings, self.ledger, worker_stderr)) if job.wait else None
             watch = Watch(self.settings, self.ledger, run, work, on_moment)
-            counts = step.run(run, roots, patterns, watch.window)
+            counts = step.run(run, job.roots, job.patterns, watch.window)
+            deleted, refused = self._mark_vanished(run, job, listed) if listed is not None else (0, "")
             moment = watch.look(counts, staging=False)
-            while wait and moment.progress.open:
+            while job.wait and moment.progress.open:
                 time.sleep(watch.pause_s)
                 moment = watch.look(counts, staging=False)
-            self.ledger.intake.update_run(
-                run, discovered=counts.discovered, unchanged=counts.unchanged, staged_bytes=counts.bytes, finished=wait
-            )
-            if not wait:
-                _queue(self.settings, self.ledger)
+            if job.wait:
+                self._remove(watch, counts)
+            else:
+                queue_now(self.settings, self.ledger)
             embedders = [row for row in self.ledger.report.workers() if row.role == Stage.EMBED and row.device]
             if work:
                 work.done()
-        return Result(
+        result = Result(
             run, counts, self.ledger.report.progress(run), self.ledger.report.failures(run, limit=1000),
-            time.monotonic() - began, embedders[0] if embedders else None,
+            time.monotonic() - began, embedders[0] if embedders else None, deleted, refused,
         )  # fmt: skip
+        if job.wait:
+            partly = "partly" if result.progress.states.get(DocumentState.QUARANTINED) else "done"
+            self.ledger.intake.end_run(run, "refused" if refused else partly, refused)
+            if job.source and not refused:
+                self.ledger.sources.synced(job.source)
+        return result
+
+    @contextmanager
+    def _recorded(self, run: int) -> Iterator[None]:
+        """Have the ledger say why a run failed."""
+        try:
+            yield
+        except KbError as error:
+            with suppress(KbError):  # it may be the ledger that failed
+                self.ledger.intake.end_run(run, "failed", str(error))
+            raise
+
+    def _mark_vanished(self, run: int, job: Job, listed: Listed) -> tuple[int, str]:
+        """Mark what has gone from the source; return how many documents, and why not, in words."""
+        found = vanished(self.ledger, self._name, job.roots, job.elsewhere, job.patterns, listed)
+        refused = refusal(found, listed, self.settings.max_delete_ratio, allow=job.allow_delete)
+        if refused:
+            return 0, refused
+        deleted = self.ledger.removal.mark([document.id for document in found.documents])
+        self.ledger.intake.update_run(run, deleted=deleted)
+        return deleted, ""
+
+    def _remove(self, watch: Watch, counts: LoadCounts) -> None:
+        """Remove what is marked, and wait for workers that still hold some of it."""
+        with Remover(self.settings, self.ledger, self._name) as remover:
+            while remover.left():
+                watch.look(counts, staging=False)
+                time.sleep(watch.pause_s)
 
 
 class Watch:
@@ -186,77 +229,18 @@ class Watch:
             )
 
 
-class Working:
-    """Workers and dispatcher of a command that waits for work to be done; a context manager.
-
-    In embedded mode the command runs workers itself, unless another one serves the data folder; when that one ends
-    first, this one takes over.
-    """
-
-    def __init__(self, settings: Settings, ledger: Ledger, worker_stderr: int = 2) -> None:
-        self._settings = settings
-        self._worker_stderr = worker_stderr  #: file descriptor for what our workers say
-        self._ledger = ledger
-        self._stack = ExitStack()
-        self._lock = HostLock(settings.data_dir) if settings.embedded_broker else None
-        self._supervisor: Supervisor | None = None
-        self._dispatch = DispatchThread(make_dispatcher(settings, ledger), SWEEP_EVERY_S)
-
-    def __enter__(self) -> Working:
-        if self._lock is not None:
-            self._stack.callback(self._lock.release)
-        self._serve()
-        self._stack.enter_context(self._dispatch)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
-
-    def tend(self) -> str:
-        """Keep the workers running; return why nothing moves, in words, or nothing.
-
-        Raises ConfigError when every embed worker says that it cannot work and waiting will not help.
-        """
-        self._serve()
-        rows = self._ledger.report.workers()
-        notes = [row.note for row in rows if row.role == Stage.EMBED]
-        if notes and all(note.startswith("fatal:") for note in notes):
-            raise ConfigError(notes[0].removeprefix("fatal: "))
-        if self._dispatch.error is not None:
-            return str(self._dispatch.error)
-        if self._lock is None:
-            for stage in Stage:
-                if not any(row.role == stage for row in rows):
-                    return f"no worker serves the queue {stage.value}: start one with `kb-ingest worker`"
-        return next((row.note for row in rows if row.note and row.note != "starting"), "")
-
-    def done(self) -> None:
-        """Nothing is left to do: end our own workers without waiting for them."""
-        if self._supervisor is not None and not self._ledger.flow.leases():
-            self._supervisor.stop(idle=True)
-
-    def _serve(self) -> None:
-        if self._supervisor is not None:
-            self._supervisor.tend()
-        elif self._lock is not None and self._lock.acquire():
-            specs = plan(self._settings, list(Stage))
-            supervisor = Supervisor(
-                self._settings, specs, bury(self._ledger, self._settings.max_starts), stderr=self._worker_stderr
-            )
-            self._supervisor = self._stack.enter_context(supervisor)
-
-
-def make_dispatcher(settings: Settings, ledger: Ledger) -> Dispatcher:
-    """A dispatcher over this configuration's broker."""
-    return Dispatcher(ledger, Broker(make_app(settings)), settings, spread=4 * parse_processes(settings))
-
-
-def _queue(settings: Settings, ledger: Ledger) -> None:
-    """Queue what fits before the command ends; whoever dispatches next goes on."""
-    try:
-        make_dispatcher(settings, ledger).sweep()
-    except BrokerUnavailable:
-        return  # staged and in the ledger: nothing is lost, a worker's dispatcher will queue it
+def source_job(ledger: Ledger, settings: Settings, name: str) -> tuple[Source, Job]:
+    """A named source, and the job that keeps its collection equal to it; raises SourceError."""
+    every = ledger.sources.all()
+    source = next((one for one in every if one.name == name), None)
+    if source is None:
+        names = ", ".join(one.name for one in every) or "none yet"
+        raise SourceError(f"there is no source {name!r} (known: {names}); `kb-ingest source add` makes one")
+    root = root_of(source.location)
+    patterns = Patterns(source.include, source.exclude, settings.ignore, settings.hidden)
+    others = [root_uri(root_of(other.location)) for other in every if other.collection == source.collection and other != source]
+    inside = [uri for uri in others if uri.startswith(f"{root_uri(root)}/")]
+    return source, Job([root], patterns, action="sync", source=name, sync=True, elsewhere=inside)
 
 
 def prepare(settings: Settings, ledger: Ledger, name: str, *, create: bool) -> Prepared:

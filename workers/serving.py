@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Sequence
-from functools import partial
 
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, KbError
 from pipeline.ledger import Ledger
 from pipeline.ledger.flow import Stage
 from pipeline.settings import Settings
 from workers import health
 from workers.app import make_app
 from workers.dispatch import DispatchThread
-from workers.loading import make_dispatcher
 from workers.pool import HostLock, Supervisor, bury, plan
+from workers.working import Remover, make_dispatcher
 
 log = logging.getLogger(__name__)
 
 #: Seconds between two sweeps; commands that wait sweep more often.
 SWEEP_EVERY_S = 2.0
+
+#: Seconds between two looks for deleted documents whose grace is over.
+REMOVE_EVERY_S = 10.0
 
 #: Seconds between two looks at the worker processes.
 TEND_EVERY_S = 1.0
@@ -46,16 +49,41 @@ def serve(settings: Settings, stages: Sequence[str], *, until_empty: bool = Fals
     except OSError as error:
         raise ConfigError(f"KB_HEALTH_DIR {settings.health_dir} cannot be written: {error.strerror}") from error
     health.expect(settings.health_dir, DISPATCHER)
+    removing = Removing(settings, ledger) if Stage.EMBED in stages else None  # others need not reach the store
+
+    def swept() -> None:
+        health.touch(settings.health_dir, DISPATCHER)
+        if removing is not None:
+            removing.now_and_then()
+
     try:
         with (
             Supervisor(settings, specs, bury(ledger, settings.max_starts)) as supervisor,
-            DispatchThread(
-                make_dispatcher(settings, ledger), SWEEP_EVERY_S, partial(health.touch, settings.health_dir, DISPATCHER)
-            ),
+            DispatchThread(make_dispatcher(settings, ledger), SWEEP_EVERY_S, swept),
         ):
             supervisor.run(TEND_EVERY_S, lambda: until_empty and not ledger.report.progress().open)
     finally:
         lock.release()
+
+
+class Removing:
+    """Removes what was deleted when its grace is over, or its last worker let go of it, and nobody waits for that."""
+
+    def __init__(self, settings: Settings, ledger: Ledger) -> None:
+        self._settings = settings
+        self._ledger = ledger
+        self._next = 0.0  #: monotonic
+
+    def now_and_then(self) -> None:
+        """Look at most every REMOVE_EVERY_S; trouble is logged, and the next look tries again."""
+        if time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + REMOVE_EVERY_S
+        try:
+            with Remover(self._settings, self._ledger) as remover:
+                remover.left()
+        except KbError as error:
+            log.warning("deleted documents are still in the store: %s", error)
 
 
 def serve_flower(settings: Settings, address: str, port: int) -> None:

@@ -1,7 +1,7 @@
 """The ledger: the state of every document, kept in SQLite or Postgres; the truth that brokers only hint at.
 
 Its rooms, one file each: `intake` (what a load writes), `flow` (what a dispatcher does), `work` (what workers do),
-`report` (what people read).
+`removal` (what leaves), `sources` (what is loaded again and again), `report` (what people read).
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ from sqlalchemy import Engine
 
 from pipeline.ledger.flow import Flow
 from pipeline.ledger.intake import Intake
+from pipeline.ledger.removal import Removal
 from pipeline.ledger.report import Report
 from pipeline.ledger.schema import open_engine
+from pipeline.ledger.sources import Sources
 from pipeline.ledger.work import Work
 
 
@@ -26,6 +28,8 @@ class Ledger:
         self.intake = Intake(engine)
         self.flow = Flow(engine)
         self.work = Work(engine)
+        self.removal = Removal(engine)
+        self.sources = Sources(engine)
         self.report = Report(engine)
 
     @classmethod
@@ -41,4 +45,4 @@ class Ledger:
         self.engine.dispose()
 
 
-__all__ = ["Flow", "Intake", "Ledger", "Report", "Work"]
+__all__ = ["Flow", "Intake", "Ledger", "Removal", "Report", "Sources", "Work"]

@@ -116,21 +116,38 @@ class Intake:
         with writing(self._engine) as connection:
             connection.execute(delete(meta).where(meta.c.key == _POSTPONED + physical))
 
-    def start_run(self, collection: str) -> int:
+    def start_run(self, collection: str, action: str = "load", source: str = "", schedule: str = "") -> int:
         """Open a run; return its number."""
+        row = {"collection": collection, "action": action, "source": source, "schedule": schedule, "started_at": time.time()}
         with writing(self._engine) as connection:
-            result = connection.execute(runs.insert().values(collection=collection, started_at=time.time()))
+            result = connection.execute(runs.insert().values(row))
             key = result.inserted_primary_key
         assert key is not None
         return int(key[0])
 
-    def update_run(self, run: int, *, discovered: int, unchanged: int, staged_bytes: int, finished: bool = False) -> None:
-        """Write a run's counts; `finished` closes it."""
-        values: dict[str, object] = {"discovered": discovered, "unchanged": unchanged, "bytes": staged_bytes}
-        if finished:
-            values["finished_at"] = time.time()
+    def update_run(self, run: int, **counts: int) -> None:
+        """Write some of a run's counts, by the names of their columns."""
         with writing(self._engine) as connection:
-            connection.execute(update(runs).where(runs.c.id == run).values(values))
+            connection.execute(update(runs).where(runs.c.id == run).values(counts))
+
+    def end_run(self, run: int, outcome: str, detail: str = "") -> None:
+        """Close a run: `done`, `partly` (some documents are quarantined), `refused` (deletions were not carried out), `failed`."""
+        with writing(self._engine) as connection:
+            counted = connection.execute(
+                select(documents.c.state, func.count(), func.sum(documents.c.chunks), func.sum(documents.c.embedded))
+                .where(documents.c.run == run)
+                .group_by(documents.c.state)
+            ).all()
+            states = {row[0]: row[1:] for row in counted}
+            indexed, chunks, embedded = states.get(DocumentState.INDEXED, (0, 0, 0))
+            connection.execute(
+                update(runs)
+                .where(runs.c.id == run)
+                .values(
+                    finished_at=time.time(), outcome=outcome, detail=detail[:2000], indexed=indexed, chunks=chunks,
+                    embedded=embedded, quarantined=states.get(DocumentState.QUARANTINED, (0,))[0],
+                )
+            )  # fmt: skip
 
     def known(self, ids: Sequence[str]) -> dict[str, Known]:
         """What is remembered of these documents; unknown ones are left out."""
@@ -174,7 +191,7 @@ class Intake:
                 "content_hash": content_hash, "state": state, "reason": reason, "detail": detail, "starts": 0, "batch": None,
                 "lease": None, "run": run, "updated_at": now, "title": "", "media_type": "", "parse_fingerprint": "",
                 "indexed_hash": "", "indexed_parse": "", "indexed_embed": "", "chunks": 0, "embedded": 0,
-                "dirty": 0,
+                "dirty": 0, "tokens": 0, "deleted_at": None, "fence": None,
             }
             for key, (source, content_hash, state, reason, detail) in rows.items()
         ]  # fmt: skip
@@ -191,6 +208,8 @@ class Intake:
             "lease",
             "run",
             "updated_at",
+            "deleted_at",
+            "fence",
         )
         with writing(self._engine) as connection:
             statement = upsert(connection, documents)

@@ -52,7 +52,7 @@ class WorkerRow:
 
 @dataclass(frozen=True, slots=True)
 class RunRow:
-    """One load."""
+    """One load, sync, re-index or check."""
 
     id: int
     collection: str
@@ -61,6 +61,18 @@ class RunRow:
     discovered: int
     unchanged: int
     bytes: int
+    action: str  #: load, sync, delete, verify, reindex
+    source: str
+    schedule: str
+    outcome: str  #: done, partly, refused, failed; empty while it goes on, or when it was interrupted
+    detail: str
+    added: int
+    changed: int
+    deleted: int
+    indexed: int
+    quarantined: int
+    chunks: int
+    embedded: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +170,13 @@ class Report:
             row = connection.execute(select(runs).where(runs.c.id == number)).first()
         return RunRow(**row._mapping) if row else None
 
+    def runs(self, limit: int = 20, schedule: str | None = None, source: str | None = None) -> list[RunRow]:
+        """The last runs, the newest first."""
+        wanted = [column == value for column, value in ((runs.c.schedule, schedule), (runs.c.source, source)) if value is not None]
+        with reading(self._engine) as connection:
+            rows = connection.execute(select(runs).where(*wanted).order_by(runs.c.id.desc()).limit(limit))
+            return [RunRow(**row._mapping) for row in rows]
+
     def expected(self, collection: str, window: int = 1000) -> Iterator[list[Expected]]:
         """Documents of a collection that have points, in windows: memory does not grow with the collection."""
         columns = (documents.c.id, documents.c.uri, documents.c.indexed_hash, documents.c.indexed_parse, documents.c.chunks)
@@ -166,7 +185,12 @@ class Report:
             with reading(self._engine) as connection:
                 rows = connection.execute(
                     select(*columns)
-                    .where(documents.c.collection == collection, documents.c.id > last, documents.c.indexed_hash != "")
+                    .where(
+                        documents.c.collection == collection,
+                        documents.c.id > last,
+                        documents.c.indexed_hash != "",
+                        documents.c.state != DocumentState.DELETED,
+                    )
                     .order_by(documents.c.id)
                     .limit(window)
                 ).all()

@@ -24,6 +24,7 @@ from sqlalchemy import (
     event,
     func,
     insert,
+    inspect,
     select,
     text,
     update,
@@ -32,11 +33,12 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
+from sqlalchemy.schema import CreateColumn
 
 from pipeline.errors import LedgerError, LedgerUnavailable, NoSpace
 
 #: Raised with every change of the tables; a newer ledger is refused, an older one migrated by `_migrate`.
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 #: Key of the lock under which tables are made; any number that nobody else uses.
 SCHEMA_LOCK = 5_113_521
@@ -69,6 +71,30 @@ runs = Table(
     Column("discovered", Integer, nullable=False, default=0),
     Column("unchanged", Integer, nullable=False, default=0),
     Column("bytes", BigInteger, nullable=False, default=0),
+    Column("action", String(16), nullable=False, server_default="load"),  # load, sync, delete, verify, reindex
+    Column("source", String(255), nullable=False, server_default=""),
+    Column("schedule", String(255), nullable=False, server_default=""),
+    Column("outcome", String(16), nullable=False, server_default=""),  # empty while it goes on, or when it was interrupted
+    Column("detail", Text, nullable=False, server_default=""),  # why, where the outcome is not `done`
+    # What it came to, written at its end: the documents' own rows belong to later runs by and by.
+    Column("added", Integer, nullable=False, server_default="0"),
+    Column("changed", Integer, nullable=False, server_default="0"),
+    Column("deleted", Integer, nullable=False, server_default="0"),
+    Column("indexed", Integer, nullable=False, server_default="0"),
+    Column("quarantined", Integer, nullable=False, server_default="0"),
+    Column("chunks", BigInteger, nullable=False, server_default="0"),
+    Column("embedded", BigInteger, nullable=False, server_default="0"),
+)  # fmt: skip
+
+sources = Table(
+    "sources", metadata,
+    Column("name", String(255), primary_key=True),
+    Column("collection", String(255), nullable=False),
+    Column("location", Text, nullable=False),  # absolute path, or URL
+    Column("include", Text, nullable=False),  # JSON list of patterns
+    Column("exclude", Text, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("synced_at", Float),  # end of the last sync that listed it whole
 )  # fmt: skip
 
 documents = Table(
@@ -96,7 +122,12 @@ documents = Table(
     Column("chunks", Integer, nullable=False, default=0),  # points of the indexed version
     Column("embedded", Integer, nullable=False, default=0),  # of them, embedded by the last indexing; the rest were there
     Column("updated_at", Float, nullable=False),
+    Column("tokens", BigInteger, nullable=False, server_default="0"),  # of the indexed version's chunks
+    Column("deleted_at", Float),  # when it was marked as deleted; its points go after a grace
+    Column("fence", String(36)),  # the lease it was taken from by that: until it ends, its owner may still write points
     Index("documents_state_batch", "state", "batch"),
+    # Documents with the same bytes lend each other their vectors.
+    Index("documents_content", "content_hash"),
     # With the numbers that a run's display adds up, so that it reads no row.
     Index("documents_run_progress", "run", "state", "chunks", "embedded"),
     # Nearly all rows have none: SQLite, which has no statistics here, must not take "has none" for a narrow condition.
@@ -205,6 +236,13 @@ def _migrate(connection: Connection) -> None:
             connection.exec_driver_sql("ALTER TABLE meta ALTER COLUMN key TYPE VARCHAR(255)")
         for old in ("documents_run_state", "documents_lease"):
             connection.exec_driver_sql(f"DROP INDEX IF EXISTS {old}")
+        # Version 3 has more columns; each is nullable or has a default of the database's own.
+        for table in (runs, documents):
+            there = {column["name"] for column in inspect(connection).get_columns(table.name)}
+            for column in table.columns:
+                if column.name not in there:
+                    specification = CreateColumn(column).compile(dialect=connection.dialect)
+                    connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {specification}")
         for index in documents.indexes:
             index.create(connection, checkfirst=True)
         connection.execute(update(meta).where(meta.c.key == "schema_version").values(value=str(SCHEMA_VERSION)))
@@ -244,5 +282,5 @@ def _translated() -> Iterator[None]:
 
 __all__ = [
     "SCHEMA_VERSION", "collections", "documents", "func", "insert", "leases", "meta", "metadata", "open_engine", "reading",
-    "runs", "upsert", "workers", "writing",
+    "runs", "sources", "upsert", "workers", "writing",
 ]  # fmt: skip

@@ -62,6 +62,7 @@ class IndexedResult:
     embed_fingerprint: str
     chunks: int  #: points the store now holds for it
     embedded: int  #: of them, embedded this time
+    tokens: int = 0  #: of its chunks
 
 
 class Work:
@@ -118,11 +119,12 @@ class Work:
 
     def indexed(self, claim: Claim, results: Sequence[IndexedResult]) -> set[str]:
         """Record indexed documents; return the ids that were still ours."""
-        names = ("indexed_hash", "indexed_parse", "indexed_embed", "chunks", "embedded")
+        names = ("indexed_hash", "indexed_parse", "indexed_embed", "chunks", "embedded", "tokens")
         rows = [
             {
                 "key": result.id, "indexed_hash": result.content_hash, "indexed_parse": result.parse_fingerprint,
                 "indexed_embed": result.embed_fingerprint, "chunks": result.chunks, "embedded": result.embedded,
+                "tokens": result.tokens,
             }
             for result in results
         ]  # fmt: skip
@@ -184,16 +186,38 @@ class Work:
         )
         return bool(connection.execute(statement).rowcount)  # type: ignore[attr-defined]
 
-    def recheck(self, ids: Sequence[str]) -> None:
-        """Have documents' points compared again that a worker may have written to after losing its lease."""
+    def recheck(self, ids: Sequence[str]) -> set[str]:
+        """Have documents' points compared again that a worker may have written to after losing its lease.
+
+        Returns those that are gone: marked as deleted meanwhile, or forgotten; their points are nobody's.
+        """
         with writing(self._engine) as connection:
             ours = documents.c.id.in_(ids)
+            rows = select(documents.c.id).where(ours, documents.c.state != DocumentState.DELETED)
+            there = set(connection.execute(rows).scalars())
             connection.execute(update(documents).where(ours, documents.c.state == DocumentState.EMBEDDING).values(dirty=1))
             connection.execute(
                 update(documents)
                 .where(ours, documents.c.state == DocumentState.INDEXED)
                 .values(state=DocumentState.PARSED, batch=None, lease=None, starts=0, updated_at=time.time())
             )
+        return set(ids) - there
+
+    def lenders(self, borrowers: Sequence[ClaimedDocument], embed_fingerprint: str) -> dict[str, str]:
+        """Id -> id of another document of its collection that is indexed with the same bytes, chunks and model, if there is one."""
+        wanted = {(document.collection, document.content_hash, document.parse_fingerprint): "" for document in borrowers}
+        columns = (documents.c.id, documents.c.collection, documents.c.content_hash, documents.c.indexed_parse)
+        ours = {document.id for document in borrowers}
+        with reading(self._engine) as connection:
+            rows = connection.execute(
+                select(*columns).where(
+                    documents.c.content_hash.in_({content_hash for _, content_hash, _ in wanted}),
+                    documents.c.indexed_hash == documents.c.content_hash, documents.c.indexed_embed == embed_fingerprint,
+                )
+            )  # fmt: skip
+            wanted.update((tuple(row[1:]), row[0]) for row in rows if row[0] not in ours)
+        found = {d.id: wanted[(d.collection, d.content_hash, d.parse_fingerprint)] for d in borrowers}
+        return {borrower: lender for borrower, lender in found.items() if lender}
 
     def register_worker(
         self,

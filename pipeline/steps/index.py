@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from pathlib import PurePath
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.chunkfile import read_chunks
-from pipeline.discover import path_of
+from pipeline.discover import folder_of, name_of
 from pipeline.embed import Embedder, bad_rows
-from pipeline.errors import DocumentError
+from pipeline.errors import DocumentError, KbError
 from pipeline.ledger import Ledger
 from pipeline.ledger.work import Claim, ClaimedDocument, IndexedResult
 from pipeline.stage import Staging, chunks_key
 from pipeline.steps.beat import Beat
 from pipeline.steps.reuse import ReusingEmbedder, Vectors
 from pipeline.store import VectorStore
-from pipeline.types import Chunk, DocumentInfo, DocumentState, EmbeddedChunk, PointMeta, Reason
+from pipeline.types import Chunk, ChunkIds, DocumentInfo, DocumentState, EmbeddedChunk, PointMeta, Reason
+
+log = logging.getLogger(__name__)
 
 #: Chunks that are embedded together are as many as take about so long: enough to sort by length with little padding, few
 #: enough to show progress and renew a lease often.
@@ -31,7 +33,17 @@ WINDOW_CHUNKS = range(64, 4097)
 #: Windows that are being embedded while the next one is read and the one before is written.
 AHEAD = 2
 
-_Window = list[tuple["_Open", Chunk]]
+#: A document, one of its chunks, and the id of a point that has the chunk's vector already; empty where none may have it.
+_Row = tuple["_Open", Chunk, str]
+
+
+@dataclass(slots=True)
+class _Window:
+    """Chunks that are written together."""
+
+    rows: list[_Row]
+    lent: dict[str, list[float]]  #: vectors by the ids in the rows
+    vectors: Vectors  #: of the other rows, in their order
 
 
 @dataclass(slots=True)
@@ -42,7 +54,9 @@ class _Open:
     info: DocumentInfo
     stored: bool  #: whether it had points before
     stale: dict[str, PointMeta]  #: points that are there and have not been met in the new version
+    lender: ChunkIds | None  #: ids of the chunks of another document with the same bytes
     chunks: int = 0  #: of the new version, so far
+    tokens: int = 0
     moved: dict[str, PointMeta] = field(default_factory=dict)  #: chunks that stay as they are but elsewhere in the document
     embedded: int = 0
     waiting: int = 0  #: chunks that are not in the store yet
@@ -77,27 +91,41 @@ class IndexStep:
         finally:
             # However it ended: a lease may have been lost just before the last write, and what was written is nobody's then.
             if touched:
-                self._ledger.work.recheck(list(touched))
+                self._settle(self._ledger.work.recheck(list(touched)), physical)
+
+    def _settle(self, gone: set[str], physical: str) -> None:
+        """Delete what was written of documents that were deleted meanwhile; `verify` finds it where this fails."""
+        if gone:
+            try:
+                self._store.delete_documents(physical, sorted(gone))
+            except KbError as error:
+                log.warning("points of %d deleted documents may be left: %s", len(gone), error)
 
     def _run(self, claim: Claim, physical: str, beat: Beat, touched: set[str]) -> list[str]:
         """The work of `run`; `touched` are the documents whose points were changed and that have not been recorded since."""
         points = self._store.document_points(physical, [document.id for document in claim.documents])
+        lenders = self._ledger.work.lenders(
+            [document for document in claim.documents if not points[document.id]], self._fingerprint
+        )
         opened: dict[str, _Open] = {}
         failed: set[str] = set()
         indexed: list[str] = []
-        ahead: deque[tuple[_Window, Vectors]] = deque()
+        ahead: deque[_Window] = deque()
 
         def write() -> None:
             """Put the oldest window into the store, and end the documents that are complete with it."""
-            window, pending = ahead.popleft()
-            touched.update(self._write(claim, physical, window, pending.result(beat), failed))
+            window = ahead.popleft()
+            touched.update(self._write(claim, physical, window, window.vectors.result(beat), failed))
             indexed.extend(self._finish(claim, physical, opened, failed, touched))
 
         with ExitStack() as stack, ReusingEmbedder(self._embedder) as embedder:
-            for window in self._windows(claim, points, opened, failed, stack):
+            for rows in self._windows(claim, points, lenders, opened, failed, stack):
                 beat()
                 self._store.yield_turn()
-                ahead.append((window, embedder.submit([chunk.embed_text for _, chunk in window])))
+                borrowed = [lent for _, _, lent in rows if lent]
+                lent = self._store.vectors(physical, borrowed) if borrowed else {}
+                fresh = [chunk.embed_text for _, chunk, known in rows if known not in lent]
+                ahead.append(_Window(rows, lent, embedder.submit(fresh)))
                 if len(ahead) > AHEAD:
                     write()
             while ahead:
@@ -107,32 +135,36 @@ class IndexStep:
 
     def _write(self, claim: Claim, physical: str, window: _Window, vectors: NDArray[np.float32], failed: set[str]) -> set[str]:
         """Write a window's points; documents with a bad vector fail. Returns the ids of the documents written to."""
-        bad = set(bad_rows(vectors))
-        for row in bad:
-            self._fail(claim, window[row][0].document.id, failed)
-        held = self._ledger.work.still_held(claim)
+        fresh = [entry.document.id for entry, _, known in window.rows if known not in window.lent]
+        for row in bad_rows(vectors):
+            self._fail(claim, fresh[row], failed)
+        held, computed = self._ledger.work.still_held(claim), iter(vectors)
         ready = []
-        for row, (entry, chunk) in enumerate(window):
+        for entry, chunk, known in window.rows:
             entry.waiting -= 1
-            if row in bad or entry.document.id in failed or entry.document.id not in held:
+            lent = window.lent.get(known)
+            vector = next(computed).tolist() if lent is None else lent
+            if entry.document.id in failed or entry.document.id not in held:
                 continue
-            ready.append((entry.info, EmbeddedChunk(chunk, vectors[row].tolist())))
-            entry.embedded += 1
+            ready.append((entry.info, EmbeddedChunk(chunk, vector)))
+            entry.embedded += lent is None
         if ready:
             self._store.upsert(physical, ready)
         return {info.id for info, _ in ready}
 
     def _windows(
-        self, claim: Claim, points: dict[str, dict[str, PointMeta]], opened: dict[str, _Open], failed: set[str], stack: ExitStack
-    ) -> Iterator[_Window]:
-        """Chunks of all documents that must be embedded, in windows; fills `opened` on the way."""
-        window: _Window = []
+        self, claim: Claim, points: dict[str, dict[str, PointMeta]], lenders: dict[str, str], opened: dict[str, _Open],
+        failed: set[str], stack: ExitStack,
+    ) -> Iterator[list[_Row]]:  # fmt: skip
+        """Chunks of all documents that the store lacks, in windows; fills `opened` on the way."""
+        window: list[_Row] = []
         for document in claim.documents:
             try:
-                for chunk in self._chunks(document, points.get(document.id, {}), opened, stack):
-                    entry = opened[document.id]
+                entry, chunks = self._open(document, points.get(document.id, {}), lenders.get(document.id, ""), stack)
+                opened[document.id] = entry
+                for chunk, lent in self._missing(entry, chunks):
                     entry.waiting += 1
-                    window.append((entry, chunk))
+                    window.append((entry, chunk, lent))
                     if len(window) >= self._window_chunks:
                         yield window
                         window = []
@@ -144,23 +176,29 @@ class IndexStep:
         if window:
             yield window
 
-    def _chunks(
-        self, document: ClaimedDocument, before: dict[str, PointMeta], opened: dict[str, _Open], stack: ExitStack
-    ) -> Iterator[Chunk]:
-        path = path_of(document.uri)
-        key = chunks_key(document.parse_fingerprint, document.content_hash, path.name)
+    def _open(
+        self, document: ClaimedDocument, before: dict[str, PointMeta], lender: str, stack: ExitStack
+    ) -> tuple[_Open, Iterator[Chunk]]:
+        name = name_of(document.uri)
+        key = chunks_key(document.parse_fingerprint, document.content_hash, name)
         if not self._staging.has_chunks(key):
             raise DocumentError(Reason.STAGED_LOST, key)
         header, chunks = read_chunks(stack.enter_context(self._staging.chunks(key)), document.id)
         info = DocumentInfo(
-            document.id, document.uri, header.title or path.name, header.media_type, document.content_hash, _folder(path)
+            document.id, document.uri, header.title or name, header.media_type, document.content_hash, folder_of(document.uri)
         )
-        entry = opened[document.id] = _Open(document, info, bool(before), before)
+        return _Open(document, info, bool(before), before, ChunkIds(lender) if lender else None), chunks
+
+    @staticmethod
+    def _missing(entry: _Open, chunks: Iterator[Chunk]) -> Iterator[tuple[Chunk, str]]:
+        """Chunks that the store lacks, with the id of a point that may lend the vector; notes what became of the others."""
         for chunk in chunks:
             entry.chunks += 1
+            entry.tokens += chunk.token_count
+            lent = entry.lender.next(chunk.embed_text) if entry.lender else ""
             there = entry.stale.pop(chunk.id, None)
             if there is None:
-                yield chunk
+                yield chunk, lent
             elif there != (meta := meta_of(chunk)):
                 entry.moved[chunk.id] = meta
         entry.read = True
@@ -204,6 +242,7 @@ class IndexStep:
                     self._fingerprint,
                     entry.chunks,
                     entry.embedded,
+                    entry.tokens,
                 )
             )
         self._store.flush(physical)
@@ -215,7 +254,3 @@ class IndexStep:
 def meta_of(chunk: Chunk) -> PointMeta:
     """What a chunk's point says about its place in the document."""
     return PointMeta(chunk.ordinal, chunk.page_first, chunk.page_last, chunk.char_start, chunk.char_end)
-
-
-def _folder(path: PurePath) -> str:
-    return str(path.parent).encode("utf-8", "replace").decode()

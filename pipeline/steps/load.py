@@ -1,13 +1,14 @@
-"""The first step: compare the files below some roots with the ledger and stage what is new."""
+"""The first step: compare what lies below some roots with the ledger and stage what is new."""
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
-from pathlib import Path
 
-from pipeline.discover import Omitted, Patterns, discover
+from pipeline.discover import Omitted, Patterns, Root, discover
 from pipeline.errors import DocumentError
 from pipeline.ledger import Ledger
 from pipeline.ledger.intake import Known, Refused
@@ -16,6 +17,25 @@ from pipeline.types import OPEN_STATES, DocumentState, Reason, SourceFile, Stage
 
 #: Files compared and recorded in one transaction.
 WINDOW_FILES = 500
+
+
+#: Objects fetched at once: each answer takes a while, and most of that is waiting.
+FETCHES = 16
+
+
+@dataclass(slots=True)
+class Listed:
+    """What a listing has met, to tell afterwards what it has not."""
+
+    ids: set[bytes] = field(default_factory=set)  #: 16 bytes a document
+    unlisted: list[str] = field(default_factory=list)  #: folders that could not be listed
+
+    def add(self, document: str) -> None:
+        """Note a document's id."""
+        self.ids.add(uuid.UUID(document).bytes)
+
+    def __contains__(self, document: str) -> bool:
+        return uuid.UUID(document).bytes in self.ids
 
 
 @dataclass(slots=True)
@@ -52,7 +72,7 @@ class Load:
 
     def __init__(
         self, ledger: Ledger, staging: Staging, collection: str, parse_fingerprint: str, embed_fingerprint: str,
-        *, max_file_bytes: int, checksum: bool = False,
+        *, max_file_bytes: int, checksum: bool = False, listed: Listed | None = None,
     ) -> None:  # fmt: skip
         self._ledger = ledger
         self._staging = staging
@@ -61,9 +81,10 @@ class Load:
         self._embed = embed_fingerprint
         self._max_file_bytes = max_file_bytes
         self._checksum = checksum
+        self._listed = listed  #: is filled where it is given
         self.counts = LoadCounts()
 
-    def run(self, run: int, roots: Sequence[Path], patterns: Patterns, on_window: Callable[[LoadCounts], None]) -> LoadCounts:
+    def run(self, run: int, roots: Sequence[Root], patterns: Patterns, on_window: Callable[[LoadCounts], None]) -> LoadCounts:
         """Stage everything below `roots` that the ledger does not know in this version, as part of `run`.
 
         Calls `on_window` after each window of files; by then these files are safe in staging and ledger, so stopping
@@ -71,13 +92,15 @@ class Load:
         """
         for window in _windows(self._files(roots, patterns), WINDOW_FILES):
             self._window(run, window)
+            counts = self.counts
             self._ledger.intake.update_run(
-                run, discovered=self.counts.discovered, unchanged=self.counts.unchanged, staged_bytes=self.counts.bytes
-            )
+                run, discovered=counts.discovered, unchanged=counts.unchanged, bytes=counts.bytes, added=counts.added,
+                changed=counts.changed,
+            )  # fmt: skip
             on_window(self.counts)
         return self.counts
 
-    def plan(self, roots: Sequence[Path], patterns: Patterns) -> Iterator[Planned]:
+    def plan(self, roots: Sequence[Root], patterns: Patterns) -> Iterator[Planned]:
         """Say what `run` would do, and change nothing.
 
         A file whose size or time differs counts as changed here, although its bytes may turn out to be the same.
@@ -101,14 +124,18 @@ class Load:
                 else:
                     yield Planned("changed", file.uri, file.size, "not finished, or made with other options")
         for omitted in self.counts.omitted:
-            yield Planned("skipped", str(omitted.path), 0, omitted.why)
+            yield Planned("skipped", omitted.name, 0, omitted.why)
 
-    def _files(self, roots: Sequence[Path], patterns: Patterns) -> Iterator[SourceFile]:
+    def _files(self, roots: Sequence[Root], patterns: Patterns) -> Iterator[SourceFile]:
         for found in discover(roots, patterns):
             if isinstance(found, Omitted):
                 self.counts.omitted_count += 1
                 if len(self.counts.omitted) < OMITTED_KEPT:
                     self.counts.omitted.append(found)
+                if self._listed is not None:
+                    # It is there, only not to be had now: no reason to delete what was loaded of it.
+                    self._listed.add(document_id(self._collection, found.uri))
+                    self._listed.unlisted += [found.name] if found.folder else []
             else:
                 self.counts.discovered += 1
                 yield found
@@ -120,19 +147,19 @@ class Load:
         refused: dict[str, Refused] = {}
         touched: dict[str, SourceFile] = {}
         adopted: list[str] = []
+        to_copy: dict[str, SourceFile] = {}
         for key, file in files.items():
             before = known.get(key)
+            if self._listed is not None:
+                self._listed.add(key)
             if before is not None and not self._checksum and self._same_file(file, before) and before.content_hash:
                 self._same_bytes(key, file, before, file, staged, adopted)
-                continue
-            refusal = self._refusal(file)
-            if refusal is None:
-                try:
-                    copy = self._staging.put(file)
-                except DocumentError as error:
-                    refusal = Refused(file, error.reason, error.detail)
-            if refusal is not None:
-                refused[key] = refusal
+            else:
+                to_copy[key] = file
+        for (key, file), copy in zip(to_copy.items(), self._copies(list(to_copy.values())), strict=True):
+            before = known.get(key)
+            if isinstance(copy, Refused):
+                refused[key] = copy
                 self.counts.refused += 1
             elif before is not None and before.content_hash == copy.content_hash:
                 touched[key] = copy.source
@@ -146,6 +173,22 @@ class Load:
         self._ledger.intake.refuse(self._collection, run, refused)
         self._ledger.intake.touch(touched)
         self._ledger.intake.adopt(run, adopted)
+
+    def _copies(self, files: Sequence[SourceFile]) -> Iterable[StagedFile | Refused]:
+        """Stage files, in their order; objects several at a time."""
+        if not any(file.path is None for file in files):
+            return map(self._copy, files)
+        with ThreadPoolExecutor(FETCHES, "fetch") as pool:
+            return list(pool.map(self._copy, files))
+
+    def _copy(self, file: SourceFile) -> StagedFile | Refused:
+        refusal = self._refusal(file)
+        if refusal is not None:
+            return refusal
+        try:
+            return self._staging.put(file)
+        except DocumentError as error:
+            return Refused(file, error.reason, error.detail)
 
     def _same_bytes(
         self, key: str, file: SourceFile, before: Known, now: SourceFile, staged: dict[str, StagedFile], adopted: list[str]

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from pipeline.chunkfile import read_header
-from pipeline.discover import path_of
+from pipeline.discover import name_of
 from pipeline.errors import DocumentError
 from pipeline.extract import ExtractJob
 from pipeline.guard import ParseGuard
@@ -53,7 +53,7 @@ class ParseStep:
         return [result.id for result in results if result.id in kept]
 
     def _job(self, document: ClaimedDocument, blob: Path) -> ExtractJob:
-        return ExtractJob(str(blob), path_of(document.uri).name, document.id, str(self._staging.scratch()))
+        return ExtractJob(str(blob), name_of(document.uri), document.id, str(self._staging.scratch()))
 
     def _parse(
         self, claim: Claim, jobs: dict[str, tuple[ExtractJob, ClaimedDocument]], beat: Callable[[], None]
@@ -83,4 +83,4 @@ class ParseStep:
         return ParsedResult(document.id, header.title, header.media_type, self._fingerprint)
 
     def _key(self, document: ClaimedDocument) -> str:
-        return chunks_key(self._fingerprint, document.content_hash, path_of(document.uri).name)
+        return chunks_key(self._fingerprint, document.content_hash, name_of(document.uri))

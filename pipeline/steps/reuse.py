@@ -40,7 +40,7 @@ class Vectors:
         while missing := wait(missing, LOOK_EVERY_S).not_done:
             if calls != (calls := self._embedder.calls):
                 on_progress()
-        return np.stack([call.result()[row] for call, row in self._rows])
+        return np.stack([call.result()[row] for call, row in self._rows]) if self._rows else np.empty((0, 0), np.float32)
 
 
 class ReusingEmbedder:

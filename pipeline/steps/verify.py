@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from pipeline.chunkfile import read_chunks
-from pipeline.discover import path_of
+from pipeline.discover import name_of
 from pipeline.errors import DocumentError
 from pipeline.ledger import Ledger
 from pipeline.ledger.report import Expected
@@ -78,7 +78,7 @@ def repair(ledger: Ledger, store: VectorStore, physical: str, found: Verified) -
 def _compare(staging: Staging, document: Expected, actual: set[str], found: Verified) -> None:
     found.documents += 1
     found.expected_points += document.chunks
-    key = chunks_key(document.parse_fingerprint, document.content_hash, path_of(document.uri).name)
+    key = chunks_key(document.parse_fingerprint, document.content_hash, name_of(document.uri))
     expected = _expected_ids(staging, key, document.id)
     if expected is None:  # the cache was cleared: counts are all there is to compare
         missing, orphans = max(0, document.chunks - len(actual)), max(0, len(actual) - document.chunks)

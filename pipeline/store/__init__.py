@@ -66,8 +66,11 @@ class VectorStore(Protocol):
     def delete_points(self, physical: str, ids: Sequence[str]) -> None:
         """Delete points by id; ids that are not stored are left out."""
 
-    def delete_document(self, physical: str, document_id: str) -> None:
-        """Delete all points of the document."""
+    def delete_documents(self, physical: str, document_ids: Sequence[str]) -> None:
+        """Delete all points of these documents."""
+
+    def vectors(self, physical: str, ids: Sequence[str]) -> dict[str, list[float]]:
+        """Point id -> vector; ids that are not stored are left out."""
 
     def count(self, physical: str, document_id: str | None = None) -> int:
         """Exact number of points, of one document where it is given."""

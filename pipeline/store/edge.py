@@ -153,10 +153,22 @@ class EdgeStore:
             with self._changing(path) as shard:
                 shard.update(UpdateOperation.delete_points(list(ids[start : start + self._batch_points])))
 
-    def delete_document(self, physical: str, document_id: str) -> None:
-        """See VectorStore.delete_document."""
-        with self._changing(self._path(physical)) as shard:
-            shard.update(UpdateOperation.delete_points_by_filter(_document(document_id)))
+    def delete_documents(self, physical: str, document_ids: Sequence[str]) -> None:
+        """See VectorStore.delete_documents."""
+        path = self._path(physical)
+        for start in range(0, len(document_ids), self._batch_points):
+            condition = FieldCondition("document_id", match=MatchAny(list(document_ids[start : start + self._batch_points])))
+            with self._changing(path) as shard:
+                shard.update(UpdateOperation.delete_points_by_filter(Filter(must=[condition])))
+
+    def vectors(self, physical: str, ids: Sequence[str]) -> dict[str, list[float]]:
+        """See VectorStore.vectors."""
+        path, found = self._path(physical), dict[str, list[float]]()
+        for start in range(0, len(ids), self._batch_points):
+            with self._shards.use(path) as shard:
+                records = shard.retrieve(list(ids[start : start + self._batch_points]), False, True)
+            found.update((str(record.id), _vector(record)) for record in records)
+        return found
 
     def count(self, physical: str, document_id: str | None = None) -> int:
         """See VectorStore.count."""

@@ -182,10 +182,23 @@ class ServerStore:
             chosen = models.PointIdsList(points=[*run])
             self._complete(physical, lambda c=chosen: self._client.delete(physical, c, wait=True))  # type: ignore[misc]
 
-    def delete_document(self, physical: str, document_id: str) -> None:
-        """See VectorStore.delete_document."""
-        chosen = models.FilterSelector(filter=_document(document_id))
-        self._complete(physical, lambda: self._client.delete(physical, chosen, wait=True))
+    def delete_documents(self, physical: str, document_ids: Sequence[str]) -> None:
+        """See VectorStore.delete_documents."""
+        for run in self._runs(list(document_ids)):
+            condition = models.FieldCondition(key="document_id", match=models.MatchAny(any=run))
+            chosen = models.FilterSelector(filter=models.Filter(must=[condition]))
+            self._complete(physical, lambda c=chosen: self._client.delete(physical, c, wait=True))  # type: ignore[misc]
+
+    def vectors(self, physical: str, ids: Sequence[str]) -> dict[str, list[float]]:
+        """See VectorStore.vectors."""
+        found: dict[str, list[float]] = {}
+        for run in self._runs(list(ids)):
+            records = self._call(
+                lambda r=run: self._client.retrieve(physical, [*r], with_payload=False, with_vectors=[DENSE]),  # type: ignore[misc]
+                physical,
+            )
+            found.update((str(record.id), _vector(record)) for record in records)
+        return found
 
     def count(self, physical: str, document_id: str | None = None) -> int:
         """See VectorStore.count."""

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.integration
 
 LOAD_KEYS = {
     "run", "collection", "discovered", "unchanged", "indexed", "quarantined", "skipped", "chunks", "bytes", "seconds",
-    "chunks_per_s", "device", "dtype", "model",
+    "chunks_per_s", "device", "dtype", "model", "deleted", "deletions_refused",
 }  # fmt: skip
 
 

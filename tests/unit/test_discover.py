@@ -13,9 +13,14 @@ from pipeline.errors import SourceError
 from pipeline.types import SourceFile
 
 
+def path_at(item: SourceFile) -> Path:
+    assert item.path is not None
+    return item.path
+
+
 def names(root: Path, **patterns: object) -> set[str]:
     found = discover([root], Patterns(**patterns))  # type: ignore[arg-type]
-    return {str(item.path.relative_to(root.resolve())) for item in found if isinstance(item, SourceFile)}
+    return {str(path_at(item).relative_to(root.resolve())) for item in found if isinstance(item, SourceFile)}
 
 
 @pytest.fixture
@@ -50,10 +55,10 @@ def test_a_symlink_out_of_the_root_is_refused_and_one_inside_followed(tree: Path
     (tree / "loop").symlink_to(tree)
     (tree / "dangling").symlink_to(tree / "nothing")
     found = list(discover([tree], Patterns()))
-    omitted = {item.path.name: item.why for item in found if isinstance(item, Omitted)}
+    omitted = {Path(item.name).name: item.why for item in found if isinstance(item, Omitted)}
     assert set(omitted) == {"out.txt", "loop", "dangling"}
     assert "leaves its root" in omitted["out.txt"]
-    assert "in.txt" in {item.path.name for item in found if isinstance(item, SourceFile)}
+    assert "in.txt" in {path_at(item).name for item in found if isinstance(item, SourceFile)}
 
 
 @pytest.mark.parametrize("kind", [stat.S_IFIFO, stat.S_IFSOCK, stat.S_IFCHR], ids=["pipe", "socket", "device"])
@@ -72,8 +77,8 @@ def test_names_that_are_not_text_survive(tmp_path: Path) -> None:
     (found,) = discover([tmp_path], Patterns())
     assert isinstance(found, SourceFile)
     assert found.uri.isascii()
-    assert os.fsencode(path_of(found.uri)) == os.fsencode(found.path)
-    assert path_of(uri_of(found.path)).read_text() == "x"
+    assert os.fsencode(path_of(found.uri)) == os.fsencode(path_at(found))
+    assert path_of(uri_of(path_at(found))).read_text() == "x"
 
 
 def test_overlapping_roots_give_each_file_once(tree: Path) -> None:
@@ -83,7 +88,7 @@ def test_overlapping_roots_give_each_file_once(tree: Path) -> None:
 
 
 def test_a_file_can_be_a_root(tree: Path) -> None:
-    assert [item.path.name for item in discover([tree / "a.md"], Patterns()) if isinstance(item, SourceFile)] == ["a.md"]
+    assert [path_at(item).name for item in discover([tree / "a.md"], Patterns()) if isinstance(item, SourceFile)] == ["a.md"]
 
 
 def test_a_missing_root_is_one_clear_error(tmp_path: Path) -> None:

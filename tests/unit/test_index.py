@@ -98,6 +98,35 @@ def test_identical_texts_are_embedded_once_and_stored_everywhere(place: Place) -
         assert point.vector == pytest.approx(expected[point.id], abs=1e-6)
 
 
+def test_a_document_with_the_same_bytes_lends_its_vectors(place: Place) -> None:
+    texts = [f"text {number}" for number in range(3 * FEW)]
+    first = place.parsed(a=texts)
+    place.run(CountingEmbedder(), first)
+    place.ledger.work.release(first)
+    again = place.parsed(moved=texts)  # the first of its batch, so that its bytes have the hash of `a`
+    place.store.delete_points("c", [chunk_id(first.documents[0].id, texts[5], 0)])  # one that has been lost
+    embedder = CountingEmbedder()
+    assert len(place.run(embedder, again)) == 1
+    assert embedder.texts == [texts[5]]
+    vectors = {point.id: point.vector for point in place.store.scan("c", with_vectors=True)}
+    expected = CountingEmbedder().embed(texts)
+    for text, row in zip(texts, expected, strict=True):
+        assert vectors[chunk_id(again.documents[0].id, text, 0)] == pytest.approx(row, abs=1e-6)
+
+
+def test_points_of_a_document_that_is_deleted_meanwhile_do_not_stay(place: Place) -> None:
+    claim = place.parsed(a=[f"text {number}" for number in range(6 * FEW)], b=["b"])
+    gone = claim.documents[0].id
+
+    def delete() -> None:
+        if embedder.calls == 4:
+            place.ledger.removal.mark([gone])
+
+    embedder = CountingEmbedder(delete)
+    assert place.run(embedder, claim) == [claim.documents[1].id]
+    assert {point.document_id for point in place.store.scan("c")} == {claim.documents[1].id}
+
+
 def test_a_document_is_searchable_before_its_batch_is_through(place: Place) -> None:
     seen: list[int] = []
     embedder = CountingEmbedder(lambda: seen.append(place.ledger.report.progress().states.get(DocumentState.INDEXED, 0)))

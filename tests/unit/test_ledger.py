@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 import sqlite3
-import tempfile
 import threading
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
 from sqlalchemy import inspect, text
@@ -19,35 +16,6 @@ from pipeline.ledger.flow import Stage
 from pipeline.ledger.intake import Collection, Refused
 from pipeline.ledger.work import IndexedResult, ParsedResult
 from pipeline.types import Reason, SourceFile, StagedFile, document_id
-from tests.services import Postgres, postgres_server
-
-
-@pytest.fixture(scope="session")
-def postgres(unavailable: Callable[[str], NoReturn]) -> Iterator[Postgres]:
-    """A cluster for this session, outside pytest's folders: those are closed to the user that runs it."""
-    with tempfile.TemporaryDirectory(prefix="kb-postgres-") as folder:
-        Path(folder).chmod(0o755)
-        server = postgres_server(Path(folder) / "cluster")
-        if server is None:
-            unavailable("no PostgreSQL on this machine")
-        server.start()
-        yield server
-        server.stop()
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'kb.db'}"
-    server: Postgres = request.getfixturevalue("postgres")
-    return server.database()
-
-
-@pytest.fixture
-def ledger(url: str) -> Iterator[Ledger]:
-    opened = Ledger.open(url)
-    yield opened
-    opened.close()
 
 
 def stage(ledger: Ledger, count: int, *, size: int = 100, version: str = "1", run: int = 1) -> list[str]:
@@ -269,12 +237,24 @@ def test_a_ledger_of_another_schema_is_refused(url: str) -> None:
         Ledger.open(url)
 
 
+#: Columns that older schemas did not have.
+ADDED = {
+    "documents": ("tokens", "deleted_at", "fence"),
+    "runs": ("action", "source", "schedule", "outcome", "detail", "added", "changed", "deleted", "indexed", "quarantined", "chunks",
+             "embedded"),
+}  # fmt: skip
+
+
 def test_a_ledger_of_the_first_schema_is_brought_up_to_date(url: str) -> None:
     opened = Ledger.open(url)
     ids = stage(opened, 3)
     with opened.engine.begin() as connection:
-        for index in ("documents_run_progress", "documents_held"):
+        for index in ("documents_run_progress", "documents_held", "documents_content"):
             connection.execute(text(f"DROP INDEX {index}"))
+        for table, columns in ADDED.items():
+            for column in columns:
+                connection.execute(text(f"ALTER TABLE {table} DROP COLUMN {column}"))
+        connection.execute(text("DROP TABLE sources"))
         connection.execute(text("CREATE INDEX documents_lease ON documents (lease)"))
         connection.execute(text("UPDATE meta SET value='1' WHERE key='schema_version'"))
     opened.close()
@@ -284,6 +264,10 @@ def test_a_ledger_of_the_first_schema_is_brought_up_to_date(url: str) -> None:
     assert "documents_lease" not in names
     index_all(again, ids)
     assert states(again) == {"indexed": 3}
+    assert again.sources.add("s", "docs", "/doc", (), ())
+    again.intake.end_run(again.intake.start_run("docs", "sync", "s"), "done")
+    assert [(run.action, run.source, run.outcome, run.deleted) for run in again.report.runs()] == [("sync", "s", "done", 0)]
+    assert again.removal.mark(ids[:1]) == 1
     again.close()
     Ledger.open(url).close()
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,23 +13,11 @@ from pipeline.discover import uri_of
 from pipeline.errors import DocumentError, NoSpace
 from pipeline.stage import LocalStaging, Staging, chunks_key, open_staging
 from pipeline.types import Reason, SourceFile
-from tests.services import make_bucket, s3_environment, s3_server
 
 
 def source(path: Path) -> SourceFile:
     status = path.stat()
     return SourceFile(uri_of(path), path, status.st_size, status.st_mtime_ns)
-
-
-@pytest.fixture(scope="session")
-def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """What finds an S3 server with an empty bucket `kb-unit`."""
-    server = s3_server(tmp_path_factory.mktemp("s3"))
-    server.start()
-    environment = s3_environment(server)
-    make_bucket(environment, "kb-unit")
-    yield environment
-    server.stop()
 
 
 @pytest.fixture(params=["folder", "memory", "s3"])

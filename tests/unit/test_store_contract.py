@@ -170,7 +170,7 @@ def test_missing_collection(store: VectorStore, new_name: Callable[[], str]) -> 
         lambda: store.search(name, made_vector(1), 3, {}),
         lambda: list(store.scan(name)),
         lambda: store.document_points(name, [GUIDE.id]),
-        lambda: store.delete_document(name, GUIDE.id),
+        lambda: store.delete_documents(name, [GUIDE.id]),
         lambda: store.dimension(name),
         lambda: store.set_alias("kb-test-alias", name),
     ]
@@ -285,10 +285,20 @@ def test_deletes(store: VectorStore, name: str) -> None:
     store.upsert(name, [*points, *made_points(OTHER, 5)])
     store.delete_points(name, [*(e.chunk.id for _, e in points[:150]), str(uuid.uuid4())])
     assert store.count(name, GUIDE.id) == 100
-    store.delete_document(name, GUIDE.id)
-    store.delete_document(name, made_document("absent").id)
+    store.delete_documents(name, [GUIDE.id])
+    store.delete_documents(name, [made_document("absent").id])
     assert store.count(name, GUIDE.id) == 0
     assert store.count(name, OTHER.id) == store.count(name) == 5
+
+
+def test_vectors_by_id(store: VectorStore, name: str) -> None:
+    points = made_points(GUIDE, 300)
+    store.upsert(name, points)
+    asked = [e.chunk.id for _, e in points]
+    found = store.vectors(name, [*asked, str(uuid.uuid4())])
+    assert set(found) == set(asked)
+    assert found[asked[7]] == pytest.approx(points[7][1].vector, abs=1e-6)
+    assert store.vectors(name, []) == {}
 
 
 def test_search_orders_by_cosine(store: VectorStore, name: str) -> None:

@@ -63,7 +63,7 @@ for n in itertools.count():
     document = made_document(f"doc{n}")
     store.upsert("c", made_points(document, 150))
     if n % 3 == 2:
-        store.delete_document("c", made_document(f"doc{n - 1}").id)
+        store.delete_documents("c", [made_document(f"doc{n - 1}").id])
     print(n, flush=True)
 """
 
@@ -277,7 +277,7 @@ def test_a_disk_that_is_nearly_full_stops_writes_and_nothing_else(folder: Path) 
     full = EdgeStore(folder, reserve_bytes=1 << 60)
     writes: list[Callable[[], object]] = [
         lambda: full.upsert("c", made_points(GUIDE, 9)),
-        lambda: full.delete_document("c", GUIDE.id),
+        lambda: full.delete_documents("c", [GUIDE.id]),
         lambda: full.create("d", DIMENSION),
     ]
     for write in writes:

@@ -71,7 +71,7 @@ CALLS: dict[str, Callable[[ServerStore], object]] = {
     "update_meta": lambda s: s.update_meta("c", s.document_points("c", [GUIDE.id])[GUIDE.id]),
     "update_document": lambda s: s.update_document("c", GUIDE),
     "delete_points": lambda s: s.delete_points("c", [made_points(GUIDE, 1)[0][1].chunk.id]),
-    "delete_document": lambda s: s.delete_document("c", GUIDE.id),
+    "delete_documents": lambda s: s.delete_documents("c", [GUIDE.id]),
     "count": lambda s: s.count("c"),
     "search": lambda s: s.search("c", made_vector(1), 3, {}),
     "scan": lambda s: list(s.scan("c")),
@@ -133,7 +133,7 @@ def test_acknowledged_is_no_success(rest: QdrantRest) -> None:
     store.create("c", DIMENSION)
     rest.clear()
     rest.inject(Fault("acknowledged", count=-1, path="/points"))
-    for call in (CALLS["upsert"], CALLS["delete_document"], CALLS["update_document"]):
+    for call in (CALLS["upsert"], CALLS["delete_documents"], CALLS["update_document"]):
         with pytest.raises(StoreUnavailable, match="acknowledged"):
             call(store)
     assert len([path for _, path in rest.seen if path.endswith("/points")]) > 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import rich_click as click
@@ -14,46 +13,63 @@ if TYPE_CHECKING:
 
     from pipeline.settings import Settings
     from pipeline.steps.load import Planned
-    from workers.loading import Result
+    from workers.loading import Job, Result
 
 
 @click.command()
-@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("paths", nargs=-1, required=True)
 @click.option("--collection", "-c", help="The collection to load into (KB_COLLECTION).")
 @click.option("--include", multiple=True, metavar="GLOB", help="Only files whose name or path below PATH matches; repeatable.")
 @click.option("--exclude", multiple=True, metavar="GLOB", help="No files whose name or path below PATH matches; repeatable.")
 @click.option("--hidden", is_flag=True, default=None, help="Also hidden files and folders.")
 @click.option("--wait/--no-wait", default=True, help="Wait until everything is indexed, or return after staging.")
+@click.option("--sync", is_flag=True, help="Also delete what was loaded from PATH and is no longer there.")
+@click.option("--allow-delete", is_flag=True, help="With --sync: also when much of PATH, or all of it, is gone.")
 @click.option("--dry-run", is_flag=True, help="Print what would be added, changed, unchanged and skipped; change nothing.")
 @click.option("--checksum", is_flag=True, help="Compare files by their bytes even where size and time are the same.")
 @click.option("--require-gpu", is_flag=True, default=None, help="Fail instead of embedding on the CPU.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON value on stdout.")
 @click.pass_obj
 def load(
-    context: Context, paths: tuple[Path, ...], collection: str | None, include: tuple[str, ...], exclude: tuple[str, ...],
-    hidden: bool | None, wait: bool, dry_run: bool, checksum: bool, require_gpu: bool | None, as_json: bool,
+    context: Context, paths: tuple[str, ...], collection: str | None, include: tuple[str, ...], exclude: tuple[str, ...],
+    hidden: bool | None, wait: bool, sync: bool, allow_delete: bool, dry_run: bool, checksum: bool, require_gpu: bool | None,
+    as_json: bool,
 ) -> int:  # fmt: skip
-    """Load files and folders into a collection.
+    """Load files, folders and URLs such as s3://bucket/folder into a collection.
 
     Files that have not changed since the last load are left alone. Ctrl-C loses nothing: the next load goes on.
     Exit status 3 means that some documents are quarantined; `kb-ingest status` names them.
     """
-    from pipeline.discover import Patterns
+    from pipeline.discover import Patterns, root_of
+    from workers.loading import Job, Loading
+
+    settings = context.settings("warning", collection=collection, hidden=hidden, require_gpu=require_gpu)
+    roots, patterns = [root_of(path) for path in paths], Patterns(include, exclude, settings.ignore, settings.hidden)
+    if dry_run:
+        with Loading(settings, settings.collection) as loading:
+            return _print_plan(loading.plan(roots, patterns), as_json)
+    job = Job(
+        roots, patterns, "sync" if sync else "load", sync=sync, allow_delete=allow_delete, wait=wait, checksum=checksum
+    )  # fmt: skip
+    return run_job(settings, job, as_json=as_json)
+
+
+def run_job(settings: Settings, job: Job, *, as_json: bool) -> int:
+    """Carry a job out with a display, print what became of it, and return the exit status."""
     from workers.cli.display import progress_display
     from workers.loading import Loading
 
-    settings = context.settings("warning", collection=collection, hidden=hidden, require_gpu=require_gpu)
-    patterns = Patterns(include, exclude, settings.ignore, settings.hidden)
     with Loading(settings, settings.collection) as loading:
-        if dry_run:
-            return _print_plan(loading.plan(paths, patterns), as_json)
         loading.prepare()
         with progress_display() as display:
-            result = loading.run(paths, patterns, wait=wait, checksum=checksum, on_moment=display, worker_stderr=display.stderr)
+            result = loading.run(job, display, display.stderr)
     if as_json:
         print_json(_record(settings, result))
     else:
-        _print_result(settings, result, wait)
+        _print_result(settings, result, job.wait)
+    if result.refused:
+        click.echo(f"error: {result.refused}", err=True)
+        return 1
     return 3 if result.progress.states.get("quarantined") else 0
 
 
@@ -67,6 +83,8 @@ def _record(settings: Settings, result: Result) -> dict[str, object]:
         "indexed": states.get("indexed", 0),
         "quarantined": states.get("quarantined", 0),
         "skipped": states.get("skipped", 0),
+        "deleted": result.deleted,
+        "deletions_refused": result.refused,
         "chunks": result.progress.embedded,
         "bytes": result.counts.bytes,
         "seconds": round(result.seconds, 3),
@@ -80,7 +98,7 @@ def _record(settings: Settings, result: Result) -> dict[str, object]:
 def _print_result(settings: Settings, result: Result, waited: bool) -> None:
     record = _record(settings, result)
     for omitted in result.counts.omitted[:10]:
-        click.echo(f"left out: {omitted.path} {omitted.why}", err=True)
+        click.echo(f"left out: {omitted.name} {omitted.why}", err=True)
     if result.counts.omitted_count > 10:
         click.echo(f"left out: {result.counts.omitted_count - 10} more", err=True)
     for failure in result.failures[:10]:
@@ -90,10 +108,11 @@ def _print_result(settings: Settings, result: Result, waited: bool) -> None:
     if not waited:
         click.echo(f"run {result.run}: {result.progress.open} documents are staged; `kb-ingest up` works on them")
         return
+    gone = f", {record['deleted']} deleted" if result.deleted else ""
     where = f" on {record['device']} in {record['dtype']}" if record["device"] else ""
     click.echo(
         f"run {result.run}: {record['discovered']} files, {record['unchanged']} unchanged, {record['indexed']} indexed, "
-        f"{record['quarantined']} quarantined, {record['skipped']} skipped; {record['chunks']} chunks embedded in "
+        f"{record['quarantined']} quarantined, {record['skipped']} skipped{gone}; {record['chunks']} chunks embedded in "
         f"{result.seconds:.1f} s ({record['chunks_per_s']} chunks/s{where})"
     )
 

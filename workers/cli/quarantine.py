@@ -65,7 +65,7 @@ def retry(context: Context, uris: tuple[str, ...], reason: str | None, run: int 
     from pipeline.ledger import Ledger
 
     ledger = Ledger.open(context.settings().prepare().ledger_url)
-    count = ledger.intake.retry(uris=_uris(uris), reason=_known(reason), run=run)
+    count = ledger.intake.retry(uris=uris_of(uris), reason=_known(reason), run=run)
     click.echo(f"{count} documents are pending again")
 
 
@@ -91,10 +91,10 @@ def drop(context: Context, uris: tuple[str, ...], reason: str | None, run: int |
     count = 0
     try:
         aliases = store.aliases()
-        for collection, ids in ledger.intake.quarantined(uris=_uris(uris), reason=_known(reason), run=run).items():
+        for collection, ids in ledger.intake.quarantined(uris=uris_of(uris), reason=_known(reason), run=run).items():
             # Points first: a row that is gone could not tell of them any more.
-            for document in ids if collection in aliases else ():
-                store.delete_document(aliases[collection], document)
+            if collection in aliases:
+                store.delete_documents(aliases[collection], ids)
             count += ledger.intake.drop(ids)
     finally:
         store.close()
@@ -104,7 +104,7 @@ def drop(context: Context, uris: tuple[str, ...], reason: str | None, run: int |
 quarantine.add_command(retry, "release")
 
 
-def _uris(texts: tuple[str, ...]) -> list[str]:
+def uris_of(texts: tuple[str, ...]) -> list[str]:
     """URIs as given, and as paths: people have the path at hand."""
     from pipeline.discover import uri_of
 

@@ -62,7 +62,8 @@ def _work_until_done(settings: Settings) -> None:
     import time
 
     from pipeline.ledger import Ledger
-    from workers.loading import WAIT_EVERY_S, Working
+    from workers.loading import WAIT_EVERY_S
+    from workers.working import Working
 
     ledger = Ledger.open(settings.ledger_url)
     with Working(settings, ledger) as work:

@@ -1,0 +1,131 @@
+"""How documents leave: marked as deleted first, forgotten when their points are gone."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import ColumnElement, Engine, and_, delete, exists, func, not_, or_, select, update
+from sqlalchemy.orm import aliased
+
+from pipeline.ledger.intake import ID_WINDOW
+from pipeline.ledger.schema import documents, leases, reading, writing
+from pipeline.types import OPEN_STATES, DocumentState
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A document that the ledger takes for present."""
+
+    id: str
+    uri: str
+    size: int
+    mtime_ns: int
+    content_hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A document that is marked as deleted, and whose points may go now."""
+
+    id: str
+    collection: str
+    fenced: bool  #: a worker may still write points of it: look again when its lease has ended
+
+
+class Removal:
+    """Documents on their way out."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def present(
+        self, collection: str, below: Sequence[str] = (), elsewhere: Sequence[str] = (), prefix: str = "", window: int = 1000
+    ) -> Iterator[list[Kept]]:
+        """A collection's documents at or below some URIs, not below others, in windows by id; marked ones are left out.
+
+        `prefix` is a beginning that need not end where a name does.
+        """
+        columns = [documents.c[name] for name in Kept.__dataclass_fields__]
+        wanted = [documents.c.collection == collection, documents.c.state != DocumentState.DELETED]
+        if below:
+            wanted.append(or_(*(_below(uri) for uri in below)))
+        if prefix:
+            wanted.append(_begins(prefix))
+        wanted += [not_(_below(uri)) for uri in elsewhere]
+        last = ""
+        while True:
+            with reading(self._engine) as connection:
+                rows = connection.execute(
+                    select(*columns).where(*wanted, documents.c.id > last).order_by(documents.c.id).limit(window)
+                ).all()
+            if not rows:
+                return
+            yield [Kept(*row) for row in rows]
+            last = rows[-1].id
+
+    def mark(self, ids: Sequence[str]) -> int:
+        """Mark documents as deleted; return how many were not.
+
+        Whoever works on one loses it by this. A load that meets it again takes the mark away.
+        """
+        now, count = time.time(), 0
+        with writing(self._engine) as connection:
+            for start in range(0, len(ids), ID_WINDOW):
+                window = documents.c.id.in_(ids[start : start + ID_WINDOW])
+                count += connection.execute(
+                    update(documents)
+                    .where(window, documents.c.state != DocumentState.DELETED)
+                    .values(
+                        state=DocumentState.DELETED, deleted_at=now, updated_at=now, fence=documents.c.lease, lease=None,
+                        batch=None, reason=None, detail=None,
+                    )
+                ).rowcount  # fmt: skip
+        return count
+
+    def due(self, grace_s: float, collection: str | None = None, limit: int = ID_WINDOW, after: str = "") -> list[Due]:
+        """Marked documents whose grace is over, by id, from the one after `after`.
+
+        One whose bytes wait to be indexed under another name is not due yet: it was moved, and lends its vectors.
+        """
+        other = aliased(documents)
+        moving = exists().where(
+            other.c.content_hash == documents.c.content_hash, other.c.content_hash != "",
+            other.c.collection == documents.c.collection, other.c.state.in_(OPEN_STATES),
+        )  # fmt: skip
+        wanted: list[ColumnElement[bool]] = [
+            documents.c.state == DocumentState.DELETED, documents.c.deleted_at <= time.time() - grace_s, documents.c.id > after,
+            not_(moving),
+        ]  # fmt: skip
+        if collection is not None:
+            wanted.append(documents.c.collection == collection)
+        fenced = and_(documents.c.fence.is_not(None), exists().where(leases.c.id == documents.c.fence))
+        with reading(self._engine) as connection:
+            statement = select(documents.c.id, documents.c.collection, fenced).where(*wanted).order_by(documents.c.id)
+            return [Due(row[0], row[1], bool(row[2])) for row in connection.execute(statement.limit(limit))]
+
+    def forget(self, ids: Sequence[str]) -> set[str]:
+        """Drop the rows of marked documents, whose points are gone; return the ids that were no longer marked."""
+        with writing(self._engine) as connection:
+            rows = select(documents.c.id).where(documents.c.id.in_(ids), documents.c.state != DocumentState.DELETED)
+            back = set(connection.execute(rows.with_for_update()).scalars())
+            gone = (documents.c.id.in_(ids), documents.c.state == DocumentState.DELETED)
+            connection.execute(delete(documents).where(*gone))
+        return back
+
+    def marked(self, collection: str) -> int:
+        """How many documents of a collection are marked and not forgotten."""
+        with reading(self._engine) as connection:
+            statement = select(func.count()).where(documents.c.state == DocumentState.DELETED, documents.c.collection == collection)
+            return int(connection.execute(statement).scalar_one())
+
+
+def _below(uri: str) -> ColumnElement[bool]:
+    """Documents at a URI or below it as a folder."""
+    return or_(documents.c.uri == uri, _begins(f"{uri}/"))
+
+
+def _begins(prefix: str) -> ColumnElement[bool]:
+    """URIs with this beginning; not by LIKE, to which SQLite's capitals are equal, nor by a range, which hangs on a collation."""
+    return func.substr(documents.c.uri, 1, len(prefix)) == prefix

@@ -1,0 +1,67 @@
+"""What is loaded again and again: named sources, and the runs they had."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Engine, delete, select, update
+
+from pipeline.ledger.schema import reading, sources, upsert, writing
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A folder or URL that a collection is kept equal to."""
+
+    name: str
+    collection: str
+    location: str  #: absolute path, or URL of an object store
+    include: tuple[str, ...]
+    exclude: tuple[str, ...]
+    created_at: float  #: seconds since the epoch
+    synced_at: float | None  #: end of the last sync that listed it whole
+
+
+class Sources:
+    """The table of sources."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def add(self, name: str, collection: str, location: str, include: Sequence[str], exclude: Sequence[str]) -> bool:
+        """Record a source; whether it is new. One of the same name is left as it is."""
+        values = {
+            "name": name, "collection": collection, "location": location, "include": json.dumps(list(include)),
+            "exclude": json.dumps(list(exclude)), "created_at": time.time(),
+        }  # fmt: skip
+        with writing(self._engine) as connection:
+            return bool(connection.execute(upsert(connection, sources).values(values).on_conflict_do_nothing()).rowcount)
+
+    def all(self) -> list[Source]:
+        """All sources, by name."""
+        with reading(self._engine) as connection:
+            rows = connection.execute(select(sources).order_by(sources.c.name)).all()
+        return [
+            Source(
+                row.name, row.collection, row.location, tuple(json.loads(row.include)), tuple(json.loads(row.exclude)),
+                row.created_at, row.synced_at,
+            )
+            for row in rows
+        ]  # fmt: skip
+
+    def get(self, name: str) -> Source | None:
+        """The source of this name."""
+        return next((source for source in self.all() if source.name == name), None)
+
+    def remove(self, name: str) -> bool:
+        """Forget a source, not its documents; whether it was there."""
+        with writing(self._engine) as connection:
+            return bool(connection.execute(delete(sources).where(sources.c.name == name)).rowcount)
+
+    def synced(self, name: str) -> None:
+        """Record that a sync has listed the source whole and done its work."""
+        with writing(self._engine) as connection:
+            connection.execute(update(sources).where(sources.c.name == name).values(synced_at=time.time()))

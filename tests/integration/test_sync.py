@@ -1,0 +1,166 @@
+"""Sources kept in step: what is new comes in, what has vanished goes, and nothing goes by mistake."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.embed_server import MODEL
+from tests.services import Cli, embed_server, wait_until
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
+
+PAGES = 12
+
+
+def page(number: int) -> str:
+    return f"# Page {number}\n\nThis page is about subject{number} and nothing else.\n"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = tmp_path / "pages"
+    (made / "sub").mkdir(parents=True)
+    for number in range(PAGES):
+        (made / ("sub" if number % 2 else ".") / f"{number}.md").write_text(page(number))
+    return made
+
+
+@pytest.fixture
+def cli(tmp_path: Path, data_dir: Path) -> Iterator[Cli]:
+    """A deployment whose workers run already, with a model that starts fast."""
+    server = embed_server(tmp_path / "embed")
+    server.start()
+    made = Cli(data_dir, KB_EMBED_URL=f"http://127.0.0.1:{server.port}", KB_EMBED_MODEL=MODEL, KB_LEASE_S="6", KB_REQUEUE_S="3")
+    # The service has patience, so that what goes in these tests goes by the commands.
+    service = Cli(data_dir, **{**made.environment, "KB_DELETE_GRACE": "3600"}).start("up")
+    wait_until(lambda: bool(answer(made, "status")["workers"]), "workers are there")
+    yield made
+    service.send_signal(signal.SIGTERM)
+    service.communicate(timeout=60)
+    server.stop()
+
+
+def answer(cli: Cli, *arguments: str, status: int = 0) -> Any:
+    return json.loads(cli.run(*arguments, "--json", status=status).stdout)
+
+
+def found(cli: Cli, collection: str = "documents") -> set[str]:
+    """Names of all documents that a search finds."""
+    hits = answer(cli, "search", "page", "--limit", "1000", "--collection", collection)
+    return {hit["uri"].rpartition("/")[2] for hit in hits}
+
+
+def whole(cli: Cli) -> int:
+    """The store holds exactly what the ledger says; how many points."""
+    report = answer(cli, "verify")
+    assert (report["missing"], report["orphans"]) == (0, 0)
+    return int(report["actual_points"])
+
+
+def test_a_collection_is_kept_equal_to_its_source(cli: Cli, folder: Path) -> None:
+    cli.run("source", "add", "pages", str(folder), "--exclude", "draft*")
+    cli.run("source", "add", "pages", str(folder), status=1)
+    assert [one["location"] for one in answer(cli, "source", "list")] == [str(folder)]
+    first = answer(cli, "sync", "pages")
+    assert (first["indexed"], first["deleted"]) == (PAGES, 0)
+
+    # New, changed, vanished, moved, and one that its patterns no longer want.
+    (folder / "new.md").write_text(page(100))
+    (folder / "0.md").write_text(page(0) + "\nEdited.\n")
+    (folder / "sub" / "1.md").unlink()
+    (folder / "2.md").rename(folder / "moved.md")
+    second = answer(cli, "sync", "pages")
+    assert (second["deleted"], second["deletions_refused"]) == (2, "")
+    assert second["indexed"] == 3
+    assert second["chunks"] == 2  # the new one and the edited one; the moved one took its vectors along
+    assert found(cli) == {f"{n}.md" for n in range(PAGES) if n not in (1, 2)} | {"new.md", "moved.md"}
+    assert whole(cli) == PAGES
+
+    third = answer(cli, "sync", "pages")
+    assert (third["unchanged"], third["indexed"], third["deleted"]) == (PAGES, 0, 0)
+    shown = answer(cli, "source", "show", "pages")
+    assert (shown["documents"], shown["source"]["name"]) == (PAGES, "pages")
+    assert [(run["outcome"], run["deleted"], run["added"]) for run in shown["runs"]] == [
+        ("done", 0, 0),
+        ("done", 2, 2),
+        ("done", 0, 12),
+    ]
+    cli.run("source", "remove", "pages")
+    cli.run("source", "remove", "pages", status=1)
+    assert len(found(cli)) == PAGES
+
+
+def test_deletions_that_look_like_an_accident_are_refused(cli: Cli, folder: Path, tmp_path: Path) -> None:
+    cli.run("source", "add", "pages", str(folder))
+    answer(cli, "sync", "pages")
+    away = tmp_path / "away"
+    shutil.move(folder / "sub", away)
+    (folder / "new.md").write_text(page(100))
+    many = answer(cli, "sync", "pages", status=1)
+    assert "6 of 13 documents are gone from the source, more than KB_MAX_DELETE_RATIO 0.2 allows" in many["deletions_refused"]
+    assert many["indexed"] == 1  # what is new comes in all the same
+    assert len(found(cli)) == PAGES + 1
+    assert answer(cli, "source", "show", "pages")["runs"][0]["outcome"] == "refused"
+
+    for path in folder.iterdir():
+        path.unlink()
+    empty = answer(cli, "sync", "pages", status=1)
+    assert "holds no file any more" in empty["deletions_refused"]
+    folder.rmdir()
+    assert "cannot read" in cli.run("sync", "pages", "--allow-delete", status=1).stderr
+    assert len(found(cli)) == PAGES + 1
+
+    shutil.move(away, folder)
+    meant = answer(cli, "sync", "pages", "--allow-delete")
+    assert meant["deleted"] == PAGES + 1  # all names have changed, the bytes of six have not
+    assert (meant["indexed"], meant["chunks"]) == (6, 0)
+    assert found(cli) == {f"{n}.md" for n in range(1, PAGES, 2)}
+    whole(cli)
+
+
+def test_what_has_vanished_stays_for_its_grace(cli: Cli, folder: Path) -> None:
+    patient = Cli(cli.data_dir, **{**cli.environment, "KB_DELETE_GRACE": "3600"})
+    answer(patient, "load", str(folder), "--sync")
+    text = (folder / "4.md").read_text()
+    (folder / "4.md").unlink()
+    (folder / "6.md").unlink()
+    assert answer(patient, "load", str(folder), "--sync")["deleted"] == 2
+    assert {"4.md", "6.md"} <= found(cli)
+    assert answer(patient, "status")["documents"] == {"indexed": PAGES - 2, "deleted": 2}
+
+    (folder / "4.md").write_text(text)  # it was a mistake
+    back = answer(patient, "load", str(folder), "--sync")
+    assert (back["indexed"], back["chunks"], back["deleted"]) == (1, 0, 0)
+    answer(cli, "load", str(folder), "--sync")  # whose grace is none
+    assert found(cli) == {f"{n}.md" for n in range(PAGES)} - {"6.md"}
+    assert whole(cli) == PAGES - 1
+
+
+def test_documents_are_deleted_by_name_and_by_beginning(cli: Cli, folder: Path) -> None:
+    answer(cli, "load", str(folder))
+    assert answer(cli, "delete", "--prefix", f"{folder}/sub/", "--dry-run")["deleted"] == 0
+    cli.run("delete", "--prefix", f"{folder}/sub/", status=130)  # nobody is there to confirm it
+    assert len(found(cli)) == PAGES
+    assert answer(cli, "delete", "--prefix", f"{folder}/sub/", "--yes")["deleted"] == PAGES // 2
+    assert answer(cli, "delete", str(folder / "0.md"), (folder / "2.md").as_uri())["deleted"] == 2
+    assert answer(cli, "delete", str(folder / "0.md"))["deleted"] == 0
+    assert found(cli) == {"4.md", "6.md", "8.md", "10.md"}
+    whole(cli)
+    again = answer(cli, "load", str(folder))
+    assert (again["indexed"], len(found(cli))) == (8, PAGES)
+
+
+def test_sources_inside_others_are_left_to_themselves(cli: Cli, folder: Path) -> None:
+    cli.run("source", "add", "outer", str(folder), "--exclude", "sub/*")
+    cli.run("source", "add", "inner", str(folder / "sub"))
+    assert answer(cli, "sync", "outer")["indexed"] == PAGES // 2
+    assert answer(cli, "sync", "inner")["indexed"] == PAGES // 2
+    assert answer(cli, "sync", "outer")["deleted"] == 0
+    assert len(found(cli)) == PAGES

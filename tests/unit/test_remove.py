@@ -1,0 +1,211 @@
+"""Documents leave: what may be believed to have vanished, and no point left behind or taken too much."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pipeline.discover import Patterns, uri_of
+from pipeline.ledger import Ledger
+from pipeline.ledger.flow import Stage
+from pipeline.ledger.intake import Collection
+from pipeline.ledger.removal import Kept
+from pipeline.ledger.work import IndexedResult, ParsedResult
+from pipeline.stage import LocalStaging
+from pipeline.steps.load import Listed, Load
+from pipeline.steps.remove import Vanished, refusal, remove_due, vanished
+from pipeline.store.edge import EdgeStore
+from pipeline.types import DocumentInfo, SourceFile, StagedFile, document_id
+from tests.made_points import DIMENSION, made_points
+
+PARSE, EMBED = "p" * 16, "e" * 16
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[EdgeStore]:
+    opened = EdgeStore(tmp_path / "qdrant", reserve_bytes=0)
+    opened.create("docs-1", DIMENSION)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def ledger(ledger: Ledger) -> Ledger:
+    ledger.intake.add_collection(Collection("docs", "docs-1", "m", "", DIMENSION, EMBED, "", 0.0))
+    return ledger
+
+
+def stage(ledger: Ledger, *uris: str, content: str = "1") -> list[str]:
+    staged = {document_id("docs", uri): StagedFile(SourceFile(uri, None, 10, 1), content * 64, "") for uri in uris}
+    ledger.intake.stage("docs", 1, staged)
+    return list(staged)
+
+
+def index(ledger: Ledger, store: EdgeStore, ids: list[str], content: str = "1") -> None:
+    claim = ledger.work.claim(Stage.PARSE, ids, "w")
+    ledger.work.parsed(claim, [ParsedResult(key, "", "text/plain", PARSE) for key in ids])
+    ledger.work.release(claim)
+    claim = ledger.work.claim(Stage.EMBED, ids, "w")
+    for key in ids:
+        store.upsert("docs-1", made_points(DocumentInfo(key, f"x://{key}"), 2))
+    ledger.work.indexed(claim, [IndexedResult(key, content * 64, PARSE, EMBED, 2, 2) for key in ids])
+    ledger.work.release(claim)
+
+
+def test_marked_documents_go_after_their_grace(ledger: Ledger, store: EdgeStore) -> None:
+    ids = stage(ledger, "memory://b/1", "memory://b/2")
+    index(ledger, store, ids)
+    assert ledger.removal.mark(ids[:1]) == 1
+    assert ledger.removal.mark(ids[:1]) == 0
+    assert ledger.removal.marked("docs") == 1
+    assert remove_due(ledger, lambda: store, 3600) == 0
+    assert store.count("docs-1") == 4
+    assert [document.id for window in ledger.report.expected("docs") for document in window] == ids[1:]
+    assert remove_due(ledger, lambda: store, 0) == 1
+    assert store.count("docs-1") == 2
+    assert ledger.report.progress().states == {"indexed": 1}
+
+
+def test_one_that_a_worker_holds_stays_marked_until_it_lets_go(ledger: Ledger, store: EdgeStore) -> None:
+    ids = stage(ledger, "memory://b/1")
+    index(ledger, store, ids)
+    ledger.intake.reopen(ids)
+    claim = ledger.work.claim(Stage.EMBED, ids, "w")
+    ledger.removal.mark(ids)
+    assert ledger.work.still_held(claim) == set()
+    assert remove_due(ledger, lambda: store, 0) == 0
+    assert store.count("docs-1") == 0
+    # The worker had looked before, and writes now.
+    store.upsert("docs-1", made_points(DocumentInfo(ids[0], "x"), 2))
+    assert ledger.work.recheck(ids) == set(ids)
+    assert remove_due(ledger, lambda: store, 0) == 0
+    ledger.work.release(claim)
+    assert remove_due(ledger, lambda: store, 0) == 1
+    assert store.count("docs-1") == 0
+    assert ledger.report.progress().states == {}
+    assert ledger.work.recheck(ids) == set(ids)
+
+
+def test_one_that_comes_back_in_between_is_compared_again(ledger: Ledger, store: EdgeStore) -> None:
+    ids = stage(ledger, "memory://b/1")
+    index(ledger, store, ids)
+    ledger.removal.mark(ids)
+
+    def opened() -> EdgeStore:
+        if ledger.removal.marked("docs"):  # between the look into the ledger and the deletion, all at once
+            stage(ledger, "memory://b/1")
+            index(ledger, store, ids)
+        return store
+
+    assert remove_due(ledger, opened, 0) == 0
+    assert ledger.report.progress().states == {"parsed": 1}
+
+
+def test_one_whose_bytes_wait_under_another_name_stays_until_they_are_indexed(ledger: Ledger, store: EdgeStore) -> None:
+    old = stage(ledger, "memory://b/old")
+    index(ledger, store, old)
+    new = stage(ledger, "memory://b/new")
+    ledger.removal.mark(old)
+    assert ledger.removal.due(0) == []
+    claim = ledger.work.claim(Stage.PARSE, new, "w")
+    ledger.work.parsed(claim, [ParsedResult(key, "", "text/plain", PARSE) for key in new])
+    ledger.work.release(claim)
+    (document,) = ledger.work.claim(Stage.EMBED, new, "w").documents
+    assert ledger.work.lenders([document], EMBED) == {new[0]: old[0]}
+    assert ledger.work.lenders([document], "another model") == {}
+    assert ledger.work.lenders([replace(document, parse_fingerprint="other")], EMBED) == {}
+    assert ledger.work.lenders([replace(document, collection="other")], EMBED) == {}
+
+
+def test_present_documents_by_place(ledger: Ledger) -> None:
+    uris = ["memory://b/x/1", "memory://b/x/sub/2", "memory://b/xy/3", "memory://b/X/4", "memory://b/x%25/5"]
+    stage(ledger, *uris)
+
+    def found(*below: str, elsewhere: tuple[str, ...] = (), prefix: str = "") -> list[int]:
+        windows = ledger.removal.present("docs", below, elsewhere, prefix=prefix, window=2)
+        return sorted(uris.index(document.uri) + 1 for window in windows for document in window)
+
+    assert found() == [1, 2, 3, 4, 5]
+    assert found("memory://b/x") == [1, 2]
+    assert found("memory://b/x", elsewhere=("memory://b/x/sub",)) == [1]
+    assert found("memory://b/x/1", "memory://b/xy") == [1, 3]
+    assert found(prefix="memory://b/x") == [1, 2, 3, 5]
+    assert found("memory://b/x%25") == [5]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = tmp_path / "folder"
+    made.mkdir()
+    for number in range(10):
+        (made / f"{number}.txt").write_text(str(number))
+    return made
+
+
+def listing(ledger: Ledger, folder: Path, patterns: Patterns) -> Listed:
+    listed = Listed()
+    step = Load(
+        ledger, LocalStaging(folder.parent / "staging"), "docs", PARSE, EMBED, max_file_bytes=1 << 20, listed=listed
+    )  # fmt: skip
+    step.run(1, [folder], patterns, lambda _: None)
+    return listed
+
+
+def test_what_has_vanished_is_looked_for_once_more(ledger: Ledger, folder: Path) -> None:
+    listing(ledger, folder, Patterns())
+    listed = listing(ledger, folder, Patterns(exclude=("1.txt",)))
+    # Listed too early to meet it, as it was being replaced: still in the ledger, and there when looked for.
+    listed.ids.discard(next(iter(listed.ids)))
+    (folder / "2.txt").unlink()
+    listed_after = listing(ledger, folder, Patterns(exclude=("1.txt",)))
+    for seen in (listed, listed_after):
+        found = vanished(ledger, "docs", [folder], [], Patterns(exclude=("1.txt",)), seen)
+        names = {document.uri.rpartition("/")[2] for document in found.documents}
+        assert found.known == 10
+        assert names <= {"1.txt", "2.txt"}
+        assert "1.txt" in names
+    assert names == {"1.txt", "2.txt"}
+    assert vanished(ledger, "docs", [folder], [uri_of(folder)], Patterns(), listed).documents == []
+
+
+def test_a_folder_that_cannot_be_listed_protects_everything(ledger: Ledger, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import os
+
+    sub = folder / "sub"
+    sub.mkdir()
+    (sub / "a.txt").write_text("a")
+    listing(ledger, folder, Patterns())
+    scandir = os.scandir
+
+    def refuse(path: str | Path) -> object:
+        if Path(path) == sub:
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    listed = listing(ledger, folder, Patterns())
+    (folder / "1.txt").unlink()
+    found = Vanished([Kept("i", "u", 1, 1, "h")], 100)
+    assert listed.unlisted == [str(sub)]
+    assert "could not be listed" in refusal(found, listed, 1.0, allow=True)
+
+
+@pytest.mark.parametrize(
+    ("gone", "known", "listed", "allow", "words"),
+    [
+        (0, 10, 0, False, ""),
+        (2, 10, 8, False, ""),
+        (3, 10, 7, False, "3 of 10 documents are gone from the source, more than KB_MAX_DELETE_RATIO"),
+        (3, 10, 7, True, ""),
+        (10, 10, 0, False, "holds no file any more"),
+        (10, 10, 0, True, ""),
+    ],
+)
+def test_refusals(gone: int, known: int, listed: int, allow: bool, words: str) -> None:
+    found = Vanished([Kept(str(number), "u", 1, 1, "h") for number in range(gone)], known)
+    seen = Listed({bytes([number]) for number in range(listed)})
+    said = refusal(found, seen, 0.2, allow=allow)
+    assert (words in said) if words else said == ""

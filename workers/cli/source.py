@@ -1,0 +1,188 @@
+"""`kb-ingest source`, `sync` and `delete`: collections that are kept equal to where they come from."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import rich_click as click
+
+from workers.cli.context import Context, print_json
+
+if TYPE_CHECKING:
+    from pipeline.ledger.removal import Kept
+
+
+@click.group()
+def source() -> None:
+    """Name the folders and URLs that collections are kept equal to."""
+
+
+@source.command()
+@click.argument("name")
+@click.argument("location", metavar="PATH|URL")
+@click.option("--collection", "-c", help="The collection to keep equal to it (KB_COLLECTION).")
+@click.option("--include", multiple=True, metavar="GLOB", help="Only files whose name or path below PATH matches; repeatable.")
+@click.option("--exclude", multiple=True, metavar="GLOB", help="No files whose name or path below PATH matches; repeatable.")
+@click.pass_obj
+def add(
+    context: Context, name: str, location: str, collection: str | None, include: tuple[str, ...], exclude: tuple[str, ...]
+) -> None:
+    """Give a folder or URL a name; `kb-ingest sync NAME` loads it."""
+    from pipeline.discover import check_root, root_of
+    from pipeline.errors import SourceError
+    from pipeline.ledger import Ledger
+    from pipeline.store import check_name
+
+    settings = context.settings("error", collection=collection).prepare()
+    root = root_of(location)
+    check_name(settings.collection)
+    check_root(root)
+    absolute = root if isinstance(root, str) else str(root.expanduser().absolute())
+    if not Ledger.open(settings.ledger_url).sources.add(name, settings.collection, absolute, include, exclude):
+        raise SourceError(f"there is a source {name!r} already; `kb-ingest source remove {name}` forgets it")
+    click.echo(f"{name}: {absolute} for the collection {settings.collection}; `kb-ingest sync {name}` loads it")
+
+
+@source.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON value on stdout.")
+@click.pass_obj
+def list_(context: Context, as_json: bool) -> None:
+    """List the sources with their collection and last sync."""
+    from pipeline.ledger import Ledger
+
+    found = Ledger.open(context.settings("error").prepare().ledger_url).sources.all()
+    if as_json:
+        print_json(found)
+        return
+    for one in found:
+        click.echo(f"{one.name}: {one.location} for {one.collection}, {_synced(one.synced_at)}")
+    if not found:
+        click.echo("no sources yet; `kb-ingest source add NAME PATH` makes one")
+
+
+@source.command()
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON value on stdout.")
+@click.pass_obj
+def show(context: Context, name: str, as_json: bool) -> None:
+    """Show a source with its documents and its last runs."""
+    from pipeline.discover import root_of, root_uri
+    from pipeline.ledger import Ledger
+    from workers.loading import source_job
+
+    settings = context.settings("error").prepare()
+    ledger = Ledger.open(settings.ledger_url)
+    found, job = source_job(ledger, settings, name)
+    below = [root_uri(root_of(found.location))]
+    count = sum(len(window) for window in ledger.removal.present(found.collection, below, job.elsewhere))
+    runs = ledger.report.runs(5, source=name)
+    if as_json:
+        print_json({"source": found, "documents": count, "runs": runs})
+        return
+    click.echo(f"{found.name}: {found.location} for {found.collection}, {count} documents, {_synced(found.synced_at)}")
+    for kind, patterns in (("include", found.include), ("exclude", found.exclude)):
+        if patterns:
+            click.echo(f"    {kind}: {', '.join(patterns)}")
+    for run in runs:
+        click.echo(f"    run {run.id}: {run.outcome or 'not finished'}{': ' + run.detail if run.detail else ''}")
+
+
+@source.command()
+@click.argument("name")
+@click.pass_obj
+def remove(context: Context, name: str) -> None:
+    """Forget a source. Its documents stay; `kb-ingest delete --prefix` removes them."""
+    from pipeline.errors import SourceError
+    from pipeline.ledger import Ledger
+
+    if not Ledger.open(context.settings("error").prepare().ledger_url).sources.remove(name):
+        raise SourceError(f"there is no source {name!r}; `kb-ingest source list` names them")
+    click.echo(f"{name} is forgotten; its documents stay")
+
+
+@click.command()
+@click.argument("name")
+@click.option("--allow-delete", is_flag=True, help="Delete also when much of the source, or all of it, is gone.")
+@click.option("--wait/--no-wait", default=True, help="Wait until everything is indexed, or return after staging.")
+@click.option("--checksum", is_flag=True, help="Compare files by their bytes even where size and time are the same.")
+@click.option("--require-gpu", is_flag=True, default=None, help="Fail instead of embedding on the CPU.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON value on stdout.")
+@click.pass_obj
+def sync(
+    context: Context, name: str, allow_delete: bool, wait: bool, checksum: bool, require_gpu: bool | None, as_json: bool
+) -> int:
+    """Make the collection equal to the source NAME: new and changed documents in, vanished ones out.
+
+    Exit status 1 also means that deletions were refused; the message says why. What is new is loaded all the same.
+    """
+    from dataclasses import replace
+
+    from pipeline.ledger import Ledger
+    from workers.cli.load import run_job
+    from workers.loading import source_job
+
+    settings = context.settings("warning", require_gpu=require_gpu).prepare()
+    found, job = source_job(Ledger.open(settings.ledger_url), settings, name)
+    job = replace(job, allow_delete=allow_delete, wait=wait, checksum=checksum)
+    return run_job(settings.model_copy(update={"collection": found.collection}), job, as_json=as_json)
+
+
+@click.command()
+@click.argument("uris", nargs=-1, metavar="[URI...]")
+@click.option("--prefix", metavar="PREFIX", help="All documents whose URI begins so, instead of named ones.")
+@click.option("--collection", "-c", help="The collection to delete from (KB_COLLECTION).")
+@click.option("--dry-run", is_flag=True, help="Print what would be deleted; delete nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON value on stdout.")
+@click.pass_obj
+def delete(
+    context: Context, uris: tuple[str, ...], prefix: str | None, collection: str | None, dry_run: bool, yes: bool, as_json: bool
+) -> int:
+    """Delete documents from a collection by URI or path, at once.
+
+    Their files are not touched: the next load or sync that meets them loads them again.
+    """
+    from pipeline.ledger import Ledger
+    from workers.cli.quarantine import uris_of
+
+    if bool(uris) == bool(prefix):
+        raise click.UsageError("name what to delete: URIs, or --prefix")
+    settings = context.settings("error", collection=collection, delete_grace=0.0).prepare()
+    ledger = Ledger.open(settings.ledger_url)
+    wanted = set(uris_of(uris))
+    windows = ledger.removal.present(settings.collection, sorted(wanted), prefix=_prefix_uri(prefix))
+    found = [document for window in windows for document in window if prefix or document.uri in wanted]
+    if dry_run or not found:
+        return _report(found, 0, as_json)
+    if prefix and not yes:
+        click.confirm(f"Delete {len(found)} documents from {settings.collection}?", abort=True, err=True)
+    from workers.working import delete_now
+
+    return _report(found, delete_now(settings, ledger, [document.id for document in found]), as_json)
+
+
+def _prefix_uri(prefix: str | None) -> str:
+    """A beginning of URIs as given, or that of a path; a slash at its end stays, so that `a/` does not mean `ab`."""
+    from pipeline.discover import uri_of
+
+    if not prefix or "://" in prefix:
+        return prefix or ""
+    return uri_of(Path(prefix).absolute()) + ("/" if prefix.endswith("/") else "")
+
+
+def _report(found: list[Kept], deleted: int, as_json: bool) -> int:
+    if as_json:
+        print_json({"found": [document.uri for document in found], "deleted": deleted})
+        return 0
+    for document in found[:20]:
+        click.echo(document.uri)
+    if len(found) > 20:
+        click.echo(f"and {len(found) - 20} more")
+    click.echo(f"{len(found)} documents found, {deleted} deleted")
+    return 0
+
+
+def _synced(at: float | None) -> str:
+    return "never synced" if at is None else f"synced {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(at))}"

@@ -1,0 +1,131 @@
+"""Workers, dispatcher and store of a command that has work done and waits for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+
+from pipeline.errors import BrokerUnavailable, ConfigError
+from pipeline.ledger import Ledger
+from pipeline.ledger.flow import Stage
+from pipeline.settings import Settings
+from pipeline.steps.remove import remove_due
+from pipeline.store import VectorStore, open_store
+from workers.app import make_app
+from workers.broker import Broker
+from workers.dispatch import Dispatcher, DispatchThread
+from workers.pool import HostLock, Supervisor, bury, parse_processes, plan
+
+#: Seconds between two sweeps of the dispatcher of a command that waits.
+SWEEP_EVERY_S = 0.5
+
+
+class Working:
+    """Workers and dispatcher of a command that waits for work to be done; a context manager.
+
+    In embedded mode the command runs workers itself, unless another one serves the data folder; when that one ends
+    first, this one takes over.
+    """
+
+    def __init__(self, settings: Settings, ledger: Ledger, worker_stderr: int = 2) -> None:
+        self._settings = settings
+        self._worker_stderr = worker_stderr  #: file descriptor for what our workers say
+        self._ledger = ledger
+        self._stack = ExitStack()
+        self._lock = HostLock(settings.data_dir) if settings.embedded_broker else None
+        self._supervisor: Supervisor | None = None
+        self._dispatch = DispatchThread(make_dispatcher(settings, ledger), SWEEP_EVERY_S)
+
+    def __enter__(self) -> Working:
+        if self._lock is not None:
+            self._stack.callback(self._lock.release)
+        self._serve()
+        self._stack.enter_context(self._dispatch)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def tend(self) -> str:
+        """Keep the workers running; return why nothing moves, in words, or nothing.
+
+        Raises ConfigError when every embed worker says that it cannot work and waiting will not help.
+        """
+        self._serve()
+        rows = self._ledger.report.workers()
+        notes = [row.note for row in rows if row.role == Stage.EMBED]
+        if notes and all(note.startswith("fatal:") for note in notes):
+            raise ConfigError(notes[0].removeprefix("fatal: "))
+        if self._dispatch.error is not None:
+            return str(self._dispatch.error)
+        if self._lock is None:
+            for stage in Stage:
+                if not any(row.role == stage for row in rows):
+                    return f"no worker serves the queue {stage.value}: start one with `kb-ingest worker`"
+        return next((row.note for row in rows if row.note and row.note != "starting"), "")
+
+    def done(self) -> None:
+        """Nothing is left to do: end our own workers without waiting for them."""
+        if self._supervisor is not None and not self._ledger.flow.leases():
+            self._supervisor.stop(idle=True)
+
+    def _serve(self) -> None:
+        if self._supervisor is not None:
+            self._supervisor.tend()
+        elif self._lock is not None and self._lock.acquire():
+            specs = plan(self._settings, list(Stage))
+            supervisor = Supervisor(
+                self._settings, specs, bury(self._ledger, self._settings.max_starts), stderr=self._worker_stderr
+            )
+            self._supervisor = self._stack.enter_context(supervisor)
+
+
+def make_dispatcher(settings: Settings, ledger: Ledger) -> Dispatcher:
+    """A dispatcher over this configuration's broker."""
+    return Dispatcher(ledger, Broker(make_app(settings)), settings, spread=4 * parse_processes(settings))
+
+
+def queue_now(settings: Settings, ledger: Ledger) -> None:
+    """Queue what fits before the command ends; whoever dispatches next goes on."""
+    try:
+        make_dispatcher(settings, ledger).sweep()
+    except BrokerUnavailable:
+        return  # staged and in the ledger: nothing is lost, a worker's dispatcher will queue it
+
+
+def delete_now(settings: Settings, ledger: Ledger, ids: Sequence[str]) -> int:
+    """Delete documents of a collection by id, without a grace; return how many. It is a run of its own in the ledger."""
+    run = ledger.intake.start_run(settings.collection, "delete")
+    deleted = ledger.removal.mark(ids)
+    ledger.intake.update_run(run, deleted=deleted)
+    with Remover(settings, ledger, settings.collection) as remover:
+        waiting = remover.left()
+    ledger.intake.end_run(run, "done", f"workers still hold {waiting} of them" if waiting else "")
+    return deleted
+
+
+class Remover:
+    """Removes marked documents of a collection; opens the store when there is one to remove; a context manager."""
+
+    def __init__(self, settings: Settings, ledger: Ledger, collection: str | None = None) -> None:
+        self._settings = settings
+        self._ledger = ledger
+        self._collection = collection
+        self._store: VectorStore | None = None
+
+    def __enter__(self) -> Remover:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._store is not None:
+            self._store.close()
+
+    def left(self) -> int:
+        """Remove what is due; return how many documents are due and wait for a worker that still holds them."""
+        remove_due(self._ledger, self._open, self._settings.delete_grace, self._collection)
+        return len(self._ledger.removal.due(self._settings.delete_grace, self._collection))
+
+    def _open(self) -> VectorStore:
+        if self._store is None:
+            self._store = open_store(self._settings, role="reader")
+        return self._store
