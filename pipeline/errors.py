@@ -7,6 +7,7 @@
     │   ├── StoreLocked           the embedded store is open in another process
     │   ├── EmbedUnavailable      the embedding endpoint does not answer
     │   ├── LedgerUnavailable     the database does not answer, or is locked for too long
+    │   ├── CollectionReplaced    a re-index has put another generation in the collection's place
     │   ├── LeaseLost             somebody else holds the document now: stop working on it
     │   └── NoSpace               the disk is full
     └── PermanentError            a retry never helps: a person must act
@@ -55,6 +56,10 @@ class EmbedUnavailable(TransientError):
 
 class LedgerUnavailable(TransientError):
     """The ledger's database does not answer, or is locked for too long."""
+
+
+class CollectionReplaced(TransientError):
+    """A re-index has put another generation in the collection's place: begin again with that one."""
 
 
 class LeaseLost(TransientError):

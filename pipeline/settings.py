@@ -6,6 +6,7 @@ A value comes from the first of: an argument, the environment, `.env` in the wor
 from __future__ import annotations
 
 import ipaddress
+import json
 import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
@@ -25,6 +26,10 @@ from pipeline.errors import ConfigError
 
 #: The model of every default: small, fast, Apache-2.0, and on machines without a hub in the extra `offline`.
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+
+
+#: Settings that a re-index fixes for a collection, whatever the configuration says.
+PROFILE_FIELDS = ("model", "model_revision", "embed_model", "tokenizer", "chunk_tokens", "chunk_overlap")
 
 
 def _names(*names: str) -> AliasChoices:
@@ -199,6 +204,11 @@ class Settings(BaseSettings):
         except OSError as error:
             raise ConfigError(f"cannot write the data folder {self.data_dir}: {error.strerror}; set KB_DATA_DIR") from error
         return self
+
+    def of_collection(self, profile: str) -> Settings:
+        """These settings with those on top that hold for one collection: a JSON object of PROFILE_FIELDS."""
+        fixed = {name: value for name, value in json.loads(profile).items() if name in PROFILE_FIELDS}
+        return self.model_copy(update=fixed) if fixed else self
 
     def masked(self) -> dict[str, object]:
         """All values for people: secrets and passwords in URLs replaced by `****`."""

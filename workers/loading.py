@@ -8,10 +8,10 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 
 from pipeline.discover import Patterns, Root, root_of, root_uri
-from pipeline.errors import CollectionMismatch, ConfigError, KbError, SourceError, TooManyFailures
+from pipeline.errors import CollectionMismatch, CollectionReplaced, ConfigError, KbError, SourceError, TooManyFailures
 from pipeline.ledger import Ledger
 from pipeline.ledger.flow import Stage
-from pipeline.ledger.intake import Collection
+from pipeline.ledger.generations import Collection
 from pipeline.ledger.report import Failure, Progress, WorkerRow
 from pipeline.ledger.sources import Source
 from pipeline.settings import Settings
@@ -32,7 +32,7 @@ LOOK_PAUSE = 10
 class Prepared:
     """What decides whether a document must be worked on again."""
 
-    collection: Collection
+    collection: Collection  #: the live generation
     parse_fingerprint: str
     embed_fingerprint: str
 
@@ -86,7 +86,7 @@ class Loading:
         self.settings = settings.prepare()
         self.ledger = Ledger.open(settings.ledger_url)
         self.staging: Staging = open_staging(settings.staging_location)
-        self._name = collection
+        self._public = collection
         self._prepared: Prepared | None = None
 
     def __enter__(self) -> Loading:
@@ -101,14 +101,14 @@ class Loading:
         Raises ModelError, and CollectionMismatch when the collection was made with another model.
         """
         if self._prepared is None:
-            self._prepared = prepare(self.settings, self.ledger, self._name, create=create)
+            self._prepared = prepare(self.settings, self.ledger, self._public, create=create)
         return self._prepared
 
     def step(self, *, checksum: bool = False, listed: Listed | None = None) -> Load:
         """The staging step for this collection; fills `listed`."""
         prepared = self.prepare()
         return Load(
-            self.ledger, self.staging, self._name, prepared.parse_fingerprint, prepared.embed_fingerprint,
+            self.ledger, self.staging, prepared.collection.name, prepared.parse_fingerprint, prepared.embed_fingerprint,
             max_file_bytes=self.settings.max_file_bytes, checksum=checksum, listed=listed,
         )  # fmt: skip
 
@@ -124,16 +124,13 @@ class Loading:
         stages raise, and ConfigError when the only embed worker says that it cannot work.
         """
         began = time.monotonic()
-        listed = Listed() if job.sync else None
-        step = self.step(checksum=job.checksum, listed=listed)
         if isinstance(self.staging, LocalStaging):
             self.staging.sweep()
-        run = self.ledger.intake.start_run(self._name, job.action, job.source, job.schedule)
+        run = self.ledger.intake.start_run(self._public, job.action, job.source, job.schedule)
         with self._recorded(run), ExitStack() as stack:
             work = stack.enter_context(Working(self.settings, self.ledger, worker_stderr)) if job.wait else None
             watch = Watch(self.settings, self.ledger, run, work, on_moment)
-            counts = step.run(run, job.roots, job.patterns, watch.window)
-            deleted, refused = self._mark_vanished(run, job, listed) if listed is not None else (0, "")
+            counts, deleted, refused = self._stage(run, job, watch)
             moment = watch.look(counts, staging=False)
             while job.wait and moment.progress.open:
                 time.sleep(watch.pause_s)
@@ -156,6 +153,18 @@ class Loading:
                 self.ledger.sources.synced(job.source)
         return result
 
+    def _stage(self, run: int, job: Job, watch: Watch) -> tuple[LoadCounts, int, str]:
+        """List and stage; counts, how many documents were marked as deleted, and why none were."""
+        while True:
+            listed = Listed() if job.sync else None
+            step = self.step(checksum=job.checksum, listed=listed)
+            try:
+                counts = step.run(run, job.roots, job.patterns, watch.window)
+            except CollectionReplaced:  # by a re-index, while we listed; what it knew by then it has taken along
+                self._prepared = None
+                continue
+            return counts, *(self._mark_vanished(run, job, listed) if listed is not None else (0, ""))
+
     @contextmanager
     def _recorded(self, run: int) -> Iterator[None]:
         """Have the ledger say why a run failed."""
@@ -168,7 +177,7 @@ class Loading:
 
     def _mark_vanished(self, run: int, job: Job, listed: Listed) -> tuple[int, str]:
         """Mark what has gone from the source; return how many documents, and why not, in words."""
-        found = vanished(self.ledger, self._name, job.roots, job.elsewhere, job.patterns, listed)
+        found = vanished(self.ledger, self.prepare().collection.name, job.roots, job.elsewhere, job.patterns, listed)
         refused = refusal(found, listed, self.settings.max_delete_ratio, allow=job.allow_delete)
         if refused:
             return 0, refused
@@ -178,7 +187,7 @@ class Loading:
 
     def _remove(self, watch: Watch, counts: LoadCounts) -> None:
         """Remove what is marked, and wait for workers that still hold some of it."""
-        with Remover(self.settings, self.ledger, self._name) as remover:
+        with Remover(self.settings, self.ledger, self.prepare().collection.name) as remover:
             while remover.left():
                 watch.look(counts, staging=False)
                 time.sleep(watch.pause_s)
@@ -256,6 +265,9 @@ def prepare(settings: Settings, ledger: Ledger, name: str, *, create: bool) -> P
     from pipeline.store import check_name
 
     check_name(name)
+    found = ledger.collections.live(name)
+    if found is not None:
+        settings = settings.of_collection(found.profile)
     if settings.embed_url:
         embedder = make_embedder(settings, device="cpu")
         dimension = embedder.info.dimension
@@ -264,16 +276,15 @@ def prepare(settings: Settings, ledger: Ledger, name: str, *, create: bool) -> P
         dimension = resolve_model(settings).dimension
     fingerprint = embed_fingerprint(settings, dimension)
     parse = GuardOptions.from_settings(settings, resolve_tokenizer(settings), resolve_limit(settings)).fingerprint()
-    found = ledger.intake.collection(name)
     if found is None:
         new = Collection(
             name, physical_name(name, fingerprint), settings.model, settings.model_revision, dimension, fingerprint, "", time.time()
         )
-        found = ledger.intake.add_collection(new) if create else new
+        found = ledger.collections.add(new) if create else new
     if found.fingerprint != fingerprint:
         raise CollectionMismatch(
             f"the collection {name!r} was made with {found.model} ({found.dimension} dimensions), KB_MODEL is {settings.model}; "
-            "use another --collection, or set KB_MODEL back"
+            f"use another --collection, set KB_MODEL back, or let `kb-ingest reindex -c {name} --model {settings.model}` change it"
         )
     return Prepared(found, parse, fingerprint)
 

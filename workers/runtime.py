@@ -7,19 +7,28 @@ import logging
 import os
 import socket
 import time
+from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pipeline.errors import CollectionMismatch, KbError, LeaseLost, ModelError, PermanentError, TransientError
 from pipeline.ledger import Ledger
 from pipeline.ledger.flow import Stage
-from pipeline.ledger.intake import Collection
+from pipeline.ledger.generations import LIVE, Collection
 from pipeline.ledger.work import Claim
 from pipeline.settings import Settings
 from pipeline.stage import open_staging
 from workers.termination import Termination
+
+if TYPE_CHECKING:
+    from pipeline.embed import Embedder
+    from pipeline.guard import GuardOptions, ParseGuard
+    from pipeline.steps.index import IndexStep
+    from pipeline.steps.parse import ParseStep
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +37,12 @@ CANARY = "The quick brown fox reads the manual before it jumps over the lazy dog
 
 #: Least cosine of two models' canaries to be called the same model; precision alone stays above 0.999.
 CANARY_COSINE = 0.99
+
+#: The profile of collections that follow the configuration.
+NO_PROFILE = "{}"
+
+#: Models that an embed worker keeps loaded: while a re-index goes on there is work for the old one and the new one.
+KEPT_MODELS = 2
 
 #: Longest pause after something that may heal by itself did not answer.
 PAUSE_MAX_S = 15.0
@@ -93,6 +108,14 @@ class Runtime:
             self._say("")
         return done
 
+    def collection_of(self, claim: Claim) -> Collection:
+        """The generation that a claim's documents belong to; a message never mixes two. Raises CollectionMismatch."""
+        name = claim.documents[0].collection
+        found = self.ledger.collections.get(name)
+        if found is None:
+            raise CollectionMismatch(f"the ledger has no collection {name!r}; load it again")
+        return found
+
     def _wait(self, error: KbError, claim: Claim | None = None) -> None:
         """Pause, longer each time; the documents of `claim` go back first, for others to try."""
         if claim is not None:
@@ -142,21 +165,40 @@ class ParseRuntime(Runtime):
 
     def __init__(self, settings: Settings, name: str) -> None:
         super().__init__(settings, name, Stage.PARSE)
+        self._guards: dict[GuardOptions, ParseGuard] = {}
+        self._steps: dict[str, ParseStep] = {}  #: by the profiles of collections
+        self._step(NO_PROFILE)  # what is wrong with the configuration shows at the start
+
+    def run(self, ids: list[str], batch: str) -> list[str]:
+        """Parse documents; return the ids that wait for the embed stage under `batch`."""
+        return self.work(ids, lambda claim: self._step(self.collection_of(claim).profile).run(claim, batch))
+
+    def _step(self, profile: str) -> ParseStep:
+        """The step for collections of this profile, made when it is first needed."""
         from pipeline.guard import GuardOptions, ParseGuard
         from pipeline.model import resolve_limit, resolve_tokenizer
         from pipeline.steps.parse import ParseStep
 
-        options = GuardOptions.from_settings(settings, resolve_tokenizer(settings), resolve_limit(settings))
-        self._guard = ParseGuard(options)
-        self._step = ParseStep(self.ledger, self.staging, self._guard, options.fingerprint())
-
-    def run(self, ids: list[str], batch: str) -> list[str]:
-        """Parse documents; return the ids that wait for the embed stage under `batch`."""
-        return self.work(ids, partial(self._step.run, batch=batch))
+        if profile not in self._steps:
+            settings = self.settings.of_collection(profile)
+            options = GuardOptions.from_settings(settings, resolve_tokenizer(settings), resolve_limit(settings))
+            guard = self._guards.setdefault(options, ParseGuard(options))
+            self._steps[profile] = ParseStep(self.ledger, self.staging, guard, options.fingerprint())
+        return self._steps[profile]
 
     def close(self) -> None:
-        """End the parser's processes."""
-        self._guard.close()
+        """End the parsers' processes."""
+        for guard in self._guards.values():
+            guard.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A loaded model, and what indexes with it."""
+
+    embedder: Embedder
+    fingerprint: str  #: embed fingerprint
+    step: IndexStep
 
 
 class EmbedRuntime(Runtime):
@@ -175,24 +217,36 @@ class EmbedRuntime(Runtime):
             log.error("%s", error)
 
     def _load(self) -> None:
-        """Load the model and open the store; raises what they raise."""
-        from pipeline.embed import embed_fingerprint, make_embedder
+        """Load the configured model and open the store; raises what they raise."""
         from pipeline.steps.bulk import Bulk
-        from pipeline.steps.index import IndexStep
         from pipeline.store import open_store
 
         settings = self.settings
-        self._embedder = make_embedder(settings, device=settings.ingest_device)
-        info = self._embedder.info
-        self._fingerprint = embed_fingerprint(settings, info.dimension)
+        self._models: OrderedDict[str, Model] = OrderedDict()  #: by the profiles of collections, the last used one last
         self._store = open_store(settings, role="owner")
-        self._step = IndexStep(self.ledger, self.staging, self._embedder, self._store, self._fingerprint)
+        info = self._model(NO_PROFILE).embedder.info
         self._bulk = Bulk(self.ledger, self._store, settings.bulk_documents)
         self._settle()
         self.ledger.work.register_worker(
             self.name, "embed", socket.gethostname(), os.getpid(), info.device, info.dtype, info.chunks_per_s
         )
         log.info("embeds with %s on %s in %s, %.0f chunks/s", info.model, info.device, info.dtype, info.chunks_per_s)
+
+    def _model(self, profile: str) -> Model:
+        """The model of collections with this profile; loaded when it is first needed, and KEPT_MODELS of them kept."""
+        from pipeline.embed import embed_fingerprint, make_embedder
+        from pipeline.steps.index import IndexStep
+
+        if profile not in self._models:
+            while len(self._models) >= KEPT_MODELS:
+                self._models.popitem(last=False)[1].embedder.close()
+            settings = self.settings.of_collection(profile)
+            embedder = make_embedder(settings, device=settings.ingest_device)
+            fingerprint = embed_fingerprint(settings, embedder.info.dimension)
+            step = IndexStep(self.ledger, self.staging, embedder, self._store, fingerprint)
+            self._models[profile] = Model(embedder, fingerprint, step)
+        self._models.move_to_end(profile)
+        return self._models[profile]
 
     def run(self, ids: list[str], batch: str) -> list[str]:
         """Index documents; return the ids that are searchable now."""
@@ -214,37 +268,38 @@ class EmbedRuntime(Runtime):
             self._broken = None
         elif self._broken is not None:
             raise self._broken
-        name = claim.documents[0].collection
-        collection = self.ledger.intake.collection(name)
-        if collection is None:
-            raise CollectionMismatch(f"the ledger has no collection {name!r}; load it again")
-        self._open(collection)
+        collection = self.collection_of(claim)
+        model = self._model(collection.profile)
+        self._open(collection, model)
         self._bulk.begin(collection)
-        return self._step.run(claim, collection.physical)
+        return model.step.run(claim, collection.physical)
 
-    def _open(self, collection: Collection) -> None:
+    def _open(self, collection: Collection, model: Model) -> None:
         """Before the first write: is this the collection's model? Then make sure that it is there and has its name."""
         if collection.name in self._ready:
             return
-        if collection.fingerprint != self._fingerprint:
+        name = model.embedder.info.model
+        if collection.fingerprint != model.fingerprint:
             raise CollectionMismatch(
-                f"the collection {collection.name!r} was made with {collection.model}; this worker runs {self._embedder.info.model}"
+                f"the collection {collection.name!r} was made with {collection.model}; this worker runs {name}"
             )
-        ours = self._embedder.embed([CANARY])[0]
-        theirs = np.array(json.loads(self.ledger.intake.set_canary(collection.name, json.dumps(ours.tolist()))), np.float32)
-        cosine = float(ours @ theirs)
+        ours = model.embedder.embed([CANARY])[0]
+        canary = self.ledger.collections.set_canary(collection.name, json.dumps(ours.tolist()))
+        cosine = float(ours @ np.array(json.loads(canary), np.float32))
         if not cosine >= CANARY_COSINE:
             raise ModelError(
-                f"this worker's {self._embedder.info.model} is not the model that made {collection.name!r} "
+                f"this worker's {name} is not the model that made {collection.name!r} "
                 f"(cosine {cosine:.3f} on the same sentence): other weights, or another model behind KB_EMBED_URL"
             )
         self._store.create(collection.physical, collection.dimension)
-        if self._store.aliases().get(collection.name) is None:
-            self._store.set_alias(collection.name, collection.physical)
+        # One that is being built gets its name when it takes the old one's place.
+        if collection.state == LIVE and self._store.aliases().get(collection.public) is None:
+            self._store.set_alias(collection.public, collection.physical)
         self._ready.add(collection.name)
 
     def close(self) -> None:
         """Flush and close the store."""
         if self._broken is None:
             self._store.close()
-            self._embedder.close()
+            for model in self._models.values():
+                model.embedder.close()

@@ -86,7 +86,7 @@ def collections_of(settings: Settings) -> list[str]:
     try:
         ledger = Ledger.open(settings.ledger_url)
         try:
-            return [collection.name for collection in ledger.intake.collections()]
+            return [collection.name for collection in ledger.collections.all()]
         finally:
             ledger.close()
     except KbError:

@@ -93,12 +93,12 @@ def queue_now(settings: Settings, ledger: Ledger) -> None:
         return  # staged and in the ledger: nothing is lost, a worker's dispatcher will queue it
 
 
-def delete_now(settings: Settings, ledger: Ledger, ids: Sequence[str]) -> int:
-    """Delete documents of a collection by id, without a grace; return how many. It is a run of its own in the ledger."""
+def delete_now(settings: Settings, ledger: Ledger, collection: str, ids: Sequence[str]) -> int:
+    """Delete documents of a generation by id, without a grace; return how many. It is a run of its own in the ledger."""
     run = ledger.intake.start_run(settings.collection, "delete")
     deleted = ledger.removal.mark(ids)
     ledger.intake.update_run(run, deleted=deleted)
-    with Remover(settings, ledger, settings.collection) as remover:
+    with Remover(settings, ledger, collection) as remover:
         waiting = remover.left()
     ledger.intake.end_run(run, "done", f"workers still hold {waiting} of them" if waiting else "")
     return deleted

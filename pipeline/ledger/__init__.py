@@ -1,7 +1,8 @@
 """The ledger: the state of every document, kept in SQLite or Postgres; the truth that brokers only hint at.
 
 Its rooms, one file each: `intake` (what a load writes), `flow` (what a dispatcher does), `work` (what workers do),
-`removal` (what leaves), `sources` (what is loaded again and again), `report` (what people read).
+`collections` (and their generations), `mirror` (a new generation beside the live one), `removal` (what leaves), `sources` (what
+is loaded again and again), `report` (what people read).
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ from __future__ import annotations
 from sqlalchemy import Engine
 
 from pipeline.ledger.flow import Flow
+from pipeline.ledger.generations import Generations
 from pipeline.ledger.intake import Intake
+from pipeline.ledger.mirror import Mirror
 from pipeline.ledger.removal import Removal
 from pipeline.ledger.report import Report
 from pipeline.ledger.schema import open_engine
@@ -28,6 +31,8 @@ class Ledger:
         self.intake = Intake(engine)
         self.flow = Flow(engine)
         self.work = Work(engine)
+        self.collections = Generations(engine)
+        self.mirror = Mirror(engine)
         self.removal = Removal(engine)
         self.sources = Sources(engine)
         self.report = Report(engine)
@@ -45,4 +50,4 @@ class Ledger:
         self.engine.dispose()
 
 
-__all__ = ["Flow", "Intake", "Ledger", "Removal", "Report", "Sources", "Work"]
+__all__ = ["Flow", "Generations", "Intake", "Ledger", "Mirror", "Removal", "Report", "Sources", "Work"]

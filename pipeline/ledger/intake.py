@@ -1,4 +1,4 @@
-"""What a load writes to the ledger: runs, collections, staged documents."""
+"""What a load writes to the ledger: runs and staged documents."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Engine, case, delete, func, or_, select, update
 
-from pipeline.ledger.schema import collections, documents, meta, reading, runs, upsert, writing
+from pipeline.errors import CollectionReplaced
+from pipeline.ledger.generations import SUPERSEDED, Collection
+from pipeline.ledger.schema import collections, current, documents, meta, reading, runs, upsert, writing
 from pipeline.types import OPEN_STATES, DocumentState, Reason, SourceFile, StagedFile
 
 #: Most ids in one IN list: SQLite takes 32,766 variables, and short statements keep the write lock short.
@@ -17,20 +19,6 @@ ID_WINDOW = 500
 
 #: Key of the table `meta`, before a physical collection's name, for a graph that was put off.
 _POSTPONED = "graph:"
-
-
-@dataclass(frozen=True, slots=True)
-class Collection:
-    """A collection and the model that made it."""
-
-    name: str
-    physical: str  #: the store's own name of it, one for each embed fingerprint
-    model: str
-    revision: str
-    dimension: int
-    fingerprint: str  #: embed fingerprint
-    canary: str  #: JSON list, the vector of the canary sentence
-    created_at: float  #: seconds since the epoch
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,36 +45,10 @@ class Refused:
 
 
 class Intake:
-    """Runs, collections and staged documents."""
+    """Runs and staged documents."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-
-    def collection(self, name: str) -> Collection | None:
-        """The collection of this name."""
-        with reading(self._engine) as connection:
-            row = connection.execute(select(collections).where(collections.c.name == name)).first()
-        return Collection(**row._mapping) if row else None
-
-    def collections(self) -> list[Collection]:
-        """All collections, by name."""
-        with reading(self._engine) as connection:
-            return [Collection(**row._mapping) for row in connection.execute(select(collections).order_by(collections.c.name))]
-
-    def add_collection(self, new: Collection) -> Collection:
-        """Record a collection unless it is there already; return the one that is recorded."""
-        values = {name: getattr(new, name) for name in Collection.__dataclass_fields__}
-        with writing(self._engine) as connection:
-            connection.execute(upsert(connection, collections).values(values).on_conflict_do_nothing())
-            row = connection.execute(select(collections).where(collections.c.name == new.name)).one()
-        return Collection(**row._mapping)
-
-    def set_canary(self, name: str, canary: str) -> str:
-        """Record the canary vector of a collection that has none; return the one that is recorded."""
-        with writing(self._engine) as connection:
-            empty = (collections.c.name == name, collections.c.canary == "")
-            connection.execute(update(collections).where(*empty).values(canary=canary))
-            return str(connection.execute(select(collections.c.canary).where(collections.c.name == name)).scalar_one())
 
     def open_documents(self, collection: str, most: int) -> int:
         """Documents of a collection with work ahead of them; counted up to `most`."""
@@ -212,6 +174,10 @@ class Intake:
             "fence",
         )
         with writing(self._engine) as connection:
+            # With a lock that a swap takes too: it must not find the generation at rest while we fill it.
+            state = select(collections.c.state).where(collections.c.name == collection).with_for_update(read=True)
+            if connection.execute(state).scalar() == SUPERSEDED:
+                raise CollectionReplaced(f"the collection behind {collection!r} has been replaced by a re-index; load again")
             statement = upsert(connection, documents)
             statement = statement.on_conflict_do_update(
                 index_elements=[documents.c.id], set_={name: statement.excluded[name] for name in replaced}
@@ -292,7 +258,7 @@ class Intake:
 
 def _quarantined(uris: Sequence[str], reason: str | None, run: int | None, collection: str | None) -> list[ColumnElement[bool]]:
     """Conditions that select quarantined documents; each narrows the selection."""
-    wanted: list[ColumnElement[bool]] = [documents.c.state == DocumentState.QUARANTINED]
+    wanted: list[ColumnElement[bool]] = [documents.c.state == DocumentState.QUARANTINED, current()]
     if uris:
         wanted.append(or_(documents.c.uri.in_(uris), documents.c.id.in_(uris)))
     if reason:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Engine, func, select
 
-from pipeline.ledger.schema import documents, reading, runs, workers
+from pipeline.ledger.schema import current, documents, reading, runs, workers
 from pipeline.types import OPEN_STATES, DocumentState
 
 #: A worker that was not seen for so long is not counted as serving its queue.
@@ -104,7 +104,7 @@ class Report:
 
     def progress(self, run: int | None = None, collection: str | None = None) -> Progress:
         """Counts of a run, of a collection, or of everything."""
-        wanted = [documents.c.run == run] if run is not None else []
+        wanted = [documents.c.run == run] if run is not None else [current()]
         if collection is not None:
             wanted.append(documents.c.collection == collection)
         with reading(self._engine) as connection:
@@ -126,7 +126,7 @@ class Report:
         self, run: int | None = None, collection: str | None = None, reason: str | None = None, limit: int = 100
     ) -> list[Failure]:
         """Quarantined documents, the newest first."""
-        wanted = [documents.c.state == DocumentState.QUARANTINED]
+        wanted = [documents.c.state == DocumentState.QUARANTINED, current()]
         if run is not None:
             wanted.append(documents.c.run == run)
         if collection is not None:
@@ -140,7 +140,7 @@ class Report:
 
     def quarantined(self, collection: str | None = None) -> list[Grouped]:
         """Quarantined documents counted by collection and reason, the most first."""
-        wanted = [documents.c.state == DocumentState.QUARANTINED]
+        wanted = [documents.c.state == DocumentState.QUARANTINED, current()]
         if collection is not None:
             wanted.append(documents.c.collection == collection)
         columns = (documents.c.collection, documents.c.reason)

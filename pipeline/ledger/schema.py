@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import (
     BigInteger,
     Column,
+    ColumnElement,
     Connection,
     Engine,
     Float,
@@ -60,6 +61,11 @@ collections = Table(
     Column("fingerprint", String(64), nullable=False),  # embed fingerprint
     Column("canary", Text, nullable=False),  # vector of a fixed sentence, JSON: proves that a worker runs the same model
     Column("created_at", Float, nullable=False),
+    Column("serves", String(255), nullable=False, server_default=""),  # the collection it is a generation of; empty: `name`
+    Column("state", String(16), nullable=False, server_default="live"),  # live, building, superseded
+    Column("profile", Text, nullable=False, server_default="{}"),  # settings that hold for it, JSON
+    Column("swapped_at", Float),
+    Column("note", Text, nullable=False, server_default=""),  # why it was not swapped in
 )  # fmt: skip
 
 runs = Table(
@@ -237,7 +243,7 @@ def _migrate(connection: Connection) -> None:
         for old in ("documents_run_state", "documents_lease"):
             connection.exec_driver_sql(f"DROP INDEX IF EXISTS {old}")
         # Version 3 has more columns; each is nullable or has a default of the database's own.
-        for table in (runs, documents):
+        for table in (collections, runs, documents):
             there = {column["name"] for column in inspect(connection).get_columns(table.name)}
             for column in table.columns:
                 if column.name not in there:
@@ -248,6 +254,11 @@ def _migrate(connection: Connection) -> None:
         connection.execute(update(meta).where(meta.c.key == "schema_version").values(value=str(SCHEMA_VERSION)))
     elif int(found) > SCHEMA_VERSION:
         raise LedgerError(f"the ledger has schema {found}, this version knows {SCHEMA_VERSION}; use the kb-ingest that wrote it")
+
+
+def current() -> ColumnElement[bool]:
+    """A condition on documents: not of a generation that was replaced and is only kept for a rollback."""
+    return documents.c.collection.not_in(select(collections.c.name).where(collections.c.state == "superseded"))
 
 
 def upsert(connection: Connection, table: Table) -> Any:
@@ -281,6 +292,6 @@ def _translated() -> Iterator[None]:
 
 
 __all__ = [
-    "SCHEMA_VERSION", "collections", "documents", "func", "insert", "leases", "meta", "metadata", "open_engine", "reading",
-    "runs", "sources", "upsert", "workers", "writing",
+    "SCHEMA_VERSION", "collections", "current", "documents", "func", "insert", "leases", "meta", "metadata", "open_engine",
+    "reading", "runs", "sources", "upsert", "workers", "writing",
 ]  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from pipeline.ledger import Ledger
-from pipeline.ledger.intake import Collection
+from pipeline.ledger.generations import Collection
 from pipeline.store import VectorStore
 
 log = logging.getLogger(__name__)

@@ -68,7 +68,7 @@ def remove_due(ledger: Ledger, store: Callable[[], VectorStore], grace_s: float,
         after = due[-1].id
         for name in {document.collection for document in due}:
             ours = [document for document in due if document.collection == name]
-            known = ledger.intake.collection(name)
+            known = ledger.collections.get(name)
             if known is not None and known.physical in store().collections():
                 store().delete_documents(known.physical, [document.id for document in ours])
                 store().flush(known.physical)

@@ -10,7 +10,7 @@ import pytest
 from pipeline.errors import StoreUnavailable
 from pipeline.ledger import Ledger
 from pipeline.ledger.flow import Stage
-from pipeline.ledger.intake import Collection
+from pipeline.ledger.generations import Collection
 from pipeline.ledger.work import IndexedResult, ParsedResult
 from pipeline.steps.bulk import FIRST_POINTS, Bulk
 from pipeline.store.edge import EdgeStore
@@ -39,7 +39,7 @@ def store(rest: QdrantRest) -> Iterator[ServerStore]:
 @pytest.fixture
 def ledger(tmp_path: Path) -> Iterator[Ledger]:
     ledger = Ledger.open(f"sqlite:///{tmp_path / 'kb.db'}")
-    ledger.intake.add_collection(COLLECTION)
+    ledger.collections.add(COLLECTION)
     yield ledger
     ledger.close()
 

@@ -13,7 +13,8 @@ from sqlalchemy import inspect, text
 from pipeline.errors import LeaseLost, LedgerError
 from pipeline.ledger import Ledger
 from pipeline.ledger.flow import Stage
-from pipeline.ledger.intake import Collection, Refused
+from pipeline.ledger.generations import Collection
+from pipeline.ledger.intake import Refused
 from pipeline.ledger.work import IndexedResult, ParsedResult
 from pipeline.types import Reason, SourceFile, StagedFile, document_id
 
@@ -222,10 +223,10 @@ def test_refused_files_are_recorded_and_retry_leaves_out_what_has_no_copy(ledger
 
 def test_collections_are_made_once(ledger: Ledger) -> None:
     first = Collection("docs", "docs-1", "m", "", 3, "f", "", 1.0)
-    assert ledger.intake.add_collection(first) == first
-    assert ledger.intake.add_collection(Collection("docs", "docs-2", "m", "", 3, "g", "", 1.0)) == first
-    assert ledger.intake.set_canary("docs", "[1]") == "[1]"
-    assert ledger.intake.set_canary("docs", "[2]") == "[1]"
+    assert ledger.collections.add(first) == first
+    assert ledger.collections.add(Collection("docs", "docs-2", "m", "", 3, "g", "", 1.0)) == first
+    assert ledger.collections.set_canary("docs", "[1]") == "[1]"
+    assert ledger.collections.set_canary("docs", "[2]") == "[1]"
 
 
 def test_a_ledger_of_another_schema_is_refused(url: str) -> None:

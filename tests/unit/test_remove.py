@@ -11,7 +11,7 @@ import pytest
 from pipeline.discover import Patterns, uri_of
 from pipeline.ledger import Ledger
 from pipeline.ledger.flow import Stage
-from pipeline.ledger.intake import Collection
+from pipeline.ledger.generations import Collection
 from pipeline.ledger.removal import Kept
 from pipeline.ledger.work import IndexedResult, ParsedResult
 from pipeline.stage import LocalStaging
@@ -34,7 +34,7 @@ def store(tmp_path: Path) -> Iterator[EdgeStore]:
 
 @pytest.fixture
 def ledger(ledger: Ledger) -> Ledger:
-    ledger.intake.add_collection(Collection("docs", "docs-1", "m", "", DIMENSION, EMBED, "", 0.0))
+    ledger.collections.add(Collection("docs", "docs-1", "m", "", DIMENSION, EMBED, "", 0.0))
     return ledger
 
 

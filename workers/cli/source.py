@@ -76,7 +76,8 @@ def show(context: Context, name: str, as_json: bool) -> None:
     ledger = Ledger.open(settings.ledger_url)
     found, job = source_job(ledger, settings, name)
     below = [root_uri(root_of(found.location))]
-    count = sum(len(window) for window in ledger.removal.present(found.collection, below, job.elsewhere))
+    live = ledger.collections.live_name(found.collection)
+    count = sum(len(window) for window in ledger.removal.present(live, below, job.elsewhere))
     runs = ledger.report.runs(5, source=name)
     if as_json:
         print_json({"source": found, "documents": count, "runs": runs})
@@ -152,7 +153,8 @@ def delete(
     settings = context.settings("error", collection=collection, delete_grace=0.0).prepare()
     ledger = Ledger.open(settings.ledger_url)
     wanted = set(uris_of(uris))
-    windows = ledger.removal.present(settings.collection, sorted(wanted), prefix=_prefix_uri(prefix))
+    live = ledger.collections.live_name(settings.collection)
+    windows = ledger.removal.present(live, sorted(wanted), prefix=_prefix_uri(prefix))
     found = [document for window in windows for document in window if prefix or document.uri in wanted]
     if dry_run or not found:
         return _report(found, 0, as_json)
@@ -160,7 +162,7 @@ def delete(
         click.confirm(f"Delete {len(found)} documents from {settings.collection}?", abort=True, err=True)
     from workers.working import delete_now
 
-    return _report(found, delete_now(settings, ledger, [document.id for document in found]), as_json)
+    return _report(found, delete_now(settings, ledger, live, [document.id for document in found]), as_json)
 
 
 def _prefix_uri(prefix: str | None) -> str:

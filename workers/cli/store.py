@@ -48,7 +48,8 @@ def _verify(settings: Settings, *, repair: bool) -> Verified:
     store = open_store(settings, role="reader")
     try:
         physical = open_physical(store, settings.collection)
-        found = step.verify(ledger, open_staging(settings.staging_location), store, settings.collection, physical)
+        live = ledger.collections.live_name(settings.collection)
+        found = step.verify(ledger, open_staging(settings.staging_location), store, live, physical)
         if repair:
             count = step.repair(ledger, store, physical, found)
             click.echo(f"{len(found.stray)} points deleted, {count} documents are compared again", err=True)
@@ -67,7 +68,8 @@ def _work_until_done(settings: Settings) -> None:
 
     ledger = Ledger.open(settings.ledger_url)
     with Working(settings, ledger) as work:
-        while ledger.report.progress(collection=settings.collection).open:
+        live = ledger.collections.live_name(settings.collection)
+        while ledger.report.progress(collection=live).open:
             trouble = work.tend()
             if trouble:
                 click.echo(trouble, err=True)
@@ -85,11 +87,12 @@ def collections(context: Context, as_json: bool) -> None:
     settings = context.settings("error").prepare()
     ledger = Ledger.open(settings.ledger_url)
     rows = []
-    for found in ledger.intake.collections():
+    for found in ledger.collections.all():
         progress = ledger.report.progress(collection=found.name)
         rows.append(
             {
-                "name": found.name, "physical": found.physical, "model": found.model, "dimension": found.dimension,
+                "name": found.public, "generation": found.name, "state": found.state, "note": found.note,
+                "physical": found.physical, "model": found.model, "dimension": found.dimension,
                 "documents": sum(progress.states.values()), "indexed": progress.states.get("indexed", 0), "points": progress.chunks,
             }
         )  # fmt: skip

@@ -1,0 +1,142 @@
+"""Collections and their generations: each was made by one model; one of them answers to the name that people use."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, Engine, and_, delete, func, or_, select, update
+
+from pipeline.ledger.mirror import differences, surplus
+from pipeline.ledger.schema import collections, documents, reading, upsert, writing
+from pipeline.types import OPEN_STATES
+
+#: What a generation is: found under its collection's name; being built beside that one; replaced, and kept for a rollback.
+LIVE, BUILDING, SUPERSEDED = "live", "building", "superseded"
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """A generation of a collection, and the model that made it."""
+
+    name: str  #: of this generation; documents and their ids hang on it. The first one of a collection has the collection's name
+    physical: str  #: the store's own name of it
+    model: str
+    revision: str
+    dimension: int
+    fingerprint: str  #: embed fingerprint
+    canary: str  #: JSON list, the vector of the canary sentence
+    created_at: float  #: seconds since the epoch
+    serves: str = ""  #: the collection it is a generation of; empty: `name`
+    state: str = LIVE
+    profile: str = "{}"  #: JSON object of settings that hold for it whatever the configuration says
+    swapped_at: float | None = None  #: when it last became live or was replaced
+    note: str = ""  #: why it was not swapped in
+
+    @property
+    def public(self) -> str:
+        """The name that people use."""
+        return self.serves or self.name
+
+
+class Generations:
+    """The table of collections."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def get(self, name: str) -> Collection | None:
+        """The generation of this name."""
+        return next((one for one in self.all() if one.name == name), None)
+
+    def live(self, public: str) -> Collection | None:
+        """The generation that answers to a collection's name."""
+        return next((one for one in self.of(public) if one.state == LIVE), None)
+
+    def live_name(self, public: str) -> str:
+        """The name under which the ledger keeps a collection's documents now."""
+        found = self.live(public)
+        return found.name if found else public
+
+    def of(self, public: str) -> list[Collection]:
+        """All generations of a collection, the oldest first."""
+        return sorted((one for one in self.all() if one.public == public), key=lambda one: one.created_at)
+
+    def all(self) -> list[Collection]:
+        """All generations of all collections, by name."""
+        with reading(self._engine) as connection:
+            return [Collection(**row._mapping) for row in connection.execute(select(collections).order_by(collections.c.name))]
+
+    def add(self, new: Collection) -> Collection:
+        """Record a generation unless it is there already; return the one that is recorded."""
+        values = {name: getattr(new, name) for name in Collection.__dataclass_fields__}
+        with writing(self._engine) as connection:
+            connection.execute(upsert(connection, collections).values(values).on_conflict_do_nothing())
+            row = connection.execute(select(collections).where(collections.c.name == new.name)).one()
+        return Collection(**row._mapping)
+
+    def set_canary(self, name: str, canary: str) -> str:
+        """Record the canary vector of a generation that has none; return the one that is recorded."""
+        with writing(self._engine) as connection:
+            empty = (collections.c.name == name, collections.c.canary == "")
+            connection.execute(update(collections).where(*empty).values(canary=canary))
+            return str(connection.execute(select(collections.c.canary).where(collections.c.name == name)).scalar_one())
+
+    def set_note(self, name: str, note: str) -> None:
+        """Record why a generation was not swapped in."""
+        with writing(self._engine) as connection:
+            connection.execute(update(collections).where(collections.c.name == name).values(note=note))
+
+    def swap(self, old: str, new: str) -> str:
+        """Make `new` live in the place of `old`; return why not, in words, or nothing.
+
+        It is done only where both are at rest and hold the same versions of the same documents. Whoever stages a document for
+        `old` from then on is refused, and stages it again for `new`.
+        """
+        with writing(self._engine) as connection:
+            # The lock that staging takes too, so that nothing slips in between this look and the swap.
+            locked = select(collections.c.name, collections.c.state).where(collections.c.name.in_((old, new)))
+            states = {row.name: row.state for row in connection.execute(locked.order_by(collections.c.name).with_for_update())}
+            if states != {old: LIVE, new: BUILDING}:
+                return "another command has changed the collection meanwhile"
+            if _open(connection, (old, new)):
+                return "documents are being worked on"
+            if differences(connection, old, new, 1) or surplus(connection, old, new, 1):
+                return "documents have changed"
+            _exchange(connection, old, new)
+        return ""
+
+    def roll_back(self, public: str) -> tuple[Collection, Collection] | None:
+        """Make the generation live again that was replaced last; return what was live and what is, or None without one."""
+        with writing(self._engine) as connection:
+            mine = or_(and_(collections.c.name == public, collections.c.serves == ""), collections.c.serves == public)
+            rows = connection.execute(select(collections).where(mine).with_for_update()).all()
+            found = [Collection(**row._mapping) for row in rows]
+            live = next((one for one in found if one.state == LIVE), None)
+            before = [one for one in found if one.state == SUPERSEDED]
+            if live is None or not before:
+                return None
+            last = max(before, key=lambda one: one.swapped_at or 0.0)
+            _exchange(connection, live.name, last.name)
+        return live, last
+
+    def drop(self, name: str, state: str) -> bool:
+        """Forget a generation in this state, with its documents; whether it was there. Its points must be gone."""
+        with writing(self._engine) as connection:
+            gone = connection.execute(delete(collections).where(collections.c.name == name, collections.c.state == state)).rowcount
+            if gone:
+                connection.execute(delete(documents).where(documents.c.collection == name))
+        return bool(gone)
+
+
+def _open(connection: Connection, names: tuple[str, ...]) -> bool:
+    wanted = (documents.c.collection.in_(names), documents.c.state.in_(OPEN_STATES))
+    return bool(
+        connection.execute(select(func.count()).select_from(select(documents.c.id).where(*wanted).limit(1).subquery())).scalar()
+    )
+
+
+def _exchange(connection: Connection, old: str, new: str) -> None:
+    now = time.time()
+    for name, state in ((old, SUPERSEDED), (new, LIVE)):
+        connection.execute(update(collections).where(collections.c.name == name).values(state=state, swapped_at=now, note=""))

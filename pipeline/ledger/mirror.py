@@ -1,0 +1,119 @@
+"""What a generation that is being built lacks beside the live one, and what it has too much."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, Engine, and_, case, or_, select
+from sqlalchemy.orm import aliased
+
+from pipeline.ledger.schema import documents, reading, upsert, writing
+from pipeline.types import OPEN_STATES, DocumentState, document_id
+
+#: In these states the staged version is the one to have; in all others it is the one that is indexed, if any.
+_CURRENT = (*OPEN_STATES, DocumentState.INDEXED)
+
+#: Columns of a document that a mirrored one takes over.
+_COPIED = ("uri", "size", "mtime_ns", "reason", "detail", "title", "media_type")
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A version of a document that the new generation must have."""
+
+    uri: str
+    size: int
+    mtime_ns: int
+    reason: str | None
+    detail: str | None
+    title: str
+    media_type: str
+    content_hash: str  #: empty: it has never been indexed, and its refusal is all there is to have
+    state: str
+
+
+def differences(connection: Connection, live: str, new: str, limit: int, after: str = "") -> list[Wanted]:
+    """Versions of `live` that `new` has not been given, by uri, from the one after `after`."""
+    theirs, ours = documents.alias("theirs"), documents.alias("ours")
+    version = case((theirs.c.state.in_(_CURRENT), theirs.c.content_hash), else_=theirs.c.indexed_hash)
+    statement = (
+        select(*(theirs.c[name] for name in _COPIED), version, theirs.c.state)
+        .select_from(theirs.outerjoin(ours, and_(ours.c.collection == new, ours.c.uri == theirs.c.uri)))
+        .where(
+            theirs.c.collection == live, theirs.c.state != DocumentState.DELETED, theirs.c.uri > after,
+            or_(ours.c.id.is_(None), ours.c.state == DocumentState.DELETED, ours.c.content_hash != version),
+        )
+        .order_by(theirs.c.uri)
+        .limit(limit)
+    )  # fmt: skip
+    return [Wanted(*tuple(row)) for row in connection.execute(statement)]
+
+
+def surplus(connection: Connection, live: str, new: str, limit: int) -> list[str]:
+    """Ids of documents of `new` that `live` has no more."""
+    theirs, ours = aliased(documents), documents
+    there = select(theirs.c.id).where(
+        theirs.c.collection == live, theirs.c.uri == ours.c.uri, theirs.c.state != DocumentState.DELETED
+    )
+    wanted = (ours.c.collection == new, ours.c.state != DocumentState.DELETED, ~there.exists())
+    return list(connection.execute(select(ours.c.id).where(*wanted).limit(limit)).scalars())
+
+
+class Mirror:
+    """Keeps the documents of a generation that is being built equal to those of the live one."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def lacking(self, live: str, new: str, limit: int, after: str = "") -> list[Wanted]:
+        """See `differences`."""
+        with reading(self._engine) as connection:
+            return differences(connection, live, new, limit, after)
+
+    def surplus(self, live: str, new: str, limit: int) -> list[str]:
+        """See `surplus`."""
+        with reading(self._engine) as connection:
+            return surplus(connection, live, new, limit)
+
+    def give(self, new: str, run: int, wanted: Sequence[Wanted]) -> int:
+        """Have documents of `new` made from these versions; return how many there is work for.
+
+        Their bytes are in staging already, and nothing is read from the source.
+        """
+        now = time.time()
+        rows = [
+            {
+                **{name: getattr(one, name) for name in _COPIED}, "id": document_id(new, one.uri), "collection": new,
+                "content_hash": one.content_hash, "run": run, "starts": 0, "batch": None, "lease": None, "dirty": 0,
+                "parse_fingerprint": "", "indexed_hash": "", "indexed_parse": "", "indexed_embed": "", "chunks": 0, "embedded": 0,
+                "tokens": 0, "deleted_at": None, "fence": None, "updated_at": now,
+                **_standing(one),
+            }
+            for one in wanted
+        ]  # fmt: skip
+        if not rows:
+            return 0
+        # As with a load, the version that is indexed stays until the new one is whole.
+        replaced = [
+            *_COPIED, "content_hash", "state", "run", "starts", "batch", "lease", "parse_fingerprint", "deleted_at", "fence",
+            "updated_at",
+        ]  # fmt: skip
+        with writing(self._engine) as connection:
+            statement = upsert(connection, documents)
+            statement = statement.on_conflict_do_update(
+                index_elements=[documents.c.id], set_={name: statement.excluded[name] for name in replaced}
+            )
+            connection.execute(statement, rows)
+        return sum(row["state"] == DocumentState.PENDING for row in rows)
+
+
+def _standing(one: Wanted) -> dict[str, object]:
+    """The state of a mirrored document."""
+    if not one.content_hash:
+        return {"state": one.state}
+    changes: dict[str, object] = {"state": DocumentState.PENDING, "reason": None, "detail": None}
+    if one.state not in _CURRENT:
+        changes["mtime_ns"] = 0  # its file holds a newer version, which could not be indexed: a load shall try that again
+    return changes
