@@ -1,4 +1,4 @@
-"""A query to hits: embed the question, ask the store."""
+"""A query to hits: embed the question where its meaning counts, ask the store."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pipeline.embed import Embedder, embed_fingerprint
 from pipeline.errors import CollectionMismatch, CollectionMissing
 from pipeline.settings import Settings
 from pipeline.store import VectorStore
-from pipeline.types import Hit
+from pipeline.types import Hit, SearchMode
 
 
 def physical_name(collection: str, fingerprint: str) -> str:
@@ -25,19 +25,38 @@ def open_physical(store: VectorStore, collection: str) -> str:
 
 
 def search(
-    settings: Settings, store: VectorStore, embedder: Embedder, collection: str, query: str, limit: int,
-    filters: Mapping[str, str],
+    settings: Settings, store: VectorStore, embedder: Embedder | None, collection: str, query: str, limit: int,
+    filters: Mapping[str, str], mode: SearchMode = "dense",
 ) -> list[Hit]:  # fmt: skip
-    """The `limit` chunks nearest to `query`, the best first.
+    """The best `limit` chunks for `query` in the sense of `mode`, the best first; mode sparse needs no embedder.
 
     Raises CollectionMissing, and CollectionMismatch when the collection was made with another model than the embedder's:
-    its answers would be noise.
+    its answers would be noise. In mode sparse ConfigError where the collection has no weights of words.
     """
     physical = open_physical(store, collection)
+    if mode != "sparse" and embedder is not None:
+        check_model(settings, embedder, collection, physical)
+    return ask(store, physical, embedder, query, limit, filters, mode)
+
+
+def check_model(settings: Settings, embedder: Embedder, collection: str, physical: str) -> None:
+    """Raise CollectionMismatch unless the embedder's model made the collection."""
     wanted = physical_name(collection, embed_fingerprint(settings, embedder.info.dimension))
     if physical.rpartition("-")[2] != wanted.rpartition("-")[2]:
         raise CollectionMismatch(
             f"the collection {collection!r} was made with another model than {embedder.info.model}; "
             "set KB_MODEL to the one that made it"
         )
-    return store.search(physical, embedder.embed_query(query).tolist(), limit, filters)
+
+
+def ask(
+    store: VectorStore, physical: str, embedder: Embedder | None, query: str, limit: int, filters: Mapping[str, str],
+    mode: SearchMode,
+) -> list[Hit]:  # fmt: skip
+    """`search` of a physical collection, without a look at what made it. Raises ValueError where `mode` lacks an embedder."""
+    if mode == "sparse":
+        return store.search(physical, None, limit, filters, query)
+    if embedder is None:
+        raise ValueError(f"a search of mode {mode} needs an embedder")
+    vector = embedder.embed_query(query).tolist()
+    return store.search(physical, vector, limit, filters, query if mode == "hybrid" else "")
