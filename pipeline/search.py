@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from pipeline.embed import Embedder, embed_fingerprint
 from pipeline.errors import CollectionMismatch, CollectionMissing
 from pipeline.settings import Settings
 from pipeline.store import VectorStore
 from pipeline.types import Hit, SearchMode
+
+#: Chunks that are asked for to have one document more: several of the best are of the same.
+CHUNKS_A_DOCUMENT = 10
 
 
 def physical_name(collection: str, fingerprint: str) -> str:
@@ -60,3 +63,18 @@ def ask(
         raise ValueError(f"a search of mode {mode} needs an embedder")
     vector = embedder.embed_query(query).tolist()
     return store.search(physical, vector, limit, filters, query if mode == "hybrid" else "")
+
+
+def document_ranking(
+    store: VectorStore, physical: str, embedder: Embedder | None, mode: SearchMode, documents: int
+) -> Callable[[str], list[str]]:
+    """A function from a question to the uris of about `documents` documents, best first, each once; for `pipeline.evaluate`.
+
+    A document stands at the rank of its best chunk. Fewer come where a few documents have most of the chunks that match.
+    """
+
+    def ranked(query: str) -> list[str]:
+        hits = ask(store, physical, embedder, query, documents * CHUNKS_A_DOCUMENT, {}, mode)
+        return list(dict.fromkeys(hit.uri for hit in hits))
+
+    return ranked

@@ -97,6 +97,9 @@ class VectorStore(Protocol):
     def dimension(self, physical: str) -> int:
         """Numbers of a vector in this collection."""
 
+    def has_sparse(self, physical: str) -> bool:
+        """Whether the points carry weights of their words, so that `search` can compare words too."""
+
     def graph_links(self, physical: str) -> int | None:
         """Links of a node in the HNSW graph, `m`; 0 while none is built, None where the store builds none by itself."""
 

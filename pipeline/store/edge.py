@@ -193,6 +193,10 @@ class EdgeStore:
         for record in self._scroll(physical, None, True, vectors=True):
             yield convert.point_of(str(record.id), record.payload or {}, _vector(record))
 
+    def has_sparse(self, physical: str) -> bool:
+        """See VectorStore.has_sparse."""
+        return self._shape(physical).sparse
+
     def graph_links(self, physical: str) -> int | None:
         """See VectorStore.graph_links; the embedded engine builds a graph only when it is told to."""
         return None

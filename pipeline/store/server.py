@@ -216,6 +216,10 @@ class ServerStore:
         for record in self._scroll(physical, None, True, vectors=True):
             yield convert.point_of(str(record.id), record.payload or {}, _vector(record))
 
+    def has_sparse(self, physical: str) -> bool:
+        """See VectorStore.has_sparse."""
+        return self._shape(physical).sparse
+
     def graph_links(self, physical: str) -> int | None:
         """See VectorStore.graph_links."""
         return self._call(lambda: self._client.get_collection(physical), physical).config.hnsw_config.m

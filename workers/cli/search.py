@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 #: Filters name one of these payload fields.
 FILTER_KEYS = ("uri", "folder", "media_type", "document_id")
 #: What a search can compare; those of `pipeline.types.SearchMode`.
-MODES = ("hybrid", "dense", "sparse")
+MODES: tuple[SearchMode, ...] = ("hybrid", "dense", "sparse")
 
 
 @click.command()
