@@ -102,16 +102,16 @@ faults: env services ## the fault suite with more of each fault (FAULT_RUNS, def
 	@KB_FAULT_RUNS=$(FAULT_RUNS) KB_FAULT_REPORT=$(FAULT_REPORT) $(BIN)/python -m pytest tests/faults --timeout 3600 $(ARGS)
 	@$(BIN)/python -m tests.faults.table $(FAULT_REPORT)
 
-BENCHMARKS := embedding load parsing overhead again footprint
+BENCHMARKS := embedding load parsing overhead again footprint retrieval
 
-bench: env ## all benchmarks (some 30 minutes on two idle cores), their table and pictures in docs/performance.md
+bench: env ## all benchmarks (some 30 minutes on two idle cores), their tables and pictures in docs
 	@.ci/debian python3-doc || echo "warning: the benchmarks read the pages of Debian's python3-doc" >&2
 	@echo "==> Installing what is compared with"
 	@$(PIP) $(PIP_ARGS) -e '.[offline,dev,bench]'
 	@set -e; for benchmark in $(BENCHMARKS); do echo "==> benchmarks.$$benchmark"; \
 		HF_HUB_OFFLINE=1 $(BIN)/python -m benchmarks.$$benchmark; done
 	@$(BIN)/python -m benchmarks.page
-	@echo "==> Figures in benchmarks/results, table and pictures in docs/performance.md"
+	@echo "==> Figures in benchmarks/results, tables and pictures in docs/performance.md and docs/search.md"
 
 audit: ## look up known vulnerabilities of the versions in constraints.txt, where the registry answers such questions
 	@echo "==> pip-audit, in an environment of its own"

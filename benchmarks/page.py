@@ -1,8 +1,8 @@
-"""Puts the figures of results/*.json into docs/performance.md, and draws its pictures.
+"""Puts the figures of results/*.json into docs/performance.md and docs/search.md, and draws pictures.
 
     python -m benchmarks.page
 
-Everything between the page's two marks is written anew; the sentences around it are written by hand.
+Everything between a page's two marks is written anew; the sentences around it are written by hand.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 from benchmarks.report import RESULTS, table
 
 PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
+SEARCH_PAGE = PAGE.with_name("search.md")
 PICTURES = PAGE.parent / "pictures"
 BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
 
@@ -113,6 +114,23 @@ def written() -> str:
     return "\n\n".join([BEGIN, about, table(("what", "target", "measured", "met"), rows()), END])
 
 
+def searches() -> str:
+    """The same part of the page about searches."""
+    found = results("retrieval")
+    k, kinds = found["k"], {"all": "all", "words": "in words", "identifier": "for an identifier"}
+    count = {kind: scores["queries"] for kind, scores in found["scores"]["dense"].items()}
+    figures = [
+        (f"{name} ({count[kind]})", f"`{mode}`", *(f"{scores[kind][measure]:.3f}" for measure in ("recall", "mrr", "ndcg_10")))
+        for kind, name in kinds.items()
+        for mode, scores in found["scores"].items()
+    ]
+    about = (
+        f"{found['documents']} pages, {found['chunks']:,} chunks, {found['model']}. Making the weights of the words took "
+        f"{found['weights_ms_per_chunk']:.2f} ms a chunk, {100 * found['weights_share']:.1f} % of the time of the load."
+    )
+    return "\n\n".join([BEGIN, about, table(("questions", "mode", f"recall@{k}", f"MRR@{k}", "nDCG@10"), figures), END])
+
+
 def draw() -> None:
     """The scaling curves."""
     import matplotlib
@@ -146,11 +164,10 @@ def draw() -> None:
 
 
 def main() -> None:
-    """Write the page's table and the pictures."""
-    before = PAGE.read_text("utf-8")
-    head, _, rest = before.partition(BEGIN)
-    tail = rest.partition(END)[2]
-    PAGE.write_text(head + written() + tail, "utf-8")
+    """Write the tables of the pages, and the pictures."""
+    for page, part in ((PAGE, written()), (SEARCH_PAGE, searches())):
+        head, _, rest = page.read_text("utf-8").partition(BEGIN)
+        page.write_text(head + part + rest.partition(END)[2], "utf-8")
     draw()
 
 

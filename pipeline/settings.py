@@ -23,6 +23,7 @@ from pydantic_settings import (
 )
 
 from pipeline.errors import ConfigError
+from pipeline.types import SearchMode
 
 #: The model of every default: small, fast, Apache-2.0, and on machines without a hub in the extra `offline`.
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
@@ -98,6 +99,9 @@ class Settings(BaseSettings):
     collection: str = Field("documents", description="collection that commands use without --collection")
     chunk_tokens: int = Field(256, ge=16, description="most tokens of a chunk, special tokens and headings included")
     chunk_overlap: int = Field(0, ge=0, description="tokens repeated from the chunk before")
+
+    # Searches
+    search_mode: SearchMode = Field("hybrid", description="what searches compare: dense the meaning, sparse the words, hybrid both")
 
     # Discovery
     hidden: bool = Field(False, description="also load hidden files and folders")

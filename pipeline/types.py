@@ -7,6 +7,7 @@ import uuid
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from typing import Literal
 
 
 class DocumentState(StrEnum):
@@ -44,6 +45,10 @@ class Reason(StrEnum):
     WORKER_LOST = "worker_lost"  # its worker died at every one of the allowed starts
     BAD_VECTOR = "bad_vector"  # the model gave NaN, infinite or all-zero numbers
     STAGED_LOST = "staged_lost"  # its copy in staging is gone or damaged
+
+
+#: What a search compares: the meaning of the question (dense), its words (sparse), or both, fused by rank (hybrid).
+SearchMode = Literal["hybrid", "dense", "sparse"]
 
 
 class ElementKind(StrEnum):
@@ -121,7 +126,7 @@ class EmbeddedChunk:
 class Hit:
     """One answer of a search."""
 
-    score: float  #: cosine similarity
+    score: float  #: dense: cosine similarity; sparse: BM25, 0 and up; hybrid: RRF, at most 2 / RRF_K and only for its rank
     uri: str
     title: str
     text: str

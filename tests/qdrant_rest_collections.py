@@ -57,15 +57,19 @@ class Collections:
             raise Refused(409, f"Wrong input: Collection `{name}` already exists!")
         if name in self.alias_names:
             raise Refused(400, f"Wrong input: Can't create collection with name {name}. Alias with the same name already exists")
-        if not isinstance(request.vectors, dict) or request.sparse_vectors:
-            raise Refused(501, "only named dense vectors")
+        if not isinstance(request.vectors, dict):
+            raise Refused(501, "only named vectors")
+        sparse = request.sparse_vectors or {}
+        if any(v.index is not None or v.modifier is not models.Modifier.IDF for v in sparse.values()):
+            raise Refused(501, "only sparse vectors with IDF")
         params = {
             key: edge.EdgeVectorParams(size=v.size, distance=getattr(edge.Distance, v.distance.value))
             for key, v in request.vectors.items()
         }
         self.created[name] = request
         path = str(self.data / quote(name, safe=""))
-        self.shards[name] = edge.EdgeShard.create(path, edge.EdgeConfig(vectors=params))
+        sparse_params = {key: edge.EdgeSparseVectorParams(modifier=edge.Modifier.Idf) for key in sparse}
+        self.shards[name] = edge.EdgeShard.create(path, edge.EdgeConfig(vectors=params, sparse_vectors=sparse_params))
         return True
 
     def delete(self, name: str) -> bool:
@@ -108,7 +112,10 @@ class Collections:
             "status": "green", "optimizer_status": "ok", "segments_count": info.segments_count,
             "points_count": info.points_count, "indexed_vectors_count": info.indexed_vectors_count,
             "config": {
-                "params": {"vectors": {k: {"size": v["size"], "distance": v["distance"]} for k, v in config["vectors"].items()}},
+                "params": {
+                    "vectors": {k: {"size": v["size"], "distance": v["distance"]} for k, v in config["vectors"].items()},
+                    "sparse_vectors": {k: {"modifier": "idf"} for k in config.get("sparse_vectors") or {}},
+                },
                 "hnsw_config": {"m": self.links.get(name, 16), "ef_construct": 100, "full_scan_threshold": 10000},
                 "optimizer_config": {"default_segment_number": 0, "flush_interval_sec": 5},
             },
@@ -134,17 +141,24 @@ class Collections:
         return Updated()
 
     def upsert(self, name: str, points: list[models.PointStruct]) -> Updated:
-        shard, sizes = self.shard(name), self.info(name)["config"]["params"]["vectors"]
+        shard, params = self.shard(name), self.info(name)["config"]["params"]
+        sizes, new = params["vectors"], []
         for point in points:
             if not isinstance(point.vector, dict):
                 raise Refused(400, "Wrong input: Not existing vector name error: ")
+            vectors: dict[str, Any] = {}
             for key, vector in point.vector.items():
+                vectors[key] = _vector(vector)
+                if isinstance(vector, models.SparseVector) and key in params["sparse_vectors"]:
+                    if len(vector.indices) != len({*vector.indices}) or len(vector.indices) != len(vector.values):
+                        raise Refused(422, "Validation error in JSON body: must be unique, and of the same length as values")
+                    continue
                 if key not in sizes:
                     raise Refused(400, f"Wrong input: Not existing vector name error: {key}")
                 if len(vector) != sizes[key]["size"]:  # type: ignore[arg-type]
                     text = f"Vector dimension error: expected dim: {sizes[key]['size']}, got {len(vector)}"  # type: ignore[arg-type]
                     raise Refused(400, f"Wrong input: {text}")
-        new = [edge.Point(p.id, p.vector, p.payload) for p in points]  # type: ignore[arg-type]
+            new.append(edge.Point(point.id, vectors, point.payload))
         shard.update(edge.UpdateOperation.upsert_points(new))
         return Updated()
 
@@ -181,26 +195,42 @@ class Collections:
 
     def query(self, name: str, body: bytes) -> dict[str, Any]:
         request = models.QueryRequest.model_validate_json(body)
-        vector = request.query.nearest if isinstance(request.query, models.NearestQuery) else request.query
-        if request.prefetch or not isinstance(vector, list):
-            raise Refused(501, "only nearest to a vector")
-        size = self.info(name)["config"]["params"]["vectors"].get(request.using, {}).get("size")
-        if size != len(vector):
-            raise Refused(400, f"Wrong input: Vector dimension error: expected dim: {size}, got {len(vector)}")
-        nearest = edge.Query.Nearest(vector, using=request.using)
+        if request.prefetch:
+            if not isinstance(request.query, models.RrfQuery) or request.query.rrf.weights or request.filter:
+                raise Refused(501, "only fusion by RRF, with filters in its branches")
+            branches = request.prefetch if isinstance(request.prefetch, list) else [request.prefetch]
+            fetched = [
+                edge.Prefetch(limit=b.limit or 10, query=self.nearest(name, b), filter=_filter(b.filter) if b.filter else None)
+                for b in branches
+            ]
+            query: Any = edge.Fusion.Rrf(k=request.query.rrf.k or 2)
+        else:
+            fetched, query = [], self.nearest(name, request)
         wanted = edge.QueryRequest(
-            limit=request.limit or 10, query=nearest, filter=_filter(request.filter) if request.filter else None,
-            with_payload=_payload(request.with_payload), with_vector=bool(request.with_vector),
+            limit=request.limit or 10, prefetches=fetched, query=query, filter=_filter(request.filter) if request.filter else None,
+            with_payload=_payload(request.with_payload), with_vector=_named(request.with_vector),
         )  # fmt: skip
         scored = self.shard(name).query(wanted)
         return {"points": [{**_record(point), "score": point.score, "version": point.version} for point in scored]}
+
+    def nearest(self, name: str, branch: models.QueryRequest | models.Prefetch) -> edge.Query:
+        vector = branch.query.nearest if isinstance(branch.query, models.NearestQuery) else branch.query
+        params = self.info(name)["config"]["params"]
+        if isinstance(vector, models.SparseVector):
+            if branch.using not in params["sparse_vectors"]:
+                raise Refused(400, f"Wrong input: Not existing vector name error: {branch.using}")
+        elif not isinstance(vector, list) or (isinstance(branch, models.Prefetch) and branch.prefetch):
+            raise Refused(501, "only nearest to a vector")
+        elif (size := params["vectors"].get(branch.using, {}).get("size")) != len(vector):
+            raise Refused(400, f"Wrong input: Vector dimension error: expected dim: {size}, got {len(vector)}")
+        return edge.Query.Nearest(_vector(vector), using=branch.using)
 
     def scroll(self, name: str, body: bytes) -> dict[str, Any]:
         request = models.ScrollRequest.model_validate_json(body)
         records, following = self.shard(name).scroll(
             edge.ScrollRequest(
                 offset=request.offset, limit=request.limit or 10, filter=_filter(request.filter) if request.filter else None,
-                with_payload=_payload(request.with_payload), with_vector=bool(request.with_vector),
+                with_payload=_payload(request.with_payload), with_vector=_named(request.with_vector),
             )
         )  # fmt: skip
         return {"points": [_record(r) for r in records], "next_page_offset": str(following) if following is not None else None}
@@ -212,7 +242,7 @@ class Collections:
 
     def retrieve(self, name: str, body: bytes) -> list[dict[str, Any]]:
         request = models.PointRequest.model_validate_json(body)
-        found = self.shard(name).retrieve([*request.ids], _payload(request.with_payload), bool(request.with_vector))
+        found = self.shard(name).retrieve([*request.ids], _payload(request.with_payload), _named(request.with_vector))
         return [_record(record) for record in found]
 
     def answer(self, method: str, path: str, body: bytes) -> Any:
@@ -263,7 +293,21 @@ class Collections:
 
 
 def _record(record: edge.Record | edge.ScoredPoint) -> dict[str, Any]:
-    return {"id": record.id if isinstance(record.id, int) else str(record.id), "payload": record.payload, "vector": record.vector}
+    point_id = record.id if isinstance(record.id, int) else str(record.id)
+    vectors: Any = record.vector
+    if isinstance(vectors, dict):
+        vectors = {
+            key: {"indices": v.indices, "values": v.values} if isinstance(v, edge.SparseVector) else v for key, v in vectors.items()
+        }
+    return {"id": point_id, "payload": record.payload, "vector": vectors}
+
+
+def _vector(vector: Any) -> Any:
+    return edge.SparseVector(vector.indices, vector.values) if isinstance(vector, models.SparseVector) else vector
+
+
+def _named(chosen: Any) -> Any:
+    return chosen if isinstance(chosen, list) else bool(chosen)
 
 
 def _payload(chosen: Any) -> Any:

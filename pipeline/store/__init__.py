@@ -31,7 +31,7 @@ class VectorStore(Protocol):
     """
 
     def create(self, physical: str, dimension: int) -> None:
-        """Make the collection with its payload indexes; do nothing where it is there already.
+        """Make the collection with its payload indexes and room for weights of words; do nothing where it is there already.
 
         Raises CollectionMismatch where it exists with another dimension, ConfigError for a name that cannot be used.
         """
@@ -50,6 +50,8 @@ class VectorStore(Protocol):
 
     def upsert(self, physical: str, points: Sequence[tuple[DocumentInfo, EmbeddedChunk]]) -> None:
         """Write points under the ids of their chunks; return when they can be searched and survive kill -9.
+
+        The weights of the words are made here from each chunk's `embed_text`, where the collection has room for them.
 
         All vectors are checked before the first write: ValueError for a wrong dimension, NaN, infinity or zero length.
         """
@@ -75,11 +77,18 @@ class VectorStore(Protocol):
     def count(self, physical: str, document_id: str | None = None) -> int:
         """Exact number of points, of one document where it is given."""
 
-    def search(self, physical: str, vector: Sequence[float], limit: int, filters: Mapping[str, str]) -> list[Hit]:
-        """The `limit` points nearest to `vector` by cosine, best first, that match every filter.
+    def search(
+        self, physical: str, vector: Sequence[float] | None, limit: int, filters: Mapping[str, str], text: str = ""
+    ) -> list[Hit]:
+        """The best `limit` points for a question, best first, that match every filter.
+
+        With `vector` alone the nearest by cosine (dense), with `text` alone those that share words with it, by BM25
+        (sparse), with both the two lists fused by rank, RRF (hybrid); the scores of hits are these. Where the collection
+        was made without weights of words, or `text` holds no word, both are as `vector` alone.
 
         A filter compares a payload field with a whole value; `uri` and `folder` also take a beginning as `file:///a/*`.
-        Raises CollectionMismatch for a vector of another dimension, ConfigError for a field that cannot be filtered.
+        Raises CollectionMismatch for a vector of another dimension, ConfigError for a field that cannot be filtered, and
+        for `text` alone where the collection has no weights of words.
         """
 
     def scan(self, physical: str, *, with_vectors: bool = False) -> Iterator[StoredPoint]:
@@ -90,6 +99,9 @@ class VectorStore(Protocol):
 
     def dimension(self, physical: str) -> int:
         """Numbers of a vector in this collection."""
+
+    def has_sparse(self, physical: str) -> bool:
+        """Whether the points carry weights of their words, so that `search` can compare words too."""
 
     def graph_links(self, physical: str) -> int | None:
         """Links of a node in the HNSW graph, `m`; 0 while none is built, None where the store builds none by itself."""

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from pipeline.errors import CollectionMissing, ConfigError, NoSpace, StoreUnavailable
 from pipeline.store import check_name
+from pipeline.store.points import SPARSE
+from pipeline.store.query import Shape
 
 #: Beside a shard's own files; it is written last, so a folder without it is no collection.
 COLLECTION_FILE = "collection.json"
@@ -49,10 +51,12 @@ class Catalogue:
             raise CollectionMissing(f"no collection {name!r} in {self._folder}; load documents into it first")
         return physical
 
-    def dimension(self, physical: str) -> int | None:
-        """Numbers of a vector in the collection; None where there is no such collection."""
-        stored = self._read(self.path(physical) / COLLECTION_FILE).get("dimension")
-        return stored if isinstance(stored, int) else None
+    def shape(self, physical: str) -> Shape | None:
+        """The vectors of the collection; None where there is no such collection."""
+        stored = self._read(self.path(physical) / COLLECTION_FILE)
+        dimension = stored.get("dimension")
+        # The engine cannot add a vector to a shard, so what the file lacks was not there when it was made.
+        return Shape(dimension, stored.get("sparse") == SPARSE) if isinstance(dimension, int) else None
 
     def add(self, physical: str, dimension: int, build: Callable[[Path], None]) -> None:
         """Make the collection unless it is there: `build` fills an empty folder that is then moved to its place."""
@@ -67,7 +71,7 @@ class Catalogue:
             shutil.rmtree(target, ignore_errors=True)  # only a folder that lost its collection.json
             scrap.mkdir()
             build(scrap)
-            _write(scrap / COLLECTION_FILE, {"format": 1, "dimension": dimension, "distance": "cosine"})
+            _write(scrap / COLLECTION_FILE, {"format": 1, "dimension": dimension, "distance": "cosine", "sparse": SPARSE})
             scrap.rename(target)
             _sync_folder(self._folder)
 

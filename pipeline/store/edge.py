@@ -18,30 +18,40 @@ from qdrant_edge import (
     Distance,
     EdgeConfig,
     EdgeShard,
+    EdgeSparseVectorParams,
     EdgeVectorParams,
     FieldCondition,
     Filter,
+    Fusion,
     HasIdCondition,
     KeywordIndexParams,
     MatchAny,
     MatchPrefix,
     MatchValue,
+    Modifier,
     PayloadSelector,
+    Prefetch,
     Query,
     QueryRequest,
     Record,
     ScrollRequest,
+    SparseVector,
     UpdateOperation,
 )
 from qdrant_edge import Point as EdgePoint
 
 from pipeline.errors import CollectionMissing, NoSpace
+from pipeline.sparse import document_weights
 from pipeline.store import Role, StoredPoint
 from pipeline.store import points as convert
 from pipeline.store.catalogue import Catalogue
-from pipeline.store.points import DENSE, META_FIELDS, META_PAGE_POINTS, PAGE_POINTS, Point
+from pipeline.store.points import DENSE, META_FIELDS, META_PAGE_POINTS, PAGE_POINTS, SPARSE, Point
+from pipeline.store.query import RRF_K, Condition, Plan, Shape, plan
 from pipeline.store.shards import Shards, engine_errors, enter_engine
 from pipeline.types import DocumentInfo, EmbeddedChunk, Hit, PointMeta
+
+#: What the engine's own annotations allow under a name.
+_NamedVector = list[float] | SparseVector | list[list[float]]
 
 
 class EdgeStore:
@@ -76,12 +86,12 @@ class EdgeStore:
 
     def create(self, physical: str, dimension: int) -> None:
         """See VectorStore.create."""
-        stored = self._catalogue.dimension(physical)
+        stored = self._catalogue.shape(physical)
         if stored is None:
             self._catalogue.add(physical, dimension, lambda path: self._build(path, dimension))
-            stored = self._catalogue.dimension(physical)
-        if stored is not None and stored != dimension:
-            raise convert.mismatch(physical, stored, dimension)
+            stored = self._catalogue.shape(physical)
+        if stored is not None and stored.dimension != dimension:
+            raise convert.mismatch(physical, stored.dimension, dimension)
 
     def collections(self) -> list[str]:
         """See VectorStore.collections."""
@@ -89,7 +99,7 @@ class EdgeStore:
 
     def drop(self, physical: str) -> None:
         """See VectorStore.drop."""
-        if self._catalogue.dimension(physical) is not None:
+        if self._catalogue.shape(physical) is not None:
             self._shards.remove(self._catalogue.path(physical), lambda: self._catalogue.remove(physical))
 
     def aliases(self) -> dict[str, str]:
@@ -102,19 +112,17 @@ class EdgeStore:
 
     def dimension(self, physical: str) -> int:
         """See VectorStore.dimension."""
-        stored = self._catalogue.dimension(self._catalogue.resolve(physical))
-        if stored is None:
-            raise CollectionMissing(f"collection {physical!r} was dropped a moment ago")
-        return stored
+        return self._shape(physical).dimension
 
     def upsert(self, physical: str, points: Sequence[Point]) -> None:
         """See VectorStore.upsert; flushed before it returns."""
-        convert.check_vectors(points, self.dimension(physical))
+        shape = self._shape(physical)
+        convert.check_vectors(points, shape.dimension)
         path = self._path(physical)
         for batch in convert.batches(points, self._batch_points, self._batch_bytes, 4):
             # Each byte is written to the log, to the storage and, in part, to the indexes.
-            batch_bytes = 4 * sum(4 * len(e.vector) + 4 * len(e.chunk.text) + 1024 for _, e in batch)
-            new = [EdgePoint(e.chunk.id, {DENSE: e.vector}, convert.payload_of(d, e.chunk)) for d, e in batch]
+            batch_bytes = 4 * sum(4 * len(e.vector) + 6 * len(e.chunk.text) + 1024 for _, e in batch)
+            new = [EdgePoint(e.chunk.id, _vectors(e, shape), convert.payload_of(d, e.chunk)) for d, e in batch]
             with self._changing(path, batch_bytes) as shard:
                 shard.update(UpdateOperation.upsert_points(new))
         self._shards.flush(path)
@@ -175,15 +183,15 @@ class EdgeStore:
         with self._shards.use(self._path(physical)) as shard:
             return shard.count(CountRequest(exact=True, filter=_document(document_id) if document_id is not None else None))
 
-    def search(self, physical: str, vector: Sequence[float], limit: int, filters: Mapping[str, str]) -> list[Hit]:
+    def search(
+        self, physical: str, vector: Sequence[float] | None, limit: int, filters: Mapping[str, str], text: str = ""
+    ) -> list[Hit]:
         """See VectorStore.search."""
-        wanted = _filter(convert.conditions(filters))
-        query = convert.check_query(vector, self.dimension(physical), physical)
-        if limit < 1:
+        wanted = plan(physical, self._shape(physical), vector, text, limit, filters)
+        if wanted is None:
             return []
-        request = QueryRequest(limit=limit, query=Query.Nearest(query, using=DENSE), filter=wanted, with_payload=True)
         with self._shards.use(self._path(physical)) as shard:
-            scored = shard.query(request)
+            scored = shard.query(_request(wanted))
         return [convert.hit_of(str(point.id), point.score, point.payload or {}) for point in scored]
 
     def scan(self, physical: str, *, with_vectors: bool = False) -> Iterator[StoredPoint]:
@@ -196,6 +204,10 @@ class EdgeStore:
         """See VectorStore.scan_points."""
         for record in self._scroll(physical, None, True, vectors=True):
             yield convert.point_of(str(record.id), record.payload or {}, _vector(record))
+
+    def has_sparse(self, physical: str) -> bool:
+        """See VectorStore.has_sparse."""
+        return self._shape(physical).sparse
 
     def graph_links(self, physical: str) -> int | None:
         """See VectorStore.graph_links; the embedded engine builds a graph only when it is told to."""
@@ -216,15 +228,22 @@ class EdgeStore:
         """See VectorStore.close."""
         self._shards.close()
 
+    def _shape(self, physical: str) -> Shape:
+        stored = self._catalogue.shape(self._catalogue.resolve(physical))
+        if stored is None:
+            raise CollectionMissing(f"collection {physical!r} was dropped a moment ago")
+        return stored
+
     def _path(self, name: str) -> Path:
         return self._catalogue.path(self._catalogue.resolve(name))
 
     def _build(self, path: Path, dimension: int) -> None:
         self._check_room(path, 0)
         vectors = {DENSE: EdgeVectorParams(size=dimension, distance=Distance.Cosine)}
+        sparse = {SPARSE: EdgeSparseVectorParams(modifier=Modifier.Idf)}
         enter_engine()
         with engine_errors(path):
-            shard = EdgeShard.create(str(path), EdgeConfig(vectors=vectors))
+            shard = EdgeShard.create(str(path), EdgeConfig(vectors=vectors, sparse_vectors=sparse))
             for field in convert.INDEXED_FIELDS:
                 index = KeywordIndexParams(prefix=field in convert.PREFIX_FIELDS)
                 shard.update(UpdateOperation.create_field_index(field, index))
@@ -247,8 +266,9 @@ class EdgeStore:
         path, offset = self._path(physical), cast("int | UUID | str | None", None)
         selector = PayloadSelector.Include(payload) if isinstance(payload, list) else payload
         page_points = PAGE_POINTS if vectors or payload is True else META_PAGE_POINTS
+        named = [DENSE] if vectors else False
         while True:
-            request = ScrollRequest(offset=offset, limit=page_points, filter=wanted, with_payload=selector, with_vector=vectors)
+            request = ScrollRequest(offset=offset, limit=page_points, filter=wanted, with_payload=selector, with_vector=named)
             with self._shards.use(path) as shard:
                 records, offset = shard.scroll(request)
             yield from records
@@ -260,7 +280,26 @@ def _document(document_id: str) -> Filter:
     return Filter(must=[FieldCondition("document_id", match=MatchValue(document_id))])
 
 
-def _filter(wanted: Sequence[convert.Condition]) -> Filter | None:
+def _vectors(embedded: EmbeddedChunk, shape: Shape) -> dict[str, _NamedVector]:
+    vectors: dict[str, _NamedVector] = {DENSE: embedded.vector}
+    if shape.sparse and (weights := document_weights(embedded.chunk.embed_text)).indices:
+        vectors[SPARSE] = SparseVector(weights.indices, weights.values)
+    return vectors
+
+
+def _request(wanted: Plan) -> QueryRequest:
+    matches = _filter(wanted.conditions)
+    branches = [Query.Nearest(wanted.dense, using=DENSE)] if wanted.dense is not None else []
+    if wanted.sparse is not None:
+        branches.append(Query.Nearest(SparseVector(wanted.sparse.indices, wanted.sparse.values), using=SPARSE))
+    if len(branches) == 1:
+        return QueryRequest(limit=wanted.limit, query=branches[0], filter=matches, with_payload=True)
+    fetched = [Prefetch(limit=wanted.prefetch_limit, query=branch, filter=matches) for branch in branches]
+    fused = cast("Fusion", Fusion.Rrf(k=RRF_K))  # the annotations do not tell that it is one
+    return QueryRequest(limit=wanted.limit, prefetches=fetched, query=fused, with_payload=True)
+
+
+def _filter(wanted: Sequence[Condition]) -> Filter | None:
     matches = [FieldCondition(c.field, match=MatchPrefix(c.value) if c.prefix else MatchValue(c.value)) for c in wanted]
     return Filter(must=[*matches]) if matches else None
 

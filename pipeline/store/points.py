@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 
-from pipeline.errors import CollectionMismatch, ConfigError
+from pipeline.errors import CollectionMismatch
 from pipeline.types import Chunk, DocumentInfo, EmbeddedChunk, Hit, PointMeta
 
-#: Name of the vector in every collection.
+#: Name of the embedding in every collection.
 DENSE = "dense"
+#: Name of the BM25 weights in every collection made since there are such; see `pipeline.sparse` on when to change it.
+SPARSE = "bm25"
 #: Payload fields with a keyword index: deletes and counts by document need one, filters want one.
 INDEXED_FIELDS = ("document_id", "uri", "folder", "media_type")
 #: Indexed fields whose filter may be a beginning with `*` after it.
 PREFIX_FIELDS = ("uri", "folder")
-#: Everything that a search can be filtered by.
-FILTER_FIELDS = (*INDEXED_FIELDS, "title", "content_hash")
 #: Payload fields of PointMeta, in its order.
 META_FIELDS = ("ordinal", "page_first", "page_last", "char_start", "char_end")
 #: Points of a page that carries texts or vectors; a page of both with 4,096 dimensions stays near 12 MB of JSON.
@@ -140,20 +138,6 @@ def check_vectors(points: Sequence[Point], dimension: int) -> None:
         raise ValueError(f"{len(bad)} vectors hold NaN, infinity or only zeros; the first is of chunk {bad[0]}")
 
 
-def check_query(vector: Sequence[float], dimension: int, name: str) -> list[float]:
-    """The query as a list. Raises CollectionMismatch for another dimension, ValueError for NaN or infinity."""
-    if len(vector) != dimension:
-        raise CollectionMismatch(
-            f"collection {name!r} holds vectors of {dimension} numbers, the query has {len(vector)}: "
-            "it was made with another model; set KB_MODEL to that one, or load into another collection"
-        )
-    with np.errstate(over="ignore"):
-        query = np.asarray(vector, dtype=np.float32)
-    if not np.isfinite(query).all():
-        raise ValueError("the query's vector holds NaN or infinity")
-    return cast("list[float]", query.tolist())
-
-
 def mismatch(name: str, stored: int, asked: int) -> CollectionMismatch:
     """The error for a collection that exists with another dimension."""
     return CollectionMismatch(
@@ -169,35 +153,16 @@ def batches(points: Sequence[Point], max_points: int, max_bytes: int, number_byt
     """
     start = size = 0
     for at, (document, embedded) in enumerate(points):
-        # 1 KB stands for ids, keys and numbers; texts are counted as if every character took two bytes.
-        weight = number_bytes * len(embedded.vector) + 2 * (len(embedded.chunk.text) + len(document.uri)) + 1024
+        # 1 KB stands for ids, keys and numbers; texts are counted as if every character took two bytes. A word's id and
+        # weight take 20 as JSON.
+        text = embedded.chunk.text
+        weight = number_bytes * len(embedded.vector) + 2 * (len(text) + len(document.uri)) + 20 * text.count(" ") + 1024
         if at > start and (at - start >= max_points or size + weight > max_bytes):
             yield points[start:at]
             start, size = at, 0
         size += weight
     if start < len(points):
         yield points[start:]
-
-
-@dataclass(frozen=True, slots=True)
-class Condition:
-    """One filter of a search, as both engines understand it."""
-
-    field: str
-    value: str
-    prefix: bool  #: `value` is a beginning, not the whole
-
-
-def conditions(filters: Mapping[str, str]) -> list[Condition]:
-    """The filters as conditions that must all hold. Raises ConfigError for a field that cannot be filtered."""
-    found = []
-    for field, value in filters.items():
-        if field not in FILTER_FIELDS:
-            raise ConfigError(f"cannot filter by {field!r}; use one of {', '.join(FILTER_FIELDS)}")
-        prefix = field in PREFIX_FIELDS and value.endswith("*")
-        if value != "*" or not prefix:
-            found.append(Condition(field, clean(value.removesuffix("*") if prefix else value), prefix))
-    return found
 
 
 def _text(payload: Mapping[str, object], name: str) -> str:

@@ -1,4 +1,4 @@
-"""The store on a Qdrant server, through its REST API; the only file that imports qdrant_client."""
+"""The store on a Qdrant server, through its REST API; only this file and `server_query` import qdrant_client."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ from pipeline.errors import CollectionMismatch, CollectionMissing, ConfigError, 
 from pipeline.settings import is_loopback, mask_url
 from pipeline.store import StoredPoint, check_name
 from pipeline.store import points as convert
-from pipeline.store.points import DENSE, META_FIELDS, META_PAGE_POINTS, PAGE_POINTS, Point
+from pipeline.store.points import DENSE, META_FIELDS, META_PAGE_POINTS, PAGE_POINTS, SPARSE, Point
+from pipeline.store.query import Shape, plan
+from pipeline.store.server_query import ask, document_filter, vectors_of
 from pipeline.types import DocumentInfo, EmbeddedChunk, Hit, PointMeta
 
 T = TypeVar("T")
@@ -68,7 +70,7 @@ class ServerStore:
         self._batch_bytes = batch_bytes
         # What a new collection is told about a cluster; None leaves it to the server.
         self._shards, self._replicas, self._write_consistency = shards or None, replicas or None, write_consistency or None
-        self._dimensions: dict[str, int] = {}
+        self._shapes: dict[str, Shape] = {}
         try:
             # The key goes in as a header: as `api_key` the client warns on standard error for every http URL, also on
             # loopback. The version check is off because it is a request and a warning from a thread of its own.
@@ -87,11 +89,12 @@ class ServerStore:
         if check_name(physical) in self.aliases():
             raise ConfigError(f"collection name {physical!r} is taken by an alias; use another name")
         try:
-            stored = self._size(physical)
+            stored = self._look(physical).dimension
         except CollectionMissing:
             vectors = {DENSE: models.VectorParams(size=dimension, distance=models.Distance.COSINE)}
-            self._call(lambda: self._create_once(physical, vectors), physical)
-            stored = self._size(physical)
+            sparse = {SPARSE: models.SparseVectorParams(modifier=models.Modifier.IDF)}
+            self._call(lambda: self._create_once(physical, vectors, sparse), physical)
+            stored = self._look(physical).dimension
         if stored != dimension:
             raise convert.mismatch(physical, stored, dimension)
         schema = self._call(lambda: self._client.get_collection(physical), physical).payload_schema or {}
@@ -108,7 +111,7 @@ class ServerStore:
 
     def drop(self, physical: str) -> None:
         """See VectorStore.drop."""
-        self._dimensions.pop(physical, None)
+        self._shapes.pop(physical, None)
         self._call(lambda: self._client.delete_collection(physical), physical)
 
     def aliases(self) -> dict[str, str]:
@@ -127,22 +130,21 @@ class ServerStore:
         if alias in self.aliases():
             changes.insert(0, models.DeleteAliasOperation(delete_alias=models.DeleteAlias(alias_name=alias)))
         self._call(lambda: self._client.update_collection_aliases(changes), physical)
-        self._dimensions.pop(alias, None)
+        self._shapes.pop(alias, None)
 
     def dimension(self, physical: str) -> int:
         """See VectorStore.dimension."""
-        if physical not in self._dimensions:
-            self._dimensions[physical] = self._size(physical)
-        return self._dimensions[physical]
+        return self._shape(physical).dimension
 
     def upsert(self, physical: str, points: Sequence[Point]) -> None:
         """See VectorStore.upsert."""
         if not points:
             return
-        convert.check_vectors(points, self._dimension_for(physical, len(points[0][1].vector)))
+        shape = self._shape_for(physical, len(points[0][1].vector))
+        convert.check_vectors(points, shape.dimension)
         for batch in convert.batches(points, self._batch_points, self._batch_bytes, _NUMBER_BYTES):
             new = [
-                models.PointStruct(id=e.chunk.id, vector={DENSE: e.vector}, payload=convert.payload_of(d, e.chunk))
+                models.PointStruct(id=e.chunk.id, vector=vectors_of(e, shape), payload=convert.payload_of(d, e.chunk))
                 for d, e in batch
             ]
             self._complete(physical, lambda p=new: self._client.upsert(physical, p, wait=True))  # type: ignore[misc]
@@ -173,7 +175,7 @@ class ServerStore:
 
     def update_document(self, physical: str, document: DocumentInfo) -> None:
         """See VectorStore.update_document."""
-        payload, chosen = convert.document_payload(document), _document(document.id)
+        payload, chosen = convert.document_payload(document), document_filter(document.id)
         self._complete(physical, lambda: self._client.set_payload(physical, payload, points=chosen, wait=True))
 
     def delete_points(self, physical: str, ids: Sequence[str]) -> None:
@@ -202,21 +204,18 @@ class ServerStore:
 
     def count(self, physical: str, document_id: str | None = None) -> int:
         """See VectorStore.count."""
-        chosen = _document(document_id) if document_id is not None else None
+        chosen = document_filter(document_id) if document_id is not None else None
         return self._call(lambda: self._client.count(physical, count_filter=chosen, exact=True), physical).count
 
-    def search(self, physical: str, vector: Sequence[float], limit: int, filters: Mapping[str, str]) -> list[Hit]:
+    def search(
+        self, physical: str, vector: Sequence[float] | None, limit: int, filters: Mapping[str, str], text: str = ""
+    ) -> list[Hit]:
         """See VectorStore.search."""
-        wanted = _filter(convert.conditions(filters))
-        query = convert.check_query(vector, self._dimension_for(physical, len(vector)), physical)
-        if limit < 1:
+        shape = self._shape_for(physical, len(vector)) if vector is not None else self._shape(physical)
+        wanted = plan(physical, shape, vector, text, limit, filters)
+        if wanted is None:
             return []
-        answer = self._call(
-            lambda: self._client.query_points(
-                physical, query=query, using=DENSE, limit=limit, query_filter=wanted, with_payload=True
-            ),
-            physical,
-        )
+        answer = self._call(lambda: ask(self._client, physical, wanted), physical)
         return [convert.hit_of(str(point.id), point.score, point.payload or {}) for point in answer.points]
 
     def scan(self, physical: str, *, with_vectors: bool = False) -> Iterator[StoredPoint]:
@@ -229,6 +228,10 @@ class ServerStore:
         """See VectorStore.scan_points."""
         for record in self._scroll(physical, None, True, vectors=True):
             yield convert.point_of(str(record.id), record.payload or {}, _vector(record))
+
+    def has_sparse(self, physical: str) -> bool:
+        """See VectorStore.has_sparse."""
+        return self._shape(physical).sparse
 
     def graph_links(self, physical: str) -> int | None:
         """See VectorStore.graph_links."""
@@ -249,28 +252,35 @@ class ServerStore:
         """See VectorStore.close."""
         self._client.close()
 
-    def _dimension_for(self, physical: str, length: int) -> int:
-        """The dimension; asked again where it differs from `length`, as an alias may have been moved elsewhere."""
-        if self.dimension(physical) != length:
-            del self._dimensions[physical]
-        return self.dimension(physical)
+    def _shape(self, physical: str) -> Shape:
+        if physical not in self._shapes:
+            self._shapes[physical] = self._look(physical)
+        return self._shapes[physical]
 
-    def _create_once(self, physical: str, vectors: dict[str, models.VectorParams]) -> None:
+    def _shape_for(self, physical: str, length: int) -> Shape:
+        """The shape; asked again where its dimension differs from `length`, as an alias may have been moved elsewhere."""
+        if self._shape(physical).dimension != length:
+            del self._shapes[physical]
+        return self._shape(physical)
+
+    def _create_once(
+        self, physical: str, vectors: dict[str, models.VectorParams], sparse: dict[str, models.SparseVectorParams]
+    ) -> None:
         try:
             self._client.create_collection(
-                physical, vectors_config=vectors, shard_number=self._shards, replication_factor=self._replicas,
-                write_consistency_factor=self._write_consistency,
+                physical, vectors_config=vectors, sparse_vectors_config=sparse, shard_number=self._shards,
+                replication_factor=self._replicas, write_consistency_factor=self._write_consistency,
             )  # fmt: skip
         except UnexpectedResponse as error:
             # Another process was first, or our own try whose answer was lost.
             if error.status_code not in (400, 409) or b"already exists" not in error.content:
                 raise
 
-    def _size(self, physical: str) -> int:
-        vectors = self._call(lambda: self._client.get_collection(physical), physical).config.params.vectors
-        if not isinstance(vectors, dict) or DENSE not in vectors:
+    def _look(self, physical: str) -> Shape:
+        params = self._call(lambda: self._client.get_collection(physical), physical).config.params
+        if not isinstance(params.vectors, dict) or DENSE not in params.vectors:
             raise CollectionMismatch(f"collection {physical!r} at {self._url} was not made by kb-ingest; use another name")
-        return vectors[DENSE].size
+        return Shape(params.vectors[DENSE].size, SPARSE in (params.sparse_vectors or {}))
 
     def _runs(self, items: list[str]) -> Iterator[list[str]]:
         return (items[start : start + self._batch_points] for start in range(0, len(items), self._batch_points))
@@ -280,10 +290,11 @@ class ServerStore:
     ) -> Iterator[models.Record]:
         offset: models.ExtendedPointId | None = None
         page_points = PAGE_POINTS if vectors or payload is True else META_PAGE_POINTS
+        named = [DENSE] if vectors else False
         while True:
             page, following = self._call(
                 lambda at=offset: self._client.scroll(  # type: ignore[misc]
-                    physical, scroll_filter=chosen, limit=page_points, offset=at, with_payload=payload, with_vectors=vectors
+                    physical, scroll_filter=chosen, limit=page_points, offset=at, with_payload=payload, with_vectors=named
                 ),
                 physical,
             )
@@ -333,7 +344,7 @@ class ServerStore:
             return StoreUnavailable(f"Qdrant at {self._url} asks for a pause: {error}")
         status, said = error.status_code or 0, error.content[:300].decode("utf-8", "replace")
         if status == 404:
-            self._dimensions.pop(physical, None)
+            self._shapes.pop(physical, None)
             return CollectionMissing(f"no collection {physical!r} at {self._url}; load documents into it first")
         if status in (401, 403):
             return ConfigError(f"Qdrant at {self._url} refuses the API key ({status}); correct KB_API_KEY")
@@ -341,8 +352,8 @@ class ServerStore:
             return ConfigError(f"Qdrant at {self._url} refuses batches of this size; lower KB_UPSERT_BATCH_BYTES")
         if status in (408, 429) or status >= 500:
             return StoreUnavailable(f"Qdrant at {self._url} answers {status}: {said}")
-        if "dimension error" in said:
-            self._dimensions.pop(physical, None)
+        if "dimension error" in said or "Not existing vector name" in said:
+            self._shapes.pop(physical, None)
             return CollectionMismatch(f"collection {physical!r} at {self._url} was made with another model: {said}")
         return ConfigError(f"Qdrant at {self._url} refuses the request ({status}): {said}")
 
@@ -359,20 +370,6 @@ def _host(url: str) -> str:
     if parts.username or parts.password:
         raise ConfigError("KB_QDRANT_URL holds a user or password, which Qdrant does not know; set KB_API_KEY")
     return host
-
-
-def _document(document_id: str) -> models.Filter:
-    return models.Filter(must=[models.FieldCondition(key="document_id", match=models.MatchValue(value=document_id))])
-
-
-def _filter(wanted: Sequence[convert.Condition]) -> models.Filter | None:
-    must: list[models.Condition] = [
-        models.FieldCondition(
-            key=c.field, match=models.MatchPrefix(prefix=c.value) if c.prefix else models.MatchValue(value=c.value)
-        )
-        for c in wanted
-    ]
-    return models.Filter(must=must) if must else None
 
 
 def _vector(record: models.Record) -> list[float]:

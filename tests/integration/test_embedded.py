@@ -62,6 +62,15 @@ def test_load_search_and_everything_again(cli: Cli, documents: Path) -> None:
     assert json_of(cli, "search", "insects", "--filter", "media_type=text/plain")[0]["uri"].endswith("bees.txt")
     assert json_of(cli, "search", "insects", "--filter", "media_type=image/none") == []
 
+    modes = {mode: json_of(cli, "search", "wheelbarrow", "--mode", mode, "--limit", "1") for mode in ("hybrid", "dense", "sparse")}
+    assert {hits[0]["uri"].rpartition("/")[2] for hits in modes.values()} == {"tools.csv"}
+    assert modes["hybrid"] == json_of(cli, "search", "wheelbarrow", "--limit", "1")
+    assert len({hits[0]["score"] for hits in modes.values()}) == 3
+    questions = documents.parent / "questions.jsonl"
+    questions.write_text('{"query": "when should I water the plants?", "relevant": ["tomatoes.md"]}\n')
+    scores = json_of(cli, "eval", str(questions))["modes"]
+    assert scores["hybrid"] == scores["dense"] == {"queries": 1, "k": 10, "recall": 1, "mrr": 1, "ndcg_10": 1}
+
     second = json_of(cli, "load", str(documents))
     assert (second["unchanged"], second["indexed"], second["chunks"], second["bytes"]) == (4, 0, 0, 0)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import runpy
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -132,7 +133,8 @@ def test_every_requirement_has_a_tested_version() -> None:
     assert names <= tested
 
 
-def test_the_table_of_targets_is_what_the_benchmarks_have_kept() -> None:
-    page = read("docs/performance.md")
+@pytest.mark.parametrize(("name", "part"), [("performance.md", performance.written), ("search.md", performance.searches)])
+def test_the_tables_are_what_the_benchmarks_have_kept(name: str, part: Callable[[], str]) -> None:
+    page = read(f"docs/{name}")
     found = performance.BEGIN + page.partition(performance.BEGIN)[2].partition(performance.END)[0] + performance.END
-    assert found == performance.written(), "run `python -m benchmarks.page`"
+    assert found == part(), "run `python -m benchmarks.page`"

@@ -1,4 +1,4 @@
-"""`kb-ingest search`: a question in, the nearest chunks out."""
+"""`kb-ingest search`: a question in, the best chunks out."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ import rich_click as click
 from workers.cli.context import Context, print_json
 
 if TYPE_CHECKING:
-    from pipeline.types import Hit
+    from pipeline.types import Hit, SearchMode
 
 #: Filters name one of these payload fields.
 FILTER_KEYS = ("uri", "folder", "media_type", "document_id")
+#: What a search can compare; those of `pipeline.types.SearchMode`.
+MODES: tuple[SearchMode, ...] = ("hybrid", "dense", "sparse")
 
 
 @click.command()
@@ -23,10 +25,14 @@ FILTER_KEYS = ("uri", "folder", "media_type", "document_id")
 @click.option(
     "--filter", "filters", multiple=True, metavar="KEY=VALUE", help=f"Only where KEY ({', '.join(FILTER_KEYS)}) is VALUE."
 )
+@click.option("--mode", type=click.Choice(MODES), help="Compare the meaning, the words, or both (KB_SEARCH_MODE).")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON value on stdout.")
 @click.pass_obj
-def search(context: Context, query: str, collection: str | None, limit: int, filters: tuple[str, ...], as_json: bool) -> None:
-    """Find the chunks nearest to QUERY."""
+def search(
+    context: Context, query: str, collection: str | None, limit: int, filters: tuple[str, ...], mode: SearchMode | None,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """Find the chunks that answer QUERY best."""
     from pipeline import search as searching
     from pipeline.embed import make_embedder
     from pipeline.store import open_store
@@ -34,12 +40,13 @@ def search(context: Context, query: str, collection: str | None, limit: int, fil
     if not query.strip():
         raise click.UsageError("the query is empty")
     wanted = dict(_filter(text) for text in filters)
-    settings = context.settings("error", collection=collection)
+    settings = context.settings("error", collection=collection, search_mode=mode)
     store = open_store(settings, role="reader")
     try:
         searching.open_physical(store, settings.collection)  # a missing collection shows before a model is loaded
-        embedder = make_embedder(settings, device=settings.device)
-        hits = searching.search(settings, store, embedder, settings.collection, query, limit, wanted)
+        # Words are weighed without a model, and loading one takes most of a search's time.
+        embedder = make_embedder(settings, device=settings.device) if settings.search_mode != "sparse" else None
+        hits = searching.search(settings, store, embedder, settings.collection, query, limit, wanted, settings.search_mode)
     finally:
         store.close()
     if as_json:

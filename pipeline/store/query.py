@@ -1,0 +1,94 @@
+"""What a search asks of an engine, the same for server and embedded store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+
+from pipeline.errors import CollectionMismatch, ConfigError
+from pipeline.sparse import SparseVector, query_weights
+from pipeline.store.points import INDEXED_FIELDS, PREFIX_FIELDS, clean
+
+#: Everything that a search can be filtered by.
+FILTER_FIELDS = (*INDEXED_FIELDS, "title", "content_hash")
+#: The k of RRF: a hit's score is the sum of 1 / (k + rank), rank from 0, over the lists it is in. 60 is the constant of the
+#: method's authors.
+RRF_K = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """The vectors of a collection."""
+
+    dimension: int
+    sparse: bool  #: whether its points carry BM25 weights; those of old collections do not
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One filter of a search, as both engines understand it."""
+
+    field: str
+    value: str
+    prefix: bool  #: `value` is a beginning, not the whole
+
+
+def conditions(filters: Mapping[str, str]) -> list[Condition]:
+    """The filters as conditions that must all hold. Raises ConfigError for a field that cannot be filtered."""
+    found = []
+    for field, value in filters.items():
+        if field not in FILTER_FIELDS:
+            raise ConfigError(f"cannot filter by {field!r}; use one of {', '.join(FILTER_FIELDS)}")
+        prefix = field in PREFIX_FIELDS and value.endswith("*")
+        if value != "*" or not prefix:
+            found.append(Condition(field, clean(value.removesuffix("*") if prefix else value), prefix))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A search: by one of the vectors, or by both, fused."""
+
+    dense: list[float] | None
+    sparse: SparseVector | None
+    conditions: list[Condition]
+    limit: int
+
+    @property
+    def prefetch_limit(self) -> int:
+        """Hits of each list that is fused. A point that is in the middle of both lists is what fusion is for, so they are
+        longer than what is wanted of them; a list of 50 costs nothing."""
+        return max(4 * self.limit, 50)
+
+
+def plan(name: str, shape: Shape, vector: Sequence[float] | None, text: str, limit: int, filters: Mapping[str, str]) -> Plan | None:
+    """The plan of `VectorStore.search`; None where nothing can be found."""
+    wanted = conditions(filters)
+    dense = check_query(vector, shape.dimension, name) if vector is not None else None
+    if dense is None and not shape.sparse:
+        raise ConfigError(
+            f"collection {name!r} was made before kb-ingest stored the words of its texts: search it with --mode dense, "
+            "or load it again into another collection"
+        )
+    weights = query_weights(text) if shape.sparse else SparseVector([], [])
+    sparse = weights if weights.indices else None
+    if limit < 1 or (dense is None and sparse is None):
+        return None
+    return Plan(dense, sparse, wanted, limit)
+
+
+def check_query(vector: Sequence[float], dimension: int, name: str) -> list[float]:
+    """The query as a list. Raises CollectionMismatch for another dimension, ValueError for NaN or infinity."""
+    if len(vector) != dimension:
+        raise CollectionMismatch(
+            f"collection {name!r} holds vectors of {dimension} numbers, the query has {len(vector)}: "
+            "it was made with another model; set KB_MODEL to that one, or load into another collection"
+        )
+    with np.errstate(over="ignore"):
+        query = np.asarray(vector, dtype=np.float32)
+    if not np.isfinite(query).all():
+        raise ValueError("the query's vector holds NaN or infinity")
+    return cast("list[float]", query.tolist())

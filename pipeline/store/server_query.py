@@ -1,0 +1,53 @@
+"""Points and searches in the words of qdrant_client."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from qdrant_client import QdrantClient, models
+
+from pipeline.sparse import document_weights
+from pipeline.store.points import DENSE, SPARSE
+from pipeline.store.query import RRF_K, Condition, Plan, Shape
+from pipeline.types import EmbeddedChunk
+
+
+def vectors_of(embedded: EmbeddedChunk, shape: Shape) -> dict[str, models.Vector]:
+    """The vectors of a chunk's point: its embedding, and the weights of its words where the collection has them."""
+    vectors: dict[str, models.Vector] = {DENSE: embedded.vector}
+    if shape.sparse and (weights := document_weights(embedded.chunk.embed_text)).indices:
+        vectors[SPARSE] = models.SparseVector(indices=weights.indices, values=weights.values)
+    return vectors
+
+
+def ask(client: QdrantClient, physical: str, plan: Plan) -> models.QueryResponse:
+    """Send the search as one request."""
+    matches = _filter(plan.conditions)
+    sparse = models.SparseVector(indices=plan.sparse.indices, values=plan.sparse.values) if plan.sparse is not None else None
+    if plan.dense is None or sparse is None:
+        using = DENSE if sparse is None else SPARSE
+        return client.query_points(
+            physical, query=sparse or plan.dense, using=using, limit=plan.limit, query_filter=matches, with_payload=True
+        )
+    # The filter stands in both branches: after the fusion it would leave fewer than `limit`.
+    branches = [
+        models.Prefetch(query=plan.dense, using=DENSE, limit=plan.prefetch_limit, filter=matches),
+        models.Prefetch(query=sparse, using=SPARSE, limit=plan.prefetch_limit, filter=matches),
+    ]
+    fused = models.RrfQuery(rrf=models.Rrf(k=RRF_K))
+    return client.query_points(physical, prefetch=branches, query=fused, limit=plan.limit, with_payload=True)
+
+
+def document_filter(document_id: str) -> models.Filter:
+    """All points of the document."""
+    return models.Filter(must=[models.FieldCondition(key="document_id", match=models.MatchValue(value=document_id))])
+
+
+def _filter(wanted: Sequence[Condition]) -> models.Filter | None:
+    must: list[models.Condition] = [
+        models.FieldCondition(
+            key=c.field, match=models.MatchPrefix(prefix=c.value) if c.prefix else models.MatchValue(value=c.value)
+        )
+        for c in wanted
+    ]
+    return models.Filter(must=must) if must else None

@@ -1,0 +1,62 @@
+"""`kb-ingest eval`: how well searches find what questions with known answers ask for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import rich_click as click
+
+from workers.cli.context import Context, print_json
+from workers.cli.search import MODES
+
+if TYPE_CHECKING:
+    from pipeline.evaluate import Scores
+    from pipeline.types import SearchMode
+
+
+@click.command("eval")
+@click.argument("queries", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--collection", "-c", help="The collection to search (KB_COLLECTION).")
+@click.option("--mode", "modes", multiple=True, type=click.Choice(MODES), help="Only this mode of search; repeatable.")
+@click.option("-k", "k", type=click.IntRange(1, 100), default=10, show_default=True, help="Documents that count as found.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON value on stdout.")
+@click.pass_obj
+def evaluate(context: Context, queries: Path, collection: str | None, modes: tuple[SearchMode, ...], k: int, as_json: bool) -> None:
+    """Measure how well searches find the documents that the questions in QUERIES are about.
+
+    QUERIES has a line {"query": "...", "relevant": ["URI or its ending", ...]} for each question.
+    """
+    from pipeline import search as searching
+    from pipeline.embed import make_embedder
+    from pipeline.evaluate import NDCG_DEPTH, read_queries
+    from pipeline.evaluate import evaluate as measured
+    from pipeline.store import open_store
+
+    judged = read_queries(queries)
+    settings = context.settings("error", collection=collection)
+    store = open_store(settings, role="reader")
+    scores: dict[str, Scores] = {}
+    try:
+        physical = searching.open_physical(store, settings.collection)
+        asked = modes or (MODES if store.has_sparse(physical) else ("dense",))
+        embedder = make_embedder(settings, device=settings.device) if {*asked} != {"sparse"} else None
+        if embedder is not None:
+            searching.check_model(settings, embedder, settings.collection, physical)
+        for mode in asked:
+            ranking = searching.document_ranking(store, physical, embedder, mode, max(k, NDCG_DEPTH))
+            scores[mode] = measured(judged, ranking, k)
+    finally:
+        store.close()
+    if as_json:
+        print_json({"collection": settings.collection, "queries": len(judged), "k": k, "modes": scores})
+    else:
+        _print_scores(settings.collection, scores)
+
+
+def _print_scores(collection: str, scores: dict[str, Scores]) -> None:
+    first = next(iter(scores.values()))
+    click.echo(f"{first.queries} questions, collection {collection}")
+    click.echo(f"{'mode':<8}  {f'recall@{first.k}':>10}  {f'MRR@{first.k}':>10}  {'nDCG@10':>10}")
+    for mode, found in scores.items():
+        click.echo(f"{mode:<8}  {found.recall:>10.3f}  {found.mrr:>10.3f}  {found.ndcg_10:>10.3f}")
