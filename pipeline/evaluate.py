@@ -5,16 +5,27 @@ Documents are judged, not chunks: a document stands at the rank of its best chun
 
 from __future__ import annotations
 
+import hashlib
+import heapq
 import json
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.errors import ConfigError
+from pipeline.chunkfile import read_chunks
+from pipeline.discover import name_of
+from pipeline.errors import ConfigError, DocumentError
+from pipeline.ledger import Ledger
+from pipeline.ledger.report import Expected
+from pipeline.stage import Staging, chunks_key
 
 #: Documents that nDCG looks at: the number under which the field publishes its figures.
 NDCG_DEPTH = 10
+
+#: Words of a sentence that is asked for; people's questions are no longer.
+SENTENCE_WORDS = 20
 
 #: A search as it is judged: a question to the uris of documents, best first, each once.
 Ranking = Callable[[str], Sequence[str]]
@@ -69,6 +80,37 @@ def evaluate(queries: Sequence[JudgedQuery], ranking: Ranking, k: int = 10) -> S
         reciprocals.append(reciprocal_rank(gains, k))
         gains_10.append(ndcg(gains, len(query.relevant), NDCG_DEPTH))
     return Scores(len(queries), k, _mean(recalls), _mean(reciprocals), _mean(gains_10))
+
+
+def self_queries(ledger: Ledger, staging: Staging, generation: str, most: int, seed: int = 0) -> list[JudgedQuery]:
+    """Questions for a collection that has none: a sentence of a chunk must find the chunk's document.
+
+    Up to `most` documents are drawn, the same ones for the same seed and collection. What it measures is whether a search finds
+    texts again, not whether it understands questions.
+    """
+    drawn: list[tuple[bytes, Expected]] = []
+    for window in ledger.report.expected(generation):
+        ranked = [(hashlib.sha256(f"{seed}:{document.uri}".encode()).digest(), document) for document in window]
+        drawn = heapq.nsmallest(most, [*drawn, *ranked], key=lambda pair: pair[0])
+    found = []
+    for digest, document in drawn:
+        key = chunks_key(document.parse_fingerprint, document.content_hash, name_of(document.uri))
+        try:
+            with staging.chunks(key) as path:
+                texts = [chunk.text for chunk in read_chunks(path, document.id)[1]]
+        except DocumentError:  # its chunk file was cleared away
+            continue
+        sentence = _sentence(texts[digest[0] % len(texts)]) if texts else ""
+        if sentence:
+            found.append(JudgedQuery(sentence, (document.uri,)))
+    return found
+
+
+def _sentence(text: str) -> str:
+    """The longest sentence of a text, cut to SENTENCE_WORDS; empty where none has a few words."""
+    sentences = [sentence.split() for sentence in re.split(r"(?<=[.!?])\s+|\n+", text)]
+    longest = max(sentences, key=len, default=[])
+    return " ".join(longest[:SENTENCE_WORDS]) if len(longest) >= 3 else ""
 
 
 def gains_of(ranked: Sequence[str], relevant: Sequence[str]) -> list[bool]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 from pipeline.embed import Embedder, embed_fingerprint
 from pipeline.errors import CollectionMismatch, CollectionMissing
+from pipeline.ledger import Ledger
 from pipeline.settings import Settings
 from pipeline.store import VectorStore
 from pipeline.types import Hit, SearchMode
@@ -27,36 +28,76 @@ def open_physical(store: VectorStore, collection: str) -> str:
     return found
 
 
-def search(
-    settings: Settings, store: VectorStore, embedder: Embedder | None, collection: str, query: str, limit: int,
-    filters: Mapping[str, str], mode: SearchMode = "dense",
-) -> list[Hit]:  # fmt: skip
-    """The best `limit` chunks for `query` in the sense of `mode`, the best first; mode sparse needs no embedder.
+class Searcher:
+    """Searches collections, each with the model that made it; not for several threads at once.
 
-    Raises CollectionMissing, and CollectionMismatch when the collection was made with another model than the embedder's:
-    its answers would be noise. In mode sparse ConfigError where the collection has no weights of words.
+    Every search finds out anew what a collection's name stands for and then asks that physical collection, so that a re-index
+    which swaps it meanwhile never has a question of one model meet the points of another.
     """
-    physical = open_physical(store, collection)
-    if mode != "sparse" and embedder is not None:
-        check_model(settings, embedder, collection, physical)
-    return ask(store, physical, embedder, query, limit, filters, mode)
+
+    def __init__(self, settings: Settings, store: VectorStore, embedder: Embedder | None = None) -> None:
+        """`embedder` is of the configured model, where there is one already; the others are loaded when they are needed."""
+        self._settings = settings
+        self._store = store
+        self._embedders: dict[str, Embedder] = {}
+        self._given = embedder
+
+    def search(self, collection: str, query: str, limit: int, filters: Mapping[str, str], mode: SearchMode) -> list[Hit]:
+        """The best `limit` chunks for `query` in the sense of `mode`, the best first; mode sparse needs no model.
+
+        Raises CollectionMissing, CollectionMismatch where nobody knows which model made the collection, and ModelError,
+        DeviceError, EmbedUnavailable where it cannot be had. In mode sparse ConfigError where there are no weights of words.
+        """
+        physical = open_physical(self._store, collection)
+        embedder = self.embedder(collection, physical) if mode != "sparse" else None
+        return ask(self._store, physical, embedder, query, limit, filters, mode)
+
+    def embedder(self, collection: str, physical: str) -> Embedder:
+        """The embedder of the model that made a physical collection."""
+        if physical not in self._embedders:
+            self._embedders[physical] = self._load(collection, physical)
+        return self._embedders[physical]
+
+    def _load(self, collection: str, physical: str) -> Embedder:
+        from pipeline.embed import make_embedder
+
+        dimension = self._store.dimension(physical)
+        if made_by(physical, self._settings, dimension):
+            return self._given or make_embedder(self._settings, device=self._settings.device)
+        settings = self._recorded(physical)
+        if settings is None or not made_by(physical, settings, dimension):
+            raise CollectionMismatch(
+                f"the collection {collection!r} was made with another model than {self._settings.model}; "
+                "set KB_MODEL to the one that made it"
+            )
+        return make_embedder(settings, device=settings.device)
+
+    def _recorded(self, physical: str) -> Settings | None:
+        """The settings with what the ledger says of the generation behind a physical collection."""
+        ledger = Ledger.open(self._settings.prepare().ledger_url)
+        try:
+            found = next((one for one in ledger.collections.all() if one.physical == physical), None)
+        finally:
+            ledger.close()
+        return self._settings.of_collection(found.profile) if found else None
+
+    def close(self) -> None:
+        """Give the models back."""
+        for embedder in self._embedders.values():
+            embedder.close()
 
 
-def check_model(settings: Settings, embedder: Embedder, collection: str, physical: str) -> None:
-    """Raise CollectionMismatch unless the embedder's model made the collection."""
-    wanted = physical_name(collection, embed_fingerprint(settings, embedder.info.dimension))
-    if physical.rpartition("-")[2] != wanted.rpartition("-")[2]:
-        raise CollectionMismatch(
-            f"the collection {collection!r} was made with another model than {embedder.info.model}; "
-            "set KB_MODEL to the one that made it"
-        )
+def made_by(physical: str, settings: Settings, dimension: int) -> bool:
+    """Whether the model of these settings made a physical collection; its name ends in the embed fingerprint."""
+    wanted = physical_name("", embed_fingerprint(settings, dimension))
+    return physical.rpartition("-")[2] == wanted.rpartition("-")[2]
 
 
 def ask(
     store: VectorStore, physical: str, embedder: Embedder | None, query: str, limit: int, filters: Mapping[str, str],
     mode: SearchMode,
 ) -> list[Hit]:  # fmt: skip
-    """`search` of a physical collection, without a look at what made it. Raises ValueError where `mode` lacks an embedder."""
+    """A search of a physical collection, without a look at what made it. Raises ValueError where `mode` lacks an embedder."""
     if mode == "sparse":
         return store.search(physical, None, limit, filters, query)
     if embedder is None:

@@ -6,6 +6,7 @@ import argparse
 import hashlib
 import json
 import os
+import re
 import signal
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,14 +20,28 @@ NO_NUMBER = "NOT-A-NUMBER"
 #: A text that holds this kills the process that sends it, as a model that crashes would.
 DEADLY = "DEADLY-TO-THE-MODEL"
 
-#: The only model it has.
+#: Its model whose vectors say nothing of what a text means.
 MODEL = "served"
+
+#: Its model that knows words: texts with the same words are near each other.
+WORDS_MODEL, WORDS_DIMENSION = "words", 64
 
 
 def vector(text: str) -> list[float]:
     """A vector that hangs on the text alone; not of unit length."""
     digest = hashlib.sha256(text.encode()).digest()
     return [byte / 16 + 0.01 for byte in digest[:DIMENSION]]
+
+
+def words_vector(text: str) -> list[float]:
+    """The number of words in each of some classes; not of unit length."""
+    row = [0.01] * WORDS_DIMENSION
+    for word in re.findall(r"\w+", text.casefold()):
+        row[hashlib.sha256(word.encode()).digest()[0] % WORDS_DIMENSION] += 1.0
+    return row
+
+
+MODELS = {MODEL: vector, WORDS_MODEL: words_vector}
 
 
 class Endpoint(ThreadingHTTPServer):
@@ -66,7 +81,7 @@ class _Answer(BaseHTTPRequestHandler):
         if self.path != ("/api/embed" if server.ollama else "/v1/embeddings"):
             self._send(404, {"error": "no such route"})
             return
-        if body["model"] != MODEL:
+        if body["model"] not in MODELS:
             self._send(404, {"error": f"model {body['model']} not found"})
             return
         if len(body["input"]) > server.most_texts:
@@ -77,7 +92,7 @@ class _Answer(BaseHTTPRequestHandler):
             return
         server.requests.append(body)
         time.sleep(server.delay_s)
-        rows: list[list[float | None]] = [list(vector(text)) for text in body["input"]]
+        rows: list[list[float | None]] = [list(MODELS[body["model"]](text)) for text in body["input"]]
         for row, text in zip(rows, body["input"], strict=True):
             if text == server.null_for or NO_NUMBER in text:
                 row[0] = None

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 
 from pipeline.embed import EmbedderInfo, embed_fingerprint
-from pipeline.errors import CollectionMismatch, CollectionMissing
-from pipeline.search import CHUNKS_A_DOCUMENT, ask, document_ranking, physical_name, search
+from pipeline.errors import CollectionMismatch, CollectionMissing, ModelError
+from pipeline.ledger import Ledger
+from pipeline.ledger.generations import Collection
+from pipeline.search import CHUNKS_A_DOCUMENT, Searcher, ask, document_ranking, physical_name
 from pipeline.settings import Settings, load_settings
 from pipeline.store.edge import EdgeStore
 from tests.made_points import DIMENSION, made_document, made_points, made_vector
@@ -53,8 +55,9 @@ def store(settings: Settings) -> Iterator[EdgeStore]:
     for document, text in (("guide.txt", "Some words."), ("manual.txt", "The word zlib_level and others.")):
         opened.upsert(physical, made_points(made_document(document), 12, text=text, first=0 if document == "guide.txt" else 50))
     opened.set_alias("documents", physical)
-    make_old(opened, settings.data_dir / "qdrant", "old-1", DIMENSION)
-    opened.set_alias("old", "old-1")
+    old = physical_name("old", embed_fingerprint(settings, DIMENSION))
+    make_old(opened, settings.data_dir / "qdrant", old, DIMENSION)
+    opened.set_alias("old", old)
     opened.close()
     yield opened
     opened.close()
@@ -64,7 +67,8 @@ def test_modes(settings: Settings, store: EdgeStore) -> None:
     embedder = FixedEmbedder()
 
     def found(mode: Any) -> list[str]:
-        return [hit.uri.rpartition("/")[2] for hit in search(settings, store, embedder, "documents", "zlib_level", 2, {}, mode)]
+        hits = Searcher(settings, store, embedder).search("documents", "zlib_level", 2, {}, mode)
+        return [hit.uri.rpartition("/")[2] for hit in hits]
 
     assert found("sparse") == ["manual.txt"] * 2
     assert embedder.calls == 0
@@ -74,19 +78,37 @@ def test_modes(settings: Settings, store: EdgeStore) -> None:
 
 
 def test_a_search_without_an_embedder(settings: Settings, store: EdgeStore) -> None:
-    assert len(search(settings, store, None, "documents", "words", 3, {}, "sparse")) == 3
+    searcher = Searcher(settings, store)
+    assert len(searcher.search("documents", "words", 3, {}, "sparse")) == 3
     with pytest.raises(ValueError, match="needs an embedder"):
-        search(settings, store, None, "documents", "words", 3, {}, "hybrid")
+        ask(store, "documents", None, "words", 3, {}, "hybrid")
+    with pytest.raises(ModelError, match="no/such-model"):
+        searcher.search("documents", "words", 3, {}, "hybrid")
     with pytest.raises(CollectionMissing):
-        search(settings, store, None, "absent", "words", 3, {}, "sparse")
+        searcher.search("absent", "words", 3, {}, "sparse")
 
 
 def test_another_model_matters_to_meaning_only(settings: Settings, store: EdgeStore) -> None:
-    other = FixedEmbedder(DIMENSION + 1)
+    searcher = Searcher(settings.model_copy(update={"model": "another/model"}), store)
     for mode in ("dense", "hybrid"):
-        with pytest.raises(CollectionMismatch, match="another model"):
-            search(settings, store, other, "documents", "words", 3, {}, mode)
-    assert search(settings, store, other, "documents", "words", 3, {}, "sparse")
+        with pytest.raises(CollectionMismatch, match="another model than another/model"):
+            searcher.search("documents", "words", 3, {}, mode)
+    assert searcher.search("documents", "words", 3, {}, "sparse")
+
+
+def test_the_ledger_knows_which_model_made_a_generation(
+    settings: Settings, store: EdgeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.embed.make_embedder", lambda *_, **__: FixedEmbedder())
+    ledger = Ledger.open(settings.prepare().ledger_url)
+    fingerprint = embed_fingerprint(settings, DIMENSION)
+    physical = physical_name("documents", fingerprint)
+    profile = json.dumps({"model": settings.model})
+    ledger.collections.add(Collection("documents", physical, settings.model, "", DIMENSION, fingerprint, "", 0.0, profile=profile))
+    ledger.close()
+    searcher = Searcher(settings.model_copy(update={"model": "another/model"}), store)
+    assert len(searcher.search("documents", "words", 3, {}, "dense")) == 3
+    searcher.close()
 
 
 def test_a_ranking_has_each_document_once(store: EdgeStore) -> None:
@@ -137,7 +159,7 @@ def test_eval_of_all_modes_or_of_those_there_are(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("pipeline.embed.make_embedder", lambda *_, **__: FixedEmbedder())
-    monkeypatch.setattr("pipeline.search.check_model", lambda *_: None)
+    monkeypatch.setenv("KB_MODEL", "no/such-model")
     questions = tmp_path / "questions.jsonl"
     questions.write_text('{"query": "zlib_level", "relevant": ["manual.txt"]}\n')
     assert run(["eval", str(questions), "--json"]) == 0

@@ -28,7 +28,6 @@ def evaluate(context: Context, queries: Path, collection: str | None, modes: tup
     QUERIES has a line {"query": "...", "relevant": ["URI or its ending", ...]} for each question.
     """
     from pipeline import search as searching
-    from pipeline.embed import make_embedder
     from pipeline.evaluate import NDCG_DEPTH, read_queries
     from pipeline.evaluate import evaluate as measured
     from pipeline.store import open_store
@@ -40,9 +39,8 @@ def evaluate(context: Context, queries: Path, collection: str | None, modes: tup
     try:
         physical = searching.open_physical(store, settings.collection)
         asked = modes or (MODES if store.has_sparse(physical) else ("dense",))
-        embedder = make_embedder(settings, device=settings.device) if {*asked} != {"sparse"} else None
-        if embedder is not None:
-            searching.check_model(settings, embedder, settings.collection, physical)
+        searcher = searching.Searcher(settings, store)
+        embedder = searcher.embedder(settings.collection, physical) if {*asked} != {"sparse"} else None
         for mode in asked:
             ranking = searching.document_ranking(store, physical, embedder, mode, max(k, NDCG_DEPTH))
             scores[mode] = measured(judged, ranking, k)

@@ -33,8 +33,7 @@ def search(
     as_json: bool,
 ) -> None:  # fmt: skip
     """Find the chunks that answer QUERY best."""
-    from pipeline import search as searching
-    from pipeline.embed import make_embedder
+    from pipeline.search import Searcher
     from pipeline.store import open_store
 
     if not query.strip():
@@ -43,10 +42,7 @@ def search(
     settings = context.settings("error", collection=collection, search_mode=mode)
     store = open_store(settings, role="reader")
     try:
-        searching.open_physical(store, settings.collection)  # a missing collection shows before a model is loaded
-        # Words are weighed without a model, and loading one takes most of a search's time.
-        embedder = make_embedder(settings, device=settings.device) if settings.search_mode != "sparse" else None
-        hits = searching.search(settings, store, embedder, settings.collection, query, limit, wanted, settings.search_mode)
+        hits = Searcher(settings, store).search(settings.collection, query, limit, wanted, settings.search_mode)
     finally:
         store.close()
     if as_json:

@@ -77,11 +77,29 @@ def _work_until_done(settings: Settings) -> None:
             time.sleep(WAIT_EVERY_S)
 
 
-@click.command()
+@click.group(invoke_without_command=True)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON value on stdout.")
+@click.pass_context
+def collections(click_context: click.Context, as_json: bool) -> None:
+    """List the collections and their generations with model, documents and points."""
+    if click_context.invoked_subcommand is None:
+        _list(click_context.obj, as_json)
+
+
+@collections.command("prune")
+@click.option("--collection", "-c", help="The collection whose generations are dropped (KB_COLLECTION).")
+@click.option("--refused", is_flag=True, help="Drop what a reindex built and did not swap in, instead of what was replaced.")
 @click.pass_obj
-def collections(context: Context, as_json: bool) -> None:
-    """List the collections with their model, documents and points."""
+def prune(context: Context, collection: str | None, refused: bool) -> None:
+    """Drop the generations that a reindex has replaced, with all their points; there is no rollback to them then."""
+    from workers.reindexing import prune as drop
+
+    settings = context.settings("error", collection=collection)
+    dropped = drop(settings, settings.collection, refused=refused)
+    click.echo(f"dropped: {', '.join(dropped) or 'nothing'}")
+
+
+def _list(context: Context, as_json: bool) -> None:
     from pipeline.ledger import Ledger
 
     settings = context.settings("error").prepare()
@@ -100,7 +118,14 @@ def collections(context: Context, as_json: bool) -> None:
         print_json(rows)
         return
     for row in rows:
-        click.echo("{name}: {indexed} of {documents} documents indexed, {points} points, {model} ({dimension})".format(**row))
+        state = (
+            ""
+            if row["state"] == "live"
+            else f" ({row['state']}: {row['generation']}{', ' + str(row['note']) if row['note'] else ''})"
+        )
+        click.echo(
+            "{name}: {indexed} of {documents} documents indexed, {points} points, {model} ({dimension})".format(**row) + state
+        )
     if not rows:
         click.echo("no collections yet; `kb-ingest load PATH` makes one")
 

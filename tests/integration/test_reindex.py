@@ -1,0 +1,199 @@
+"""Another model or chunk size for a collection that is searched and synced all the while."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.embed_server import MODEL, WORDS_MODEL
+from tests.services import Cli, embed_server, wait_until
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
+
+PAGES = 40
+
+
+def page(number: int, words: str = "") -> str:
+    return f"# Page {number}\n\nThe word{number} of page{number} is explained by subject{number} alone. {words}\n"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = tmp_path / "pages"
+    made.mkdir()
+    for number in range(PAGES):
+        (made / f"{number}.md").write_text(page(number))
+    return made
+
+
+@pytest.fixture
+def cli(tmp_path: Path, data_dir: Path) -> Iterator[Cli]:
+    """A deployment whose workers run already, with a server of two models; searches compare vectors alone."""
+    server = embed_server(tmp_path / "embed")
+    server.start()
+    made = Cli(
+        data_dir, KB_EMBED_URL=f"http://127.0.0.1:{server.port}", KB_EMBED_MODEL=MODEL, KB_SEARCH_MODE="dense", KB_LEASE_S="6",
+        KB_REQUEUE_S="3",
+    )  # fmt: skip
+    service = made.start("up")
+    wait_until(lambda: bool(answer(made, "status")["workers"]), "workers are there")
+    yield made
+    service.send_signal(signal.SIGTERM)
+    service.communicate(timeout=60)
+    server.stop()
+
+
+def answer(cli: Cli, *arguments: str, status: int = 0) -> Any:
+    return json.loads(cli.run(*arguments, "--json", status=status).stdout)
+
+
+def generations(cli: Cli) -> dict[str, str]:
+    return {one["generation"]: one["state"] for one in answer(cli, "collections")}
+
+
+def first_hit(cli: Cli, number: int) -> str:
+    (hit,) = answer(cli, "search", page(number).partition("\n\n")[2].strip(), "--limit", "1")
+    return str(hit["uri"]).rpartition("/")[2]
+
+
+def whole(cli: Cli) -> int:
+    report = answer(cli, "verify")
+    assert (report["missing"], report["orphans"]) == (0, 0)
+    return int(report["actual_points"])
+
+
+#: Asks without a pause, and says how often, what went wrong, and which physical collections answered. A whole page must be at the
+#: head of the answers in the new generation; in the old one, whose vectors are noise, any page may.
+HAMMER = """
+    import json, sys, time
+    from pathlib import Path
+    from pipeline.search import Searcher
+    from pipeline.settings import load_settings
+    from pipeline.store import open_store
+
+    settings = load_settings()
+    stop, out = Path(sys.argv[1]), {"asked": 0, "failed": [], "empty": 0, "mixed": 0}
+    searcher = Searcher(settings, open_store(settings))
+    while not stop.exists():
+        number = out["asked"] % int(sys.argv[2])
+        try:
+            hits = searcher.search("documents", f"word{number} page{number} subject{number}", 3, {}, "dense")
+        except Exception as error:
+            out["failed"].append(f"{type(error).__name__}: {error}")
+        else:
+            out["empty"] += not hits
+            out["mixed"] += len({hit.uri for hit in hits}) < len(hits)
+        out["asked"] += 1
+        time.sleep(0.002)
+    print(json.dumps(out))
+"""
+
+
+class Hammer:
+    """A process that searches all the while."""
+
+    def __init__(self, cli: Cli, folder: Path, pages: int) -> None:
+        self._stop = folder / "stop"
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", textwrap.dedent(HAMMER), str(self._stop), str(pages)], env=cli.environment, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+
+    def stop(self) -> dict[str, Any]:
+        self._stop.touch()
+        out, err = self._process.communicate(timeout=60)
+        assert self._process.returncode == 0, err
+        return dict(json.loads(out))
+
+
+def test_the_model_changes_under_searches_and_syncs(cli: Cli, folder: Path, tmp_path: Path) -> None:
+    answer(cli, "load", str(folder), "--sync")
+    hammer = Hammer(cli, tmp_path, PAGES)
+    change = cli.start("reindex", "--model", WORDS_MODEL, "--rate", "10", "--json")
+    wait_until(lambda: "documents@2" in generations(cli), "it has begun")
+    # While it is being built: one more, one changed, one gone.
+    (folder / "new.md").write_text(page(PAGES))
+    (folder / "3.md").write_text(page(3, "Edited."))
+    (folder / "5.md").unlink()
+    synced = answer(cli, "load", str(folder), "--sync")
+    assert (synced["indexed"], synced["deleted"]) == (2, 1)
+    out, err = change.communicate(timeout=120)
+    assert change.returncode == 0, err
+    result = json.loads(out)
+    searched = hammer.stop()
+    assert (result["swapped"], result["documents"], result["generation"]) == (True, PAGES, "documents@2")
+    assert result["new"]["recall"] >= result["old"]["recall"]
+    assert result["new"]["mrr"] > 0.95
+    assert (searched["failed"], searched["empty"], searched["mixed"]) == ([], 0, 0)
+    assert searched["asked"] > 100
+
+    assert generations(cli) == {"documents": "superseded", "documents@2": "live"}
+    assert whole(cli) == PAGES
+    assert [first_hit(cli, number) for number in (0, 7, PAGES)] == ["0.md", "7.md", "new.md"]
+    # Nothing was parsed again, and the configuration still names the old model.
+    again = answer(cli, "load", str(folder), "--sync")
+    assert (again["unchanged"], again["indexed"]) == (PAGES, 0)
+    (folder / "late.md").write_text(page(99))
+    assert answer(cli, "load", str(folder), "--sync")["indexed"] == 1
+    assert first_hit(cli, 99) == "late.md"
+    assert answer(cli, "status")["documents"] == {"indexed": PAGES + 1}
+
+    # Back, which is as it was then, and forth again.
+    cli.run("rollback")
+    assert generations(cli) == {"documents": "live", "documents@2": "superseded"}
+    assert answer(cli, "load", str(folder), "--sync")["indexed"] == 1
+    assert whole(cli) == PAGES + 1
+    cli.run("rollback")
+    assert first_hit(cli, 99) == "late.md"
+    assert cli.run("collections", "prune").stdout == "dropped: documents\n"
+    assert generations(cli) == {"documents@2": "live"}
+    assert "has no earlier generation" in cli.run("rollback", status=1).stderr
+    assert whole(cli) == PAGES + 1
+
+
+def test_a_worse_model_is_not_swapped_in(cli: Cli, folder: Path, tmp_path: Path) -> None:
+    answer(cli, "load", str(folder))
+    answer(cli, "reindex", "--model", WORDS_MODEL)
+    golden = tmp_path / "queries.jsonl"
+    lines = [{"query": f"subject{n} word{n} page{n}", "relevant": [f"{n}.md"]} for n in range(0, PAGES, 3)]
+    golden.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    refused = answer(cli, "reindex", "--model", MODEL, "--queries", str(golden), "-k", "3", status=1)
+    assert refused["why"].startswith("recall@3 would fall from 1.000 to ")
+    assert (refused["swapped"], refused["queries"]) == (False, len(lines))
+    assert first_hit(cli, 8) == "8.md"
+    assert generations(cli)["documents@3"] == "building"
+    note = next(one["note"] for one in answer(cli, "collections") if one["state"] == "building")
+    assert note == refused["why"]
+    assert "is under way" in cli.run("reindex", "--chunk-tokens", "32", status=1).stderr
+    # Judged again, with what is there already, by somebody who accepts it.
+    accepted = answer(cli, "reindex", "--model", MODEL, "--queries", str(golden), "--max-regression", "1")
+    assert (accepted["swapped"], accepted["generation"]) == (True, "documents@3")
+    cli.run("rollback")
+    assert cli.run("collections", "prune", "--refused").stdout == "dropped: nothing\n"
+    assert first_hit(cli, 8) == "8.md"
+
+
+def test_chunks_of_another_size_and_going_on_after_an_interruption(cli: Cli, folder: Path) -> None:
+    long = "".join(f"## Part {n}\n\n" + f"Sentence number {n} about the matter of part{n}. " * 12 + "\n\n" for n in range(8))
+    (folder / "long.md").write_text(f"# Long\n\n{long}")
+    before = answer(cli, "load", str(folder))["chunks"]
+    change = cli.start("reindex", "--chunk-tokens", "48", "--rate", "8")
+    wait_until(
+        lambda: sum(one["indexed"] for one in answer(cli, "collections") if one["state"] == "building") > 5, "it is under way"
+    )
+    change.send_signal(signal.SIGINT)
+    change.communicate(timeout=60)
+    assert change.returncode == 130
+    assert whole(cli) == before
+    done = answer(cli, "reindex", "--chunk-tokens", "48", "--max-regression", "1")
+    assert (done["swapped"], done["generation"]) == (True, "documents@2")
+    assert whole(cli) == done["chunks"] > before
+    assert answer(cli, "load", str(folder))["unchanged"] == PAGES + 1

@@ -1,0 +1,341 @@
+"""A change of model or chunker: a new generation beside the live one, judged, and then put in its place."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.embed import embed_fingerprint, make_embedder
+from pipeline.errors import CollectionMissing, ConfigError, KbError, StoreUnavailable, TooManyFailures
+from pipeline.evaluate import NDCG_DEPTH, JudgedQuery, Scores, evaluate, read_queries, self_queries
+from pipeline.ledger import Ledger
+from pipeline.ledger.generations import BUILDING, SUPERSEDED, Collection
+from pipeline.model import resolve_model, resolve_tokenizer
+from pipeline.search import Searcher, document_ranking, physical_name
+from pipeline.settings import Settings
+from pipeline.stage import open_staging
+from pipeline.steps.load import LoadCounts
+from pipeline.store import VectorStore, open_store
+from pipeline.tokens import TokenCounter
+from pipeline.types import DocumentState, document_id
+from workers.loading import WAIT_EVERY_S, Moment, check_limits
+from workers.working import Remover, Working
+
+log = logging.getLogger(__name__)
+
+#: Questions for a collection that has none of its own.
+SELF_QUERIES = 200
+
+#: Documents given to the new generation in one statement.
+GIVEN_AT_ONCE = 250
+
+#: A new model keeps the chunks of the old one where it takes this many times their tokens: tokenizers count differently.
+TOKEN_MARGIN = 1.5
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What is to be different, and how far the result may be worse."""
+
+    model: str = ""  #: empty: the same
+    revision: str = ""
+    chunk_tokens: int = 0  #: 0: the same
+    rate: float = 0.0  #: most documents a second; 0: as fast as the workers are
+    queries: Path | None = None  #: questions with known answers; None: sentences of the collection itself
+    k: int = 10
+    max_regression: float = 0.02  #: least difference of recall@k or MRR@k that keeps the old generation
+
+
+@dataclass(frozen=True, slots=True)
+class Reindexed:
+    """What became of it."""
+
+    run: int
+    collection: str
+    generation: str
+    model: str
+    swapped: bool
+    why: str  #: why it was not swapped; empty where it was
+    documents: int
+    chunks: int
+    embedded: int
+    seconds: float
+    queries: int
+    old: Scores | None
+    new: Scores | None
+
+
+class Reindexing:
+    """Builds a generation, and puts it in the place of the live one; a context manager.
+
+    Everything that is done stands in the ledger: another call with the same change goes on where one was interrupted.
+    """
+
+    def __init__(self, settings: Settings, public: str, change: Change) -> None:
+        """Raises CollectionMissing."""
+        self._settings = settings.prepare()
+        self._public = public
+        self._change = change
+        self._ledger = Ledger.open(settings.ledger_url)
+        self._store = open_store(settings, role="reader")
+        self._judged = read_queries(change.queries) if change.queries else []
+
+    def __enter__(self) -> Reindexing:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._store.close()
+        self._ledger.close()
+
+    def run(self, on_moment: Callable[[Moment], None], worker_stderr: int = 2) -> Reindexed:
+        """Build, judge, swap. Raises what models, stores and workers raise, and ConfigError where another change is under way."""
+        began = time.monotonic()
+        live, new = self._generations()
+        run = self._ledger.intake.start_run(self._public, "reindex")
+        old_scores = new_scores = None
+        try:
+            with Working(self._settings, self._ledger, worker_stderr) as work:
+                self._catch_up(run, live, new, work, on_moment)
+                why = self._incomplete(live, new)
+                if not why:
+                    old_scores, new_scores = self._judge(live, new)
+                    why = regression(old_scores, new_scores, self._change.max_regression)
+                while not why and (moved := self._ledger.collections.swap(live.name, new.name)):
+                    log.info("not swapped yet: %s", moved)
+                    self._catch_up(run, live, new, work, on_moment)
+                work.done()
+        except KbError as error:
+            self._ledger.intake.end_run(run, "failed", str(error))
+            raise
+        self._ledger.collections.set_note(new.name, why)
+        if not why:
+            set_alias(self._store, self._public, new.physical)
+        self._ledger.intake.end_run(run, "refused" if why else "done", why)
+        progress = self._ledger.report.progress(collection=new.name)
+        return Reindexed(
+            run, self._public, new.name, new.model, not why, why, progress.states.get(DocumentState.INDEXED, 0), progress.chunks,
+            progress.embedded, time.monotonic() - began, len(self._judged), old_scores, new_scores,
+        )  # fmt: skip
+
+    def _generations(self) -> tuple[Collection, Collection]:
+        """The live generation, and the one to build: one that was begun with the same change, or a new one."""
+        live = self._ledger.collections.live(self._public)
+        if live is None:
+            raise CollectionMissing(f"there is no collection {self._public!r}; `kb-ingest collections` lists them")
+        wanted = self._wanted(live)
+        for begun in self._ledger.collections.of(self._public):
+            if begun.state != BUILDING:
+                continue
+            if (begun.fingerprint, begun.profile) != (wanted.fingerprint, wanted.profile):
+                raise ConfigError(
+                    f"another change of {self._public!r} is under way (to {begun.model}, {begun.profile}): finish it with the same "
+                    "options, or give it up with `kb-ingest collections prune --refused`"
+                )
+            return live, begun
+        return live, self._ledger.collections.add(wanted)
+
+    def _wanted(self, live: Collection) -> Collection:
+        settings, change = self._settings.of_collection(live.profile), self._change
+        profile = {name: value for name, value in json.loads(live.profile).items() if value}
+        if change.model:
+            profile |= {"model": change.model, "model_revision": change.revision}
+            if settings.embed_url:
+                profile |= {"embed_model": change.model}
+                # The name is the server's, which need not be that of a tokenizer.
+                profile.setdefault("tokenizer", settings.tokenizer or settings.model)
+            elif not change.chunk_tokens and self._takes(settings, change):
+                profile |= {"tokenizer": settings.tokenizer or settings.model}
+            else:
+                profile.pop("tokenizer", None)
+        if change.chunk_tokens:
+            profile["chunk_tokens"] = change.chunk_tokens
+        text = json.dumps(profile, sort_keys=True)
+        made = self._settings.of_collection(text)
+        check_limits(made)
+        dimension = _dimension(made)
+        fingerprint = embed_fingerprint(made, dimension)
+        names = {one.name for one in self._ledger.collections.all()} | {*self._store.collections(), *self._store.aliases()}
+        name = next(name for n in itertools.count(2) if (name := f"{self._public}@{n}") not in names)
+        return Collection(
+            name, physical_name(name, fingerprint), made.model, made.model_revision, dimension, fingerprint, "", time.time(),
+            self._public, BUILDING, text,
+        )  # fmt: skip
+
+    def _takes(self, settings: Settings, change: Change) -> bool:
+        """Whether the new model takes the chunks as they are, so that nothing need be parsed again."""
+        made = settings.model_copy(update={"model": change.model, "model_revision": change.revision, "tokenizer": ""})
+        files = resolve_model(made)
+        if files.max_tokens >= TOKEN_MARGIN * settings.chunk_tokens:
+            return True
+        old, new = (TokenCounter.from_folder(resolve_tokenizer(one)).fingerprint for one in (settings, made))
+        return old == new and files.max_tokens >= settings.chunk_tokens
+
+    def _catch_up(self, run: int, live: Collection, new: Collection, work: Working, on_moment: Callable[[Moment], None]) -> None:
+        """Have the new generation hold what the live one holds, and both be at rest."""
+        pace, after, found = Pace(self._change.rate), "", 0
+        report = self._ledger.report
+        while True:
+            trouble = work.tend()
+            progress, waiting = report.progress(collection=new.name), report.progress(collection=live.name).open
+            counts = LoadCounts(discovered=sum(report.progress(collection=live.name).states.values()))
+            on_moment(Moment(counts, progress, report.failures(collection=new.name, limit=5), report.workers(), False, trouble))
+            self._check_failures(progress.states)
+            room = min(GIVEN_AT_ONCE, self._settings.max_in_flight // 2 + 1 - progress.open, pace.now())
+            if room > 0:
+                wanted = self._ledger.mirror.lacking(live.name, new.name, room, after)
+                self._ledger.mirror.give(new.name, run, wanted)
+                pace.spend(len(wanted))
+                found += len(wanted)
+                if wanted:
+                    after = wanted[-1].uri
+                    continue
+                # At the end of a round: what has changed since stands before this place in the order of names.
+                gone = self._ledger.removal.mark(self._ledger.mirror.surplus(live.name, new.name, GIVEN_AT_ONCE))
+                if not (found or gone or progress.open or waiting):
+                    break
+                after, found = "", 0
+            time.sleep(WAIT_EVERY_S)
+        with Remover(self._settings.model_copy(update={"delete_grace": 0.0}), self._ledger, new.name) as remover:
+            while remover.left():
+                work.tend()
+                time.sleep(WAIT_EVERY_S)
+
+    def _check_failures(self, states: dict[str, int]) -> None:
+        settings = self._settings
+        failed = states.get(DocumentState.QUARANTINED, 0)
+        finished = failed + states.get(DocumentState.INDEXED, 0)
+        if finished >= settings.max_failure_floor and failed > settings.max_failure_ratio * finished:
+            raise TooManyFailures(f"{failed} of {finished} documents failed in the new generation; see `kb-ingest quarantine list`")
+
+    def _incomplete(self, live: Collection, new: Collection) -> str:
+        """What the new generation lacks, in words; nothing where all is there."""
+        report, lost, example = self._ledger.report, 0, ""
+        for window in report.expected(live.name):
+            ids = {document_id(new.name, document.uri): document.uri for document in window}
+            known = self._ledger.intake.known(list(ids))
+            missing = [uri for key, uri in ids.items() if key not in known or not known[key].indexed_hash]
+            lost, example = lost + len(missing), example or next(iter(missing), "")
+        if lost:
+            return f"{lost} documents could not be indexed anew, {example} among them; see `kb-ingest quarantine list`"
+        expected = sum(document.chunks for window in report.expected(new.name) for document in window)
+        points = self._store.count(new.physical) if expected else 0
+        return "" if points == expected else f"the store holds {points} points of the new generation instead of {expected}"
+
+    def _judge(self, live: Collection, new: Collection) -> tuple[Scores | None, Scores | None]:
+        """Both generations asked the same questions; none where there is nothing to ask."""
+        if not self._judged:
+            staging = open_staging(self._settings.staging_location)
+            self._judged = self_queries(self._ledger, staging, live.name, SELF_QUERIES)
+        if not self._judged:
+            return None, None
+        scores = [self._scores(one, self._judged) for one in (live, new)]
+        return scores[0], scores[1]
+
+    def _scores(self, generation: Collection, judged: Sequence[JudgedQuery]) -> Scores:
+        mode = self._settings.search_mode
+        searcher = Searcher(self._settings, self._store)
+        try:
+            embedder = searcher.embedder(self._public, generation.physical) if mode != "sparse" else None
+            depth = max(self._change.k, NDCG_DEPTH)
+            return evaluate(judged, document_ranking(self._store, generation.physical, embedder, mode, depth), self._change.k)
+        finally:
+            searcher.close()
+
+
+class Pace:
+    """A rate limit, as a bucket that fills by the clock and holds what comes in a second."""
+
+    def __init__(self, per_s: float) -> None:
+        self._per_s = per_s  #: 0: no limit
+        self._held = max(1.0, per_s)
+        self._at = time.monotonic()
+
+    def now(self) -> int:
+        """How many may go now."""
+        if not self._per_s:
+            return GIVEN_AT_ONCE
+        at = time.monotonic()
+        self._held = min(max(1.0, self._per_s), self._held + (at - self._at) * self._per_s)
+        self._at = at
+        return int(self._held)
+
+    def spend(self, count: int) -> None:
+        """So many have gone."""
+        self._held -= count
+
+
+def regression(old: Scores | None, new: Scores | None, most: float) -> str:
+    """Why the new generation is worse than it may be, in words; nothing where it is not."""
+    if old is None or new is None:
+        return ""
+    for name, before, after in ((f"recall@{old.k}", old.recall, new.recall), (f"MRR@{old.k}", old.mrr, new.mrr)):
+        if before - after > most:
+            return f"{name} would fall from {before:.3f} to {after:.3f}, more than --max-regression {most:g} allows"
+    return ""
+
+
+def roll_back(settings: Settings, public: str) -> tuple[Collection, bool]:
+    """Put the generation that was replaced last back in its place; that generation, and whether the ledger was behind the store.
+
+    A swap that was interrupted between ledger and store is completed instead. Raises CollectionMissing, and ConfigError where
+    there is nothing to go back to.
+    """
+    ledger, store = Ledger.open(settings.prepare().ledger_url), open_store(settings, role="reader")
+    try:
+        live = ledger.collections.live(public)
+        if live is None:
+            raise CollectionMissing(f"there is no collection {public!r}; `kb-ingest collections` lists them")
+        if store.aliases().get(public) != live.physical:
+            set_alias(store, public, live.physical)
+            return live, True
+        exchanged = ledger.collections.roll_back(public)
+        if exchanged is None:
+            raise ConfigError(f"{public!r} has no earlier generation; `kb-ingest reindex` keeps one until `collections prune`")
+        set_alias(store, public, exchanged[1].physical)
+        return exchanged[1], False
+    finally:
+        store.close()
+        ledger.close()
+
+
+def prune(settings: Settings, public: str, *, refused: bool) -> list[str]:
+    """Drop the generations of a collection that were replaced, or with `refused` those that never went live; their names.
+
+    Raises StoreUnavailable where a search still goes to one of them.
+    """
+    ledger, store = Ledger.open(settings.prepare().ledger_url), open_store(settings, role="reader")
+    try:
+        state, gone = BUILDING if refused else SUPERSEDED, []
+        for one in ledger.collections.of(public):
+            if one.state != state:
+                continue
+            if one.physical in store.aliases().values():
+                raise StoreUnavailable(
+                    f"searches still go to {one.name}: `kb-ingest rollback` completes the swap, then prune again"
+                )
+            store.drop(one.physical)
+            if ledger.collections.drop(one.name, state):
+                gone.append(one.name)
+        return gone
+    finally:
+        store.close()
+        ledger.close()
+
+
+def set_alias(store: VectorStore, public: str, physical: str) -> None:
+    """Have a collection's name stand for a physical collection, from one search to the next."""
+    if store.aliases().get(public) != physical:
+        store.set_alias(public, physical)
+
+
+def _dimension(settings: Settings) -> int:
+    if not settings.embed_url:
+        return resolve_model(settings).dimension
+    embedder = make_embedder(settings, device="cpu")
+    embedder.close()
+    return embedder.info.dimension
