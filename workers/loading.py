@@ -17,6 +17,7 @@ from pipeline.ledger.sources import Source
 from pipeline.settings import Settings
 from pipeline.stage import LocalStaging, Staging, open_staging
 from pipeline.steps.load import Listed, Load, LoadCounts, Planned
+from pipeline.steps.plan import Plan, Planning
 from pipeline.steps.remove import refusal, vanished
 from pipeline.types import DocumentState
 from workers.working import Remover, Working, queue_now
@@ -116,6 +117,19 @@ class Loading:
         """What a load would do, file by file; changes nothing."""
         self.prepare(create=False)
         return self.step().plan(roots, patterns)
+
+    def plan_sync(self, job: Job) -> Plan:
+        """What a sync would do and cost; changes nothing."""
+        from pipeline.guard import GuardOptions, ParseGuard
+        from pipeline.model import resolve_limit, resolve_tokenizer
+
+        prepared = self.prepare(create=False)
+        collection, settings = prepared.collection, self.settings.of_collection(prepared.collection.profile)
+        options = GuardOptions.from_settings(settings, resolve_tokenizer(settings), resolve_limit(settings))
+        with ParseGuard(options) as guard:
+            planning = Planning(self.ledger, self.staging, guard, collection.name, collection.dimension)
+            step = self.step(listed=Listed())
+            return planning.plan(step, job.roots, job.elsewhere, job.patterns, settings.max_delete_ratio)
 
     def run(self, job: Job, on_moment: Callable[[Moment], None], worker_stderr: int = 2) -> Result:
         """Stage everything, and wait until nothing of this run is open any more unless told not to.

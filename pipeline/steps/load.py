@@ -81,7 +81,7 @@ class Load:
         self._embed = embed_fingerprint
         self._max_file_bytes = max_file_bytes
         self._checksum = checksum
-        self._listed = listed  #: is filled where it is given
+        self.listed = listed  #: is filled where it is given
         self.counts = LoadCounts()
 
     def run(self, run: int, roots: Sequence[Root], patterns: Patterns, on_window: Callable[[LoadCounts], None]) -> LoadCounts:
@@ -110,6 +110,8 @@ class Load:
             known = self._ledger.intake.known(list(files))
             for key, file in files.items():
                 before = known.get(key)
+                if self.listed is not None:
+                    self.listed.add(key)
                 refusal = self._refusal(file)
                 if refusal is not None:
                     yield Planned("skipped", file.uri, file.size, f"{refusal.reason}: {refusal.detail}")
@@ -132,10 +134,10 @@ class Load:
                 self.counts.omitted_count += 1
                 if len(self.counts.omitted) < OMITTED_KEPT:
                     self.counts.omitted.append(found)
-                if self._listed is not None:
+                if self.listed is not None:
                     # It is there, only not to be had now: no reason to delete what was loaded of it.
-                    self._listed.add(document_id(self._collection, found.uri))
-                    self._listed.unlisted += [found.name] if found.folder else []
+                    self.listed.add(document_id(self._collection, found.uri))
+                    self.listed.unlisted += [found.name] if found.folder else []
             else:
                 self.counts.discovered += 1
                 yield found
@@ -150,8 +152,8 @@ class Load:
         to_copy: dict[str, SourceFile] = {}
         for key, file in files.items():
             before = known.get(key)
-            if self._listed is not None:
-                self._listed.add(key)
+            if self.listed is not None:
+                self.listed.add(key)
             if before is not None and not self._checksum and self._same_file(file, before) and before.content_hash:
                 self._same_bytes(key, file, before, file, staged, adopted)
             else:

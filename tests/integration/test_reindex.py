@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.embed_server import MODEL, WORDS_MODEL
-from tests.services import Cli, embed_server, wait_until
+from tests.services import Cli, Server, embed_server, wait_until
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -70,19 +70,22 @@ def whole(cli: Cli) -> int:
     return int(report["actual_points"])
 
 
-#: Asks without a pause, and says how often, what went wrong, and which physical collections answered. A whole page must be at the
-#: head of the answers in the new generation; in the old one, whose vectors are noise, any page may.
+#: Asks again and again, and says how often, what went wrong, which generations answered, and how often two answered at once or
+#: the old one after the new one: ids of documents tell of which generation a point is.
 HAMMER = """
     import json, sys, time
     from pathlib import Path
     from pipeline.search import Searcher
     from pipeline.settings import load_settings
     from pipeline.store import open_store
+    from pipeline.types import document_id
 
-    settings = load_settings()
-    stop, out = Path(sys.argv[1]), {"asked": 0, "failed": [], "empty": 0, "mixed": 0}
+    settings, names = load_settings(), ("documents", "documents@2")
+    stop, out = Path(sys.argv[1]), {"asked": 0, "failed": [], "empty": 0, "mixed": 0, "seen": []}
     searcher = Searcher(settings, open_store(settings))
-    while not stop.exists():
+    stopped = False
+    while not stopped:
+        stopped = stop.exists()  # before the search, so that the last one comes after whatever was waited for
         number = out["asked"] % int(sys.argv[2])
         try:
             hits = searcher.search("documents", f"word{number} page{number} subject{number}", 3, {}, "dense")
@@ -90,9 +93,11 @@ HAMMER = """
             out["failed"].append(f"{type(error).__name__}: {error}")
         else:
             out["empty"] += not hits
-            out["mixed"] += len({hit.uri for hit in hits}) < len(hits)
+            found = {name for hit in hits for name in names if document_id(name, hit.uri) == hit.document_id}
+            out["mixed"] += len(found) != 1
+            out["seen"] += [name for name in found if out["seen"][-1:] != [name]]
         out["asked"] += 1
-        time.sleep(0.002)
+        time.sleep(float(sys.argv[3]))
     print(json.dumps(out))
 """
 
@@ -100,11 +105,11 @@ HAMMER = """
 class Hammer:
     """A process that searches all the while."""
 
-    def __init__(self, cli: Cli, folder: Path, pages: int) -> None:
+    def __init__(self, cli: Cli, folder: Path, pages: int, pause_s: float) -> None:
         self._stop = folder / "stop"
         self._process = subprocess.Popen(
-            [sys.executable, "-c", textwrap.dedent(HAMMER), str(self._stop), str(pages)], env=cli.environment, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            [sys.executable, "-c", textwrap.dedent(HAMMER), str(self._stop), str(pages), str(pause_s)], env=cli.environment,
+            text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
 
     def stop(self) -> dict[str, Any]:
@@ -116,7 +121,7 @@ class Hammer:
 
 def test_the_model_changes_under_searches_and_syncs(cli: Cli, folder: Path, tmp_path: Path) -> None:
     answer(cli, "load", str(folder), "--sync")
-    hammer = Hammer(cli, tmp_path, PAGES)
+    hammer = Hammer(cli, tmp_path, PAGES, 0.5)  # the embedded store serves one process at a time
     change = cli.start("reindex", "--model", WORDS_MODEL, "--rate", "10", "--json")
     wait_until(lambda: "documents@2" in generations(cli), "it has begun")
     # While it is being built: one more, one changed, one gone.
@@ -133,7 +138,8 @@ def test_the_model_changes_under_searches_and_syncs(cli: Cli, folder: Path, tmp_
     assert result["new"]["recall"] >= result["old"]["recall"]
     assert result["new"]["mrr"] > 0.95
     assert (searched["failed"], searched["empty"], searched["mixed"]) == ([], 0, 0)
-    assert searched["asked"] > 100
+    assert searched["seen"] == ["documents", "documents@2"]
+    assert searched["asked"] > 5
 
     assert generations(cli) == {"documents": "superseded", "documents@2": "live"}
     assert whole(cli) == PAGES
@@ -157,6 +163,28 @@ def test_the_model_changes_under_searches_and_syncs(cli: Cli, folder: Path, tmp_
     assert generations(cli) == {"documents@2": "live"}
     assert "has no earlier generation" in cli.run("rollback", status=1).stderr
     assert whole(cli) == PAGES + 1
+
+
+def test_two_thousand_documents_change_their_model_and_no_search_fails(cli: Cli, qdrant: Server, tmp_path: Path) -> None:
+    many = 2000
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for number in range(many):
+        (folder / f"{number}.md").write_text(page(number))
+    # A deployment of its own beside the other, with a store that serves searches and writes at once.
+    place = tmp_path / "served"
+    own = {"KB_DATA_DIR": str(place), "KB_QDRANT_URL": f"http://127.0.0.1:{qdrant.port}"}
+    served = Cli(place, **{**cli.environment, **own})
+    assert answer(served, "load", str(folder))["indexed"] == many
+    hammer = Hammer(served, tmp_path, many, 0.002)
+    result = answer(served, "reindex", "--model", WORDS_MODEL)
+    searched = hammer.stop()
+    assert (result["swapped"], result["documents"]) == (True, many)
+    assert (searched["failed"], searched["empty"], searched["mixed"]) == ([], 0, 0)
+    assert searched["seen"] == ["documents", "documents@2"]
+    assert searched["asked"] > 300
+    assert first_hit(served, 1234) == "1234.md"
+    assert whole(served) == many
 
 
 def test_a_worse_model_is_not_swapped_in(cli: Cli, folder: Path, tmp_path: Path) -> None:

@@ -76,6 +76,13 @@ def test_a_collection_is_kept_equal_to_its_source(cli: Cli, folder: Path) -> Non
     (folder / "0.md").write_text(page(0) + "\nEdited.\n")
     (folder / "sub" / "1.md").unlink()
     (folder / "2.md").rename(folder / "moved.md")
+    planned = answer(cli, "plan", "pages")
+    assert planned["counts"] == {"added": 1, "changed": 1, "moved": 1, "vanished": 2, "unchanged": PAGES - 3, "skipped": 0}
+    assert (planned["plan"]["chunks"], planned["plan"]["new_points"], planned["plan"]["estimated"]) == (2, 1, False)
+    assert planned["plan"]["tokens"] > 10
+    assert planned["plan"]["disk_bytes"] > planned["plan"]["memory_bytes"] > 0
+    assert planned["seconds"] > 0
+    assert answer(cli, "status")["documents"] == {"indexed": PAGES}  # nothing has changed
     second = answer(cli, "sync", "pages")
     assert (second["deleted"], second["deletions_refused"]) == (2, "")
     assert second["indexed"] == 3
@@ -103,6 +110,7 @@ def test_deletions_that_look_like_an_accident_are_refused(cli: Cli, folder: Path
     away = tmp_path / "away"
     shutil.move(folder / "sub", away)
     (folder / "new.md").write_text(page(100))
+    assert "deletions would be refused: 6 of 12" in cli.run("plan", "pages").stdout
     many = answer(cli, "sync", "pages", status=1)
     assert "6 of 13 documents are gone from the source, more than KB_MAX_DELETE_RATIO 0.2 allows" in many["deletions_refused"]
     assert many["indexed"] == 1  # what is new comes in all the same

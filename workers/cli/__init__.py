@@ -34,7 +34,7 @@ for command in (
     load.load, search.search, evaluate.evaluate, status.status, quarantine.retry,
     quarantine.quarantine, store.verify, store.collections, store.promote, service.worker,
     service.up, service.scheduler, service.flower, host.init, host.assess, host.doctor,
-    source.source, source.sync, source.delete, reindex.reindex, reindex.rollback, host.docker_memory, host.compose,
+    source.source, source.sync, source.plan, source.delete, reindex.reindex, reindex.rollback, host.docker_memory, host.compose,
     info.config, info.version,
 ):  # fmt: skip
     cli.add_command(command)

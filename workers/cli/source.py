@@ -12,6 +12,7 @@ from workers.cli.context import Context, print_json
 
 if TYPE_CHECKING:
     from pipeline.ledger.removal import Kept
+    from pipeline.steps.plan import Action, Plan
 
 
 @click.group()
@@ -128,6 +129,44 @@ def sync(
     found, job = source_job(Ledger.open(settings.ledger_url), settings, name)
     job = replace(job, allow_delete=allow_delete, wait=wait, checksum=checksum)
     return run_job(settings.model_copy(update={"collection": found.collection}), job, as_json=as_json)
+
+
+@click.command()
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON value on stdout.")
+@click.pass_obj
+def plan(context: Context, name: str, as_json: bool) -> None:
+    """Say what `sync NAME` would do and cost: documents, chunks, time, and the growth of Qdrant. Changes nothing."""
+    from pipeline.ledger import Ledger
+    from workers.loading import Loading, source_job
+
+    settings = context.settings("warning").prepare()
+    found, job = source_job(Ledger.open(settings.ledger_url), settings, name)
+    with Loading(settings, found.collection) as loading:
+        planned = loading.plan_sync(job)
+    if as_json:
+        print_json({"counts": {action: planned.count(action) for action in ACTIONS}, "seconds": planned.seconds, "plan": planned})
+    else:
+        _print_plan(planned)
+
+
+#: What a plan counts, in this order.
+ACTIONS: tuple[Action, ...] = ("added", "changed", "moved", "vanished", "unchanged", "skipped")
+
+
+def _print_plan(planned: Plan) -> None:
+    for file in planned.files:
+        if file.action != "unchanged":
+            click.echo(f"{file.action:9} {file.bytes:>12,} B  {file.uri}{'  (' + file.why + ')' if file.why else ''}")
+    click.echo(", ".join(f"{planned.count(action)} {action}" for action in ACTIONS))
+    about, seconds = "about " if planned.estimated else "", planned.seconds
+    span = "the time is not known before something was embedded here" if seconds is None else f"some {seconds:,.0f} s"
+    click.echo(f"{about}{planned.chunks:,} chunks of {planned.tokens:,} tokens to embed, {span}")
+    click.echo(
+        f"Qdrant grows by some {planned.memory_bytes / 1e6:,.1f} MB of memory and {planned.disk_bytes / 1e6:,.1f} MB of disk"
+    )
+    if planned.refused:
+        click.echo(f"deletions would be refused: {planned.refused}")
 
 
 @click.command()
