@@ -76,6 +76,7 @@ class Result:
     failures: list[Failure]
     seconds: float
     worker: WorkerRow | None  #: an embed worker that served it
+    model: str  #: that made the collection
     deleted: int = 0  #: documents that were marked as deleted
     refused: str = ""  #: why deletions were not carried out, in words
 
@@ -158,7 +159,7 @@ class Loading:
                 work.done()
         result = Result(
             run, counts, self.ledger.report.progress(run), self.ledger.report.failures(run, limit=1000),
-            time.monotonic() - began, embedders[0] if embedders else None, deleted, refused,
+            time.monotonic() - began, embedders[0] if embedders else None, self.prepare().collection.model, deleted, refused,
         )  # fmt: skip
         if job.wait:
             partly = "partly" if result.progress.states.get(DocumentState.QUARANTINED) else "done"

@@ -222,7 +222,7 @@ class EmbedRuntime(Runtime):
         from pipeline.store import open_store
 
         settings = self.settings
-        self._models: OrderedDict[str, Model] = OrderedDict()  #: by the profiles of collections, the last used one last
+        self._models: OrderedDict[tuple[str, ...], Model] = OrderedDict()  #: by name and revision, the last used one last
         self._store = open_store(settings, role="owner")
         info = self._model(NO_PROFILE).embedder.info
         self._bulk = Bulk(self.ledger, self._store, settings.bulk_documents)
@@ -237,16 +237,17 @@ class EmbedRuntime(Runtime):
         from pipeline.embed import embed_fingerprint, make_embedder
         from pipeline.steps.index import IndexStep
 
-        if profile not in self._models:
+        settings = self.settings.of_collection(profile)
+        key = (settings.model, settings.model_revision, settings.embed_model)
+        if key not in self._models:
             while len(self._models) >= KEPT_MODELS:
                 self._models.popitem(last=False)[1].embedder.close()
-            settings = self.settings.of_collection(profile)
             embedder = make_embedder(settings, device=settings.ingest_device)
             fingerprint = embed_fingerprint(settings, embedder.info.dimension)
             step = IndexStep(self.ledger, self.staging, embedder, self._store, fingerprint)
-            self._models[profile] = Model(embedder, fingerprint, step)
-        self._models.move_to_end(profile)
-        return self._models[profile]
+            self._models[key] = Model(embedder, fingerprint, step)
+        self._models.move_to_end(key)
+        return self._models[key]
 
     def run(self, ids: list[str], batch: str) -> list[str]:
         """Index documents; return the ids that are searchable now."""

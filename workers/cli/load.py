@@ -91,7 +91,7 @@ def _record(settings: Settings, result: Result) -> dict[str, object]:
         "chunks_per_s": round(result.progress.embedded / result.seconds, 1) if result.seconds else 0.0,
         "device": worker.device if worker else None,
         "dtype": worker.dtype if worker else None,
-        "model": settings.model,
+        "model": result.model,
     }
 
 

@@ -90,11 +90,12 @@ def drop(context: Context, uris: tuple[str, ...], reason: str | None, run: int |
     store = open_store(settings, role="reader")
     count = 0
     try:
-        aliases = store.aliases()
+        stored = store.collections()
         for collection, ids in ledger.intake.quarantined(uris=uris_of(uris), reason=_known(reason), run=run).items():
             # Points first: a row that is gone could not tell of them any more.
-            if collection in aliases:
-                store.delete_documents(aliases[collection], ids)
+            made = ledger.collections.get(collection)
+            if made is not None and made.physical in stored:
+                store.delete_documents(made.physical, ids)
             count += ledger.intake.drop(ids)
     finally:
         store.close()
