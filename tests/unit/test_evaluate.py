@@ -8,8 +8,25 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.chunkfile import ChunkFileHeader, write_chunks
 from pipeline.errors import ConfigError
-from pipeline.evaluate import JudgedQuery, evaluate, gains_of, matches, ndcg, read_queries, recall, reciprocal_rank
+from pipeline.evaluate import (
+    SENTENCE_WORDS,
+    JudgedQuery,
+    evaluate,
+    gains_of,
+    matches,
+    ndcg,
+    read_queries,
+    recall,
+    reciprocal_rank,
+    self_queries,
+)
+from pipeline.ledger import Ledger
+from pipeline.ledger.flow import Stage
+from pipeline.ledger.work import IndexedResult, ParsedResult
+from pipeline.stage import LocalStaging, chunks_key
+from pipeline.types import Chunk, SourceFile, StagedFile, chunk_id, document_id
 
 GOLDEN = Path(__file__).resolve().parents[2] / "benchmarks" / "golden" / "python_docs.jsonl"
 
@@ -112,3 +129,33 @@ def test_the_golden_questions() -> None:
     pages = Path("/usr/share/doc/python3.11/html")
     if pages.is_dir():
         assert [entry for query in queries for entry in query.relevant if not (pages / entry).is_file()] == []
+
+
+def test_a_collection_asks_itself(tmp_path: Path) -> None:
+    ledger, staging = Ledger.open(f"sqlite:///{tmp_path / 'kb.db'}"), LocalStaging(tmp_path / "staging")
+    staged = {}
+    for number in range(30):
+        uri = f"file:///doc/{number}.txt"
+        staged[document_id("c", uri)] = StagedFile(SourceFile(uri, None, 10, 1), f"{number:064x}", "")
+    ledger.intake.stage("c", 1, staged)
+    claim = ledger.work.claim(Stage.PARSE, list(staged), "w")
+    ledger.work.parsed(claim, [ParsedResult(key, "", "text/plain", "p") for key in staged])
+    ledger.work.release(claim)
+    claim = ledger.work.claim(Stage.EMBED, list(staged), "w")
+    ledger.work.indexed(claim, [IndexedResult(document.id, document.content_hash, "p", "e", 2, 2) for document in claim.documents])
+    for document in claim.documents[3:]:  # of three the chunks were cleared away
+        texts = ["Short one. " + "Word after word of " + document.uri + " goes by, " * 12 + "and ends here. Yes.", "no"]
+        path = staging.scratch()
+        chunks = [Chunk(chunk_id(document.id, text, 0), document.id, n, text, 5) for n, text in enumerate(texts)]
+        write_chunks(path, ChunkFileHeader("text/plain", ""), chunks)
+        staging.put_chunks(chunks_key("p", document.content_hash, document.uri), path)
+    asked = self_queries(ledger, staging, "c", 20)
+    assert asked == self_queries(ledger, staging, "c", 20)
+    assert asked != self_queries(ledger, staging, "c", 20, seed=1)
+    assert 5 <= len(asked) <= 20
+    for query in asked:
+        assert query.relevant[0] in query.text
+        assert query.text.startswith("Word after word")
+        assert len(query.text.split()) == SENTENCE_WORDS
+    assert self_queries(ledger, staging, "other", 20) == []
+    ledger.close()
