@@ -104,13 +104,13 @@ class Report:
 
     def progress(self, run: int | None = None, collection: str | None = None) -> Progress:
         """Counts of a run, of a collection, or of everything."""
-        wanted = [documents.c.run == run] if run is not None else [current()]
+        wanted = [documents.c.run == run] if run is not None else []
         if collection is not None:
             wanted.append(documents.c.collection == collection)
         with reading(self._engine) as connection:
             rows = connection.execute(
                 select(documents.c.state, func.count(), func.sum(documents.c.chunks), func.sum(documents.c.embedded))
-                .where(*wanted)
+                .where(*(wanted or [current()]))
                 .group_by(documents.c.state)
             ).all()
         states = {row[0]: int(row[1]) for row in rows}

@@ -35,7 +35,7 @@ MEMORY_FACTOR = 1.5
 #: 0.7 KB for the weights of its words.
 DISK_POINT_BYTES = 2600
 
-#: Runs that have embedded fewer chunks than this say nothing about the rate.
+#: Runs that have embedded fewer chunks than this tell more of the start of the workers than of their rate.
 RATE_CHUNKS = 200
 
 
@@ -181,16 +181,14 @@ class Planning:
 
 
 def measured_rate(ledger: Ledger) -> float:
-    """Chunks a second of this deployment: the median of its last runs, else what its workers measured at their start.
+    """Chunks a second of this deployment: the median of its last runs that embedded RATE_CHUNKS, else of the one that embedded most.
 
-    0 where neither is known.
+    0 where nothing has been embedded yet.
     """
-    rates = [
-        run.embedded / (run.finished_at - run.started_at)
-        for run in ledger.report.runs(50)
-        if run.finished_at and run.embedded >= RATE_CHUNKS and run.finished_at > run.started_at
-    ]
-    return statistics.median(rates[:10]) if rates else sum(row.chunks_per_s for row in ledger.report.workers())
+    runs = [run for run in ledger.report.runs(50) if run.finished_at and run.embedded and run.finished_at > run.started_at]
+    telling = [run for run in runs if run.embedded >= RATE_CHUNKS][:10] or sorted(runs, key=lambda run: run.embedded)[-1:]
+    rates = [run.embedded / (run.finished_at - run.started_at) for run in telling if run.finished_at]
+    return statistics.median(rates) if rates else 0.0
 
 
 def _source(file: PlannedFile) -> SourceFile:

@@ -119,6 +119,7 @@ def test_going_back_and_forth_and_dropping(ledger: Ledger) -> None:
     index(ledger, NEW)
     ledger.collections.swap(OLD, NEW)
     assert ledger.report.progress().states == {"indexed": 1}  # what was replaced no longer counts
+    assert ledger.report.progress(collection=OLD).states == {"indexed": 1}  # but where it is asked for
     for expected in (OLD, NEW, OLD, NEW):
         exchanged = ledger.collections.roll_back(OLD)
         assert exchanged is not None
