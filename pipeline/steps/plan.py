@@ -181,7 +181,7 @@ class Planning:
 
 
 def measured_rate(ledger: Ledger) -> float:
-    """Chunks a second of this deployment: the median of its last runs that embedded RATE_CHUNKS, else of the one that embedded most.
+    """Chunks a second of this deployment: the median of its last runs with RATE_CHUNKS or more, else of the largest one.
 
     0 where nothing has been embedded yet.
     """
