@@ -1,7 +1,8 @@
 """The ledger: the state of every document, kept in SQLite or Postgres; the truth that brokers only hint at.
 
 Its rooms, one file each: `intake` (what a load writes), `flow` (what a dispatcher does), `work` (what workers do),
-`removal` (what leaves), `sources` (what is loaded again and again), `report` (what people read).
+`removal` (what leaves), `sources` (what is loaded again and again), `schedules` (when), `report` and `history` (what people
+read).
 """
 
 from __future__ import annotations
@@ -9,9 +10,11 @@ from __future__ import annotations
 from sqlalchemy import Engine
 
 from pipeline.ledger.flow import Flow
+from pipeline.ledger.history import History
 from pipeline.ledger.intake import Intake
 from pipeline.ledger.removal import Removal
 from pipeline.ledger.report import Report
+from pipeline.ledger.schedules import Schedules
 from pipeline.ledger.schema import open_engine
 from pipeline.ledger.sources import Sources
 from pipeline.ledger.work import Work
@@ -30,7 +33,9 @@ class Ledger:
         self.work = Work(engine)
         self.removal = Removal(engine)
         self.sources = Sources(engine)
+        self.schedules = Schedules(engine)
         self.report = Report(engine)
+        self.history = History(engine)
 
     @classmethod
     def open(cls, url: str) -> Ledger:
@@ -45,4 +50,4 @@ class Ledger:
         self.engine.dispose()
 
 
-__all__ = ["Flow", "Intake", "Ledger", "Removal", "Report", "Sources", "Work"]
+__all__ = ["Flow", "History", "Intake", "Ledger", "Removal", "Report", "Schedules", "Sources", "Work"]
