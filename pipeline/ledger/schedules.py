@@ -52,8 +52,10 @@ class Schedules:
         with reading(self._engine) as connection:
             # A lease that is no more, as its process died, is none.
             joined = schedules.outerjoin(leases, leases.c.id == schedules.c.lease)
-            rows = connection.execute(select(*columns, leases.c.id).select_from(joined).order_by(schedules.c.name)).all()
-        return [Schedule(*row[:5], bool(row[5]), *row[6:]) for row in rows]
+            rows = connection.execute(
+                select(*columns, leases.c.id.label("lease")).select_from(joined).order_by(schedules.c.name)
+            ).all()
+        return [Schedule(**{**row._mapping, "paused": bool(row.paused)}) for row in rows]
 
     def get(self, name: str) -> Schedule | None:
         """The schedule of this name."""
