@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -61,15 +62,18 @@ class Starter:
                 started += 1
         return started
 
-    def reap(self) -> None:
-        """Free the leases of runs whose process has ended; those that ended by themselves have done so already."""
+    def reap(self, *, stopped: bool = False) -> None:
+        """Free the leases of runs whose process has ended; those that came to their end have done so themselves.
+
+        What was told to stop, which may come before it listens, is due again; what was killed is not, as it may be its fault.
+        """
         for lease, process in list(self._running.items()):
             status = process.poll()
             if status is None:
                 continue
             if status < 0:
                 log.warning("the process of a scheduled run ended with %d", status)
-            self._ledger.schedules.release(lease)
+            self._ledger.schedules.release(lease, missed=stopped or status == -signal.SIGTERM)
             del self._running[lease]
 
     def stop(self, grace_s: float) -> None:
@@ -83,7 +87,7 @@ class Starter:
             process.kill()
             process.wait()
         try:
-            self.reap()
+            self.reap(stopped=True)
         except KbError as error:  # the leases expire by themselves, later
             log.warning("%s", error)
 

@@ -44,7 +44,9 @@ class Schedules:
             "last_slot": int(now), "created_at": time.time(),
         }  # fmt: skip
         with writing(self._engine) as connection:
-            return bool(connection.execute(upsert(connection, schedules).values(row).on_conflict_do_nothing()).rowcount)
+            statement = upsert(connection, schedules).values(row).on_conflict_do_nothing()
+            # Not by the number of rows, which the driver of Postgres does not tell of such a statement.
+            return connection.execute(statement.returning(schedules.c.name)).first() is not None
 
     def all(self) -> list[Schedule]:
         """All schedules, by name."""
