@@ -21,7 +21,7 @@ from workers.pool import environment_of
 
 log = logging.getLogger(__name__)
 
-#: Most runs of one scheduler at a time; each takes some hundred MB. The others stay due.
+#: Most runs of one scheduler at a time; each takes about 100 MB. The others stay due.
 RUNS_MAX = 4
 
 

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -33,19 +33,12 @@ SOME_TICKS_S = 2.5 * TICK_S
 
 
 @pytest.fixture
-def model(tmp_path: Path) -> Iterator[Callable[[float], dict[str, str]]]:
-    """Starts a model that answers after so many seconds; gives the settings that find it."""
-    servers = []
-
-    def start(delay_s: float) -> dict[str, str]:
-        server = embed_server(tmp_path / "embed", delay_s=delay_s)
-        server.start()
-        servers.append(server)
-        return {"KB_EMBED_URL": f"http://127.0.0.1:{server.port}", "KB_EMBED_MODEL": MODEL, "KB_LEASE_S": "6", "KB_REQUEUE_S": "3"}
-
-    yield start
-    for server in servers:
-        server.stop()
+def model(tmp_path: Path) -> Iterator[dict[str, str]]:
+    """Settings of a model that starts fast."""
+    server = embed_server(tmp_path / "embed")
+    server.start()
+    yield {"KB_EMBED_URL": f"http://127.0.0.1:{server.port}", "KB_EMBED_MODEL": MODEL, "KB_LEASE_S": "6", "KB_REQUEUE_S": "3"}
+    server.stop()
 
 
 @pytest.fixture
@@ -105,9 +98,9 @@ def run_processes() -> list[psutil.Process]:
 
 
 def test_two_schedulers_have_the_effect_of_one(
-    model: Callable[[float], dict[str, str]], served: dict[str, str], redis: Server, documents: Path, tmp_path: Path
+    model: dict[str, str], served: dict[str, str], redis: Server, documents: Path, tmp_path: Path
 ) -> None:
-    cli = Cli(tmp_path / "data", **served, **model(0.0))
+    cli = Cli(tmp_path / "data", **served, **model)
     ledger = schedule(cli, documents, "sync-nightly", "verify-nightly")
 
     def asked(*words: str) -> list[str]:
@@ -148,28 +141,29 @@ def test_two_schedulers_have_the_effect_of_one(
 
 
 def test_a_run_that_is_still_going_is_not_started_twice(
-    model: Callable[[float], dict[str, str]], served: dict[str, str], documents: Path, tmp_path: Path
+    model: dict[str, str], served: dict[str, str], documents: Path, tmp_path: Path
 ) -> None:
-    cli = Cli(tmp_path / "data", **served, **model(4 * TICK_S))
+    cli = Cli(tmp_path / "data", **served, **model)
     ledger = schedule(cli, documents, "sync-often", "verify-other")
-    with running(cli, "up", "scheduler"):
+    with running(cli, "scheduler", "scheduler"):
         make_due(ledger, "sync-often")
-        wait_until(lambda: outcomes(ledger, "sync-often") == ["going on"], "it has begun", 30)
+        wait_until(lambda: ledger.report.progress().open == 4, "it has begun, and waits for workers", 30)
         make_due(ledger, "sync-often")
         time.sleep(SOME_TICKS_S)
         assert outcomes(ledger, "sync-often") == ["going on"]
         assert "goes on already" in cli.run("schedule", "run-now", "sync-often", status=1).stderr
         assert answer(cli, "schedule", "list")[0]["going_on"]
-        # What was due meanwhile is caught up once.
-        wait_until(lambda: outcomes(ledger, "sync-often") == ["done", "done"], "both are done", 60)
-        time.sleep(SOME_TICKS_S)
-        assert outcomes(ledger, "sync-often") == ["done", "done"]
+        with running(cli, "worker"):
+            # What was due meanwhile is caught up once.
+            wait_until(lambda: outcomes(ledger, "sync-often") == ["done", "done"], "both are done", 60)
+            time.sleep(SOME_TICKS_S)
+            assert outcomes(ledger, "sync-often") == ["done", "done"]
 
 
 def test_a_killed_scheduler_frees_its_run_and_another_one_does_it(
-    model: Callable[[float], dict[str, str]], served: dict[str, str], documents: Path, tmp_path: Path
+    model: dict[str, str], served: dict[str, str], documents: Path, tmp_path: Path
 ) -> None:
-    cli = Cli(tmp_path / "data", **served, **model(0.0))
+    cli = Cli(tmp_path / "data", **served, **model)
     ledger = schedule(cli, documents, "sync-nightly")
     with running(cli, "scheduler") as (scheduler,):  # nothing works on what it stages
         make_due(ledger, "sync-nightly")
@@ -186,9 +180,9 @@ def test_a_killed_scheduler_frees_its_run_and_another_one_does_it(
 
 
 def test_without_redis_schedules_are_carried_out_by_the_service_itself(
-    model: Callable[[float], dict[str, str]], documents: Path, tmp_path: Path
+    model: dict[str, str], documents: Path, tmp_path: Path
 ) -> None:
-    cli = Cli(tmp_path / "data", **model(0.0))
+    cli = Cli(tmp_path / "data", **model)
     ledger = schedule(cli, documents, "sync-nightly", "verify-nightly")
     make_due(ledger, "sync-nightly")  # while nothing ran
     with running(cli, "up"):
@@ -211,17 +205,18 @@ def test_without_redis_schedules_are_carried_out_by_the_service_itself(
 
 
 def test_a_run_whose_process_is_killed_gives_way_to_the_next(
-    model: Callable[[float], dict[str, str]], documents: Path, tmp_path: Path
+    model: dict[str, str], served: dict[str, str], documents: Path, tmp_path: Path
 ) -> None:
-    cli = Cli(tmp_path / "data", **model(8.0))
+    cli = Cli(tmp_path / "data", **served, **model)
     ledger = schedule(cli, documents, "sync-nightly")
-    with running(cli, "up"):
+    with running(cli, "scheduler"):
         make_due(ledger, "sync-nightly")
-        wait_until(lambda: ledger.report.progress().open == 4, "it has begun", 30)
+        wait_until(lambda: ledger.report.progress().open == 4, "it has begun, and waits for workers", 30)
         (process,) = run_processes()
         os.kill(process.pid, signal.SIGKILL)
         wait_until(lambda: outcomes(ledger, "sync-nightly") == ["interrupted"], "its end is noticed", 30)
         time.sleep(SOME_TICKS_S)
         assert outcomes(ledger, "sync-nightly") == ["interrupted"]  # what killed it may do so again: it waits for its time
-        make_due(ledger, "sync-nightly")
-        wait_until(lambda: outcomes(ledger, "sync-nightly") == ["interrupted", "done"], "the next one is done", 60)
+        with running(cli, "worker"):
+            make_due(ledger, "sync-nightly")
+            wait_until(lambda: outcomes(ledger, "sync-nightly") == ["interrupted", "done"], "the next one is done", 60)
