@@ -135,7 +135,7 @@ def transport_options(settings: Settings) -> dict[str, Any]:
 
 
 def redbeat_options(settings: Settings) -> dict[str, Any]:
-    """Celery's configuration of a beat that keeps its times in Redis, its lock included."""
+    """Celery's configuration of a beat that keeps its times in Redis, its lock and the password included."""
     url = broker_url(settings)
     options: dict[str, Any] = {
         "socket_timeout": 30,

@@ -80,7 +80,6 @@ def main(argv: list[str] | None = None) -> int:
     if settings.log_level != "debug":
         logs.divert(settings.data_dir / "logs" / f"{options.name.rpartition('-')[0]}.log")
     app = make_app(settings)
-    app.conf.update(redbeat_options(settings))
     try:
         return _beat(app, settings, options.name) if options.clock == Clock.BEAT else _consume(app, settings, options.name, stderr)
     except KbError as error:  # the supervisor tries again, after a while
@@ -89,6 +88,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _beat(app: Celery, settings: Settings, name: str) -> int:
+    # Here alone: a worker tells its configuration to whoever asks over Redis, and Celery hides no password in these.
+    app.conf.update(redbeat_options(settings))
     Scheduler.settings, Scheduler.name_of_worker, Scheduler.parent = settings, name, os.getppid()
     threading.Thread(target=Scheduler.wait, name="alive", daemon=True).start()
     _wait_for_redis(app)
