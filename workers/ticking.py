@@ -117,7 +117,7 @@ def _consume(app: Celery, settings: Settings, name: str, stderr: int) -> int:
     starter = Starter(settings, ledger, name, stderr)
     ledger.work.register_worker(name, Clock.TICK.value, socket.gethostname(), os.getpid())
     Presence.settings, Presence.name_of_worker, Presence.parent = settings, name, os.getppid()
-    app.steps["worker"].add(Presence)
+    app.steps["consumer"].add(Presence)
 
     # A tick that is lost comes again in a few seconds: nothing is gained by keeping it until it is done.
     @app.task(name=TICK_TASK, Request=Request, acks_late=False)  # type: ignore[untyped-decorator]

@@ -22,6 +22,7 @@ from pipeline.ledger.schema import schedules, writing
 from tests.embed_server import MODEL
 from tests.services import Cli, Server, embed_server, wait_until
 from workers.app import TICK_S
+from workers.health import stale
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -47,9 +48,9 @@ def served(redis: Server, qdrant: Server) -> dict[str, str]:
 
 
 @contextmanager
-def running(cli: Cli, *commands: str) -> Iterator[list[subprocess.Popen[str]]]:
+def running(cli: Cli, *commands: str) -> Iterator[list[subprocess.Popen[bytes]]]:
     """Long-running commands, ended in order; what they said is printed."""
-    processes = []
+    processes: list[subprocess.Popen[bytes]] = []
     for command in commands:
         with (cli.data_dir.parent / f"{command}-{len(processes)}.log").open("w") as log:
             processes.append(
@@ -220,3 +221,30 @@ def test_a_run_whose_process_is_killed_gives_way_to_the_next(
         with running(cli, "worker"):
             make_due(ledger, "sync-nightly")
             wait_until(lambda: outcomes(ledger, "sync-nightly") == ["interrupted", "done"], "the next one is done", 60)
+
+
+def test_a_redis_that_forgets_everything_or_is_away_delays_and_no_more(
+    model: dict[str, str], served: dict[str, str], redis: Server, documents: Path, tmp_path: Path
+) -> None:
+    health = tmp_path / "health"
+    cli = Cli(tmp_path / "data", KB_HEALTH_DIR=str(health), **served, **model)
+    ledger = schedule(cli, documents, "verify-nightly")
+    done = ["failed"]  # there is no collection yet, which is enough of a result here
+    with running(cli, "scheduler"):
+        make_due(ledger, "verify-nightly")
+        wait_until(lambda: outcomes(ledger, "verify-nightly") == done, "it was carried out", 30)
+        assert sorted(path.name for path in health.iterdir()) == ["beat-0", "dispatcher", "tick-0"]
+        assert stale(health) == []
+        # Lock and entries of the beat are gone, and it begins anew.
+        subprocess.run(["redis-cli", "-p", str(redis.port), "flushall"], check=True, capture_output=True)
+        make_due(ledger, "verify-nightly")
+        wait_until(lambda: outcomes(ledger, "verify-nightly") == done * 2, "it was carried out again", 40)
+        redis.stop(signal.SIGKILL)
+        make_due(ledger, "verify-nightly")
+        time.sleep(SOME_TICKS_S)
+        assert outcomes(ledger, "verify-nightly") == done * 2
+        redis.start()
+        wait_until(lambda: outcomes(ledger, "verify-nightly") == done * 3, "it was caught up", 60)
+        time.sleep(SOME_TICKS_S)
+        assert outcomes(ledger, "verify-nightly") == done * 3
+        wait_until(lambda: stale(health) == [], "signs of life go on", 30)

@@ -147,7 +147,7 @@ def test_a_dead_process_loses_its_lease_to_the_dispatcher(ledger: Ledger, tmp_pa
         def depth(self, stage: object) -> int:
             return 0
 
-    dispatcher = Dispatcher(ledger, Queues(), Settings(data_dir=tmp_path, lease_s=0.2))  # type: ignore[call-arg]
+    dispatcher = Dispatcher(ledger, Queues(), Settings(data_dir=tmp_path, lease_s=0.2))
     dispatcher.sweep()
     with Beating(ledger, lease, 0.2) as beating:
         for _ in range(5):
@@ -211,8 +211,7 @@ def test_a_run_is_compared_with_the_one_before_of_its_kind(ledger: Ledger) -> No
     assert (figures.documents, figures.chunks, figures.failures, figures.chunks_per_s) == (4, 45, 1, 2.5)
     assert (difference.documents, difference.chunks, difference.failures, difference.chunks_per_s) == (2, 5, 1, -7.5)
     assert (past[lost].outcome, past[lost].figures, past[lost].seconds) == ("interrupted", None, None)
-    assert past[checked].figures is not None
-    assert past[checked].figures.chunks_per_s == 43.0
+    assert getattr(past[checked].figures, "chunks_per_s", None) == 43.0
     assert [one.run.id for one in ledger.history.runs(source="letters")] == [other]
     assert [one.run.id for one in ledger.history.runs(limit=1, schedule="nightly")] == [lost]
 
@@ -227,7 +226,7 @@ def test_what_fails_before_it_begins_is_a_run_too(ledger: Ledger, tmp_path: Path
     lease = ledger.schedules.claim_slot(add(ledger, action=action), NEXT_NIGHT, "one")
     assert lease is not None
     with Beating(ledger, lease, 60.0) as beating:
-        past = carry_out(Settings(data_dir=tmp_path), ledger, get(ledger), beating, lambda _: None)  # type: ignore[call-arg]
+        past = carry_out(Settings(data_dir=tmp_path), ledger, get(ledger), beating, lambda _: None)
     assert (past.outcome, past.run.schedule, past.run.action) == ("failed", "nightly", action)
     assert past.run.detail == (
         "there is no source 'papers' (known: none yet); `kb-ingest source add` makes one"
@@ -243,8 +242,8 @@ def starter(ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     def start(command: list[str], **named: object) -> object:
         return popen([sys.executable, "-c", "import time; time.sleep(60)"])
 
-    monkeypatch.setattr(starting.subprocess, "Popen", start)
-    return Starter(Settings(data_dir=tmp_path), ledger, "starter")  # type: ignore[call-arg]
+    monkeypatch.setattr(subprocess, "Popen", start)
+    return Starter(Settings(data_dir=tmp_path), ledger, "starter")
 
 
 def test_due_schedules_are_started_once_and_a_few_at_a_time(ledger: Ledger, starter: Starter) -> None:
@@ -298,7 +297,7 @@ def test_a_program_that_cannot_be_started_leaves_it_due(ledger: Ledger, starter:
     def refuse(*_: object, **__: object) -> None:
         raise OSError("too many processes")
 
-    monkeypatch.setattr(starting.subprocess, "Popen", refuse)
+    monkeypatch.setattr(subprocess, "Popen", refuse)
     add(ledger)
     starter.start_due(NEXT_NIGHT + 1)
     assert next_slot(get(ledger), NEXT_NIGHT + 2) == NEXT_NIGHT
@@ -312,7 +311,7 @@ def test_the_timer_goes_on_when_the_ledger_does_not_answer(ledger: Ledger, tmp_p
             self.looks += 1
             raise LedgerUnavailable("away")
 
-    away = Away(Settings(data_dir=tmp_path), ledger)  # type: ignore[call-arg]
+    away = Away(Settings(data_dir=tmp_path), ledger)
     with starting.TimerThread(away, 0.01, 1.0):
         deadline = time.monotonic() + 10
         while away.looks < 3 and time.monotonic() < deadline:
