@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from celery import Celery
 from kombu.entity import Queue
@@ -24,6 +24,16 @@ FOLDER_POLL_S = 0.02
 #: 2 s, so that 1 would mean a task every 1 to 2 s. A message lost with a worker is sent again by the dispatcher.
 FOLDER_PREFETCH = 16
 
+#: The queue of ticks, each of which has its consumer look for schedules that are due, and their task.
+TICK_QUEUE = "tick"
+TICK_TASK = "kb.tick"
+
+#: Seconds between two ticks: a schedule is carried out so late at most, and a look costs a few milliseconds.
+TICK_S = 5
+
+#: Seconds after which another beat takes over from one that has died; several times what a living one takes to renew it.
+BEAT_LOCK_S = 30
+
 
 def make_app(settings: Settings) -> Celery:
     """The Celery application for these settings; imports no task."""
@@ -34,7 +44,7 @@ def make_app(settings: Settings) -> Celery:
     app.conf.update(
         broker_url=broker_url(settings),
         broker_transport_options=transport_options(settings),
-        task_queues=[Queue(stage.value) for stage in Stage],  # type: ignore[no-untyped-call]
+        task_queues=[Queue(name) for name in (*(stage.value for stage in Stage), TICK_QUEUE)],  # type: ignore[no-untyped-call]
         task_default_queue=Stage.PARSE.value,
         # The ledger is the truth: no result is kept, and messages carry ids only.
         task_ignore_result=True,
@@ -121,4 +131,41 @@ def transport_options(settings: Settings) -> dict[str, Any]:
         "socket_connect_timeout": 5,
         "socket_keepalive": True,
         "health_check_interval": 25,
+    }
+
+
+def redbeat_options(settings: Settings) -> dict[str, Any]:
+    """Celery's configuration of a beat that keeps its times in Redis, its lock and the password included."""
+    url = broker_url(settings)
+    options: dict[str, Any] = {
+        "socket_timeout": 30,
+        "socket_connect_timeout": 5,
+        "socket_keepalive": True,
+        "health_check_interval": 25,
+    }
+    if url.startswith("sentinel:"):
+        parts = [urlsplit(part) for part in url.split(";")]
+        # As kombu does: the password and the database are those of the Redis, and one of the URLs names them.
+        options = {
+            "sentinels": [(part.hostname or "localhost", part.port or 26379) for part in parts],
+            "service_name": settings.redis_sentinel_master,
+            "password": next((unquote(part.password) for part in parts if part.password), None),
+            "username": next((unquote(part.username) for part in parts if part.username), None),
+            "db": next((int(part.path.strip("/")) for part in parts if part.path.strip("/")), 0),
+            "socket_timeout": 30,
+        }
+        url = "redis-sentinel://"
+    return {
+        "redbeat_redis_url": url,
+        "redbeat_redis_options": options,
+        # A lock of its own, and one that is set explicitly: of several beats one ticks.
+        "redbeat_key_prefix": "kb-ingest:",
+        "redbeat_lock_key": "kb-ingest:lock",
+        "redbeat_lock_timeout": BEAT_LOCK_S,
+        # Those that wait for the lock look for it as often.
+        "beat_max_loop_interval": TICK_S,
+        "beat_schedule": {
+            # Ticks that waited for a consumer are of no use: one of them looks at everything that is due.
+            "tick": {"task": TICK_TASK, "schedule": float(TICK_S), "options": {"queue": TICK_QUEUE, "expires": 4 * TICK_S}},
+        },
     }

@@ -53,13 +53,13 @@ class Broker:
         except (OperationalError, RedisError, OSError) as error:
             raise BrokerUnavailable(f"the broker does not answer: {error}") from error
 
-    def mend(self, stage: Stage) -> None:
-        """Delete from a stage's queue in Redis what is no message, and the queue itself where it is none.
+    def mend(self, queue: str) -> None:
+        """Delete from a queue in Redis what is no message, and the queue itself where it is none.
 
         Each such entry would end a worker that reads it. Nothing is lost, as messages can always be sent again from the
         ledger. Raises BrokerUnavailable.
         """
-        key = stage.value
+        key = str(queue)
         try:
             with self._app.connection_for_write() as connection:
                 connection.ensure_connection(max_retries=1, timeout=5)

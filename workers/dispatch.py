@@ -11,7 +11,7 @@ from typing import Protocol
 
 from pipeline.errors import BrokerUnavailable, KbError, LedgerUnavailable, NoSpace
 from pipeline.ledger import Ledger
-from pipeline.ledger.flow import Batch, Stage
+from pipeline.ledger.flow import SCHEDULE, Batch, Stage
 from pipeline.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -88,7 +88,8 @@ class Dispatcher:
                 continue
             freed = self._ledger.flow.expire(lease, self._settings.max_starts)
             swept.expired += freed
-            log.warning("took back %d documents from %s: no progress for %.0f s", freed, lease.owner, self._settings.lease_s)
+            what = "a schedule" if lease.stage == SCHEDULE else f"{freed} documents"
+            log.warning("took back %s from %s: no progress for %.0f s", what, lease.owner, self._settings.lease_s)
 
     def _requeue(self, swept: Swept) -> None:
         queued = self._ledger.flow.queued()

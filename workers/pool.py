@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
 
@@ -32,11 +33,18 @@ SETTLED_S = 60.0
 RESTART_MAX_S = 10.0
 
 
+class Clock(StrEnum):
+    """A process that serves schedules and no documents, where there is Redis."""
+
+    BEAT = "beat"  #: sends a tick every few seconds, if it is the one that has the lock
+    TICK = "tick"  #: starts what is due at each tick
+
+
 @dataclass(frozen=True, slots=True)
 class WorkerSpec:
     """A worker process to run."""
 
-    stage: Stage
+    stage: Stage | Clock
     number: int  #: 0-based, of its stage on this host
     concurrency: int
     visible_gpu: str = ""  #: the one GPU this process may see; empty: whatever is there
@@ -70,6 +78,11 @@ def plan(settings: Settings, stages: Sequence[Stage]) -> list[WorkerSpec]:
         gpus = _gpus(settings) if not settings.embedded_store else []
         specs += [WorkerSpec(Stage.EMBED, number, 1, gpu) for number, gpu in enumerate(gpus or [""])]
     return specs
+
+
+def clocks() -> list[WorkerSpec]:
+    """What carries schedules out where there is Redis."""
+    return [WorkerSpec(clock, 0, 1) for clock in Clock]
 
 
 def _gpus(settings: Settings) -> list[str]:
@@ -161,7 +174,7 @@ class Supervisor:
         command = [
             sys.executable,
             "-m",
-            "workers.run",
+            "workers.run" if isinstance(spec.stage, Stage) else "workers.ticking",
             spec.stage.value,
             "--name",
             spec.name(),

@@ -49,6 +49,8 @@ class Change:
     queries: Path | None = None  #: questions with known answers; None: sentences of the collection itself
     k: int = 10
     max_regression: float = 0.02  #: least difference of recall@k or MRR@k that keeps the old generation
+    source: str = ""  #: on whose behalf, as it stands in the run
+    schedule: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +98,7 @@ class Reindexing:
         """Build, judge, swap. Raises what models, stores and workers raise, and ConfigError where another change is under way."""
         began = time.monotonic()
         live, new = self._generations()
-        run = self._ledger.intake.start_run(self._public, "reindex")
+        run = self._ledger.intake.start_run(self._public, "reindex", self._change.source, self._change.schedule)
         old_scores = new_scores = None
         try:
             with Working(self._settings, self._ledger, worker_stderr) as work:
@@ -303,17 +305,18 @@ def roll_back(settings: Settings, public: str) -> tuple[Collection, bool]:
         ledger.close()
 
 
-def prune(settings: Settings, public: str, *, refused: bool) -> list[str]:
+def prune(settings: Settings, public: str, *, refused: bool = False, keep: int = 0) -> list[str]:
     """Drop the generations of a collection that were replaced, or with `refused` those that never went live; their names.
+
+    `keep` is how many of them stay, the latest ones.
 
     Raises StoreUnavailable where a search still goes to one of them.
     """
     ledger, store = Ledger.open(settings.prepare().ledger_url), open_store(settings, role="reader")
     try:
         state, gone = BUILDING if refused else SUPERSEDED, []
-        for one in ledger.collections.of(public):
-            if one.state != state:
-                continue
+        found = [one for one in ledger.collections.of(public) if one.state == state]
+        for one in sorted(found, key=lambda one: one.swapped_at or 0.0)[: len(found) - keep]:
             if one.physical in store.aliases().values():
                 raise StoreUnavailable(
                     f"searches still go to {one.name}: `kb-ingest rollback` completes the swap, then prune again"

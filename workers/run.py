@@ -54,14 +54,21 @@ def open_ledger(settings: Settings) -> Iterator[Ledger]:
 class Presence(bootsteps.StartStopStep):  # type: ignore[misc]
     """Signs of life, from the consumer's own timer: a hung consumer goes stale, a long task of the pool does not."""
 
-    requires = {"celery.worker.components:Timer"}  # noqa: RUF012 - Celery's interface
+    requires = {"celery.worker.consumer.connection:Connection"}  # noqa: RUF012 - Celery's interface
     settings: Settings
     name_of_worker: str
     parent: int  #: process id of the supervisor
+    _entry: Any = None  #: of the timer
 
-    def start(self, worker: Any) -> None:
-        """Begin with the consumer."""
-        worker.timer.call_repeatedly(SEEN_EVERY_S, self._seen)
+    def start(self, consumer: Any) -> None:
+        """Begin with the consumer, each time that it has connected: Celery empties the timer when a connection is lost."""
+        self._entry = consumer.timer.call_repeatedly(SEEN_EVERY_S, self._seen)
+
+    def stop(self, consumer: Any) -> None:
+        """End with the connection."""
+        if self._entry is not None:
+            self._entry.cancel()
+            self._entry = None
 
     def _seen(self) -> None:
         health.touch(type(self).settings.health_dir, health.file_of(type(self).name_of_worker))
@@ -105,7 +112,7 @@ def main(argv: list[str] | None = None) -> int:
 def _prepare(app: Celery, settings: Settings, stage: Stage, name: str) -> None:
     """Hang the runtime into the life of the pool's children, and the row in the ledger into the consumer's."""
     Presence.settings, Presence.name_of_worker, Presence.parent = settings, name, os.getppid()
-    app.steps["worker"].add(Presence)
+    app.steps["consumer"].add(Presence)
     note = "starting" if stage is Stage.EMBED else ""
     with open_ledger(settings) as ledger:
         ledger.work.register_worker(name, stage.value, socket.gethostname(), os.getpid(), note=note)

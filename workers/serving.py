@@ -6,15 +6,17 @@ import logging
 import os
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 from pipeline.errors import ConfigError, KbError
 from pipeline.ledger import Ledger
 from pipeline.ledger.flow import Stage
 from pipeline.settings import Settings
 from workers import health
-from workers.app import make_app
+from workers.app import SHUTDOWN_S, TICK_S, make_app
 from workers.dispatch import DispatchThread
-from workers.pool import HostLock, Supervisor, bury, plan
+from workers.pool import HostLock, Supervisor, bury, clocks, plan
+from workers.schedule import Starter, TimerThread
 from workers.working import Remover, make_dispatcher
 
 log = logging.getLogger(__name__)
@@ -28,21 +30,26 @@ REMOVE_EVERY_S = 10.0
 #: Seconds between two looks at the worker processes.
 TEND_EVERY_S = 1.0
 
-#: The dispatcher's name among the signs of life.
-DISPATCHER = "dispatcher"
+#: The names of the dispatcher and of what starts schedules among the signs of life.
+DISPATCHER, SCHEDULES = "dispatcher", "schedules"
 
 
-def serve(settings: Settings, stages: Sequence[str], *, until_empty: bool = False) -> None:
+def serve(settings: Settings, stages: Sequence[str], *, schedules: bool = False, until_empty: bool = False) -> None:
     """Run workers of these stages, none included, and a dispatcher until interrupted, or until nothing is open.
+
+    `schedules` are carried out too: by beat and ticks where there is Redis, else by a timer in this process.
 
     Raises ConfigError when another process serves this data folder already, or signs of life cannot be written.
     """
     ledger = Ledger.open(settings.ledger_url)
     lock = HostLock(settings.data_dir)
     owns_store = settings.embedded_store and Stage.EMBED in stages
-    if (settings.embedded_broker or owns_store) and not lock.acquire():
+    # Without workers there is nothing to be alone with: a scheduler's runs bring their own, or wait for those of others.
+    if stages and (settings.embedded_broker or owns_store) and not lock.acquire():
         raise ConfigError(f"workers of another `kb-ingest` serve {settings.data_dir} already; stop them first")
     specs = plan(settings, [Stage(stage) for stage in stages])
+    if schedules and not settings.embedded_broker:
+        specs += clocks()
     log.info("workers: %s", ", ".join(spec.name() for spec in specs) or "none, dispatcher only")
     try:
         health.prepare(settings.health_dir)
@@ -60,10 +67,18 @@ def serve(settings: Settings, stages: Sequence[str], *, until_empty: bool = Fals
         with (
             Supervisor(settings, specs, bury(ledger, settings.max_starts)) as supervisor,
             DispatchThread(make_dispatcher(settings, ledger), SWEEP_EVERY_S, swept),
+            _timer(settings, ledger) if schedules and settings.embedded_broker else nullcontext(),
         ):
             supervisor.run(TEND_EVERY_S, lambda: until_empty and not ledger.report.progress().open)
     finally:
         lock.release()
+
+
+def _timer(settings: Settings, ledger: Ledger) -> TimerThread:
+    """What carries schedules out without Redis."""
+    health.expect(settings.health_dir, SCHEDULES)
+    starter = Starter(settings, ledger)
+    return TimerThread(starter, TICK_S, SHUTDOWN_S, lambda: health.touch(settings.health_dir, SCHEDULES))
 
 
 class Removing:

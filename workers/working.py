@@ -7,7 +7,7 @@ from contextlib import ExitStack
 
 from pipeline.errors import BrokerUnavailable, ConfigError
 from pipeline.ledger import Ledger
-from pipeline.ledger.flow import Stage
+from pipeline.ledger.flow import SCHEDULE, Stage
 from pipeline.settings import Settings
 from pipeline.steps.remove import remove_due
 from pipeline.store import VectorStore, open_store
@@ -66,7 +66,7 @@ class Working:
 
     def done(self) -> None:
         """Nothing is left to do: end our own workers without waiting for them."""
-        if self._supervisor is not None and not self._ledger.flow.leases():
+        if self._supervisor is not None and not any(lease.stage != SCHEDULE for lease in self._ledger.flow.leases()):
             self._supervisor.stop(idle=True)
 
     def _serve(self) -> None:

@@ -118,7 +118,7 @@ def _why(machine: Machine, device: str, *, kept: bool) -> str:
 def _limits(card: ModelCard, device: str, parse_workers: int, containers: int, *, native: bool) -> dict[str, int]:
     """Limits that add up to no more than the containers' memory: what model and parsers need, half of the rest for Qdrant."""
     limits = {
-        "KB_REDIS_MEMORY": 512 * _MIB, "KB_SCHEDULER_MEMORY": 384 * _MIB, "KB_FLOWER_MEMORY": 384 * _MIB,
+        "KB_REDIS_MEMORY": 512 * _MIB, "KB_SCHEDULER_MEMORY": 640 * _MIB, "KB_FLOWER_MEMORY": 384 * _MIB,
         "KB_EMBED_MEMORY": int(card.worker_bytes(device) * 1.5), "KB_PARSE_MEMORY": 512 * _MIB + parse_workers * PARSER_BYTES,
     }  # fmt: skip
     rest = containers - (limits["KB_REDIS_MEMORY"] if native else sum(limits.values()))

@@ -2,7 +2,7 @@
 
 Its rooms, one file each: `intake` (what a load writes), `flow` (what a dispatcher does), `work` (what workers do),
 `collections` (and their generations), `mirror` (a new generation beside the live one), `removal` (what leaves), `sources` (what
-is loaded again and again), `report` (what people read).
+is loaded again and again), `schedules` (when), `report` and `history` (what people read).
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ from sqlalchemy import Engine
 
 from pipeline.ledger.flow import Flow
 from pipeline.ledger.generations import Generations
+from pipeline.ledger.history import History
 from pipeline.ledger.intake import Intake
 from pipeline.ledger.mirror import Mirror
 from pipeline.ledger.removal import Removal
 from pipeline.ledger.report import Report
+from pipeline.ledger.schedules import Schedules
 from pipeline.ledger.schema import open_engine
 from pipeline.ledger.sources import Sources
 from pipeline.ledger.work import Work
@@ -35,7 +37,9 @@ class Ledger:
         self.mirror = Mirror(engine)
         self.removal = Removal(engine)
         self.sources = Sources(engine)
+        self.schedules = Schedules(engine)
         self.report = Report(engine)
+        self.history = History(engine)
 
     @classmethod
     def open(cls, url: str) -> Ledger:
@@ -50,4 +54,6 @@ class Ledger:
         self.engine.dispose()
 
 
-__all__ = ["Flow", "Generations", "Intake", "Ledger", "Mirror", "Removal", "Report", "Sources", "Work"]
+__all__ = [
+    "Flow", "Generations", "History", "Intake", "Ledger", "Mirror", "Removal", "Report", "Schedules", "Sources", "Work",
+]  # fmt: skip

@@ -40,6 +40,10 @@ class Batch:
     document_ids: tuple[str, ...]
 
 
+#: What stands in place of a stage in the lease of a scheduled run, which holds no documents.
+SCHEDULE = "schedule"
+
+
 @dataclass(frozen=True, slots=True)
 class Lease:
     """A claim as the dispatcher sees it."""
@@ -47,6 +51,7 @@ class Lease:
     id: str
     beat: int  #: differs from the last look while its owner makes progress
     owner: str
+    stage: str  #: a Stage, or SCHEDULE
 
 
 class Flow:
@@ -114,7 +119,7 @@ class Flow:
     def leases(self) -> list[Lease]:
         """All claims that are held."""
         with reading(self._engine) as connection:
-            return [Lease(*row) for row in connection.execute(select(leases.c.id, leases.c.beat, leases.c.owner))]
+            return [Lease(*row) for row in connection.execute(select(leases.c.id, leases.c.beat, leases.c.owner, leases.c.stage))]
 
     def expire(self, lease: Lease, max_starts: int) -> int:
         """Take back a lease that has not moved since `lease` was read; return how many documents were freed.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, Engine, and_, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, and_, delete, func, or_, select, update
 
 from pipeline.ledger.mirror import differences, surplus
 from pipeline.ledger.schema import collections, documents, reading, upsert, writing
@@ -127,6 +127,12 @@ class Generations:
             if gone:
                 connection.execute(delete(documents).where(documents.c.collection == name))
         return bool(gone)
+
+
+def live_name(public: ColumnElement[str]) -> ColumnElement[str]:
+    """SQL for the name of the generation that answers to a collection's name; that name itself where none is recorded."""
+    answers = or_(and_(collections.c.name == public, collections.c.serves == ""), collections.c.serves == public)
+    return func.coalesce(select(collections.c.name).where(answers, collections.c.state == LIVE).scalar_subquery(), public)
 
 
 def _open(connection: Connection, names: tuple[str, ...]) -> bool:

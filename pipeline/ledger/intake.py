@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, Engine, case, delete, func, or_, select, update
 
 from pipeline.errors import CollectionReplaced
-from pipeline.ledger.generations import SUPERSEDED, Collection
+from pipeline.ledger.generations import SUPERSEDED, Collection, live_name
 from pipeline.ledger.schema import collections, current, documents, meta, reading, runs, upsert, writing
+from pipeline.ledger.schema import totals as all_totals
 from pipeline.types import OPEN_STATES, DocumentState, Reason, SourceFile, StagedFile
 
 #: Most ids in one IN list: SQLite takes 32,766 variables, and short statements keep the write lock short.
@@ -92,9 +93,17 @@ class Intake:
         with writing(self._engine) as connection:
             connection.execute(update(runs).where(runs.c.id == run).values(counts))
 
-    def end_run(self, run: int, outcome: str, detail: str = "") -> None:
-        """Close a run: `done`, `partly` (some documents are quarantined), `refused` (deletions were not carried out), `failed`."""
+    def end_run(self, run: int, outcome: str, detail: str = "", totals: tuple[int, int, int] | None = None) -> None:
+        """Close a run: `done`, `partly` (some documents are quarantined), `refused` (deletions were not carried out), `failed`.
+
+        `totals` are documents, chunks and failures as the run leaves them; without, they are counted in the ledger.
+        """
+        # Counted before the write lock is taken: a collection may have a million rows.
+        left = self._totals(run) if totals is None else totals
         with writing(self._engine) as connection:
+            statement = upsert(connection, all_totals).values(run=run, documents=left[0], chunks=left[1], failures=left[2])
+            values = {name: statement.excluded[name] for name in ("documents", "chunks", "failures")}
+            connection.execute(statement.on_conflict_do_update(index_elements=[all_totals.c.run], set_=values))
             counted = connection.execute(
                 select(documents.c.state, func.count(), func.sum(documents.c.chunks), func.sum(documents.c.embedded))
                 .where(documents.c.run == run)
@@ -110,6 +119,18 @@ class Intake:
                     embedded=embedded, quarantined=states.get(DocumentState.QUARANTINED, (0,))[0],
                 )
             )  # fmt: skip
+
+    def _totals(self, run: int) -> tuple[int, int, int]:
+        """Documents, chunks and quarantined documents of a run's collection."""
+        with reading(self._engine) as connection:
+            public = select(runs.c.collection).where(runs.c.id == run).scalar_subquery()
+            rows = connection.execute(
+                select(documents.c.state, func.count(), func.sum(documents.c.chunks))
+                .where(documents.c.collection == live_name(public), documents.c.state != DocumentState.DELETED)
+                .group_by(documents.c.state)
+            ).all()
+        quarantined = sum(row[1] for row in rows if row[0] == DocumentState.QUARANTINED)
+        return sum(row[1] for row in rows), sum(int(row[2] or 0) for row in rows), quarantined
 
     def known(self, ids: Sequence[str]) -> dict[str, Known]:
         """What is remembered of these documents; unknown ones are left out."""

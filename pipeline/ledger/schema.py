@@ -80,7 +80,7 @@ runs = Table(
     Column("action", String(16), nullable=False, server_default="load"),  # load, sync, delete, verify, reindex
     Column("source", String(255), nullable=False, server_default=""),
     Column("schedule", String(255), nullable=False, server_default=""),
-    Column("outcome", String(16), nullable=False, server_default=""),  # empty while it goes on, or when it was interrupted
+    Column("outcome", String(16), nullable=False, server_default=""),  # empty while it goes on, or when its process died
     Column("detail", Text, nullable=False, server_default=""),  # why, where the outcome is not `done`
     # What it came to, written at its end: the documents' own rows belong to later runs by and by.
     Column("added", Integer, nullable=False, server_default="0"),
@@ -101,6 +101,28 @@ sources = Table(
     Column("exclude", Text, nullable=False),
     Column("created_at", Float, nullable=False),
     Column("synced_at", Float),  # end of the last sync that listed it whole
+)  # fmt: skip
+
+schedules = Table(
+    "schedules", metadata,
+    Column("name", String(255), primary_key=True),
+    Column("cron", String(255), nullable=False),  # five fields
+    Column("timezone", String(64), nullable=False),  # whose clocks the fields are read on
+    Column("source", String(255), nullable=False),
+    Column("action", String(16), nullable=False),
+    Column("paused", Integer, nullable=False, server_default="0"),
+    Column("last_slot", BigInteger, nullable=False),  # the latest time of the expression that was run for, or let pass; epoch
+    Column("lease", String(36)),  # of the run that goes on, if it is among the leases; of one that ended badly otherwise
+    Column("created_at", Float, nullable=False),
+)  # fmt: skip
+
+totals = Table(
+    "totals", metadata,
+    # What a run left behind, to compare the next one with; the run's own counts are of what it touched.
+    Column("run", Integer, primary_key=True, autoincrement=False),
+    Column("documents", BigInteger, nullable=False),  # of the collection, those that are deleted left out
+    Column("chunks", BigInteger, nullable=False),  # points of them
+    Column("failures", BigInteger, nullable=False),  # quarantined documents; of a check, points that are not as they should be
 )  # fmt: skip
 
 documents = Table(
@@ -144,7 +166,7 @@ documents = Table(
 leases = Table(
     "leases", metadata,
     Column("id", String(36), primary_key=True),
-    Column("stage", String(16), nullable=False),
+    Column("stage", String(16), nullable=False),  # or `schedule`: held by a scheduled run while its process lives
     Column("owner", String(255), nullable=False),
     Column("beat", BigInteger, nullable=False),  # counts up while work goes on; no clock, so a clock step cannot end it
     Column("started_at", Float, nullable=False),  # for people only
@@ -293,5 +315,5 @@ def _translated() -> Iterator[None]:
 
 __all__ = [
     "SCHEMA_VERSION", "collections", "current", "documents", "func", "insert", "leases", "meta", "metadata", "open_engine",
-    "reading", "runs", "sources", "upsert", "workers", "writing",
+    "reading", "runs", "schedules", "sources", "totals", "upsert", "workers", "writing",
 ]  # fmt: skip

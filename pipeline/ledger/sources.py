@@ -38,7 +38,9 @@ class Sources:
             "exclude": json.dumps(list(exclude)), "created_at": time.time(),
         }  # fmt: skip
         with writing(self._engine) as connection:
-            return bool(connection.execute(upsert(connection, sources).values(values).on_conflict_do_nothing()).rowcount)
+            statement = upsert(connection, sources).values(values).on_conflict_do_nothing()
+            # Not by the number of rows, which the driver of Postgres does not tell of such a statement.
+            return connection.execute(statement.returning(sources.c.name)).first() is not None
 
     def all(self) -> list[Source]:
         """All sources, by name."""

@@ -11,7 +11,10 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
+from sqlalchemy import update
 
+from pipeline.ledger import Ledger
+from pipeline.ledger.schema import schedules, writing
 from tests.embed_server import MODEL
 from tests.services import Cli, Server, embed_server, free_port, redis_server, wait_until
 
@@ -30,12 +33,24 @@ def served(tmp_path: Path, qdrant: Server) -> Iterator[dict[str, str]]:
     server.stop()
 
 
+def checks(cli: Cli, documents: Path, name: str) -> None:
+    """What runs carries a schedule out: its beat found Redis, and the tick came through."""
+    cli.run("source", "add", name, str(documents))
+    cli.run("schedule", "add", name, "--cron", "0 0 1 1 *", "--source", name, "--action", "verify")
+    ledger = Ledger.open(f"sqlite:///{cli.data_dir / 'kb.db'}")
+    with writing(ledger.engine) as connection:
+        connection.execute(update(schedules).where(schedules.c.name == name).values(last_slot=0))
+    wait_until(lambda: [past.outcome for past in ledger.history.runs(schedule=name)] == ["done"], "it was carried out", 60)
+    ledger.close()
+
+
 def loads(cli: Cli, documents: Path, expected: int) -> None:
-    """Start workers, load, and stop them."""
+    """Start workers, load, have a schedule carried out, and stop them."""
     worker = cli.start("up")
     try:
         result = json.loads(cli.run("load", str(documents), "--json").stdout)
         assert (result["indexed"], result["quarantined"]) == (expected, 0)
+        checks(cli, documents, "over-tls")
     finally:
         worker.send_signal(signal.SIGTERM)
         worker.communicate(timeout=60)
@@ -111,11 +126,13 @@ def test_sentinels_name_the_redis_and_another_one_takes_over(
         worker = cli.start("up")
         try:
             assert json.loads(cli.run("load", str(documents), "--json").stdout)["indexed"] == 4
+            checks(cli, documents, "before")
             first.stop(signal.SIGKILL)
             (documents / "new.md").write_text("# New\n\nWritten while one Redis was gone.\n")
 
             wait_until(lambda: str(second.port) in asked("get-master-addr-by-name"), "the other Redis is the master", 60)
             assert json.loads(cli.run("load", str(documents), "--json").stdout)["indexed"] == 1
+            checks(cli, documents, "after")
         finally:
             worker.send_signal(signal.SIGTERM)
             worker.communicate(timeout=60)

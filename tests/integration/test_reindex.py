@@ -165,6 +165,20 @@ def test_the_model_changes_under_searches_and_syncs(cli: Cli, folder: Path, tmp_
     assert whole(cli) == PAGES + 1
 
 
+def test_a_schedule_builds_a_collection_anew(cli: Cli, folder: Path) -> None:
+    cli.run("source", "add", "pages", str(folder))
+    answer(cli, "sync", "pages")
+    cli.run("schedule", "add", "fresh", "--cron", "0 0 1 1 *", "--source", "pages", "--action", "reindex")
+    for generation in ("documents@2", "documents@3", "documents@4"):
+        done = answer(cli, "schedule", "run-now", "fresh")
+        assert (done["outcome"], done["action"], done["figures"]["documents"]) == ("done", "reindex", PAGES)
+        states = generations(cli)
+        assert states[generation] == "live"
+        assert list(states.values()).count("superseded") == 1  # the one before, for a rollback
+    assert done["difference"]["documents"] == 0
+    assert whole(cli) == PAGES
+
+
 def test_two_thousand_documents_change_their_model_and_no_search_fails(cli: Cli, qdrant: Server, tmp_path: Path) -> None:
     many = 2000
     folder = tmp_path / "many"

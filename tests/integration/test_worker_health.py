@@ -44,6 +44,15 @@ def test_a_long_task_leaves_it_fresh_and_a_consumer_that_hangs_does_not(redis: S
         assert worst > 1  # it was looked at often enough to see it age
         wait_until(lambda: json.loads(cli.run("status", "--json").stdout)["documents"] == {"indexed": 1}, "it is indexed", 60, 0.5)
 
+        redis.stop()
+        redis.start()
+        time.sleep(MAX_AGE_S + 2)  # Celery has connected anew, and emptied its timer
+        wait_until(lambda: not health.stale(folder, MAX_AGE_S), "signs of life go on", 30, 0.2)
+        began = time.monotonic()
+        while time.monotonic() - began < MAX_AGE_S + 2:
+            assert health.stale(folder, MAX_AGE_S) == []
+            time.sleep(0.2)
+
         (consumer,) = [one for one in psutil.Process(worker.pid).children() if "embed" in one.cmdline()]
         consumer.send_signal(signal.SIGSTOP)
         wait_until(lambda: any(line.startswith("embed-0") for line in health.stale(folder, MAX_AGE_S)), "it goes stale", 30, 0.2)

@@ -11,7 +11,7 @@ import pytest
 from pipeline.errors import ConfigError
 from pipeline.ledger.flow import Batch, Stage
 from pipeline.settings import Settings, is_loopback, mask_url
-from workers.app import SHUTDOWN_S, make_app
+from workers.app import BEAT_LOCK_S, SHUTDOWN_S, TICK_QUEUE, make_app, redbeat_options
 from workers.broker import Broker
 
 
@@ -101,3 +101,23 @@ def test_masks_and_loopback() -> None:
     assert mask_url("http://[::1") == "****"
     assert mask_url("http://plain/x") == "http://plain/x"
     assert [is_loopback(host) for host in ("127.0.0.9", "::1", "a.localhost", "10.0.0.1", "qdrant", "")] == [True] * 3 + [False] * 3
+
+
+def test_redbeat_finds_redis_as_celery_does(tmp_path: Path) -> None:
+    plain = redbeat_options(settings(tmp_path, redis_url="rediss://:x@redis/0"))
+    assert plain["redbeat_redis_url"] == "rediss://:x@redis/0?ssl_cert_reqs=required"
+    assert (plain["redbeat_lock_key"], plain["redbeat_lock_timeout"]) == ("kb-ingest:lock", BEAT_LOCK_S)
+    assert 2 * plain["beat_max_loop_interval"] < BEAT_LOCK_S
+    (tick,) = plain["beat_schedule"].values()
+    assert (tick["options"]["queue"], "args" in tick) == (TICK_QUEUE, False)
+    url = "sentinel://:se%40cret@one:26379/2;sentinel://:se%40cret@two"
+    found = redbeat_options(settings(tmp_path, redis_url=url, redis_sentinel_master="kb"))
+    assert found["redbeat_redis_url"] == "redis-sentinel://"
+    options = found["redbeat_redis_options"]
+    assert options["sentinels"] == [("one", 26379), ("two", 26379)]
+    assert (options["service_name"], options["password"], options["db"]) == ("kb", "se@cret", 2)
+
+
+def test_a_worker_that_is_asked_for_its_configuration_has_no_password_to_tell(tmp_path: Path) -> None:
+    app = make_app(settings(tmp_path, redis_url="redis://:hush@redis/0"))
+    assert not any(name.startswith("redbeat") for name in app.conf.keys())  # noqa: SIM118 - no plain mapping

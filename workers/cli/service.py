@@ -26,21 +26,24 @@ def worker(context: Context, stage: tuple[str, ...], require_gpu: bool | None, u
 @click.option("--yes", is_flag=True, help="Take the default answer where the model does not fit into memory.")
 @click.pass_obj
 def up(context: Context, require_gpu: bool | None, until_empty: bool, yes: bool) -> None:
-    """Run everything this host needs: the broker folder where no Redis is configured, dispatcher and workers."""
+    """Run everything this host needs: broker folder where no Redis is configured, dispatcher, workers, schedules.
+
+    With --until-empty no schedule is carried out.
+    """
     from workers.cli.host import preflight
 
     preflight(context.settings(), yes=yes, docker=False)
-    _serve(context, ("parse", "embed"), require_gpu, until_empty)
+    _serve(context, ("parse", "embed"), require_gpu, until_empty, schedules=not until_empty)
 
 
 @click.command()
 @click.pass_obj
 def scheduler(context: Context) -> None:
-    """Run the dispatcher alone: fills the queues from the ledger and brings back what workers and brokers lost.
+    """Carry out schedules and dispatch: fill the queues from the ledger, bring back what workers and brokers lost.
 
-    Workers dispatch too, so a host needs this only where its workers run elsewhere.
+    `kb-ingest up` does so too. Several of them have the effect of one.
     """
-    _serve(context, (), None, False)
+    _serve(context, (), None, False, schedules=True)
 
 
 @click.command()
@@ -54,7 +57,9 @@ def flower(context: Context, address: str, port: int) -> None:
     serve_flower(context.settings().prepare(), address, port)
 
 
-def _serve(context: Context, stages: tuple[str, ...], require_gpu: bool | None, until_empty: bool) -> None:
+def _serve(
+    context: Context, stages: tuple[str, ...], require_gpu: bool | None, until_empty: bool, *, schedules: bool = False
+) -> None:
     from workers.serving import serve
 
-    serve(context.settings(require_gpu=require_gpu).prepare(), stages, until_empty=until_empty)
+    serve(context.settings(require_gpu=require_gpu).prepare(), stages, schedules=schedules, until_empty=until_empty)

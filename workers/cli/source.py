@@ -99,7 +99,11 @@ def remove(context: Context, name: str) -> None:
     from pipeline.errors import SourceError
     from pipeline.ledger import Ledger
 
-    if not Ledger.open(context.settings("error").prepare().ledger_url).sources.remove(name):
+    ledger = Ledger.open(context.settings("error").prepare().ledger_url)
+    used = [one.name for one in ledger.schedules.all() if one.source == name]
+    if used:
+        raise SourceError(f"schedules use the source {name!r}: {', '.join(used)}; `kb-ingest schedule remove` them first")
+    if not ledger.sources.remove(name):
         raise SourceError(f"there is no source {name!r}; `kb-ingest source list` names them")
     click.echo(f"{name} is forgotten; its documents stay")
 

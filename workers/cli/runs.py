@@ -1,0 +1,77 @@
+"""`kb-ingest runs`: what was done, and how it compares."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import rich_click as click
+
+from workers.cli.context import Context, print_json
+
+if TYPE_CHECKING:
+    from pipeline.ledger.history import Figures, Past
+
+
+@click.command()
+@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="Most runs to list.")
+@click.option("--schedule", metavar="NAME", help="Only runs of this schedule.")
+@click.option("--source", metavar="NAME", help="Only runs of this source.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON value on stdout.")
+@click.pass_obj
+def runs(context: Context, limit: int, schedule: str | None, source: str | None, as_json: bool) -> None:
+    """List all loads, syncs, checks and deletions, the newest first.
+
+    Each is compared with the one before of the same action, source and collection.
+    """
+    from pipeline.ledger import Ledger
+
+    found = Ledger.open(context.settings("error").prepare().ledger_url).history.runs(limit, schedule, source)
+    if as_json:
+        print_json([record(past) for past in found])
+        return
+    for past in found:
+        click.echo(line(past))
+    if not found:
+        click.echo("no runs yet")
+
+
+def record(past: Past) -> dict[str, Any]:
+    """A run as JSON."""
+    run, figures = past.run, past.figures
+    return {
+        "run": run.id, "action": run.action, "source": run.source, "schedule": run.schedule, "collection": run.collection,
+        "started_at": run.started_at, "seconds": past.seconds, "outcome": past.outcome, "detail": run.detail,
+        "discovered": run.discovered, "unchanged": run.unchanged, "added": run.added, "changed": run.changed,
+        "deleted": run.deleted, "indexed": run.indexed, "quarantined": run.quarantined, "embedded": run.embedded,
+        "bytes": run.bytes, "figures": figures, "previous": past.before, "difference": past.difference,
+    }  # fmt: skip
+
+
+def line(past: Past) -> str:
+    """A run in two or three lines of text."""
+    run = past.run
+    subject = run.source or run.collection
+    why = f" by the schedule {run.schedule}" if run.schedule else ""
+    took = f" after {past.seconds:.1f} s" if past.seconds is not None else ""
+    began = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(run.started_at))
+    lines = [f"run {run.id}: {run.action} of {subject}{why}, {began}: {past.outcome}{took}"]
+    if run.detail:
+        lines.append(f"    {run.detail}")
+    if run.action != "verify":
+        lines.append(
+            f"    {run.added} added, {run.changed} changed, {run.unchanged} unchanged, {run.deleted} deleted; "
+            f"{run.indexed} indexed, {run.quarantined} quarantined, {run.embedded} chunks embedded"
+        )
+    if past.figures is not None:
+        lines.append(f"    {_compared(past.figures, past.difference)}" + (f" since run {past.before}" if past.before else ""))
+    return "\n".join(lines)
+
+
+def _compared(figures: Figures, difference: Figures | None) -> str:
+    """`120 documents (+2), 4010 chunks (+35), 0 failures (-1), 98.5 chunks/s (-3.2)`."""
+    parts = []
+    for name, words in (("documents", "documents"), ("chunks", "chunks"), ("failures", "failures"), ("chunks_per_s", "chunks/s")):
+        change = "" if difference is None else f" ({getattr(difference, name):+g})"
+        parts.append(f"{getattr(figures, name):,} {words}{change}")
+    return ", ".join(parts)

@@ -1,0 +1,186 @@
+"""`kb-ingest schedule`: what is done by the clock."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import rich_click as click
+
+from workers.cli.context import Context, print_json
+
+if TYPE_CHECKING:
+    from pipeline.ledger import Ledger
+    from pipeline.ledger.schedules import Schedule
+    from pipeline.settings import Settings
+
+#: Longest name of a schedule.
+NAME_LENGTH = 100
+
+
+@click.group()
+def schedule() -> None:
+    """Sync or check sources by the clock; `kb-ingest up` and `kb-ingest scheduler` carry it out."""
+
+
+@schedule.command()
+@click.argument("name")
+@click.option("--cron", required=True, metavar="EXPRESSION", help='When: minute hour day month weekday, such as "0 2 * * *".')
+@click.option("--source", required=True, metavar="NAME", help="The source, as `kb-ingest source list` names it.")
+@click.option(
+    "--action", type=click.Choice(["sync", "reindex", "verify"]), default="sync", show_default=True, help="What to do with it."
+)
+@click.option("--timezone", metavar="ZONE", help="Whose clocks, such as Europe/Berlin; by default those of this machine.")
+@click.pass_obj
+def add(context: Context, name: str, cron: str, source: str, action: str, timezone: str | None) -> None:
+    """Schedule an action; it is carried out for the first time when it is due next."""
+    import time
+
+    from pipeline.cron import Cron
+    from pipeline.errors import ConfigError
+    from workers.loading import source_job
+
+    settings, ledger = _open(context)
+    if not name.strip() or len(name) > NAME_LENGTH:
+        raise ConfigError(f"the name of a schedule has 1 to {NAME_LENGTH} characters")
+    source_job(ledger, settings, source)
+    parsed = Cron.parse(cron, timezone or _local_zone())
+    if not ledger.schedules.add(name, parsed.expression, parsed.timezone, source, action, time.time()):
+        raise ConfigError(f"there is a schedule {name!r} already; `kb-ingest schedule remove {name}` forgets it")
+    click.echo(f"{name}: {action} of {source}, next {_when(parsed.after(time.time()), parsed.timezone)}")
+
+
+@schedule.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON value on stdout.")
+@click.pass_obj
+def list_(context: Context, as_json: bool) -> None:
+    """List the schedules with their next run and last result."""
+    _, ledger = _open(context)
+    rows = [_record(ledger, one) for one in ledger.schedules.all()]
+    if as_json:
+        print_json(rows)
+        return
+    for row in rows:
+        last = row["last_run"]
+        result = (
+            f"last {last['outcome']}{': ' + last['detail'] if last['detail'] else ''} (run {last['run']})"
+            if last
+            else "not run yet"
+        )
+        going = ", a run goes on" if row["going_on"] else ""
+        coming = "paused" if row["paused"] else row["trouble"] or f"next {row['next_run']}"
+        click.echo(
+            f"{row['name']}: {row['action']} of {row['source']} at {row['cron']} ({row['timezone']}), {coming}{going}, {result}"
+        )
+    if not rows:
+        click.echo("no schedules yet; `kb-ingest schedule add NAME --cron EXPRESSION --source NAME` makes one")
+
+
+@schedule.command()
+@click.argument("name")
+@click.pass_obj
+def pause(context: Context, name: str) -> None:
+    """Carry a schedule out no more until it is resumed; a run that goes on is not ended."""
+    _, ledger = _open(context)
+    _known(ledger, name, ledger.schedules.pause(name))
+    click.echo(f"{name} is paused; `kb-ingest schedule resume {name}` ends that")
+
+
+@schedule.command()
+@click.argument("name")
+@click.pass_obj
+def resume(context: Context, name: str) -> None:
+    """End a pause. What would have been due meanwhile is not caught up."""
+    import time
+
+    _, ledger = _open(context)
+    _known(ledger, name, ledger.schedules.resume(name, time.time()))
+    click.echo(f"{name}: next {_record(ledger, _get(ledger, name))['next_run']}")
+
+
+@schedule.command()
+@click.argument("name")
+@click.pass_obj
+def remove(context: Context, name: str) -> None:
+    """Forget a schedule. Its runs stay listed; one that goes on is ended."""
+    _, ledger = _open(context)
+    _known(ledger, name, ledger.schedules.remove(name))
+    click.echo(f"{name} is forgotten; its runs stay in `kb-ingest runs`")
+
+
+@schedule.command("run-now")
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON value on stdout.")
+@click.pass_obj
+def run_now(context: Context, name: str, as_json: bool) -> int:
+    """Carry a schedule out here and now, paused or not, and wait; when it is due next does not change.
+
+    Exit status 0 when all went well, 3 when some documents are quarantined, 1 otherwise or where a run goes on already.
+    """
+    from workers.cli.display import progress_display
+    from workers.cli.runs import line, record
+    from workers.scheduled import run_now as carry_out
+
+    settings, ledger = _open(context, "warning")
+    with progress_display() as display:
+        past = carry_out(settings, ledger, _get(ledger, name), display, display.stderr)
+    print_json(record(past)) if as_json else click.echo(line(past))
+    return {"done": 0, "partly": 3}.get(past.outcome, 1)
+
+
+def _open(context: Context, level: str = "error") -> tuple[Settings, Ledger]:
+    from pipeline.ledger import Ledger
+
+    settings = context.settings(level).prepare()
+    return settings, Ledger.open(settings.ledger_url)
+
+
+def _get(ledger: Ledger, name: str) -> Schedule:
+    found = ledger.schedules.get(name)
+    _known(ledger, name, found is not None)
+    assert found is not None
+    return found
+
+
+def _known(ledger: Ledger, name: str, there: bool) -> None:
+    """Refuse the name of a schedule that is not there; raises ConfigError."""
+    from pipeline.errors import ConfigError
+
+    if not there:
+        names = ", ".join(one.name for one in ledger.schedules.all()) or "none yet"
+        raise ConfigError(f"there is no schedule {name!r} (known: {names}); `kb-ingest schedule add` makes one")
+
+
+def _record(ledger: Ledger, one: Schedule) -> dict[str, Any]:
+    import time
+
+    from pipeline.errors import ConfigError
+    from workers.cli.runs import record
+    from workers.schedule import next_slot
+
+    coming, trouble = None, ""
+    try:
+        slot = next_slot(one, time.time())
+        coming = None if slot is None else _when(slot, one.timezone)
+    except ConfigError as error:
+        trouble = str(error)
+    last = ledger.history.runs(1, schedule=one.name)
+    return {
+        "name": one.name, "cron": one.cron, "timezone": one.timezone, "source": one.source, "action": one.action,
+        "paused": one.paused, "going_on": one.lease is not None, "next_run": coming, "trouble": trouble,
+        "last_run": record(last[0]) if last else None,
+    }  # fmt: skip
+
+
+def _when(slot: int, timezone: str) -> str:
+    """ISO 8601 with the zone's offset."""
+    from datetime import UTC, datetime
+    from zoneinfo import ZoneInfo
+
+    return datetime.fromtimestamp(slot, UTC).astimezone(ZoneInfo(timezone)).isoformat(sep=" ")
+
+
+def _local_zone() -> str:
+    """The name of this machine's time zone."""
+    from tzlocal import get_localzone_name
+
+    return get_localzone_name() or "UTC"
