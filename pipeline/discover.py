@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from pipeline.errors import SourceError
-from pipeline.objects import is_url, object_path, object_uri, open_files, split_url, version_of
+from pipeline.objects import client_errors, is_url, object_path, object_uri, open_files, split_url, version_of
 from pipeline.types import SourceFile
 
 #: Where a listing begins: a folder or file, or the URL of objects.
@@ -101,7 +101,8 @@ def exists(uri: str) -> bool:
         if uri.startswith("file://"):
             return os.path.lexists(path_of(uri))
         protocol, path = object_path(uri)
-        return bool(open_files(protocol).exists(path))
+        with client_errors():
+            return bool(open_files(protocol).exists(path))
     except OSError:
         return True
 
@@ -197,11 +198,18 @@ def _walk_objects(url: str, patterns: Patterns) -> Iterator[SourceFile | Omitted
     protocol, path = object_path(object_uri(*split_url(url)))
     files = open_files(protocol)
     try:
-        if files.isfile(path):
-            yield _object(protocol, path, files.info(path))
+        with client_errors():
+            single = files.info(path) if files.isfile(path) else None
+        if single is not None:
+            yield _object(protocol, path, single)
             return
         # Without the last word errors are left out silently, and what was not listed would look like deleted.
-        for folder, folders, found in files.walk(path, detail=True, on_error="raise"):
+        levels = files.walk(path, detail=True, on_error="raise")
+        while True:
+            with client_errors():
+                folder, folders, found = next(levels, (None, {}, {}))
+            if folder is None:
+                return
             for name in [name for name in folders if not patterns.wants_name(name)]:
                 del folders[name]  # is not entered then
             for name, status in found.items():

@@ -7,6 +7,7 @@
     │   ├── StoreLocked           the embedded store is open in another process
     │   ├── EmbedUnavailable      the embedding endpoint does not answer
     │   ├── LedgerUnavailable     the database does not answer, or is locked for too long
+    │   ├── StagingUnavailable    the object store of the staged copies does not answer
     │   ├── CollectionReplaced    a re-index has put another generation in the collection's place
     │   ├── LeaseLost             somebody else holds the document now: stop working on it
     │   └── NoSpace               the disk is full
@@ -56,6 +57,10 @@ class EmbedUnavailable(TransientError):
 
 class LedgerUnavailable(TransientError):
     """The ledger's database does not answer, or is locked for too long."""
+
+
+class StagingUnavailable(TransientError):
+    """The object store of the staged copies does not answer."""
 
 
 class CollectionReplaced(TransientError):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, KbError
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -61,6 +62,17 @@ def open_files(protocol: str) -> AbstractFileSystem:
         return fsspec.filesystem(protocol, use_listings_cache=False)
     except (ImportError, ValueError) as error:
         raise ConfigError(f"{protocol}://: {error}") from error
+
+
+@contextmanager
+def client_errors() -> Iterator[None]:
+    """Turn what the stores' clients raise, each errors of its own, into OSError; what is OSError already stays as it is."""
+    try:
+        yield
+    except (OSError, KbError, GeneratorExit):
+        raise
+    except Exception as error:
+        raise OSError(f"{type(error).__name__}: {error}") from error
 
 
 def version_of(status: Mapping[str, Any]) -> int:

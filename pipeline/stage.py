@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from pipeline.errors import DocumentError, NoSpace
-from pipeline.objects import object_path, open_files, version_of
+from pipeline.objects import client_errors, object_path, open_files, version_of
 from pipeline.types import Reason, SourceFile, StagedFile
 
 #: Bytes of one read while copying.
@@ -185,10 +185,11 @@ def _copy_object(source: SourceFile, target: Path) -> tuple[str, SourceFile]:
     files = open_files(protocol)
     for attempt in range(COPY_TRIES):
         try:
-            before = files.info(path)
-            with files.open(path, "rb") as reader:
-                digest, size = _copy(reader, target)
-            after = files.info(path)
+            with client_errors():
+                before = files.info(path)
+                with files.open(path, "rb") as reader:
+                    digest, size = _copy(reader, target)
+                after = files.info(path)
         except OSError as error:
             raise DocumentError(Reason.UNREADABLE, error.strerror or str(error)) from error
         version = version_of(after)

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import fsspec
 
-from pipeline.errors import ConfigError, DocumentError
+from pipeline.errors import ConfigError, DocumentError, StagingUnavailable
+from pipeline.objects import client_errors
 from pipeline.stage import blob_key, check_blob, copy_hashed
 from pipeline.types import Reason, SourceFile, StagedFile
 
@@ -37,7 +38,9 @@ class ObjectStaging:
         try:
             content_hash, copied = copy_hashed(source, temporary)
             target = self._path(blob_key(content_hash))
-            if not (self._files.exists(target) and self._files.size(target) == copied.size):
+            with _errors():
+                there = self._files.exists(target) and self._files.size(target) == copied.size
+            if not there:
                 self._upload(temporary, target)
             return StagedFile(copied, content_hash, blob_key(content_hash))
         finally:
@@ -52,7 +55,8 @@ class ObjectStaging:
 
     def has_chunks(self, key: str) -> bool:
         """Whether a chunk file is there."""
-        return bool(self._files.exists(self._path(key)))
+        with _errors():
+            return bool(self._files.exists(self._path(key)))
 
     def put_chunks(self, key: str, written: Path) -> None:
         """Move a finished chunk file in."""
@@ -73,17 +77,31 @@ class ObjectStaging:
         return f"{self._prefix}/{key}"
 
     def _upload(self, local: Path, target: str) -> None:
-        self._files.makedirs(target.rpartition("/")[0], exist_ok=True)
-        self._files.put_file(str(local), target)
+        with _errors():
+            self._files.makedirs(target.rpartition("/")[0], exist_ok=True)
+            self._files.put_file(str(local), target)
 
     @contextmanager
     def _local(self, key: str) -> Iterator[Path]:
         local = self.scratch()
         try:
             try:
-                self._files.get_file(self._path(key), str(local))
+                with _errors():
+                    self._files.get_file(self._path(key), str(local))
             except FileNotFoundError as error:
                 raise DocumentError(Reason.STAGED_LOST, f"{key} is not in staging; load the document again") from error
             yield local
         finally:
             local.unlink(missing_ok=True)
+
+
+@contextmanager
+def _errors() -> Iterator[None]:
+    """Turn what the store's client raises into StagingUnavailable; that something is not there stays FileNotFoundError."""
+    try:
+        with client_errors():
+            yield
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise StagingUnavailable(f"the object store of KB_STAGING_URL does not answer: {error}") from error

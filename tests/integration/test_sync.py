@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 
 from tests.embed_server import MODEL
-from tests.services import Cli, embed_server, wait_until
+from tests.services import Cli, embed_server, make_bucket, s3_environment, s3_server, wait_until
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -172,3 +173,40 @@ def test_sources_inside_others_are_left_to_themselves(cli: Cli, folder: Path) ->
     assert answer(cli, "sync", "inner")["indexed"] == PAGES // 2
     assert answer(cli, "sync", "outer")["deleted"] == 0
     assert len(found(cli)) == PAGES
+
+
+def test_objects_are_kept_in_step_as_files_are(cli: Cli, tmp_path: Path) -> None:
+    server = s3_server(tmp_path / "s3")
+    server.start()
+    try:
+        environment = s3_environment(server)
+        make_bucket(environment, "pages")
+        bucket = boto3.client(
+            "s3", endpoint_url=environment["AWS_ENDPOINT_URL"], aws_access_key_id="test", aws_secret_access_key="test",
+            region_name="us-east-1",
+        )  # fmt: skip
+        for number in range(PAGES):
+            bucket.put_object(Bucket="pages", Key=f"handbook/ä {number}.md", Body=page(number).encode())
+        bucket.put_object(Bucket="pages", Key="other/0.md", Body=b"# Not ours\n\nElsewhere.\n")
+        # Only the command reads the store: workers have their copies.
+        there = Cli(cli.data_dir, **{**cli.environment, **environment})
+        there.run("source", "add", "handbook", "s3://pages/handbook")
+        assert answer(there, "sync", "handbook")["indexed"] == PAGES
+        assert answer(there, "sync", "handbook")["unchanged"] == PAGES
+        bucket.put_object(Bucket="pages", Key="handbook/ä 3.md", Body=(page(3) + "\nEdited.\n").encode())
+        bucket.copy_object(Bucket="pages", Key="handbook/sub/moved.md", CopySource={"Bucket": "pages", "Key": "handbook/ä 4.md"})
+        bucket.delete_object(Bucket="pages", Key="handbook/ä 4.md")
+        assert answer(there, "plan", "handbook")["counts"] == {
+            "added": 0, "changed": 1, "moved": 1, "vanished": 1, "unchanged": PAGES - 2, "skipped": 0,
+        }  # fmt: skip
+        synced = answer(there, "sync", "handbook")
+        assert (synced["indexed"], synced["deleted"], synced["chunks"]) == (2, 1, 1)
+        assert found(cli) == {f"%C3%A4%20{n}.md" for n in range(PAGES) if n != 4} | {"moved.md"}
+        (hit,) = answer(cli, "search", "subject5", "--mode", "sparse", "--filter", "folder=s3://pages/handbook", "--limit", "1")
+        assert (hit["uri"], hit["title"]) == ("s3://pages/handbook/%C3%A4%205.md", "Page 5")
+        whole(cli)
+        server.stop()
+        assert "cannot list s3://pages/handbook" in there.run("sync", "handbook", "--allow-delete", status=1).stderr
+        assert len(found(cli)) == PAGES
+    finally:
+        server.stop()

@@ -7,12 +7,14 @@ import os
 import threading
 from pathlib import Path
 
+import fsspec
 import pytest
 
-from pipeline.discover import uri_of
-from pipeline.errors import DocumentError, NoSpace
+from pipeline.discover import Patterns, discover, exists, uri_of
+from pipeline.errors import DocumentError, NoSpace, SourceError, StagingUnavailable
 from pipeline.stage import LocalStaging, Staging, chunks_key, open_staging
 from pipeline.types import Reason, SourceFile
+from tests.services import free_port
 
 
 def source(path: Path) -> SourceFile:
@@ -146,3 +148,23 @@ def test_old_temporary_files_are_swept_and_young_ones_kept(tmp_path: Path) -> No
     assert staging.sweep() == 2
     assert young.exists()
     assert not folder.exists()
+
+
+def test_an_object_store_that_is_away_is_no_fault_of_the_document(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clients = fsspec.get_filesystem_class("s3")
+    clients.clear_instance_cache()  # the one of other tests knows another endpoint
+    for name, value in {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{free_port()}", "AWS_MAX_ATTEMPTS": "1"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    staging = open_staging("s3://nowhere/at-all")
+    path = tmp_path / "a.txt"
+    path.write_text("a")
+    with pytest.raises(StagingUnavailable, match="KB_STAGING_URL"):
+        staging.put(source(path))
+    with pytest.raises(StagingUnavailable), staging.blob("0" * 64):
+        pass
+    with pytest.raises(SourceError, match="cannot list s3://nowhere"):
+        list(discover(["s3://nowhere/at-all"], Patterns()))
+    assert exists("s3://nowhere/at-all/a")  # where it cannot be said, nothing is deleted
+    clients.clear_instance_cache()
