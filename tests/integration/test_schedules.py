@@ -241,10 +241,10 @@ def test_a_redis_that_forgets_everything_or_is_away_delays_and_no_more(
         wait_until(lambda: outcomes(ledger, "verify-nightly") == done * 2, "it was carried out again", 40)
         redis.stop(signal.SIGKILL)
         make_due(ledger, "verify-nightly")
-        time.sleep(SOME_TICKS_S)
+        time.sleep(TICK_S)
         assert outcomes(ledger, "verify-nightly") == done * 2
         redis.start()
         wait_until(lambda: outcomes(ledger, "verify-nightly") == done * 3, "it was caught up", 60)
-        time.sleep(SOME_TICKS_S)
+        time.sleep(1.5 * TICK_S)
         assert outcomes(ledger, "verify-nightly") == done * 3
         wait_until(lambda: stale(health) == [], "signs of life go on", 30)
