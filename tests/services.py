@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -12,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -206,6 +208,16 @@ class Cli:
             [*self.prefix, *self.PROGRAM, *arguments], env=self.environment, stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
         )  # fmt: skip
+
+    def answer(self, *arguments: str, status: int = 0) -> Any:
+        """Run a command with --json and return the value that it prints."""
+        return json.loads(self.run(*arguments, "--json", status=status).stdout)
+
+    def whole(self) -> int:
+        """See that the store holds exactly what the ledger says; how many points that is."""
+        report = self.answer("verify")
+        assert (report["missing"], report["orphans"], report["zero_vectors"]) == (0, 0, 0)
+        return int(report["actual_points"])
 
     def run(self, *arguments: str, status: int | None = 0, timeout_s: float = 240) -> subprocess.CompletedProcess[str]:
         """Run a command to its end; `status` is the exit status it must have."""

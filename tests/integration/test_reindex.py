@@ -44,30 +44,20 @@ def cli(tmp_path: Path, data_dir: Path) -> Iterator[Cli]:
         KB_REQUEUE_S="3",
     )  # fmt: skip
     service = made.start("up")
-    wait_until(lambda: bool(answer(made, "status")["workers"]), "workers are there")
+    wait_until(lambda: bool(made.answer("status")["workers"]), "workers are there")
     yield made
     service.send_signal(signal.SIGTERM)
     service.communicate(timeout=60)
     server.stop()
 
 
-def answer(cli: Cli, *arguments: str, status: int = 0) -> Any:
-    return json.loads(cli.run(*arguments, "--json", status=status).stdout)
-
-
 def generations(cli: Cli) -> dict[str, str]:
-    return {one["generation"]: one["state"] for one in answer(cli, "collections")}
+    return {one["generation"]: one["state"] for one in cli.answer("collections")}
 
 
 def first_hit(cli: Cli, number: int) -> str:
-    (hit,) = answer(cli, "search", page(number).partition("\n\n")[2].strip(), "--limit", "1")
+    (hit,) = cli.answer("search", page(number).partition("\n\n")[2].strip(), "--limit", "1")
     return str(hit["uri"]).rpartition("/")[2]
-
-
-def whole(cli: Cli) -> int:
-    report = answer(cli, "verify")
-    assert (report["missing"], report["orphans"]) == (0, 0)
-    return int(report["actual_points"])
 
 
 #: Asks again and again, and says how often, what went wrong, which generations answered, and how often two answered at once or
@@ -120,7 +110,7 @@ class Hammer:
 
 
 def test_the_model_changes_under_searches_and_syncs(cli: Cli, folder: Path, tmp_path: Path) -> None:
-    answer(cli, "load", str(folder), "--sync")
+    cli.answer("load", str(folder), "--sync")
     hammer = Hammer(cli, tmp_path, PAGES, 0.5)  # the embedded store serves one process at a time
     change = cli.start("reindex", "--model", WORDS_MODEL, "--rate", "10", "--json")
     wait_until(lambda: "documents@2" in generations(cli), "it has begun")
@@ -128,7 +118,7 @@ def test_the_model_changes_under_searches_and_syncs(cli: Cli, folder: Path, tmp_
     (folder / "new.md").write_text(page(PAGES))
     (folder / "3.md").write_text(page(3, "Edited."))
     (folder / "5.md").unlink()
-    synced = answer(cli, "load", str(folder), "--sync")
+    synced = cli.answer("load", str(folder), "--sync")
     assert (synced["indexed"], synced["deleted"]) == (2, 1)
     out, err = change.communicate(timeout=120)
     assert change.returncode == 0, err
@@ -142,41 +132,41 @@ def test_the_model_changes_under_searches_and_syncs(cli: Cli, folder: Path, tmp_
     assert searched["asked"] > 5
 
     assert generations(cli) == {"documents": "superseded", "documents@2": "live"}
-    assert whole(cli) == PAGES
+    assert cli.whole() == PAGES
     assert [first_hit(cli, number) for number in (0, 7, PAGES)] == ["0.md", "7.md", "new.md"]
     # Nothing was parsed again, and the configuration still names the old model.
-    again = answer(cli, "load", str(folder), "--sync")
+    again = cli.answer("load", str(folder), "--sync")
     assert (again["unchanged"], again["indexed"]) == (PAGES, 0)
     (folder / "late.md").write_text(page(99))
-    assert answer(cli, "load", str(folder), "--sync")["indexed"] == 1
+    assert cli.answer("load", str(folder), "--sync")["indexed"] == 1
     assert first_hit(cli, 99) == "late.md"
-    assert answer(cli, "status")["documents"] == {"indexed": PAGES + 1}
+    assert cli.answer("status")["documents"] == {"indexed": PAGES + 1}
 
     # Back, which is as it was then, and forth again.
     cli.run("rollback")
     assert generations(cli) == {"documents": "live", "documents@2": "superseded"}
-    assert answer(cli, "load", str(folder), "--sync")["indexed"] == 1
-    assert whole(cli) == PAGES + 1
+    assert cli.answer("load", str(folder), "--sync")["indexed"] == 1
+    assert cli.whole() == PAGES + 1
     cli.run("rollback")
     assert first_hit(cli, 99) == "late.md"
     assert cli.run("collections", "prune").stdout == "dropped: documents\n"
     assert generations(cli) == {"documents@2": "live"}
     assert "has no earlier generation" in cli.run("rollback", status=1).stderr
-    assert whole(cli) == PAGES + 1
+    assert cli.whole() == PAGES + 1
 
 
 def test_a_schedule_builds_a_collection_anew(cli: Cli, folder: Path) -> None:
     cli.run("source", "add", "pages", str(folder))
-    answer(cli, "sync", "pages")
+    cli.answer("sync", "pages")
     cli.run("schedule", "add", "fresh", "--cron", "0 0 1 1 *", "--source", "pages", "--action", "reindex")
     for generation in ("documents@2", "documents@3", "documents@4"):
-        done = answer(cli, "schedule", "run-now", "fresh")
+        done = cli.answer("schedule", "run-now", "fresh")
         assert (done["outcome"], done["action"], done["figures"]["documents"]) == ("done", "reindex", PAGES)
         states = generations(cli)
         assert states[generation] == "live"
         assert list(states.values()).count("superseded") == 1  # the one before, for a rollback
     assert done["difference"]["documents"] == 0
-    assert whole(cli) == PAGES
+    assert cli.whole() == PAGES
 
 
 def test_two_thousand_documents_change_their_model_and_no_search_fails(cli: Cli, qdrant: Server, tmp_path: Path) -> None:
@@ -189,34 +179,34 @@ def test_two_thousand_documents_change_their_model_and_no_search_fails(cli: Cli,
     place = tmp_path / "served"
     own = {"KB_DATA_DIR": str(place), "KB_QDRANT_URL": f"http://127.0.0.1:{qdrant.port}"}
     served = Cli(place, **{**cli.environment, **own})
-    assert answer(served, "load", str(folder))["indexed"] == many
+    assert served.answer("load", str(folder))["indexed"] == many
     hammer = Hammer(served, tmp_path, many, 0.002)
-    result = answer(served, "reindex", "--model", WORDS_MODEL)
+    result = served.answer("reindex", "--model", WORDS_MODEL)
     searched = hammer.stop()
     assert (result["swapped"], result["documents"]) == (True, many)
     assert (searched["failed"], searched["empty"], searched["mixed"]) == ([], 0, 0)
     assert searched["seen"] == ["documents", "documents@2"]
     assert searched["asked"] > 300
     assert first_hit(served, 1234) == "1234.md"
-    assert whole(served) == many
+    assert served.whole() == many
 
 
 def test_a_worse_model_is_not_swapped_in(cli: Cli, folder: Path, tmp_path: Path) -> None:
-    answer(cli, "load", str(folder))
-    answer(cli, "reindex", "--model", WORDS_MODEL)
+    cli.answer("load", str(folder))
+    cli.answer("reindex", "--model", WORDS_MODEL)
     golden = tmp_path / "queries.jsonl"
     lines = [{"query": f"subject{n} word{n} page{n}", "relevant": [f"{n}.md"]} for n in range(0, PAGES, 3)]
     golden.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    refused = answer(cli, "reindex", "--model", MODEL, "--queries", str(golden), "-k", "3", status=1)
+    refused = cli.answer("reindex", "--model", MODEL, "--queries", str(golden), "-k", "3", status=1)
     assert refused["why"].startswith("recall@3 would fall from 1.000 to ")
     assert (refused["swapped"], refused["queries"]) == (False, len(lines))
     assert first_hit(cli, 8) == "8.md"
     assert generations(cli)["documents@3"] == "building"
-    note = next(one["note"] for one in answer(cli, "collections") if one["state"] == "building")
+    note = next(one["note"] for one in cli.answer("collections") if one["state"] == "building")
     assert note == refused["why"]
     assert "is under way" in cli.run("reindex", "--chunk-tokens", "32", status=1).stderr
     # Judged again, with what is there already, by somebody who accepts it.
-    accepted = answer(cli, "reindex", "--model", MODEL, "--queries", str(golden), "--max-regression", "1")
+    accepted = cli.answer("reindex", "--model", MODEL, "--queries", str(golden), "--max-regression", "1")
     assert (accepted["swapped"], accepted["generation"]) == (True, "documents@3")
     cli.run("rollback")
     assert cli.run("collections", "prune", "--refused").stdout == "dropped: nothing\n"
@@ -226,16 +216,16 @@ def test_a_worse_model_is_not_swapped_in(cli: Cli, folder: Path, tmp_path: Path)
 def test_chunks_of_another_size_and_going_on_after_an_interruption(cli: Cli, folder: Path) -> None:
     long = "".join(f"## Part {n}\n\n" + f"Sentence number {n} about the matter of part{n}. " * 12 + "\n\n" for n in range(8))
     (folder / "long.md").write_text(f"# Long\n\n{long}")
-    before = answer(cli, "load", str(folder))["chunks"]
+    before = cli.answer("load", str(folder))["chunks"]
     change = cli.start("reindex", "--chunk-tokens", "48", "--rate", "8")
     wait_until(
-        lambda: sum(one["indexed"] for one in answer(cli, "collections") if one["state"] == "building") > 5, "it is under way"
+        lambda: sum(one["indexed"] for one in cli.answer("collections") if one["state"] == "building") > 5, "it is under way"
     )
     change.send_signal(signal.SIGINT)
     change.communicate(timeout=60)
     assert change.returncode == 130
-    assert whole(cli) == before
-    done = answer(cli, "reindex", "--chunk-tokens", "48", "--max-regression", "1")
+    assert cli.whole() == before
+    done = cli.answer("reindex", "--chunk-tokens", "48", "--max-regression", "1")
     assert (done["swapped"], done["generation"]) == (True, "documents@2")
-    assert whole(cli) == done["chunks"] > before
-    assert answer(cli, "load", str(folder))["unchanged"] == PAGES + 1
+    assert cli.whole() == done["chunks"] > before
+    assert cli.answer("load", str(folder))["unchanged"] == PAGES + 1

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import boto3
 import pytest
@@ -41,35 +39,24 @@ def cli(tmp_path: Path, data_dir: Path) -> Iterator[Cli]:
     made = Cli(data_dir, KB_EMBED_URL=f"http://127.0.0.1:{server.port}", KB_EMBED_MODEL=MODEL, KB_LEASE_S="6", KB_REQUEUE_S="3")
     # The service has patience, so that what goes in these tests goes by the commands.
     service = Cli(data_dir, **{**made.environment, "KB_DELETE_GRACE": "3600"}).start("up")
-    wait_until(lambda: bool(answer(made, "status")["workers"]), "workers are there")
+    wait_until(lambda: bool(made.answer("status")["workers"]), "workers are there")
     yield made
     service.send_signal(signal.SIGTERM)
     service.communicate(timeout=60)
     server.stop()
 
 
-def answer(cli: Cli, *arguments: str, status: int = 0) -> Any:
-    return json.loads(cli.run(*arguments, "--json", status=status).stdout)
-
-
 def found(cli: Cli, collection: str = "documents") -> set[str]:
     """Names of all documents that a search finds."""
-    hits = answer(cli, "search", "page", "--limit", "1000", "--collection", collection)
+    hits = cli.answer("search", "page", "--limit", "1000", "--collection", collection)
     return {hit["uri"].rpartition("/")[2] for hit in hits}
-
-
-def whole(cli: Cli) -> int:
-    """The store holds exactly what the ledger says; how many points."""
-    report = answer(cli, "verify")
-    assert (report["missing"], report["orphans"]) == (0, 0)
-    return int(report["actual_points"])
 
 
 def test_a_collection_is_kept_equal_to_its_source(cli: Cli, folder: Path) -> None:
     cli.run("source", "add", "pages", str(folder), "--exclude", "draft*")
     cli.run("source", "add", "pages", str(folder), status=1)
-    assert [one["location"] for one in answer(cli, "source", "list")] == [str(folder)]
-    first = answer(cli, "sync", "pages")
+    assert [one["location"] for one in cli.answer("source", "list")] == [str(folder)]
+    first = cli.answer("sync", "pages")
     assert (first["indexed"], first["deleted"]) == (PAGES, 0)
 
     # New, changed, vanished, moved, and one that its patterns no longer want.
@@ -77,23 +64,23 @@ def test_a_collection_is_kept_equal_to_its_source(cli: Cli, folder: Path) -> Non
     (folder / "0.md").write_text(page(0) + "\nEdited.\n")
     (folder / "sub" / "1.md").unlink()
     (folder / "2.md").rename(folder / "moved.md")
-    planned = answer(cli, "plan", "pages")
+    planned = cli.answer("plan", "pages")
     assert planned["counts"] == {"added": 1, "changed": 1, "moved": 1, "vanished": 2, "unchanged": PAGES - 3, "skipped": 0}
     assert (planned["plan"]["chunks"], planned["plan"]["new_points"], planned["plan"]["estimated"]) == (2, 1, False)
     assert planned["plan"]["tokens"] > 10
     assert planned["plan"]["disk_bytes"] > planned["plan"]["memory_bytes"] > 0
     assert planned["seconds"] > 0
-    assert answer(cli, "status")["documents"] == {"indexed": PAGES}  # nothing has changed
-    second = answer(cli, "sync", "pages")
+    assert cli.answer("status")["documents"] == {"indexed": PAGES}  # nothing has changed
+    second = cli.answer("sync", "pages")
     assert (second["deleted"], second["deletions_refused"]) == (2, "")
     assert second["indexed"] == 3
     assert second["chunks"] == 2  # the new one and the edited one; the moved one took its vectors along
     assert found(cli) == {f"{n}.md" for n in range(PAGES) if n not in (1, 2)} | {"new.md", "moved.md"}
-    assert whole(cli) == PAGES
+    assert cli.whole() == PAGES
 
-    third = answer(cli, "sync", "pages")
+    third = cli.answer("sync", "pages")
     assert (third["unchanged"], third["indexed"], third["deleted"]) == (PAGES, 0, 0)
-    shown = answer(cli, "source", "show", "pages")
+    shown = cli.answer("source", "show", "pages")
     assert (shown["documents"], shown["source"]["name"]) == (PAGES, "pages")
     assert [(run["outcome"], run["deleted"], run["added"]) for run in shown["runs"]] == [
         ("done", 0, 0),
@@ -107,71 +94,71 @@ def test_a_collection_is_kept_equal_to_its_source(cli: Cli, folder: Path) -> Non
 
 def test_deletions_that_look_like_an_accident_are_refused(cli: Cli, folder: Path, tmp_path: Path) -> None:
     cli.run("source", "add", "pages", str(folder))
-    answer(cli, "sync", "pages")
+    cli.answer("sync", "pages")
     away = tmp_path / "away"
     shutil.move(folder / "sub", away)
     (folder / "new.md").write_text(page(100))
     assert "deletions would be refused: 6 of 12" in cli.run("plan", "pages").stdout
-    many = answer(cli, "sync", "pages", status=1)
+    many = cli.answer("sync", "pages", status=1)
     assert "6 of 13 documents are gone from the source, more than KB_MAX_DELETE_RATIO 0.2 allows" in many["deletions_refused"]
     assert many["indexed"] == 1  # what is new comes in all the same
     assert len(found(cli)) == PAGES + 1
-    assert answer(cli, "source", "show", "pages")["runs"][0]["outcome"] == "refused"
+    assert cli.answer("source", "show", "pages")["runs"][0]["outcome"] == "refused"
 
     for path in folder.iterdir():
         path.unlink()
-    empty = answer(cli, "sync", "pages", status=1)
+    empty = cli.answer("sync", "pages", status=1)
     assert "holds no file any more" in empty["deletions_refused"]
     folder.rmdir()
     assert "cannot read" in cli.run("sync", "pages", "--allow-delete", status=1).stderr
     assert len(found(cli)) == PAGES + 1
 
     shutil.move(away, folder)
-    meant = answer(cli, "sync", "pages", "--allow-delete")
+    meant = cli.answer("sync", "pages", "--allow-delete")
     assert meant["deleted"] == PAGES + 1  # all names have changed, the bytes of six have not
     assert (meant["indexed"], meant["chunks"]) == (6, 0)
     assert found(cli) == {f"{n}.md" for n in range(1, PAGES, 2)}
-    whole(cli)
+    cli.whole()
 
 
 def test_what_has_vanished_stays_for_its_grace(cli: Cli, folder: Path) -> None:
     patient = Cli(cli.data_dir, **{**cli.environment, "KB_DELETE_GRACE": "3600"})
-    answer(patient, "load", str(folder), "--sync")
+    patient.answer("load", str(folder), "--sync")
     text = (folder / "4.md").read_text()
     (folder / "4.md").unlink()
     (folder / "6.md").unlink()
-    assert answer(patient, "load", str(folder), "--sync")["deleted"] == 2
+    assert patient.answer("load", str(folder), "--sync")["deleted"] == 2
     assert {"4.md", "6.md"} <= found(cli)
-    assert answer(patient, "status")["documents"] == {"indexed": PAGES - 2, "deleted": 2}
+    assert patient.answer("status")["documents"] == {"indexed": PAGES - 2, "deleted": 2}
 
     (folder / "4.md").write_text(text)  # it was a mistake
-    back = answer(patient, "load", str(folder), "--sync")
+    back = patient.answer("load", str(folder), "--sync")
     assert (back["indexed"], back["chunks"], back["deleted"]) == (1, 0, 0)
-    answer(cli, "load", str(folder), "--sync")  # whose grace is none
+    cli.answer("load", str(folder), "--sync")  # whose grace is none
     assert found(cli) == {f"{n}.md" for n in range(PAGES)} - {"6.md"}
-    assert whole(cli) == PAGES - 1
+    assert cli.whole() == PAGES - 1
 
 
 def test_documents_are_deleted_by_name_and_by_beginning(cli: Cli, folder: Path) -> None:
-    answer(cli, "load", str(folder))
-    assert answer(cli, "delete", "--prefix", f"{folder}/sub/", "--dry-run")["deleted"] == 0
+    cli.answer("load", str(folder))
+    assert cli.answer("delete", "--prefix", f"{folder}/sub/", "--dry-run")["deleted"] == 0
     cli.run("delete", "--prefix", f"{folder}/sub/", status=130)  # nobody is there to confirm it
     assert len(found(cli)) == PAGES
-    assert answer(cli, "delete", "--prefix", f"{folder}/sub/", "--yes")["deleted"] == PAGES // 2
-    assert answer(cli, "delete", str(folder / "0.md"), (folder / "2.md").as_uri())["deleted"] == 2
-    assert answer(cli, "delete", str(folder / "0.md"))["deleted"] == 0
+    assert cli.answer("delete", "--prefix", f"{folder}/sub/", "--yes")["deleted"] == PAGES // 2
+    assert cli.answer("delete", str(folder / "0.md"), (folder / "2.md").as_uri())["deleted"] == 2
+    assert cli.answer("delete", str(folder / "0.md"))["deleted"] == 0
     assert found(cli) == {"4.md", "6.md", "8.md", "10.md"}
-    whole(cli)
-    again = answer(cli, "load", str(folder))
+    cli.whole()
+    again = cli.answer("load", str(folder))
     assert (again["indexed"], len(found(cli))) == (8, PAGES)
 
 
 def test_sources_inside_others_are_left_to_themselves(cli: Cli, folder: Path) -> None:
     cli.run("source", "add", "outer", str(folder), "--exclude", "sub/*")
     cli.run("source", "add", "inner", str(folder / "sub"))
-    assert answer(cli, "sync", "outer")["indexed"] == PAGES // 2
-    assert answer(cli, "sync", "inner")["indexed"] == PAGES // 2
-    assert answer(cli, "sync", "outer")["deleted"] == 0
+    assert cli.answer("sync", "outer")["indexed"] == PAGES // 2
+    assert cli.answer("sync", "inner")["indexed"] == PAGES // 2
+    assert cli.answer("sync", "outer")["deleted"] == 0
     assert len(found(cli)) == PAGES
 
 
@@ -191,20 +178,20 @@ def test_objects_are_kept_in_step_as_files_are(cli: Cli, tmp_path: Path) -> None
         # Only the command reads the store: workers have their copies.
         there = Cli(cli.data_dir, **{**cli.environment, **environment})
         there.run("source", "add", "handbook", "s3://pages/handbook")
-        assert answer(there, "sync", "handbook")["indexed"] == PAGES
-        assert answer(there, "sync", "handbook")["unchanged"] == PAGES
+        assert there.answer("sync", "handbook")["indexed"] == PAGES
+        assert there.answer("sync", "handbook")["unchanged"] == PAGES
         bucket.put_object(Bucket="pages", Key="handbook/ä 3.md", Body=(page(3) + "\nEdited.\n").encode())
         bucket.copy_object(Bucket="pages", Key="handbook/sub/moved.md", CopySource={"Bucket": "pages", "Key": "handbook/ä 4.md"})
         bucket.delete_object(Bucket="pages", Key="handbook/ä 4.md")
-        assert answer(there, "plan", "handbook")["counts"] == {
+        assert there.answer("plan", "handbook")["counts"] == {
             "added": 0, "changed": 1, "moved": 1, "vanished": 1, "unchanged": PAGES - 2, "skipped": 0,
         }  # fmt: skip
-        synced = answer(there, "sync", "handbook")
+        synced = there.answer("sync", "handbook")
         assert (synced["indexed"], synced["deleted"], synced["chunks"]) == (2, 1, 1)
         assert found(cli) == {f"%C3%A4%20{n}.md" for n in range(PAGES) if n != 4} | {"moved.md"}
-        (hit,) = answer(cli, "search", "subject5", "--mode", "sparse", "--filter", "folder=s3://pages/handbook", "--limit", "1")
+        (hit,) = cli.answer("search", "subject5", "--mode", "sparse", "--filter", "folder=s3://pages/handbook", "--limit", "1")
         assert (hit["uri"], hit["title"]) == ("s3://pages/handbook/%C3%A4%205.md", "Page 5")
-        whole(cli)
+        cli.whole()
         server.stop()
         assert "cannot list s3://pages/handbook" in there.run("sync", "handbook", "--allow-delete", status=1).stderr
         assert len(found(cli)) == PAGES
