@@ -25,7 +25,6 @@ from celery import Celery
 from sqlalchemy import update
 
 from benchmarks.report import machine, save, table
-from pipeline.discover import Patterns
 from pipeline.ledger import Ledger
 from pipeline.ledger.flow import Batch, Stage
 from pipeline.ledger.schema import documents, writing
@@ -33,6 +32,7 @@ from pipeline.ledger.work import Claim, IndexedResult, ParsedResult
 from pipeline.settings import load_settings
 from pipeline.stage import Staging, open_staging
 from pipeline.steps.load import WINDOW_FILES, Load
+from pipeline.steps.scope import Scope
 from pipeline.types import DocumentState, SourceFile, StagedFile, document_id
 from workers.app import make_app
 from workers.broker import Broker
@@ -137,7 +137,7 @@ def measure(deployment: Deployment, folder: Path, count: int) -> tuple[dict[str,
     clock = Clock()
     step = Load(deployment.ledger, deployment.staging, COLLECTION, "parse", "embed", max_file_bytes=1 << 20)
     with clock.part("stage"):
-        step.run(deployment.run, [folder], Patterns(), lambda _: None)
+        step.run(deployment.run, Scope([folder]), lambda _: None)
     indexed = work(deployment, count, clock)
     looks = 5
     began = time.perf_counter()

@@ -58,9 +58,11 @@ def open_files(protocol: str) -> AbstractFileSystem:
     """
     import fsspec
 
+    if protocol in ("http", "https"):
+        raise ConfigError(f"{protocol}:// has no listings to rely on; use the store's own protocol, such as s3://")
     try:
         return fsspec.filesystem(protocol, use_listings_cache=False)
-    except (ImportError, ValueError) as error:
+    except (ImportError, ValueError, TypeError) as error:  # TypeError: it wants to be told a host first
         raise ConfigError(f"{protocol}://: {error}") from error
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 
-from pipeline.discover import Patterns, Root, root_of, root_uri
+from pipeline.discover import Patterns, root_of, root_uri
 from pipeline.errors import CollectionMismatch, CollectionReplaced, ConfigError, KbError, SourceError, TooManyFailures
 from pipeline.ledger import Ledger
 from pipeline.ledger.flow import Stage
@@ -16,9 +16,10 @@ from pipeline.ledger.report import Failure, Progress, WorkerRow
 from pipeline.ledger.sources import Source
 from pipeline.settings import Settings
 from pipeline.stage import LocalStaging, Staging, open_staging
-from pipeline.steps.load import Listed, Load, LoadCounts, Planned
+from pipeline.steps.load import Load, LoadCounts, Planned
 from pipeline.steps.plan import Plan, Planning
-from pipeline.steps.remove import refusal, vanished
+from pipeline.steps.remove import vanished
+from pipeline.steps.scope import Listed, Scope, lies_below
 from pipeline.types import DocumentState
 from workers.working import Remover, Working, queue_now
 
@@ -54,13 +55,11 @@ class Moment:
 class Job:
     """What is to be loaded, and how."""
 
-    roots: Sequence[Root]
-    patterns: Patterns
+    scope: Scope
     action: str = "load"  #: as it stands in the ledger
     source: str = ""
     schedule: str = ""
-    sync: bool = False  #: what lies in the ledger below these roots and no longer there is deleted
-    elsewhere: Sequence[str] = ()  #: URIs of other sources inside these roots
+    sync: bool = False  #: what the ledger knows in this scope and is no longer there is deleted
     allow_delete: bool = False  #: a person's word that many deletions, or an empty source, are meant
     wait: bool = True
     checksum: bool = False
@@ -114,10 +113,10 @@ class Loading:
             max_file_bytes=self.settings.max_file_bytes, checksum=checksum, listed=listed,
         )  # fmt: skip
 
-    def plan(self, roots: Sequence[Root], patterns: Patterns) -> Iterator[Planned]:
+    def plan(self, scope: Scope) -> Iterator[Planned]:
         """What a load would do, file by file; changes nothing."""
         self.prepare(create=False)
-        return self.step().plan(roots, patterns)
+        return self.step().plan(scope)
 
     def plan_sync(self, job: Job) -> Plan:
         """What a sync would do and cost; changes nothing."""
@@ -129,8 +128,8 @@ class Loading:
         options = GuardOptions.from_settings(settings, resolve_tokenizer(settings), resolve_limit(settings))
         with ParseGuard(options) as guard:
             planning = Planning(self.ledger, self.staging, guard, collection.name, collection.dimension)
-            step = self.step(listed=Listed())
-            return planning.plan(step, job.roots, job.elsewhere, job.patterns, settings.max_delete_ratio)
+            step = self.step(listed=Listed(job.scope.uris()))
+            return planning.plan(step, job.scope, settings.max_delete_ratio)
 
     def run(self, job: Job, on_moment: Callable[[Moment], None], worker_stderr: int = 2) -> Result:
         """Stage everything, and wait until nothing of this run is open any more unless told not to.
@@ -165,20 +164,19 @@ class Loading:
             partly = "partly" if result.progress.states.get(DocumentState.QUARANTINED) else "done"
             self.ledger.intake.end_run(run, "refused" if refused else partly, refused)
             if job.source and not refused:
-                self.ledger.sources.synced(job.source)
+                self.ledger.sources.synced(job.source, job.scope.uris()[0])
         return result
 
     def _stage(self, run: int, job: Job, watch: Watch) -> tuple[LoadCounts, int, str]:
         """List and stage; counts, how many documents were marked as deleted, and why none were."""
         while True:
-            listed = Listed() if job.sync else None
+            listed = Listed(job.scope.uris()) if job.sync else None
             step = self.step(checksum=job.checksum, listed=listed)
             try:
-                counts = step.run(run, job.roots, job.patterns, watch.window)
+                counts = step.run(run, job.scope, watch.window)
+                return counts, *(self._mark_vanished(run, job, listed) if listed is not None else (0, ""))
             except CollectionReplaced:  # by a re-index, while we listed; what it knew by then it has taken along
                 self._prepared = None
-                continue
-            return counts, *(self._mark_vanished(run, job, listed) if listed is not None else (0, ""))
 
     @contextmanager
     def _recorded(self, run: int) -> Iterator[None]:
@@ -192,13 +190,12 @@ class Loading:
 
     def _mark_vanished(self, run: int, job: Job, listed: Listed) -> tuple[int, str]:
         """Mark what has gone from the source; return how many documents, and why not, in words."""
-        found = vanished(self.ledger, self.prepare().collection.name, job.roots, job.elsewhere, job.patterns, listed)
-        refused = refusal(found, listed, self.settings.max_delete_ratio, allow=job.allow_delete)
-        if refused:
-            return 0, refused
-        deleted = self.ledger.removal.mark([document.id for document in found.documents])
+        generation = self.prepare().collection.name
+        ratio = self.settings.max_delete_ratio
+        found = vanished(self.ledger, generation, job.scope, listed, ratio, allow=job.allow_delete)
+        deleted = self.ledger.removal.mark(generation, [document.id for document in found.documents])
         self.ledger.intake.update_run(run, deleted=deleted)
-        return deleted, ""
+        return deleted, found.refused
 
     def _remove(self, watch: Watch, counts: LoadCounts) -> None:
         """Remove what is marked, and wait for workers that still hold some of it."""
@@ -261,10 +258,17 @@ def source_job(ledger: Ledger, settings: Settings, name: str) -> tuple[Source, J
         names = ", ".join(one.name for one in every) or "none yet"
         raise SourceError(f"there is no source {name!r} (known: {names}); `kb-ingest source add` makes one")
     root = root_of(source.location)
+    uri = root_uri(root)
+    formerly = (source.root,) if source.root not in ("", uri) else ()
     patterns = Patterns(source.include, source.exclude, settings.ignore, settings.hidden)
-    others = [root_uri(root_of(other.location)) for other in every if other.collection == source.collection and other != source]
-    inside = [uri for uri in others if uri.startswith(f"{root_uri(root)}/")]
-    return source, Job([root], patterns, action="sync", source=name, sync=True, elsewhere=inside)
+    scope = Scope([root], patterns, sources_inside(ledger, source.collection, [uri]), formerly)
+    return source, Job(scope, action="sync", source=name, sync=True)
+
+
+def sources_inside(ledger: Ledger, collection: str, uris: Sequence[str]) -> list[str]:
+    """URIs of a collection's sources that lie inside of these roots: their documents are their own matter."""
+    every = [root_uri(root_of(one.location)) for one in ledger.sources.all() if one.collection == collection]
+    return [one for one in every if any(one != uri and lies_below(one, uri) for uri in uris)]
 
 
 def prepare(settings: Settings, ledger: Ledger, name: str, *, create: bool) -> Prepared:
@@ -280,6 +284,9 @@ def prepare(settings: Settings, ledger: Ledger, name: str, *, create: bool) -> P
     from pipeline.store import check_name
 
     check_name(name)
+    taken = ledger.collections.get(name)
+    if taken is not None and taken.public != name:
+        raise ConfigError(f"{name!r} is a generation of the collection {taken.public!r}; use that name")
     found = ledger.collections.live(name)
     if found is not None:
         settings = settings.of_collection(found.profile)

@@ -7,23 +7,24 @@ import json
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.embed import embed_fingerprint, make_embedder
 from pipeline.errors import CollectionMissing, ConfigError, KbError, StoreUnavailable, TooManyFailures
 from pipeline.evaluate import NDCG_DEPTH, JudgedQuery, Scores, evaluate, read_queries, self_queries
 from pipeline.ledger import Ledger
-from pipeline.ledger.generations import BUILDING, SUPERSEDED, Collection
+from pipeline.ledger.generations import Collection
+from pipeline.ledger.schema import BUILDING, SUPERSEDED
 from pipeline.model import resolve_model, resolve_tokenizer
 from pipeline.search import Searcher, document_ranking, physical_name
-from pipeline.settings import Settings
+from pipeline.settings import PROFILE_FIELDS, Settings
 from pipeline.stage import open_staging
 from pipeline.steps.load import LoadCounts
 from pipeline.store import VectorStore, open_store
 from pipeline.tokens import TokenCounter
 from pipeline.types import DocumentState, document_id
-from workers.loading import WAIT_EVERY_S, Moment, check_limits
+from workers.loading import LOOK_PAUSE, WAIT_EVERY_S, Moment, check_limits
 from workers.working import Remover, Working
 
 log = logging.getLogger(__name__)
@@ -97,63 +98,86 @@ class Reindexing:
     def run(self, on_moment: Callable[[Moment], None], worker_stderr: int = 2) -> Reindexed:
         """Build, judge, swap. Raises what models, stores and workers raise, and ConfigError where another change is under way."""
         began = time.monotonic()
-        live, new = self._generations()
+        live = self._live()
         run = self._ledger.intake.start_run(self._public, "reindex", self._change.source, self._change.schedule)
-        old_scores = new_scores = None
         try:
+            if self._store.aliases().get(self._public) not in (None, live.physical):
+                # A swap that was interrupted between ledger and store.
+                set_alias(self._store, self._public, live.physical)
+                return self._end(run, live, "", None, None, began)
+            live = self._fixed(live)
+            new = self._new(live)
             with Working(self._settings, self._ledger, worker_stderr) as work:
                 self._catch_up(run, live, new, work, on_moment)
-                why = self._incomplete(live, new)
+                why, old_scores, new_scores = self._incomplete(live, new), None, None
                 if not why:
                     old_scores, new_scores = self._judge(live, new)
                     why = regression(old_scores, new_scores, self._change.max_regression)
                 while not why and (moved := self._ledger.collections.swap(live.name, new.name)):
                     log.info("not swapped yet: %s", moved)
                     self._catch_up(run, live, new, work, on_moment)
+                    why = self._incomplete(live, new)
                 work.done()
+            self._ledger.collections.set_note(new.name, why)
+            if not why:
+                set_alias(self._store, self._public, new.physical)
         except KbError as error:
             self._ledger.intake.end_run(run, "failed", str(error))
             raise
-        self._ledger.collections.set_note(new.name, why)
-        if not why:
-            set_alias(self._store, self._public, new.physical)
+        return self._end(run, new, why, old_scores, new_scores, began)
+
+    def _end(self, run: int, one: Collection, why: str, old: Scores | None, new: Scores | None, began: float) -> Reindexed:
         self._ledger.intake.end_run(run, "refused" if why else "done", why)
-        progress = self._ledger.report.progress(collection=new.name)
+        progress = self._ledger.report.progress(collection=one.name)
         return Reindexed(
-            run, self._public, new.name, new.model, not why, why, progress.states.get(DocumentState.INDEXED, 0), progress.chunks,
-            progress.embedded, time.monotonic() - began, len(self._judged), old_scores, new_scores,
+            run, self._public, one.name, one.model, not why, why, progress.states.get(DocumentState.INDEXED, 0), progress.chunks,
+            progress.embedded, time.monotonic() - began, len(self._judged), old, new,
         )  # fmt: skip
 
-    def _generations(self) -> tuple[Collection, Collection]:
-        """The live generation, and the one to build: one that was begun with the same change, or a new one."""
+    def _live(self) -> Collection:
         live = self._ledger.collections.live(self._public)
         if live is None:
             raise CollectionMissing(f"there is no collection {self._public!r}; `kb-ingest collections` lists them")
+        return live
+
+    def _fixed(self, live: Collection) -> Collection:
+        """The live generation with its settings fixed to what made it, so that it can be had back under any configuration."""
+        settings, fixed = self._settings.of_collection(live.profile), json.loads(live.profile)
+        profile = {name: getattr(settings, name) for name in PROFILE_FIELDS}
+        if "model" not in fixed:
+            profile |= {"model": live.model, "model_revision": live.revision}
+        text = json.dumps(profile, sort_keys=True)
+        if embed_fingerprint(self._settings.of_collection(text), live.dimension) != live.fingerprint:
+            raise ConfigError(f"{live.name!r} was made by {live.model}, which is another model today; load it again first")
+        if text != live.profile:
+            self._ledger.collections.set_profile(live.name, text)
+        return replace(live, profile=text)
+
+    def _new(self, live: Collection) -> Collection:
+        """The generation to build: one that was begun with the same change, or a new one."""
         wanted = self._wanted(live)
         for begun in self._ledger.collections.of(self._public):
             if begun.state != BUILDING:
                 continue
             if (begun.fingerprint, begun.profile) != (wanted.fingerprint, wanted.profile):
                 raise ConfigError(
-                    f"another change of {self._public!r} is under way (to {begun.model}, {begun.profile}): finish it with the same "
-                    "options, or give it up with `kb-ingest collections prune --refused`"
+                    f"another change of {self._public!r} is under way (to {begun.model}): finish it with the same options, "
+                    "or give it up with `kb-ingest collections prune --refused`"
                 )
-            return live, begun
-        return live, self._ledger.collections.add(wanted)
+            return begun
+        return self._ledger.collections.add(wanted)
 
     def _wanted(self, live: Collection) -> Collection:
         settings, change = self._settings.of_collection(live.profile), self._change
-        profile = {name: value for name, value in json.loads(live.profile).items() if value}
+        profile = json.loads(live.profile)
         if change.model:
             profile |= {"model": change.model, "model_revision": change.revision}
             if settings.embed_url:
-                profile |= {"embed_model": change.model}
                 # The name is the server's, which need not be that of a tokenizer.
-                profile.setdefault("tokenizer", settings.tokenizer or settings.model)
-            elif not change.chunk_tokens and self._takes(settings, change):
-                profile |= {"tokenizer": settings.tokenizer or settings.model}
+                profile |= {"embed_model": change.model, "tokenizer": settings.tokenizer or settings.model}
             else:
-                profile.pop("tokenizer", None)
+                kept = not change.chunk_tokens and self._takes(settings, change)
+                profile["tokenizer"] = (settings.tokenizer or settings.model) if kept else ""
         if change.chunk_tokens:
             profile["chunk_tokens"] = change.chunk_tokens
         text = json.dumps(profile, sort_keys=True)
@@ -179,15 +203,13 @@ class Reindexing:
 
     def _catch_up(self, run: int, live: Collection, new: Collection, work: Working, on_moment: Callable[[Moment], None]) -> None:
         """Have the new generation hold what the live one holds, and both be at rest."""
-        pace, after, found = Pace(self._change.rate), "", 0
-        report = self._ledger.report
+        pace, after, found, look_at = Pace(self._change.rate), "", 0, 0.0
+        most = self._settings.max_in_flight // 2 + 1
+        opened = self._ledger.intake.open_documents
         while True:
-            trouble = work.tend()
-            progress, waiting = report.progress(collection=new.name), report.progress(collection=live.name).open
-            counts = LoadCounts(discovered=sum(report.progress(collection=live.name).states.values()))
-            on_moment(Moment(counts, progress, report.failures(collection=new.name, limit=5), report.workers(), False, trouble))
-            self._check_failures(progress.states)
-            room = min(GIVEN_AT_ONCE, self._settings.max_in_flight // 2 + 1 - progress.open, pace.now())
+            if time.monotonic() >= look_at:
+                look_at = self._look(live, new, work.tend(), on_moment)
+            room = min(GIVEN_AT_ONCE, most - opened(new.name, most), pace.now())
             if room > 0:
                 wanted = self._ledger.mirror.lacking(live.name, new.name, room, after)
                 self._ledger.mirror.give(new.name, run, wanted)
@@ -196,16 +218,29 @@ class Reindexing:
                 if wanted:
                     after = wanted[-1].uri
                     continue
-                # At the end of a round: what has changed since stands before this place in the order of names.
-                gone = self._ledger.removal.mark(self._ledger.mirror.surplus(live.name, new.name, GIVEN_AT_ONCE))
-                if not (found or gone or progress.open or waiting):
-                    break
-                after, found = "", 0
+                # At the end of a round. What has changed since stands before this place in the order of names.
+                if not opened(new.name, 1) and not opened(live.name, 1):
+                    surplus = self._ledger.mirror.surplus(live.name, new.name, GIVEN_AT_ONCE)
+                    gone = self._ledger.removal.mark(new.name, surplus)
+                    if not (found or gone):
+                        break
+                    after, found = "", 0
+                    continue
             time.sleep(WAIT_EVERY_S)
+        self._look(live, new, work.tend(), on_moment)
         with Remover(self._settings.model_copy(update={"delete_grace": 0.0}), self._ledger, new.name) as remover:
             while remover.left():
                 work.tend()
                 time.sleep(WAIT_EVERY_S)
+
+    def _look(self, live: Collection, new: Collection, trouble: str, on_moment: Callable[[Moment], None]) -> float:
+        """Show how things stand; when to look again, monotonic, so that looking takes a small share of the time."""
+        report, began = self._ledger.report, time.monotonic()
+        counts = LoadCounts(discovered=sum(report.progress(collection=live.name).states.values()))
+        progress = report.progress(collection=new.name)
+        on_moment(Moment(counts, progress, report.failures(collection=new.name, limit=5), report.workers(), False, trouble))
+        self._check_failures(progress.states)
+        return time.monotonic() + max(WAIT_EVERY_S, LOOK_PAUSE * (time.monotonic() - began))
 
     def _check_failures(self, states: dict[str, int]) -> None:
         settings = self._settings
@@ -218,9 +253,11 @@ class Reindexing:
         """What the new generation lacks, in words; nothing where all is there."""
         report, lost, example = self._ledger.report, 0, ""
         for window in report.expected(live.name):
-            ids = {document_id(new.name, document.uri): document.uri for document in window}
+            ids = {document_id(new.name, document.uri): document for document in window}
             known = self._ledger.intake.known(list(ids))
-            missing = [uri for key, uri in ids.items() if key not in known or not known[key].indexed_hash]
+            missing = [
+                one.uri for key, one in ids.items() if key not in known or known[key].indexed_hash != one.content_hash
+            ]  # fmt: skip
             lost, example = lost + len(missing), example or next(iter(missing), "")
         if lost:
             return f"{lost} documents could not be indexed anew, {example} among them; see `kb-ingest quarantine list`"
@@ -321,8 +358,11 @@ def prune(settings: Settings, public: str, *, refused: bool = False, keep: int =
                 raise StoreUnavailable(
                     f"searches still go to {one.name}: `kb-ingest rollback` completes the swap, then prune again"
                 )
+            # One that is being built goes from the ledger first, so that its reindex learns of it before it writes again.
+            if state == BUILDING and not ledger.collections.drop(one.name, state):
+                continue
             store.drop(one.physical)
-            if ledger.collections.drop(one.name, state):
+            if state == BUILDING or ledger.collections.drop(one.name, state):
                 gone.append(one.name)
         return gone
     finally:

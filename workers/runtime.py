@@ -18,7 +18,8 @@ import numpy as np
 from pipeline.errors import CollectionMismatch, KbError, LeaseLost, ModelError, PermanentError, TransientError
 from pipeline.ledger import Ledger
 from pipeline.ledger.flow import Stage
-from pipeline.ledger.generations import LIVE, Collection
+from pipeline.ledger.generations import Collection
+from pipeline.ledger.schema import LIVE
 from pipeline.ledger.work import Claim
 from pipeline.settings import Settings
 from pipeline.stage import open_staging

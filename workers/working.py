@@ -96,7 +96,7 @@ def queue_now(settings: Settings, ledger: Ledger) -> None:
 def delete_now(settings: Settings, ledger: Ledger, collection: str, ids: Sequence[str]) -> int:
     """Delete documents of a generation by id, without a grace; return how many. It is a run of its own in the ledger."""
     run = ledger.intake.start_run(settings.collection, "delete")
-    deleted = ledger.removal.mark(ids)
+    deleted = ledger.removal.mark(collection, ids)
     ledger.intake.update_run(run, deleted=deleted)
     with Remover(settings, ledger, collection) as remover:
         waiting = remover.left()

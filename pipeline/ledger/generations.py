@@ -7,12 +7,10 @@ from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Connection, Engine, and_, delete, func, or_, select, update
 
+from pipeline.errors import CollectionReplaced
 from pipeline.ledger.mirror import differences, surplus
-from pipeline.ledger.schema import collections, documents, reading, upsert, writing
+from pipeline.ledger.schema import BUILDING, LIVE, SUPERSEDED, collections, documents, reading, upsert, writing
 from pipeline.types import OPEN_STATES
-
-#: What a generation is: found under its collection's name; being built beside that one; replaced, and kept for a rollback.
-LIVE, BUILDING, SUPERSEDED = "live", "building", "superseded"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,23 +80,29 @@ class Generations:
             connection.execute(update(collections).where(*empty).values(canary=canary))
             return str(connection.execute(select(collections.c.canary).where(collections.c.name == name)).scalar_one())
 
+    def set_profile(self, name: str, profile: str) -> None:
+        """Fix the settings that hold for a generation."""
+        with writing(self._engine) as connection:
+            connection.execute(update(collections).where(collections.c.name == name).values(profile=profile))
+
     def set_note(self, name: str, note: str) -> None:
         """Record why a generation was not swapped in."""
         with writing(self._engine) as connection:
             connection.execute(update(collections).where(collections.c.name == name).values(note=note))
 
     def swap(self, old: str, new: str) -> str:
-        """Make `new` live in the place of `old`; return why not, in words, or nothing.
+        """Make `new` live in the place of `old`; return why not yet, in words, or nothing.
 
-        It is done only where both are at rest and hold the same versions of the same documents. Whoever stages a document for
-        `old` from then on is refused, and stages it again for `new`.
+        It is done only where both are at rest and hold the same versions of the same documents. Whoever stages or deletes a
+        document of `old` from then on is refused, and begins again with `new`. Raises CollectionReplaced where somebody else has
+        swapped or dropped one of them.
         """
         with writing(self._engine) as connection:
             # The lock that staging takes too, so that nothing slips in between this look and the swap.
             locked = select(collections.c.name, collections.c.state).where(collections.c.name.in_((old, new)))
             states = {row.name: row.state for row in connection.execute(locked.order_by(collections.c.name).with_for_update())}
             if states != {old: LIVE, new: BUILDING}:
-                return "another command has changed the collection meanwhile"
+                raise CollectionReplaced(f"another command has swapped or dropped {old!r} or {new!r} meanwhile")
             if _open(connection, (old, new)):
                 return "documents are being worked on"
             if differences(connection, old, new, 1) or surplus(connection, old, new, 1):

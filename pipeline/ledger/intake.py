@@ -9,9 +9,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Engine, case, delete, func, or_, select, update
 
-from pipeline.errors import CollectionReplaced
-from pipeline.ledger.generations import SUPERSEDED, Collection, live_name
-from pipeline.ledger.schema import collections, current, documents, meta, reading, runs, upsert, writing
+from pipeline.ledger.generations import Collection, live_name
+from pipeline.ledger.schema import current, documents, hold, meta, reading, runs, upsert, writing
 from pipeline.ledger.schema import totals as all_totals
 from pipeline.types import OPEN_STATES, DocumentState, Reason, SourceFile, StagedFile
 
@@ -195,10 +194,7 @@ class Intake:
             "fence",
         )
         with writing(self._engine) as connection:
-            # With a lock that a swap takes too: it must not find the generation at rest while we fill it.
-            state = select(collections.c.state).where(collections.c.name == collection).with_for_update(read=True)
-            if connection.execute(state).scalar() == SUPERSEDED:
-                raise CollectionReplaced(f"the collection behind {collection!r} has been replaced by a re-index; load again")
+            hold(connection, collection)
             statement = upsert(connection, documents)
             statement = statement.on_conflict_do_update(
                 index_elements=[documents.c.id], set_={name: statement.excluded[name] for name in replaced}

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, Engine, and_, case, or_, select
 from sqlalchemy.orm import aliased
 
-from pipeline.ledger.schema import documents, reading, upsert, writing
+from pipeline.ledger.schema import documents, hold, reading, upsert, writing
 from pipeline.types import OPEN_STATES, DocumentState, document_id
 
 #: In these states the staged version is the one to have; in all others it is the one that is indexed, if any.
@@ -80,7 +80,8 @@ class Mirror:
     def give(self, new: str, run: int, wanted: Sequence[Wanted]) -> int:
         """Have documents of `new` made from these versions; return how many there is work for.
 
-        Their bytes are in staging already, and nothing is read from the source.
+        Their bytes are in staging already, and nothing is read from the source. Raises CollectionReplaced where `new` is no longer
+        being built.
         """
         now = time.time()
         rows = [
@@ -101,6 +102,7 @@ class Mirror:
             "updated_at",
         ]  # fmt: skip
         with writing(self._engine) as connection:
+            hold(connection, new, building=True)
             statement = upsert(connection, documents)
             statement = statement.on_conflict_do_update(
                 index_elements=[documents.c.id], set_={name: statement.excluded[name] for name in replaced}

@@ -10,8 +10,8 @@ from sqlalchemy import ColumnElement, Engine, and_, delete, exists, func, not_, 
 from sqlalchemy.orm import aliased
 
 from pipeline.ledger.intake import ID_WINDOW
-from pipeline.ledger.schema import documents, leases, reading, writing
-from pipeline.types import OPEN_STATES, DocumentState
+from pipeline.ledger.schema import documents, hold, leases, reading, writing
+from pipeline.types import OPEN_STATES, DocumentState, document_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,8 @@ class Removal:
         `prefix` is a beginning that need not end where a name does.
         """
         columns = [documents.c[name] for name in Kept.__dataclass_fields__]
-        wanted = [documents.c.collection == collection, documents.c.state != DocumentState.DELETED]
+        # Concatenated, so that SQLite walks by id instead of sorting the collection anew for each window.
+        wanted = [documents.c.collection.concat("") == collection, documents.c.state != DocumentState.DELETED]
         if below:
             wanted.append(or_(*(_below(uri) for uri in below)))
         if prefix:
@@ -65,14 +66,26 @@ class Removal:
             yield [Kept(*row) for row in rows]
             last = rows[-1].id
 
-    def mark(self, ids: Sequence[str]) -> int:
-        """Mark documents as deleted; return how many were not.
+    def named(self, generation: str, uris: Sequence[str]) -> list[Kept]:
+        """The documents of a generation at these URIs."""
+        columns = [documents.c[name] for name in Kept.__dataclass_fields__]
+        ids, found = [document_id(generation, uri) for uri in uris], []
+        with reading(self._engine) as connection:
+            for start in range(0, len(ids), ID_WINDOW):
+                wanted = (documents.c.id.in_(ids[start : start + ID_WINDOW]), documents.c.state != DocumentState.DELETED)
+                found += [Kept(*row) for row in connection.execute(select(*columns).where(*wanted))]
+        return found
 
-        Whoever works on one loses it by this. A load that meets it again takes the mark away.
+    def mark(self, generation: str, ids: Sequence[str]) -> int:
+        """Mark documents of a generation as deleted; return how many were not.
+
+        Whoever works on one loses it by this. A load that meets it again takes the mark away. Raises CollectionReplaced where
+        searches no longer go to this generation: deleting there would help nobody.
         """
         now, count = time.time(), 0
-        with writing(self._engine) as connection:
-            for start in range(0, len(ids), ID_WINDOW):
+        for start in range(0, len(ids), ID_WINDOW):
+            with writing(self._engine) as connection:
+                hold(connection, generation)
                 window = documents.c.id.in_(ids[start : start + ID_WINDOW])
                 count += connection.execute(
                     update(documents)
@@ -84,8 +97,8 @@ class Removal:
                 ).rowcount  # fmt: skip
         return count
 
-    def due(self, grace_s: float, collection: str | None = None, limit: int = ID_WINDOW, after: str = "") -> list[Due]:
-        """Marked documents whose grace is over, by id, from the one after `after`.
+    def due(self, grace_s: float, collection: str | None = None, limit: int = ID_WINDOW, without: Sequence[str] = ()) -> list[Due]:
+        """Marked documents whose grace is over, but for those named.
 
         One whose bytes wait to be indexed under another name is not due yet: it was moved, and lends its vectors.
         """
@@ -95,14 +108,14 @@ class Removal:
             other.c.collection == documents.c.collection, other.c.state.in_(OPEN_STATES),
         )  # fmt: skip
         wanted: list[ColumnElement[bool]] = [
-            documents.c.state == DocumentState.DELETED, documents.c.deleted_at <= time.time() - grace_s, documents.c.id > after,
-            not_(moving),
+            documents.c.state == DocumentState.DELETED, documents.c.deleted_at <= time.time() - grace_s,
+            not_(moving), documents.c.id.not_in(without),
         ]  # fmt: skip
         if collection is not None:
             wanted.append(documents.c.collection == collection)
         fenced = and_(documents.c.fence.is_not(None), exists().where(leases.c.id == documents.c.fence))
         with reading(self._engine) as connection:
-            statement = select(documents.c.id, documents.c.collection, fenced).where(*wanted).order_by(documents.c.id)
+            statement = select(documents.c.id, documents.c.collection, fenced).where(*wanted)
             return [Due(row[0], row[1], bool(row[2])) for row in connection.execute(statement.limit(limit))]
 
     def forget(self, ids: Sequence[str]) -> set[str]:

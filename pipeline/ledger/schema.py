@@ -36,7 +36,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 from sqlalchemy.schema import CreateColumn
 
-from pipeline.errors import LedgerError, LedgerUnavailable, NoSpace
+from pipeline.errors import CollectionReplaced, LedgerError, LedgerUnavailable, NoSpace
 
 #: Raised with every change of the tables; a newer ledger is refused, an older one migrated by `_migrate`.
 SCHEMA_VERSION = 3
@@ -46,6 +46,9 @@ SCHEMA_LOCK = 5_113_521
 
 #: Seconds that SQLite waits for another process's write before it says that the database is locked.
 BUSY_TIMEOUT_S = 60.0
+
+#: What a generation is: found under its collection's name; being built beside that one; replaced, and kept for a rollback.
+LIVE, BUILDING, SUPERSEDED = "live", "building", "superseded"
 
 metadata = MetaData()
 
@@ -101,6 +104,7 @@ sources = Table(
     Column("exclude", Text, nullable=False),
     Column("created_at", Float, nullable=False),
     Column("synced_at", Float),  # end of the last sync that listed it whole
+    Column("root", Text, nullable=False, server_default=""),  # URI of what the location was then
 )  # fmt: skip
 
 schedules = Table(
@@ -280,7 +284,19 @@ def _migrate(connection: Connection) -> None:
 
 def current() -> ColumnElement[bool]:
     """A condition on documents: not of a generation that was replaced and is only kept for a rollback."""
-    return documents.c.collection.not_in(select(collections.c.name).where(collections.c.state == "superseded"))
+    return documents.c.collection.not_in(select(collections.c.name).where(collections.c.state == SUPERSEDED))
+
+
+def hold(connection: Connection, generation: str, *, building: bool = False) -> None:
+    """Keep a generation from being swapped until the transaction ends; call it before documents of it are changed.
+
+    Raises CollectionReplaced for one that is no longer live nor being built, or with `building` is not being built.
+    """
+    state = connection.execute(
+        select(collections.c.state).where(collections.c.name == generation).with_for_update(read=True)
+    ).scalar()
+    if state == SUPERSEDED or (building and state != BUILDING):
+        raise CollectionReplaced(f"the collection behind {generation!r} has been replaced or dropped meanwhile; begin again")
 
 
 def upsert(connection: Connection, table: Table) -> Any:
@@ -314,6 +330,6 @@ def _translated() -> Iterator[None]:
 
 
 __all__ = [
-    "SCHEMA_VERSION", "collections", "current", "documents", "func", "insert", "leases", "meta", "metadata", "open_engine",
-    "reading", "runs", "schedules", "sources", "totals", "upsert", "workers", "writing",
+    "BUILDING", "LIVE", "SCHEMA_VERSION", "SUPERSEDED", "collections", "current", "documents", "func", "hold", "insert", "leases",
+    "meta", "metadata", "open_engine", "reading", "runs", "schedules", "sources", "totals", "upsert", "workers", "writing",
 ]  # fmt: skip

@@ -23,6 +23,7 @@ class Source:
     exclude: tuple[str, ...]
     created_at: float  #: seconds since the epoch
     synced_at: float | None  #: end of the last sync that listed it whole
+    root: str  #: URI of what the location was then; a link may lead elsewhere since
 
 
 class Sources:
@@ -49,7 +50,7 @@ class Sources:
         return [
             Source(
                 row.name, row.collection, row.location, tuple(json.loads(row.include)), tuple(json.loads(row.exclude)),
-                row.created_at, row.synced_at,
+                row.created_at, row.synced_at, row.root,
             )
             for row in rows
         ]  # fmt: skip
@@ -63,7 +64,7 @@ class Sources:
         with writing(self._engine) as connection:
             return bool(connection.execute(delete(sources).where(sources.c.name == name)).rowcount)
 
-    def synced(self, name: str) -> None:
-        """Record that a sync has listed the source whole and done its work."""
+    def synced(self, name: str, root: str) -> None:
+        """Record that a sync has listed the source whole, at this URI, and done its work."""
         with writing(self._engine) as connection:
-            connection.execute(update(sources).where(sources.c.name == name).values(synced_at=time.time()))
+            connection.execute(update(sources).where(sources.c.name == name).values(synced_at=time.time(), root=root))

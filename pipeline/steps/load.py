@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 
-from pipeline.discover import Omitted, Patterns, Root, discover
+from pipeline.discover import Omitted, discover
 from pipeline.errors import DocumentError
 from pipeline.ledger import Ledger
 from pipeline.ledger.intake import Known, Refused
 from pipeline.stage import Staging
+from pipeline.steps.scope import Listed, Scope
 from pipeline.types import OPEN_STATES, DocumentState, Reason, SourceFile, StagedFile, document_id
 
 #: Files compared and recorded in one transaction.
@@ -21,21 +21,6 @@ WINDOW_FILES = 500
 
 #: Objects fetched at once: each answer takes a while, and most of that is waiting.
 FETCHES = 16
-
-
-@dataclass(slots=True)
-class Listed:
-    """What a listing has met, to tell afterwards what it has not."""
-
-    ids: set[bytes] = field(default_factory=set)  #: 16 bytes a document
-    unlisted: list[str] = field(default_factory=list)  #: folders that could not be listed
-
-    def add(self, document: str) -> None:
-        """Note a document's id."""
-        self.ids.add(uuid.UUID(document).bytes)
-
-    def __contains__(self, document: str) -> bool:
-        return uuid.UUID(document).bytes in self.ids
 
 
 @dataclass(slots=True)
@@ -84,13 +69,13 @@ class Load:
         self.listed = listed  #: is filled where it is given
         self.counts = LoadCounts()
 
-    def run(self, run: int, roots: Sequence[Root], patterns: Patterns, on_window: Callable[[LoadCounts], None]) -> LoadCounts:
-        """Stage everything below `roots` that the ledger does not know in this version, as part of `run`.
+    def run(self, run: int, scope: Scope, on_window: Callable[[LoadCounts], None]) -> LoadCounts:
+        """Stage everything in `scope` that the ledger does not know in this version, as part of `run`.
 
         Calls `on_window` after each window of files; by then these files are safe in staging and ledger, so stopping
         there loses nothing. Raises SourceError for a root that cannot be listed, NoSpace.
         """
-        for window in _windows(self._files(roots, patterns), WINDOW_FILES):
+        for window in _windows(self._files(scope), WINDOW_FILES):
             self._window(run, window)
             counts = self.counts
             self._ledger.intake.update_run(
@@ -100,18 +85,18 @@ class Load:
             on_window(self.counts)
         return self.counts
 
-    def plan(self, roots: Sequence[Root], patterns: Patterns) -> Iterator[Planned]:
+    def plan(self, scope: Scope) -> Iterator[Planned]:
         """Say what `run` would do, and change nothing.
 
         A file whose size or time differs counts as changed here, although its bytes may turn out to be the same.
         """
-        for window in _windows(self._files(roots, patterns), WINDOW_FILES):
+        for window in _windows(self._files(scope), WINDOW_FILES):
             files = {document_id(self._collection, file.uri): file for file in window}
             known = self._ledger.intake.known(list(files))
             for key, file in files.items():
                 before = known.get(key)
                 if self.listed is not None:
-                    self.listed.add(key)
+                    self.listed.add(key, file.uri)
                 refusal = self._refusal(file)
                 if refusal is not None:
                     yield Planned("skipped", file.uri, file.size, f"{refusal.reason}: {refusal.detail}")
@@ -128,15 +113,17 @@ class Load:
         for omitted in self.counts.omitted:
             yield Planned("skipped", omitted.name, 0, omitted.why)
 
-    def _files(self, roots: Sequence[Root], patterns: Patterns) -> Iterator[SourceFile]:
-        for found in discover(roots, patterns):
+    def _files(self, scope: Scope) -> Iterator[SourceFile]:
+        for found in discover(scope.roots, scope.patterns):
+            if scope.is_elsewhere(found.uri):
+                continue
             if isinstance(found, Omitted):
                 self.counts.omitted_count += 1
                 if len(self.counts.omitted) < OMITTED_KEPT:
                     self.counts.omitted.append(found)
                 if self.listed is not None:
                     # It is there, only not to be had now: no reason to delete what was loaded of it.
-                    self.listed.add(document_id(self._collection, found.uri))
+                    self.listed.add(document_id(self._collection, found.uri), found.uri)
                     self.listed.unlisted += [found.name] if found.folder else []
             else:
                 self.counts.discovered += 1
@@ -153,7 +140,7 @@ class Load:
         for key, file in files.items():
             before = known.get(key)
             if self.listed is not None:
-                self.listed.add(key)
+                self.listed.add(key, file.uri)
             if before is not None and not self._checksum and self._same_file(file, before) and before.content_hash:
                 self._same_bytes(key, file, before, file, staged, adopted)
             else:

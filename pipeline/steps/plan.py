@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal, cast
 
 from pipeline.chunkfile import read_chunks
-from pipeline.discover import Patterns, Root, name_of, path_of
+from pipeline.discover import name_of, path_of
 from pipeline.errors import DocumentError
 from pipeline.extract import ExtractJob
 from pipeline.guard import ParseGuard
@@ -20,7 +20,8 @@ from pipeline.ledger import Ledger
 from pipeline.ledger.intake import Known
 from pipeline.stage import Staging, chunks_key, copy_hashed
 from pipeline.steps.load import Load
-from pipeline.steps.remove import refusal, vanished
+from pipeline.steps.remove import vanished
+from pipeline.steps.scope import Scope
 from pipeline.types import SourceFile, document_id
 
 Action = Literal["added", "changed", "moved", "vanished", "unchanged", "skipped"]
@@ -83,9 +84,7 @@ class Planning:
     generation: str  #: of the collection, as the ledger knows it
     dimension: int
 
-    def plan(
-        self, step: Load, roots: Sequence[Root], elsewhere: Sequence[str], patterns: Patterns, max_delete_ratio: float
-    ) -> Plan:
+    def plan(self, step: Load, scope: Scope, max_delete_ratio: float) -> Plan:
         """Compare source and ledger; `step` must have been given a Listed to fill.
 
         Files whose size is that of a document that has vanished are read through, to see whether it was moved; up to SAMPLE_FILES
@@ -93,10 +92,11 @@ class Planning:
         """
         assert step.listed is not None
         found = Plan()
-        for planned in step.plan(roots, patterns):
+        for planned in step.plan(scope):
             found.files.append(PlannedFile(cast("Action", planned.action), planned.uri, planned.bytes, planned.why))
-        gone = vanished(self.ledger, self.generation, roots, elsewhere, patterns, step.listed)
-        found.refused = refusal(gone, step.listed, max_delete_ratio, allow=False)
+        found.refused = vanished(self.ledger, self.generation, scope, step.listed, max_delete_ratio).refused
+        # What would be refused is shown too: somebody has to decide.
+        gone = vanished(self.ledger, self.generation, scope, step.listed, max_delete_ratio, allow=True)
         by_size: dict[int, set[str]] = defaultdict(set)
         for document in gone.documents:
             by_size[document.size].add(document.content_hash)

@@ -2,57 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from pipeline.discover import Patterns, Root, exists, root_uri
+from pipeline.discover import exists
 from pipeline.ledger import Ledger
 from pipeline.ledger.removal import Kept
-from pipeline.steps.load import Listed
+from pipeline.steps.scope import Listed, Scope, lies_below
 from pipeline.store import VectorStore
 
 
 @dataclass(slots=True)
 class Vanished:
-    """What the ledger knows below some roots and a whole listing did not meet."""
+    """What the ledger knows in a scope and a listing did not meet."""
 
-    documents: list[Kept] = field(default_factory=list)
-    known: int = 0  #: documents the ledger knows there, these included
+    documents: list[Kept] = field(default_factory=list)  #: that may be deleted
+    refused: str = ""  #: why others may not, in words
 
 
-def vanished(
-    ledger: Ledger, collection: str, roots: Sequence[Root], elsewhere: Sequence[str], patterns: Patterns, listed: Listed
-) -> Vanished:
-    """Compare the ledger with a listing that is done.
+def vanished(ledger: Ledger, generation: str, scope: Scope, listed: Listed, max_ratio: float, *, allow: bool = False) -> Vanished:
+    """Compare the ledger with a listing that is done, root by root.
 
-    `elsewhere` are URIs of other sources inside these roots, whose documents are their own matter. Each document that was not
-    met is looked for once more: one that was being replaced while its folder was listed is there again.
+    Each document that was not met is looked for once more before it counts: one that was being replaced while its folder was
+    listed is there again. Nothing is looked for where the listing is not to be believed anyway. `allow` is a person's word that
+    many deletions, or an empty source, are meant; it does not make up for a listing with gaps.
     """
-    found = Vanished()
-    below = [root_uri(root) for root in roots]
-    for window in ledger.removal.present(collection, below, elsewhere):
-        found.known += len(window)
-        for document in window:
-            if document.id not in listed and not (_wanted(document.uri, below, patterns) and exists(document.uri)):
-                found.documents.append(document)
+    found, reasons = Vanished(), []
+    for number, root in enumerate(listed.roots):
+        below = [root, *scope.formerly] if number == 0 else [root]
+        missing: list[Kept] = []
+        known = 0
+        for window in ledger.removal.present(generation, below, scope.elsewhere):
+            known += len(window)
+            missing += [document for document in window if document.id not in listed]
+        refused = refusal(len(missing), known, listed.files[number], listed, max_ratio, allow=allow)
+        if refused:
+            reasons.append(refused if len(listed.roots) == 1 else f"{root}: {refused}")
+        else:
+            found.documents += [document for document in missing if not _there(document.uri, root, scope)]
+    found.refused = "; ".join(reasons)
     return found
 
 
-def refusal(found: Vanished, listed: Listed, max_ratio: float, *, allow: bool) -> str:
-    """Why these documents are not to be deleted, in words; empty where they may be.
-
-    `allow` is a person's word that it is meant; it does not make up for a listing that is not whole.
-    """
-    if not found.documents:
+def refusal(missing: int, known: int, files: int, listed: Listed, max_ratio: float, *, allow: bool) -> str:
+    """Why `missing` of `known` documents are not to be deleted, in words; `files` were listed where they should be."""
+    if not missing:
         return ""
-    gone = f"{len(found.documents)} of {found.known} documents are gone from the source"
+    gone = f"{missing} of {known} documents are gone from the source"
     if listed.unlisted:
         return f"{gone}, but {listed.unlisted[0]} could not be listed, so nothing is deleted"
     if allow:
         return ""
-    if not listed.ids:
+    if not files:
         return f"{gone} and it holds no file any more; if that is meant, repeat with --allow-delete"
-    if len(found.documents) > max_ratio * found.known:
+    if missing > max_ratio * known:
         return f"{gone}, more than KB_MAX_DELETE_RATIO {max_ratio:g} allows; if that is meant, repeat with --allow-delete"
     return ""
 
@@ -63,9 +66,9 @@ def remove_due(ledger: Ledger, store: Callable[[], VectorStore], grace_s: float,
     `store` is called where there is something to delete. A document whose last worker still holds its lease loses its points and
     stays marked, for another call. Raises StoreUnavailable, LedgerUnavailable: a later call goes on from there.
     """
-    removed, after = 0, ""
-    while due := ledger.removal.due(grace_s, collection, after=after):
-        after = due[-1].id
+    removed, fenced = 0, set[str]()
+    while due := ledger.removal.due(grace_s, collection, without=sorted(fenced)):
+        fenced.update(document.id for document in due if document.fenced)
         for name in {document.collection for document in due}:
             ours = [document for document in due if document.collection == name]
             known = ledger.collections.get(name)
@@ -80,11 +83,8 @@ def remove_due(ledger: Ledger, store: Callable[[], VectorStore], grace_s: float,
     return removed
 
 
-def _wanted(uri: str, roots: Sequence[str], patterns: Patterns) -> bool:
-    """Whether a listing of these roots would yield a document at this URI, if it were there."""
-    for root in roots:
-        if uri == root:
-            return True
-        if uri.startswith(f"{root}/"):
-            return patterns.wants(uri.removeprefix(f"{root}/"))
-    return False
+def _there(uri: str, root: str, scope: Scope) -> bool:
+    """Whether a listing of this root would yield a document at this URI, if it were done now."""
+    if uri == root:
+        return exists(uri)
+    return lies_below(uri, root) and scope.patterns.wants(uri.removeprefix(f"{root}/")) and exists(uri)

@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from pipeline.settings import load_settings
+from pipeline.store import open_store
 from tests.embed_server import MODEL, WORDS_MODEL
 from tests.services import Cli, Server, embed_server, wait_until
 
@@ -145,6 +147,10 @@ def test_the_model_changes_under_searches_and_syncs(cli: Cli, folder: Path, tmp_
     # Back, which is as it was then, and forth again.
     cli.run("rollback")
     assert generations(cli) == {"documents": "live", "documents@2": "superseded"}
+    # It is served by its own model, also where the configuration names the new one by now.
+    renamed = Cli(cli.data_dir, **{**cli.environment, "KB_MODEL": WORDS_MODEL, "KB_EMBED_MODEL": WORDS_MODEL})
+    assert len(renamed.answer("search", "page")) == 5
+    assert "is a generation of" in cli.run("load", str(folder), "--collection", "documents@2", status=1).stderr
     assert cli.answer("load", str(folder), "--sync")["indexed"] == 1
     assert cli.whole() == PAGES + 1
     cli.run("rollback")
@@ -153,6 +159,32 @@ def test_the_model_changes_under_searches_and_syncs(cli: Cli, folder: Path, tmp_
     assert generations(cli) == {"documents@2": "live"}
     assert "has no earlier generation" in cli.run("rollback", status=1).stderr
     assert cli.whole() == PAGES + 1
+
+
+def test_an_interrupted_swap_is_completed(cli: Cli, folder: Path) -> None:
+    cli.answer("load", str(folder))
+    cli.answer("reindex", "--model", WORDS_MODEL)
+    store = open_store(load_settings(data_dir=cli.data_dir))
+    store.set_alias("documents", next(name for name in store.collections() if "@" not in name))  # as if it had not come to that
+    store.close()
+    done = cli.answer("reindex", "--model", WORDS_MODEL)
+    assert (done["swapped"], done["generation"], done["queries"]) == (True, "documents@2", 0)
+    assert first_hit(cli, 9) == "9.md"
+    assert list(generations(cli)) == ["documents", "documents@2"]
+
+
+def test_a_reindex_whose_generation_is_dropped_ends(cli: Cli, folder: Path) -> None:
+    cli.answer("load", str(folder))
+    change = cli.start("reindex", "--model", WORDS_MODEL, "--rate", "4")
+    wait_until(
+        lambda: sum(one["indexed"] for one in cli.answer("collections") if one["state"] == "building") > 3, "it is under way"
+    )
+    assert cli.run("collections", "prune", "--refused").stdout == "dropped: documents@2\n"
+    _, err = change.communicate(timeout=60)
+    assert change.returncode == 1
+    assert "replaced or dropped meanwhile" in err
+    assert cli.answer("status")["documents"] == {"indexed": PAGES}
+    assert cli.whole() == PAGES
 
 
 def test_a_schedule_builds_a_collection_anew(cli: Cli, folder: Path) -> None:

@@ -8,8 +8,10 @@ from pipeline.errors import CollectionReplaced
 from pipeline.evaluate import Scores
 from pipeline.ledger import Ledger
 from pipeline.ledger.flow import Stage
-from pipeline.ledger.generations import BUILDING, LIVE, SUPERSEDED, Collection
+from pipeline.ledger.generations import Collection
 from pipeline.ledger.intake import Refused
+from pipeline.ledger.mirror import Wanted
+from pipeline.ledger.schema import BUILDING, LIVE, SUPERSEDED
 from pipeline.ledger.work import IndexedResult, ParsedResult
 from pipeline.types import Reason, SourceFile, StagedFile, document_id
 from workers.reindexing import GIVEN_AT_ONCE, Pace, regression
@@ -51,7 +53,7 @@ def mirror(ledger: Ledger) -> int:
     """Give the new generation what it lacks, and take what it has too much; how many documents that was."""
     wanted = ledger.mirror.lacking(OLD, NEW, 1000)
     ledger.mirror.give(NEW, 9, wanted)
-    return len(wanted) + ledger.removal.mark(ledger.mirror.surplus(OLD, NEW, 1000))
+    return len(wanted) + ledger.removal.mark(NEW, ledger.mirror.surplus(OLD, NEW, 1000))
 
 
 def test_a_new_generation_follows_the_live_one(ledger: Ledger) -> None:
@@ -65,7 +67,7 @@ def test_a_new_generation_follows_the_live_one(ledger: Ledger) -> None:
     index(ledger, NEW)
 
     stage(ledger, 1, 10, version="2")  # one changed, one new, not yet indexed: both are made anew at once
-    ledger.removal.mark([document_id(OLD, uri(4))])
+    ledger.removal.mark(OLD, [document_id(OLD, uri(4))])
     assert ledger.collections.swap(OLD, NEW) == "documents are being worked on"
     index(ledger, OLD)
     assert ledger.collections.swap(OLD, NEW) == "documents have changed"
@@ -76,7 +78,8 @@ def test_a_new_generation_follows_the_live_one(ledger: Ledger) -> None:
     assert ledger.collections.live_name(OLD) == NEW
     known = ledger.intake.known([document_id(NEW, uri(1))])
     assert known[document_id(NEW, uri(1))].mtime_ns == 7  # a load that meets the file need not read it
-    assert ledger.collections.swap(OLD, NEW) == "another command has changed the collection meanwhile"
+    with pytest.raises(CollectionReplaced, match="another command"):
+        ledger.collections.swap(OLD, NEW)
 
 
 def test_what_could_not_be_indexed_is_taken_along_as_it_is(ledger: Ledger) -> None:
@@ -108,6 +111,10 @@ def test_whoever_still_fills_the_old_generation_is_told(ledger: Ledger) -> None:
     assert ledger.collections.swap(OLD, NEW) == ""
     with pytest.raises(CollectionReplaced):
         stage(ledger, 2)
+    with pytest.raises(CollectionReplaced):
+        ledger.removal.mark(OLD, [document_id(OLD, uri(1))])
+    with pytest.raises(CollectionReplaced):  # which is live now, and no longer filled from the old one
+        ledger.mirror.give(NEW, 9, [Wanted(uri(5), 1, 1, None, None, "", "", "5" * 64, "indexed")])
     stage(ledger, 2, generation=NEW)
 
 

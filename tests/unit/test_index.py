@@ -120,7 +120,7 @@ def test_points_of_a_document_that_is_deleted_meanwhile_do_not_stay(place: Place
 
     def delete() -> None:
         if embedder.calls == 4:
-            place.ledger.removal.mark([gone])
+            place.ledger.removal.mark("c", [gone])
 
     embedder = CountingEmbedder(delete)
     assert place.run(embedder, claim) == [claim.documents[1].id]

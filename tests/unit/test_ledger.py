@@ -240,6 +240,7 @@ def test_a_ledger_of_another_schema_is_refused(url: str) -> None:
 
 #: Columns that older schemas did not have.
 ADDED = {
+    "collections": ("serves", "state", "profile", "swapped_at", "note"),
     "documents": ("tokens", "deleted_at", "fence"),
     "runs": ("action", "source", "schedule", "outcome", "detail", "added", "changed", "deleted", "indexed", "quarantined", "chunks",
              "embedded"),
@@ -268,7 +269,7 @@ def test_a_ledger_of_the_first_schema_is_brought_up_to_date(url: str) -> None:
     assert again.sources.add("s", "docs", "/doc", (), ())
     again.intake.end_run(again.intake.start_run("docs", "sync", "s"), "done")
     assert [(run.action, run.source, run.outcome, run.deleted) for run in again.report.runs()] == [("sync", "s", "done", 0)]
-    assert again.removal.mark(ids[:1]) == 1
+    assert again.removal.mark("docs", ids[:1]) == 1
     again.close()
     Ledger.open(url).close()
 

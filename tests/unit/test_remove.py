@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,11 +13,11 @@ from pipeline.discover import Patterns, uri_of
 from pipeline.ledger import Ledger
 from pipeline.ledger.flow import Stage
 from pipeline.ledger.generations import Collection
-from pipeline.ledger.removal import Kept
 from pipeline.ledger.work import IndexedResult, ParsedResult
 from pipeline.stage import LocalStaging
-from pipeline.steps.load import Listed, Load
+from pipeline.steps.load import Load
 from pipeline.steps.remove import Vanished, refusal, remove_due, vanished
+from pipeline.steps.scope import Listed, Scope
 from pipeline.store.edge import EdgeStore
 from pipeline.types import DocumentInfo, SourceFile, StagedFile, document_id
 from tests.made_points import DIMENSION, made_points
@@ -58,8 +59,8 @@ def index(ledger: Ledger, store: EdgeStore, ids: list[str], content: str = "1") 
 def test_marked_documents_go_after_their_grace(ledger: Ledger, store: EdgeStore) -> None:
     ids = stage(ledger, "memory://b/1", "memory://b/2")
     index(ledger, store, ids)
-    assert ledger.removal.mark(ids[:1]) == 1
-    assert ledger.removal.mark(ids[:1]) == 0
+    assert ledger.removal.mark("docs", ids[:1]) == 1
+    assert ledger.removal.mark("docs", ids[:1]) == 0
     assert ledger.removal.marked("docs") == 1
     assert remove_due(ledger, lambda: store, 3600) == 0
     assert store.count("docs-1") == 4
@@ -74,7 +75,7 @@ def test_one_that_a_worker_holds_stays_marked_until_it_lets_go(ledger: Ledger, s
     index(ledger, store, ids)
     ledger.intake.reopen(ids)
     claim = ledger.work.claim(Stage.EMBED, ids, "w")
-    ledger.removal.mark(ids)
+    ledger.removal.mark("docs", ids)
     assert ledger.work.still_held(claim) == set()
     assert remove_due(ledger, lambda: store, 0) == 0
     assert store.count("docs-1") == 0
@@ -92,7 +93,7 @@ def test_one_that_a_worker_holds_stays_marked_until_it_lets_go(ledger: Ledger, s
 def test_one_that_comes_back_in_between_is_compared_again(ledger: Ledger, store: EdgeStore) -> None:
     ids = stage(ledger, "memory://b/1")
     index(ledger, store, ids)
-    ledger.removal.mark(ids)
+    ledger.removal.mark("docs", ids)
 
     def opened() -> EdgeStore:
         if ledger.removal.marked("docs"):  # between the look into the ledger and the deletion, all at once
@@ -108,7 +109,7 @@ def test_one_whose_bytes_wait_under_another_name_stays_until_they_are_indexed(le
     old = stage(ledger, "memory://b/old")
     index(ledger, store, old)
     new = stage(ledger, "memory://b/new")
-    ledger.removal.mark(old)
+    ledger.removal.mark("docs", old)
     assert ledger.removal.due(0) == []
     claim = ledger.work.claim(Stage.PARSE, new, "w")
     ledger.work.parsed(claim, [ParsedResult(key, "", "text/plain", PARSE) for key in new])
@@ -145,39 +146,80 @@ def folder(tmp_path: Path) -> Path:
     return made
 
 
-def listing(ledger: Ledger, folder: Path, patterns: Patterns) -> Listed:
-    listed = Listed()
-    step = Load(
-        ledger, LocalStaging(folder.parent / "staging"), "docs", PARSE, EMBED, max_file_bytes=1 << 20, listed=listed
-    )  # fmt: skip
-    step.run(1, [folder], patterns, lambda _: None)
+def listing(ledger: Ledger, scope: Scope, staging: Path) -> Listed:
+    listed = Listed(scope.uris())
+    step = Load(ledger, LocalStaging(staging), "docs", PARSE, EMBED, max_file_bytes=1 << 20, listed=listed)
+    step.run(1, scope, lambda _: None)
     return listed
 
 
-def test_what_has_vanished_is_looked_for_once_more(ledger: Ledger, folder: Path) -> None:
-    listing(ledger, folder, Patterns())
-    listed = listing(ledger, folder, Patterns(exclude=("1.txt",)))
+def names(found: Vanished) -> set[str]:
+    return {document.uri.rpartition("/")[2] for document in found.documents}
+
+
+def test_what_has_vanished_is_looked_for_once_more(ledger: Ledger, folder: Path, tmp_path: Path) -> None:
+    listing(ledger, Scope([folder]), tmp_path)
+    scope = Scope([folder], Patterns(exclude=("1.txt",)))
+    listed = listing(ledger, scope, tmp_path)
     # Listed too early to meet it, as it was being replaced: still in the ledger, and there when looked for.
     listed.ids.discard(next(iter(listed.ids)))
+    assert names(vanished(ledger, "docs", scope, listed, 0.2)) == {"1.txt"}
     (folder / "2.txt").unlink()
-    listed_after = listing(ledger, folder, Patterns(exclude=("1.txt",)))
-    for seen in (listed, listed_after):
-        found = vanished(ledger, "docs", [folder], [], Patterns(exclude=("1.txt",)), seen)
-        names = {document.uri.rpartition("/")[2] for document in found.documents}
-        assert found.known == 10
-        assert names <= {"1.txt", "2.txt"}
-        assert "1.txt" in names
-    assert names == {"1.txt", "2.txt"}
-    assert vanished(ledger, "docs", [folder], [uri_of(folder)], Patterns(), listed).documents == []
+    assert names(vanished(ledger, "docs", scope, listing(ledger, scope, tmp_path), 0.2)) == {"1.txt", "2.txt"}
+    assert names(vanished(ledger, "docs", replace(scope, elsewhere=[uri_of(folder)]), listed, 0.2)) == set()
 
 
-def test_a_folder_that_cannot_be_listed_protects_everything(ledger: Ledger, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import os
-
+def test_what_is_another_sources_is_neither_loaded_nor_deleted(ledger: Ledger, folder: Path, tmp_path: Path) -> None:
     sub = folder / "sub"
     sub.mkdir()
     (sub / "a.txt").write_text("a")
-    listing(ledger, folder, Patterns())
+    outer = Scope([folder], elsewhere=[uri_of(sub)])
+    assert listing(ledger, outer, tmp_path).files == [10]
+    inner = listing(ledger, Scope([sub]), tmp_path)
+    assert inner.files == [1]
+    assert names(vanished(ledger, "docs", outer, listing(ledger, outer, tmp_path), 1.0)) == set()
+
+
+def test_each_root_is_guarded_by_itself(ledger: Ledger, folder: Path, tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    (small / "only.txt").write_text("only")
+    scope = Scope([folder, small])
+    listing(ledger, scope, tmp_path)
+    (small / "only.txt").unlink()
+    (folder / "3.txt").unlink()
+    found = vanished(ledger, "docs", scope, listing(ledger, scope, tmp_path), 0.2)
+    assert names(found) == {"3.txt"}
+    assert found.refused == (
+        f"{uri_of(small)}: 1 of 1 documents are gone from the source and it holds no file any more; if that is meant, repeat with "
+        "--allow-delete"
+    )
+    assert names(vanished(ledger, "docs", scope, listing(ledger, scope, tmp_path), 0.2, allow=True)) == {"3.txt", "only.txt"}
+
+
+def test_a_link_that_leads_elsewhere_since(ledger: Ledger, folder: Path, tmp_path: Path) -> None:
+    link, other = tmp_path / "current", tmp_path / "release-2"
+    link.symlink_to(folder)
+    listing(ledger, Scope([link]), tmp_path)
+    other.mkdir()
+    for number in range(10):
+        (other / f"{number}.txt").write_text(str(number))
+    link.unlink()
+    link.symlink_to(other)
+    scope = Scope([link], formerly=[uri_of(folder)])
+    listed = listing(ledger, scope, tmp_path)
+    assert "10 of 20 documents are gone" in vanished(ledger, "docs", scope, listed, 0.2).refused
+    found = vanished(ledger, "docs", scope, listed, 0.2, allow=True)  # although they are still there, at the old place
+    assert {document.uri.rpartition("/")[0] for document in found.documents} == {uri_of(folder)}
+
+
+def test_a_folder_that_cannot_be_listed_protects_everything(
+    ledger: Ledger, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sub = folder / "sub"
+    sub.mkdir()
+    (sub / "a.txt").write_text("a")
+    listing(ledger, Scope([folder]), tmp_path)
     scandir = os.scandir
 
     def refuse(path: str | Path) -> object:
@@ -186,15 +228,15 @@ def test_a_folder_that_cannot_be_listed_protects_everything(ledger: Ledger, fold
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", refuse)
-    listed = listing(ledger, folder, Patterns())
     (folder / "1.txt").unlink()
-    found = Vanished([Kept("i", "u", 1, 1, "h")], 100)
-    assert listed.unlisted == [str(sub)]
-    assert "could not be listed" in refusal(found, listed, 1.0, allow=True)
+    listed = listing(ledger, Scope([folder]), tmp_path)
+    found = vanished(ledger, "docs", Scope([folder]), listed, 1.0, allow=True)
+    assert found.documents == []
+    assert f"{sub} could not be listed" in found.refused
 
 
 @pytest.mark.parametrize(
-    ("gone", "known", "listed", "allow", "words"),
+    ("gone", "known", "files", "allow", "words"),
     [
         (0, 10, 0, False, ""),
         (2, 10, 8, False, ""),
@@ -204,8 +246,13 @@ def test_a_folder_that_cannot_be_listed_protects_everything(ledger: Ledger, fold
         (10, 10, 0, True, ""),
     ],
 )
-def test_refusals(gone: int, known: int, listed: int, allow: bool, words: str) -> None:
-    found = Vanished([Kept(str(number), "u", 1, 1, "h") for number in range(gone)], known)
-    seen = Listed({bytes([number]) for number in range(listed)})
-    said = refusal(found, seen, 0.2, allow=allow)
+def test_refusals(gone: int, known: int, files: int, allow: bool, words: str) -> None:
+    said = refusal(gone, known, files, Listed(["r"]), 0.2, allow=allow)
     assert (words in said) if words else said == ""
+
+
+def test_documents_are_found_by_name(ledger: Ledger) -> None:
+    uris = [f"memory://b/{number}" for number in range(1200)]
+    stage(ledger, *uris)
+    found = ledger.removal.named("docs", [*uris, "memory://b/no"])
+    assert {document.uri for document in found} == set(uris)

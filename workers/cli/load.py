@@ -40,16 +40,23 @@ def load(
     Files that have not changed since the last load are left alone. Ctrl-C loses nothing: the next load goes on.
     Exit status 3 means that some documents are quarantined; `kb-ingest status` names them.
     """
+    from dataclasses import replace
+
     from pipeline.discover import Patterns, root_of
-    from workers.loading import Job, Loading
+    from pipeline.ledger import Ledger
+    from pipeline.steps.scope import Scope
+    from workers.loading import Job, Loading, sources_inside
 
     settings = context.settings("warning", collection=collection, hidden=hidden, require_gpu=require_gpu)
-    roots, patterns = [root_of(path) for path in paths], Patterns(include, exclude, settings.ignore, settings.hidden)
+    patterns = Patterns(include, exclude, settings.ignore, settings.hidden)
+    scope = Scope([root_of(path) for path in paths], patterns)
     if dry_run:
         with Loading(settings, settings.collection) as loading:
-            return _print_plan(loading.plan(roots, patterns), as_json)
-    job = Job(
-        roots, patterns, "sync" if sync else "load", sync=sync, allow_delete=allow_delete, wait=wait, checksum=checksum
+            return _print_plan(loading.plan(scope), as_json)
+    if sync:
+        ledger = Ledger.open(settings.prepare().ledger_url)
+        scope = replace(scope, elsewhere=sources_inside(ledger, settings.collection, scope.uris()))
+    job = Job(scope, "sync" if sync else "load", sync=sync, allow_delete=allow_delete, wait=wait, checksum=checksum
     )  # fmt: skip
     return run_job(settings, job, as_json=as_json)
 

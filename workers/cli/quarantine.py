@@ -22,7 +22,8 @@ def list_(context: Context, collection: str | None, as_json: bool) -> None:
     """Count quarantined documents by reason."""
     from pipeline.ledger import Ledger
 
-    rows = Ledger.open(context.settings("error").prepare().ledger_url).report.quarantined(collection)
+    ledger = Ledger.open(context.settings("error").prepare().ledger_url)
+    rows = ledger.report.quarantined(ledger.collections.live_name(collection) if collection else None)
     if as_json:
         print_json(rows)
         return
@@ -44,7 +45,8 @@ def show(context: Context, collection: str | None, reason: str | None, run: int 
     from pipeline.ledger import Ledger
 
     ledger = Ledger.open(context.settings("error").prepare().ledger_url)
-    rows = ledger.report.failures(run, collection, _known(reason), limit)
+    live = ledger.collections.live_name(collection) if collection else None
+    rows = ledger.report.failures(run, live, _known(reason), limit)
     if as_json:
         print_json(rows)
         return

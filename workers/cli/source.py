@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import rich_click as click
@@ -31,7 +30,7 @@ def add(
     context: Context, name: str, location: str, collection: str | None, include: tuple[str, ...], exclude: tuple[str, ...]
 ) -> None:
     """Give a folder or URL a name; `kb-ingest sync NAME` loads it."""
-    from pipeline.discover import check_root, root_of
+    from pipeline.discover import check_root, root_of, root_uri
     from pipeline.errors import SourceError
     from pipeline.ledger import Ledger
     from pipeline.store import check_name
@@ -41,7 +40,14 @@ def add(
     check_name(settings.collection)
     check_root(root)
     absolute = root if isinstance(root, str) else str(root.expanduser().absolute())
-    if not Ledger.open(settings.ledger_url).sources.add(name, settings.collection, absolute, include, exclude):
+    ledger = Ledger.open(settings.ledger_url)
+    for other in ledger.sources.all():
+        if other.name != name and other.collection == settings.collection and root_uri(root_of(other.location)) == root_uri(root):
+            raise SourceError(
+                f"{other.name!r} is that place for {other.collection!r} already: each would delete what the other one loads; "
+                "use another --collection, or one source with several patterns"
+            )
+    if not ledger.sources.add(name, settings.collection, absolute, include, exclude):
         raise SourceError(f"there is a source {name!r} already; `kb-ingest source remove {name}` forgets it")
     click.echo(f"{name}: {absolute} for the collection {settings.collection}; `kb-ingest sync {name}` loads it")
 
@@ -78,7 +84,7 @@ def show(context: Context, name: str, as_json: bool) -> None:
     found, job = source_job(ledger, settings, name)
     below = [root_uri(root_of(found.location))]
     live = ledger.collections.live_name(found.collection)
-    count = sum(len(window) for window in ledger.removal.present(live, below, job.elsewhere))
+    count = sum(len(window) for window in ledger.removal.present(live, below, job.scope.elsewhere))
     runs = ledger.report.runs(5, source=name)
     if as_json:
         print_json({"source": found, "documents": count, "runs": runs})
@@ -189,16 +195,18 @@ def delete(
     Their files are not touched: the next load or sync that meets them loads them again.
     """
     from pipeline.ledger import Ledger
-    from workers.cli.quarantine import uris_of
 
     if bool(uris) == bool(prefix):
         raise click.UsageError("name what to delete: URIs, or --prefix")
     settings = context.settings("error", collection=collection, delete_grace=0.0).prepare()
     ledger = Ledger.open(settings.ledger_url)
-    wanted = set(uris_of(uris))
     live = ledger.collections.live_name(settings.collection)
-    windows = ledger.removal.present(live, sorted(wanted), prefix=_prefix_uri(prefix))
-    found = [document for window in windows for document in window if prefix or document.uri in wanted]
+    if prefix:
+        found = [
+            one for spelling in _spellings(prefix) for window in ledger.removal.present(live, prefix=spelling) for one in window
+        ]
+    else:
+        found = ledger.removal.named(live, sorted({spelling for uri in uris for spelling in _spellings(uri)}))
     if dry_run or not found:
         return _report(found, 0, as_json)
     if prefix and not yes:
@@ -208,13 +216,12 @@ def delete(
     return _report(found, delete_now(settings, ledger, live, [document.id for document in found]), as_json)
 
 
-def _prefix_uri(prefix: str | None) -> str:
-    """A beginning of URIs as given, or that of a path; a slash at its end stays, so that `a/` does not mean `ab`."""
-    from pipeline.discover import uri_of
+def _spellings(text: str) -> list[str]:
+    """A URI, or a beginning of URIs, as given and as it stands in the ledger; a slash at its end stays: `a/` does not mean `ab`."""
+    from pipeline.discover import root_of, root_uri
 
-    if not prefix or "://" in prefix:
-        return prefix or ""
-    return uri_of(Path(prefix).absolute()) + ("/" if prefix.endswith("/") else "")
+    found = root_uri(root_of(text)) + ("/" if text.endswith("/") else "")
+    return [found] if "://" not in text else list(dict.fromkeys([text, found]))
 
 
 def _report(found: list[Kept], deleted: int, as_json: bool) -> int:
