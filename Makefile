@@ -86,7 +86,7 @@ JOBS ?= 3
 
 test: env services ## the whole test suite (JOBS tests at a time, default 3)
 	@echo "==> pytest $(ARGS)"
-	@$(BIN)/python -m pytest -m 'not docker' -n $(JOBS) --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -m 'not docker' -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-docker: env ## build the image and test the deployment with it; needs an engine with compose v2 (some 15 minutes)
 	@echo "==> pytest tests/docker $(ARGS)"

@@ -80,7 +80,7 @@ class Reindexing:
     """
 
     def __init__(self, settings: Settings, public: str, change: Change) -> None:
-        """Raises CollectionMissing."""
+        """Raises ConfigError for a file of questions that cannot be read."""
         self._settings = settings.prepare()
         self._public = public
         self._change = change
@@ -109,6 +109,7 @@ class Reindexing:
             new = self._new(live)
             with Working(self._settings, self._ledger, worker_stderr) as work:
                 self._catch_up(run, live, new, work, on_moment)
+                self._store.create(new.physical, new.dimension)  # no worker has, where there is no document
                 why, old_scores, new_scores = self._incomplete(live, new), None, None
                 if not why:
                     old_scores, new_scores = self._judge(live, new)

@@ -35,8 +35,9 @@ def served(tmp_path: Path, qdrant: Server) -> Iterator[dict[str, str]]:
 
 def checks(cli: Cli, documents: Path, name: str) -> None:
     """What runs carries a schedule out: its beat found Redis, and the tick came through."""
-    cli.run("source", "add", name, str(documents))
-    cli.run("schedule", "add", name, "--cron", "0 0 1 1 *", "--source", name, "--action", "verify")
+    if "papers" not in cli.run("source", "list").stdout:
+        cli.run("source", "add", "papers", str(documents))
+    cli.run("schedule", "add", name, "--cron", "0 0 1 1 *", "--source", "papers", "--action", "verify")
     ledger = Ledger.open(f"sqlite:///{cli.data_dir / 'kb.db'}")
     with writing(ledger.engine) as connection:
         connection.execute(update(schedules).where(schedules.c.name == name).values(last_slot=0))

@@ -174,6 +174,10 @@ def test_an_interrupted_swap_is_completed(cli: Cli, folder: Path) -> None:
 
 
 def test_a_reindex_whose_generation_is_dropped_ends(cli: Cli, folder: Path) -> None:
+    (folder.parent / "empty").mkdir()
+    cli.answer("load", str(folder.parent / "empty"), "--collection", "nothing")
+    assert cli.answer("reindex", "--collection", "nothing", "--model", WORDS_MODEL)["swapped"]
+    assert cli.answer("search", "page", "--collection", "nothing") == []
     cli.answer("load", str(folder))
     change = cli.start("reindex", "--model", WORDS_MODEL, "--rate", "4")
     wait_until(

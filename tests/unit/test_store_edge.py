@@ -16,6 +16,7 @@ import pytest
 from pipeline.errors import CollectionMissing, NoSpace, StoreLocked, StoreUnavailable
 from pipeline.store.edge import EdgeStore
 from tests.made_points import DIMENSION, made_document, made_points, made_vector
+from tests.services import wait_until
 
 GUIDE = made_document("guide.txt")
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -146,8 +147,8 @@ store.close()
             count = reader.count("c")
             assert count % 50 == 0
             assert len(reader.search("c", made_vector(1), 5, {})) == 5
-            time.sleep(0.3)  # longer than a reader keeps the store: the owner must get on
-            assert reader.count("c") > count
+            # Looked at less often than a reader keeps the store: the owner must get on.
+            wait_until(lambda before=count: reader.count("c") > before, "the owner has its turn", 30, 0.3)  # type: ignore[misc]
         (folder / "stop").touch()
         batches = 1 + len(process.stdout.read().split())
         assert process.wait(10) == 0
