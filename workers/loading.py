@@ -241,13 +241,18 @@ class Watch:
         # Those that failed in earlier runs, and have not changed since, say nothing about this one.
         failed = states.get(DocumentState.QUARANTINED, 0) - moment.counts.refused
         finished = failed + states.get(DocumentState.INDEXED, 0)
-        if finished >= settings.max_failure_floor and failed > settings.max_failure_ratio * finished:
+        if too_many(settings, failed, finished):
             reasons = ", ".join(sorted({failure.reason for failure in moment.failures}))
             raise TooManyFailures(
                 f"{failed} of {finished} documents failed ({reasons}), more than KB_MAX_FAILURE_RATIO "
                 f"{settings.max_failure_ratio:g} allows; "
                 "see `kb-ingest quarantine list`, mend the cause, then `kb-ingest retry` and load again"
             )
+
+
+def too_many(settings: Settings, failed: int, finished: int) -> bool:
+    """Whether so many documents of a run have failed that the fault is elsewhere."""
+    return finished >= settings.max_failure_floor and failed > settings.max_failure_ratio * finished
 
 
 def source_job(ledger: Ledger, settings: Settings, name: str) -> tuple[Source, Job]:

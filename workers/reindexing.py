@@ -24,7 +24,7 @@ from pipeline.steps.load import LoadCounts
 from pipeline.store import VectorStore, open_store
 from pipeline.tokens import TokenCounter
 from pipeline.types import DocumentState, document_id
-from workers.loading import LOOK_PAUSE, WAIT_EVERY_S, Moment, check_limits
+from workers.loading import LOOK_PAUSE, WAIT_EVERY_S, Moment, check_limits, too_many
 from workers.working import Remover, Working
 
 log = logging.getLogger(__name__)
@@ -244,10 +244,9 @@ class Reindexing:
         return time.monotonic() + max(WAIT_EVERY_S, LOOK_PAUSE * (time.monotonic() - began))
 
     def _check_failures(self, states: dict[str, int]) -> None:
-        settings = self._settings
         failed = states.get(DocumentState.QUARANTINED, 0)
         finished = failed + states.get(DocumentState.INDEXED, 0)
-        if finished >= settings.max_failure_floor and failed > settings.max_failure_ratio * finished:
+        if too_many(self._settings, failed, finished):
             raise TooManyFailures(f"{failed} of {finished} documents failed in the new generation; see `kb-ingest quarantine list`")
 
     def _incomplete(self, live: Collection, new: Collection) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Connection, Engine, and_, delete, func, or_, select, update
@@ -45,11 +46,11 @@ class Generations:
 
     def get(self, name: str) -> Collection | None:
         """The generation of this name."""
-        return next((one for one in self.all() if one.name == name), None)
+        return self._one(collections.c.name == name)
 
     def live(self, public: str) -> Collection | None:
         """The generation that answers to a collection's name."""
-        return next((one for one in self.of(public) if one.state == LIVE), None)
+        return self._one(_is_of(public), collections.c.state == LIVE)
 
     def live_name(self, public: str) -> str:
         """The name under which the ledger keeps a collection's documents now."""
@@ -64,6 +65,11 @@ class Generations:
         """All generations of all collections, by name."""
         with reading(self._engine) as connection:
             return [Collection(**row._mapping) for row in connection.execute(select(collections).order_by(collections.c.name))]
+
+    def _one(self, *wanted: ColumnElement[bool]) -> Collection | None:
+        with reading(self._engine) as connection:
+            row = connection.execute(select(collections).where(*wanted)).first()
+        return Collection(**row._mapping) if row else None
 
     def add(self, new: Collection) -> Collection:
         """Record a generation unless it is there already; return the one that is recorded."""
@@ -103,7 +109,7 @@ class Generations:
             states = {row.name: row.state for row in connection.execute(locked.order_by(collections.c.name).with_for_update())}
             if states != {old: LIVE, new: BUILDING}:
                 raise CollectionReplaced(f"another command has swapped or dropped {old!r} or {new!r} meanwhile")
-            if _open(connection, (old, new)):
+            if count_open(connection, (old, new), 1):
                 return "documents are being worked on"
             if differences(connection, old, new, 1) or surplus(connection, old, new, 1):
                 return "documents have changed"
@@ -113,8 +119,7 @@ class Generations:
     def roll_back(self, public: str) -> tuple[Collection, Collection] | None:
         """Make the generation live again that was replaced last; return what was live and what is, or None without one."""
         with writing(self._engine) as connection:
-            mine = or_(and_(collections.c.name == public, collections.c.serves == ""), collections.c.serves == public)
-            rows = connection.execute(select(collections).where(mine).with_for_update()).all()
+            rows = connection.execute(select(collections).where(_is_of(public)).with_for_update()).all()
             found = [Collection(**row._mapping) for row in rows]
             live = next((one for one in found if one.state == LIVE), None)
             before = [one for one in found if one.state == SUPERSEDED]
@@ -135,15 +140,21 @@ class Generations:
 
 def live_name(public: ColumnElement[str]) -> ColumnElement[str]:
     """SQL for the name of the generation that answers to a collection's name; that name itself where none is recorded."""
-    answers = or_(and_(collections.c.name == public, collections.c.serves == ""), collections.c.serves == public)
-    return func.coalesce(select(collections.c.name).where(answers, collections.c.state == LIVE).scalar_subquery(), public)
+    live = select(collections.c.name).where(_is_of(public), collections.c.state == LIVE)
+    return func.coalesce(live.scalar_subquery(), public)
 
 
-def _open(connection: Connection, names: tuple[str, ...]) -> bool:
-    wanted = (documents.c.collection.in_(names), documents.c.state.in_(OPEN_STATES))
-    return bool(
-        connection.execute(select(func.count()).select_from(select(documents.c.id).where(*wanted).limit(1).subquery())).scalar()
-    )
+def count_open(connection: Connection, names: Sequence[str], most: int) -> int:
+    """Documents of these generations with work ahead of them; counted up to `most`."""
+    # Concatenated, so that SQLite takes the index of the states: the collection's may hold a million that are done.
+    wanted = (documents.c.state.in_(OPEN_STATES), documents.c.collection.concat("").in_(names))
+    found = select(documents.c.id).where(*wanted).limit(most)
+    return int(connection.execute(select(func.count()).select_from(found.subquery())).scalar_one())
+
+
+def _is_of(public: str | ColumnElement[str]) -> ColumnElement[bool]:
+    """Generations of a collection, the first one included, which has no other name than it."""
+    return or_(and_(collections.c.name == public, collections.c.serves == ""), collections.c.serves == public)
 
 
 def _exchange(connection: Connection, old: str, new: str) -> None:

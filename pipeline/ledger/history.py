@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, Engine, select
 
-from pipeline.ledger.report import RunRow
+from pipeline.ledger.report import RunRow, last_runs
 from pipeline.ledger.schema import leases, reading, runs, schedules, totals
 
 
@@ -48,10 +48,8 @@ class History:
 
     def runs(self, limit: int = 20, schedule: str | None = None, source: str | None = None) -> list[Past]:
         """The last runs, the newest first."""
-        wanted = [column == value for column, value in ((runs.c.schedule, schedule), (runs.c.source, source)) if value is not None]
         with reading(self._engine) as connection:
-            rows = connection.execute(select(runs).where(*wanted).order_by(runs.c.id.desc()).limit(limit)).all()
-            return [_past(connection, RunRow(**row._mapping)) for row in rows]
+            return [_past(connection, run) for run in last_runs(connection, limit, schedule, source)]
 
 
 def _past(connection: Connection, run: RunRow) -> Past:

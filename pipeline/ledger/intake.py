@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Engine, case, delete, func, or_, select, update
 
-from pipeline.ledger.generations import Collection, live_name
+from pipeline.ledger.generations import Collection, count_open, live_name
 from pipeline.ledger.schema import current, documents, hold, meta, reading, runs, upsert, writing
 from pipeline.ledger.schema import totals as all_totals
-from pipeline.types import OPEN_STATES, DocumentState, Reason, SourceFile, StagedFile
+from pipeline.types import DocumentState, Reason, SourceFile, StagedFile
 
 #: Most ids in one IN list: SQLite takes 32,766 variables, and short statements keep the write lock short.
 ID_WINDOW = 500
@@ -53,13 +53,7 @@ class Intake:
     def open_documents(self, collection: str, most: int) -> int:
         """Documents of a collection with work ahead of them; counted up to `most`."""
         with reading(self._engine) as connection:
-            found = (
-                select(documents.c.id)
-                # Concatenated, so that SQLite takes the index of the states: the collection's may hold a million that are done.
-                .where(documents.c.state.in_(OPEN_STATES), documents.c.collection.concat("") == collection)
-                .limit(most)
-            )
-            return int(connection.execute(select(func.count()).select_from(found.subquery())).scalar_one())
+            return count_open(connection, (collection,), most)
 
     def put_off(self, collection: Collection, links: int) -> None:
         """Record that a collection's graph is not built for now, and how many links its nodes have when it is."""

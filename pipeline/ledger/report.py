@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Connection, Engine, func, select
 
 from pipeline.ledger.schema import current, documents, reading, runs, workers
 from pipeline.types import OPEN_STATES, DocumentState
@@ -172,10 +172,8 @@ class Report:
 
     def runs(self, limit: int = 20, schedule: str | None = None, source: str | None = None) -> list[RunRow]:
         """The last runs, the newest first."""
-        wanted = [column == value for column, value in ((runs.c.schedule, schedule), (runs.c.source, source)) if value is not None]
         with reading(self._engine) as connection:
-            rows = connection.execute(select(runs).where(*wanted).order_by(runs.c.id.desc()).limit(limit))
-            return [RunRow(**row._mapping) for row in rows]
+            return last_runs(connection, limit, schedule, source)
 
     def expected(self, collection: str, window: int = 1000) -> Iterator[list[Expected]]:
         """Documents of a collection that have points, in windows: memory does not grow with the collection."""
@@ -199,3 +197,10 @@ class Report:
                 return
             yield [Expected(*row) for row in rows]
             last = rows[-1][0]
+
+
+def last_runs(connection: Connection, limit: int, schedule: str | None, source: str | None) -> list[RunRow]:
+    """The last runs, of a schedule or a source where one is given, the newest first."""
+    wanted = [column == value for column, value in ((runs.c.schedule, schedule), (runs.c.source, source)) if value is not None]
+    rows = connection.execute(select(runs).where(*wanted).order_by(runs.c.id.desc()).limit(limit))
+    return [RunRow(**row._mapping) for row in rows]

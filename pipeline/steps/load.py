@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import Literal
 
 from pipeline.discover import Omitted, discover
 from pipeline.errors import DocumentError
@@ -42,11 +43,15 @@ class LoadCounts:
 OMITTED_KEPT = 100
 
 
+#: What becomes of a document; moved and vanished are what only a comparison with the whole source can tell.
+Action = Literal["added", "changed", "moved", "vanished", "unchanged", "skipped"]
+
+
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """What a dry run says of one file."""
+    """What a dry run or a plan says of one document."""
 
-    action: str  #: added, changed, unchanged, skipped
+    action: Action
     uri: str
     bytes: int
     why: str = ""

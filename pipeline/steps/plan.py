@@ -9,7 +9,6 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, cast
 
 from pipeline.chunkfile import read_chunks
 from pipeline.discover import name_of, path_of
@@ -19,12 +18,10 @@ from pipeline.guard import ParseGuard
 from pipeline.ledger import Ledger
 from pipeline.ledger.intake import Known
 from pipeline.stage import Staging, chunks_key, copy_hashed
-from pipeline.steps.load import Load
+from pipeline.steps.load import Action, Load, Planned
 from pipeline.steps.remove import vanished
 from pipeline.steps.scope import Scope
 from pipeline.types import SourceFile, document_id
-
-Action = Literal["added", "changed", "moved", "vanished", "unchanged", "skipped"]
 
 #: Files that are parsed to know how many chunks there will be; with more than these the rest is estimated by size.
 SAMPLE_FILES = 64
@@ -40,21 +37,11 @@ DISK_POINT_BYTES = 2600
 RATE_CHUNKS = 200
 
 
-@dataclass(frozen=True, slots=True)
-class PlannedFile:
-    """What would become of one document."""
-
-    action: Action
-    uri: str
-    bytes: int
-    why: str = ""
-
-
 @dataclass(slots=True)
 class Plan:
     """A sync that was not carried out."""
 
-    files: list[PlannedFile] = field(default_factory=list)
+    files: list[Planned] = field(default_factory=list)
     chunks: int = 0  #: to embed
     tokens: int = 0  #: of them
     new_points: int = 0  #: of the chunks, those of new documents
@@ -92,16 +79,16 @@ class Planning:
         """
         assert step.listed is not None
         found = Plan()
-        for planned in step.plan(scope):
-            found.files.append(PlannedFile(cast("Action", planned.action), planned.uri, planned.bytes, planned.why))
-        found.refused = vanished(self.ledger, self.generation, scope, step.listed, max_delete_ratio).refused
-        # What would be refused is shown too: somebody has to decide.
-        gone = vanished(self.ledger, self.generation, scope, step.listed, max_delete_ratio, allow=True)
+        found.files = list(step.plan(scope))
+        gone = vanished(self.ledger, self.generation, scope, step.listed, max_delete_ratio)
+        found.refused = gone.refused
+        if gone.refused:  # it is shown all the same: somebody has to decide
+            gone = vanished(self.ledger, self.generation, scope, step.listed, max_delete_ratio, allow=True)
         by_size: dict[int, set[str]] = defaultdict(set)
         for document in gone.documents:
             by_size[document.size].add(document.content_hash)
         found.files = [self._moved(file, by_size) for file in found.files]
-        found.files += [PlannedFile("vanished", document.uri, document.size) for document in gone.documents]
+        found.files += [Planned("vanished", document.uri, document.size) for document in gone.documents]
         self._estimate(found)
         found.chunks_per_s = measured_rate(self.ledger)
         # An edited document loses about as many points as it gets.
@@ -110,18 +97,18 @@ class Planning:
         found.disk_bytes = points * (self.dimension * 4 + DISK_POINT_BYTES)
         return found
 
-    def _moved(self, file: PlannedFile, by_size: dict[int, set[str]]) -> PlannedFile:
+    def _moved(self, file: Planned, by_size: dict[int, set[str]]) -> Planned:
         if file.action != "added" or file.bytes not in by_size:
             return file
         try:
             digest, _ = copy_hashed(_source(file), Path(os.devnull))
         except DocumentError:
             return file
-        return PlannedFile("moved", file.uri, file.bytes) if digest in by_size[file.bytes] else file
+        return Planned("moved", file.uri, file.bytes) if digest in by_size[file.bytes] else file
 
     def _estimate(self, found: Plan) -> None:
         """Count the chunks of a sample, a share of each kind of file, and multiply by the bytes of the others."""
-        kinds: dict[tuple[str, str], list[PlannedFile]] = defaultdict(list)
+        kinds: dict[tuple[str, str], list[Planned]] = defaultdict(list)
         for file in found.files:
             if file.action in ("added", "changed"):
                 kinds[file.action, os.path.splitext(name_of(file.uri))[1].lower()].append(file)
@@ -137,7 +124,7 @@ class Planning:
                 found.new_points += round(chunks * scale) if action == "added" else 0
                 found.tokens += round(tokens * scale)
 
-    def _parse(self, files: Sequence[PlannedFile], folder: Path) -> tuple[int, int, int]:
+    def _parse(self, files: Sequence[Planned], folder: Path) -> tuple[int, int, int]:
         """Chunks to embed, their tokens, and the bytes of these files; those that cannot be parsed have none."""
         jobs, copies, size = [], {}, 0
         known = self.ledger.intake.known([self._id(file) for file in files])
@@ -163,7 +150,7 @@ class Planning:
             copy.unlink(missing_ok=True)
         return chunks, tokens, size
 
-    def _id(self, file: PlannedFile) -> str:
+    def _id(self, file: Planned) -> str:
         return document_id(self.generation, file.uri)
 
     def _ids(self, document: str, name: str, known: Known | None) -> set[str]:
@@ -191,5 +178,5 @@ def measured_rate(ledger: Ledger) -> float:
     return statistics.median(rates) if rates else 0.0
 
 
-def _source(file: PlannedFile) -> SourceFile:
+def _source(file: Planned) -> SourceFile:
     return SourceFile(file.uri, path_of(file.uri) if file.uri.startswith("file://") else None, file.bytes, 0)

@@ -11,7 +11,8 @@ from workers.cli.context import Context, print_json
 
 if TYPE_CHECKING:
     from pipeline.ledger.removal import Kept
-    from pipeline.steps.plan import Action, Plan
+    from pipeline.steps.load import Action
+    from pipeline.steps.plan import Plan
 
 
 @click.group()
