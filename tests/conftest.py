@@ -11,6 +11,8 @@ from typing import NoReturn
 
 import pytest
 
+pytest_plugins = ("tests.browser",)
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 #: Other names under which Settings reads a value; KB_TEST_* and KB_FAULT_* are left alone, they are for tests.
