@@ -93,6 +93,7 @@ class Outcome:
     extracted: Extracted | None
     reason: Reason | None = None
     detail: str = ""
+    seconds: float = 0.0  #: that the parser was at it, the last time if it was tried twice
 
 
 @dataclass(slots=True)
@@ -165,7 +166,7 @@ class ParseGuard:
                 crashes[culprit.document_id] += 1
                 reason, detail = self._verdict(attempt)
                 if reason is Reason.TIMEOUT or crashes[culprit.document_id] >= MOST_CRASHES:
-                    yield Outcome(culprit, None, reason, detail)
+                    yield Outcome(culprit, None, reason, detail, time.monotonic() - attempt.since)
                 else:
                     waiting.append([culprit])
             false_starts = 0 if attempt.begun else false_starts + 1
@@ -217,13 +218,13 @@ class ParseGuard:
                 attempt.cause = Reason.OUT_OF_MEMORY
                 return None
             attempt.done.add(event["end"])
-            attempt.current, attempt.since = None, time.monotonic()
+            took, attempt.current, attempt.since = time.monotonic() - attempt.since, None, time.monotonic()
             if "extracted" in event:
                 extracted = Extracted(**event["extracted"])
                 (attempt.outputs / str(event["end"])).replace(job.output)
                 self._types.add(extracted.media_type)
-                return Outcome(job, extracted)
-            return Outcome(job, None, Reason(event["reason"]), event["detail"])
+                return Outcome(job, extracted, seconds=took)
+            return Outcome(job, None, Reason(event["reason"]), event["detail"], took)
         elif "exit" in event and attempt.cause is None and attempt.current is not None:
             used = event["memory_bytes"] >= self._options.memory_bytes * MEMORY_SHARE
             cpu = event["exit"] == -signal.SIGXCPU

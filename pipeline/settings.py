@@ -140,6 +140,7 @@ class Settings(BaseSettings):
     store_timeout_s: float = Field(
         60.0, gt=0, description="timeout of one request to Qdrant or to an embedding endpoint, at most half of KB_LEASE_S"
     )
+    events_days: float = Field(30.0, gt=0, description="days that the ledger remembers what happened to each document")
     health_dir: Path | None = Field(None, description="folder for signs of life of this service's processes; empty: none are given")
     flower_auth: SecretStr = Field(
         SecretStr(""), validation_alias=_names("KB_FLOWER_AUTH", "FLOWER_BASIC_AUTH"),

@@ -140,6 +140,7 @@ class Loading:
         began = time.monotonic()
         if isinstance(self.staging, LocalStaging):
             self.staging.sweep()
+        self.ledger.life.forget(self.settings.events_days * 86_400)
         run = self.ledger.intake.start_run(self._public, job.action, job.source, job.schedule)
         with self._recorded(run), ExitStack() as stack:
             work = stack.enter_context(Working(self.settings, self.ledger, worker_stderr)) if job.wait else None

@@ -96,7 +96,7 @@ def main(argv: list[str] | None = None) -> int:
     app = make_app(settings)
     tasks.register(app)
     try:
-        _prepare(app, settings, Stage(options.stage), options.name)
+        _prepare(app, settings, Stage(options.stage), options.name, options.concurrency)
     except KbError as error:  # the supervisor tries again, after a while
         log.error("%s", error)
         return 1
@@ -109,13 +109,13 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _prepare(app: Celery, settings: Settings, stage: Stage, name: str) -> None:
+def _prepare(app: Celery, settings: Settings, stage: Stage, name: str, concurrency: int) -> None:
     """Hang the runtime into the life of the pool's children, and the row in the ledger into the consumer's."""
     Presence.settings, Presence.name_of_worker, Presence.parent = settings, name, os.getppid()
     app.steps["consumer"].add(Presence)
     note = "starting" if stage is Stage.EMBED else ""
     with open_ledger(settings) as ledger:
-        ledger.work.register_worker(name, stage.value, socket.gethostname(), os.getpid(), note=note)
+        ledger.work.register_worker(name, stage.value, socket.gethostname(), os.getpid(), note=note, processes=concurrency)
 
     if not settings.embedded_broker:
         try:

@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
+import psutil
 
 from pipeline.errors import CollectionMismatch, KbError, LeaseLost, ModelError, PermanentError, TransientError
 from pipeline.ledger import Ledger
@@ -21,6 +22,7 @@ from pipeline.ledger.flow import Stage
 from pipeline.ledger.generations import Collection
 from pipeline.ledger.schema import LIVE
 from pipeline.ledger.work import Claim
+from pipeline.measure import Measured
 from pipeline.settings import Settings
 from pipeline.stage import open_staging
 from workers.termination import Termination
@@ -58,6 +60,7 @@ class Runtime:
         self.stage = stage
         self.ledger = Ledger.open(settings.ledger_url)
         self.staging = open_staging(settings.staging_location)
+        self.measured = Measured(name, self._memory_bytes)
         self._pause_s = 1.0
 
     def bury_siblings(self) -> None:
@@ -79,7 +82,7 @@ class Runtime:
             try:
                 # A signal between the commit and the assignment would leave a claim that nobody knows of.
                 with termination.held():
-                    claim = self.ledger.work.claim(self.stage, ids, f"{self.name}/{os.getpid()}")
+                    claim = self.ledger.work.claim(self.stage, ids, f"{self.name}/{os.getpid()}", self.measured)
                 return self._work(claim, run) if claim.documents else []
             except TransientError as error:  # nothing is claimed; the dispatcher sends the batch again
                 self._wait(error)
@@ -87,7 +90,7 @@ class Runtime:
             except BaseException:  # a shutdown: hand back at once what is not handed back yet
                 if claim is not None:
                     with termination.held():
-                        self.ledger.work.release(claim)
+                        self.ledger.work.release(claim, "its worker was told to stop")
                 raise
 
     def _work(self, claim: Claim, run: Callable[[Claim], list[str]]) -> list[str]:
@@ -103,11 +106,15 @@ class Runtime:
             log.exception("%d documents of the %s stage failed", len(claim.documents), self.stage)
             self._end(partial(self.ledger.work.give_up, claim, self.settings.max_starts, f"{type(error).__name__}: {error}"))
             return []
-        self._end(partial(self.ledger.work.release, claim))
+        self._end(partial(self.ledger.work.release, claim, measured=self.measured))
         if self._pause_s > 1.0:
             self._pause_s = 1.0
             self._say("")
         return done
+
+    def _memory_bytes(self) -> int:
+        """What this process takes of the device's memory, or of the host's where that is the device's."""
+        return int(psutil.Process().memory_info().rss)
 
     def collection_of(self, claim: Claim) -> Collection:
         """The generation that a claim's documents belong to; a message never mixes two. Raises CollectionMismatch."""
@@ -120,7 +127,7 @@ class Runtime:
     def _wait(self, error: KbError, claim: Claim | None = None) -> None:
         """Pause, longer each time; the documents of `claim` go back first, for others to try."""
         if claim is not None:
-            self._end(partial(self.ledger.work.release, claim))
+            self._end(partial(self.ledger.work.release, claim, str(error)))
         log.warning("%s; next try in %.0f s", error, self._pause_s)
         self._say(_note(error))
         self._sleep()
@@ -172,7 +179,11 @@ class ParseRuntime(Runtime):
 
     def run(self, ids: list[str], batch: str) -> list[str]:
         """Parse documents; return the ids that wait for the embed stage under `batch`."""
-        return self.work(ids, lambda claim: self._step(self.collection_of(claim).profile).run(claim, batch))
+        return self.work(ids, lambda claim: self._parse(claim, batch))
+
+    def _parse(self, claim: Claim, batch: str) -> list[str]:
+        with self.measured.busy.work():
+            return self._step(self.collection_of(claim).profile).run(claim, batch)
 
     def _step(self, profile: str) -> ParseStep:
         """The step for collections of this profile, made when it is first needed."""
@@ -184,7 +195,7 @@ class ParseRuntime(Runtime):
             settings = self.settings.of_collection(profile)
             options = GuardOptions.from_settings(settings, resolve_tokenizer(settings), resolve_limit(settings))
             guard = self._guards.setdefault(options, ParseGuard(options))
-            self._steps[profile] = ParseStep(self.ledger, self.staging, guard, options.fingerprint())
+            self._steps[profile] = ParseStep(self.ledger, self.staging, guard, options.fingerprint(), self.measured)
         return self._steps[profile]
 
     def close(self) -> None:
@@ -206,6 +217,7 @@ class EmbedRuntime(Runtime):
     """An embed worker's process: the only place that holds a model and, in embedded mode, the store."""
 
     def __init__(self, settings: Settings, name: str) -> None:
+        self._models: OrderedDict[tuple[str, ...], Model] = OrderedDict()  #: by name and revision, the last used one last
         super().__init__(settings, name, Stage.EMBED)
         self._ready: set[str] = set()
         self._broken: KbError | None = None  #: why there is no model or store
@@ -223,7 +235,6 @@ class EmbedRuntime(Runtime):
         from pipeline.store import open_store
 
         settings = self.settings
-        self._models: OrderedDict[tuple[str, ...], Model] = OrderedDict()  #: by name and revision, the last used one last
         self._store = open_store(settings, role="owner")
         info = self._model(NO_PROFILE).embedder.info
         self._bulk = Bulk(self.ledger, self._store, settings.bulk_documents)
@@ -245,7 +256,7 @@ class EmbedRuntime(Runtime):
                 self._models.popitem(last=False)[1].embedder.close()
             embedder = make_embedder(settings, device=settings.ingest_device)
             fingerprint = embed_fingerprint(settings, embedder.info.dimension)
-            step = IndexStep(self.ledger, self.staging, embedder, self._store, fingerprint)
+            step = IndexStep(self.ledger, self.staging, embedder, self._store, fingerprint, self.measured)
             self._models[key] = Model(embedder, fingerprint, step)
         self._models.move_to_end(key)
         return self._models[key]
@@ -275,6 +286,10 @@ class EmbedRuntime(Runtime):
         self._open(collection, model)
         self._bulk.begin(collection)
         return model.step.run(claim, collection.physical)
+
+    def _memory_bytes(self) -> int:
+        held = sum(model.embedder.memory_bytes() for model in self._models.values())
+        return held or super()._memory_bytes()
 
     def _open(self, collection: Collection, model: Model) -> None:
         """Before the first write: is this the collection's model? Then make sure that it is there and has its name."""

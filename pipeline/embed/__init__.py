@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -13,6 +14,9 @@ from numpy.typing import NDArray
 
 from pipeline.model import identity_of
 from pipeline.settings import Settings
+
+#: Calls whose fill is remembered until somebody asks.
+FILLS_KEPT = 10_000
 
 #: How far a vector's length may be from 1.
 NORM_TOLERANCE = 1e-2
@@ -35,6 +39,7 @@ class Embedder(Protocol):
     """Embeds texts."""
 
     calls: int  #: of the model that have ended: whoever waits for vectors sees by it that work goes on
+    fills: deque[float]  #: of the latest calls, the share of the tokens, or texts, that one may have; whoever reads it empties it
 
     @property
     def info(self) -> EmbedderInfo:
@@ -45,6 +50,9 @@ class Embedder(Protocol):
 
     def embed_query(self, text: str) -> NDArray[np.float32]:
         """Embed a question: (dimension,), unit length."""
+
+    def memory_bytes(self) -> int:
+        """What it takes of the memory of a device that has its own; 0 where it shares the host's."""
 
     def close(self) -> None:
         """Give back what it holds."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -14,7 +15,7 @@ import httpx
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.embed import EmbedderInfo, unit_rows
+from pipeline.embed import FILLS_KEPT, EmbedderInfo, unit_rows
 from pipeline.errors import EmbedUnavailable, ModelError
 from pipeline.settings import Settings, mask_url
 
@@ -46,6 +47,7 @@ class HttpEmbedder:
         self._retry_s = retry_s
         self._texts = REQUEST_TEXTS
         self.calls = 0
+        self.fills: deque[float] = deque(maxlen=FILLS_KEPT)
         self._pool = ThreadPoolExecutor(REQUESTS, thread_name_prefix="embed")
         shown = mask_url(str(client.base_url)).rstrip("/")
         self.info = EmbedderInfo(settings.model, settings.model_revision, 0, 0, shown, api, 0.0)
@@ -93,6 +95,10 @@ class HttpEmbedder:
         vector: NDArray[np.float32] = self.embed([text])[0]
         return vector
 
+    def memory_bytes(self) -> int:
+        """Nothing: the server's memory is its own."""
+        return 0
+
     def close(self) -> None:
         """End all connections."""
         self._pool.shutdown(cancel_futures=True)
@@ -110,6 +116,7 @@ class HttpEmbedder:
         path, body = self._request(texts)
         response = _patiently(lambda: self._client.post(path, json=body), self._retry_s)
         self.calls += 1
+        self.fills.append(min(1.0, len(texts) / self._texts))
         if response.status_code in _TOO_MUCH and len(texts) > 1:
             self._texts = max(1, min(self._texts, len(texts) // 2))
             half = len(texts) // 2

@@ -6,6 +6,7 @@ import logging
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -16,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.device import Device, choose, token_budget
-from pipeline.embed import EmbedderInfo, unit_rows
+from pipeline.embed import FILLS_KEPT, EmbedderInfo, unit_rows
 from pipeline.embed.calibrate import CANARY_TEXTS, Plan, calibrated
 from pipeline.errors import DeviceError, ModelError
 from pipeline.model import ModelFiles, check_weights, resolve_model
@@ -50,6 +51,7 @@ class LocalEmbedder:
         self._query_prompt = str(model.prompts.get("query") or "")
         self.info = EmbedderInfo(files.name, files.revision, files.dimension, files.max_tokens, device.name, "float32", 0.0)
         self.calls = 0
+        self.fills: deque[float] = deque(maxlen=FILLS_KEPT)
         self._plan = Plan("float32", 1, 1)
         self._streams = ThreadPoolExecutor(1, "stream")
 
@@ -106,6 +108,12 @@ class LocalEmbedder:
         vector: NDArray[np.float32] = self._embed(self._encode([self._query_prompt + text], cut=True))[0]
         return vector
 
+    def memory_bytes(self) -> int:
+        """What torch holds of the GPU's memory; 0 on the CPU."""
+        if self._device.kind == "cuda":
+            return int(torch.cuda.memory_reserved())
+        return int(torch.mps.driver_allocated_memory()) if self._device.kind == "mps" else 0
+
     def close(self) -> None:
         """Give the device's memory back."""
         self._streams.shutdown()
@@ -149,6 +157,7 @@ class LocalEmbedder:
         while start < len(rows):
             call = list(rows[start : start + max(1, self._budget // self._padded(len(encoded[rows[start]])))])
             calls.append(call)
+            self.fills.append(min(1.0, sum(len(encoded[row]) for row in call) / self._budget))
             start += len(call)
         return calls
 

@@ -2,7 +2,8 @@
 
 Its rooms, one file each: `intake` (what a load writes), `flow` (what a dispatcher does), `work` (what workers do),
 `collections` (and their generations), `mirror` (a new generation beside the live one), `removal` (what leaves), `sources` (what
-is loaded again and again), `schedules` (when), `report` and `history` (what people read).
+is loaded again and again), `schedules` (when), `report`, `history` and `life` (what people read: now, by runs, by documents),
+`measures` (what workers count).
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from pipeline.ledger.flow import Flow
 from pipeline.ledger.generations import Generations
 from pipeline.ledger.history import History
 from pipeline.ledger.intake import Intake
+from pipeline.ledger.life import Life
+from pipeline.ledger.measures import Measures
 from pipeline.ledger.mirror import Mirror
 from pipeline.ledger.removal import Removal
 from pipeline.ledger.report import Report
@@ -40,6 +43,8 @@ class Ledger:
         self.schedules = Schedules(engine)
         self.report = Report(engine)
         self.history = History(engine)
+        self.life = Life(engine)
+        self.measures = Measures(engine)
 
     @classmethod
     def open(cls, url: str) -> Ledger:
@@ -55,5 +60,6 @@ class Ledger:
 
 
 __all__ = [
-    "Flow", "Generations", "History", "Intake", "Ledger", "Mirror", "Removal", "Report", "Schedules", "Sources", "Work",
+    "Flow", "Generations", "History", "Intake", "Ledger", "Life", "Measures", "Mirror", "Removal", "Report", "Schedules",
+    "Sources", "Work",
 ]  # fmt: skip

@@ -10,7 +10,9 @@ from enum import StrEnum
 
 from sqlalchemy import Connection, Engine, and_, case, delete, func, or_, select, update
 
+from pipeline.ledger.measures import count
 from pipeline.ledger.schema import documents, leases, reading, writing
+from pipeline.measure import COUNT
 from pipeline.types import OPEN_STATES, DocumentState, Reason
 
 
@@ -129,7 +131,11 @@ class Flow:
         """
         with writing(self._engine) as connection:
             gone = connection.execute(delete(leases).where(leases.c.id == lease.id, leases.c.beat == lease.beat)).rowcount
-            return charge(connection, lease.id, max_starts, f"its worker died {{}} times, last on {lease.owner}") if gone else 0
+            if not gone:
+                return 0
+            freed = charge(connection, lease.id, max_starts, f"its worker died: {lease.owner}")
+            count(connection, {("lease_expiries", lease.stage, COUNT): 1})
+            return freed
 
     def free_owner(self, worker: str, max_starts: int | None) -> int:
         """Take back all leases of a worker's processes that are known to be gone; return how many documents were freed.
@@ -146,7 +152,7 @@ class Flow:
                 if max_starts is None:
                     freed += refund(connection, lease)
                 else:
-                    freed += charge(connection, lease, max_starts, f"its worker died {{}} times, last on {owner}")
+                    freed += charge(connection, lease, max_starts, f"its worker died: {owner}")
                 connection.execute(delete(leases).where(leases.c.id == lease))
         return freed
 
@@ -172,7 +178,7 @@ class Flow:
 def charge(connection: Connection, lease: str, max_starts: int, detail: str) -> int:
     """Free a lease's documents, charged with their start; return how many.
 
-    At `max_starts` they are quarantined as worker_lost with `detail`, in which `{}` becomes the number of starts.
+    At `max_starts` they are quarantined as worker_lost; before, they wait with the same reason and detail, for people.
     """
     spent = documents.c.starts >= max_starts
     back = case((documents.c.state == DocumentState.PARSING, DocumentState.PENDING), else_=DocumentState.PARSED)
@@ -181,21 +187,20 @@ def charge(connection: Connection, lease: str, max_starts: int, detail: str) -> 
         .where(documents.c.lease == lease)
         .values(
             state=case((spent, DocumentState.QUARANTINED), else_=back),
-            reason=case((spent, Reason.WORKER_LOST), else_=None),
-            detail=case((spent, detail.format(max_starts)), else_=None),
+            reason=Reason.WORKER_LOST, detail=detail[:2000],
             lease=None, batch=None, updated_at=time.time(),
         )
     ).rowcount  # fmt: skip
 
 
-def refund(connection: Connection, lease: str) -> int:
-    """Free a lease's documents and give their start back; return how many."""
+def refund(connection: Connection, lease: str, why: str = "") -> int:
+    """Free a lease's documents and give their start back; return how many. `why` stays with them until they are tried again."""
     back = case((documents.c.state == DocumentState.PARSING, DocumentState.PENDING), else_=DocumentState.PARSED)
     fewer = case((documents.c.starts > 0, documents.c.starts - 1), else_=0)
     return connection.execute(
         update(documents)
         .where(documents.c.lease == lease)
-        .values(state=back, lease=None, batch=None, starts=fewer, updated_at=time.time())
+        .values(state=back, lease=None, batch=None, starts=fewer, detail=why[:2000] or None, updated_at=time.time())
     ).rowcount
 
 

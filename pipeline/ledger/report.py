@@ -47,6 +47,9 @@ class WorkerRow:
     dtype: str
     chunks_per_s: float
     note: str
+    processes: int  #: that work at the same time
+    busy_s: float  #: that they worked since the start, all together; of an embed worker, that its model computed
+    memory_bytes: int  #: of its device, where that has memory of its own; else of one process
     seen_s: float  #: seconds since it was seen
 
 
@@ -156,13 +159,13 @@ class Report:
     def workers(self) -> list[WorkerRow]:
         """Workers that were seen in the last WORKER_SEEN_S seconds, by name."""
         now = time.time()
-        names = ("name", "role", "host", "pid", "device", "dtype", "chunks_per_s", "note")
+        names = [name for name in WorkerRow.__dataclass_fields__ if name != "seen_s"]
         columns = [workers.c[name] for name in names]
         with reading(self._engine) as connection:
             rows = connection.execute(
                 select(*columns, workers.c.seen_at).where(workers.c.seen_at >= now - WORKER_SEEN_S).order_by(workers.c.name)
             )
-            return [WorkerRow(*row[:8], max(0.0, now - row[8])) for row in rows]
+            return [WorkerRow(*tuple(row)[:-1], max(0.0, now - row.seen_at)) for row in rows]
 
     def run(self, number: int) -> RunRow | None:
         """One run by its number."""

@@ -37,9 +37,10 @@ from sqlalchemy.pool import NullPool
 from sqlalchemy.schema import CreateColumn
 
 from pipeline.errors import CollectionReplaced, LedgerError, LedgerUnavailable, NoSpace
+from pipeline.ledger import triggers
 
 #: Raised with every change of the tables; a newer ledger is refused, an older one migrated by `_migrate`.
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 #: Key of the lock under which tables are made; any number that nobody else uses.
 SCHEMA_LOCK = 5_113_521
@@ -157,11 +158,14 @@ documents = Table(
     Column("tokens", BigInteger, nullable=False, server_default="0"),  # of the indexed version's chunks
     Column("deleted_at", Float),  # when it was marked as deleted; its points go after a grace
     Column("fence", String(36)),  # the lease it was taken from by that: until it ends, its owner may still write points
+    Column("parsed_tokens", BigInteger, nullable=False, server_default="0"),  # of the chunk file of this version
+    Column("parse_s", Float, nullable=False, server_default="0"),  # the parser's time for this version; 0: its chunk file was there
+    Column("embed_s", Float, nullable=False, server_default="0"),  # its share of the time of the embed stage
     Index("documents_state_batch", "state", "batch"),
     # Documents with the same bytes lend each other their vectors.
     Index("documents_content", "content_hash"),
     # With the numbers that a run's display adds up, so that it reads no row.
-    Index("documents_run_progress", "run", "state", "chunks", "embedded"),
+    Index("documents_run_figures", "run", "state", "chunks", "embedded", "size", "tokens", "parsed_tokens"),
     # Nearly all rows have none: SQLite, which has no statistics here, must not take "has none" for a narrow condition.
     Index("documents_held", "lease", sqlite_where=text("lease IS NOT NULL"), postgresql_where=text("lease IS NOT NULL")),
     Index("documents_collection_uri", "collection", "uri"),
@@ -174,6 +178,38 @@ leases = Table(
     Column("owner", String(255), nullable=False),
     Column("beat", BigInteger, nullable=False),  # counts up while work goes on; no clock, so a clock step cannot end it
     Column("started_at", Float, nullable=False),  # for people only
+    Column("moved_at", Float),  # the last change of `beat`, for people only
+)  # fmt: skip
+
+events = Table(
+    "events", metadata,
+    # Every change of a document's state, written by triggers; forgotten after KB_EVENTS_DAYS.
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("document", String(36), nullable=False),
+    Column("run", Integer, nullable=False),
+    Column("at", Float, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("owner", String(255)),  # whose lease it was or is, if anybody's
+    Column("reason", String(32)),
+    Column("detail", Text),
+    # Of a document that became searchable.
+    Column("size", BigInteger),
+    Column("chunks", Integer),
+    Column("embedded", Integer),
+    Column("tokens", BigInteger),
+    Column("parse_s", Float),
+    Column("embed_s", Float),
+    Index("events_document", "document"),
+    Index("events_run", "run", "state"),
+)  # fmt: skip
+
+measures = Table(
+    "measures", metadata,
+    # What all workers have counted since the ledger was made; see pipeline.measure.
+    Column("metric", String(64), primary_key=True),
+    Column("label", String(255), primary_key=True),  # a stage, a run, or empty
+    Column("bound", String(16), primary_key=True),  # upper bound of a histogram's bucket, or `sum` or `count`
+    Column("value", Float, nullable=False),
 )  # fmt: skip
 
 workers = Table(
@@ -188,6 +224,9 @@ workers = Table(
     Column("note", Text, nullable=False, default=""),  # what keeps it from working, in words
     Column("started_at", Float, nullable=False),
     Column("seen_at", Float, nullable=False),
+    Column("processes", Integer, nullable=False, server_default="1"),  # that work at the same time
+    Column("busy_s", Float, nullable=False, server_default="0"),  # of all of them, since the start
+    Column("memory_bytes", BigInteger, nullable=False, server_default="0"),  # of the device, else of one process
 )  # fmt: skip
 
 
@@ -262,14 +301,15 @@ def _migrate(connection: Connection) -> None:
     if found is None:
         statement = upsert(connection, meta).values(key="schema_version", value=str(SCHEMA_VERSION))
         connection.execute(statement.on_conflict_do_nothing())
+        triggers.make(connection)
     elif int(found) < SCHEMA_VERSION:
         # Version 2 has other indexes, and longer keys in this table; SQLite does not look at their length.
         if connection.dialect.name == "postgresql":
             connection.exec_driver_sql("ALTER TABLE meta ALTER COLUMN key TYPE VARCHAR(255)")
-        for old in ("documents_run_state", "documents_lease"):
+        for old in ("documents_run_state", "documents_lease", "documents_run_progress"):
             connection.exec_driver_sql(f"DROP INDEX IF EXISTS {old}")
-        # Version 3 has more columns; each is nullable or has a default of the database's own.
-        for table in (collections, runs, documents):
+        # Versions 3 and 4 have more columns; each is nullable or has a default of the database's own.
+        for table in (collections, runs, documents, leases, workers):
             there = {column["name"] for column in inspect(connection).get_columns(table.name)}
             for column in table.columns:
                 if column.name not in there:
@@ -277,6 +317,7 @@ def _migrate(connection: Connection) -> None:
                     connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {specification}")
         for index in documents.indexes:
             index.create(connection, checkfirst=True)
+        triggers.make(connection)
         connection.execute(update(meta).where(meta.c.key == "schema_version").values(value=str(SCHEMA_VERSION)))
     elif int(found) > SCHEMA_VERSION:
         raise LedgerError(f"the ledger has schema {found}, this version knows {SCHEMA_VERSION}; use the kb-ingest that wrote it")
@@ -330,6 +371,7 @@ def _translated() -> Iterator[None]:
 
 
 __all__ = [
-    "BUILDING", "LIVE", "SCHEMA_VERSION", "SUPERSEDED", "collections", "current", "documents", "func", "hold", "insert", "leases",
-    "meta", "metadata", "open_engine", "reading", "runs", "schedules", "sources", "totals", "upsert", "workers", "writing",
+    "BUILDING", "LIVE", "SCHEMA_VERSION", "SUPERSEDED", "collections", "current", "documents", "events", "func", "hold", "insert",
+    "leases", "measures", "meta", "metadata", "open_engine", "reading", "runs", "schedules", "sources", "totals", "upsert",
+    "workers", "writing",
 ]  # fmt: skip

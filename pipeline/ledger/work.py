@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Engine, bindparam, case, delete, select, update
+from sqlalchemy import Connection, Engine, bindparam, case, delete, select, update
 
 from pipeline.errors import LeaseLost
 from pipeline.ledger.flow import Stage, charge, refund
+from pipeline.ledger.measures import count, put
 from pipeline.ledger.schema import documents, leases, reading, upsert, workers, writing
+from pipeline.measure import COUNT, Measured
 from pipeline.types import DocumentState, Reason
 
 #: Rows of workers that were not seen for so long are removed.
@@ -31,6 +34,7 @@ class ClaimedDocument:
     parse_fingerprint: str  #: of the chunk file that is ready; empty before parsing
     title: str
     media_type: str
+    run: int  #: that brought this version
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,8 @@ class ParsedResult:
     title: str
     media_type: str
     parse_fingerprint: str
+    tokens: int = 0  #: of its chunks
+    seconds: float = 0.0  #: that the parser took; 0 where the chunk file was there
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +69,7 @@ class IndexedResult:
     chunks: int  #: points the store now holds for it
     embedded: int  #: of them, embedded this time
     tokens: int = 0  #: of its chunks
+    seconds: float = 0.0  #: its share of the time of the stage
 
 
 class Work:
@@ -71,15 +78,17 @@ class Work:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def claim(self, stage: Stage, ids: Sequence[str], owner: str) -> Claim:
+    def claim(self, stage: Stage, ids: Sequence[str], owner: str, measured: Measured | None = None) -> Claim:
         """Take those of `ids` that wait for `stage`, charging each a start; committed before this returns.
+
+        How long they waited goes into `measured`, which is not written down by this.
 
         A claim may come back empty: the message was delivered twice, or its documents have changed since. One whose worker
         died is only taken alone: a message that is delivered again would otherwise take its companions along once more.
         """
         lease = str(uuid.uuid4())
         columns = [documents.c[name] for name in ClaimedDocument.__dataclass_fields__]
-        conditions = (documents.c.state, documents.c.lease, documents.c.starts)
+        conditions = (documents.c.state, documents.c.lease, documents.c.starts, documents.c.updated_at)
         with writing(self._engine) as connection:
             # By id alone, or SQLite would rather look through all documents that wait. Locked in one order by everybody.
             rows = connection.execute(
@@ -91,18 +100,30 @@ class Work:
                 if row.state == stage.waiting and row.lease is None and (row.starts == 0 or len(ids) == 1)
             ]
             if free:
+                now = time.time()
+                # First, as the trigger that writes down whose the documents are looks it up.
+                connection.execute(leases.insert().values(id=lease, stage=stage, owner=owner, beat=0, started_at=now))
                 connection.execute(
                     update(documents)
                     .where(documents.c.id.in_([document.id for document in free]))
-                    .values(state=stage.running, lease=lease, starts=documents.c.starts + 1, dirty=0, updated_at=time.time())
-                )
-                connection.execute(leases.insert().values(id=lease, stage=stage, owner=owner, beat=0, started_at=time.time()))
+                    .values(
+                        state=stage.running, lease=lease, starts=documents.c.starts + 1, dirty=0, reason=None, detail=None,
+                        updated_at=now,
+                    )
+                )  # fmt: skip
+        if measured is not None:
+            taken = {document.id for document in free}
+            for row in rows:
+                if row.id in taken:
+                    measured.observe("wait_seconds", stage, max(0.0, time.time() - row.updated_at))
         return Claim(lease, stage, tuple(free))
 
-    def beat(self, claim: Claim) -> None:
+    def beat(self, claim: Claim, measured: Measured | None = None) -> None:
         """Show progress; raises LeaseLost when the lease was taken back or nothing of it is left."""
-        with writing(self._engine) as connection:
-            moved = connection.execute(update(leases).where(leases.c.id == claim.lease).values(beat=leases.c.beat + 1)).rowcount
+        with self._writing(measured) as connection:
+            moved = connection.execute(
+                update(leases).where(leases.c.id == claim.lease).values(beat=leases.c.beat + 1, moved_at=time.time())
+            ).rowcount
         if not moved:
             raise LeaseLost(f"the lease on {len(claim.documents)} documents was taken back")
 
@@ -111,26 +132,44 @@ class Work:
         with reading(self._engine) as connection:
             return {row[0] for row in connection.execute(select(documents.c.id).where(documents.c.lease == claim.lease))}
 
-    def parsed(self, claim: Claim, results: Sequence[ParsedResult], batch: str | None = None) -> set[str]:
+    def parsed(
+        self, claim: Claim, results: Sequence[ParsedResult], batch: str | None = None, measured: Measured | None = None
+    ) -> set[str]:
         """Record parsed documents, queued for the embed stage under `batch`; return the ids that were still ours."""
-        names = ("title", "media_type", "parse_fingerprint")
-        rows = [{"key": result.id, **{name: getattr(result, name) for name in names}} for result in results]
-        return self._end_all(claim, rows, names, state=DocumentState.PARSED, batch=batch, starts=0)
+        names = ("title", "media_type", "parse_fingerprint", "parsed_tokens", "parse_s")
+        rows = [
+            {
+                "key": result.id, "title": result.title, "media_type": result.media_type,
+                "parse_fingerprint": result.parse_fingerprint, "parsed_tokens": result.tokens, "parse_s": result.seconds,
+            }
+            for result in results
+        ]  # fmt: skip
+        with self._writing(measured) as connection:
+            return self._end_all(connection, claim, rows, names, state=DocumentState.PARSED, batch=batch, starts=0)
 
-    def indexed(self, claim: Claim, results: Sequence[IndexedResult]) -> set[str]:
+    def indexed(self, claim: Claim, results: Sequence[IndexedResult], measured: Measured | None = None) -> set[str]:
         """Record indexed documents; return the ids that were still ours."""
-        names = ("indexed_hash", "indexed_parse", "indexed_embed", "chunks", "embedded", "tokens")
+        names = ("indexed_hash", "indexed_parse", "indexed_embed", "chunks", "embedded", "tokens", "embed_s")
         rows = [
             {
                 "key": result.id, "indexed_hash": result.content_hash, "indexed_parse": result.parse_fingerprint,
                 "indexed_embed": result.embed_fingerprint, "chunks": result.chunks, "embedded": result.embedded,
-                "tokens": result.tokens,
+                "tokens": result.tokens, "embed_s": result.seconds,
             }
             for result in results
         ]  # fmt: skip
         # Dirty: somebody wrote to the document's points while we did. Look again instead of believing our count.
         state = case((documents.c.dirty == 1, DocumentState.PARSED), else_=DocumentState.INDEXED)
-        return self._end_all(claim, rows, names, state=state, batch=None, starts=0, reason=None, detail=None)
+        with self._writing(measured) as connection:
+            kept = self._end_all(connection, claim, rows, names, state=state, batch=None, starts=0, reason=None, detail=None)
+            sizes = {document.id: document.size for document in claim.documents}
+            done = [result for result in results if result.id in kept]
+            figures = {
+                "documents": len(done), "chunks": sum(result.chunks for result in done), "embedded": sum(r.embedded for r in done),
+                "tokens": sum(result.tokens for result in done), "bytes": sum(sizes[result.id] for result in done),
+            }  # fmt: skip
+            count(connection, {("indexed", name, COUNT): number for name, number in figures.items() if number})
+        return kept
 
     def fail(self, claim: Claim, document: str, reason: Reason, detail: str) -> None:
         """Record that a document will not be tried again by itself; its old version, if any, stays searchable."""
@@ -144,19 +183,32 @@ class Work:
             for document in documents_back:
                 self._end(connection, claim, document, state=state, batch=None, starts=0)
 
-    def release(self, claim: Claim) -> None:
-        """End a claim: what is left of it waits again, and its start is given back."""
-        with writing(self._engine) as connection:
-            refund(connection, claim.lease)
+    def release(self, claim: Claim, why: str = "", measured: Measured | None = None) -> None:
+        """End a claim: what is left of it waits again, and its start is given back; `why` is for people."""
+        with self._writing(measured) as connection:
+            refund(connection, claim.lease, why)
             connection.execute(delete(leases).where(leases.c.id == claim.lease))
 
     def give_up(self, claim: Claim, max_starts: int, detail: str) -> None:
         """End a claim after an error that nobody foresaw: the start stays charged, so that it cannot go on for ever."""
         with writing(self._engine) as connection:
-            charge(connection, claim.lease, max_starts, detail.replace("{", "{{").replace("}", "}}")[:2000])
+            charge(connection, claim.lease, max_starts, detail)
             connection.execute(delete(leases).where(leases.c.id == claim.lease))
 
-    def _end_all(self, claim: Claim, rows: Sequence[dict[str, Any]], names: Sequence[str], **values: object) -> set[str]:
+    @contextmanager
+    def _writing(self, measured: Measured | None) -> Iterator[Connection]:
+        """A transaction that also writes down what was counted."""
+        with writing(self._engine) as connection:
+            yield connection
+            if measured is not None:
+                put(connection, measured)
+        if measured is not None:
+            measured.clear()
+
+    @staticmethod
+    def _end_all(
+        connection: Connection, claim: Claim, rows: Sequence[dict[str, Any]], names: Sequence[str], **values: object
+    ) -> set[str]:
         """End those of `rows` that the claim still holds, in one statement; return their ids.
 
         A row is the document's id as `key` and what differs from document to document under `names`.
@@ -164,17 +216,16 @@ class Work:
         if not rows:
             return set()
         ours = documents.c.lease == claim.lease
-        with writing(self._engine) as connection:
-            held = set(connection.execute(select(documents.c.id).where(ours).order_by(documents.c.id).with_for_update()).scalars())
-            mine = [row for row in rows if row["key"] in held]
-            if mine:
-                each: dict[str, Any] = {name: bindparam(name) for name in names}
-                connection.execute(
-                    update(documents)
-                    .where(documents.c.id == bindparam("key"), ours)
-                    .values(lease=None, updated_at=time.time(), **values, **each),
-                    mine,
-                )
+        held = set(connection.execute(select(documents.c.id).where(ours).order_by(documents.c.id).with_for_update()).scalars())
+        mine = [row for row in rows if row["key"] in held]
+        if mine:
+            each: dict[str, Any] = {name: bindparam(name) for name in names}
+            connection.execute(
+                update(documents)
+                .where(documents.c.id == bindparam("key"), ours)
+                .values(lease=None, updated_at=time.time(), **values, **each),
+                mine,
+            )
         return {row["key"] for row in mine}
 
     @staticmethod
@@ -229,12 +280,13 @@ class Work:
         dtype: str = "",
         chunks_per_s: float = 0.0,
         note: str = "",
+        processes: int = 1,
     ) -> None:
         """Record a worker and what it runs on."""
         now = time.time()
         values = {
             "role": role, "host": host, "pid": pid, "device": device, "dtype": dtype, "chunks_per_s": chunks_per_s,
-            "note": note, "seen_at": now,
+            "note": note, "seen_at": now, "processes": processes, "busy_s": 0.0,
         }  # fmt: skip
         with writing(self._engine) as connection:
             # Those of killed supervisors, which nobody dropped.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -16,7 +17,9 @@ from pipeline.discover import folder_of, name_of
 from pipeline.embed import Embedder, bad_rows
 from pipeline.errors import DocumentError, KbError
 from pipeline.ledger import Ledger
+from pipeline.ledger.flow import Stage
 from pipeline.ledger.work import Claim, ClaimedDocument, IndexedResult
+from pipeline.measure import CHUNK_TOKENS, UNBOUNDED, Measured, token_bin
 from pipeline.stage import Staging, chunks_key
 from pipeline.steps.beat import Beat
 from pipeline.steps.reuse import ReusingEmbedder, Vectors
@@ -59,6 +62,7 @@ class _Open:
     tokens: int = 0
     moved: dict[str, PointMeta] = field(default_factory=dict)  #: chunks that stay as they are but elsewhere in the document
     embedded: int = 0
+    seconds: float = 0.0  #: its share of the time of the stage
     waiting: int = 0  #: chunks that are not in the store yet
     read: bool = False  #: whether all chunks have been seen
 
@@ -66,12 +70,17 @@ class _Open:
 class IndexStep:
     """Embeds the chunks of claimed documents and makes the store hold exactly them."""
 
-    def __init__(self, ledger: Ledger, staging: Staging, embedder: Embedder, store: VectorStore, fingerprint: str) -> None:
+    def __init__(
+        self, ledger: Ledger, staging: Staging, embedder: Embedder, store: VectorStore, fingerprint: str,
+        measured: Measured | None = None,
+    ) -> None:  # fmt: skip
         self._ledger = ledger
         self._staging = staging
         self._embedder = embedder
         self._store = store
         self._fingerprint = fingerprint  #: embed fingerprint
+        self._measured = measured or Measured()
+        self._since = 0.0  #: monotonic; up to then the time of the stage was given to documents
         wanted = int(embedder.info.chunks_per_s * WINDOW_S)
         self._window_chunks = max(WINDOW_CHUNKS.start, min(WINDOW_CHUNKS.stop - 1, wanted))
 
@@ -84,7 +93,8 @@ class IndexStep:
         Raises LeaseLost, StoreUnavailable, EmbedUnavailable, ModelError: documents that were complete by then are recorded,
         and running the claim's others again finishes them.
         """
-        beat = Beat(self._ledger, claim)
+        beat = Beat(self._ledger, claim, self._measured)
+        self._since = time.monotonic()
         touched: set[str] = set()
         try:
             return self._run(claim, physical, beat, touched)
@@ -118,7 +128,7 @@ class IndexStep:
             touched.update(self._write(claim, physical, window, window.vectors.result(beat), failed))
             indexed.extend(self._finish(claim, physical, opened, failed, touched))
 
-        with ExitStack() as stack, ReusingEmbedder(self._embedder) as embedder:
+        with ExitStack() as stack, ReusingEmbedder(self._embedder, self._measured.busy) as embedder:
             for rows in self._windows(claim, points, lenders, opened, failed, stack):
                 beat()
                 self._store.yield_turn()
@@ -149,8 +159,20 @@ class IndexStep:
             ready.append((entry.info, EmbeddedChunk(chunk, vector)))
             entry.embedded += lent is None
         if ready:
+            began = time.monotonic()
             self._store.upsert(physical, ready)
+            self._measured.observe("upsert_seconds", "", time.monotonic() - began)
+        self._share(window)
         return {info.id for info, _ in ready}
+
+    def _share(self, window: _Window) -> None:
+        """Give the time since the last window to the documents of this one, by their tokens."""
+        spent, self._since = time.monotonic() - self._since, time.monotonic()
+        tokens = sum(chunk.token_count for _, chunk, _ in window.rows)
+        for entry, chunk, _ in window.rows:
+            entry.seconds += spent * chunk.token_count / max(1, tokens)
+        while self._embedder.fills:
+            self._measured.observe("batch_fill", "", self._embedder.fills.popleft())
 
     def _windows(
         self, claim: Claim, points: dict[str, dict[str, PointMeta]], lenders: dict[str, str], opened: dict[str, _Open],
@@ -162,7 +184,7 @@ class IndexStep:
             try:
                 entry, chunks = self._open(document, points.get(document.id, {}), lenders.get(document.id, ""), stack)
                 opened[document.id] = entry
-                for chunk, lent in self._missing(entry, chunks):
+                for chunk, lent in self._missing(entry, self._measuring(document, chunks)):
                     entry.waiting += 1
                     window.append((entry, chunk, lent))
                     if len(window) >= self._window_chunks:
@@ -188,6 +210,15 @@ class IndexStep:
             document.id, document.uri, header.title or name, header.media_type, document.content_hash, folder_of(document.uri)
         )
         return _Open(document, info, bool(before), before, ChunkIds(lender) if lender else None), chunks
+
+    def _measuring(self, document: ClaimedDocument, chunks: Iterator[Chunk]) -> Iterator[Chunk]:
+        """The chunks, whose lengths are counted for the report of the document's run."""
+        limit, run = self._embedder.info.max_tokens, str(document.run)
+        for chunk in chunks:
+            self._measured.add(CHUNK_TOKENS, run, bound=str(token_bin(chunk.token_count, limit)))
+            if limit and chunk.token_count > limit:
+                self._measured.add(CHUNK_TOKENS, run, bound=UNBOUNDED)
+            yield chunk
 
     @staticmethod
     def _missing(entry: _Open, chunks: Iterator[Chunk]) -> Iterator[tuple[Chunk, str]]:
@@ -243,10 +274,12 @@ class IndexStep:
                     entry.chunks,
                     entry.embedded,
                     entry.tokens,
+                    entry.seconds,
                 )
             )
+            self._measured.observe("stage_seconds", Stage.EMBED, entry.seconds)
         self._store.flush(physical)
-        kept = self._ledger.work.indexed(claim, results)
+        kept = self._ledger.work.indexed(claim, results, self._measured)
         touched -= kept
         return [result.id for result in results if result.id in kept]
 

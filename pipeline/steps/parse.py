@@ -12,7 +12,9 @@ from pipeline.errors import DocumentError
 from pipeline.extract import ExtractJob
 from pipeline.guard import ParseGuard
 from pipeline.ledger import Ledger
+from pipeline.ledger.flow import Stage
 from pipeline.ledger.work import Claim, ClaimedDocument, ParsedResult
+from pipeline.measure import Measured
 from pipeline.stage import Staging, chunks_key
 from pipeline.steps.beat import Beat
 
@@ -20,11 +22,14 @@ from pipeline.steps.beat import Beat
 class ParseStep:
     """Turns claimed documents into chunk files in staging."""
 
-    def __init__(self, ledger: Ledger, staging: Staging, guard: ParseGuard, fingerprint: str) -> None:
+    def __init__(
+        self, ledger: Ledger, staging: Staging, guard: ParseGuard, fingerprint: str, measured: Measured | None = None
+    ) -> None:
         self._ledger = ledger
         self._staging = staging
         self._guard = guard
         self._fingerprint = fingerprint  #: parse fingerprint of everything this step makes
+        self._measured = measured or Measured()
 
     def run(self, claim: Claim, batch: str) -> list[str]:
         """Parse the claim's documents; return the ids that are ready for the embed stage, marked as queued under `batch`.
@@ -32,7 +37,7 @@ class ParseStep:
         Documents that cannot be parsed are recorded with their reason. A chunk file that is there already, made from the
         same bytes with the same options, is used as it is. Raises LeaseLost, NoSpace.
         """
-        beat = Beat(self._ledger, claim)
+        beat = Beat(self._ledger, claim, self._measured)
         results: list[ParsedResult] = []
         with ExitStack() as stack:
             jobs: dict[str, tuple[ExtractJob, ClaimedDocument]] = {}
@@ -49,7 +54,7 @@ class ParseStep:
                     continue
                 jobs[document.id] = (self._job(document, blob), document)
             results += self._parse(claim, jobs, beat)
-        kept = self._ledger.work.parsed(claim, results, batch)
+        kept = self._ledger.work.parsed(claim, results, batch, self._measured)
         return [result.id for result in results if result.id in kept]
 
     def _job(self, document: ClaimedDocument, blob: Path) -> ExtractJob:
@@ -62,13 +67,16 @@ class ParseStep:
         try:
             for outcome in self._guard.run([job for job, _ in jobs.values()], beat):
                 job, document = jobs[outcome.job.document_id]
+                self._measured.observe("stage_seconds", Stage.PARSE, outcome.seconds)
                 if outcome.extracted is None:
                     assert outcome.reason is not None
                     self._ledger.work.fail(claim, document.id, outcome.reason, outcome.detail)
                     continue
                 self._staging.put_chunks(self._key(document), Path(job.output))
                 made = outcome.extracted
-                results.append(ParsedResult(document.id, made.title, made.media_type, self._fingerprint))
+                results.append(
+                    ParsedResult(document.id, made.title, made.media_type, self._fingerprint, made.tokens, outcome.seconds)
+                )
         finally:
             for job, _ in jobs.values():
                 Path(job.output).unlink(missing_ok=True)

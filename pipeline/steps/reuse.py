@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.embed import Embedder
+from pipeline.measure import Busy
 
 #: Texts whose vectors are kept for others like them; oldest first out.
 KEPT = 4096
@@ -46,8 +47,9 @@ class Vectors:
 class ReusingEmbedder:
     """Embeds lists of texts in the background, each distinct text once; a context manager, for one thread."""
 
-    def __init__(self, embedder: Embedder) -> None:
+    def __init__(self, embedder: Embedder, busy: Busy) -> None:
         self._embedder = embedder
+        self._busy = busy  #: counts the time in which the embedder works
         self._pool = ThreadPoolExecutor(CALLS, "embed")
         #: Digest of a text -> the call that has its vector, and its row there.
         self._known: OrderedDict[bytes, tuple[Future[NDArray[np.float32]], int]] = OrderedDict()
@@ -59,12 +61,16 @@ class ReusingEmbedder:
         # After an error, a shutdown above all, the documents must go back at once, and not when a slow endpoint has answered.
         self._pool.shutdown(wait=error is None, cancel_futures=True)
 
+    def _embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        with self._busy.work():
+            return self._embedder.embed(texts)
+
     def submit(self, texts: Sequence[str]) -> Vectors:
         """Have texts embedded; those that were submitted before, and recently, are not embedded again."""
         digests = [hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest() for text in texts]
         fresh = {digest: text for digest, text in zip(digests, texts, strict=True) if digest not in self._known}
         if fresh:
-            call = self._pool.submit(self._embedder.embed, list(fresh.values()))
+            call = self._pool.submit(self._embed, list(fresh.values()))
             self._known.update((digest, (call, row)) for row, digest in enumerate(fresh))
         found = Vectors(self._embedder, [self._known[digest] for digest in digests])
         while len(self._known) > KEPT:

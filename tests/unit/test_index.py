@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -31,6 +32,7 @@ class CountingEmbedder:
         self.info = EmbedderInfo("m", "", DIMENSION, 256, "cpu", "float32", 0.0)
         self.texts: list[str] = []
         self.calls = 0
+        self.fills: deque[float] = deque()
         self.before = before
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -42,6 +44,9 @@ class CountingEmbedder:
     def embed_query(self, text: str) -> NDArray[np.float32]:
         row: NDArray[np.float32] = self.embed([text])[0]
         return row
+
+    def memory_bytes(self) -> int:
+        return 0
 
     def close(self) -> None:
         pass

@@ -90,8 +90,7 @@ def test_release_gives_the_start_back_and_expiry_does_not(ledger: Ledger) -> Non
     assert states(ledger) == {"quarantined": 1}
     (failure,) = ledger.report.failures()
     assert (failure.reason, failure.starts) == ("worker_lost", 3)
-    assert "3 times" in failure.detail
-    assert "w@host" in failure.detail
+    assert failure.detail == "its worker died: w@host"
 
 
 def test_a_lease_that_moved_is_not_expired(ledger: Ledger) -> None:
@@ -241,7 +240,9 @@ def test_a_ledger_of_another_schema_is_refused(url: str) -> None:
 #: Columns that older schemas did not have.
 ADDED = {
     "collections": ("serves", "state", "profile", "swapped_at", "note"),
-    "documents": ("tokens", "deleted_at", "fence"),
+    "documents": ("tokens", "deleted_at", "fence", "parsed_tokens", "parse_s", "embed_s"),
+    "leases": ("moved_at",),
+    "workers": ("processes", "busy_s", "memory_bytes"),
     "runs": ("action", "source", "schedule", "outcome", "detail", "added", "changed", "deleted", "indexed", "quarantined", "chunks",
              "embedded"),
 }  # fmt: skip
@@ -251,7 +252,13 @@ def test_a_ledger_of_the_first_schema_is_brought_up_to_date(url: str) -> None:
     opened = Ledger.open(url)
     ids = stage(opened, 3)
     with opened.engine.begin() as connection:
-        for index in ("documents_run_progress", "documents_held", "documents_content"):
+        for trigger in ("documents_begun", "documents_moved") if opened.engine.dialect.name == "sqlite" else ():
+            connection.execute(text(f"DROP TRIGGER {trigger}"))
+        for table in ("events", "measures"):
+            connection.execute(text(f"DROP TABLE {table}"))
+        if opened.engine.dialect.name == "postgresql":
+            connection.execute(text("DROP FUNCTION documents_event CASCADE"))
+        for index in ("documents_run_figures", "documents_held", "documents_content"):
             connection.execute(text(f"DROP INDEX {index}"))
         for table, columns in ADDED.items():
             for column in columns:
@@ -262,10 +269,11 @@ def test_a_ledger_of_the_first_schema_is_brought_up_to_date(url: str) -> None:
     opened.close()
     again = Ledger.open(url)
     names = {str(index["name"]) for index in inspect(again.engine).get_indexes("documents")}
-    assert names >= {"documents_run_progress", "documents_held"}
+    assert names >= {"documents_run_figures", "documents_held"}
     assert "documents_lease" not in names
     index_all(again, ids)
     assert states(again) == {"indexed": 3}
+    assert [event.state for event in again.life.of(ids[0])] == ["parsing", "parsed", "embedding", "indexed"]
     assert again.sources.add("s", "docs", "/doc", (), ())
     again.intake.end_run(again.intake.start_run("docs", "sync", "s"), "done")
     assert [(run.action, run.source, run.outcome, run.deleted) for run in again.report.runs()] == [("sync", "s", "done", 0)]

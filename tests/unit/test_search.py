@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ class FixedEmbedder:
 
     def __init__(self, dimension: int = DIMENSION) -> None:
         self.calls = 0
+        self.fills: deque[float] = deque()
         self.info = EmbedderInfo("fixed", "", dimension, 256, "cpu", "float32", 1.0)
 
     def embed(self, texts: Any) -> Any:
@@ -36,6 +38,9 @@ class FixedEmbedder:
     def embed_query(self, text: str) -> Any:
         self.calls += 1
         return np.array(made_vector(3, self.info.dimension), dtype=np.float32)
+
+    def memory_bytes(self) -> int:
+        return 0
 
     def close(self) -> None:
         pass

@@ -1,0 +1,52 @@
+"""Triggers by which the database itself writes down every change of a document's state.
+
+Documents change in many statements, some of them for thousands of rows at once; none of them can forget it this way.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection
+
+#: Columns of `events`, and what they get from the new row; figures only where a document became searchable.
+_FIGURES = ("size", "chunks", "embedded", "tokens", "parse_s", "embed_s")
+_COLUMNS = ", ".join(("document", "run", "at", "state", "owner", "reason", "detail", *_FIGURES))
+
+
+def _values(old_lease: str) -> str:
+    lease = f"COALESCE(NEW.lease, {old_lease})"
+    figures = ", ".join(f"CASE WHEN NEW.state = 'indexed' THEN NEW.{name} END" for name in _FIGURES)
+    # Who it was: whoever holds it now, or held it until now.
+    owner = f"(SELECT owner FROM leases WHERE id = {lease})"
+    return f"NEW.id, NEW.run, NEW.updated_at, NEW.state, {owner}, NEW.reason, NEW.detail, {figures}"
+
+
+#: A document that is staged anew while it waits is in the same state as before, and yet it is news.
+_NEWS = "NEW.state <> OLD.state OR NEW.content_hash <> OLD.content_hash OR NEW.run <> OLD.run"
+
+_SQLITE = (
+    f"""CREATE TRIGGER IF NOT EXISTS documents_begun AFTER INSERT ON documents BEGIN
+        INSERT INTO events ({_COLUMNS}) SELECT {_values("NULL")}; END""",
+    f"""CREATE TRIGGER IF NOT EXISTS documents_moved AFTER UPDATE OF state ON documents WHEN {_NEWS} BEGIN
+        INSERT INTO events ({_COLUMNS}) SELECT {_values("OLD.lease")}; END""",
+)
+
+_POSTGRESQL = (
+    f"""CREATE OR REPLACE FUNCTION documents_event() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        IF TG_OP = 'INSERT' THEN
+            INSERT INTO events ({_COLUMNS}) SELECT {_values("NULL")};
+        ELSIF {_NEWS} THEN
+            INSERT INTO events ({_COLUMNS}) SELECT {_values("OLD.lease")};
+        END IF;
+        RETURN NULL;
+    END $$""",
+    "DROP TRIGGER IF EXISTS documents_event ON documents",
+    """CREATE TRIGGER documents_event AFTER INSERT OR UPDATE OF state ON documents
+        FOR EACH ROW EXECUTE FUNCTION documents_event()""",
+)
+
+
+def make(connection: Connection) -> None:
+    """Make the triggers; those that are there are left, or made again as they are."""
+    for statement in _POSTGRESQL if connection.dialect.name == "postgresql" else _SQLITE:
+        connection.exec_driver_sql(statement)

@@ -1,0 +1,98 @@
+"""What a worker counts while it works, until the ledger has it."""
+
+from __future__ import annotations
+
+import bisect
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+#: Upper bounds of the histograms' buckets, inclusive; one more is without bound.
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
+BOUNDS: Mapping[str, tuple[float, ...]] = {
+    "wait_seconds": _SECONDS,  # of a document, until a stage's worker takes it; by stage
+    "stage_seconds": _SECONDS,  # of a document, its share of a stage's work; by stage
+    "upsert_seconds": _SECONDS,  # of one write of points to the store
+    "batch_fill": (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0),  # tokens of a model call, of those it may have
+}
+
+#: Bounds under which a histogram's sum and the counters stand.
+SUM, COUNT, UNBOUNDED = "sum", "count", "+Inf"
+
+#: Chunks by run and length; the bound is `token_bin`, or UNBOUNDED for those over the model's limit, which are counted twice.
+CHUNK_TOKENS = "chunk_tokens"
+
+#: Metric, label, and bound or COUNT: what a number is about.
+Key = tuple[str, str, str]
+
+
+class Busy:
+    """Seconds in which at least one of several threads was at work."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._running = 0
+        self._since = 0.0
+        self._seconds = 0.0
+
+    @contextmanager
+    def work(self) -> Iterator[None]:
+        """Count the time of a `with` block; blocks at the same time count once."""
+        with self._lock:
+            if not self._running:
+                self._since = time.monotonic()
+            self._running += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._running -= 1
+                if not self._running:
+                    self._seconds += time.monotonic() - self._since
+
+    def take(self) -> float:
+        """Seconds since the last call of this, those of work that goes on included."""
+        with self._lock:
+            now = time.monotonic()
+            seconds, self._seconds = self._seconds, 0.0
+            if self._running:
+                seconds += now - self._since
+                self._since = now
+        return seconds
+
+
+class Measured:
+    """Numbers to be added to those in the ledger; for one thread."""
+
+    def __init__(self, worker: str = "", memory_bytes: Callable[[], int] = lambda: 0) -> None:
+        self.worker = worker  #: whose work this is; empty: nobody's in particular
+        self.busy = Busy()
+        self.memory_bytes = memory_bytes  #: what the worker takes now, of its device if that has memory of its own
+        self._counts: defaultdict[Key, float] = defaultdict(float)
+
+    def add(self, metric: str, label: str = "", number: float = 1, bound: str = COUNT) -> None:
+        """Count something."""
+        self._counts[metric, label, bound] += number
+
+    def observe(self, metric: str, label: str, value: float, number: int = 1) -> None:
+        """Put a value into a histogram of BOUNDS, `number` times."""
+        bounds = BOUNDS[metric]
+        place = bisect.bisect_left(bounds, value)
+        self.add(metric, label, number, f"{bounds[place]:g}" if place < len(bounds) else UNBOUNDED)
+        self.add(metric, label, value * number, SUM)
+
+    def counts(self) -> dict[Key, float]:
+        """What was counted since `clear`."""
+        return dict(self._counts)
+
+    def clear(self) -> None:
+        """Begin at nothing: the ledger has it."""
+        self._counts.clear()
+
+
+def token_bin(tokens: int, limit: int) -> int:
+    """The upper bound, inclusive, of the bin of a histogram of chunk lengths: 16 bins or fewer up to `limit`, 0 if unknown."""
+    width = max(8, 1 << max(0, (limit or 512) // 16 - 1).bit_length())
+    return -(-tokens // width) * width
