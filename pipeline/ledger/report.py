@@ -165,7 +165,7 @@ class Report:
             rows = connection.execute(
                 select(*columns, workers.c.seen_at).where(workers.c.seen_at >= now - WORKER_SEEN_S).order_by(workers.c.name)
             )
-            return [WorkerRow(*tuple(row)[:-1], max(0.0, now - row.seen_at)) for row in rows]
+            return [WorkerRow(**{name: row._mapping[name] for name in names}, seen_s=max(0.0, now - row.seen_at)) for row in rows]
 
     def run(self, number: int) -> RunRow | None:
         """One run by its number."""
