@@ -95,6 +95,7 @@ class IndexStep:
         """
         beat = Beat(self._ledger, claim, self._measured)
         self._since = time.monotonic()
+        self._embedder.fills.clear()  # of calls that were no documents' work
         touched: set[str] = set()
         try:
             return self._run(claim, physical, beat, touched)
