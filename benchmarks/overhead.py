@@ -37,7 +37,7 @@ from pipeline.types import DocumentState, SourceFile, StagedFile, document_id
 from workers.app import make_app
 from workers.broker import Broker
 from workers.dispatch import Dispatcher
-from workers.loading import WAIT_EVERY_S
+from workers.lookout import WAIT_EVERY_S
 
 COLLECTION = "benchmark"
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 
 from pipeline.ledger import Ledger
 from pipeline.settings import Settings
-from workers.loading import Loading, Moment, source_job
+from workers.loading import Loading, source_job
+from workers.lookout import Moment
 
 #: A check of documents that are being worked on says nothing: it is made so many times at most until nothing is.
 CHECKS = 3

@@ -21,13 +21,8 @@ from pipeline.steps.plan import Plan, Planning
 from pipeline.steps.remove import vanished
 from pipeline.steps.scope import Listed, Scope, lies_below
 from pipeline.types import DocumentState
+from workers.lookout import Lookout, Moment
 from workers.working import Remover, Working, queue_now
-
-#: Seconds between two looks at the run while waiting for it.
-WAIT_EVERY_S = 0.25
-
-#: A look at a run of a million documents takes a while; this many times as long passes until the next.
-LOOK_PAUSE = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,18 +32,6 @@ class Prepared:
     collection: Collection  #: the live generation
     parse_fingerprint: str
     embed_fingerprint: str
-
-
-@dataclass(frozen=True, slots=True)
-class Moment:
-    """A run as it stands, for displays."""
-
-    counts: LoadCounts
-    progress: Progress
-    failures: list[Failure]
-    workers: list[WorkerRow]
-    staging: bool  #: files are still being discovered
-    trouble: str  #: why nothing moves, in words; empty while all is well
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,34 +196,33 @@ class Watch:
         self, settings: Settings, ledger: Ledger, run: int, work: Working | None, on_moment: Callable[[Moment], None]
     ) -> None:
         self._settings = settings
-        self._ledger = ledger
-        self._run = run
         self._work = work
         self._on_moment = on_moment
-        self._next = 0.0  #: monotonic
-        self.pause_s = WAIT_EVERY_S  #: until the next look
+        self._lookout = Lookout(settings, ledger, run)
+
+    @property
+    def pause_s(self) -> float:
+        """Seconds until the next look."""
+        return self._lookout.pause_s
 
     def window(self, counts: LoadCounts) -> None:
         """Look if it is time to, between two windows of files that are being staged."""
-        if time.monotonic() >= self._next:
+        if time.monotonic() >= self._lookout.next:
             self.look(counts, staging=True)
 
     def look(self, counts: LoadCounts, *, staging: bool) -> Moment:
         """Tend the workers, and say how things stand; raises what they raise, and TooManyFailures."""
-        trouble = self._work.tend() if self._work else ""
-        report, began = self._ledger.report, time.monotonic()
-        moment = Moment(counts, report.progress(self._run), report.failures(self._run, limit=5), report.workers(), staging, trouble)
-        self.pause_s = max(WAIT_EVERY_S, LOOK_PAUSE * (time.monotonic() - began))
-        self._next = time.monotonic() + self.pause_s
+        trouble, own_workers = (self._work.tend(), self._work.owns_workers) if self._work else ("", False)
+        moment = self._lookout.look(counts, staging=staging, trouble=trouble, own_workers=own_workers)
         self._on_moment(moment)
-        self._check_failures(moment)
+        self._check_failures(moment, counts)
         return moment
 
-    def _check_failures(self, moment: Moment) -> None:
+    def _check_failures(self, moment: Moment, counts: LoadCounts) -> None:
         """Stop a run whose documents fail in numbers: the fault is elsewhere, and thousands more would only hide it."""
         settings, states = self._settings, moment.progress.states
         # Those that failed in earlier runs, and have not changed since, say nothing about this one.
-        failed = states.get(DocumentState.QUARANTINED, 0) - moment.counts.refused
+        failed = states.get(DocumentState.QUARANTINED, 0) - counts.refused
         finished = failed + states.get(DocumentState.INDEXED, 0)
         if too_many(settings, failed, finished):
             reasons = ", ".join(sorted({failure.reason for failure in moment.failures}))

@@ -24,7 +24,8 @@ from pipeline.steps.load import LoadCounts
 from pipeline.store import VectorStore, open_store
 from pipeline.tokens import TokenCounter
 from pipeline.types import DocumentState, document_id
-from workers.loading import LOOK_PAUSE, WAIT_EVERY_S, Moment, check_limits, too_many
+from workers.loading import check_limits, too_many
+from workers.lookout import WAIT_EVERY_S, Lookout, Moment
 from workers.working import Remover, Working
 
 log = logging.getLogger(__name__)
@@ -204,12 +205,13 @@ class Reindexing:
 
     def _catch_up(self, run: int, live: Collection, new: Collection, work: Working, on_moment: Callable[[Moment], None]) -> None:
         """Have the new generation hold what the live one holds, and both be at rest."""
-        pace, after, found, look_at = Pace(self._change.rate), "", 0, 0.0
+        pace, after, found = Pace(self._change.rate), "", 0
+        lookout = Lookout(self._settings, self._ledger, collection=new.name)
         most = self._settings.max_in_flight // 2 + 1
         opened = self._ledger.intake.open_documents
         while True:
-            if time.monotonic() >= look_at:
-                look_at = self._look(live, new, work.tend(), on_moment)
+            if time.monotonic() >= lookout.next:
+                self._look(live, lookout, work, on_moment)
             room = min(GIVEN_AT_ONCE, most - opened(new.name, most), pace.now())
             if room > 0:
                 wanted = self._ledger.mirror.lacking(live.name, new.name, room, after)
@@ -228,20 +230,19 @@ class Reindexing:
                     after, found = "", 0
                     continue
             time.sleep(WAIT_EVERY_S)
-        self._look(live, new, work.tend(), on_moment)
+        self._look(live, lookout, work, on_moment)
         with Remover(self._settings.model_copy(update={"delete_grace": 0.0}), self._ledger, new.name) as remover:
             while remover.left():
                 work.tend()
                 time.sleep(WAIT_EVERY_S)
 
-    def _look(self, live: Collection, new: Collection, trouble: str, on_moment: Callable[[Moment], None]) -> float:
-        """Show how things stand; when to look again, monotonic, so that looking takes a small share of the time."""
-        report, began = self._ledger.report, time.monotonic()
-        counts = LoadCounts(discovered=sum(report.progress(collection=live.name).states.values()))
-        progress = report.progress(collection=new.name)
-        on_moment(Moment(counts, progress, report.failures(collection=new.name, limit=5), report.workers(), False, trouble))
-        self._check_failures(progress.states)
-        return time.monotonic() + max(WAIT_EVERY_S, LOOK_PAUSE * (time.monotonic() - began))
+    def _look(self, live: Collection, lookout: Lookout, work: Working, on_moment: Callable[[Moment], None]) -> None:
+        """Tend the workers, and show how things stand."""
+        trouble = work.tend()
+        counts = LoadCounts(discovered=sum(self._ledger.report.progress(collection=live.name).states.values()))
+        moment = lookout.look(counts, trouble=trouble, own_workers=work.owns_workers)
+        on_moment(moment)
+        self._check_failures(moment.progress.states)
 
     def _check_failures(self, states: dict[str, int]) -> None:
         failed = states.get(DocumentState.QUARANTINED, 0)

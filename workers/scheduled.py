@@ -20,7 +20,8 @@ from pipeline.ledger.schedules import Schedule
 from pipeline.settings import Settings, load_settings
 from workers import logs
 from workers.actions import ACTIONS, Errand
-from workers.loading import Moment
+from workers.diagnosis import Verdict
+from workers.lookout import Moment
 
 log = logging.getLogger(__name__)
 
@@ -125,13 +126,14 @@ class Said:
     """Logs what keeps a run from going on, once."""
 
     def __init__(self) -> None:
-        self._trouble = ""
+        self._told: tuple[Verdict, str] | None = None
 
     def __call__(self, moment: Moment) -> None:
         """Look at where the run stands."""
-        if moment.trouble and moment.trouble != self._trouble:
-            log.warning("%s", moment.trouble)
-        self._trouble = moment.trouble
+        told = (moment.diagnosis.verdict, moment.trouble)
+        if told != self._told and (moment.diagnosis.stuck or moment.trouble):
+            log.warning("%s", moment.diagnosis if moment.diagnosis.stuck else moment.trouble)
+        self._told = told
 
 
 @contextmanager

@@ -46,8 +46,13 @@ class Working:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
+    @property
+    def owns_workers(self) -> bool:
+        """Whether the workers are this process's own."""
+        return self._supervisor is not None
+
     def tend(self) -> str:
-        """Keep the workers running; return why nothing moves, in words, or nothing.
+        """Keep the workers running; return what keeps some of it from going on, in words, or nothing.
 
         Raises ConfigError when every embed worker says that it cannot work and waiting will not help.
         """
@@ -58,10 +63,6 @@ class Working:
             raise ConfigError(notes[0].removeprefix("fatal: "))
         if self._dispatch.error is not None:
             return str(self._dispatch.error)
-        if self._lock is None:
-            for stage in Stage:
-                if not any(row.role == stage for row in rows):
-                    return f"no worker serves the queue {stage.value}: start one with `kb-ingest worker`"
         return next((row.note for row in rows if row.note and row.note != "starting"), "")
 
     def done(self) -> None:

@@ -70,6 +70,15 @@ class Flow:
         with reading(self._engine) as connection:
             return int(connection.execute(queued).scalar_one()) + int(connection.execute(held).scalar_one())
 
+    def unqueued(self) -> int:
+        """Documents that wait and are in no message."""
+        waiting = [stage.waiting for stage in Stage]
+        statement = select(func.count()).where(
+            documents.c.state.in_(waiting), documents.c.batch.is_(None), documents.c.lease.is_(None)
+        )  # fmt: skip
+        with reading(self._engine) as connection:
+            return int(connection.execute(statement).scalar_one())
+
     def take(self, stage: Stage, *, documents_max: int, batch_documents: int, batch_bytes: int, spread: int = 1) -> list[Batch]:
         """Form batches of up to `documents_max` waiting documents and mark them as queued; return the batches to send.
 

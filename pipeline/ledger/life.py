@@ -7,12 +7,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Engine, Row, RowMapping, delete, func, or_, select
+from sqlalchemy import Engine, Row, RowMapping, case, delete, func, or_, select
 
 from pipeline.ledger.schema import collections, documents, events, leases, reading, runs, writing
 from pipeline.ledger.schema import measures as all_measures
 from pipeline.measure import CHUNK_TOKENS
 from pipeline.types import DocumentState
+
+#: Most events that a rate is made from.
+RATE_EVENTS = 5000
 
 #: Events that are dropped in one transaction.
 FORGET_WINDOW = 10_000
@@ -65,6 +68,21 @@ class Pulse:
     event_at: float | None  #: the last change of any document's state
     beat_at: float | None  #: the last progress that a worker has shown
 
+    @property
+    def quiet_s(self) -> float | None:
+        """Seconds since then; None where nothing ever moved."""
+        latest = max(self.event_at or 0.0, self.beat_at or 0.0)
+        return max(0.0, time.time() - latest) if latest else None
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """How fast documents become searchable, as it was lately."""
+
+    documents_per_s: float
+    chunks_per_s: float  #: embedded; those that were there already take no time
+    tokens_per_s: float
+
 
 class Life:
     """Events, and the documents they happened to."""
@@ -102,6 +120,22 @@ class Life:
         with reading(self._engine) as connection:
             for row in connection.execute(statement):
                 yield float(row[0]), int(row[1] or 0), int(row[2] or 0)
+
+    def rates(self, window_s: float, run: int | None = None) -> Rates:
+        """Of the last `window_s` seconds, or of the time since the run's first event where that is less."""
+        now = time.time()
+        # By id, which goes up with time: however long the table, few rows are read.
+        latest = select(events).order_by(events.c.id.desc()).limit(RATE_EVENTS).subquery()
+        wanted = [latest.c.at >= now - window_s, *([latest.c.run == run] if run is not None else [])]
+        done = case((latest.c.state == DocumentState.INDEXED, 1), else_=0)
+        statement = select(
+            func.min(latest.c.at), func.sum(done), func.sum(latest.c.embedded), func.sum(latest.c.tokens)
+        ).where(*wanted)  # fmt: skip
+        with reading(self._engine) as connection:
+            began, *sums = connection.execute(statement).one()
+        if began is None:
+            return Rates(0.0, 0.0, 0.0)
+        return Rates(*(float(value or 0) / max(1.0, now - began) for value in sums))
 
     def pulse(self) -> Pulse:
         """When something moved last."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, Engine, func, select
@@ -86,6 +86,8 @@ class Progress:
     chunks: int  #: points of the indexed documents
     embedded: int  #: of them, embedded by these runs
     open: int  #: documents with work ahead of them
+    tokens: int = 0  #: of the indexed documents
+    left_tokens: int | None = None  #: of the open ones; estimated by their size where they are not parsed; None: nobody knows
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,20 +112,20 @@ class Report:
         wanted = [documents.c.run == run] if run is not None else []
         if collection is not None:
             wanted.append(documents.c.collection == collection)
+        names = ("chunks", "embedded", "size", "tokens", "parsed_tokens")
         with reading(self._engine) as connection:
             rows = connection.execute(
-                select(documents.c.state, func.count(), func.sum(documents.c.chunks), func.sum(documents.c.embedded))
+                select(documents.c.state, func.count(), *(func.sum(documents.c[name]) for name in names))
                 .where(*(wanted or [current()]))
                 .group_by(documents.c.state)
             ).all()
         states = {row[0]: int(row[1]) for row in rows}
-        indexed = next((row for row in rows if row[0] == DocumentState.INDEXED), None)
+        sums = {row[0]: dict(zip(names, (int(value or 0) for value in row[2:]), strict=True)) for row in rows}
+        indexed = sums.get(DocumentState.INDEXED, dict.fromkeys(names, 0))
         return Progress(
-            states,
-            int(indexed[2] or 0) if indexed else 0,
-            int(indexed[3] or 0) if indexed else 0,
-            sum(states.get(state, 0) for state in OPEN_STATES),
-        )
+            states, indexed["chunks"], indexed["embedded"], sum(states.get(state, 0) for state in OPEN_STATES), indexed["tokens"],
+            _left_tokens(sums),
+        )  # fmt: skip
 
     def failures(
         self, run: int | None = None, collection: str | None = None, reason: str | None = None, limit: int = 100
@@ -200,6 +202,21 @@ class Report:
                 return
             yield [Expected(*row) for row in rows]
             last = rows[-1][0]
+
+
+def _left_tokens(sums: Mapping[str, Mapping[str, int]]) -> int | None:
+    """Tokens of open documents, from sums by state: known where they are parsed, else as many a byte as the others have."""
+    tokens = size = unparsed = 0
+    for state, figures in sums.items():
+        if state in OPEN_STATES and not figures["parsed_tokens"]:
+            unparsed += figures["size"]
+        elif state == DocumentState.INDEXED or state in OPEN_STATES:
+            size += figures["size"]
+            tokens += figures["tokens"] if state == DocumentState.INDEXED else figures["parsed_tokens"]
+    left = sum(figures["parsed_tokens"] for state, figures in sums.items() if state in OPEN_STATES)
+    if unparsed and not tokens:
+        return None
+    return left + round(unparsed * tokens / max(1, size))
 
 
 def last_runs(connection: Connection, limit: int, schedule: str | None, source: str | None) -> list[RunRow]:

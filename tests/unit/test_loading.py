@@ -13,7 +13,8 @@ from pipeline.ledger.intake import Refused
 from pipeline.settings import load_settings
 from pipeline.steps.load import LoadCounts
 from pipeline.types import Reason, SourceFile
-from workers.loading import WAIT_EVERY_S, Moment, Watch
+from workers.loading import Watch
+from workers.lookout import WAIT_EVERY_S, Moment
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The progress of a load: a live display on a terminal, plain lines elsewhere; always on stderr."""
+"""Work in progress on stderr: a live picture on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -9,42 +9,54 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from urllib.parse import unquote
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from workers.loading import Moment
+from pipeline.ledger.flow import Stage
+from pipeline.ledger.report import WorkerRow
+from pipeline.types import DocumentState
+from workers.diagnosis import Verdict
+from workers.lookout import Moment
 
 #: Seconds between two plain lines.
 PLAIN_EVERY_S = 5.0
 
-#: Seconds over which rates are averaged.
-RATE_WINDOW_S = 15.0
+#: Seconds over which the work of workers is averaged.
+BUSY_WINDOW_S = 15.0
+
+#: Width of a bar, in columns.
+BAR = 40
+
+_STYLES = {Verdict.STARVED: "bold red", Verdict.STALLED: "bold red", Verdict.PAUSED: "yellow", Verdict.STARTING: "yellow"}
 
 
-class Rate:
-    """Chunks and documents a second over the last RATE_WINDOW_S."""
+class Utilisation:
+    """Share of the time that each worker worked lately."""
 
     def __init__(self) -> None:
-        self._seen: deque[tuple[float, int, int]] = deque()
+        self._seen: dict[str, deque[tuple[float, float]]] = {}  #: by worker: (monotonic, seconds of work since its start)
 
-    def add(self, chunks: int, documents: int) -> None:
-        """Note where the counts stand now."""
-        now = time.monotonic()
-        self._seen.append((now, chunks, documents))
-        while len(self._seen) > 2 and now - self._seen[0][0] > RATE_WINDOW_S:
-            self._seen.popleft()
+    def add(self, worker: WorkerRow) -> None:
+        """Note how long a worker has worked until now."""
+        seen = self._seen.setdefault(worker.name, deque())
+        if seen and worker.busy_s < seen[-1][1]:  # started anew
+            seen.clear()
+        seen.append((time.monotonic(), worker.busy_s))
+        while len(seen) > 2 and seen[-1][0] - seen[1][0] > BUSY_WINDOW_S:
+            seen.popleft()
 
-    def per_s(self) -> tuple[float, float]:
-        """(chunks/s, documents/s)."""
-        if len(self._seen) < 2:
-            return 0.0, 0.0
-        (began, chunks, documents), (now, chunks_now, documents_now) = self._seen[0], self._seen[-1]
-        span = max(now - began, 1e-6)
-        return (chunks_now - chunks) / span, (documents_now - documents) / span
+    def of(self, worker: WorkerRow) -> float | None:
+        """0 to 1; None before there are two looks that are far enough apart to say."""
+        seen = self._seen.get(worker.name, deque())
+        # Workers write their seconds down every 5 s or so: over less time than that they would jump.
+        if len(seen) < 2 or (span := seen[-1][0] - seen[0][0]) < BUSY_WINDOW_S / 2:
+            return None
+        return min(1.0, (seen[-1][1] - seen[0][1]) / span / max(1, worker.processes))
 
 
 class Display:
@@ -53,50 +65,107 @@ class Display:
     def __init__(self, live: Live | None, stderr: int) -> None:
         self.stderr = stderr  #: file descriptor for what worker processes say
         self._live = live
-        self._rate = Rate()
+        self._busy = Utilisation()
         self._last_line = 0.0
-        self._trouble = ""
+        self._told: tuple[Verdict, str] | None = None
 
     def __call__(self, moment: Moment) -> None:
-        """Show where the run stands."""
-        states = moment.progress.states
-        total = sum(states.values())
-        done = total - moment.progress.open
-        self._rate.add(moment.progress.embedded, done)
+        """Show how work stands."""
+        for worker in moment.workers:
+            self._busy.add(worker)
         if self._live is not None:
-            self._live.update(self._picture(moment, done, total))
+            self._live.update(picture(moment, self._busy))
             return
-        if moment.trouble != self._trouble and moment.trouble:
-            print(moment.trouble, file=sys.stderr, flush=True)
-        self._trouble = moment.trouble
+        told = (moment.diagnosis.verdict, moment.trouble)
+        text = str(moment.diagnosis) if moment.diagnosis.verdict in _STYLES else moment.trouble
+        if text and told != self._told:
+            print(text, file=sys.stderr, flush=True)
+        self._told = told
         if time.monotonic() - self._last_line >= PLAIN_EVERY_S:
             self._last_line = time.monotonic()
-            print(self._line(moment, done, total), file=sys.stderr, flush=True)
+            print(line(moment), file=sys.stderr, flush=True)
 
-    def _line(self, moment: Moment, done: int, total: int) -> str:
-        chunks_per_s, documents_per_s = self._rate.per_s()
-        open_documents = moment.progress.open
-        eta = "" if moment.staging or not documents_per_s else f", {_span(open_documents / documents_per_s)} left"
-        counts = moment.counts
-        found = f"{counts.discovered} files, {counts.unchanged} unchanged"
-        failed = moment.progress.states.get("quarantined", 0)
-        return (
-            f"{found}{' so far' if moment.staging else ''}; {done} of {total} documents done, {failed} quarantined, "
-            f"{moment.progress.embedded} chunks, {chunks_per_s:.0f} chunks/s{eta}"
+
+def line(moment: Moment) -> str:
+    """A moment in one line of text."""
+    states = moment.progress.states
+    total = sum(states.values())
+    found = f"{moment.counts.discovered} files, {moment.counts.unchanged} unchanged" if moment.counts else ""
+    parts = [found + (" so far" if moment.staging else "")] if found else []
+    parts.append(
+        f"{total - moment.progress.open} of {total} documents done, {states.get(DocumentState.QUARANTINED, 0)} quarantined, "
+        f"{moment.progress.embedded} chunks, {_speed(moment)}"
+    )
+    return "; ".join(parts)
+
+
+def picture(moment: Moment, busy: Utilisation) -> Group:
+    """A moment as a picture for a terminal."""
+    rows: list[RenderableType] = [_bars(moment), Text(_speed(moment))]
+    if moment.workers:
+        rows.append(_workers(moment, busy))
+    rows.append(_queues(moment))
+    if moment.diagnosis.verdict in _STYLES:
+        rows.append(Text(str(moment.diagnosis), style=_STYLES[moment.diagnosis.verdict]))
+    elif moment.trouble:
+        rows.append(Text(moment.trouble, style="yellow"))
+    for failure in moment.failures:
+        name = unquote(failure.uri).rpartition("/")[2]
+        rows.append(Text(f"quarantined {name}: {failure.reason}: {failure.detail}", style="red", overflow="ellipsis", no_wrap=True))
+    return Group(*rows)
+
+
+def _bars(moment: Moment) -> Table:
+    """How far each stage is."""
+    states, counts = moment.progress.states, moment.counts
+    total = sum(states.values())
+    table = Table.grid(padding=(0, 1))
+    if counts is not None:
+        found = f"{counts.discovered} files, {counts.unchanged} unchanged{' so far' if moment.staging else ''}"
+        table.add_row(
+            Text("stage"),
+            ProgressBar(total=None if moment.staging else 1, completed=1, width=BAR, pulse=moment.staging),
+            Text(found),
         )
-
-    def _picture(self, moment: Moment, done: int, total: int) -> Group:
-        bar = Table.grid(padding=(0, 1))
-        bar.add_row(Text("documents"), ProgressBar(total=max(total, 1), completed=done, width=40), Text(f"{done}/{total}"))
-        lines: list[Text | Table] = [bar, Text(self._line(moment, done, total))]
-        lines += [Text(f"worker {row.name}: {row.device or row.role} {row.note}", style="dim") for row in moment.workers]
-        if moment.trouble:
-            lines.append(Text(moment.trouble, style="yellow"))
-        lines += [Text(f"quarantined: {failure.uri}: {failure.reason}", style="red") for failure in moment.failures]
-        return Group(*lines)
+    unparsed = states.get(DocumentState.PENDING, 0) + states.get(DocumentState.PARSING, 0)
+    for name, done in (("parse", total - unparsed), ("embed", total - moment.progress.open)):
+        table.add_row(Text(name), ProgressBar(total=max(total, 1), completed=done, width=BAR), Text(f"{done} of {total} documents"))
+    return table
 
 
-def _span(seconds: float) -> str:
+def _workers(moment: Moment, busy: Utilisation) -> Table:
+    """Each worker with what it runs on, and how much of the time it works."""
+    table = Table.grid(padding=(0, 1))
+    for worker in moment.workers:
+        share = busy.of(worker)
+        where = f"{worker.device} {worker.dtype}" if worker.device else f"{worker.processes} processes"
+        memory = f"{worker.memory_bytes / (1 << 30):.1f} GB" if worker.memory_bytes else ""
+        table.add_row(
+            Text(worker.name, style="dim"),
+            Text(where, style="dim"),
+            ProgressBar(total=1, completed=share or 0.0, width=10),
+            Text("" if share is None else f"{share:4.0%}"),
+            Text(memory, style="dim"),
+            Text(worker.note, style="yellow"),
+        )
+    return table
+
+
+def _queues(moment: Moment) -> Text:
+    depths = (f"{stage} {'does not answer' if depth is None else depth}" for stage, depth in moment.queues.items())
+    waiting = ", ".join(f"{moment.progress.states.get(stage.waiting, 0)} for {stage}" for stage in Stage)
+    return Text(f"messages in the queues: {', '.join(depths)}; documents that wait: {waiting}", style="dim")
+
+
+def _speed(moment: Moment) -> str:
+    """`96 chunks/s, 3.1 documents/s, 2 min 5 s left`."""
+    rates = moment.rates
+    left = "" if moment.left_s is None or not moment.progress.open else f", {span(moment.left_s)} left"
+    return f"{rates.chunks_per_s:.0f} chunks/s, {rates.documents_per_s:.3g} documents/s{left}"
+
+
+def span(seconds: float) -> str:
+    """Seconds in words."""
     minutes, rest = divmod(int(seconds), 60)
     return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
@@ -120,5 +189,5 @@ def progress_display() -> Iterator[Display]:
 
 def _relay(read: int, console: Console) -> None:
     with os.fdopen(read, encoding="utf-8", errors="replace") as lines:
-        for line in lines:
-            console.print(Text(line.rstrip(), style="dim"))
+        for text in lines:
+            console.print(Text(text.rstrip(), style="dim"))

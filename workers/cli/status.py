@@ -1,4 +1,4 @@
-"""`kb-ingest status`: what stands where."""
+"""`kb-ingest status`: what stands where, and whether it is stuck."""
 
 from __future__ import annotations
 
@@ -10,67 +10,79 @@ import rich_click as click
 from workers.cli.context import Context, print_json
 
 if TYPE_CHECKING:
-    from pipeline.ledger import Ledger
-    from pipeline.settings import Settings
+    from workers.lookout import Moment
 
-#: Seconds between two pictures of `--watch`.
-WATCH_EVERY_S = 2.0
+#: Seconds between two moments of `--watch`.
+WATCH_EVERY_S = 1.0
+
+#: Most failures that are listed.
+LISTED = 1000
 
 
 @click.command()
 @click.argument("run", type=int, required=False)
-@click.option("--watch", is_flag=True, help="Print it again every 2 seconds, until Ctrl-C.")
+@click.option("--watch", is_flag=True, help="Show it live until Ctrl-C; where stderr is no terminal, a line every 5 seconds.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON value on stdout.")
 @click.pass_obj
 def status(context: Context, run: int | None, watch: bool, as_json: bool) -> None:
-    """Show documents by state, queues, workers and failures; of one RUN or of everything."""
+    """Say whether it is stuck, and show documents by state, queues, workers and failures; of one RUN or of everything.
+
+    The first line answers: no (idle, starting, working, or paused by backpressure), or yes, with the likely cause (starved: no
+    worker serves a queue; stalled: nothing moves).
+    """
     from pipeline.errors import ConfigError
     from pipeline.ledger import Ledger
+    from workers.cli.display import progress_display
+    from workers.lookout import Lookout
 
     settings = context.settings("error").prepare()
     ledger = Ledger.open(settings.ledger_url)
     if run is not None and ledger.report.run(run) is None:
         raise ConfigError(f"there is no run {run}")
-    while True:
-        record = _record(settings, ledger, run)
-        if watch and not as_json:
-            click.clear()
-        print_json(record) if as_json else _print(record)
-        if not watch:
-            return
-        time.sleep(WATCH_EVERY_S)
+    lookout = Lookout(settings, ledger, run)
+    if not watch:
+        moment = lookout.look(failures=LISTED)
+        print_json(_record(moment)) if as_json else _print(moment)
+        return
+    if as_json:
+        while True:
+            print_json(_record(lookout.look(failures=LISTED)))
+            time.sleep(max(WATCH_EVERY_S, lookout.pause_s))
+    with progress_display() as display:
+        while True:
+            display(lookout.look())
+            time.sleep(max(WATCH_EVERY_S, lookout.pause_s))
 
 
-def _record(settings: Settings, ledger: Ledger, run: int | None) -> dict[str, Any]:
-    from pipeline.errors import BrokerUnavailable
-    from pipeline.ledger.flow import Stage
-    from workers.app import make_app
-    from workers.broker import Broker
-
-    broker = Broker(make_app(settings))
-    workers = ledger.report.workers()
-    queues: dict[str, dict[str, int | None]] = {}
-    for stage in Stage:
-        try:
-            depth = broker.depth(stage)
-        except BrokerUnavailable:
-            depth = None
-        queues[stage.value] = {"depth": depth, "workers": sum(worker.role == stage for worker in workers)}
+def _record(moment: Moment) -> dict[str, Any]:
     return {
-        "documents": ledger.report.progress(run).states,
-        "queues": queues,
-        "workers": workers,
-        "failures": ledger.report.failures(run, limit=1000),
+        "stuck": moment.diagnosis.stuck,
+        "verdict": moment.diagnosis.verdict,
+        "why": moment.diagnosis.words,
+        "documents": moment.progress.states,
+        "rates": moment.rates,
+        "left_s": None if moment.left_s is None else round(moment.left_s, 1),
+        "queues": {
+            stage.value: {"depth": depth, "workers": sum(worker.role == stage for worker in moment.workers)}
+            for stage, depth in moment.queues.items()
+        },
+        "workers": moment.workers,
+        "failures": moment.failures,
     }
 
 
-def _print(record: dict[str, Any]) -> None:
+def _print(moment: Moment) -> None:
+    from workers.cli.display import span
+
+    record = _record(moment)
+    left = f", about {span(moment.left_s)} left" if moment.left_s and not moment.diagnosis.stuck else ""
+    click.echo(f"stuck: {'YES' if moment.diagnosis.stuck else 'no'}, {moment.diagnosis}{left}")
     click.echo("documents: " + (", ".join(f"{count} {state}" for state, count in sorted(record["documents"].items())) or "none"))
     for name, queue in record["queues"].items():
         depth = "does not answer" if queue["depth"] is None else f"{queue['depth']} messages wait"
         click.echo(f"queue {name}: {depth}, {queue['workers']} workers")
-    for worker in record["workers"]:
+    for worker in moment.workers:
         device = f" on {worker.device} in {worker.dtype}, {worker.chunks_per_s:.0f} chunks/s at start" if worker.device else ""
         click.echo(f"worker {worker.name}: {worker.role}{device}{': ' + worker.note if worker.note else ''}")
-    for failure in record["failures"]:
+    for failure in moment.failures:
         click.echo(f"quarantined: {failure.uri}: {failure.reason}: {failure.detail} ({failure.starts} starts)")

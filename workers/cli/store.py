@@ -63,18 +63,19 @@ def _work_until_done(settings: Settings) -> None:
     import time
 
     from pipeline.ledger import Ledger
-    from workers.loading import WAIT_EVERY_S
+    from workers.cli.display import progress_display
+    from workers.lookout import Lookout
     from workers.working import Working
 
     ledger = Ledger.open(settings.ledger_url)
-    with Working(settings, ledger) as work:
-        live = ledger.collections.live_name(settings.collection)
-        while ledger.report.progress(collection=live).open:
-            trouble = work.tend()
-            if trouble:
-                click.echo(trouble, err=True)
-                time.sleep(5)
-            time.sleep(WAIT_EVERY_S)
+    lookout = Lookout(settings, ledger, collection=ledger.collections.live_name(settings.collection))
+    with progress_display() as display, Working(settings, ledger, display.stderr) as work:
+        while True:
+            moment = lookout.look(trouble=work.tend(), own_workers=work.owns_workers)
+            if not moment.progress.open:
+                return
+            display(moment)
+            time.sleep(lookout.pause_s)
 
 
 @click.group(invoke_without_command=True)

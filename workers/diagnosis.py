@@ -1,0 +1,151 @@
+"""Whether work goes on, and why not: starved, stalled and paused by backpressure are told apart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from pipeline.ledger.flow import SCHEDULE, Lease, Stage
+from pipeline.ledger.report import WorkerRow
+from pipeline.types import DocumentState
+
+#: Nothing has moved for so long: a worker shows progress every 5 s, and a dispatcher sweeps more often than that.
+QUIET_S = 30.0
+
+#: The same where a worker or the dispatcher says what keeps it from working.
+QUIET_WITH_REASON_S = 5.0
+
+#: Share of KB_MAX_IN_FLIGHT from which the bound is what holds documents back: between two sweeps some of them end.
+FULL = 0.5
+
+#: What a worker's row says while its process loads the model.
+STARTING_NOTE = "starting"
+
+
+class Verdict(StrEnum):
+    """How work stands."""
+
+    IDLE = "idle"  # no document has work ahead of it
+    STARTING = "starting"  # workers are there and load their model
+    WORKING = "working"  # something moved a moment ago
+    PAUSED = "paused"  # it goes on, and as many documents are in flight as may be: the others wait their turn
+    STARVED = "starved"  # documents wait for a stage that no worker serves
+    STALLED = "stalled"  # nothing moves, although somebody should
+
+
+#: Verdicts that ask for a person.
+STUCK = (Verdict.STARVED, Verdict.STALLED)
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """What a diagnosis is made from."""
+
+    states: Mapping[str, int]  #: documents by state; of a run, or of everything
+    queues: Mapping[Stage, int | None]  #: messages that nobody has fetched; None: the broker does not answer
+    workers: Sequence[WorkerRow]
+    leases: Sequence[Lease]
+    unqueued: int  #: documents that wait and are in no message
+    in_flight: int
+    max_in_flight: int
+    quiet_s: float | None  #: seconds since something moved; None: nothing ever did
+    own_workers: bool = False  #: whoever asks has just started workers, which may not have said so yet
+    trouble: str = ""  #: what the asking process itself could not do
+
+    def waiting(self, stage: Stage) -> int:
+        """Documents that wait for a stage."""
+        return self.states.get(stage.waiting, 0)
+
+    def serving(self, stage: Stage) -> list[WorkerRow]:
+        """Workers of a stage."""
+        return [worker for worker in self.workers if worker.role == stage]
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """A verdict, and what it rests on."""
+
+    verdict: Verdict
+    words: str  #: one line
+
+    @property
+    def stuck(self) -> bool:
+        """Whether a person has to do something."""
+        return self.verdict in STUCK
+
+    def __str__(self) -> str:
+        return f"{self.verdict}: {self.words}"
+
+
+def diagnose(situation: Situation) -> Diagnosis:
+    """How work stands, the worst first."""
+    open_documents = sum(situation.states.get(state, 0) for stage in Stage for state in (stage.waiting, stage.running))
+    if not open_documents:
+        failed = situation.states.get(DocumentState.QUARANTINED, 0)
+        also = f"; {failed} are quarantined, see `kb-ingest quarantine list`" if failed else ""
+        return Diagnosis(Verdict.IDLE, f"no document has work ahead of it{also}")
+    unserved = [stage for stage in Stage if situation.waiting(stage) and not situation.serving(stage)]
+    if unserved and not situation.own_workers:
+        return Diagnosis(Verdict.STARVED, _starved(situation, unserved))
+    reason = _reason(situation)
+    quiet_s = situation.quiet_s or 0.0
+    if quiet_s >= (QUIET_WITH_REASON_S if reason else QUIET_S) and not _starting(situation):
+        return Diagnosis(Verdict.STALLED, f"nothing has moved for {quiet_s:.0f} s: {reason or _cause(situation)}")
+    if unserved or _starting(situation):
+        return Diagnosis(Verdict.STARTING, f"{open_documents} documents wait until the workers are ready")
+    if situation.unqueued and situation.in_flight >= FULL * situation.max_in_flight:
+        return Diagnosis(Verdict.PAUSED, _paused(situation))
+    ago = f", the last step {quiet_s:.0f} s ago" if quiet_s >= 1 else ""
+    return Diagnosis(Verdict.WORKING, f"{open_documents} documents have work ahead of them{ago}")
+
+
+def _starved(situation: Situation, stages: Sequence[Stage]) -> str:
+    waiting = " and ".join(f"{situation.waiting(stage)} documents wait for the stage {stage}" for stage in stages)
+    which = "".join(f" --stage {stage}" for stage in stages) if len(stages) < len(Stage) else ""
+    return f"{waiting}, and no worker serves it; start one with `kb-ingest worker{which}` or `kb-ingest up`"
+
+
+def _starting(situation: Situation) -> bool:
+    """Whether a stage with work has no worker yet that is ready."""
+    for stage in Stage:
+        serving = situation.serving(stage)
+        if situation.waiting(stage) and serving and all(worker.note == STARTING_NOTE for worker in serving):
+            return True
+    return False
+
+
+def _reason(situation: Situation) -> str:
+    """What keeps work from going on, as those say who know; nothing where nobody complains."""
+    if situation.trouble:
+        return situation.trouble
+    if None in situation.queues.values():
+        return "the broker does not answer"
+    for worker in situation.workers:
+        if worker.note and worker.note != STARTING_NOTE:
+            return f"{worker.name}: {worker.note.removeprefix('fatal: ')}"
+    return ""
+
+
+def _cause(situation: Situation) -> str:
+    """The likely cause of a silence that nobody explains."""
+    if situation.unqueued and situation.in_flight < FULL * situation.max_in_flight:
+        return f"{situation.unqueued} documents are in no queue, as no `kb-ingest up`, `scheduler` or waiting `load` fills them"
+    held = [lease for lease in situation.leases if lease.stage != SCHEDULE]
+    if held:
+        names = ", ".join(sorted({lease.owner for lease in held})[:3])
+        return f"{names} holds documents and shows no progress; they are taken back after KB_LEASE_S"
+    for stage, depth in situation.queues.items():
+        if depth:
+            return f"{depth} messages wait in the queue {stage}, and its workers fetch none; look at their logs"
+    return "the documents' messages are lost, or were fetched and not begun; they are sent again after KB_REQUEUE_S"
+
+
+def _paused(situation: Situation) -> str:
+    behind = {stage: situation.waiting(stage) + situation.states.get(stage.running, 0) for stage in Stage}
+    behind[Stage.PARSE] -= situation.unqueued
+    narrow = max(behind, key=lambda stage: behind[stage])
+    return (
+        f"by backpressure: {situation.in_flight} documents are in flight (KB_MAX_IN_FLIGHT {situation.max_in_flight}), "
+        f"{situation.unqueued} wait their turn; the stage {narrow} sets the pace"
+    )

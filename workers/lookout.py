@@ -1,0 +1,91 @@
+"""A look at work in progress: counts, rates, queues, workers, and what they come to."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from pipeline.errors import BrokerUnavailable
+from pipeline.ledger import Ledger
+from pipeline.ledger.flow import Stage
+from pipeline.ledger.life import Rates
+from pipeline.ledger.report import Failure, Progress, WorkerRow
+from pipeline.settings import Settings
+from pipeline.steps.load import LoadCounts
+from workers.app import make_app
+from workers.broker import Broker
+from workers.diagnosis import Diagnosis, Situation, diagnose
+
+#: Seconds between two looks.
+WAIT_EVERY_S = 0.25
+
+#: A look at a run of a million documents takes a while; this many times as long passes until the next.
+LOOK_PAUSE = 10
+
+#: Failures that a display has room for.
+SHOWN_FAILURES = 5
+
+#: Seconds over which rates are averaged.
+RATE_WINDOW_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """Work as it stands, for displays."""
+
+    progress: Progress
+    failures: list[Failure]  #: the latest
+    workers: list[WorkerRow]
+    queues: dict[Stage, int | None]  #: messages that nobody has fetched; None: the broker does not answer
+    rates: Rates
+    diagnosis: Diagnosis
+    trouble: str = ""  #: what keeps work from going on, in words; empty while all is well
+    counts: LoadCounts | None = None  #: what was found, where something is being loaded
+    staging: bool = False  #: files are still being discovered
+
+    @property
+    def left_s(self) -> float | None:
+        """Seconds until everything is done, by the tokens that are left; None where that is not known yet."""
+        if self.staging or self.progress.left_tokens is None or not self.rates.tokens_per_s:
+            return None
+        return self.progress.left_tokens / self.rates.tokens_per_s
+
+
+class Lookout:
+    """Looks at a run, a collection or everything, and says how long to wait until the next look is worth its cost."""
+
+    def __init__(self, settings: Settings, ledger: Ledger, run: int | None = None, collection: str | None = None) -> None:
+        self._settings = settings
+        self._ledger = ledger
+        self._run = run
+        self._collection = collection
+        self._broker = Broker(make_app(settings))
+        self.next = 0.0  #: when to look again, monotonic
+        self.pause_s = WAIT_EVERY_S  #: until then, after a look
+
+    def look(
+        self, counts: LoadCounts | None = None, *, staging: bool = False, trouble: str = "", own_workers: bool = False,
+        failures: int = SHOWN_FAILURES,
+    ) -> Moment:  # fmt: skip
+        """How things stand; `trouble` is what the asking process knows, `own_workers` that it has started some itself."""
+        began, ledger = time.monotonic(), self._ledger
+        progress = ledger.report.progress(self._run, self._collection)
+        workers = ledger.report.workers()
+        queues = {stage: self._depth(stage) for stage in Stage}
+        situation = Situation(
+            progress.states, queues, workers, ledger.flow.leases(), ledger.flow.unqueued(), ledger.flow.in_flight(),
+            self._settings.max_in_flight, ledger.life.pulse().quiet_s, own_workers, trouble,
+        )  # fmt: skip
+        moment = Moment(
+            progress, ledger.report.failures(self._run, self._collection, limit=failures), workers, queues,
+            ledger.life.rates(RATE_WINDOW_S, self._run), diagnose(situation), trouble, counts, staging,
+        )  # fmt: skip
+        self.pause_s = max(WAIT_EVERY_S, LOOK_PAUSE * (time.monotonic() - began))
+        self.next = time.monotonic() + self.pause_s
+        return moment
+
+    def _depth(self, stage: Stage) -> int | None:
+        try:
+            return self._broker.depth(stage)
+        except BrokerUnavailable:
+            return None
