@@ -19,6 +19,9 @@ ARGS ?=
 FAULT_RUNS ?= 20
 FAULT_REPORT := $(CURDIR)/.faults.jsonl
 
+# The environment of other programs that read a collection.
+READERS := .venv-readers
+
 DEMO := $(CURDIR)/.demo
 # The demo must not write to the servers of the person who runs it, so their settings are left out: those of the
 # environment by name, those of files by running in a folder of its own. The extra `offline` brings the model.
@@ -26,7 +29,7 @@ DEMO_RUN := cd $(DEMO) && env -u KB_REDIS_URL -u CELERY_BROKER_URL -u KB_QDRANT_
 	-u KB_STAGING_URL -u KB_MODEL -u KB_MODEL_REVISION -u KB_EMBED_URL -u OPENAI_BASE_URL -u KB_COLLECTION \
 	KB_DATA_DIR=$(DEMO)/data HF_HUB_OFFLINE=1 $(BIN)/kb-ingest
 
-.PHONY: help env services lint format docs test test-docker test-fast faults bench audit documents demo clean
+.PHONY: help env services lint format docs test test-docker test-readers test-fast faults bench audit documents demo clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -95,6 +98,17 @@ test-docker: env ## build the image and test the deployment with it; needs an en
 	@echo "==> pytest tests/docker $(ARGS)"
 	@CI=true $(BIN)/python -m pytest tests/docker --timeout 900 $(ARGS)
 
+test-readers: env $(READERS)/.installed ## run the examples of docs/search.md with the real LangChain and LlamaIndex
+	@echo "==> pytest tests/readers $(ARGS)"
+	@KB_TEST_READERS_PYTHON=$(CURDIR)/$(READERS)/bin/python $(BIN)/python -m pytest tests/readers $(ARGS)
+
+$(READERS)/.installed: tests/readers/constraints.txt
+	@echo "==> Making $(READERS), without torch: the tests bring their own embeddings"
+	@$(PYTHON) -m venv --clear $(READERS)
+	@$(READERS)/bin/python -m pip install --quiet --disable-pip-version-check -c tests/readers/constraints.txt \
+		langchain-qdrant llama-index-vector-stores-qdrant
+	@touch $@
+
 test-fast: env ## unit tests only: no service, no worker processes
 	@echo "==> pytest tests/unit $(ARGS)"
 	@$(BIN)/python -m pytest tests/unit -m 'not slow' $(ARGS)
@@ -143,5 +157,5 @@ demo: documents ## load this repository's guides and examples, answer two search
 	@echo "Run 'make demo' again: nothing is embedded twice. 'make clean' removes everything it made."
 
 clean: ## remove .venv, the demo and all caches
-	@rm -rf $(VENV) .audit $(DEMO) $(FAULT_REPORT) examples/documents build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@rm -rf $(VENV) $(READERS) .audit $(DEMO) $(FAULT_REPORT) examples/documents build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,4 +1,4 @@
-"""Collections as they were made before points carried the weights of their words."""
+"""Collections as they were made before points carried the weights of their words, and points as the engine holds them."""
 
 from __future__ import annotations
 
@@ -32,13 +32,21 @@ def make_old(store: VectorStore, folder: Path, name: str, dimension: int) -> Non
 
 def stored_weights(store: VectorStore, folder: Path, name: str, point_id: str) -> dict[int, float]:
     """Term -> weight of a point, as the engine holds them; empty where it holds none."""
-    vectors: Any
-    if isinstance(store, ServerStore):
-        vectors = store._client.retrieve(name, [point_id], with_vectors=True)[0].vector
-    else:
-        store.close()
-        shard = EdgeShard.load(str(folder / name))
-        vectors = shard.retrieve([point_id], False, True)[0].vector
-        shard.close()
-    found = vectors.get("bm25")
+    found = _stored(store, folder, name, point_id).vector.get("bm25")
     return dict(zip(found.indices, found.values, strict=True)) if found is not None else {}
+
+
+def stored_payload(store: VectorStore, folder: Path, name: str, point_id: str) -> dict[str, Any]:
+    """The payload of a point, as any program reads it."""
+    payload: dict[str, Any] = _stored(store, folder, name, point_id).payload
+    return payload
+
+
+def _stored(store: VectorStore, folder: Path, name: str, point_id: str) -> Any:
+    if isinstance(store, ServerStore):
+        return store._client.retrieve(name, [point_id], with_vectors=True)[0]
+    store.close()
+    shard = EdgeShard.load(str(folder / name))
+    record = shard.retrieve([point_id], True, True)[0]
+    shard.close()
+    return record

@@ -120,7 +120,9 @@ class _Request(BaseHTTPRequestHandler):
         path, started = urlsplit(self.path).path, time.perf_counter()
         if path == "/_faults":
             return self.control(body)
-        if path == "/readyz":  # asks for no key, like the real one
+        if path == "/":  # this one and the next ask for no key, like the real ones
+            return self.send(200, {"title": "qdrant rest stand-in over edge", "version": "1.20.0"})
+        if path == "/readyz":
             return self.send(200, "all shards are ready")
         if self.server.api_key and self.headers.get("api-key") != self.server.api_key:
             return self.send(401, {"status": {"error": "Must provide an API key"}, "time": 0.0})

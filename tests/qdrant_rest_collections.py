@@ -164,10 +164,10 @@ class Collections:
 
     def set_payload(self, name: str, change: models.SetPayload) -> Updated:
         if change.filter is not None:
-            operation = edge.UpdateOperation.set_payload_by_filter(_filter(change.filter), change.payload)
+            operation = edge.UpdateOperation.set_payload_by_filter(_filter(change.filter), change.payload, change.key)
         else:
             self.must_exist(name, change.points or [])
-            operation = edge.UpdateOperation.set_payload([*(change.points or [])], change.payload)
+            operation = edge.UpdateOperation.set_payload([*(change.points or [])], change.payload, change.key)
         self.shard(name).update(operation)
         return Updated()
 
@@ -193,8 +193,12 @@ class Collections:
             self.set_payload(name, operation.set_payload)
         return [Updated() for _ in operations]
 
-    def query(self, name: str, body: bytes) -> dict[str, Any]:
-        request = models.QueryRequest.model_validate_json(body)
+    def query_batch(self, name: str, body: bytes) -> list[dict[str, Any]]:
+        return [self.query(name, request) for request in models.QueryRequestBatch.model_validate_json(body).searches]
+
+    def query(self, name: str, request: models.QueryRequest) -> dict[str, Any]:
+        if request.params or request.lookup_from or request.shard_key:
+            raise Refused(501, "params, lookup_from or shard_key")
         if request.prefetch:
             if not isinstance(request.query, models.RrfQuery) or request.query.rrf.weights or request.filter:
                 raise Refused(501, "only fusion by RRF, with filters in its branches")
@@ -209,6 +213,7 @@ class Collections:
         wanted = edge.QueryRequest(
             limit=request.limit or 10, prefetches=fetched, query=query, filter=_filter(request.filter) if request.filter else None,
             with_payload=_payload(request.with_payload), with_vector=_named(request.with_vector),
+            offset=request.offset, score_threshold=request.score_threshold,
         )  # fmt: skip
         scored = self.shard(name).query(wanted)
         return {"points": [{**_record(point), "score": point.score, "version": point.version} for point in scored]}
@@ -249,8 +254,6 @@ class Collections:
         """The result of a request."""
         parts = [unquote(part) for part in path.strip("/").split("/")]
         match (method, *parts):
-            case ("GET", ""):
-                return {"title": "qdrant rest stand-in over edge", "version": "1.20.0"}
             case ("GET", "healthz" | "readyz" | "livez"):
                 return "ok"
             case ("GET", "collections"):
@@ -284,7 +287,9 @@ class Collections:
             case ("POST", "collections", name, "points", "delete"):
                 return self.remove(name, CHOSEN.validate_json(body))
             case ("POST", "collections", name, "points", "query"):
-                return self.query(name, body)
+                return self.query(name, models.QueryRequest.model_validate_json(body))
+            case ("POST", "collections", name, "points", "query", "batch"):
+                return self.query_batch(name, body)
             case ("POST", "collections", name, "points", "scroll"):
                 return self.scroll(name, body)
             case ("POST", "collections", name, "points", "count"):
@@ -328,6 +333,8 @@ def _filter(chosen: models.Filter) -> edge.Filter:
 
 
 def _condition(condition: Any) -> Any:
+    if isinstance(condition, models.Filter):
+        return _filter(condition)
     if isinstance(condition, models.HasIdCondition):
         return edge.HasIdCondition({*condition.has_id})
     match = condition.match if isinstance(condition, models.FieldCondition) else None

@@ -146,13 +146,12 @@ class EdgeStore:
                 for point_id in ids[start : start + self._batch_points]:
                     # By filter, because by id the engine refuses ids that are not stored.
                     chosen = Filter(must=[HasIdCondition({point_id})])
-                    shard.update(UpdateOperation.set_payload_by_filter(chosen, convert.meta_payload(metas[point_id])))
+                    _set_payload(shard, chosen, convert.meta_payload(metas[point_id]))
 
     def update_document(self, physical: str, document: DocumentInfo) -> None:
         """See VectorStore.update_document."""
         with self._changing(self._path(physical)) as shard:
-            payload = convert.document_payload(document)
-            shard.update(UpdateOperation.set_payload_by_filter(_document(document.id), payload))
+            _set_payload(shard, _document(document.id), convert.document_payload(document))
 
     def delete_points(self, physical: str, ids: Sequence[str]) -> None:
         """See VectorStore.delete_points."""
@@ -278,6 +277,11 @@ class EdgeStore:
 
 def _document(document_id: str) -> Filter:
     return Filter(must=[FieldCondition("document_id", match=MatchValue(document_id))])
+
+
+def _set_payload(shard: EdgeShard, chosen: Filter, fields: convert.Payload) -> None:
+    for key, payload in convert.payload_changes(fields):
+        shard.update(UpdateOperation.set_payload_by_filter(chosen, payload, key))
 
 
 def _vectors(embedded: EmbeddedChunk, shape: Shape) -> dict[str, _NamedVector]:

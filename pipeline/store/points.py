@@ -20,6 +20,10 @@ INDEXED_FIELDS = ("document_id", "uri", "folder", "media_type")
 PREFIX_FIELDS = ("uri", "folder")
 #: Payload fields of PointMeta, in its order.
 META_FIELDS = ("ordinal", "page_first", "page_last", "char_start", "char_end")
+#: Payload field that repeats, in one object, what others read of a chunk: LangChain knows of metadata only as such an object.
+METADATA = "metadata"
+#: What it repeats. Compressed together with the fields themselves it takes 26 bytes a chunk.
+METADATA_FIELDS = ("uri", "title", "folder", "media_type", "heading_path", "page_first", "page_last")
 #: Points of a page that carries texts or vectors; a page of both with 4,096 dimensions stays near 12 MB of JSON.
 PAGE_POINTS = 256
 #: Points of a page that carries ids and numbers alone.
@@ -54,15 +58,21 @@ def meta_payload(meta: PointMeta) -> Payload:
     return {name: getattr(meta, name) for name in META_FIELDS}
 
 
+def payload_changes(fields: Payload) -> list[tuple[str | None, Payload]]:
+    """The writes that change these fields of stored points: those of the payload itself, and those inside METADATA."""
+    return [(None, fields), (METADATA, _metadata(fields))]
+
+
 def payload_of(document: DocumentInfo, chunk: Chunk) -> Payload:
     """The whole payload of a chunk's point."""
-    return {
+    fields: Payload = {
         "document_id": document.id,
         **document_payload(document),
         "text": clean(chunk.text),
         "heading_path": [clean(heading) for heading in chunk.heading_path],
         **{name: getattr(chunk, name) for name in META_FIELDS},
     }
+    return {**fields, METADATA: _metadata(fields)}
 
 
 def meta_of(payload: Mapping[str, object]) -> PointMeta:
@@ -163,6 +173,10 @@ def batches(points: Sequence[Point], max_points: int, max_bytes: int, number_byt
         size += weight
     if start < len(points):
         yield points[start:]
+
+
+def _metadata(fields: Payload) -> Payload:
+    return {name: fields[name] for name in METADATA_FIELDS if name in fields}
 
 
 def _text(payload: Mapping[str, object], name: str) -> str:

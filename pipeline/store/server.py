@@ -20,7 +20,7 @@ from pipeline.store import StoredPoint, check_name
 from pipeline.store import points as convert
 from pipeline.store.points import DENSE, META_FIELDS, META_PAGE_POINTS, PAGE_POINTS, SPARSE, Point
 from pipeline.store.query import Shape, plan
-from pipeline.store.server_query import ask, document_filter, vectors_of
+from pipeline.store.server_query import ask, document_filter, payload_operations, vectors_of
 from pipeline.types import DocumentInfo, EmbeddedChunk, Hit, PointMeta
 
 T = TypeVar("T")
@@ -162,21 +162,20 @@ class ServerStore:
     def update_meta(self, physical: str, metas: Mapping[str, PointMeta]) -> None:
         """See VectorStore.update_meta."""
         for ids in self._runs(list(metas)):
-            changes: list[models.UpdateOperation] = [
-                # By filter, because by id the server refuses ids that are not stored.
-                models.SetPayloadOperation(
-                    set_payload=models.SetPayload(
-                        payload=convert.meta_payload(metas[i]), filter=models.Filter(must=[models.HasIdCondition(has_id=[i])])
-                    )
-                )
+            # By filter, because by id the server refuses ids that are not stored.
+            changes = [
+                change
                 for i in ids
+                for change in payload_operations(
+                    convert.meta_payload(metas[i]), models.Filter(must=[models.HasIdCondition(has_id=[i])])
+                )
             ]
             self._complete(physical, lambda c=changes: self._client.batch_update_points(physical, c, wait=True))  # type: ignore[misc]
 
     def update_document(self, physical: str, document: DocumentInfo) -> None:
         """See VectorStore.update_document."""
-        payload, chosen = convert.document_payload(document), document_filter(document.id)
-        self._complete(physical, lambda: self._client.set_payload(physical, payload, points=chosen, wait=True))
+        changes = payload_operations(convert.document_payload(document), document_filter(document.id))
+        self._complete(physical, lambda: self._client.batch_update_points(physical, changes, wait=True))
 
     def delete_points(self, physical: str, ids: Sequence[str]) -> None:
         """See VectorStore.delete_points."""

@@ -1,4 +1,4 @@
-"""Points and searches in the words of qdrant_client."""
+"""Points, their changes and searches in the words of qdrant_client."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from qdrant_client import QdrantClient, models
 
 from pipeline.sparse import document_weights
-from pipeline.store.points import DENSE, SPARSE
+from pipeline.store.points import DENSE, SPARSE, Payload, payload_changes
 from pipeline.store.query import RRF_K, Condition, Plan, Shape
 from pipeline.types import EmbeddedChunk
 
@@ -41,6 +41,14 @@ def ask(client: QdrantClient, physical: str, plan: Plan) -> models.QueryResponse
 def document_filter(document_id: str) -> models.Filter:
     """All points of the document."""
     return models.Filter(must=[models.FieldCondition(key="document_id", match=models.MatchValue(value=document_id))])
+
+
+def payload_operations(fields: Payload, chosen: models.Filter) -> list[models.UpdateOperation]:
+    """The operations that set these fields in the payload of all points that are chosen."""
+    return [
+        models.SetPayloadOperation(set_payload=models.SetPayload(payload=payload, filter=chosen, key=key))
+        for key, payload in payload_changes(fields)
+    ]
 
 
 def _filter(wanted: Sequence[Condition]) -> models.Filter | None:
