@@ -12,7 +12,7 @@ from sqlalchemy import Engine, Row, RowMapping, case, delete, func, or_, select
 from pipeline.ledger.schema import collections, documents, events, leases, reading, runs, writing
 from pipeline.ledger.schema import measures as all_measures
 from pipeline.measure import CHUNK_TOKENS
-from pipeline.types import DocumentState
+from pipeline.types import DocumentState, document_id
 
 #: Most events that a rate is made from.
 RATE_EVENTS = 5000
@@ -50,7 +50,7 @@ class Standing:
     media_type: str
     size: int
     content_hash: str
-    state: str
+    state: str  #: or `forgotten`, where its row is gone
     reason: str
     detail: str
     starts: int
@@ -106,6 +106,17 @@ class Life:
         with reading(self._engine) as connection:
             rows = connection.execute(base.where(exact)).all() or connection.execute(base.where(ends)).all()
         return [_standing(row._mapping) for row in rows]
+
+    def gone(self, uri: str) -> list[Standing]:
+        """The same for a document that was deleted and that has no row any more: only its events are left."""
+        with reading(self._engine) as connection:
+            names = connection.execute(select(collections.c.name)).scalars().all()
+            ids = {document_id(name, uri): name for name in names}
+            statement = select(events.c.document, func.max(events.c.run), func.max(events.c.at)).where(events.c.document.in_(ids))
+            rows = connection.execute(statement.group_by(events.c.document)).all()
+        return [
+            Standing(key, ids[key], uri, "", "", 0, "", "forgotten", "", "", 0, run, 0, at, "", None) for key, run, at in rows
+        ]  # fmt: skip
 
     def of(self, document: str) -> list[Event]:
         """A document's events, in their order."""

@@ -11,6 +11,8 @@ from sqlalchemy import text
 
 from pipeline.ledger import Ledger
 from pipeline.ledger.flow import Stage
+from pipeline.ledger.generations import Collection
+from pipeline.ledger.life import Rates
 from pipeline.ledger.work import IndexedResult, ParsedResult
 from pipeline.measure import COUNT, SUM, UNBOUNDED, Busy, Measured, token_bin
 from pipeline.types import Reason, SourceFile, StagedFile, document_id
@@ -91,6 +93,50 @@ def test_a_document_is_found_by_its_uri_its_id_and_the_end_of_its_path(ledger: L
     assert [found.uri for found in ledger.life.find("read.me")] == ["file:///doc/one/read.me", "file:///doc/two/read.me"]
     assert [found.uri for found in ledger.life.find("two/read.me")] == ["file:///doc/two/read.me"]
     assert ledger.life.find("ad.me") == []
+
+
+def test_a_document_that_is_forgotten_leaves_its_life_behind(ledger: Ledger) -> None:
+    ledger.collections.add(Collection("docs", "docs_x", "m", "", 3, "f", "", 0.0))
+    key = stage(ledger, "a.txt")
+    ledger.removal.mark("docs", [key])
+    assert ledger.removal.forget([key]) == set()
+    assert ledger.life.find("file:///doc/a.txt") == []
+    (standing,) = ledger.life.gone("file:///doc/a.txt")
+    assert (standing.id, standing.collection, standing.state) == (key, "docs", "forgotten")
+    assert [event.state for event in ledger.life.of(key)] == ["pending", "deleted"]
+    assert ledger.life.gone("file:///doc/b.txt") == []
+
+
+def test_rates_are_of_the_last_moments_and_of_one_run(ledger: Ledger) -> None:
+    keys = [stage(ledger, name, run=run) for name, run in (("a", 1), ("b", 2))]
+    claim = ledger.work.claim(Stage.PARSE, keys, "w/1")
+    ledger.work.parsed(claim, [ParsedResult(key, "", "text/plain", "p", 50) for key in keys])
+    ledger.work.release(claim)
+    assert ledger.report.progress().left_tokens == 100
+    claim = ledger.work.claim(Stage.EMBED, keys, "w/1")
+    ledger.work.indexed(claim, [IndexedResult(key, "1" * 64, "p", "e", 9, 6, 60) for key in keys])
+    with ledger.engine.begin() as connection:
+        connection.execute(text("UPDATE events SET at = at - 10"))
+    rates = ledger.life.rates(30)
+    assert rates.tokens_per_s == pytest.approx(12, rel=0.1)
+    assert rates.chunks_per_s == pytest.approx(1.2, rel=0.1)
+    assert ledger.life.rates(30, run=2).documents_per_s == pytest.approx(0.1, rel=0.1)
+    assert ledger.life.rates(5) == Rates(0, 0, 0)
+    quiet = ledger.life.pulse().quiet_s
+    assert quiet is not None
+    assert quiet < 10  # the lease is still held, and was taken a moment ago
+
+
+def test_what_is_left_is_known_where_it_is_parsed_and_estimated_elsewhere(ledger: Ledger) -> None:
+    keys = [stage(ledger, str(number)) for number in range(4)]
+    assert ledger.report.progress().left_tokens is None  # nothing was parsed: nobody knows
+    claim = ledger.work.claim(Stage.PARSE, keys[:2], "w/1")
+    ledger.work.parsed(claim, [ParsedResult(key, "", "text/plain", "p", 50) for key in keys[:2]])
+    assert ledger.report.progress().left_tokens == 200  # two have 50, and two of the same size have as many
+    claim = ledger.work.claim(Stage.EMBED, keys[:1], "w/1")
+    ledger.work.indexed(claim, [IndexedResult(keys[0], "1" * 64, "p", "e", 1, 1, 70)])
+    progress = ledger.report.progress()
+    assert (progress.tokens, progress.left_tokens) == (70, 50 + round(200 * 120 / 200))
 
 
 def test_old_events_are_forgotten_and_new_ones_are_kept(ledger: Ledger) -> None:

@@ -1,0 +1,131 @@
+"""What people see while it works, and what `status` and `logs` say when it does not: with real processes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pty
+import re
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pipeline.ledger import Ledger
+from tests.services import Cli, Server, embed_server, wait_until
+
+pytestmark = pytest.mark.integration
+
+#: Enough documents that some of them wait while others are worked on.
+COUNT = 60
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    place = tmp_path / "notes"
+    place.mkdir()
+    for number in range(COUNT):
+        (place / f"note {number:02d}.txt").write_text(f"note {number}\n\n" + f"sensor {number} is well. " * 40, "utf-8")
+    return place
+
+
+@pytest.fixture
+def endpoint(tmp_path: Path) -> Iterator[Server]:
+    """A model server that takes its time, so that there is something to see."""
+    server = embed_server(tmp_path / "embed", delay_s=0.3)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def cli(tmp_path: Path, endpoint: Server, redis: Server, qdrant: Server) -> Cli:
+    return Cli(
+        tmp_path / "data", KB_EMBED_URL=f"http://127.0.0.1:{endpoint.port}", KB_REDIS_URL=f"redis://127.0.0.1:{redis.port}/0",
+        KB_QDRANT_URL=f"http://127.0.0.1:{qdrant.port}", KB_EMBED_MODEL="served",
+        KB_MAX_IN_FLIGHT="8", KB_BATCH_DOCUMENTS="4", KB_PARSE_WORKERS="1",
+    )  # fmt: skip
+
+
+@contextlib.contextmanager
+def running(cli: Cli, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    process = cli.start(*arguments)
+    yield process
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+
+
+def verdict(cli: Cli) -> str:
+    return str(cli.answer("status")["verdict"])
+
+
+def test_status_tells_starved_paused_and_stalled_apart_and_logs_tell_a_document_s_life(
+    cli: Cli, folder: Path, endpoint: Server
+) -> None:
+    assert cli.run("status").stdout.startswith("stuck: no, idle: ")
+    cli.run("load", str(folder), "--no-wait")
+    first = cli.run("status").stdout.splitlines()[0]
+    assert first.startswith("stuck: YES, starved: 60 documents wait for the stage parse, and no worker serves it")
+    with running(cli, "up"):
+        wait_until(lambda: cli.answer("status")["documents"].get("indexed", 0) > 0, "the first are searchable", 60, 0.2)
+        assert verdict(cli) == "paused"
+        endpoint.stop(signal.SIGKILL)
+        wait_until(lambda: verdict(cli) == "stalled", "stalled", 90, 0.5)
+        found = cli.answer("status")
+        assert found["stuck"]
+        assert "embedding endpoint" in found["why"]
+        endpoint.start()
+        wait_until(lambda: verdict(cli) == "idle", "all is done", 120, 0.5)
+    assert cli.answer("status")["documents"] == {"indexed": COUNT}
+    (life,) = cli.answer("logs", "--document", str(folder / "note 07.txt"))
+    states = [event["state"] for event in life["events"]]
+    assert (states[0], states[-1], life["state"]) == ("pending", "indexed", "indexed")
+    assert [state for state in states if state in ("parsing", "embedding")][:2] == ["parsing", "embedding"]
+    assert all(event["owner"] for event in life["events"][1:])
+    told = cli.run("logs", "--document", "note%2007.txt").stdout
+    assert re.search(r"indexed +\S.* 1 chunks, 1 of them embedded, \d+ tokens; parser \d+\.\d\d s, embedding \d+\.\d\d s", told)
+    # What the workers held when the model server went away went back, and the reason is there to be read.
+    ledger = Ledger.open(f"sqlite:///{cli.data_dir / 'kb.db'}")
+    ids = [document.id for window in ledger.report.expected("documents") for document in window]
+    back = [key for key in ids if any("does not answer" in event.detail for event in ledger.life.of(key))]
+    ledger.close()
+    assert back
+    assert "does not answer" in cli.run("logs", "--document", back[0]).stdout
+    assert "the ledger knows no document" in cli.run("logs", "--document", "nothing.txt", status=1).stderr
+
+
+def test_a_load_in_a_terminal_shows_bars_speed_workers_and_the_time_that_is_left(cli: Cli, folder: Path) -> None:
+    with running(cli, "up"):
+        wait_until(lambda: len(cli.answer("status")["workers"]) == 2, "workers are there", 60, 0.5)
+        shown = in_terminal(cli, "load", str(folder))
+    for words in ("60 files, 0 unchanged", r"parse +\S*━", r"embed +\S*━", r"\d+ of 60 documents", r"[1-9]\d* chunks/s",
+                  r"\d s left", "messages in the queues: parse", "paused: by backpressure", "run 1: 60 files"):  # fmt: skip
+        assert re.search(words, shown), (words, shown[-3000:])
+
+
+def test_watching_from_elsewhere_shows_the_same(cli: Cli, folder: Path) -> None:
+    cli.run("load", str(folder), "--no-wait")
+    watcher = cli.start("status", "--watch")
+    assert watcher.stderr is not None
+    lines = [watcher.stderr.readline(), watcher.stderr.readline()]
+    watcher.send_signal(signal.SIGINT)
+    watcher.communicate(timeout=30)
+    assert lines[0].startswith("starved: 60 documents wait")
+    assert lines[1].startswith("0 of 60 documents done, 0 quarantined, 0 chunks, ")
+
+
+def in_terminal(cli: Cli, *arguments: str) -> str:
+    """Run a command in a terminal of 120 columns; all that it wrote, without the codes that move the cursor."""
+    ours, theirs = pty.openpty()
+    environment = {**cli.environment, "TERM": "xterm-256color", "COLUMNS": "120", "LINES": "40"}
+    process = subprocess.Popen([*cli.PROGRAM, *arguments], env=environment, stdin=theirs, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    written = b""
+    with contextlib.suppress(OSError):  # the end of a terminal is an error
+        while data := os.read(ours, 65536):
+            written += data
+    os.close(ours)
+    assert process.wait(60) == 0
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written.decode("utf-8", "replace"))

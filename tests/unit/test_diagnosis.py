@@ -1,0 +1,122 @@
+"""Whether it is stuck, and why: one line for each way in which work can stand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from io import StringIO
+
+import pytest
+from rich.console import Console
+
+from pipeline.ledger.flow import Lease, Stage
+from pipeline.ledger.life import Rates
+from pipeline.ledger.report import Failure, Progress, WorkerRow
+from pipeline.steps.load import LoadCounts
+from workers.cli.display import Utilisation, line, picture
+from workers.diagnosis import Diagnosis, Situation, Verdict, diagnose
+from workers.lookout import Moment
+
+
+def worker(stage: str, note: str = "", busy_s: float = 0.0, processes: int = 1) -> WorkerRow:
+    device = "cpu" if stage == "embed" else ""
+    return WorkerRow(f"{stage}@host", stage, "host", 7, device, "float32", 90.0, note, processes, busy_s, 1 << 30, 1.0)
+
+
+BOTH = (worker("parse"), worker("embed"))
+
+#: Work as it should be: ten documents wait or are worked on, and something moved a moment ago.
+WELL = Situation(
+    {"pending": 4, "parsing": 2, "parsed": 2, "embedding": 2, "indexed": 30}, {Stage.PARSE: 1, Stage.EMBED: 0}, BOTH, (),
+    unqueued=0, in_flight=10, max_in_flight=256, quiet_s=0.4,
+)  # fmt: skip
+
+#: Its stage embed is about to be served; and with more documents than may be in flight.
+LOADS_ITS_MODEL = replace(WELL, workers=(BOTH[0], worker("embed", "starting")))
+FULL = replace(WELL, unqueued=5000, in_flight=250)
+
+HELD = Lease("l", 3, "embed@host/9", "embed")
+
+
+@pytest.mark.parametrize(
+    ("situation", "verdict", "words"),
+    [
+        (WELL, Verdict.WORKING, "10 documents have work ahead of them"),
+        (replace(WELL, quiet_s=12.0), Verdict.WORKING, "the last step 12 s ago"),
+        (replace(WELL, states={"indexed": 3, "quarantined": 2}, quiet_s=9e9), Verdict.IDLE, "2 are quarantined"),
+        (replace(WELL, states={}, workers=(), quiet_s=None), Verdict.IDLE, "no document has work ahead of it"),
+        (replace(WELL, workers=BOTH[:1]), Verdict.STARVED, "2 documents wait for the stage embed"),
+        (replace(WELL, workers=BOTH[:1]), Verdict.STARVED, "`kb-ingest worker --stage embed`"),
+        (replace(WELL, workers=()), Verdict.STARVED, "the stage parse and 2 documents wait for the stage embed"),
+        (replace(WELL, workers=(), own_workers=True), Verdict.STARTING, "10 documents wait until the workers are ready"),
+        # Parsing goes on while the model is loaded; the embed stage has nothing to do yet.
+        (replace(LOADS_ITS_MODEL, states={"pending": 4}), Verdict.WORKING, "4 documents"),
+        (replace(LOADS_ITS_MODEL, quiet_s=90.0), Verdict.STARTING, "until the workers are ready"),
+        (FULL, Verdict.PAUSED, "250 documents are in flight (KB_MAX_IN_FLIGHT 256), 5000 wait"),
+        (replace(FULL, states={"pending": 5001, "parsed": 200, "embedding": 49}), Verdict.PAUSED, "the stage embed sets the pace"),
+        (replace(FULL, states={"pending": 5200, "parsed": 2}), Verdict.PAUSED, "the stage parse sets"),
+        (replace(WELL, quiet_s=40.0, unqueued=4, in_flight=6), Verdict.STALLED, "4 documents are in no queue"),
+        (replace(WELL, quiet_s=40.0, leases=(HELD,)), Verdict.STALLED, "embed@host/9 holds documents and shows no progress"),
+        (replace(WELL, quiet_s=40.0), Verdict.STALLED, "1 messages wait in the queue parse, and its workers fetch none"),
+        (replace(WELL, quiet_s=40.0, queues={Stage.PARSE: 0, Stage.EMBED: 0}), Verdict.STALLED, "sent again after KB_REQUEUE_S"),
+        (replace(WELL, quiet_s=6.0, queues={Stage.PARSE: None, Stage.EMBED: None}), Verdict.STALLED, "the broker does not answer"),
+        (replace(WELL, quiet_s=6.0, workers=(BOTH[0], worker("embed", "fatal: no such model"))), Verdict.STALLED,
+         "embed@host: no such model"),
+        (replace(WELL, quiet_s=6.0, trouble="the broker does not take messages"), Verdict.STALLED, "does not take messages"),
+        # A word of a worker alone is no stop: the others go on.
+        (replace(WELL, workers=(*BOTH, worker("embed", "Qdrant does not answer"))), Verdict.WORKING, "10 documents"),
+    ],
+)  # fmt: skip
+def test_each_way_to_stand_has_its_verdict_and_its_cause(situation: Situation, verdict: Verdict, words: str) -> None:
+    found = diagnose(situation)
+    assert (found.verdict, words in found.words) == (verdict, True), found
+    assert found.stuck == (verdict in (Verdict.STARVED, Verdict.STALLED))
+    assert "\n" not in str(found)
+
+
+MOMENT = Moment(
+    Progress({"pending": 10, "indexed": 30}, 900, 600, 10, 60_000, 20_000),
+    [Failure("file:///doc/a%20scan.pdf", "needs_ocr", "pages of pictures", 1)],
+    list(BOTH), {Stage.PARSE: 1, Stage.EMBED: None}, Rates(2.0, 96.4, 400.0), Diagnosis(Verdict.WORKING, "10 documents"), "",
+    LoadCounts(discovered=45, unchanged=5),
+)  # fmt: skip
+
+
+def shown(moment: Moment, busy: Utilisation | None = None) -> str:
+    console = Console(file=StringIO(), width=120, force_terminal=False)
+    console.print(picture(moment, busy or Utilisation()))
+    assert isinstance(console.file, StringIO)
+    return console.file.getvalue()
+
+
+def test_the_live_picture_shows_stages_speed_workers_queues_and_failures() -> None:
+    text = shown(MOMENT)
+    for words in ("45 files, 5 unchanged", "30 of 40 documents", "96 chunks/s, 2 documents/s, 50 s left", "parse@host",
+                  "cpu float32", "1.0 GB", "parse 1, embed does not answer", "10 for parse, 0 for embed",
+                  "quarantined a scan.pdf: needs_ocr: pages of pictures"):  # fmt: skip
+        assert words in text, text
+    assert "10 documents\n" not in text  # all is well: no verdict is needed
+    for verdict in (Verdict.STARVED, Verdict.STALLED, Verdict.PAUSED, Verdict.STARTING):
+        assert f"{verdict}: the cause" in shown(replace(MOMENT, diagnosis=Diagnosis(verdict, "the cause")))
+
+
+def test_no_end_is_foretold_while_files_are_still_being_found_or_nothing_moves() -> None:
+    for moment in (replace(MOMENT, staging=True), replace(MOMENT, rates=Rates(0, 0, 0)),
+                   replace(MOMENT, progress=replace(MOMENT.progress, left_tokens=None))):  # fmt: skip
+        assert "left" not in line(moment)
+    assert "45 files, 5 unchanged so far; " in line(replace(MOMENT, staging=True))
+    assert line(MOMENT).endswith("30 of 40 documents done, 0 quarantined, 600 chunks, 96 chunks/s, 2 documents/s, 50 s left")
+
+
+def test_utilisation_is_the_share_of_all_processes_and_starts_again_with_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr("workers.cli.display.time.monotonic", lambda: now[0])
+    busy = Utilisation()
+    for second in range(21):
+        now[0] = 100.0 + second
+        busy.add(worker("parse", busy_s=1.5 * second, processes=2))
+        if second < 7:
+            assert busy.of(worker("parse", processes=2)) is None  # too soon to say
+    assert busy.of(worker("parse", processes=2)) == pytest.approx(0.75)
+    assert " 75%" in shown(replace(MOMENT, workers=[worker("parse", processes=2)]), busy)
+    busy.add(worker("parse", busy_s=0.1, processes=2))
+    assert busy.of(worker("parse", processes=2)) is None

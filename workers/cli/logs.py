@@ -1,0 +1,95 @@
+"""`kb-ingest logs --document`: the life of one document."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import rich_click as click
+
+from workers.cli.context import Context, print_json
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pipeline.ledger.life import Event, Standing
+
+
+@click.command()
+@click.option("--document", required=True, metavar="URI", help="URI or id of a document, its path, or the end of that.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON value on stdout.")
+@click.pass_obj
+def logs(context: Context, document: str, as_json: bool) -> int:
+    """Tell the life of a document from the ledger: every state, when, where, for how long, and why.
+
+    What is older than KB_EVENTS_DAYS is forgotten. Exit status 1 where no document is found.
+    """
+    from pathlib import Path
+
+    from pipeline.ledger import Ledger
+
+    ledger = Ledger.open(context.settings("error").prepare().ledger_url)
+    # A path here and now is the most likely meaning; one of a file that is gone has to be absolute.
+    there = Path(document).exists() or Path(document).is_absolute()
+    wanted = Path(document).absolute().as_uri() if there else document
+    found = ledger.life.find(wanted) or ledger.life.gone(wanted)
+    lives = [(standing, ledger.life.of(standing.id)) for standing in found]
+    if as_json:
+        print_json([_record(*life) for life in lives])
+    for life in lives if not as_json else ():
+        click.echo("\n".join(_lines(*life)))
+    if not lives:
+        click.echo(f"error: the ledger knows no document {document}", err=True)
+    return 0 if lives else 1
+
+
+def _record(standing: Standing, events: Sequence[Event]) -> dict[str, Any]:
+    lasted = _durations(events)
+    return {**asdict(standing), "events": [{**asdict(event), "seconds": s} for event, s in zip(events, lasted, strict=True)]}
+
+
+def _durations(events: Sequence[Event]) -> list[float]:
+    """How long each state lasted, in seconds; the last one until now."""
+    ends = [*(event.at for event in events[1:]), time.time()]
+    return [round(max(0.0, end - event.at), 3) for event, end in zip(events, ends, strict=bool(events))] if events else []
+
+
+def _lines(standing: Standing, events: Sequence[Event]) -> list[str]:
+    kind = ", ".join(filter(None, (standing.media_type, f"{standing.size:,} bytes", f"generation {standing.collection}")))
+    lines = [f"{standing.uri} ({kind})"]
+    if not events:
+        lines.append("  nothing is remembered of it: nothing happened to it for KB_EVENTS_DAYS")
+    run = None
+    for event, seconds in zip(events, _durations(events), strict=True):
+        if event.run != run:
+            run = event.run
+            lines.append(f"  run {run}")
+        lines.append(f"    {_clock(event.at)}  {event.state:11} {_lasted(seconds):>12}  {_told(event)}".rstrip())
+    worker = f" by {standing.worker}, which showed progress {standing.beat_s:.0f} s ago" if standing.beat_s is not None else ""
+    why = ": ".join(filter(None, (standing.reason, standing.detail)))
+    starts = f", {standing.starts} starts" if standing.starts else ""
+    lines.append(f"  now: {standing.state}{worker}{f' ({why})' if why else ''}, {standing.chunks} chunks searchable{starts}")
+    return lines
+
+
+def _told(event: Event) -> str:
+    """Who did it, what came of it, and why."""
+    parts = [event.owner]
+    if event.chunks is not None:
+        parts.append(
+            f"{event.chunks} chunks, {event.embedded} of them embedded, {event.tokens} tokens; "
+            f"parser {event.parse_s:.2f} s, embedding {event.embed_s:.2f} s"
+        )
+    parts.append(": ".join(filter(None, (event.reason, event.detail))))
+    return "  ".join(filter(None, parts))
+
+
+def _clock(at: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at)) + f".{int(at * 1000) % 1000:03d}"
+
+
+def _lasted(seconds: float) -> str:
+    from workers.cli.display import span
+
+    return f"{seconds:.2f} s" if seconds < 60 else span(seconds)
