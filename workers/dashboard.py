@@ -68,7 +68,9 @@ class Queues:
 
     async def queues(self, names: Iterable[str]) -> list[dict[str, object]]:
         """A row of the page for each of the queues; no row is better than a wrong number."""
-        return [row for name in names if (row := await asyncio.to_thread(self._row, name))]
+        # At once: where Redis is away each of them takes its time to find out.
+        rows = await asyncio.gather(*(asyncio.to_thread(self._row, name) for name in names))
+        return [row for row in rows if row]
 
     def _row(self, name: str) -> dict[str, object]:
         try:
