@@ -164,6 +164,8 @@ def redbeat_options(settings: Settings) -> dict[str, Any]:
         "redbeat_lock_timeout": BEAT_LOCK_S,
         # Those that wait for the lock look for it as often.
         "beat_max_loop_interval": TICK_S,
+        # Flower's page of tasks is for those that do something.
+        "task_send_sent_event": False,
         "beat_schedule": {
             # Ticks that waited for a consumer are of no use: one of them looks at everything that is due.
             "tick": {"task": TICK_TASK, "schedule": float(TICK_S), "options": {"queue": TICK_QUEUE, "expires": 4 * TICK_S}},

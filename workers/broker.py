@@ -32,23 +32,27 @@ class Broker:
         try:
             self._app.send_task(
                 task_name(batch.stage), args=[batch.id, list(batch.document_ids)], queue=batch.stage.value,
-                argsrepr=f"({len(batch.document_ids)} documents)", retry=True, retry_policy=PUBLISH_RETRY,
+                argsrepr=str(batch), retry=True, retry_policy=PUBLISH_RETRY,
             )  # fmt: skip
         except (OperationalError, RedisError, OSError) as error:
             raise BrokerUnavailable(f"the broker does not take messages: {error}") from error
 
     def depth(self, stage: Stage) -> int:
         """Messages that wait in a stage's queue and that no worker has fetched; raises BrokerUnavailable."""
+        return self.length(stage.value)
+
+    def length(self, queue: str) -> int:
+        """Messages that wait in a queue, as `depth`."""
         try:
             with self._app.connection_for_read() as connection:
                 connection.ensure_connection(max_retries=1, timeout=5)
-                return int(connection.default_channel.queue_declare(stage.value, passive=True).message_count)
+                return int(connection.default_channel.queue_declare(queue, passive=True).message_count)
         except ChannelError:  # an empty queue does not exist
             return 0
         except ResponseError as error:
             if "WRONGTYPE" not in str(error):
                 raise BrokerUnavailable(f"the broker does not answer: {error}") from error
-            self.mend(stage)
+            self.mend(queue)
             return 0
         except (OperationalError, RedisError, OSError) as error:
             raise BrokerUnavailable(f"the broker does not answer: {error}") from error

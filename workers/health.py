@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import re
 import sys
 import time
 from pathlib import Path
@@ -17,8 +18,8 @@ STALE_S = 30.0
 
 
 def file_of(worker: str) -> str:
-    """The file of a worker, `stage-number`: the same for each that takes its place."""
-    return worker.rpartition("@")[0].rpartition("-")[0]
+    """The file of a worker, `role-device`, without what may make its name differ from that of the one before."""
+    return re.sub(r"(-\d+)+$", "", worker.rpartition("@")[0])
 
 
 def prepare(folder: Path | None) -> None:

@@ -6,23 +6,21 @@ import fcntl
 import logging
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
 
-from pipeline.device import usable_cores
 from pipeline.errors import KbError
 from pipeline.ledger import Ledger
 from pipeline.ledger.flow import Stage
 from pipeline.settings import Settings
 from workers import health
 from workers.app import SHUTDOWN_S
+from workers.spec import WorkerSpec
 
 log = logging.getLogger(__name__)
 
@@ -33,27 +31,6 @@ SETTLED_S = 60.0
 RESTART_MAX_S = 10.0
 
 
-class Clock(StrEnum):
-    """A process that serves schedules and no documents, where there is Redis."""
-
-    BEAT = "beat"  #: sends a tick every few seconds, if it is the one that has the lock
-    TICK = "tick"  #: starts what is due at each tick
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerSpec:
-    """A worker process to run."""
-
-    stage: Stage | Clock
-    number: int  #: 0-based, of its stage on this host
-    concurrency: int
-    visible_gpu: str = ""  #: the one GPU this process may see; empty: whatever is there
-
-    def name(self) -> str:
-        """`stage-number-supervisor@host`: two supervisors on a host do not collide."""
-        return f"{self.stage.value}-{self.number}-{os.getpid()}@{socket.gethostname()}"
-
-
 @dataclass(slots=True)
 class _Running:
     spec: WorkerSpec
@@ -61,41 +38,6 @@ class _Running:
     started: float = 0.0
     failures: int = 0
     start_at: float = field(default_factory=time.monotonic)
-
-
-def parse_processes(settings: Settings) -> int:
-    """Parse processes of this host: as configured, else half of the usable cores, 1 to 8; embedding wants the others."""
-    return settings.parse_workers or max(1, min(8, usable_cores() // 2))
-
-
-def plan(settings: Settings, stages: Sequence[Stage]) -> list[WorkerSpec]:
-    """The workers for these stages: one for parsing with its processes, one embed worker a GPU or one for everything else."""
-    specs = []
-    if Stage.PARSE in stages:
-        specs.append(WorkerSpec(Stage.PARSE, 0, parse_processes(settings)))
-    if Stage.EMBED in stages:
-        # The embedded store has one owner, so only a server is fed by several processes.
-        gpus = _gpus(settings) if not settings.embedded_store else []
-        specs += [WorkerSpec(Stage.EMBED, number, 1, gpu) for number, gpu in enumerate(gpus or [""])]
-    return specs
-
-
-def clocks() -> list[WorkerSpec]:
-    """What carries schedules out where there is Redis."""
-    return [WorkerSpec(clock, 0, 1) for clock in Clock]
-
-
-def _gpus(settings: Settings) -> list[str]:
-    """The GPUs to pin to: as configured, else every visible one where there is more than one."""
-    if settings.ingest_device not in ("auto", "cuda") or settings.embed_url:
-        return []
-    if settings.gpu_ids:
-        return list(settings.gpu_ids)
-    # In a process of its own: the supervisor must neither hold torch nor touch a device before it forks.
-    code = "from pipeline.device import visible_gpus; print(*visible_gpus(), sep=',')"
-    answer = subprocess.run([sys.executable, "-c", code], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-    found = [part for part in answer.stdout.strip().split(",") if part]
-    return found if len(found) > 1 else []
 
 
 class Supervisor:
@@ -126,11 +68,11 @@ class Supervisor:
                 lived = now - worker.started
                 worker.failures = 0 if lived >= SETTLED_S else worker.failures + 1
                 pause = min(RESTART_MAX_S, 0.25 * 2 ** min(worker.failures, 10)) if worker.failures > 1 else 0.0
-                log.warning("%s ended with %s; it is started again", worker.spec.name(), worker.process.returncode)
+                log.warning("%s ended with %s; it is started again", worker.spec.name, worker.process.returncode)
                 self._kill_group(worker.process, signal.SIGKILL)
                 # Killed by a signal, its documents may be the reason. With a status it went by itself, as Celery does on
                 # some faults of Redis: no document is to blame, as none is ever touched by this process.
-                self._on_end(worker.spec.name(), worker.process.returncode < 0)
+                self._on_end(worker.spec.name, worker.process.returncode < 0)
                 worker.process, worker.start_at = None, now + pause
             if worker.process is None and now >= worker.start_at:
                 worker.process, worker.started = self._start(worker.spec), now
@@ -157,13 +99,13 @@ class Supervisor:
                 time.sleep(0.05)
             for worker, process in alive:
                 if process.poll() is None:
-                    log.warning("%s takes long to end and %s", worker.spec.name(), "lets go" if share < 1 else "is killed")
-                    self._on_end(worker.spec.name(), False)
+                    log.warning("%s takes long to end and %s", worker.spec.name, "lets go" if share < 1 else "is killed")
+                    self._on_end(worker.spec.name, False)
         for worker, process in alive:
             self._kill_group(process, signal.SIGKILL)
             process.wait()
             worker.process = None
-            self._on_end(worker.spec.name(), False)
+            self._on_end(worker.spec.name, False)
 
     def _start(self, spec: WorkerSpec) -> subprocess.Popen[bytes]:
         environment = dict(os.environ)
@@ -177,11 +119,11 @@ class Supervisor:
             "workers.run" if isinstance(spec.stage, Stage) else "workers.ticking",
             spec.stage.value,
             "--name",
-            spec.name(),
+            spec.name,
             "--concurrency",
             str(spec.concurrency),
         ]
-        health.expect(self._settings.health_dir, health.file_of(spec.name()))
+        health.expect(self._settings.health_dir, health.file_of(spec.name))
         # A group of its own: Ctrl-C in the terminal reaches us, and we end the workers in order.
         # Our stdout belongs to our own answer.
         return subprocess.Popen(

@@ -92,7 +92,7 @@ def main(argv: list[str] | None = None) -> int:
     settings = load_settings()
     logs.set_up(settings.log_level, prefix=options.name.partition("@")[0])
     if settings.log_level != "debug":
-        logs.divert(settings.data_dir / "logs" / f"{options.name.rpartition('-')[0]}.log")
+        logs.divert(settings.data_dir / "logs" / f"{health.file_of(options.name)}.log")
     app = make_app(settings)
     tasks.register(app)
     try:

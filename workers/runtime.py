@@ -18,7 +18,7 @@ import psutil
 
 from pipeline.errors import CollectionMismatch, KbError, LeaseLost, ModelError, PermanentError, TransientError
 from pipeline.ledger import Ledger
-from pipeline.ledger.flow import Stage
+from pipeline.ledger.flow import Batch, Stage
 from pipeline.ledger.generations import Collection
 from pipeline.ledger.schema import LIVE
 from pipeline.ledger.work import Claim
@@ -177,13 +177,17 @@ class ParseRuntime(Runtime):
         self._steps: dict[str, ParseStep] = {}  #: by the profiles of collections
         self._step(NO_PROFILE)  # what is wrong with the configuration shows at the start
 
-    def run(self, ids: list[str], batch: str) -> list[str]:
-        """Parse documents; return the ids that wait for the embed stage under `batch`."""
-        return self.work(ids, lambda claim: self._parse(claim, batch))
+    def run(self, ids: list[str], batch: str) -> Batch:
+        """Parse documents; return those that wait for the embed stage, under the id `batch`."""
+        run_of: dict[str, int] = {}
 
-    def _parse(self, claim: Claim, batch: str) -> list[str]:
-        with self.measured.busy.work():
-            return self._step(self.collection_of(claim).profile).run(claim, batch)
+        def parse(claim: Claim) -> list[str]:
+            run_of.update((document.id, document.run) for document in claim.documents)
+            with self.measured.busy.work():
+                return self._step(self.collection_of(claim).profile).run(claim, batch)
+
+        done = self.work(ids, parse)
+        return Batch(batch, Stage.EMBED, tuple(done), tuple(sorted({run_of[key] for key in done})))
 
     def _step(self, profile: str) -> ParseStep:
         """The step for collections of this profile, made when it is first needed."""

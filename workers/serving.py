@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -13,10 +12,11 @@ from pipeline.ledger import Ledger
 from pipeline.ledger.flow import Stage
 from pipeline.settings import Settings
 from workers import health
-from workers.app import SHUTDOWN_S, TICK_S, make_app
+from workers.app import SHUTDOWN_S, TICK_S
 from workers.dispatch import DispatchThread
-from workers.pool import HostLock, Supervisor, bury, clocks, plan
+from workers.pool import HostLock, Supervisor, bury
 from workers.schedule import Starter, TimerThread
+from workers.spec import clocks, plan
 from workers.working import Remover, make_dispatcher
 
 log = logging.getLogger(__name__)
@@ -47,10 +47,10 @@ def serve(settings: Settings, stages: Sequence[str], *, schedules: bool = False,
     # Without workers there is nothing to be alone with: a scheduler's runs bring their own, or wait for those of others.
     if stages and (settings.embedded_broker or owns_store) and not lock.acquire():
         raise ConfigError(f"workers of another `kb-ingest` serve {settings.data_dir} already; stop them first")
-    specs = plan(settings, [Stage(stage) for stage in stages])
+    specs = plan(settings, ledger, [Stage(stage) for stage in stages])
     if schedules and not settings.embedded_broker:
-        specs += clocks()
-    log.info("workers: %s", ", ".join(spec.name() for spec in specs) or "none, dispatcher only")
+        specs += clocks(ledger)
+    log.info("workers: %s", ", ".join(spec.name for spec in specs) or "none, dispatcher only")
     try:
         health.prepare(settings.health_dir)
     except OSError as error:
@@ -99,27 +99,3 @@ class Removing:
                 remover.left()
         except KbError as error:
             log.warning("deleted documents are still in the store: %s", error)
-
-
-def serve_flower(settings: Settings, address: str, port: int) -> None:
-    """Run the Flower dashboard until interrupted.
-
-    Raises ConfigError without Redis, which it watches, or without a password: whoever reaches it could stop workers.
-    """
-    if settings.embedded_broker:
-        raise ConfigError("Flower watches Redis, and none is configured; set KB_REDIS_URL")
-    auth = settings.flower_auth.get_secret_value()
-    if ":" not in auth:
-        raise ConfigError("set KB_FLOWER_AUTH=user:password; the dashboard does not start without")
-    folder = settings.data_dir / "flower"
-    folder.mkdir(parents=True, exist_ok=True)
-    # Through the environment, as whoever lists processes sees arguments.
-    os.environ["FLOWER_BASIC_AUTH"] = auth
-    options = [
-        f"--address={address}",
-        f"--port={port}",
-        "--persistent=true",
-        f"--db={folder / 'flower.db'}",
-        "--state_save_interval=60000",
-    ]
-    make_app(settings).start(argv=["flower", *options])

@@ -10,7 +10,7 @@ from celery import Celery
 from celery.worker import request
 
 from pipeline.errors import BrokerUnavailable
-from pipeline.ledger.flow import Batch, Stage
+from pipeline.ledger.flow import Stage
 from workers.broker import Broker, task_name
 from workers.runtime import EmbedRuntime, ParseRuntime
 
@@ -40,14 +40,13 @@ def register(app: Celery) -> None:
     def parse(batch: str, ids: list[str]) -> None:
         """Parse documents and queue them for the embed stage."""
         assert isinstance(runtime, ParseRuntime)
-        following = str(uuid.uuid4())
-        done = runtime.run(ids, following)
-        if done:
+        following = runtime.run(ids, str(uuid.uuid4()))
+        if following.document_ids:
             try:
-                broker.send(Batch(following, Stage.EMBED, tuple(done)))
+                broker.send(following)
             except BrokerUnavailable as error:
                 log.warning("%s; the dispatcher will queue the documents", error)
-                runtime.ledger.flow.unqueue([following])
+                runtime.ledger.flow.unqueue([following.id])
 
     @app.task(name=task_name(Stage.EMBED), Request=Request)  # type: ignore[untyped-decorator]
     def embed(batch: str, ids: list[str]) -> None:

@@ -25,9 +25,9 @@ from pipeline.settings import Settings, load_settings
 from workers import health, logs
 from workers.app import TICK_QUEUE, TICK_TASK, make_app, redbeat_options
 from workers.broker import Broker
-from workers.pool import Clock
 from workers.run import SEEN_EVERY_S, Presence, open_ledger
 from workers.schedule import Starter
+from workers.spec import Clock
 from workers.tasks import Request
 
 log = logging.getLogger(__name__)
@@ -78,7 +78,7 @@ def main(argv: list[str] | None = None) -> int:
     logs.set_up(settings.log_level, prefix=options.name.partition("@")[0])
     stderr = os.dup(2)
     if settings.log_level != "debug":
-        logs.divert(settings.data_dir / "logs" / f"{options.name.rpartition('-')[0]}.log")
+        logs.divert(settings.data_dir / "logs" / f"{health.file_of(options.name)}.log")
     app = make_app(settings)
     try:
         return _beat(app, settings, options.name) if options.clock == Clock.BEAT else _consume(app, settings, options.name, stderr)
@@ -119,8 +119,9 @@ def _consume(app: Celery, settings: Settings, name: str, stderr: int) -> int:
     Presence.settings, Presence.name_of_worker, Presence.parent = settings, name, os.getppid()
     app.steps["consumer"].add(Presence)
 
-    # A tick that is lost comes again in a few seconds: nothing is gained by keeping it until it is done.
-    @app.task(name=TICK_TASK, Request=Request, acks_late=False)  # type: ignore[untyped-decorator]
+    # A tick that is lost comes again in a few seconds: nothing is gained by keeping it until it is done. Nor by telling of it:
+    # seventeen thousand a day would hide the tasks that do something.
+    @app.task(name=TICK_TASK, Request=Request, acks_late=False, send_events=False)  # type: ignore[untyped-decorator]
     def tick() -> None:
         """Start what is due."""
         try:

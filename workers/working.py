@@ -14,7 +14,8 @@ from pipeline.store import VectorStore, open_store
 from workers.app import make_app
 from workers.broker import Broker
 from workers.dispatch import Dispatcher, DispatchThread
-from workers.pool import HostLock, Supervisor, bury, parse_processes, plan
+from workers.pool import HostLock, Supervisor, bury
+from workers.spec import parse_processes, plan
 
 #: Seconds between two sweeps of the dispatcher of a command that waits.
 SWEEP_EVERY_S = 0.5
@@ -74,7 +75,7 @@ class Working:
         if self._supervisor is not None:
             self._supervisor.tend()
         elif self._lock is not None and self._lock.acquire():
-            specs = plan(self._settings, list(Stage))
+            specs = plan(self._settings, self._ledger, list(Stage))
             supervisor = Supervisor(
                 self._settings, specs, bury(self._ledger, self._settings.max_starts), stderr=self._worker_stderr
             )

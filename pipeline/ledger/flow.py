@@ -40,6 +40,15 @@ class Batch:
     id: str
     stage: Stage
     document_ids: tuple[str, ...]
+    runs: tuple[int, ...] = ()  #: that brought them, in order; only for people
+
+    def __str__(self) -> str:
+        """What is to be done, for people: `parse 64 documents of run 12`."""
+        count = len(self.document_ids)
+        text = f"{self.stage} {count} {'document' if count == 1 else 'documents'}"
+        if not self.runs:
+            return text
+        return f"{text} of {'run' if len(self.runs) == 1 else 'runs'} {', '.join(map(str, self.runs))}"
 
 
 #: What stands in place of a stage in the lease of a scheduled run, which holds no documents.
@@ -88,7 +97,7 @@ class Flow:
         """
         with writing(self._engine) as connection:
             rows = connection.execute(
-                select(documents.c.id, documents.c.collection, documents.c.size, documents.c.starts)
+                select(documents.c.id, documents.c.collection, documents.c.size, documents.c.starts, documents.c.run)
                 .where(documents.c.state == stage.waiting, documents.c.batch.is_(None), documents.c.lease.is_(None))
                 .limit(documents_max)
                 .with_for_update(skip_locked=True)
@@ -213,11 +222,11 @@ def refund(connection: Connection, lease: str, why: str = "") -> int:
     ).rowcount
 
 
-def _batches(stage: Stage, rows: Sequence[tuple[str, str, int, int]], most: int, most_bytes: int) -> list[Batch]:
-    """Group (id, collection, size, starts) rows."""
+def _batches(stage: Stage, rows: Sequence[tuple[str, str, int, int, int]], most: int, most_bytes: int) -> list[Batch]:
+    """Group (id, collection, size, starts, run) rows."""
     groups: list[list[str]] = []
     filling: dict[str, tuple[list[str], int]] = {}
-    for key, collection, size, starts in rows:
+    for key, collection, size, starts, _ in rows:
         if starts:
             groups.append([key])
             continue
@@ -228,4 +237,5 @@ def _batches(stage: Stage, rows: Sequence[tuple[str, str, int, int]], most: int,
             groups.append(group)
         group.append(key)
         filling[collection] = (group, filled + size)
-    return [Batch(str(uuid.uuid4()), stage, tuple(group)) for group in groups]
+    run_of = {row[0]: row[4] for row in rows}
+    return [Batch(str(uuid.uuid4()), stage, tuple(group), tuple(sorted({run_of[key] for key in group}))) for group in groups]

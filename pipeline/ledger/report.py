@@ -9,10 +9,8 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, Engine, func, select
 
 from pipeline.ledger.schema import current, documents, reading, runs, workers
+from pipeline.ledger.work import WORKER_SEEN_S
 from pipeline.types import OPEN_STATES, DocumentState
-
-#: A worker that was not seen for so long is not counted as serving its queue.
-WORKER_SEEN_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)

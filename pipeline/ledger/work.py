@@ -18,6 +18,9 @@ from pipeline.ledger.schema import documents, leases, reading, upsert, workers, 
 from pipeline.measure import COUNT, Measured
 from pipeline.types import DocumentState, Reason
 
+#: A worker that was not seen for so long is taken for dead: it does not serve its queue, and its name is free.
+WORKER_SEEN_S = 30.0
+
 #: Rows of workers that were not seen for so long are removed.
 WORKER_KEPT_S = 24 * 3600.0
 
@@ -293,6 +296,20 @@ class Work:
             connection.execute(delete(workers).where(workers.c.seen_at < now - WORKER_KEPT_S))
             statement = upsert(connection, workers).values(name=name, started_at=now, **values)
             connection.execute(statement.on_conflict_do_update(index_elements=[workers.c.name], set_={**values, "started_at": now}))
+
+    def take_name(self, name: str, role: str, host: str, pid: int) -> bool:
+        """Take a name for a worker that is about to start, unless a living one has it; one statement, so one of two gets it."""
+        now = time.time()
+        values = {
+            "role": role, "host": host, "pid": pid, "device": "", "dtype": "", "chunks_per_s": 0.0, "note": "starting",
+            "started_at": now, "seen_at": now,
+        }  # fmt: skip
+        with writing(self._engine) as connection:
+            statement = upsert(connection, workers).values(name=name, **values)
+            dead = workers.c.seen_at < now - WORKER_SEEN_S
+            taken = statement.on_conflict_do_update(index_elements=[workers.c.name], set_=values, where=dead)
+            # By what comes back: the count of rows is not known for an insert everywhere.
+            return connection.execute(taken.returning(workers.c.name)).first() is not None
 
     def see_worker(self, name: str, note: str | None = None) -> None:
         """Record that a worker is alive, and what keeps it from working if anything does."""

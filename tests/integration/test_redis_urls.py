@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 import signal
@@ -11,12 +12,18 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
+from pydantic import SecretStr
 from sqlalchemy import update
 
 from pipeline.ledger import Ledger
+from pipeline.ledger.flow import Stage
 from pipeline.ledger.schema import schedules, writing
+from pipeline.settings import Settings
 from tests.embed_server import MODEL
 from tests.services import Cli, Server, embed_server, free_port, redis_server, wait_until
+from workers.app import make_app
+from workers.broker import Broker
+from workers.dashboard import Queues
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -43,6 +50,16 @@ def checks(cli: Cli, documents: Path, name: str) -> None:
         connection.execute(update(schedules).where(schedules.c.name == name).values(last_slot=0))
     wait_until(lambda: [past.outcome for past in ledger.history.runs(schedule=name)] == ["done"], "it was carried out", 60)
     ledger.close()
+
+
+def lengths(cli: Cli) -> dict[object, object]:
+    """Messages that wait, as Flower is told."""
+    settings = Settings(
+        data_dir=cli.data_dir, redis_url=SecretStr(cli.environment["KB_REDIS_URL"]),
+        redis_sentinel_master=cli.environment.get("KB_REDIS_SENTINEL_MASTER", ""),
+    )  # fmt: skip
+    rows = asyncio.run(Queues(Broker(make_app(settings)), ()).queues([stage.value for stage in Stage]))
+    return {row["name"]: row["messages"] for row in rows}
 
 
 def loads(cli: Cli, documents: Path, expected: int) -> None:
@@ -77,11 +94,16 @@ def test_redis_behind_tls(tmp_path: Path, documents: Path, served: dict[str, str
     try:
         url = f"rediss://:of-tls@localhost:{port}/0?ssl_ca_certs={certificate}"
         cli = Cli(tmp_path / "data", KB_REDIS_URL=url, **served)
+        cli.run("load", str(documents), "--no-wait")
+        waiting = json.loads(cli.run("status", "--json").stdout)["queues"]["parse"]["depth"]
+        assert lengths(cli) == {"parse": waiting, "embed": 0}
+        assert waiting > 0
         loads(cli, documents, 4)
         assert "of-tls" not in cli.run("config").stdout
         stranger = Cli(tmp_path / "data", KB_REDIS_URL=f"rediss://:of-tls@localhost:{port}/0", **served)
         findings = {one["part"]: one for one in json.loads(stranger.run("doctor", "--json", status=1).stdout)}
         assert "CERTIFICATE_VERIFY_FAILED" in findings["broker"]["text"]
+        assert lengths(stranger) == {}
     finally:
         redis.stop()
 
@@ -114,7 +136,7 @@ def test_sentinels_name_the_redis_and_another_one_takes_over(
         # The password of the Redis; Sentinels without one of their own ignore it.
         cli = Cli(
             tmp_path / "data",
-            KB_REDIS_URL=f"sentinel://:of-redis@127.0.0.1:{sentinel.port}/0",
+            KB_REDIS_URL=f"sentinel://:of-redis@127.0.0.1:{sentinel.port}/2",
             KB_REDIS_SENTINEL_MASTER="kb",
             **served,
         )
@@ -124,6 +146,10 @@ def test_sentinels_name_the_redis_and_another_one_takes_over(
             return subprocess.run(command, capture_output=True, text=True, check=False).stdout
 
         wait_until(lambda: str(second.port) in asked("replicas"), "the Sentinel knows both", 60)
+        cli.run("load", str(documents), "--no-wait")
+        waiting = json.loads(cli.run("status", "--json").stdout)["queues"]["parse"]["depth"]
+        assert lengths(cli) == {"parse": waiting, "embed": 0}
+        assert waiting > 0
         worker = cli.start("up")
         try:
             assert json.loads(cli.run("load", str(documents), "--json").stdout)["indexed"] == 4

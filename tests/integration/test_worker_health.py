@@ -33,13 +33,13 @@ def test_a_long_task_leaves_it_fresh_and_a_consumer_that_hangs_does_not(redis: S
     worker = cli.start("worker")
     try:
         wait_until(lambda: folder.is_dir() and not health.stale(folder, MAX_AGE_S), "every process has begun", 90, 0.2)
-        assert {path.name for path in folder.iterdir()} == {"parse-0", "embed-0", "dispatcher"}
+        assert {path.name for path in folder.iterdir()} == {"parse", "embed-http", "dispatcher"}
         cli.run("load", str(tmp_path / "one.txt"), "--no-wait")
         wait_until(lambda: "embedding" in json.loads(cli.run("status", "--json").stdout)["documents"], "the task runs", 60, 0.2)
         began, worst = time.monotonic(), 0.0
         while time.monotonic() - began < 14:
             assert health.stale(folder, MAX_AGE_S) == []
-            worst = max(worst, time.time() - (folder / "embed-0").stat().st_mtime)
+            worst = max(worst, time.time() - (folder / "embed-http").stat().st_mtime)
             time.sleep(0.2)
         assert worst > 1  # it was looked at often enough to see it age
         wait_until(lambda: json.loads(cli.run("status", "--json").stdout)["documents"] == {"indexed": 1}, "it is indexed", 60, 0.5)
@@ -55,8 +55,8 @@ def test_a_long_task_leaves_it_fresh_and_a_consumer_that_hangs_does_not(redis: S
 
         (consumer,) = [one for one in psutil.Process(worker.pid).children() if "embed" in one.cmdline()]
         consumer.send_signal(signal.SIGSTOP)
-        wait_until(lambda: any(line.startswith("embed-0") for line in health.stale(folder, MAX_AGE_S)), "it goes stale", 30, 0.2)
-        assert not any(line.startswith(("parse-0", "dispatcher")) for line in health.stale(folder, MAX_AGE_S))
+        wait_until(lambda: any(line.startswith("embed-http") for line in health.stale(folder, MAX_AGE_S)), "it goes stale", 30, 0.2)
+        assert not any(line.startswith(("parse", "dispatcher")) for line in health.stale(folder, MAX_AGE_S))
         consumer.send_signal(signal.SIGCONT)
         wait_until(lambda: not health.stale(folder, MAX_AGE_S), "it is fresh again", 30, 0.2)
     finally:

@@ -69,7 +69,7 @@ def test_it_can_be_told_otherwise(tmp_path: Path) -> None:
 
 def test_a_message_is_json_and_carries_ids_only(tmp_path: Path) -> None:
     app = make_app(settings(tmp_path))
-    Broker(app).send(Batch("batch-id", Stage.PARSE, ("one", "two")))
+    Broker(app).send(Batch("batch-id", Stage.PARSE, ("one", "two"), (12,)))
     assert Broker(app).depth(Stage.PARSE) == 1
     assert Broker(app).depth(Stage.EMBED) == 0
     (file,) = (tmp_path / "broker" / "queue").iterdir()
@@ -77,6 +77,7 @@ def test_a_message_is_json_and_carries_ids_only(tmp_path: Path) -> None:
     assert message["content-type"] == "application/json"
     args, kwargs, _ = json.loads(base64.b64decode(message["body"]))
     assert (args, kwargs) == (["batch-id", ["one", "two"]], {})
+    assert message["headers"]["argsrepr"] == "parse 2 documents of run 12"
     assert list(app.conf.accept_content) == ["json"]
     app.close()
 

@@ -18,18 +18,18 @@ def test_a_service_is_healthy_once_every_process_has_given_a_sign(tmp_path: Path
     assert health.main([str(folder)]) == 1
     assert "no process has begun" in capsys.readouterr().out
     health.prepare(folder)
-    health.expect(folder, "embed-0")
+    health.expect(folder, "embed-cpu")
     health.expect(folder, "dispatcher")
     health.touch(folder, "dispatcher")
-    assert health.stale(folder) == ["embed-0: no sign of life yet"]
-    health.touch(folder, "embed-0")
+    assert health.stale(folder) == ["embed-cpu: no sign of life yet"]
+    health.touch(folder, "embed-cpu")
     assert health.main([str(folder)]) == 0
     past = time.time() - 100
-    os.utime(folder / "embed-0", (past, past))
+    os.utime(folder / "embed-cpu", (past, past))
     assert health.main([str(folder)]) == 1
-    assert "embed-0: no sign of life for 100 s" in capsys.readouterr().out
-    health.expect(folder, "embed-0")  # started again
-    assert health.stale(folder) == ["embed-0: no sign of life yet"]
+    assert "embed-cpu: no sign of life for 100 s" in capsys.readouterr().out
+    health.expect(folder, "embed-cpu")  # started again
+    assert health.stale(folder) == ["embed-cpu: no sign of life yet"]
     health.prepare(folder)  # the service begins anew
     assert health.main([str(folder)]) == 1
 
@@ -49,4 +49,6 @@ def test_the_check_is_cheap() -> None:
 
 
 def test_a_worker_and_its_successor_share_a_file() -> None:
-    assert health.file_of("embed-0-4711@host-1") == health.file_of("embed-0-12@host-1") == "embed-0"
+    for name in ("embed-cuda0@host-1", "embed-cuda0-4711@host-1", "embed-cuda0-7-2@host-1"):
+        assert health.file_of(name) == "embed-cuda0"
+    assert health.file_of("embed-cuda0.2-4711@host") == "embed-cuda0.2"

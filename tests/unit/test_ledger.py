@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import sqlite3
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,10 @@ from sqlalchemy import inspect, text
 
 from pipeline.errors import LeaseLost, LedgerError
 from pipeline.ledger import Ledger
-from pipeline.ledger.flow import Stage
+from pipeline.ledger.flow import Batch, Stage
 from pipeline.ledger.generations import Collection
 from pipeline.ledger.intake import Refused
-from pipeline.ledger.work import IndexedResult, ParsedResult
+from pipeline.ledger.work import WORKER_SEEN_S, IndexedResult, ParsedResult
 from pipeline.types import Reason, SourceFile, StagedFile, document_id
 
 
@@ -178,6 +179,30 @@ def test_a_document_whose_worker_died_travels_alone(ledger: Ledger) -> None:
     ledger.flow.expire(ledger.flow.leases()[0], 3)
     batches = ledger.flow.take(Stage.PARSE, documents_max=9, batch_documents=64, batch_bytes=10_000)
     assert [len(batch.document_ids) for batch in batches] == [1, 1, 1]
+
+
+def test_a_batch_says_what_is_to_be_done_and_for_which_runs(ledger: Ledger) -> None:
+    stage(ledger, 3)
+    (batch,) = ledger.flow.take(Stage.PARSE, documents_max=9, batch_documents=64, batch_bytes=10_000)
+    (run,) = batch.runs
+    assert str(batch) == f"parse 3 documents of run {run}"
+    claim = ledger.work.claim(Stage.PARSE, batch.document_ids, "w")
+    assert {document.run for document in claim.documents} == {run}
+    assert str(Batch("b", Stage.EMBED, ("one",), (11, 12))) == "embed 1 document of runs 11, 12"
+    assert str(Batch("b", Stage.EMBED, ("one", "two"))) == "embed 2 documents"
+
+
+def test_the_name_of_a_worker_that_lives_is_not_given_twice(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert ledger.work.take_name("parse@host", "parse", "host", 1)
+    assert not ledger.work.take_name("parse@host", "parse", "host", 2)
+    assert ledger.work.take_name("parse@other", "parse", "other", 2)
+    ledger.work.drop_worker("parse@host")
+    assert ledger.work.take_name("parse@host", "parse", "host", 3)
+    ledger.work.register_worker("parse@host", "parse", "host", 4)
+    assert not ledger.work.take_name("parse@host", "parse", "host", 5)
+    now = time.time()
+    monkeypatch.setattr("pipeline.ledger.work.time.time", lambda: now + WORKER_SEEN_S + 1)
+    assert ledger.work.take_name("parse@host", "parse", "host", 6), "nobody has seen it for long"
 
 
 def test_unqueued_batches_are_sent_again(ledger: Ledger) -> None:

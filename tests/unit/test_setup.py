@@ -167,3 +167,11 @@ def test_flower_does_not_start_open(tmp_path: Path) -> None:
     assert "none is configured" in kb(tmp_path, "flower", status=1, KB_DATA_DIR=str(tmp_path / "data"))
     text = kb(tmp_path, "flower", status=1, KB_DATA_DIR=str(tmp_path / "data"), KB_REDIS_URL="redis://127.0.0.1:1/0")
     assert "KB_FLOWER_AUTH" in text
+    for auth, said in (
+        (":", "user:password"),
+        ("user:", "user:password"),
+        (":password", "user:password"),
+        ("user:pass,word", "comma"),
+    ):
+        more = {"KB_FLOWER_AUTH": auth, "KB_REDIS_URL": "redis://127.0.0.1:1/0"}
+        assert said in kb(tmp_path, "flower", status=1, KB_DATA_DIR=str(tmp_path / "data"), **more)

@@ -52,7 +52,7 @@ def scheduler(context: Context) -> None:
 @click.pass_obj
 def flower(context: Context, address: str, port: int) -> None:
     """Run the Flower dashboard of the queues; asks for KB_FLOWER_AUTH (user:password)."""
-    from workers.serving import serve_flower
+    from workers.dashboard import serve_flower
 
     serve_flower(context.settings().prepare(), address, port)
 
