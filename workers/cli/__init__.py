@@ -13,7 +13,22 @@ import rich_click as click
 from click.exceptions import Exit
 
 from pipeline.errors import KbError
-from workers.cli import evaluate, host, info, load, quarantine, reindex, runs, schedule, search, service, source, status, store
+from workers.cli import (
+    evaluate,
+    host,
+    info,
+    load,
+    quarantine,
+    reindex,
+    report,
+    runs,
+    schedule,
+    search,
+    service,
+    source,
+    status,
+    store,
+)
 from workers.cli.context import Context
 
 #: Exit statuses, the same for every command.
@@ -34,7 +49,8 @@ for command in (
     load.load, search.search, evaluate.evaluate, status.status, quarantine.retry,
     quarantine.quarantine, store.verify, store.collections, store.promote, service.worker,
     service.up, service.scheduler, service.flower, host.init, host.assess, host.doctor,
-    source.source, source.sync, source.plan, source.delete, schedule.schedule, runs.runs, reindex.reindex, reindex.rollback,
+    source.source, source.sync, source.plan, source.delete, schedule.schedule, runs.runs, report.report,
+    reindex.reindex, reindex.rollback,
     host.docker_memory, host.compose, info.config, info.version,
 ):  # fmt: skip
     cli.add_command(command)
