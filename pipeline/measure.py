@@ -24,6 +24,9 @@ SUM, COUNT, UNBOUNDED = "sum", "count", "+Inf"
 #: Chunks by run and length; the bound is `token_bin`, or UNBOUNDED for those over the model's limit, which are counted twice.
 CHUNK_TOKENS = "chunk_tokens"
 
+#: Documents by run and by the model's limit as the bound, 0 if unknown: the limit that the chunks were measured with.
+CHUNK_LIMIT = "chunk_limit"
+
 #: Metric, label, and bound or COUNT: what a number is about.
 Key = tuple[str, str, str]
 

@@ -2,8 +2,8 @@
 
 Its rooms, one file each: `intake` (what a load writes), `flow` (what a dispatcher does), `work` (what workers do),
 `collections` (and their generations), `mirror` (a new generation beside the live one), `removal` (what leaves), `sources` (what
-is loaded again and again), `schedules` (when), `report`, `history` and `life` (what people read: now, by runs, by documents),
-`measures` (what workers count).
+is loaded again and again), `schedules` (when), `report`, `history`, `life` and `retrospect` (what people read: now, by
+runs, by documents, of one run), `measures` (what workers count).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pipeline.ledger.measures import Measures
 from pipeline.ledger.mirror import Mirror
 from pipeline.ledger.removal import Removal
 from pipeline.ledger.report import Report
+from pipeline.ledger.retrospect import Retrospect
 from pipeline.ledger.schedules import Schedules
 from pipeline.ledger.schema import open_engine
 from pipeline.ledger.sources import Sources
@@ -44,6 +45,7 @@ class Ledger:
         self.report = Report(engine)
         self.history = History(engine)
         self.life = Life(engine)
+        self.retrospect = Retrospect(engine)
         self.measures = Measures(engine)
 
     @classmethod
@@ -60,6 +62,6 @@ class Ledger:
 
 
 __all__ = [
-    "Flow", "Generations", "History", "Intake", "Ledger", "Life", "Measures", "Mirror", "Removal", "Report", "Schedules",
-    "Sources", "Work",
+    "Flow", "Generations", "History", "Intake", "Ledger", "Life", "Measures", "Mirror", "Removal", "Report",
+    "Retrospect", "Schedules", "Sources", "Work",
 ]  # fmt: skip

@@ -51,6 +51,12 @@ class History:
         with reading(self._engine) as connection:
             return [_past(connection, run) for run in last_runs(connection, limit, schedule, source)]
 
+    def run(self, number: int) -> Past | None:
+        """One run by its number."""
+        with reading(self._engine) as connection:
+            row = connection.execute(select(runs).where(runs.c.id == number)).first()
+            return _past(connection, RunRow(**row._mapping)) if row else None
+
 
 def _past(connection: Connection, run: RunRow) -> Past:
     figures = _figures(connection, run)

@@ -11,7 +11,7 @@ from sqlalchemy import Engine, Row, RowMapping, case, delete, func, or_, select
 
 from pipeline.ledger.schema import collections, documents, events, leases, reading, runs, writing
 from pipeline.ledger.schema import measures as all_measures
-from pipeline.measure import CHUNK_TOKENS
+from pipeline.measure import CHUNK_LIMIT, CHUNK_TOKENS
 from pipeline.types import DocumentState, document_id
 
 #: Most events that a rate is made from.
@@ -171,9 +171,8 @@ class Life:
                     labels = [str(number) for number in old]
                     for start in range(0, len(labels), 500):
                         window = labels[start : start + 500]
-                        connection.execute(
-                            delete(all_measures).where(all_measures.c.metric == CHUNK_TOKENS, all_measures.c.label.in_(window))
-                        )
+                        of_runs = all_measures.c.metric.in_((CHUNK_TOKENS, CHUNK_LIMIT))
+                        connection.execute(delete(all_measures).where(of_runs, all_measures.c.label.in_(window)))
                     return dropped
 
 

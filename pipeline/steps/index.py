@@ -19,7 +19,7 @@ from pipeline.errors import DocumentError, KbError
 from pipeline.ledger import Ledger
 from pipeline.ledger.flow import Stage
 from pipeline.ledger.work import Claim, ClaimedDocument, IndexedResult
-from pipeline.measure import CHUNK_TOKENS, UNBOUNDED, Measured, token_bin
+from pipeline.measure import CHUNK_LIMIT, CHUNK_TOKENS, UNBOUNDED, Measured, token_bin
 from pipeline.stage import Staging, chunks_key
 from pipeline.steps.beat import Beat
 from pipeline.steps.reuse import ReusingEmbedder, Vectors
@@ -215,6 +215,7 @@ class IndexStep:
     def _measuring(self, document: ClaimedDocument, chunks: Iterator[Chunk]) -> Iterator[Chunk]:
         """The chunks, whose lengths are counted for the report of the document's run."""
         limit, run = self._embedder.info.max_tokens, str(document.run)
+        self._measured.add(CHUNK_LIMIT, run, bound=str(limit))
         for chunk in chunks:
             self._measured.add(CHUNK_TOKENS, run, bound=str(token_bin(chunk.token_count, limit)))
             if limit and chunk.token_count > limit:

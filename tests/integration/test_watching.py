@@ -52,9 +52,10 @@ def cli(tmp_path: Path, endpoint: Server, redis: Server, qdrant: Server) -> Cli:
 @contextlib.contextmanager
 def running(cli: Cli, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     process = cli.start(*arguments)
-    yield process
-    process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=60)
+    with process:  # its pipes are closed
+        yield process
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
 
 
 def verdict(cli: Cli) -> str:
@@ -109,9 +110,10 @@ def test_watching_from_elsewhere_shows_the_same(cli: Cli, folder: Path) -> None:
     cli.run("load", str(folder), "--no-wait")
     watcher = cli.start("status", "--watch")
     assert watcher.stderr is not None
-    lines = [watcher.stderr.readline(), watcher.stderr.readline()]
-    watcher.send_signal(signal.SIGINT)
-    watcher.communicate(timeout=30)
+    with watcher:
+        lines = [watcher.stderr.readline(), watcher.stderr.readline()]
+        watcher.send_signal(signal.SIGINT)
+        watcher.communicate(timeout=30)
     assert lines[0].startswith("starved: 60 documents wait")
     assert lines[1].startswith("0 of 60 documents done, 0 quarantined, 0 chunks, ")
 

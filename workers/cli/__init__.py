@@ -21,6 +21,7 @@ from workers.cli import (
     logs,
     quarantine,
     reindex,
+    report,
     runs,
     schedule,
     search,
@@ -49,8 +50,8 @@ for command in (
     load.load, search.search, evaluate.evaluate, status.status, quarantine.retry,
     quarantine.quarantine, store.verify, store.collections, store.promote, service.worker,
     service.up, service.scheduler, service.flower, host.init, host.assess, host.doctor,
-    source.source, source.sync, source.plan, source.delete, schedule.schedule, runs.runs, logs.logs, reindex.reindex,
-    reindex.rollback,
+    source.source, source.sync, source.plan, source.delete, schedule.schedule, runs.runs, report.report, logs.logs,
+    reindex.reindex, reindex.rollback,
     host.docker_memory, host.compose, info.config, info.version,
 ):  # fmt: skip
     cli.add_command(command)

@@ -1,0 +1,122 @@
+"""What the ledger remembers of one run: the events of its documents, what they are called, and how long its chunks were."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Engine, Row, func, select
+
+from pipeline.ledger.intake import ID_WINDOW
+from pipeline.ledger.schema import documents, events, measures, reading
+from pipeline.measure import CHUNK_LIMIT, CHUNK_TOKENS
+from pipeline.types import DocumentState
+
+#: Rows that are fetched at a time: a run may have a million events.
+FETCH = 5000
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """From when to when there are events."""
+
+    oldest: float | None  #: the first event of any run that is still remembered
+    last: float | None  #: the last one of this run
+    events: int  #: of this run
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """An event, as far as the report of a run needs it."""
+
+    document: str  #: id
+    at: float
+    state: str
+    reason: str
+    detail: str
+    size: int  #: bytes; this and the following are 0 unless the document became searchable
+    chunks: int
+    embedded: int
+    tokens: int
+    parse_s: float
+    embed_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A document as people know it, and where it stands now."""
+
+    id: str
+    uri: str
+    title: str
+    state: str
+    reason: str
+    detail: str
+    updated_at: float
+
+
+class Retrospect:
+    """One run, looked back at."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def span(self, run: int) -> Span:
+        """From when to when there are events."""
+        with reading(self._engine) as connection:
+            oldest = connection.execute(select(events.c.at).order_by(events.c.id).limit(1)).scalar()
+            last, count = connection.execute(select(func.max(events.c.at), func.count()).where(events.c.run == run)).one()
+        return Span(oldest, last, count)
+
+    def steps(self, run: int, until: float) -> Iterator[Step]:
+        """A run's events up to a time, document by document and each one's in their order; memory does not grow with them."""
+        names = list(Step.__dataclass_fields__)
+        statement = (
+            select(*(events.c[name] for name in names))
+            .where(events.c.run == run, events.c.at <= until)
+            .order_by(events.c.document, events.c.id)
+            .execution_options(yield_per=FETCH)
+        )
+        with reading(self._engine) as connection:
+            for row in connection.execute(statement):
+                yield Step(row[0], row[1], row[2], row[3] or "", row[4] or "", *(value or 0 for value in row[5:]))
+
+    def names(self, ids: Sequence[str]) -> dict[str, Named]:
+        """Documents by id; those that are no longer in the ledger are left out."""
+        found: dict[str, Named] = {}
+        columns = [documents.c[name] for name in Named.__dataclass_fields__]
+        with reading(self._engine) as connection:
+            for start in range(0, len(ids), ID_WINDOW):
+                window = ids[start : start + ID_WINDOW]
+                for row in connection.execute(select(*columns).where(documents.c.id.in_(window))):
+                    found[row.id] = _named(row)
+        return found
+
+    def refused(self, run: int, until: float) -> Iterator[Named]:
+        """Documents that belong to a run and are quarantined or skipped since before `until`; with those it found like that."""
+        columns = [documents.c[name] for name in Named.__dataclass_fields__]
+        statement = (
+            select(*columns)
+            .where(
+                documents.c.run == run, documents.c.state.in_((DocumentState.QUARANTINED, DocumentState.SKIPPED)),
+                documents.c.updated_at <= until,
+            )
+            .execution_options(yield_per=FETCH)
+        )  # fmt: skip
+        with reading(self._engine) as connection:
+            for row in connection.execute(statement):
+                yield _named(row)
+
+    def lengths(self, run: int) -> tuple[dict[str, int], int]:
+        """Chunks of a run by the upper bound of their number of tokens, and the model's limit, 0 if unknown."""
+        wanted = (measures.c.metric.in_((CHUNK_TOKENS, CHUNK_LIMIT)), measures.c.label == str(run))
+        columns = (measures.c.metric, measures.c.bound, measures.c.value)
+        with reading(self._engine) as connection:
+            rows = connection.execute(select(*columns).where(*wanted)).all()
+        limits = [int(bound) for metric, bound, _ in rows if metric == CHUNK_LIMIT]
+        return {bound: int(value) for metric, bound, value in rows if metric == CHUNK_TOKENS}, max(limits, default=0)
+
+
+def _named(row: Row[Any]) -> Named:
+    return Named(row.id, row.uri, row.title, row.state, row.reason or "", row.detail or "", row.updated_at)

@@ -1,0 +1,425 @@
+"""The report of a run: exact figures from a ledger with known events, and a page that nothing from documents can break."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import pytest
+from lxml import html as lxml_html
+from sqlalchemy import bindparam, text
+
+from pipeline.discover import uri_of
+from pipeline.ledger import Ledger
+from pipeline.ledger.flow import Stage
+from pipeline.ledger.intake import Refused
+from pipeline.ledger.retrospect import Step
+from pipeline.ledger.work import IndexedResult, ParsedResult
+from pipeline.measure import CHUNK_LIMIT, CHUNK_TOKENS, UNBOUNDED, Measured
+from pipeline.run_report import MOST_NAMED, NONE, PARTLY, WHOLE, Bin, Failure, Group, RunReport, StageTime, gather
+from pipeline.run_report.charts import compact, scale, time_marks
+from pipeline.run_report.fold import TOP, Fold
+from pipeline.run_report.page import page, write
+from pipeline.run_report.words import duration, path, size, visible
+from pipeline.settings import Settings
+from pipeline.types import Reason, SourceFile, StagedFile, document_id
+from workers.cli import run as command
+
+START = 1_700_000_000.0
+
+
+def stage(ledger: Ledger, run: int, sizes: dict[str, int], version: str = "1") -> dict[str, str]:
+    """Stage files below /doc; return their documents' ids by name."""
+    sources = {name: SourceFile(uri_of(Path("/doc") / name), None, size, 1) for name, size in sizes.items()}
+    ids = {name: document_id("docs", source.uri) for name, source in sources.items()}
+    ledger.intake.stage("docs", run, {ids[name]: StagedFile(source, version * 64, "") for name, source in sources.items()})
+    return ids
+
+
+def index(
+    ledger: Ledger, key: str, chunks: int, *, embedded: int | None = None, parse_s: float = 0.1, embed_s: float = 0.2
+) -> None:
+    """Take a document through both stages."""
+    claim = ledger.work.claim(Stage.PARSE, [key], "w@host/1")
+    ledger.work.parsed(claim, [ParsedResult(key, f"Title {key[:4]}", "text/plain", "p", 10 * chunks, parse_s)])
+    ledger.work.release(claim)
+    claim = ledger.work.claim(Stage.EMBED, [key], "w@host/2")
+    (document,) = claim.documents
+    made = chunks if embedded is None else embedded
+    ledger.work.indexed(claim, [IndexedResult(key, document.content_hash, "p", "e", chunks, made, 10 * chunks, embed_s)])
+    ledger.work.release(claim)
+
+
+def fail(ledger: Ledger, key: str, reason: Reason, detail: str) -> None:
+    claim = ledger.work.claim(Stage.PARSE, [key], "w@host/1")
+    ledger.work.fail(claim, key, reason, detail)
+    ledger.work.release(claim)
+
+
+def set_times(ledger: Ledger, run: int, times: dict[str, tuple[float, ...]], end: float | None = None) -> None:
+    """Put a run and the events of its documents at known times, in seconds since START."""
+    with ledger.engine.begin() as connection:
+        connection.execute(text("UPDATE runs SET started_at = :at WHERE id = :run"), {"at": START, "run": run})
+        if end is not None:
+            connection.execute(text("UPDATE runs SET finished_at = :at WHERE id = :run"), {"at": START + end, "run": run})
+        for key, moments in times.items():
+            ids = connection.execute(text("SELECT id FROM events WHERE document = :key ORDER BY id"), {"key": key}).scalars().all()
+            change = text("UPDATE events SET at = :at WHERE id = :id").bindparams(bindparam("at"), bindparam("id"))
+            rows = [{"at": START + moment, "id": number} for number, moment in zip(ids, moments, strict=True)]
+            connection.execute(change, rows)
+
+
+def report_of(ledger: Ledger, run: int) -> RunReport:
+    found = gather(ledger, run)
+    assert found is not None
+    return found
+
+
+def test_figures_are_exactly_those_of_the_events(ledger: Ledger) -> None:
+    run = ledger.intake.start_run("docs")
+    ids = stage(ledger, run, {"a.txt": 1000, "b.txt": 5000, "c.pdf": 300})
+    index(ledger, ids["a.txt"], 4, parse_s=0.5, embed_s=1.0)
+    index(ledger, ids["b.txt"], 20, embedded=15, parse_s=0.25, embed_s=0.5)
+    fail(ledger, ids["c.pdf"], Reason.ENCRYPTED, "needs a password")
+    measured = Measured()
+    for bound, number in ((16, 3), (32, 20), (256, 1)):
+        measured.add(CHUNK_TOKENS, str(run), number, str(bound))
+    measured.add(CHUNK_TOKENS, str(run + 1), 9, "16")
+    measured.add(CHUNK_LIMIT, str(run), bound="256")
+    ledger.measures.record(measured)
+    ledger.intake.update_run(run, discovered=5, unchanged=2, added=3, bytes=6300)
+    ledger.intake.end_run(run, "partly")
+    times = {
+        ids["a.txt"]: (0.5, 1.5, 2.5, 3.0, 4.25),  # waits 1 s, is parsed within 1 s, waits 0.5 s, is embedded within 1.25 s
+        ids["b.txt"]: (0.5, 3.5, 4.0, 4.0, 9.75),
+        ids["c.pdf"]: (0.5, 1.0, 1.75),
+    }
+    set_times(ledger, run, times, 10.0)
+    found = report_of(ledger, run)
+    assert (found.outcome, found.seconds, found.so_far, found.events) == ("partly", 10.0, False, WHOLE)
+    totals = found.totals
+    assert (totals.discovered, totals.unchanged, totals.added, totals.indexed, totals.quarantined) == (5, 2, 3, 2, 1)
+    assert (totals.chunks, totals.embedded, totals.tokens, totals.bytes, totals.indexed_bytes) == (24, 19, 240, 6300, 6000)
+    assert (totals.chunks_per_s, totals.documents_per_s, totals.bytes_per_s) == (1.9, 0.2, 600.0)
+    assert found.bins == (Bin(0.0, 5.0, 1, 4, 1000), Bin(5.0, 5.0, 1, 15, 5000))
+    # a waits 1, b 3, c 0.5; held for 1 + 0.5 + 0.75 of which 0.75 were work.
+    assert found.stages == (StageTime("parse", 3, 4.5, 3.0, 0.75, 1.5), StageTime("embed", 2, 0.5, 0.5, 1.5, 5.5))
+    assert [one.uri for one in found.largest] == ["file:///doc/b.txt", "file:///doc/a.txt"] == [one.uri for one in found.longest]
+    assert [(one.uri, one.parse_s, one.embed_s) for one in found.slowest] == [
+        ("file:///doc/a.txt", 0.5, 1.0), ("file:///doc/b.txt", 0.25, 0.5),
+    ]  # fmt: skip
+    assert found.slowest[0].title == f"Title {ids['a.txt'][:4]}"
+    assert found.failures == (Group("encrypted", 1, (Failure(ids["c.pdf"], "file:///doc/c.pdf", "needs a password", ""),)),)
+    assert (found.failures_untold, found.skipped, found.comparison) == (0, (), None)
+    lengths = found.lengths
+    assert (lengths.limit, lengths.width, lengths.chunks, lengths.over) == (256, 16, 24, 0)
+    assert lengths.bins == (3, 20, *[0] * 13, 1)
+
+
+def test_a_later_run_does_not_rewrite_what_happened(ledger: Ledger) -> None:
+    first = ledger.intake.start_run("docs")
+    names = {"mended.pdf": 9, "same.pdf": 9, "gone.pdf": 9, "tried.pdf": 9, "other.pdf": 9}
+    ids = stage(ledger, first, names)
+    for name in names:
+        fail(ledger, ids[name], Reason.CORRUPT, f"{name} is broken")
+    nothing = SourceFile("file:///doc/nothing.txt", None, 0, 1)
+    ledger.intake.refuse("docs", first, {"nothing": Refused(nothing, Reason.EMPTY_FILE, "zero bytes")})
+    ledger.intake.end_run(first, "partly")
+    second = ledger.intake.start_run("docs")
+    index(ledger, stage(ledger, second, {"mended.pdf": 10}, "2")["mended.pdf"], 1)
+    stage(ledger, second, {"other.pdf": 10}, "2")
+    fail(ledger, ids["other.pdf"], Reason.TIMEOUT, "too slow")
+    ledger.intake.adopt(second, [ids["same.pdf"]])
+    ledger.intake.end_run(second, "partly")
+    assert ledger.intake.drop([ids["gone.pdf"]]) == 1
+    assert ledger.intake.retry(uris=["file:///doc/tried.pdf"]) == 1
+
+    before = report_of(ledger, first)
+    (group,) = before.failures
+    assert (group.reason, group.documents, before.totals.quarantined) == ("corrupt", 5, 5)
+    assert {one.uri: one.since for one in group.named} == {
+        "file:///doc/mended.pdf": "mended since", "file:///doc/other.pdf": "now: timeout", "file:///doc/same.pdf": "",
+        "file:///doc/tried.pdf": "is being tried again", "": "no longer in the ledger",
+    }  # fmt: skip
+    assert {one.detail for one in group.named} == {f"{name} is broken" for name in names}
+    assert [(skipped.reason, skipped.documents) for skipped in before.skipped] == [("empty_file", 1)]
+    assert before.totals.skipped == 1
+
+    after = report_of(ledger, second)
+    assert [(found.reason, found.documents) for found in after.failures] == [("corrupt", 1), ("timeout", 1)]
+    assert after.failures[0].named[0].since == "refused before this run, and unchanged"
+    assert after.failures_untold == 0
+    assert after.comparison is not None
+    assert after.comparison.run == first
+    figures = {one.name: one for one in after.comparison.figures}
+    assert (figures["quarantined"].value, figures["quarantined"].before, figures["quarantined"].difference) == (2, 5, -3)
+    assert (figures["indexed"].value, figures["indexed"].difference) == (1, 1)
+
+    third = ledger.intake.start_run("docs")
+    ledger.intake.adopt(third, [ids["same.pdf"]])
+    again = report_of(ledger, second)
+    assert [found.reason for found in again.failures] == ["timeout"]
+    assert again.failures_untold == 1
+    assert "had failed before this run" in page(again)
+    # Another document of the first run is put to rights by hand: the event came after the run's end.
+    index(ledger, ids["tried.pdf"], 3)
+    (group,) = report_of(ledger, first).failures
+    assert group.documents == 5
+    assert report_of(ledger, first).slowest == ()
+
+
+def test_a_document_that_is_compared_again_counts_once(ledger: Ledger) -> None:
+    run = ledger.intake.start_run("docs")
+    (key,) = stage(ledger, run, {"a.txt": 100}).values()
+    index(ledger, key, 4, embed_s=1.0)
+    ledger.work.recheck([key])
+    claim = ledger.work.claim(Stage.EMBED, [key], "w@host/3")
+    ledger.work.indexed(claim, [IndexedResult(key, "1" * 64, "p", "e", 4, 1, 40, 0.5)])
+    ledger.work.release(claim)
+    ledger.intake.end_run(run, "done")
+    found = report_of(ledger, run)
+    assert (sum(one.documents for one in found.bins), sum(one.chunks for one in found.bins)) == (1, 1)
+    assert (found.totals.embedded, found.totals.tokens) == (1, 40)
+    assert [(one.parse_s, one.embed_s) for one in found.slowest] == [(0.1, 1.5)]
+
+
+def test_only_so_many_failures_are_named_and_all_are_counted(ledger: Ledger) -> None:
+    run = ledger.intake.start_run("docs")
+    refused = {}
+    for number in range(MOST_NAMED + 7):
+        source = SourceFile(f"file:///doc/{number:04}.bin", None, 9, 1)
+        refused[document_id("docs", source.uri)] = Refused(source, Reason.UNREADABLE, "no")
+    ledger.intake.refuse("docs", run, refused)
+    ledger.intake.end_run(run, "partly")
+    found = report_of(ledger, run)
+    (group,) = found.failures
+    assert (group.documents, len(group.named)) == (MOST_NAMED + 7, MOST_NAMED)
+    assert "and 7 more documents" in page(found)
+
+
+def test_what_is_forgotten_is_said_and_not_drawn_as_nothing(ledger: Ledger) -> None:
+    run = ledger.intake.start_run("docs")
+    ids = stage(ledger, run, {"a.txt": 100, "b.txt": 100, "c.txt": 100})
+    index(ledger, ids["a.txt"], 3)
+    index(ledger, ids["b.txt"], 3)
+    fail(ledger, ids["c.txt"], Reason.CORRUPT, "broken")
+    ledger.intake.update_run(run, discovered=3, bytes=300)
+    ledger.intake.end_run(run, "partly")
+    assert report_of(ledger, run).events == WHOLE
+    with ledger.engine.begin() as connection:
+        connection.execute(text("DELETE FROM events WHERE document = :key"), {"key": ids["a.txt"]})
+    assert report_of(ledger, run).events == PARTLY
+    with ledger.engine.begin() as connection:
+        connection.execute(text("DELETE FROM events"))
+    found = report_of(ledger, run)
+    assert found.events == NONE
+    assert (found.totals.indexed, found.totals.embedded, found.totals.quarantined, found.totals.tokens) == (2, 6, 1, 0)
+    assert [(group.reason, group.documents) for group in found.failures] == [("corrupt", 1)]
+    measured = Measured()
+    measured.add(CHUNK_TOKENS, str(run), 6, "16")
+    measured.add(CHUNK_LIMIT, str(run), bound="256")
+    ledger.measures.record(measured)
+    assert report_of(ledger, run).lengths.limit == 256
+    with ledger.engine.begin() as connection:
+        connection.execute(text("UPDATE runs SET started_at = started_at - 1000, finished_at = finished_at - 900"))
+    ledger.life.forget(500)
+    found = report_of(ledger, run)
+    assert (found.lengths.limit, found.lengths.chunks) == (0, 0)
+    shown = page(found)
+    assert 'id="forgotten"' in shown
+    assert "<svg" not in shown
+
+
+def test_runs_of_other_kinds_and_runs_without_anything(ledger: Ledger) -> None:
+    assert gather(ledger, 1) is None
+    empty = ledger.intake.start_run("docs")
+    ledger.intake.end_run(empty, "done")
+    found = report_of(ledger, empty)
+    assert (found.totals.indexed, found.totals.chunks_per_s, found.events, found.lengths.bins) == (0, 0.0, WHOLE, ())
+    assert "No document failed." in page(found)
+    check = ledger.intake.start_run("docs", "verify", "handbook", "nightly")
+    ledger.intake.end_run(check, "failed", "2 points missing", (40, 400, 2))
+    shown = page(report_of(ledger, check))
+    assert value_of(shown, "documents") == "40"
+    assert value_of(shown, "failures") == "2"
+    assert "2 points missing" in shown
+    assert "by the schedule nightly" in shown
+    assert "No document failed" not in shown
+    deletion = ledger.intake.start_run("docs", "delete")
+    ledger.intake.update_run(deletion, deleted=12)
+    ledger.intake.end_run(deletion, "done")
+    assert value_of(page(report_of(ledger, deletion)), "deleted") == "12"
+    refused = ledger.intake.start_run("docs", "sync", "handbook")
+    ledger.intake.end_run(refused, "refused", "<b>everything</b> is gone")
+    assert "&lt;b&gt;everything&lt;/b&gt; is gone" in page(report_of(ledger, refused))
+
+
+def test_a_run_that_has_no_end_says_so_far(ledger: Ledger) -> None:
+    run = ledger.intake.start_run("docs")
+    ids = stage(ledger, run, {"a.txt": 100, "b.txt": 100})
+    index(ledger, ids["a.txt"], 3)
+    set_times(ledger, run, {ids["a.txt"]: (0, 1, 2, 3, 4), ids["b.txt"]: (0,)})
+    found = report_of(ledger, run)
+    assert (found.so_far, found.seconds, found.totals.indexed, found.totals.open) == (True, 4.0, 1, 1)
+    assert found.totals.embedded == 3
+    shown = page(found)
+    assert "1 document of it has work ahead" in shown
+    assert "4.00 s so far" in shown
+
+
+HOSTILE = (
+    "<script>alert(1)</script>.txt", 'quo"te\'s & <b>.txt', "line\u2028end\u202egnp.exe", "percent%20%41.txt", "$name ${x}.txt",
+    "</title></svg><img src=x onerror=alert(1)>",
+)  # fmt: skip
+
+
+def test_nothing_that_a_name_holds_can_break_the_page(ledger: Ledger) -> None:
+    run = ledger.intake.start_run("docs", source="<i>source</i>")
+    names = [name.replace("/", "∕") for name in HOSTILE]
+    uris = [uri_of(Path("/doc") / name) for name in names] + ["file:///doc/caf%E9%0Aend.txt"]
+    sources = [SourceFile(uri, None, 10, 1) for uri in uris]
+    ids = [document_id("docs", uri) for uri in uris]
+    ledger.intake.stage("docs", run, {key: StagedFile(source, "1" * 64, "") for key, source in zip(ids, sources, strict=True)})
+    for key in ids[:3]:
+        claim = ledger.work.claim(Stage.PARSE, [key], "w")
+        ledger.work.parsed(claim, [ParsedResult(key, '</td><script src="http://x"></script>', "text/plain", "p", 10, 0.1)])
+        ledger.work.release(claim)
+        claim = ledger.work.claim(Stage.EMBED, [key], "w")
+        ledger.work.indexed(claim, [IndexedResult(key, "1" * 64, "p", "e", 1, 1, 10, 0.1)])
+        ledger.work.release(claim)
+    for key in ids[3:]:
+        fail(ledger, key, Reason.CORRUPT, "<script>detail</script> at \x1b[31m")
+    ledger.intake.end_run(run, "partly")
+    shown = page(report_of(ledger, run))
+    assert shown.encode("utf-8").decode("utf-8") == shown
+    tree = lxml_html.fromstring(shown)
+    assert tree.xpath("//script | //img | //*[@onerror] | //i[not(ancestor::ul)]") == []
+    assert tree.xpath("//*[@src] | //*[@href]") == []
+    words = tree.text_content()
+    for name in (
+        names[0],
+        names[1],
+        names[3],
+        names[4],
+        "line\\u2028end\\u202egnp.exe",
+        "caf\ufffd\\u000aend.txt",
+        "at \\u001b[31m",
+    ):
+        assert name in words, name
+    for svg in re.findall(r"<svg.*?</svg>", shown, re.DOTALL):
+        ElementTree.fromstring(svg)
+
+
+def test_chunks_over_the_limit_are_told_in_red(ledger: Ledger) -> None:
+    run = ledger.intake.start_run("docs")
+    measured = Measured()
+    for bound, number in (("256", 5), ("272", 2), (UNBOUNDED, 2)):
+        measured.add(CHUNK_TOKENS, str(run), number, bound)
+    measured.add(CHUNK_LIMIT, str(run), bound="256")
+    ledger.measures.record(measured)
+    ledger.intake.end_run(run, "done")
+    found = report_of(ledger, run)
+    assert (found.lengths.chunks, found.lengths.over, len(found.lengths.bins)) == (7, 2, 17)
+    tree = lxml_html.fromstring(page(found))
+    (cut,) = tree.xpath("//*[@id='cut']")
+    assert cut.get("class") == "note bad"
+    assert cut.text_content().startswith("2 chunks were cut.")
+    assert len(tree.xpath("//*[@id='lengths']//rect")) == 17
+    assert len(tree.xpath("//*[@id='lengths']//rect[@class='over']")) == 1
+
+
+def test_rankings_and_sums_of_many_documents_are_those_of_sorting() -> None:
+    chance = random.Random(5)
+    fold = Fold(START, 700.0, 10)
+    rows = [(f"{number:05}", chance.randrange(50), chance.random(), chance.uniform(0, 700)) for number in range(3000)]
+    for key, chunks, spent, at in rows:
+        fold.add(Step(key, START, "pending", "", "", 0, 0, 0, 0, 0, 0))
+        fold.add(Step(key, START + at, "indexed", "", "", chunks * 7, chunks, chunks, 1, spent, 0))
+    fold.close()
+    assert [one.chunks for one in fold.longest.items()] == sorted((row[1] for row in rows), reverse=True)[:TOP]
+    assert [one.document for one in fold.slowest.items()] == [row[0] for row in sorted(rows, key=lambda row: -row[2])][:TOP]
+    bins = fold.bins()
+    assert len(bins) == 60
+    assert sum(one.documents for one in bins) == 3000
+    for one in bins:
+        inside = [row for row in rows if one.start_s <= row[3] < one.start_s + one.seconds]
+        assert abs(one.documents - len(inside)) <= 1  # the bounds are rounded to milliseconds for people
+
+
+def test_the_page_appears_whole_or_not_at_all(ledger: Ledger, tmp_path: Path) -> None:
+    run = ledger.intake.start_run("docs")
+    ledger.intake.end_run(run, "done")
+    found = report_of(ledger, run)
+    target = tmp_path / "report.html"
+    target.write_text("old")
+    write(found, target)
+    assert target.read_text("utf-8").startswith("<!DOCTYPE html>")
+    (tmp_path / "new").touch()
+    assert target.stat().st_mode == (tmp_path / "new").stat().st_mode
+    with pytest.raises(OSError, match="No such file"):
+        write(found, tmp_path / "nowhere" / "report.html")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(IsADirectoryError):
+        write(found, tmp_path / "folder")
+    assert sorted(file.name for file in tmp_path.iterdir() if file.suffix != ".db" and "kb.db" not in file.name) == [
+        "folder", "new", "report.html",
+    ]  # fmt: skip
+
+
+def test_the_command_speaks_of_the_last_run_and_knows_no_other(
+    data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command(["report"]) == 1
+    assert capsys.readouterr() == ("", "error: there are no runs yet\n")
+    ledger = Ledger.open(Settings(data_dir=data_dir).prepare().ledger_url)
+    run = ledger.intake.start_run("docs")
+    ids = stage(ledger, run, {"a.txt": 1000, "b.txt": 10})
+    index(ledger, ids["a.txt"], 4)
+    fail(ledger, ids["b.txt"], Reason.ENCRYPTED, "needs a password")
+    ledger.intake.end_run(run, "partly")
+    ledger.close()
+    assert command(["report", "7"]) == 1
+    assert capsys.readouterr() == ("", "error: there is no run 7\n")
+    assert command(["report"]) == 0
+    said = capsys.readouterr().out
+    assert "encrypted: 1 document\n    file:///doc/b.txt: needs a password" in said
+    assert "4 chunks: file:///doc/a.txt" in said
+    assert command(["report", "1", "--html", str(tmp_path / "no" / "x.html")]) == 1
+    assert "cannot write" in capsys.readouterr().err
+    assert command(["report", "--html", str(tmp_path / "x.html"), "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert (record["run"]["id"], record["totals"]["indexed"], record["failures"][0]["reason"]) == (1, 1, "encrypted")
+    assert value_of((tmp_path / "x.html").read_text("utf-8"), "indexed") == "1"
+
+
+def value_of(shown: str, name: str) -> str:
+    """A figure of the page."""
+    (found,) = lxml_html.fromstring(shown).xpath(f"//dd[@id='{name}']")
+    return str(found.text_content())
+
+
+@pytest.mark.parametrize(
+    ("most", "whole", "top", "count"),
+    [(0, False, 1, 2), (1, False, 1, 6), (1, True, 1, 2), (3, True, 3, 4), (7, True, 8, 5), (99, False, 100, 6),
+     (101, True, 150, 4), (0.03, False, 0.03, 4)],
+)  # fmt: skip
+def test_axes_hold_what_they_show(most: float, whole: bool, top: float, count: int) -> None:
+    end, ticks = scale(most, whole=whole)
+    assert end == pytest.approx(top)
+    assert len(ticks) == count
+    assert ticks[-1] == pytest.approx(end)
+
+
+def test_words() -> None:
+    assert [mark.words for mark in time_marks(100)] == ["0 s", "30 s", "1 min", "1.5 min"]
+    assert [mark.words for mark in time_marks(0.5)] == ["0 s", "0.1 s", "0.2 s", "0.3 s", "0.4 s", "0.5 s"]
+    assert [mark.words for mark in time_marks(3600 * 30)] == ["0 s", "6 h", "12 h", "18 h", "1 d", "30 h"]
+    assert [compact(value) for value in (0.5, 20, 1500, 2e6)] == ["0.5", "20", "1.5k", "2M"]
+    assert [duration(value) for value in (0.25, 41.2, 723, 7500)] == ["0.25 s", "41.2 s", "12 min 3 s", "2 h 5 min"]
+    assert [size(value) for value in (820, 1500, 12e6)] == ["820 B", "1.5 kB", "12.0 MB"]
+    assert path("file:///a%20b/caf%C3%A9.txt") == "/a b/café.txt"
+    assert path("s3://bucket/a/b.txt") == "s3://bucket/a/b.txt"
+    assert visible("a\u202eb\ud800") == "a\\u202eb\ufffd"

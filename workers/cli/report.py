@@ -1,0 +1,84 @@
+"""`kb-ingest report`: one run in full."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import rich_click as click
+
+from workers.cli.context import Context, print_json
+
+if TYPE_CHECKING:
+    from pipeline.ledger.history import Past
+    from pipeline.run_report import RunReport
+
+#: Documents that are named in the text, of each kind.
+NAMED = 5
+
+
+@click.command()
+@click.argument("run", type=int, required=False)
+@click.option("--html", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Write it as a page to this file.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON value on stdout.")
+@click.pass_obj
+def report(context: Context, run: int | None, html: Path | None, as_json: bool) -> None:
+    """Report on a RUN, or on the last one: figures, throughput, time by stage, slowest documents, failures, lengths of chunks.
+
+    The page needs no network and holds no script: it can be sent to others as it is.
+    """
+    from pipeline.errors import ConfigError
+    from pipeline.ledger import Ledger
+    from pipeline.run_report import gather
+    from pipeline.run_report.page import write
+
+    ledger = Ledger.open(context.settings("error").prepare().ledger_url)
+    number = run if run is not None else next((last.id for last in ledger.report.runs(1)), None)
+    found = gather(ledger, number) if number is not None else None
+    past = ledger.history.run(number) if number is not None else None
+    if found is None or past is None:
+        raise ConfigError("there are no runs yet" if run is None else f"there is no run {run}")
+    if html is not None:
+        try:
+            write(found, html)
+        except OSError as error:
+            raise ConfigError(f"cannot write {html}: {error.strerror}") from error
+    if as_json:
+        print_json(found)
+    elif html is not None:
+        click.echo(f"run {found.run.id}: the report is in {html}")
+    else:
+        _print(found, past)
+
+
+def _print(found: RunReport, past: Past) -> None:
+    from pipeline.run_report.words import duration, number, plural, size, visible
+    from workers.cli.runs import line
+
+    totals, lengths = found.totals, found.lengths
+    click.echo(line(past))
+    if found.run.action not in ("verify", "delete"):
+        click.echo(
+            f"{number(totals.tokens)} tokens, {size(totals.bytes)} staged; {number(totals.chunks_per_s)} chunks/s, "
+            f"{number(totals.documents_per_s)} documents/s, {size(totals.bytes_per_s)}/s{' so far' if found.so_far else ''}"
+        )
+    if lengths.chunks:
+        limit = f"the model takes {lengths.limit} tokens" if lengths.limit else "the model server does not say its limit"
+        click.echo(f"{plural(lengths.over, 'chunk')} cut of {number(lengths.chunks)}: {limit}")
+    if found.events != "whole":
+        click.echo("events of this run are forgotten (KB_EVENTS_DAYS): what follows is not all")
+    for stage in found.stages:
+        if stage.documents:
+            click.echo(
+                f"{stage.stage}: {duration(stage.work_s)} of work, {duration(stage.waited_s)} of waiting, all documents together"
+            )
+    for one in found.slowest[:NAMED]:
+        spent = f"{duration(one.parse_s + one.embed_s)} (parse {duration(one.parse_s)}, embed {duration(one.embed_s)})"
+        click.echo(f"slow: {spent}, {number(one.chunks)} chunks: {one.uri or one.id}")
+    for group in found.failures:
+        click.echo(f"{group.reason}: {plural(group.documents, 'document')}")
+        for failure in group.named[:NAMED]:
+            since = f" ({failure.since})" if failure.since else ""
+            click.echo(f"    {failure.uri or failure.id}: {visible(failure.detail)}{since}")
+        if group.documents > NAMED:
+            click.echo(f"    and {number(group.documents - NAMED)} more; --json and --html name up to 200")
