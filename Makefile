@@ -73,7 +73,7 @@ lint: env ## ruff, mypy, the import rules, the Dockerfile and the compose files
 	@echo "==> hadolint"
 	@$(BIN)/hadolint docker/Dockerfile
 	@echo "==> yamllint, and the schema of compose files"
-	@$(BIN)/yamllint --strict $(COMPOSE_FILES)
+	@$(BIN)/yamllint --strict $(COMPOSE_FILES) docker/monitoring
 	@$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec $(COMPOSE_FILES)
 	@if docker compose version >/dev/null 2>&1; then echo "==> docker compose config"; \
 		for over in "" "-f compose.gpu.nvidia.yaml" "-f compose.gpu.rocm.yaml"; do \

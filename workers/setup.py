@@ -18,7 +18,7 @@ from pipeline.ledger import Ledger
 from pipeline.settings import Settings
 
 #: Folders of the data folder that containers write to; they must be there, as Docker would make them for root.
-FOLDERS = ("staging", "hf_cache", "redis", "qdrant-server", "flower")
+FOLDERS = ("staging", "hf_cache", "redis", "qdrant-server", "flower", "prometheus", "grafana")
 
 #: Whom containers run as where whoever sets them up is root.
 DEFAULT_ID = 1000
@@ -48,6 +48,7 @@ def initial(env: Mapping[str, str], folder: Path, *, native: bool, data_dir: Pat
         "KB_REDIS_PASSWORD": password,
         "KB_API_KEY": secrets.token_hex(24),
         "KB_FLOWER_AUTH": f"kb:{secrets.token_hex(12)}",
+        "KB_GRAFANA_PASSWORD": secrets.token_hex(12),
         # For commands and workers on this host; containers have addresses of their own.
         "KB_REDIS_URL": f"redis://:{password}@127.0.0.1:{env.get('KB_REDIS_PORT', '6379')}/0",
         "KB_QDRANT_URL": f"http://127.0.0.1:{env.get('KB_QDRANT_PORT', '6333')}",

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, Engine, func, select
+from sqlalchemy import Connection, Engine, func, literal_column, select
 
 from pipeline.ledger.schema import current, documents, reading, runs, workers
 from pipeline.ledger.work import WORKER_SEEN_S
@@ -86,6 +86,18 @@ class Progress:
     open: int  #: documents with work ahead of them
     tokens: int = 0  #: of the indexed documents
     left_tokens: int | None = None  #: of the open ones; estimated by their size where they are not parsed; None: nobody knows
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Documents of a generation in one state."""
+
+    generation: str
+    state: str
+    documents: int
+    chunks: int  #: of the version that is searchable, as are the tokens
+    tokens: int
+    bytes: int  #: of the files
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +189,33 @@ class Report:
         """The last runs, the newest first."""
         with reading(self._engine) as connection:
             return last_runs(connection, limit, schedule, source)
+
+    def held(self) -> list[Held]:
+        """What there is by generation and state, those that were replaced included; reads every document's row."""
+        # Concatenated, as SQLite would else go by the index of collections, and fetch the rows in an order of no use.
+        generation = documents.c.collection.concat(literal_column("''")).label("generation")
+        sums = (func.sum(documents.c.chunks), func.sum(documents.c.tokens), func.sum(documents.c.size))
+        with reading(self._engine) as connection:
+            rows = connection.execute(
+                select(generation, documents.c.state, func.count(), *sums).group_by(generation, documents.c.state)
+            )
+            return [Held(row[0], row[1], *map(int, row[2:])) for row in rows]
+
+    def open(self) -> dict[str, int]:
+        """Documents with work ahead of them, by state; reads an index and no document."""
+        counts = dict.fromkeys(map(str, OPEN_STATES), 0)
+        with reading(self._engine) as connection:
+            rows = connection.execute(
+                select(documents.c.state, func.count()).where(documents.c.state.in_(OPEN_STATES)).group_by(documents.c.state)
+            )
+            return counts | {row[0]: int(row[1]) for row in rows}
+
+    def outcomes(self) -> dict[tuple[str, str], int]:
+        """Runs that have ended, by action and outcome."""
+        columns = (runs.c.action, runs.c.outcome)
+        with reading(self._engine) as connection:
+            rows = connection.execute(select(*columns, func.count()).where(runs.c.outcome != "").group_by(*columns))
+            return {(row[0], row[1]): int(row[2]) for row in rows}
 
     def expected(self, collection: str, window: int = 1000) -> Iterator[list[Expected]]:
         """Documents of a collection that have points, in windows: memory does not grow with the collection."""

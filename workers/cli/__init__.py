@@ -49,7 +49,7 @@ def cli(context: click.Context, data_dir: Path | None, log_level: str | None, de
 for command in (
     load.load, search.search, evaluate.evaluate, status.status, quarantine.retry,
     quarantine.quarantine, store.verify, store.collections, store.promote, service.worker,
-    service.up, service.scheduler, service.flower, host.init, host.assess, host.doctor,
+    service.up, service.scheduler, service.flower, service.metrics, host.init, host.assess, host.doctor,
     source.source, source.sync, source.plan, source.delete, schedule.schedule, runs.runs, report.report, logs.logs,
     reindex.reindex, reindex.rollback,
     host.docker_memory, host.compose, info.config, info.version,

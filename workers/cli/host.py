@@ -59,7 +59,8 @@ def assess(context: Context, write: bool, as_json: bool) -> None:
     seen, docker = machine.look(settings.data_dir), engine.engine()
     kept = card_of(settings.model) if setup.collections_of(settings) else None
     # No container reaches the GPU of a Mac, so there the workers run on the host.
-    native = any(one.kind == "mps" for one in seen.accelerators) or envfile.read(ENV).get("COMPOSE_PROFILES") == "services"
+    profiles = envfile.read(ENV).get("COMPOSE_PROFILES", "").split(",")
+    native = any(one.kind == "mps" for one in seen.accelerators) or "services" in profiles
     found = recommend.recommend(seen, docker.memory_bytes if docker else None, kept, native=native)
     values = setup.recommended(settings, found)
     backup = envfile.update(ENV, values, comment="recommended by `kb-ingest assess`") if write else None

@@ -57,6 +57,25 @@ def flower(context: Context, address: str, port: int) -> None:
     serve_flower(context.settings().prepare(), address, port)
 
 
+@click.command()
+@click.option("--address", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", default=9808, show_default=True, type=click.IntRange(1, 65535), help="Port to listen on.")
+@click.option("--once", is_flag=True, help="Print the metrics on stdout and end.")
+@click.pass_obj
+def metrics(context: Context, address: str, port: int, once: bool) -> None:
+    """Serve the metrics of the whole deployment to Prometheus, at /metrics; /healthz says whether the ledger answers.
+
+    One is enough, on any host that reaches ledger and broker.
+    """
+    from workers import exporter
+
+    settings = context.settings("warning" if once else None).prepare()
+    if once:
+        click.echo(exporter.once(settings), nl=False)
+    else:
+        exporter.serve(settings, address, port)
+
+
 def _serve(
     context: Context, stages: tuple[str, ...], require_gpu: bool | None, until_empty: bool, *, schedules: bool = False
 ) -> None:
