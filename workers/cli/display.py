@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import logging
 import os
-import sys
 import threading
 import time
 from collections import deque
@@ -16,6 +16,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from workers import logs
+from workers.cli.context import say
 from workers.loading import Moment
 
 #: Seconds between two plain lines.
@@ -67,11 +69,11 @@ class Display:
             self._live.update(self._picture(moment, done, total))
             return
         if moment.trouble != self._trouble and moment.trouble:
-            print(moment.trouble, file=sys.stderr, flush=True)
+            say(moment.trouble, logging.WARNING)
         self._trouble = moment.trouble
         if time.monotonic() - self._last_line >= PLAIN_EVERY_S:
             self._last_line = time.monotonic()
-            print(self._line(moment, done, total), file=sys.stderr, flush=True)
+            say(self._line(moment, done, total))
 
     def _line(self, moment: Moment, done: int, total: int) -> str:
         chunks_per_s, documents_per_s = self._rate.per_s()
@@ -105,7 +107,7 @@ def _span(seconds: float) -> str:
 def progress_display() -> Iterator[Display]:
     """A display that fits stderr."""
     console = Console(stderr=True)
-    if not console.is_terminal:
+    if not console.is_terminal or logs.structured():
         yield Display(None, 2)
         return
     read, write = os.pipe()

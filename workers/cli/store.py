@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 import rich_click as click
 
-from workers.cli.context import Context, print_json
+from workers.cli.context import Context, print_json, say
 
 if TYPE_CHECKING:
     from pipeline.settings import Settings
@@ -52,7 +53,7 @@ def _verify(settings: Settings, *, repair: bool) -> Verified:
         found = step.verify(ledger, open_staging(settings.staging_location), store, live, physical)
         if repair:
             count = step.repair(ledger, store, physical, found)
-            click.echo(f"{len(found.stray)} points deleted, {count} documents are compared again", err=True)
+            say(f"{len(found.stray)} points deleted, {count} documents are compared again")
     finally:
         store.close()
     return found
@@ -72,7 +73,7 @@ def _work_until_done(settings: Settings) -> None:
         while ledger.report.progress(collection=live).open:
             trouble = work.tend()
             if trouble:
-                click.echo(trouble, err=True)
+                say(trouble, logging.WARNING)
                 time.sleep(5)
             time.sleep(WAIT_EVERY_S)
 
@@ -154,7 +155,7 @@ def promote(context: Context, url: str, collection: str | None, as_json: bool) -
             target,
             physical,
             settings.collection,
-            lambda done, total: click.echo(f"{done} of {total} points copied", err=True),
+            lambda done, total: say(f"{done} of {total} points copied"),
         )
     finally:
         source.close()
