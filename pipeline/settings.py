@@ -147,6 +147,15 @@ class Settings(BaseSettings):
         description="user:password of the Flower dashboard, which does not start without",
     )  # fmt: skip
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level of log lines")
+    log_format: Literal["text", "json"] = Field("text", description="log lines for people, or one JSON object a line")
+    otlp_endpoint: str = Field(
+        "", validation_alias=_names("KB_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"),
+        description="OTLP/HTTP receiver of traces, such as http://127.0.0.1:4318 (extra `otel`); empty: none are made",
+    )  # fmt: skip
+    otlp_headers: SecretStr = Field(
+        SecretStr(""), validation_alias=_names("KB_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS"),
+        description="headers for it: name=value, comma-separated",
+    )  # fmt: skip
 
     @field_validator("gpu_ids", "ignore", mode="before")
     @classmethod
@@ -223,7 +232,7 @@ class Settings(BaseSettings):
                 value = mask_url(self.redis_url.get_secret_value())
             elif isinstance(value, SecretStr):
                 value = "****" if value.get_secret_value() else ""
-            elif name.endswith("_url"):
+            elif name.endswith(("_url", "_endpoint")):
                 value = mask_url(str(value))
             elif value is None:
                 value = ""

@@ -16,7 +16,10 @@ pytest_plugins = ("tests.browser",)
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 #: Other names under which Settings reads a value; KB_TEST_* and KB_FAULT_* are left alone, they are for tests.
-FOREIGN_NAMES = ("CELERY_BROKER_URL", "QDRANT_URL", "QDRANT_API_KEY", "OPENAI_BASE_URL", "OPENAI_API_KEY", "FLOWER_BASIC_AUTH")
+FOREIGN_NAMES = (
+    "CELERY_BROKER_URL", "QDRANT_URL", "QDRANT_API_KEY", "OPENAI_BASE_URL", "OPENAI_API_KEY", "FLOWER_BASIC_AUTH",
+    "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_HEADERS",
+)  # fmt: skip
 
 # At import, before any test module imports a library that reads these once.
 for _name in [name for name in os.environ if name.upper().startswith("KB_") and not name.startswith(("KB_TEST_", "KB_FAULT_"))]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 
+from pipeline.context import about
 from pipeline.discover import Patterns, root_of, root_uri
 from pipeline.errors import CollectionMismatch, CollectionReplaced, ConfigError, KbError, SourceError, TooManyFailures
 from pipeline.ledger import Ledger
@@ -20,6 +23,7 @@ from pipeline.steps.load import Load, LoadCounts, Planned
 from pipeline.steps.plan import Plan, Planning
 from pipeline.steps.remove import vanished
 from pipeline.steps.scope import Listed, Scope, lies_below
+from pipeline.trace import Tracing, check_tracing, open_tracing
 from pipeline.types import DocumentState
 from workers.lookout import Lookout, Moment
 from workers.working import Remover, Working, queue_now
@@ -72,11 +76,13 @@ class Loading:
         self.staging: Staging = open_staging(settings.staging_location)
         self._public = collection
         self._prepared: Prepared | None = None
+        self._tracing = Tracing()
 
     def __enter__(self) -> Loading:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._tracing.close()
         self.ledger.close()
 
     def prepare(self, *, create: bool = True) -> Prepared:
@@ -93,7 +99,7 @@ class Loading:
         prepared = self.prepare()
         return Load(
             self.ledger, self.staging, prepared.collection.name, prepared.parse_fingerprint, prepared.embed_fingerprint,
-            max_file_bytes=self.settings.max_file_bytes, checksum=checksum, listed=listed,
+            max_file_bytes=self.settings.max_file_bytes, checksum=checksum, listed=listed, tracing=self._tracing,
         )  # fmt: skip
 
     def plan(self, scope: Scope) -> Iterator[Planned]:
@@ -121,11 +127,12 @@ class Loading:
         stages raise, and ConfigError when the only embed worker says that it cannot work.
         """
         began = time.monotonic()
+        self._tracing = open_tracing(self.settings, f"load-{os.getpid()}@{socket.gethostname()}")
         if isinstance(self.staging, LocalStaging):
             self.staging.sweep()
         self.ledger.life.forget(self.settings.events_days * 86_400)
         run = self.ledger.intake.start_run(self._public, job.action, job.source, job.schedule)
-        with self._recorded(run), ExitStack() as stack:
+        with about(run=run), self._recorded(run), ExitStack() as stack:
             work = stack.enter_context(Working(self.settings, self.ledger, worker_stderr)) if job.wait else None
             watch = Watch(self.settings, self.ledger, run, work, on_moment)
             counts, deleted, refused = self._stage(run, job, watch)
@@ -157,7 +164,8 @@ class Loading:
             listed = Listed(job.scope.uris()) if job.sync else None
             step = self.step(checksum=job.checksum, listed=listed)
             try:
-                counts = step.run(run, job.scope, watch.window)
+                with about(stage="load"):
+                    counts = step.run(run, job.scope, watch.window)
                 return counts, *(self._mark_vanished(run, job, listed) if listed is not None else (0, ""))
             except CollectionReplaced:  # by a re-index, while we listed; what it knew by then it has taken along
                 self._prepared = None
@@ -300,6 +308,7 @@ def prepare(settings: Settings, ledger: Ledger, name: str, *, create: bool) -> P
 
 
 def check_limits(settings: Settings) -> None:
-    """Refuse settings that contradict each other; raises ConfigError."""
+    """Refuse settings that contradict each other, or ask for what is not installed; raises ConfigError."""
+    check_tracing(settings)
     if settings.chunk_overlap >= settings.chunk_tokens // 2:
         raise ConfigError("KB_CHUNK_OVERLAP must be less than half of KB_CHUNK_TOKENS")

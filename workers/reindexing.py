@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pipeline.context import about
 from pipeline.embed import embed_fingerprint, make_embedder
 from pipeline.errors import CollectionMissing, ConfigError, KbError, StoreUnavailable, TooManyFailures
 from pipeline.evaluate import NDCG_DEPTH, JudgedQuery, Scores, evaluate, read_queries, self_queries
@@ -108,7 +109,7 @@ class Reindexing:
                 return self._end(run, live, "", None, None, began)
             live = self._fixed(live)
             new = self._new(live)
-            with Working(self._settings, self._ledger, worker_stderr) as work:
+            with about(run=run), Working(self._settings, self._ledger, worker_stderr) as work:
                 self._catch_up(run, live, new, work, on_moment)
                 self._store.create(new.physical, new.dimension)  # no worker has, where there is no document
                 why, old_scores, new_scores = self._incomplete(live, new), None, None

@@ -90,8 +90,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--concurrency", type=int, default=1)
     options = parser.parse_args(argv)
     settings = load_settings()
-    logs.set_up(settings.log_level, prefix=options.name.partition("@")[0])
-    if settings.log_level != "debug":
+    logs.set_up(settings.log_level, log_format=settings.log_format, prefix=options.name.partition("@")[0])
+    if settings.log_level != "debug" or logs.structured():
         logs.divert(settings.data_dir / "logs" / f"{health.file_of(options.name)}.log")
     app = make_app(settings)
     tasks.register(app)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import psutil
 
+from pipeline.context import about
 from pipeline.errors import CollectionMismatch, KbError, LeaseLost, ModelError, PermanentError, TransientError
 from pipeline.ledger import Ledger
 from pipeline.ledger.flow import Batch, Stage
@@ -25,6 +26,7 @@ from pipeline.ledger.work import Claim
 from pipeline.measure import Measured
 from pipeline.settings import Settings
 from pipeline.stage import open_staging
+from pipeline.trace import open_tracing
 from workers.termination import Termination
 
 if TYPE_CHECKING:
@@ -61,6 +63,7 @@ class Runtime:
         self.ledger = Ledger.open(settings.ledger_url)
         self.staging = open_staging(settings.staging_location)
         self.measured = Measured(name, self._memory_bytes)
+        self.tracing = open_tracing(settings, name)
         self._pause_s = 1.0
 
     def bury_siblings(self) -> None:
@@ -78,12 +81,15 @@ class Runtime:
         ends in quarantine and not in a loop.
         """
         claim: Claim | None = None
-        with Termination() as termination:
+        with Termination() as termination, about(stage=self.stage.value):
             try:
                 # A signal between the commit and the assignment would leave a claim that nobody knows of.
                 with termination.held():
                     claim = self.ledger.work.claim(self.stage, ids, f"{self.name}/{os.getpid()}", self.measured)
-                return self._work(claim, run) if claim.documents else []
+                if not claim.documents:
+                    return []
+                with about(run=claim.run):
+                    return self._work(claim, run)
             except TransientError as error:  # nothing is claimed; the dispatcher sends the batch again
                 self._wait(error)
                 return []
@@ -199,13 +205,14 @@ class ParseRuntime(Runtime):
             settings = self.settings.of_collection(profile)
             options = GuardOptions.from_settings(settings, resolve_tokenizer(settings), resolve_limit(settings))
             guard = self._guards.setdefault(options, ParseGuard(options))
-            self._steps[profile] = ParseStep(self.ledger, self.staging, guard, options.fingerprint(), self.measured)
+            self._steps[profile] = ParseStep(self.ledger, self.staging, guard, options.fingerprint(), self.measured, self.tracing)
         return self._steps[profile]
 
     def close(self) -> None:
-        """End the parsers' processes."""
+        """End the parsers' processes, and send the last spans."""
         for guard in self._guards.values():
             guard.close()
+        self.tracing.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,7 +267,7 @@ class EmbedRuntime(Runtime):
                 self._models.popitem(last=False)[1].embedder.close()
             embedder = make_embedder(settings, device=settings.ingest_device)
             fingerprint = embed_fingerprint(settings, embedder.info.dimension)
-            step = IndexStep(self.ledger, self.staging, embedder, self._store, fingerprint, self.measured)
+            step = IndexStep(self.ledger, self.staging, embedder, self._store, fingerprint, self.measured, self.tracing)
             self._models[key] = Model(embedder, fingerprint, step)
         self._models.move_to_end(key)
         return self._models[key]
@@ -319,8 +326,9 @@ class EmbedRuntime(Runtime):
         self._ready.add(collection.name)
 
     def close(self) -> None:
-        """Flush and close the store."""
+        """Flush and close the store, and send the last spans."""
         if self._broken is None:
             self._store.close()
             for model in self._models.values():
                 model.embedder.close()
+        self.tracing.close()

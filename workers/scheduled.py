@@ -111,7 +111,8 @@ def main(argv: list[str] | None = None) -> int:
     settings = load_settings()
     ledger = Ledger.open(settings.ledger_url)
     schedule = ledger.schedules.of_lease(options.lease)
-    logs.set_up(settings.log_level, prefix=f"schedule {schedule.name if schedule else ''}")
+    name = f"schedule {schedule.name if schedule else ''}"
+    logs.set_up(settings.log_level, log_format=settings.log_format, prefix=name)
     if schedule is None:
         log.warning("the lease is gone: the schedule was removed, or we were too slow to start")
         return 1

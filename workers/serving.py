@@ -11,6 +11,7 @@ from pipeline.errors import ConfigError, KbError
 from pipeline.ledger import Ledger
 from pipeline.ledger.flow import Stage
 from pipeline.settings import Settings
+from pipeline.trace import check_tracing
 from workers import health
 from workers.app import SHUTDOWN_S, TICK_S
 from workers.dispatch import DispatchThread
@@ -41,6 +42,7 @@ def serve(settings: Settings, stages: Sequence[str], *, schedules: bool = False,
 
     Raises ConfigError when another process serves this data folder already, or signs of life cannot be written.
     """
+    check_tracing(settings)
     ledger = Ledger.open(settings.ledger_url)
     lock = HostLock(settings.data_dir)
     owns_store = settings.embedded_store and Stage.EMBED in stages

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 
@@ -16,6 +17,9 @@ from workers.broker import Broker
 from workers.dispatch import Dispatcher, DispatchThread
 from workers.pool import HostLock, Supervisor, bury
 from workers.spec import parse_processes, plan
+
+#: Seconds in which workers that are done send the spans they have; they do so every half a second.
+LAST_SPANS_S = 2.0
 
 #: Seconds between two sweeps of the dispatcher of a command that waits.
 SWEEP_EVERY_S = 0.5
@@ -67,8 +71,11 @@ class Working:
         return next((row.note for row in rows if row.note and row.note != "starting"), "")
 
     def done(self) -> None:
-        """Nothing is left to do: end our own workers without waiting for them."""
+        """Nothing is left to do: end our own workers, without waiting for more than their last spans."""
         if self._supervisor is not None and not any(lease.stage != SCHEDULE for lease in self._ledger.flow.leases()):
+            if self._settings.otlp_endpoint:
+                # Asked to end they would send them too, but Celery takes some five seconds for that.
+                time.sleep(LAST_SPANS_S)
             self._supervisor.stop(idle=True)
 
     def _serve(self) -> None:

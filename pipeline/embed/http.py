@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import replace
 from typing import Any
 
@@ -106,7 +107,11 @@ class HttpEmbedder:
 
     def _all(self, texts: Sequence[str]) -> NDArray[np.float32]:
         parts = [texts[start : start + self._texts] for start in range(0, len(texts), self._texts)]
-        rows = [row for part in self._pool.map(self._part, parts) for row in part]
+        # Each in a context of its own, as none can be entered twice at a time: log lines name the run and stage of the caller.
+        contexts = [copy_context() for _ in parts]
+        rows = [
+            row for part in self._pool.map(lambda texts, context: context.run(self._part, texts), parts, contexts) for row in part
+        ]
         if len({len(row) for row in rows}) != 1:
             raise ModelError(f"{self.info.device} gave vectors of different dimensions")
         return np.array(rows, np.float32)

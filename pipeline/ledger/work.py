@@ -48,6 +48,12 @@ class Claim:
     stage: Stage
     documents: tuple[ClaimedDocument, ...]
 
+    @property
+    def run(self) -> int | None:
+        """The run that brought the documents; None where it was not one and the same."""
+        runs = {document.run for document in self.documents}
+        return runs.pop() if len(runs) == 1 else None
+
 
 @dataclass(frozen=True, slots=True)
 class ParsedResult:

@@ -22,8 +22,10 @@ from pipeline.ledger.work import Claim, ClaimedDocument, IndexedResult
 from pipeline.measure import CHUNK_LIMIT, CHUNK_TOKENS, UNBOUNDED, Measured, token_bin
 from pipeline.stage import Staging, chunks_key
 from pipeline.steps.beat import Beat
+from pipeline.steps.outcomes import Outcomes, Times
 from pipeline.steps.reuse import ReusingEmbedder, Vectors
 from pipeline.store import VectorStore
+from pipeline.trace import Tracing
 from pipeline.types import Chunk, ChunkIds, DocumentInfo, DocumentState, EmbeddedChunk, PointMeta, Reason
 
 log = logging.getLogger(__name__)
@@ -63,6 +65,7 @@ class _Open:
     moved: dict[str, PointMeta] = field(default_factory=dict)  #: chunks that stay as they are but elsewhere in the document
     embedded: int = 0
     seconds: float = 0.0  #: its share of the time of the stage
+    times: Times = field(default_factory=Times)
     waiting: int = 0  #: chunks that are not in the store yet
     read: bool = False  #: whether all chunks have been seen
 
@@ -72,7 +75,7 @@ class IndexStep:
 
     def __init__(
         self, ledger: Ledger, staging: Staging, embedder: Embedder, store: VectorStore, fingerprint: str,
-        measured: Measured | None = None,
+        measured: Measured | None = None, tracing: Tracing | None = None,
     ) -> None:  # fmt: skip
         self._ledger = ledger
         self._staging = staging
@@ -80,6 +83,7 @@ class IndexStep:
         self._store = store
         self._fingerprint = fingerprint  #: embed fingerprint
         self._measured = measured or Measured()
+        self._outcomes = Outcomes("embed", tracing)
         self._since = 0.0  #: monotonic; up to then the time of the stage was given to documents
         wanted = int(embedder.info.chunks_per_s * WINDOW_S)
         self._window_chunks = max(WINDOW_CHUNKS.start, min(WINDOW_CHUNKS.stop - 1, wanted))
@@ -96,9 +100,12 @@ class IndexStep:
         beat = Beat(self._ledger, claim, self._measured)
         self._since = time.monotonic()
         self._embedder.fills.clear()  # of calls that were no documents' work
+        self._outcomes.begin(len(claim.documents))
         touched: set[str] = set()
         try:
-            return self._run(claim, physical, beat, touched)
+            indexed = self._run(claim, physical, beat, touched)
+            self._outcomes.end("indexed")
+            return indexed
         finally:
             # However it ended: a lease may have been lost just before the last write, and what was written is nobody's then.
             if touched:
@@ -146,7 +153,8 @@ class IndexStep:
 
     def _write(self, claim: Claim, physical: str, window: _Window, vectors: NDArray[np.float32], failed: set[str]) -> set[str]:
         """Write a window's points; documents with a bad vector fail. Returns the ids of the documents written to."""
-        fresh = [entry.document.id for entry, _, known in window.rows if known not in window.lent]
+        there_ns = time.time_ns()
+        fresh = [entry for entry, _, known in window.rows if known not in window.lent]
         for row in bad_rows(vectors):
             self._fail(claim, fresh[row], failed)
         held, computed = self._ledger.work.still_held(claim), iter(vectors)
@@ -163,15 +171,16 @@ class IndexStep:
             began = time.monotonic()
             self._store.upsert(physical, ready)
             self._measured.observe("upsert_seconds", "", time.monotonic() - began)
-        self._share(window)
+        self._share(window, there_ns)
         return {info.id for info, _ in ready}
 
-    def _share(self, window: _Window) -> None:
+    def _share(self, window: _Window, there_ns: int) -> None:
         """Give the time since the last window to the documents of this one, by their tokens."""
         spent, self._since = time.monotonic() - self._since, time.monotonic()
         tokens = sum(chunk.token_count for _, chunk, _ in window.rows)
         for entry, chunk, _ in window.rows:
             entry.seconds += spent * chunk.token_count / max(1, tokens)
+            entry.times.window(there_ns)
         while self._embedder.fills:
             self._measured.observe("batch_fill", "", self._embedder.fills.popleft())
 
@@ -183,7 +192,8 @@ class IndexStep:
         window: list[_Row] = []
         for document in claim.documents:
             try:
-                entry, chunks = self._open(document, points.get(document.id, {}), lenders.get(document.id, ""), stack)
+                with self._outcomes.about(document):
+                    entry, chunks = self._open(document, points.get(document.id, {}), lenders.get(document.id, ""), stack)
                 opened[document.id] = entry
                 for chunk, lent in self._missing(entry, self._measuring(document, chunks)):
                     entry.waiting += 1
@@ -191,8 +201,10 @@ class IndexStep:
                     if len(window) >= self._window_chunks:
                         yield window
                         window = []
-            except DocumentError:
+            except DocumentError as error:
                 # The chunk file is gone or cut short: make it again from the staged copy.
+                with self._outcomes.about(document):
+                    log.info("%s is parsed again: %s", document.uri, error)
                 opened.pop(document.id, None)
                 failed.add(document.id)
                 self._ledger.work.send_back(claim, [document.id], DocumentState.PENDING)
@@ -236,11 +248,12 @@ class IndexStep:
                 entry.moved[chunk.id] = meta
         entry.read = True
 
-    def _fail(self, claim: Claim, document: str, failed: set[str]) -> None:
-        if document not in failed:
-            failed.add(document)
-            model = self._embedder.info.model
-            self._ledger.work.fail(claim, document, Reason.BAD_VECTOR, f"{model} gave NaN, infinite or all-zero numbers")
+    def _fail(self, claim: Claim, entry: _Open, failed: set[str]) -> None:
+        document, why = entry.document, f"{self._embedder.info.model} gave NaN, infinite or all-zero numbers"
+        if document.id not in failed:
+            failed.add(document.id)
+            self._ledger.work.fail(claim, document.id, Reason.BAD_VECTOR, why)
+            self._outcomes.failed(document, Reason.BAD_VECTOR, why, entry.times.opened_ns)
 
     def _finish(self, claim: Claim, physical: str, opened: dict[str, _Open], failed: set[str], touched: set[str]) -> list[str]:
         """Take the complete ones from `opened`; make what is there exactly their new version, then say so in the ledger.
@@ -252,12 +265,12 @@ class IndexStep:
         if not done:
             return []
         held = self._ledger.work.still_held(claim)
-        results = []
+        results: dict[str, tuple[_Open, IndexedResult]] = {}
         for entry in done:
             del opened[entry.document.id]
             if entry.document.id in failed or entry.document.id not in held:
                 continue
-            stale = list(entry.stale)
+            stale, entry.times.writing_ns = list(entry.stale), entry.times.writing_ns or time.time_ns()
             if stale or entry.moved:
                 touched.add(entry.document.id)
             if entry.moved:
@@ -267,23 +280,20 @@ class IndexStep:
             if stale:
                 self._store.delete_points(physical, stale)
             document = entry.document
-            results.append(
-                IndexedResult(
-                    document.id,
-                    document.content_hash,
-                    document.parse_fingerprint,
-                    self._fingerprint,
-                    entry.chunks,
-                    entry.embedded,
-                    entry.tokens,
-                    entry.seconds,
-                )
-            )
+            result = IndexedResult(
+                document.id, document.content_hash, document.parse_fingerprint, self._fingerprint, entry.chunks, entry.embedded,
+                entry.tokens, entry.seconds,
+            )  # fmt: skip
+            results[document.id] = (entry, result)
             self._measured.observe("stage_seconds", Stage.EMBED, entry.seconds)
         self._store.flush(physical)
-        kept = self._ledger.work.indexed(claim, results, self._measured)
+        written_ns = time.time_ns()
+        kept = self._ledger.work.indexed(claim, [result for _, result in results.values()], self._measured)
         touched -= kept
-        return [result.id for result in results if result.id in kept]
+        for entry, result in (results[key] for key in results if key in kept):
+            entry.times.written_ns = written_ns
+            self._outcomes.indexed(entry.document, result, entry.times, self._embedder.info.device)
+        return [key for key in results if key in kept]
 
 
 def meta_of(chunk: Chunk) -> PointMeta:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -13,7 +14,9 @@ from pipeline.errors import DocumentError
 from pipeline.ledger import Ledger
 from pipeline.ledger.intake import Known, Refused
 from pipeline.stage import Staging
+from pipeline.steps.outcomes import Outcomes
 from pipeline.steps.scope import Listed, Scope
+from pipeline.trace import Tracing, Version
 from pipeline.types import OPEN_STATES, DocumentState, Reason, SourceFile, StagedFile, document_id
 
 #: Files compared and recorded in one transaction.
@@ -62,7 +65,7 @@ class Load:
 
     def __init__(
         self, ledger: Ledger, staging: Staging, collection: str, parse_fingerprint: str, embed_fingerprint: str,
-        *, max_file_bytes: int, checksum: bool = False, listed: Listed | None = None,
+        *, max_file_bytes: int, checksum: bool = False, listed: Listed | None = None, tracing: Tracing | None = None,
     ) -> None:  # fmt: skip
         self._ledger = ledger
         self._staging = staging
@@ -73,6 +76,8 @@ class Load:
         self._checksum = checksum
         self.listed = listed  #: is filled where it is given
         self.counts = LoadCounts()
+        self._outcomes = Outcomes("load", tracing)
+        self._began: dict[str, int] = {}  #: when the copying of a file began, by URI, in nanoseconds since the epoch
 
     def run(self, run: int, scope: Scope, on_window: Callable[[LoadCounts], None]) -> LoadCounts:
         """Stage everything in `scope` that the ledger does not know in this version, as part of `run`.
@@ -135,6 +140,7 @@ class Load:
                 yield found
 
     def _window(self, run: int, window: Sequence[SourceFile]) -> None:
+        self._began, began_ns = {}, time.time_ns()
         files = {document_id(self._collection, file.uri): file for file in window}
         known = self._ledger.intake.known(list(files))
         staged: dict[str, StagedFile] = {}
@@ -167,6 +173,17 @@ class Load:
         self._ledger.intake.refuse(self._collection, run, refused)
         self._ledger.intake.touch(touched)
         self._ledger.intake.adopt(run, adopted)
+        hashes = {key: copy.content_hash for key, copy in staged.items()}
+        hashes |= {key: known[key].content_hash for key in adopted if known[key].state in OPEN_STATES}
+        for key, content_hash in hashes.items() if self._outcomes.on else ():
+            file = files[key]
+            self._outcomes.staged(self._version(run, key, file, content_hash), self._began.get(file.uri, began_ns))
+        for key, item in refused.items():
+            version = self._version(run, key, item.source, "")
+            self._outcomes.refused(version, item.reason, item.detail, self._began.get(item.source.uri, began_ns))
+
+    def _version(self, run: int, key: str, file: SourceFile, content_hash: str) -> Version:
+        return Version(key, file.uri, self._collection, run, content_hash, file.size)
 
     def _copies(self, files: Sequence[SourceFile]) -> Iterable[StagedFile | Refused]:
         """Stage files, in their order; objects several at a time."""
@@ -176,6 +193,7 @@ class Load:
             return list(pool.map(self._copy, files))
 
     def _copy(self, file: SourceFile) -> StagedFile | Refused:
+        self._began[file.uri] = time.time_ns()
         refusal = self._refusal(file)
         if refusal is not None:
             return refusal

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,19 +18,24 @@ from pipeline.ledger.work import Claim, ClaimedDocument, ParsedResult
 from pipeline.measure import Measured
 from pipeline.stage import Staging, chunks_key
 from pipeline.steps.beat import Beat
+from pipeline.steps.outcomes import Outcomes
+from pipeline.trace import Tracing
+from pipeline.types import Reason
 
 
 class ParseStep:
     """Turns claimed documents into chunk files in staging."""
 
     def __init__(
-        self, ledger: Ledger, staging: Staging, guard: ParseGuard, fingerprint: str, measured: Measured | None = None
-    ) -> None:
+        self, ledger: Ledger, staging: Staging, guard: ParseGuard, fingerprint: str, measured: Measured | None = None,
+        tracing: Tracing | None = None,
+    ) -> None:  # fmt: skip
         self._ledger = ledger
         self._staging = staging
         self._guard = guard
         self._fingerprint = fingerprint  #: parse fingerprint of everything this step makes
         self._measured = measured or Measured()
+        self._outcomes = Outcomes("parse", tracing)
 
     def run(self, claim: Claim, batch: str) -> list[str]:
         """Parse the claim's documents; return the ids that are ready for the embed stage, marked as queued under `batch`.
@@ -38,23 +44,29 @@ class ParseStep:
         same bytes with the same options, is used as it is. Raises LeaseLost, NoSpace.
         """
         beat = Beat(self._ledger, claim, self._measured)
+        self._outcomes.begin(len(claim.documents))
         results: list[ParsedResult] = []
         with ExitStack() as stack:
             jobs: dict[str, tuple[ExtractJob, ClaimedDocument]] = {}
             for document in claim.documents:
                 beat()
+                began = time.time_ns()
                 try:
-                    ready = self._ready(document)
-                    if ready is not None:
-                        results.append(ready)
-                        continue
-                    blob = stack.enter_context(self._staging.blob(document.content_hash))
+                    with self._outcomes.about(document):
+                        ready = self._ready(document)
+                        if ready is None:
+                            blob = stack.enter_context(self._staging.blob(document.content_hash))
                 except DocumentError as error:
-                    self._ledger.work.fail(claim, document.id, error.reason, error.detail)
+                    self._fail(claim, document, error.reason, error.detail, began)
+                    continue
+                if ready is not None:
+                    results.append(ready)
+                    self._outcomes.parsed(document, 0, 0, (time.time_ns() - began) / 1e9, reused=True)
                     continue
                 jobs[document.id] = (self._job(document, blob), document)
             results += self._parse(claim, jobs, beat)
         kept = self._ledger.work.parsed(claim, results, batch, self._measured)
+        self._outcomes.end("parsed")
         return [result.id for result in results if result.id in kept]
 
     def _job(self, document: ClaimedDocument, blob: Path) -> ExtractJob:
@@ -70,17 +82,22 @@ class ParseStep:
                 self._measured.observe("stage_seconds", Stage.PARSE, outcome.seconds)
                 if outcome.extracted is None:
                     assert outcome.reason is not None
-                    self._ledger.work.fail(claim, document.id, outcome.reason, outcome.detail)
+                    self._fail(claim, document, outcome.reason, outcome.detail, time.time_ns() - int(outcome.seconds * 1e9))
                     continue
                 self._staging.put_chunks(self._key(document), Path(job.output))
                 made = outcome.extracted
                 results.append(
                     ParsedResult(document.id, made.title, made.media_type, self._fingerprint, made.tokens, outcome.seconds)
                 )
+                self._outcomes.parsed(document, made.chunks, made.tokens, outcome.seconds)
         finally:
             for job, _ in jobs.values():
                 Path(job.output).unlink(missing_ok=True)
         return results
+
+    def _fail(self, claim: Claim, document: ClaimedDocument, reason: Reason, detail: str, began_ns: int) -> None:
+        self._ledger.work.fail(claim, document.id, reason, detail)
+        self._outcomes.failed(document, reason, detail, began_ns)
 
     def _ready(self, document: ClaimedDocument) -> ParsedResult | None:
         key = self._key(document)

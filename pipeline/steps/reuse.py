@@ -6,6 +6,7 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextvars import copy_context
 from types import TracebackType
 
 import numpy as np
@@ -70,7 +71,7 @@ class ReusingEmbedder:
         digests = [hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest() for text in texts]
         fresh = {digest: text for digest, text in zip(digests, texts, strict=True) if digest not in self._known}
         if fresh:
-            call = self._pool.submit(self._embed, list(fresh.values()))
+            call = self._pool.submit(copy_context().run, self._embed, list(fresh.values()))
             self._known.update((digest, (call, row)) for row, digest in enumerate(fresh))
         found = Vectors(self._embedder, [self._known[digest] for digest in digests])
         while len(self._known) > KEPT:

@@ -157,6 +157,8 @@ def test_masked_shows_no_secret() -> None:
         embed_url="http://user:hunter2@e:11434",
         api_key="hunter2",
         embed_api_key="hunter2",
+        otlp_endpoint="http://user:hunter2@c:4318",
+        otlp_headers="x-key=hunter2",
     )
     shown = settings.masked()
     assert "hunter2" not in repr(shown)

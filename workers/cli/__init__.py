@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import sys
 import traceback
@@ -13,12 +14,13 @@ import rich_click as click
 from click.exceptions import Exit
 
 from pipeline.errors import KbError
+from workers import logs
 from workers.cli import (
     evaluate,
     host,
     info,
+    life,
     load,
-    logs,
     quarantine,
     reindex,
     report,
@@ -29,8 +31,8 @@ from workers.cli import (
     source,
     status,
     store,
-)
-from workers.cli.context import Context
+)  # fmt: skip
+from workers.cli.context import Context, say
 
 #: Exit statuses, the same for every command.
 EXIT_FAILED, EXIT_USAGE, EXIT_PARTLY, EXIT_INTERRUPTED = 1, 2, 3, 130
@@ -39,18 +41,21 @@ EXIT_FAILED, EXIT_USAGE, EXIT_PARTLY, EXIT_INTERRUPTED = 1, 2, 3, 130
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--data-dir", type=click.Path(path_type=Path, file_okay=False), help="The data folder (KB_DATA_DIR).")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="Least level of log lines on stderr.")
+@click.option("--log-format", type=click.Choice(["text", "json"]), help="Log lines for people, or one JSON object a line.")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 @click.pass_context
-def cli(context: click.Context, data_dir: Path | None, log_level: str | None, debug: bool) -> None:
+def cli(context: click.Context, data_dir: Path | None, log_level: str | None, log_format: str | None, debug: bool) -> None:
     """Turn folders of documents into a searchable vector collection."""
-    context.obj = Context(data_dir, "debug" if debug else log_level)
+    context.obj = Context(data_dir, "debug" if debug else log_level, log_format)
+    if log_format == "json":  # errors in the settings, too
+        logs.set_up(log_level or "info", log_format="json")
 
 
 for command in (
     load.load, search.search, evaluate.evaluate, status.status, quarantine.retry,
     quarantine.quarantine, store.verify, store.collections, store.promote, service.worker,
     service.up, service.scheduler, service.flower, service.metrics, host.init, host.assess, host.doctor,
-    source.source, source.sync, source.plan, source.delete, schedule.schedule, runs.runs, report.report, logs.logs,
+    source.source, source.sync, source.plan, source.delete, schedule.schedule, runs.runs, report.report, life.logs,
     reindex.reindex, reindex.rollback,
     host.docker_memory, host.compose, info.config, info.version,
 ):  # fmt: skip
@@ -66,25 +71,32 @@ def run(arguments: Sequence[str]) -> int:
     except Exit as ended:
         return int(ended.exit_code)
     except click.ClickException as error:
-        error.show()
+        if logs.structured():
+            say(error.format_message(), logging.ERROR)
+        else:
+            error.show()
         return EXIT_USAGE if isinstance(error, click.UsageError) else EXIT_FAILED
     except (KeyboardInterrupt, click.Abort):
-        click.echo("interrupted: what is staged goes on with the next load, or with `kb-ingest up`", err=True)
+        say("interrupted: what is staged goes on with the next load, or with `kb-ingest up`", logging.WARNING)
         return EXIT_INTERRUPTED
     except BrokenPipeError:
         # The reader of our output has gone, as in `kb-ingest ... | head`; writing more, even at exit, would fail again.
         sys.stdout = None
         return EXIT_FAILED
     except KbError as error:
-        if debug:
-            traceback.print_exc()
-        click.echo(f"error: {error}", err=True)
+        _tell(f"error: {error}", error if debug else None)
         return EXIT_FAILED
     except Exception as error:
-        if debug:
-            traceback.print_exc()
-        click.echo(f"error: {type(error).__name__}: {error} (a fault of kb-ingest; `kb-ingest --debug ...` shows where)", err=True)
+        fault = f"error: {type(error).__name__}: {error} (a fault of kb-ingest; `kb-ingest --debug ...` shows where)"
+        _tell(fault, error if debug else None)
         return EXIT_FAILED
+
+
+def _tell(text: str, error: Exception | None) -> None:
+    """Say what failed, with the traceback of `error`."""
+    if error is not None and not logs.structured():
+        traceback.print_exception(error)
+    say(text, logging.ERROR, error)
 
 
 def main() -> None:

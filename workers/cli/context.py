@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import rich_click as click
+
+from workers import logs
 
 if TYPE_CHECKING:
     from pipeline.settings import Settings
@@ -21,22 +24,31 @@ class Context:
 
     data_dir: Path | None
     log_level: str | None
+    log_format: str | None = None
 
     def settings(self, default_level: str | None = None, **overrides: object) -> Settings:
         """The settings with the command's own options on top, and logging set up.
 
-        `default_level` is for commands whose own output says enough.
+        `default_level` is for commands whose own output says enough; where lines are JSON there is no other output.
         """
         # Imported here: `--help` must not wait for pydantic.
         from pipeline.settings import load_settings
-        from workers import logs
 
         level = self.log_level
-        settings = load_settings(data_dir=self.data_dir, log_level=level, **overrides)
-        if level is None and default_level is not None and "log_level" not in settings.model_fields_set:
+        settings = load_settings(data_dir=self.data_dir, log_level=level, log_format=self.log_format, **overrides)
+        chosen = level is not None or "log_level" in settings.model_fields_set or settings.log_format == "json"
+        if default_level is not None and not chosen:
             settings = settings.model_copy(update={"log_level": default_level})
-        logs.set_up(settings.log_level)
+        logs.set_up(settings.log_level, log_format=settings.log_format)
         return settings
+
+
+def say(text: str, level: int = logging.INFO, error: BaseException | None = None) -> None:
+    """Tell people something on stderr: as it is, or as a log line where these are JSON, then with the traceback of `error`."""
+    if logs.structured():
+        logging.getLogger(logs.COMMAND).log(level, "%s", text, exc_info=error)
+    else:
+        click.echo(text, err=True)
 
 
 def print_json(value: object) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import logging
 import os
-import sys
 import threading
 import time
 from collections import deque
@@ -20,6 +20,8 @@ from rich.text import Text
 from pipeline.ledger.flow import Stage
 from pipeline.ledger.report import WorkerRow
 from pipeline.types import DocumentState
+from workers import logs
+from workers.cli.context import say
 from workers.diagnosis import Verdict
 from workers.lookout import Moment
 
@@ -79,11 +81,11 @@ class Display:
         told = (moment.diagnosis.verdict, moment.trouble)
         text = str(moment.diagnosis) if moment.diagnosis.verdict in _STYLES else moment.trouble
         if text and told != self._told:
-            print(text, file=sys.stderr, flush=True)
+            say(text, logging.WARNING)
         self._told = told
         if time.monotonic() - self._last_line >= PLAIN_EVERY_S:
             self._last_line = time.monotonic()
-            print(line(moment), file=sys.stderr, flush=True)
+            say(line(moment))
 
 
 def line(moment: Moment) -> str:
@@ -174,7 +176,7 @@ def span(seconds: float) -> str:
 def progress_display() -> Iterator[Display]:
     """A display that fits stderr."""
     console = Console(stderr=True)
-    if not console.is_terminal:
+    if not console.is_terminal or logs.structured():
         yield Display(None, 2)
         return
     read, write = os.pipe()

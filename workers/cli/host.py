@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import rich_click as click
 
-from workers.cli.context import Context, print_json
+from workers.cli.context import Context, print_json, say
 
 if TYPE_CHECKING:
     from pipeline.host.engine import Engine
@@ -154,7 +155,7 @@ def compose(context: Context, yes: bool, arguments: tuple[str, ...]) -> None:
     if "up" in arguments:
         preflight(context.settings("warning"), yes=yes, docker=True)
         if engine() is None:
-            click.echo("warning: no Docker engine answers yet", err=True)
+            say("warning: no Docker engine answers yet", logging.WARNING)
     run(arguments)
 
 
@@ -167,10 +168,10 @@ def preflight(settings: Settings, *, yes: bool, docker: bool) -> None:
     found = setup.shortfall(settings, engine() if docker else None, memory_bytes())
     if found is None:
         return
-    click.echo(f"{found}", err=True)
+    say(f"{found}", logging.WARNING)
     choices = ["raise"] * found.raisable + ["smaller"] * bool(found.smaller) + ["go-on", "stop"]
     if not yes and not sys.stdin.isatty():
-        click.echo("warning: going on all the same, as nobody can be asked", err=True)
+        say("warning: going on all the same, as nobody can be asked", logging.WARNING)
         return
     if found.smaller:
         click.echo(f"  smaller: use {found.smaller.name} and note it in .env", err=True)

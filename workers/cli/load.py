@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 import rich_click as click
 
-from workers.cli.context import Context, print_json
+from pipeline.context import about
+from workers.cli.context import Context, print_json, say
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -75,7 +77,7 @@ def run_job(settings: Settings, job: Job, *, as_json: bool) -> int:
     else:
         _print_result(settings, result, job.wait)
     if result.refused:
-        click.echo(f"error: {result.refused}", err=True)
+        say(f"error: {result.refused}", logging.ERROR)
         return 1
     return 3 if result.progress.states.get("quarantined") else 0
 
@@ -105,13 +107,14 @@ def _record(settings: Settings, result: Result) -> dict[str, object]:
 def _print_result(settings: Settings, result: Result, waited: bool) -> None:
     record = _record(settings, result)
     for omitted in result.counts.omitted[:10]:
-        click.echo(f"left out: {omitted.name} {omitted.why}", err=True)
+        say(f"left out: {omitted.name} {omitted.why}")
     if result.counts.omitted_count > 10:
-        click.echo(f"left out: {result.counts.omitted_count - 10} more", err=True)
+        say(f"left out: {result.counts.omitted_count - 10} more")
     for failure in result.failures[:10]:
-        click.echo(f"quarantined: {failure.uri}: {failure.reason}: {failure.detail}", err=True)
+        with about(run=result.run, uri=failure.uri):
+            say(f"quarantined: {failure.uri}: {failure.reason}: {failure.detail}", logging.WARNING)
     if len(result.failures) > 10:
-        click.echo(f"quarantined: {len(result.failures) - 10} more, see `kb-ingest status {result.run}`", err=True)
+        say(f"quarantined: {len(result.failures) - 10} more, see `kb-ingest status {result.run}`", logging.WARNING)
     if not waited:
         click.echo(f"run {result.run}: {result.progress.open} documents are staged; `kb-ingest up` works on them")
         return

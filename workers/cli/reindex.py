@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import rich_click as click
 
-from workers.cli.context import Context, print_json
+from workers.cli.context import Context, print_json, say
 
 if TYPE_CHECKING:
     from workers.reindexing import Reindexed
@@ -50,7 +51,7 @@ def reindex(
     else:
         _print(result)
     if result.why:
-        click.echo(f"error: the old generation was kept: {result.why}", err=True)
+        say(f"error: the old generation was kept: {result.why}", logging.ERROR)
     return 0 if result.swapped else 1
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 
-from workers.cli.context import Context, print_json
+from workers.cli.context import Context, print_json, say
 
 if TYPE_CHECKING:
     from pipeline.settings import Settings
@@ -52,7 +52,7 @@ def _verify(settings: Settings, *, repair: bool) -> Verified:
         found = step.verify(ledger, open_staging(settings.staging_location), store, live, physical)
         if repair:
             count = step.repair(ledger, store, physical, found)
-            click.echo(f"{len(found.stray)} points deleted, {count} documents are compared again", err=True)
+            say(f"{len(found.stray)} points deleted, {count} documents are compared again")
     finally:
         store.close()
     return found
@@ -155,7 +155,7 @@ def promote(context: Context, url: str, collection: str | None, as_json: bool) -
             target,
             physical,
             settings.collection,
-            lambda done, total: click.echo(f"{done} of {total} points copied", err=True),
+            lambda done, total: say(f"{done} of {total} points copied"),
         )
     finally:
         source.close()

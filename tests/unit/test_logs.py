@@ -1,0 +1,140 @@
+"""Log lines as JSON: always one line, always valid, with what the code is about."""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from pipeline.context import About, about, current, well_formed
+from pipeline.errors import ConfigError
+from workers import logs
+from workers.cli import run
+from workers.logs import JsonLine, set_up
+
+KEYS = {
+    "time", "level", "logger", "message", "run", "stage", "document", "document_id", "process", "host", "pid", "exception",
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _own_hooks() -> Iterator[None]:
+    """What is set up in this process ends with the test."""
+    before = sys.excepthook, threading.excepthook
+    yield
+    sys.excepthook, threading.excepthook = before
+    logging.captureWarnings(False)
+
+
+def line(message: object, *arguments: object, error: BaseException | None = None) -> dict[str, Any]:
+    """What a log call gives, read back."""
+    trace = (type(error), error, error.__traceback__) if error else None
+    record = logging.LogRecord("some.module", logging.WARNING, "file.py", 1, message, arguments, trace)
+    text = JsonLine("parse-0-7").format(record)
+    assert len(text.splitlines()) == 1
+    assert text.isascii()
+    row: dict[str, Any] = json.loads(text)
+    assert set(row) == KEYS
+    return row
+
+
+def test_a_line_has_what_is_known_and_null_for_the_rest() -> None:
+    row = line("%d of %s", 3, "four")
+    assert (row["level"], row["logger"], row["message"], row["process"]) == ("warning", "some.module", "3 of four", "parse-0-7")
+    assert [row[key] for key in ("run", "stage", "document", "document_id", "exception")] == [None] * 5
+    with about(run=7, stage="parse"):
+        with about(document="id", uri="file:///a.md"):
+            row = line("x")
+        assert (row["run"], row["stage"], row["document"], row["document_id"]) == (7, "parse", "file:///a.md", "id")
+        assert line("x")["document"] is None
+    assert current() == About()
+
+
+def test_times_are_utc_with_milliseconds() -> None:
+    text = line("x")["time"]
+    assert len(text) == len("2026-01-02T03:04:05.678Z")
+    assert text.endswith("Z")
+    assert abs(datetime.fromisoformat(text) - datetime.now(UTC)) < timedelta(seconds=5)
+
+
+@pytest.mark.parametrize("text", ["two\nlines\r\n", "\u2028\u2029\x85", "\x00\x1b[31m", '"quoted" \\', "naïve 漢字 🦀"])
+def test_whatever_a_message_holds_comes_back(text: str) -> None:
+    assert line("%s", text)["message"] == text
+
+
+def test_names_that_are_no_utf8_are_written_out() -> None:
+    name = b"caf\xe9.txt".decode("utf-8", "surrogateescape")
+    assert line("%s", name)["message"] == well_formed(name) == "caf\\udce9.txt"
+    with about(uri=name):
+        assert line("x")["document"] == "caf\\udce9.txt"
+
+
+def test_an_exception_is_a_field() -> None:
+    try:
+        raise ConfigError("two\nlines \udce9")
+    except ConfigError as error:
+        row = line("it failed", error=error)
+    assert row["message"] == "it failed"
+    assert row["exception"].startswith("Traceback (most recent call last):\n")
+    assert row["exception"].endswith("lines \\udce9")
+
+
+def test_arguments_that_do_not_fit_break_nothing() -> None:
+    assert line("%d files", "no number")["message"] == "%d files ('no number',)"
+    assert line({"not": "a text"})["message"] == "{'not': 'a text'}"
+
+
+def test_a_thread_is_about_nothing_unless_it_is_told() -> None:
+    with about(run=3), ThreadPoolExecutor(1) as pool:
+        assert pool.submit(current).result() == About()
+        assert pool.submit(copy_context().run, current).result().run == 3
+
+
+def test_quarantined_documents_are_left_out_where_load_lists_them(capsys: pytest.CaptureFixture[str]) -> None:
+    def said(level: str, **options: Any) -> list[str]:
+        set_up(level, **options)
+        logging.getLogger(logs.OUTCOMES).warning("a document")
+        logging.getLogger("pipeline.other").warning("trouble")
+        text = capsys.readouterr().err
+        return [word for word in ("a document", "trouble") if word in text]
+
+    assert said("warning") == ["trouble"]
+    assert said("info") == ["a document", "trouble"]
+    assert said("warning", log_format="json") == ["a document", "trouble"]
+
+
+def test_what_python_itself_complains_of_is_json_too() -> None:
+    code = (
+        "import sys, threading, warnings\n"
+        "from workers.logs import set_up\n"
+        "set_up('debug', log_format='json', prefix='embed-0-1')\n"
+        "warnings.warn('careful\\nplease')\n"
+        "thread = threading.Thread(target=lambda: 1 / 0, name='counting')\n"
+        "thread.start(); thread.join()\n"
+        "raise SystemError('the end')\n"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    rows = [json.loads(one) for one in answer.stderr.splitlines()]
+    assert [row["logger"] for row in rows] == ["py.warnings", "workers.logs", "workers.logs"]
+    assert "careful\nplease" in rows[0]["message"]
+    assert "ZeroDivisionError" in rows[1]["exception"]
+    assert "counting" in rows[1]["message"]
+    assert "SystemError: the end" in rows[2]["exception"]
+    assert {row["process"] for row in rows} == {"embed-0-1"}
+
+
+@pytest.mark.parametrize("arguments", [["load"], ["load", "/nowhere/at/all"], ["--debug", "sync", "no-such-source"]])
+def test_errors_of_commands_are_json_where_lines_are(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--log-format", "json", *arguments]) in (1, 2)
+    rows = [json.loads(one) for one in capsys.readouterr().err.splitlines()]
+    assert rows[-1]["level"] == "error"
+    assert (rows[-1]["exception"] is not None) == (arguments[0] == "--debug")
