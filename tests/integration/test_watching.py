@@ -19,7 +19,7 @@ from tests.services import Cli, Server, embed_server, wait_until
 pytestmark = pytest.mark.integration
 
 #: Enough documents that some of them wait while others are worked on.
-COUNT = 60
+COUNT = 40
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def endpoint(tmp_path: Path) -> Iterator[Server]:
     """A model server that takes its time, so that there is something to see."""
-    server = embed_server(tmp_path / "embed", delay_s=0.3)
+    server = embed_server(tmp_path / "embed", delay_s=0.2)
     server.start()
     yield server
     server.stop()
@@ -46,6 +46,7 @@ def cli(tmp_path: Path, endpoint: Server, redis: Server, qdrant: Server) -> Cli:
         tmp_path / "data", KB_EMBED_URL=f"http://127.0.0.1:{endpoint.port}", KB_REDIS_URL=f"redis://127.0.0.1:{redis.port}/0",
         KB_QDRANT_URL=f"http://127.0.0.1:{qdrant.port}", KB_EMBED_MODEL="served",
         KB_MAX_IN_FLIGHT="8", KB_BATCH_DOCUMENTS="4", KB_PARSE_WORKERS="1",
+        KB_LEASE_S="6", KB_REQUEUE_S="3",
     )  # fmt: skip
 
 
@@ -53,9 +54,11 @@ def cli(tmp_path: Path, endpoint: Server, redis: Server, qdrant: Server) -> Cli:
 def running(cli: Cli, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     process = cli.start(*arguments)
     with process:  # its pipes are closed
-        yield process
-        process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=60)
+        try:
+            yield process
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.communicate(timeout=60)
 
 
 def verdict(cli: Cli) -> str:
@@ -68,10 +71,10 @@ def test_status_tells_starved_paused_and_stalled_apart_and_logs_tell_a_document_
     assert cli.run("status").stdout.startswith("stuck: no, idle: ")
     cli.run("load", str(folder), "--no-wait")
     first = cli.run("status").stdout.splitlines()[0]
-    assert first.startswith("stuck: YES, starved: 60 documents wait for the stage parse, and no worker serves it")
+    assert first.startswith("stuck: YES, starved: 40 documents wait for the stage parse, and no worker serves it")
     with running(cli, "up"):
         wait_until(lambda: cli.answer("status")["documents"].get("indexed", 0) > 0, "the first are searchable", 60, 0.2)
-        assert verdict(cli) == "paused"
+        wait_until(lambda: verdict(cli) == "paused", "paused by backpressure", 60, 0)
         endpoint.stop(signal.SIGKILL)
         wait_until(lambda: verdict(cli) == "stalled", "stalled", 90, 0.5)
         found = cli.answer("status")
@@ -99,10 +102,10 @@ def test_status_tells_starved_paused_and_stalled_apart_and_logs_tell_a_document_
 
 def test_a_load_in_a_terminal_shows_bars_speed_workers_and_the_time_that_is_left(cli: Cli, folder: Path) -> None:
     with running(cli, "up"):
-        wait_until(lambda: len(cli.answer("status")["workers"]) == 2, "workers are there", 60, 0.5)
+        wait_until(lambda: any(worker["device"] for worker in cli.answer("status")["workers"]), "a model is there", 60, 0.5)
         shown = in_terminal(cli, "load", str(folder))
-    for words in ("60 files, 0 unchanged", r"parse +\S*━", r"embed +\S*━", r"\d+ of 60 documents", r"[1-9]\d* chunks/s",
-                  r"\d s left", "messages in the queues: parse", "paused: by backpressure", "run 1: 60 files"):  # fmt: skip
+    for words in ("40 files, 0 unchanged", r"parse +\S*━", r"embed +\S*━", r"\d+ of 40 documents", r"[1-9]\d* chunks/s",
+                  r"\d s left", "messages in the queues: parse", "paused: by backpressure", "run 1: 40 files"):  # fmt: skip
         assert re.search(words, shown), (words, shown[-3000:])
 
 
@@ -114,8 +117,8 @@ def test_watching_from_elsewhere_shows_the_same(cli: Cli, folder: Path) -> None:
         lines = [watcher.stderr.readline(), watcher.stderr.readline()]
         watcher.send_signal(signal.SIGINT)
         watcher.communicate(timeout=30)
-    assert lines[0].startswith("starved: 60 documents wait")
-    assert lines[1].startswith("0 of 60 documents done, 0 quarantined, 0 chunks, ")
+    assert lines[0].startswith("starved: 40 documents wait")
+    assert lines[1].startswith("0 of 40 documents done, 0 quarantined, 0 chunks, ")
 
 
 def in_terminal(cli: Cli, *arguments: str) -> str:
