@@ -29,7 +29,7 @@ DEMO_RUN := cd $(DEMO) && env -u KB_REDIS_URL -u CELERY_BROKER_URL -u KB_QDRANT_
 	-u KB_STAGING_URL -u KB_MODEL -u KB_MODEL_REVISION -u KB_EMBED_URL -u OPENAI_BASE_URL -u KB_COLLECTION \
 	KB_DATA_DIR=$(DEMO)/data HF_HUB_OFFLINE=1 $(BIN)/kb-ingest
 
-.PHONY: help env services lint format docs test test-docker test-readers test-fast faults bench audit documents demo clean
+.PHONY: help env services lint format docs test test-docker test-readers test-fast pictures faults bench audit documents demo clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -112,6 +112,9 @@ $(READERS)/.installed: tests/readers/constraints.txt
 test-fast: env ## unit tests only: no service, no worker processes
 	@echo "==> pytest tests/unit $(ARGS)"
 	@$(BIN)/python -m pytest tests/unit -m 'not slow' $(ARGS)
+
+pictures: env services ## make the pictures of docs/monitoring.md again: real loads, looked at in Chromium (some 8 minutes)
+	@KB_TEST_PICTURES=1 $(BIN)/python -m pytest $(shell grep -l '[ (]picture(' tests/integration/*.py) $(ARGS)
 
 faults: env services ## the fault suite with more of each fault (FAULT_RUNS, default 20: three hours), and its table
 	@rm -f $(FAULT_REPORT)

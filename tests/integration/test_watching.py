@@ -8,15 +8,31 @@ import pty
 import re
 import signal
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from io import StringIO
 from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
+from rich.console import Console
+from rich.terminal_theme import DIMMED_MONOKAI
 
 from pipeline.ledger import Ledger
+from pipeline.settings import load_settings
+from pipeline.steps.load import LoadCounts
 from tests.services import Cli, Server, embed_server, wait_until
+from workers.cli.display import Utilisation
+from workers.cli.display import picture as live_picture
+from workers.lookout import Lookout
+
+if TYPE_CHECKING:
+    from selenium.webdriver import Chrome
 
 pytestmark = pytest.mark.integration
+
+#: Where Debian's python3-doc puts its pages.
+PYTHON_DOC = Path("/usr/share/doc/python3.11/html")
 
 #: Enough documents that some of them wait while others are worked on.
 COUNT = 40
@@ -134,3 +150,43 @@ def in_terminal(cli: Cli, *arguments: str) -> str:
     os.close(ours)
     assert process.wait(60) == 0
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written.decode("utf-8", "replace"))
+
+
+def test_the_live_picture_of_a_load_of_real_pages(
+    tmp_path: Path, browser: Chrome, picture: Callable[..., Path], unavailable: Callable[[str], NoReturn]
+) -> None:
+    """With the real model, without any server: what `load` draws, seen from another process, and drawn for the guide."""
+    pages = sorted((PYTHON_DOC / "library").glob("[c-d]*.html"))[:40]
+    if not pages:
+        unavailable("Debian's python3-doc is not installed")
+    folder = tmp_path / "pages"
+    folder.mkdir()
+    for page in pages:
+        (folder / page.name).write_bytes(page.read_bytes())
+    (folder / "a scan.pdf").write_bytes(b"%PDF-1.7\nthe rest is missing")
+    cli = Cli(tmp_path / "data", KB_INGEST_DEVICE="cpu", KB_DEVICE="cpu", KB_PARSE_WORKERS="1")
+    load = cli.start("load", str(folder))
+    ledger_file = cli.data_dir / "kb.db"
+    wait_until(lambda: ledger_file.exists() and ledger_file.stat().st_size > 0, "the ledger is there", 60)
+    ledger, settings, busy = Ledger.open(f"sqlite:///{ledger_file}"), load_settings(data_dir=cli.data_dir), Utilisation()
+    wait_until(lambda: ledger.report.run(1) is not None, "the run has begun", 60)
+    lookout, moments = Lookout(settings, ledger, run=1), []
+    while load.poll() is None:
+        moments.append(lookout.look(LoadCounts(discovered=len(pages) + 1), own_workers=True))
+        for worker in moments[-1].workers:
+            busy.add(worker)
+        if moments[-1].left_s is not None and any(busy.of(worker) for worker in moments[-1].workers):
+            break
+        time.sleep(lookout.pause_s)
+    screen = Console(record=True, file=StringIO(), width=112, force_terminal=True, color_system="truecolor")
+    screen.print(live_picture(moments[-1], busy))
+    text = screen.export_text(clear=False)
+    out, err = load.communicate(timeout=240)
+    ledger.close()
+    assert load.returncode == 3, (out, err)
+    for words in ("parse", r"embed@\S+ +cpu", r"\d+%", r"[1-9]\d* chunks/s, .* left", "quarantined a scan.pdf: corrupt"):
+        assert re.search(words, text), text
+    page = tmp_path / "screen.html"
+    page.write_text(screen.export_html(inline_styles=True, theme=DIMMED_MONOKAI), "utf-8")
+    browser.get(page.as_uri())
+    picture(browser.find_element("css selector", "pre"), "live-display")
