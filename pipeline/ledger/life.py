@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Engine, Row, RowMapping, case, delete, func, or_, select
 
+from pipeline.ledger.flow import SCHEDULE
 from pipeline.ledger.schema import collections, documents, events, leases, reading, runs, writing
 from pipeline.ledger.schema import measures as all_measures
 from pipeline.measure import CHUNK_LIMIT, CHUNK_TOKENS
@@ -152,7 +153,9 @@ class Life:
         """When something moved last."""
         with reading(self._engine) as connection:
             event_at = connection.execute(select(events.c.at).order_by(events.c.id.desc()).limit(1)).scalar()
-            beat_at = connection.execute(select(func.max(func.coalesce(leases.c.moved_at, leases.c.started_at)))).scalar()
+            # A scheduled run shows that its process lives, from a thread, and not that documents move.
+            works = leases.c.stage != SCHEDULE
+            beat_at = connection.execute(select(func.max(func.coalesce(leases.c.moved_at, leases.c.started_at))).where(works)).scalar()
         return Pulse(event_at, beat_at)
 
     def forget(self, older_s: float) -> int:
