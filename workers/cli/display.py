@@ -34,6 +34,8 @@ BUSY_WINDOW_S = 15.0
 #: Width of a bar, in columns.
 BAR = 40
 
+#: Verdicts that are worth a line of their own; how the live picture shows them, and one more.
+_SAID = (Verdict.STARVED, Verdict.STALLED, Verdict.PAUSED)
 _STYLES = {Verdict.STARVED: "bold red", Verdict.STALLED: "bold red", Verdict.PAUSED: "yellow", Verdict.STARTING: "yellow"}
 
 
@@ -79,7 +81,7 @@ class Display:
             self._live.update(picture(moment, self._busy))
             return
         told = (moment.diagnosis.verdict, moment.trouble)
-        text = str(moment.diagnosis) if moment.diagnosis.verdict in _STYLES else moment.trouble
+        text = str(moment.diagnosis) if moment.diagnosis.verdict in _SAID else moment.trouble
         if text and told != self._told:
             say(text, logging.WARNING)
         self._told = told
