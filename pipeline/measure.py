@@ -73,6 +73,7 @@ class Measured:
         self.worker = worker  #: whose work this is; empty: nobody's in particular
         self.busy = Busy()
         self.memory_bytes = memory_bytes  #: what the worker takes now, of its device if that has memory of its own
+        self.busy_s = 0.0  #: of work that `busy` has counted
         self._counts: defaultdict[Key, float] = defaultdict(float)
 
     def add(self, metric: str, label: str = "", number: float = 1, bound: str = COUNT) -> None:
@@ -87,15 +88,17 @@ class Measured:
         self.add(metric, label, value * number, SUM)
 
     def counts(self) -> dict[Key, float]:
-        """What was counted since `clear`."""
+        """What was counted since `clear`; `busy_s` is up to date, too."""
+        self.busy_s += self.busy.take()
         return dict(self._counts)
 
     def clear(self) -> None:
         """Begin at nothing: the ledger has it."""
         self._counts.clear()
+        self.busy_s = 0.0
 
 
 def token_bin(tokens: int, limit: int) -> int:
     """The upper bound, inclusive, of the bin of a histogram of chunk lengths: 16 bins or fewer up to `limit`, 0 if unknown."""
-    width = max(8, 1 << max(0, (limit or 512) // 16 - 1).bit_length())
+    width = max(8, 1 << (-(-(limit or 512) // 16) - 1).bit_length())
     return -(-tokens // width) * width

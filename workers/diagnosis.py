@@ -8,19 +8,20 @@ from enum import StrEnum
 
 from pipeline.ledger.flow import SCHEDULE, Lease, Stage
 from pipeline.ledger.report import WorkerRow
+from pipeline.ledger.work import STARTING
 from pipeline.types import DocumentState
 
-#: Nothing has moved for so long: a worker shows progress every 5 s, and a dispatcher sweeps more often than that.
+#: Nothing has moved for so long. A worker shows progress every 5 s or so, as long as calls of its model or of a server end.
 QUIET_S = 30.0
 
-#: The same where a worker or the dispatcher says what keeps it from working.
-QUIET_WITH_REASON_S = 5.0
+#: The same where those who should work say what keeps them from it.
+QUIET_WITH_REASON_S = 15.0
+
+#: A model that takes longer to load has a reason of its own; it may be downloaded first.
+STARTING_S = 600.0
 
 #: Share of KB_MAX_IN_FLIGHT from which the bound is what holds documents back: between two sweeps some of them end.
 FULL = 0.5
-
-#: What a worker's row says while its process loads the model.
-STARTING_NOTE = "starting"
 
 
 class Verdict(StrEnum):
@@ -57,6 +58,10 @@ class Situation:
         """Documents that wait for a stage."""
         return self.states.get(stage.waiting, 0)
 
+    def at(self, stage: Stage) -> int:
+        """Documents that wait for a stage or are in it."""
+        return self.waiting(stage) + self.states.get(stage.running, 0)
+
     def serving(self, stage: Stage) -> list[WorkerRow]:
         """Workers of a stage."""
         return [worker for worker in self.workers if worker.role == stage]
@@ -80,19 +85,21 @@ class Diagnosis:
 
 def diagnose(situation: Situation) -> Diagnosis:
     """How work stands, the worst first."""
-    open_documents = sum(situation.states.get(state, 0) for stage in Stage for state in (stage.waiting, stage.running))
+    open_documents = sum(situation.at(stage) for stage in Stage)
     if not open_documents:
         failed = situation.states.get(DocumentState.QUARANTINED, 0)
         also = f"; {failed} are quarantined, see `kb-ingest quarantine list`" if failed else ""
         return Diagnosis(Verdict.IDLE, f"no document has work ahead of it{also}")
-    unserved = [stage for stage in Stage if situation.waiting(stage) and not situation.serving(stage)]
-    if unserved and not situation.own_workers:
-        return Diagnosis(Verdict.STARVED, _starved(situation, unserved))
     reason = _reason(situation)
     quiet_s = situation.quiet_s or 0.0
-    if quiet_s >= (QUIET_WITH_REASON_S if reason else QUIET_S) and not _starting(situation):
+    # Without their broker workers give no signs of life: it is what must be mended, and no worker need be started.
+    unserved = [stage for stage in Stage if situation.waiting(stage) and not situation.serving(stage)]
+    if unserved and not situation.own_workers and None not in situation.queues.values():
+        return Diagnosis(Verdict.STARVED, _starved(situation, unserved))
+    starting = all(_starts(situation, stage) for stage in Stage if situation.at(stage))
+    if quiet_s >= (QUIET_WITH_REASON_S if reason else QUIET_S) and not starting:
         return Diagnosis(Verdict.STALLED, f"nothing has moved for {quiet_s:.0f} s: {reason or _cause(situation)}")
-    if unserved or _starting(situation):
+    if starting:
         return Diagnosis(Verdict.STARTING, f"{open_documents} documents wait until the workers are ready")
     if situation.unqueued and situation.in_flight >= FULL * situation.max_in_flight:
         return Diagnosis(Verdict.PAUSED, _paused(situation))
@@ -106,24 +113,24 @@ def _starved(situation: Situation, stages: Sequence[Stage]) -> str:
     return f"{waiting}, and no worker serves it; start one with `kb-ingest worker{which}` or `kb-ingest up`"
 
 
-def _starting(situation: Situation) -> bool:
-    """Whether a stage with work has no worker yet that is ready."""
-    for stage in Stage:
-        serving = situation.serving(stage)
-        if situation.waiting(stage) and serving and all(worker.note == STARTING_NOTE for worker in serving):
-            return True
-    return False
+def _starts(situation: Situation, stage: Stage) -> bool:
+    """Whether a stage has workers and none of them is ready yet; with own workers, also before they are known."""
+    serving = situation.serving(stage)
+    return all(worker.note == STARTING and worker.up_s < STARTING_S for worker in serving) and (
+        bool(serving) or situation.own_workers
+    )
 
 
 def _reason(situation: Situation) -> str:
-    """What keeps work from going on, as those say who know; nothing where nobody complains."""
-    if situation.trouble:
-        return situation.trouble
+    """What keeps work from going on, as those say who know; nothing where somebody can work."""
     if None in situation.queues.values():
         return "the broker does not answer"
-    for worker in situation.workers:
-        if worker.note and worker.note != STARTING_NOTE:
-            return f"{worker.name}: {worker.note.removeprefix('fatal: ')}"
+    if situation.trouble:
+        return situation.trouble
+    for stage in Stage:
+        serving = situation.serving(stage) if situation.at(stage) else []
+        if serving and all(worker.note and worker.note != STARTING for worker in serving):
+            return f"{serving[0].name}: {serving[0].note.removeprefix('fatal: ')}"
     return ""
 
 
@@ -131,6 +138,8 @@ def _cause(situation: Situation) -> str:
     """The likely cause of a silence that nobody explains."""
     if situation.unqueued and situation.in_flight < FULL * situation.max_in_flight:
         return f"{situation.unqueued} documents are in no queue, as no `kb-ingest up`, `scheduler` or waiting `load` fills them"
+    if any(worker.note == STARTING for worker in situation.workers):
+        return "a worker loads a model, and takes long"
     held = [lease for lease in situation.leases if lease.stage != SCHEDULE]
     if held:
         names = ", ".join(sorted({lease.owner for lease in held})[:3])
@@ -142,7 +151,7 @@ def _cause(situation: Situation) -> str:
 
 
 def _paused(situation: Situation) -> str:
-    behind = {stage: situation.waiting(stage) + situation.states.get(stage.running, 0) for stage in Stage}
+    behind = {stage: situation.at(stage) for stage in Stage}
     behind[Stage.PARSE] -= situation.unqueued
     narrow = max(behind, key=lambda stage: behind[stage])
     return (

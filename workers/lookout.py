@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pipeline.errors import BrokerUnavailable
 from pipeline.ledger import Ledger
 from pipeline.ledger.flow import Stage
-from pipeline.ledger.life import Rates
+from pipeline.ledger.life import Pulse, Rates
 from pipeline.ledger.report import Failure, Progress, WorkerRow
 from pipeline.settings import Settings
 from pipeline.steps.load import LoadCounts
@@ -21,6 +21,9 @@ WAIT_EVERY_S = 0.25
 
 #: A look at a run of a million documents takes a while; this many times as long passes until the next.
 LOOK_PAUSE = 10
+
+#: Longest pause between two looks, and between two questions to a broker that does not answer.
+PAUSE_MAX_S, BROKER_PAUSE_S = 5.0, 15.0
 
 #: Failures that a display has room for.
 SHOWN_FAILURES = 5
@@ -60,32 +63,52 @@ class Lookout:
         self._run = run
         self._collection = collection
         self._broker = Broker(make_app(settings))
+        self._ask_broker_at = 0.0  #: monotonic; earlier it would only cost time
+        self._mark: tuple[int, int] | None = None  #: of the last look
+        self._moved_at = 0.0  #: monotonic, when the mark was first seen as it is
         self.next = 0.0  #: when to look again, monotonic
         self.pause_s = WAIT_EVERY_S  #: until then, after a look
 
     def look(
         self, counts: LoadCounts | None = None, *, staging: bool = False, trouble: str = "", own_workers: bool = False,
-        failures: int = SHOWN_FAILURES,
+        failures: int = SHOWN_FAILURES, progress: Progress | None = None,
     ) -> Moment:  # fmt: skip
-        """How things stand; `trouble` is what the asking process knows, `own_workers` that it has started some itself."""
-        began, ledger = time.monotonic(), self._ledger
-        progress = ledger.report.progress(self._run, self._collection)
+        """How things stand; `trouble` is what the asking process knows, `own_workers` that it has started some itself.
+
+        `progress` is what it knows better than the ledger.
+        """
+        queues, began, ledger = self._depths(), time.monotonic(), self._ledger
+        progress = progress or ledger.report.progress(self._run, self._collection)
         workers = ledger.report.workers()
-        queues = {stage: self._depth(stage) for stage in Stage}
         situation = Situation(
             progress.states, queues, workers, ledger.flow.leases(), ledger.flow.unqueued(), ledger.flow.in_flight(),
-            self._settings.max_in_flight, ledger.life.pulse().quiet_s, own_workers, trouble,
+            self._settings.max_in_flight, self._quiet_s(ledger.life.pulse()), own_workers, trouble,
         )  # fmt: skip
         moment = Moment(
             progress, ledger.report.failures(self._run, self._collection, limit=failures), workers, queues,
             ledger.life.rates(RATE_WINDOW_S, self._run), diagnose(situation), trouble, counts, staging,
         )  # fmt: skip
-        self.pause_s = max(WAIT_EVERY_S, LOOK_PAUSE * (time.monotonic() - began))
+        self.pause_s = min(PAUSE_MAX_S, max(WAIT_EVERY_S, LOOK_PAUSE * (time.monotonic() - began)))
         self.next = time.monotonic() + self.pause_s
         return moment
 
-    def _depth(self, stage: Stage) -> int | None:
-        try:
-            return self._broker.depth(stage)
-        except BrokerUnavailable:
-            return None
+    def _quiet_s(self, pulse: Pulse) -> float | None:
+        """Seconds since something moved: the first time by the clocks of those who moved it, from then on by our own."""
+        now = time.monotonic()
+        if self._mark is None:
+            self._moved_at = now - (pulse.quiet_s or 0.0)
+        elif pulse.mark != self._mark:
+            self._moved_at = now
+        self._mark = pulse.mark
+        return None if pulse.quiet_s is None else now - self._moved_at
+
+    def _depths(self) -> dict[Stage, int | None]:
+        """Messages by queue; a broker that does not answer is left alone for a while, as each question takes seconds."""
+        depths: dict[Stage, int | None] = dict.fromkeys(Stage)
+        if time.monotonic() >= self._ask_broker_at:
+            try:
+                for stage in Stage:
+                    depths[stage] = self._broker.depth(stage)
+            except BrokerUnavailable:
+                self._ask_broker_at = time.monotonic() + BROKER_PAUSE_S
+        return depths

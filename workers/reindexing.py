@@ -207,12 +207,12 @@ class Reindexing:
     def _catch_up(self, run: int, live: Collection, new: Collection, work: Working, on_moment: Callable[[Moment], None]) -> None:
         """Have the new generation hold what the live one holds, and both be at rest."""
         pace, after, found = Pace(self._change.rate), "", 0
-        lookout = Lookout(self._settings, self._ledger, collection=new.name)
+        lookout = Lookout(self._settings, self._ledger, run)
         most = self._settings.max_in_flight // 2 + 1
         opened = self._ledger.intake.open_documents
         while True:
             if time.monotonic() >= lookout.next:
-                self._look(live, lookout, work, on_moment)
+                self._look(live, new, lookout, work, on_moment)
             room = min(GIVEN_AT_ONCE, most - opened(new.name, most), pace.now())
             if room > 0:
                 wanted = self._ledger.mirror.lacking(live.name, new.name, room, after)
@@ -231,17 +231,22 @@ class Reindexing:
                     after, found = "", 0
                     continue
             time.sleep(WAIT_EVERY_S)
-        self._look(live, lookout, work, on_moment)
+        self._look(live, new, lookout, work, on_moment)
         with Remover(self._settings.model_copy(update={"delete_grace": 0.0}), self._ledger, new.name) as remover:
             while remover.left():
                 work.tend()
                 time.sleep(WAIT_EVERY_S)
 
-    def _look(self, live: Collection, lookout: Lookout, work: Working, on_moment: Callable[[Moment], None]) -> None:
+    def _look(
+        self, live: Collection, new: Collection, lookout: Lookout, work: Working, on_moment: Callable[[Moment], None]
+    ) -> None:
         """Tend the workers, and show how things stand."""
-        trouble = work.tend()
-        counts = LoadCounts(discovered=sum(self._ledger.report.progress(collection=live.name).states.values()))
-        moment = lookout.look(counts, trouble=trouble, own_workers=work.owns_workers)
+        trouble, report = work.tend(), self._ledger.report
+        old, built = report.progress(collection=live.name), report.progress(collection=new.name)
+        counts = LoadCounts(discovered=sum(old.states.values()))
+        # It is given its documents by and by: those that it has not yet are ahead of it, too.
+        built = replace(built, left_tokens=max(0, old.tokens - built.tokens))
+        moment = lookout.look(counts, trouble=trouble, own_workers=work.owns_workers, progress=built)
         on_moment(moment)
         self._check_failures(moment.progress.states)
 

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from celery import Celery, bootsteps, signals
@@ -19,11 +19,13 @@ from celery import Celery, bootsteps, signals
 from pipeline.errors import BrokerUnavailable, KbError
 from pipeline.ledger import Ledger
 from pipeline.ledger.flow import Stage
+from pipeline.ledger.work import STARTING
 from pipeline.settings import Settings, load_settings
 from workers import health, logs, tasks
 from workers.app import make_app
 from workers.broker import Broker
 from workers.runtime import EmbedRuntime, ParseRuntime
+from workers.spec import role_of
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +79,10 @@ class Presence(bootsteps.StartStopStep):  # type: ignore[misc]
             os.kill(os.getpid(), signal.SIGTERM)
         try:
             with open_ledger(type(self).settings) as ledger:
-                ledger.work.see_worker(type(self).name_of_worker)
+                if not ledger.work.see_worker(type(self).name_of_worker):
+                    # Forgotten, as whoever was not seen for long is; what it runs on is written again at its next start.
+                    role, host = role_of(type(self).name_of_worker), socket.gethostname()
+                    ledger.work.register_worker(type(self).name_of_worker, role, host, os.getpid())
         except KbError as error:
             log.warning("%s", error)
 
@@ -113,7 +118,7 @@ def _prepare(app: Celery, settings: Settings, stage: Stage, name: str, concurren
     """Hang the runtime into the life of the pool's children, and the row in the ledger into the consumer's."""
     Presence.settings, Presence.name_of_worker, Presence.parent = settings, name, os.getppid()
     app.steps["consumer"].add(Presence)
-    note = "starting" if stage is Stage.EMBED else ""
+    note = STARTING if stage is Stage.EMBED else ""
     with open_ledger(settings) as ledger:
         ledger.work.register_worker(name, stage.value, socket.gethostname(), os.getpid(), note=note, processes=concurrency)
 
@@ -124,14 +129,20 @@ def _prepare(app: Celery, settings: Settings, stage: Stage, name: str, concurren
             log.warning("%s", error)
 
     def begin(**_: object) -> None:
+        complained = False
         while tasks.runtime is None:
             try:
                 made = ParseRuntime(settings, name) if stage is Stage.PARSE else EmbedRuntime(settings, name)
                 made.bury_siblings()
             except KbError as error:  # Celery would swallow it and give this process work that it cannot do
                 log.error("%s; next try in %.0f s", error, BEGIN_AGAIN_S)
+                complained = True
+                with suppress(KbError), open_ledger(settings) as ledger:
+                    ledger.work.see_worker(name, note=str(error))
                 time.sleep(BEGIN_AGAIN_S)
             else:
+                if complained and stage is Stage.PARSE:  # an embed worker says for itself how it is
+                    made.ledger.work.see_worker(name, note="")
                 tasks.runtime = made
 
     def end(**_: object) -> None:

@@ -22,7 +22,7 @@ from pipeline.ledger import Ledger
 from pipeline.ledger.flow import Batch, Stage
 from pipeline.ledger.generations import Collection
 from pipeline.ledger.schema import LIVE
-from pipeline.ledger.work import Claim
+from pipeline.ledger.work import STARTING, Claim
 from pipeline.measure import Measured
 from pipeline.settings import Settings
 from pipeline.stage import open_staging
@@ -265,7 +265,9 @@ class EmbedRuntime(Runtime):
         if key not in self._models:
             while len(self._models) >= KEPT_MODELS:
                 self._models.popitem(last=False)[1].embedder.close()
+            self._say(STARTING)
             embedder = make_embedder(settings, device=settings.ingest_device)
+            self._say("")
             fingerprint = embed_fingerprint(settings, embedder.info.dimension)
             step = IndexStep(self.ledger, self.staging, embedder, self._store, fingerprint, self.measured, self.tracing)
             self._models[key] = Model(embedder, fingerprint, step)
@@ -299,7 +301,7 @@ class EmbedRuntime(Runtime):
         return model.step.run(claim, collection.physical)
 
     def _memory_bytes(self) -> int:
-        held = sum(model.embedder.memory_bytes() for model in self._models.values())
+        held = max((model.embedder.memory_bytes() for model in self._models.values()), default=0)
         return held or super()._memory_bytes()
 
     def _open(self, collection: Collection, model: Model) -> None:

@@ -50,15 +50,16 @@ def plan(settings: Settings, ledger: Ledger, stages: Sequence[Stage]) -> list[Wo
     Their names are taken in the ledger. Raises LedgerUnavailable.
     """
     specs = []
+    # First, as torch may take longer to import than a name is kept for whoever does not begin.
+    embedders = _embedders(settings) if Stage.EMBED in stages else []
     if Stage.PARSE in stages:
         specs.append(WorkerSpec(Stage.PARSE, _take(ledger, Stage.PARSE, "parse"), parse_processes(settings)))
-    if Stage.EMBED in stages:
-        seen: Counter[str] = Counter()
-        for device, gpu in _embedders(settings):
-            seen[device] += 1
-            again = f".{seen[device]}" if seen[device] > 1 else ""  # a GPU that was named twice
-            name = _take(ledger, Stage.EMBED, f"embed-{device}{again}" if device else "embed")
-            specs.append(WorkerSpec(Stage.EMBED, name, 1, gpu))
+    seen: Counter[str] = Counter()
+    for device, gpu in embedders:
+        seen[device] += 1
+        again = f".{seen[device]}" if seen[device] > 1 else ""  # a GPU that was named twice
+        name = _take(ledger, Stage.EMBED, f"embed-{device}{again}" if device else "embed")
+        specs.append(WorkerSpec(Stage.EMBED, name, 1, gpu))
     return specs
 
 
@@ -83,7 +84,25 @@ def _take(ledger: Ledger, role: Stage | Clock, process: str) -> str:
     """
     host, pid = socket.gethostname(), os.getpid()
     names = chain((process, f"{process}-{pid}"), (f"{process}-{pid}-{number}" for number in count(2)))
-    return next(name for name in (f"{one}@{host}" for one in names) if ledger.work.take_name(name, role.value, host, pid))
+    return next(
+        name
+        for name in (f"{one}@{host}" for one in names)
+        # One without its broker gives no signs of life, and will be back under its name.
+        if not _lives(ledger.work.holder(name), host) and ledger.work.take_name(name, role.value, host, pid)
+    )
+
+
+def _lives(holder: tuple[str, int] | None, host: str) -> bool:
+    """Whether a process of this host still runs, other than this one, which may take its own names again."""
+    if holder is None or holder[0] != host or holder[1] == os.getpid():
+        return False
+    try:
+        os.kill(holder[1], 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # of another user, and running
+        return True
+    return True
 
 
 def _embedders(settings: Settings) -> list[tuple[str, str]]:

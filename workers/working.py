@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from pipeline.errors import BrokerUnavailable, ConfigError
 from pipeline.ledger import Ledger
 from pipeline.ledger.flow import SCHEDULE, Stage
+from pipeline.ledger.work import STARTING
 from pipeline.settings import Settings
 from pipeline.steps.remove import remove_due
 from pipeline.store import VectorStore, open_store
@@ -68,7 +69,7 @@ class Working:
             raise ConfigError(notes[0].removeprefix("fatal: "))
         if self._dispatch.error is not None:
             return str(self._dispatch.error)
-        return next((row.note for row in rows if row.note and row.note != "starting"), "")
+        return next((row.note for row in rows if row.note and row.note != STARTING), "")
 
     def done(self) -> None:
         """Nothing is left to do: end our own workers, without waiting for more than their last spans."""

@@ -109,9 +109,9 @@ class LocalEmbedder:
         return vector
 
     def memory_bytes(self) -> int:
-        """What torch holds of the GPU's memory; 0 on the CPU."""
+        """What torch holds of the GPU's memory, for all models of this process; 0 on the CPU."""
         if self._device.kind == "cuda":
-            return int(torch.cuda.memory_reserved())
+            return int(torch.cuda.memory_reserved(self._device.name))
         return int(torch.mps.driver_allocated_memory()) if self._device.kind == "mps" else 0
 
     def close(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -12,7 +13,7 @@ from sqlalchemy import Connection, Engine, and_, case, delete, func, or_, select
 
 from pipeline.ledger.measures import count
 from pipeline.ledger.schema import documents, leases, reading, writing
-from pipeline.measure import COUNT
+from pipeline.measure import COUNT, Key
 from pipeline.types import OPEN_STATES, DocumentState, Reason
 
 
@@ -51,6 +52,9 @@ class Batch:
         return f"{text} of {'run' if len(self.runs) == 1 else 'runs'} {', '.join(map(str, self.runs))}"
 
 
+#: The measure of leases that were taken back from whoever did not end them, by stage.
+EXPIRIES = "lease_expiries"
+
 #: What stands in place of a stage in the lease of a scheduled run, which holds no documents.
 SCHEDULE = "schedule"
 
@@ -82,9 +86,7 @@ class Flow:
     def unqueued(self) -> int:
         """Documents that wait and are in no message."""
         waiting = [stage.waiting for stage in Stage]
-        statement = select(func.count()).where(
-            documents.c.state.in_(waiting), documents.c.batch.is_(None), documents.c.lease.is_(None)
-        )  # fmt: skip
+        statement = select(func.count()).where(documents.c.state.in_(waiting), documents.c.batch.is_(None))
         with reading(self._engine) as connection:
             return int(connection.execute(statement).scalar_one())
 
@@ -148,11 +150,13 @@ class Flow:
         when the owner has shown progress in the meantime.
         """
         with writing(self._engine) as connection:
-            gone = connection.execute(delete(leases).where(leases.c.id == lease.id, leases.c.beat == lease.beat)).rowcount
-            if not gone:
+            still = select(leases.c.id).where(leases.c.id == lease.id, leases.c.beat == lease.beat).with_for_update()
+            if connection.execute(still).first() is None:
                 return 0
+            # Before the lease goes: the trigger that writes down whose the documents were looks it up.
             freed = charge(connection, lease.id, max_starts, f"its worker died: {lease.owner}")
-            count(connection, {("lease_expiries", lease.stage, COUNT): 1})
+            connection.execute(delete(leases).where(leases.c.id == lease.id))
+            count(connection, {(EXPIRIES, lease.stage, COUNT): 1})
             return freed
 
     def free_owner(self, worker: str, max_starts: int | None) -> int:
@@ -161,17 +165,19 @@ class Flow:
         With `max_starts` they stay charged with the start, as the worker died by itself; without, it was told to stop and
         the start is given back.
         """
-        freed = 0
+        freed, charged = 0, Counter[Key]()
         with writing(self._engine) as connection:
             rows = connection.execute(
-                select(leases.c.id, leases.c.owner).where(leases.c.owner.startswith(f"{worker}/", autoescape=True))
+                select(leases.c.id, leases.c.owner, leases.c.stage).where(leases.c.owner.startswith(f"{worker}/", autoescape=True))
             )
-            for lease, owner in rows.all():
+            for lease, owner, stage in rows.all():
                 if max_starts is None:
                     freed += refund(connection, lease)
                 else:
                     freed += charge(connection, lease, max_starts, f"its worker died: {owner}")
+                    charged[EXPIRIES, stage, COUNT] += 1
                 connection.execute(delete(leases).where(leases.c.id == lease))
+            count(connection, charged)
         return freed
 
     def free_strays(self) -> int:

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
-from sqlalchemy import Engine, Row, RowMapping, case, delete, func, or_, select
+from sqlalchemy import Engine, Row, RowMapping, Select, and_, case, delete, func, or_, select
 
 from pipeline.ledger.flow import SCHEDULE
-from pipeline.ledger.schema import collections, documents, events, leases, reading, runs, writing
+from pipeline.ledger.schema import LIVE, collections, documents, events, leases, reading, runs, writing
 from pipeline.ledger.schema import measures as all_measures
 from pipeline.measure import CHUNK_LIMIT, CHUNK_TOKENS
 from pipeline.types import DocumentState, document_id
 
 #: Most events that a rate is made from.
 RATE_EVENTS = 5000
+
+#: As few documents say little about a rate.
+FEW_DOCUMENTS = 3
+
+#: States in which a document needs nobody any more.
+_ENDS = (DocumentState.INDEXED, DocumentState.QUARANTINED, DocumentState.SKIPPED, DocumentState.DELETED)
 
 #: Events that are dropped in one transaction.
 FORGET_WINDOW = 10_000
@@ -68,6 +74,7 @@ class Pulse:
 
     event_at: float | None  #: the last change of any document's state
     beat_at: float | None  #: the last progress that a worker has shown
+    mark: tuple[int, int] = (0, 0)  #: another one whenever something has moved since; no clock
 
     @property
     def quiet_s(self) -> float | None:
@@ -92,31 +99,39 @@ class Life:
         self._engine = engine
 
     def find(self, wanted: str, limit: int = 10) -> list[Standing]:
-        """Documents with this URI or id, or whose URI ends with it, in every generation that is kept; the live ones first."""
+        """Documents with this URI or id, or whose URI ends with it, percent-encoded or not; live generations first."""
         columns = [documents.c[name] for name in Standing.__dataclass_fields__ if name in documents.c]
-        exact, ending = or_(documents.c.uri == wanted, documents.c.id == wanted), f"/{wanted.lstrip('/')}"
+        exact = or_(documents.c.uri == wanted, documents.c.id == wanted)
         # Compared as text, as LIKE takes small letters for capitals in SQLite.
-        ends = func.substr(documents.c.uri, func.length(documents.c.uri) - len(ending) + 1) == ending
+        endings = {f"/{one.lstrip('/')}" for one in (wanted, quote(wanted))}
+        ends = or_(*(func.substr(documents.c.uri, func.length(documents.c.uri) - len(one) + 1) == one for one in endings))
         base = (
             select(*columns, leases.c.owner.label("worker"), func.coalesce(leases.c.moved_at, leases.c.started_at).label("beat_at"))
             .outerjoin(leases, leases.c.id == documents.c.lease)
             .outerjoin(collections, collections.c.name == documents.c.collection)
-            .order_by(collections.c.state, documents.c.uri)
+            .order_by(case((collections.c.state == LIVE, 0), else_=1), documents.c.uri)
             .limit(limit)
         )
         with reading(self._engine) as connection:
             rows = connection.execute(base.where(exact)).all() or connection.execute(base.where(ends)).all()
         return [_standing(row._mapping) for row in rows]
 
-    def gone(self, uri: str) -> list[Standing]:
-        """The same for a document that was deleted and that has no row any more: only its events are left."""
+    def gone(self, wanted: str) -> list[Standing]:
+        """Documents with this URI or id that were deleted and have no row any more: only their events are left."""
         with reading(self._engine) as connection:
             names = connection.execute(select(collections.c.name)).scalars().all()
-            ids = {document_id(name, uri): name for name in names}
-            statement = select(events.c.document, func.max(events.c.run), func.max(events.c.at)).where(events.c.document.in_(ids))
+            ids = {document_id(name, wanted): name for name in names}
+            there = select(documents.c.id).where(documents.c.id == events.c.document)
+            statement = select(events.c.document, func.max(events.c.run), func.max(events.c.at)).where(
+                events.c.document.in_([*ids, wanted]), ~there.exists()
+            )
             rows = connection.execute(statement.group_by(events.c.document)).all()
         return [
-            Standing(key, ids[key], uri, "", "", 0, "", "forgotten", "", "", 0, run, 0, at, "", None) for key, run, at in rows
+            Standing(
+                id=key, collection=ids.get(key, ""), uri=wanted, title="", media_type="", size=0, content_hash="",
+                state="forgotten", reason="", detail="", starts=0, run=run, chunks=0, updated_at=at, worker="", beat_s=None,
+            )
+            for key, run, at in rows
         ]  # fmt: skip
 
     def of(self, document: str) -> list[Event]:
@@ -125,38 +140,42 @@ class Life:
             rows = connection.execute(select(events).where(events.c.document == document).order_by(events.c.id))
             return [_event(row) for row in rows]
 
-    def indexed_by(self, run: int) -> Iterator[tuple[float, int, int]]:
-        """(time, chunks embedded, bytes) of each document that a run made searchable, in their order."""
-        wanted = (events.c.run == run, events.c.state == DocumentState.INDEXED)
-        statement = select(events.c.at, events.c.embedded, events.c.size).where(*wanted).order_by(events.c.id)
-        with reading(self._engine) as connection:
-            for row in connection.execute(statement):
-                yield float(row[0]), int(row[1] or 0), int(row[2] or 0)
-
     def rates(self, window_s: float, run: int | None = None) -> Rates:
-        """Of the last `window_s` seconds, or of the time since the run's first event where that is less."""
+        """Of the last `window_s` seconds, or of ten times as long where few documents were done in them.
+
+        Of a run, of no more time than it has had.
+        """
         now = time.time()
-        # By id, which goes up with time: however long the table, few rows are read.
-        latest = select(events).order_by(events.c.id.desc()).limit(RATE_EVENTS).subquery()
-        wanted = [latest.c.at >= now - window_s, *([latest.c.run == run] if run is not None else [])]
-        done = case((latest.c.state == DocumentState.INDEXED, 1), else_=0)
-        statement = select(
-            func.min(latest.c.at), func.sum(done), func.sum(latest.c.embedded), func.sum(latest.c.tokens)
-        ).where(*wanted)  # fmt: skip
         with reading(self._engine) as connection:
-            began, *sums = connection.execute(statement).one()
-        if began is None:
-            return Rates(0.0, 0.0, 0.0)
-        return Rates(*(float(value or 0) / max(1.0, now - began) for value in sums))
+            began = now - 10 * window_s
+            if run is not None:
+                # By the index on run and state; of each, ids go up with time.
+                first = select(func.min(events.c.id)).where(events.c.run == run, events.c.state == DocumentState.PENDING)
+                at = connection.execute(select(events.c.at).where(events.c.id == first.scalar_subquery())).scalar()
+                began = began if at is None else max(began, at)
+            for since in (max(began, now - window_s), began):
+                done, *sums, oldest, seen = connection.execute(_done_since(since, run)).one()
+                if done >= FEW_DOCUMENTS:
+                    break
+        # Where there are more events than are looked at, they are of a shorter time.
+        span = now - (max(since, oldest) if seen >= RATE_EVENTS else since)
+        return Rates(*(float(value or 0) / max(1.0, span) for value in (done, *sums)))
 
     def pulse(self) -> Pulse:
-        """When something moved last."""
+        """When something moved last: a document came further, or a worker has shown progress.
+
+        Claims, and documents that are given back with a reason, are no progress: they go on while a server is away.
+        """
         with reading(self._engine) as connection:
-            event_at = connection.execute(select(events.c.at).order_by(events.c.id.desc()).limit(1)).scalar()
+            further = or_(
+                events.c.state.in_(_ENDS), and_(events.c.state.in_(("pending", "parsed")), events.c.detail.is_(None))
+            )  # fmt: skip
+            last = connection.execute(select(events.c.id, events.c.at).where(further).order_by(events.c.id.desc()).limit(1)).first()
             # A scheduled run shows that its process lives, from a thread, and not that documents move.
-            works = leases.c.stage != SCHEDULE
-            beat_at = connection.execute(select(func.max(func.coalesce(leases.c.moved_at, leases.c.started_at))).where(works)).scalar()
-        return Pulse(event_at, beat_at)
+            beats = connection.execute(
+                select(func.max(leases.c.moved_at), func.sum(leases.c.beat)).where(leases.c.stage != SCHEDULE)
+            ).one()
+        return Pulse(last.at if last else None, beats[0], (last.id if last else 0, int(beats[1] or 0)))
 
     def forget(self, older_s: float) -> int:
         """Drop events of more than `older_s` seconds ago, and what was counted for their runs; return how many events."""
@@ -170,13 +189,24 @@ class Life:
                     connection.execute(delete(events).where(events.c.id >= gone[0], events.c.id <= gone[-1], events.c.at < before))
                     dropped += len(gone)
                 if len(gone) < FORGET_WINDOW:
-                    old = connection.execute(select(runs.c.id).where(runs.c.finished_at < before)).scalars()
+                    old = connection.execute(
+                        select(runs.c.id).where(func.coalesce(runs.c.finished_at, runs.c.started_at) < before)
+                    ).scalars()
                     labels = [str(number) for number in old]
                     for start in range(0, len(labels), 500):
                         window = labels[start : start + 500]
                         of_runs = all_measures.c.metric.in_((CHUNK_TOKENS, CHUNK_LIMIT))
                         connection.execute(delete(all_measures).where(of_runs, all_measures.c.label.in_(window)))
                     return dropped
+
+
+def _done_since(since: float, run: int | None) -> Select[Any]:
+    """Documents that became searchable since then, their embedded chunks and tokens; the oldest event, and how many were seen."""
+    # By id, which goes up with time: however long the table, few rows are read.
+    latest = select(events).order_by(events.c.id.desc()).limit(RATE_EVENTS).subquery()
+    counts = [latest.c.at >= since, latest.c.state == DocumentState.INDEXED, *([latest.c.run == run] if run is not None else [])]
+    sums = (func.coalesce(func.sum(case((and_(*counts), value), else_=0)), 0) for value in (1, latest.c.embedded, latest.c.tokens))
+    return select(*sums, func.min(latest.c.at), func.count())
 
 
 def _standing(row: RowMapping) -> Standing:

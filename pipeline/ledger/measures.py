@@ -26,7 +26,7 @@ class Measures:
             return {(row.metric, row.label, row.bound): row.value for row in connection.execute(statement)}
 
     def record(self, measured: Measured) -> None:
-        """Add what was counted, and begin to count anew."""
+        """Add what was counted by somebody who has no other word for the ledger, and begin to count anew."""
         with writing(self._engine) as connection:
             put(connection, measured)
         measured.clear()
@@ -51,12 +51,13 @@ def count(connection: Connection, counts: Mapping[Key, float]) -> None:
 
 def put(connection: Connection, measured: Measured) -> None:
     """Write down what a worker has counted, and how busy it was; as for `count`, the last thing in a transaction."""
+    counts = measured.counts()
     if measured.worker:
         connection.execute(
             update(workers)
             .where(workers.c.name == measured.worker)
             .values(
-                busy_s=workers.c.busy_s + measured.busy.take(), memory_bytes=measured.memory_bytes(), seen_at=time.time()
+                busy_s=workers.c.busy_s + measured.busy_s, memory_bytes=measured.memory_bytes(), seen_at=time.time()
             )
         )  # fmt: skip
-    count(connection, measured.counts())
+    count(connection, counts)

@@ -21,6 +21,9 @@ from pipeline.types import DocumentState, Reason
 #: A worker that was not seen for so long is taken for dead: it does not serve its queue, and its name is free.
 WORKER_SEEN_S = 30.0
 
+#: The note of a worker that loads its model or is about to.
+STARTING = "starting"
+
 #: Rows of workers that were not seen for so long are removed.
 WORKER_KEPT_S = 24 * 3600.0
 
@@ -307,7 +310,7 @@ class Work:
         """Take a name for a worker that is about to start, unless a living one has it; one statement, so one of two gets it."""
         now = time.time()
         values = {
-            "role": role, "host": host, "pid": pid, "device": "", "dtype": "", "chunks_per_s": 0.0, "note": "starting",
+            "role": role, "host": host, "pid": pid, "device": "", "dtype": "", "chunks_per_s": 0.0, "note": STARTING,
             "started_at": now, "seen_at": now,
         }  # fmt: skip
         with writing(self._engine) as connection:
@@ -317,13 +320,19 @@ class Work:
             # By what comes back: the count of rows is not known for an insert everywhere.
             return connection.execute(taken.returning(workers.c.name)).first() is not None
 
-    def see_worker(self, name: str, note: str | None = None) -> None:
-        """Record that a worker is alive, and what keeps it from working if anything does."""
+    def holder(self, name: str) -> tuple[str, int] | None:
+        """Host and process of whoever was last known by a worker's name, alive or not."""
+        with reading(self._engine) as connection:
+            row = connection.execute(select(workers.c.host, workers.c.pid).where(workers.c.name == name)).first()
+        return None if row is None else (row.host, row.pid)
+
+    def see_worker(self, name: str, note: str | None = None) -> bool:
+        """Record that a worker is alive, and what keeps it from working if anything does; whether it is known at all."""
         values: dict[str, object] = {"seen_at": time.time()}
         if note is not None:
             values["note"] = note
         with writing(self._engine) as connection:
-            connection.execute(update(workers).where(workers.c.name == name).values(values))
+            return bool(connection.execute(update(workers).where(workers.c.name == name).values(values)).rowcount)
 
     def drop_worker(self, name: str) -> None:
         """Forget a worker that has stopped."""

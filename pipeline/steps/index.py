@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -62,6 +62,8 @@ class _Open:
     lender: ChunkIds | None  #: ids of the chunks of another document with the same bytes
     chunks: int = 0  #: of the new version, so far
     tokens: int = 0
+    lengths: Counter[int] = field(default_factory=Counter)  #: chunks by `token_bin`
+    cut: int = 0  #: chunks over the model's limit
     moved: dict[str, PointMeta] = field(default_factory=dict)  #: chunks that stay as they are but elsewhere in the document
     embedded: int = 0
     seconds: float = 0.0  #: its share of the time of the stage
@@ -195,7 +197,7 @@ class IndexStep:
                 with self._outcomes.about(document):
                     entry, chunks = self._open(document, points.get(document.id, {}), lenders.get(document.id, ""), stack)
                 opened[document.id] = entry
-                for chunk, lent in self._missing(entry, self._measuring(document, chunks)):
+                for chunk, lent in self._missing(entry, chunks):
                     entry.waiting += 1
                     window.append((entry, chunk, lent))
                     if len(window) >= self._window_chunks:
@@ -224,22 +226,14 @@ class IndexStep:
         )
         return _Open(document, info, bool(before), before, ChunkIds(lender) if lender else None), chunks
 
-    def _measuring(self, document: ClaimedDocument, chunks: Iterator[Chunk]) -> Iterator[Chunk]:
-        """The chunks, whose lengths are counted for the report of the document's run."""
-        limit, run = self._embedder.info.max_tokens, str(document.run)
-        self._measured.add(CHUNK_LIMIT, run, bound=str(limit))
-        for chunk in chunks:
-            self._measured.add(CHUNK_TOKENS, run, bound=str(token_bin(chunk.token_count, limit)))
-            if limit and chunk.token_count > limit:
-                self._measured.add(CHUNK_TOKENS, run, bound=UNBOUNDED)
-            yield chunk
-
-    @staticmethod
-    def _missing(entry: _Open, chunks: Iterator[Chunk]) -> Iterator[tuple[Chunk, str]]:
+    def _missing(self, entry: _Open, chunks: Iterator[Chunk]) -> Iterator[tuple[Chunk, str]]:
         """Chunks that the store lacks, with the id of a point that may lend the vector; notes what became of the others."""
+        limit = self._embedder.info.max_tokens
         for chunk in chunks:
             entry.chunks += 1
             entry.tokens += chunk.token_count
+            entry.lengths[token_bin(chunk.token_count, limit)] += 1
+            entry.cut += 0 < limit < chunk.token_count
             lent = entry.lender.next(chunk.embed_text) if entry.lender else ""
             there = entry.stale.pop(chunk.id, None)
             if there is None:
@@ -247,6 +241,16 @@ class IndexStep:
             elif there != (meta := meta_of(chunk)):
                 entry.moved[chunk.id] = meta
         entry.read = True
+
+    def _measure(self, entry: _Open) -> None:
+        """Count a document that is done: not before, as one that is tried again would count again."""
+        run = str(entry.document.run)
+        self._measured.observe("stage_seconds", Stage.EMBED, entry.seconds)
+        self._measured.add(CHUNK_LIMIT, run, bound=str(self._embedder.info.max_tokens))
+        for length, chunks in entry.lengths.items():
+            self._measured.add(CHUNK_TOKENS, run, chunks, str(length))
+        if entry.cut:
+            self._measured.add(CHUNK_TOKENS, run, entry.cut, UNBOUNDED)
 
     def _fail(self, claim: Claim, entry: _Open, failed: set[str]) -> None:
         document, why = entry.document, f"{self._embedder.info.model} gave NaN, infinite or all-zero numbers"
@@ -285,7 +289,7 @@ class IndexStep:
                 entry.tokens, entry.seconds,
             )  # fmt: skip
             results[document.id] = (entry, result)
-            self._measured.observe("stage_seconds", Stage.EMBED, entry.seconds)
+            self._measure(entry)
         self._store.flush(physical)
         written_ns = time.time_ns()
         kept = self._ledger.work.indexed(claim, [result for _, result in results.values()], self._measured)

@@ -17,9 +17,9 @@ from workers.diagnosis import Diagnosis, Situation, Verdict, diagnose
 from workers.lookout import Moment
 
 
-def worker(stage: str, note: str = "", busy_s: float = 0.0, processes: int = 1) -> WorkerRow:
+def worker(stage: str, note: str = "", busy_s: float = 0.0, processes: int = 1, up_s: float = 60.0) -> WorkerRow:
     device = "cpu" if stage == "embed" else ""
-    return WorkerRow(f"{stage}@host", stage, "host", 7, device, "float32", 90.0, note, processes, busy_s, 1 << 30, 1.0)
+    return WorkerRow(f"{stage}@host", stage, "host", 7, device, "float32", 90.0, note, processes, busy_s, 1 << 30, up_s, 1.0)
 
 
 BOTH = (worker("parse"), worker("embed"))
@@ -29,6 +29,8 @@ WELL = Situation(
     {"pending": 4, "parsing": 2, "parsed": 2, "embedding": 2, "indexed": 30}, {Stage.PARSE: 1, Stage.EMBED: 0}, BOTH, (),
     unqueued=0, in_flight=10, max_in_flight=256, quiet_s=0.4,
 )  # fmt: skip
+
+NO_BROKER: dict[Stage, int | None] = {Stage.PARSE: None, Stage.EMBED: None}
 
 #: Its stage embed is about to be served; and with more documents than may be in flight.
 LOADS_ITS_MODEL = replace(WELL, workers=(BOTH[0], worker("embed", "starting")))
@@ -50,7 +52,7 @@ HELD = Lease("l", 3, "embed@host/9", "embed")
         (replace(WELL, workers=(), own_workers=True), Verdict.STARTING, "10 documents wait until the workers are ready"),
         # Parsing goes on while the model is loaded; the embed stage has nothing to do yet.
         (replace(LOADS_ITS_MODEL, states={"pending": 4}), Verdict.WORKING, "4 documents"),
-        (replace(LOADS_ITS_MODEL, quiet_s=90.0), Verdict.STARTING, "until the workers are ready"),
+        (replace(LOADS_ITS_MODEL, states={"parsed": 2}, quiet_s=90.0), Verdict.STARTING, "2 documents wait until the workers are"),
         (FULL, Verdict.PAUSED, "250 documents are in flight (KB_MAX_IN_FLIGHT 256), 5000 wait"),
         (replace(FULL, states={"pending": 5001, "parsed": 200, "embedding": 49}), Verdict.PAUSED, "the stage embed sets the pace"),
         (replace(FULL, states={"pending": 5200, "parsed": 2}), Verdict.PAUSED, "the stage parse sets"),
@@ -58,10 +60,17 @@ HELD = Lease("l", 3, "embed@host/9", "embed")
         (replace(WELL, quiet_s=40.0, leases=(HELD,)), Verdict.STALLED, "embed@host/9 holds documents and shows no progress"),
         (replace(WELL, quiet_s=40.0), Verdict.STALLED, "1 messages wait in the queue parse, and its workers fetch none"),
         (replace(WELL, quiet_s=40.0, queues={Stage.PARSE: 0, Stage.EMBED: 0}), Verdict.STALLED, "sent again after KB_REQUEUE_S"),
-        (replace(WELL, quiet_s=6.0, queues={Stage.PARSE: None, Stage.EMBED: None}), Verdict.STALLED, "the broker does not answer"),
-        (replace(WELL, quiet_s=6.0, workers=(BOTH[0], worker("embed", "fatal: no such model"))), Verdict.STALLED,
+        (replace(WELL, quiet_s=16.0, queues=NO_BROKER), Verdict.STALLED, "the broker does not answer"),
+        # Without a broker workers give no signs of life, and are there all the same.
+        (replace(WELL, quiet_s=60.0, queues=NO_BROKER, workers=()), Verdict.STALLED, "the broker does not answer"),
+        (replace(WELL, quiet_s=16.0, workers=(BOTH[0], worker("embed", "fatal: no such model"))), Verdict.STALLED,
          "embed@host: no such model"),
-        (replace(WELL, quiet_s=6.0, trouble="the broker does not take messages"), Verdict.STALLED, "does not take messages"),
+        (replace(WELL, quiet_s=16.0, trouble="the ledger is locked"), Verdict.STALLED, "the ledger is locked"),
+        # One of two complains, and the other one is at a long document.
+        (replace(WELL, quiet_s=16.0, workers=(*BOTH, worker("embed", "CUDA error"))), Verdict.WORKING, "10 documents"),
+        # Nobody waits for a model for ever, and what else stands still is not hidden by one that is loaded.
+        (replace(LOADS_ITS_MODEL, quiet_s=90.0, leases=(Lease("l", 3, "parse@host/9", "parse"),)), Verdict.STALLED, "a worker loads"),
+        (replace(WELL, quiet_s=900.0, workers=(BOTH[0], worker("embed", "starting", up_s=900.0))), Verdict.STALLED, "900 s"),
         # A word of a worker alone is no stop: the others go on.
         (replace(WELL, workers=(*BOTH, worker("embed", "Qdrant does not answer"))), Verdict.WORKING, "10 documents"),
     ],

@@ -60,7 +60,6 @@ def test_every_change_of_a_document_is_written_down_with_who_did_it(ledger: Ledg
     done = events[6]
     assert (done.chunks, done.embedded, done.tokens, done.parse_s, done.embed_s) == (3, 2, 40, 0.25, 1.5)
     assert events[2].chunks is None
-    assert list(ledger.life.indexed_by(7)) == [(done.at, 2, 100)]
     assert ledger.life.pulse().event_at == events[-1].at
 
 
@@ -78,7 +77,7 @@ def test_why_a_document_failed_or_went_back_stays_in_its_life(ledger: Ledger) ->
     assert life(ledger, key) == [
         ("pending", 1, "", ""),
         ("parsing", 1, "w@host/1", ""),
-        ("pending", 1, "", "worker_lost"),
+        ("pending", 1, "w@host/1", "worker_lost"),
         ("parsing", 1, "w@host/2", ""),
         ("quarantined", 1, "w@host/2", "corrupt"),
         ("pending", 2, "", ""),
@@ -92,6 +91,8 @@ def test_a_document_is_found_by_its_uri_its_id_and_the_end_of_its_path(ledger: L
     assert [found.id for found in ledger.life.find(keys[2])] == [keys[2]]
     assert [found.uri for found in ledger.life.find("read.me")] == ["file:///doc/one/read.me", "file:///doc/two/read.me"]
     assert [found.uri for found in ledger.life.find("two/read.me")] == ["file:///doc/two/read.me"]
+    stage(ledger, "a%20b.txt")
+    assert [found.uri for found in ledger.life.find("a b.txt")] == ["file:///doc/a%20b.txt"]
     assert ledger.life.find("ad.me") == []
 
 
@@ -104,27 +105,60 @@ def test_a_document_that_is_forgotten_leaves_its_life_behind(ledger: Ledger) -> 
     (standing,) = ledger.life.gone("file:///doc/a.txt")
     assert (standing.id, standing.collection, standing.state) == (key, "docs", "forgotten")
     assert [event.state for event in ledger.life.of(key)] == ["pending", "deleted"]
+    assert [(one.id, one.collection) for one in ledger.life.gone(key)] == [(key, "")]
     assert ledger.life.gone("file:///doc/b.txt") == []
 
 
-def test_rates_are_of_the_last_moments_and_of_one_run(ledger: Ledger) -> None:
-    keys = [stage(ledger, name, run=run) for name, run in (("a", 1), ("b", 2))]
+def index(ledger: Ledger, keys: list[str], tokens: int = 60) -> None:
+    """Take documents through both stages."""
     claim = ledger.work.claim(Stage.PARSE, keys, "w/1")
     ledger.work.parsed(claim, [ParsedResult(key, "", "text/plain", "p", 50) for key in keys])
     ledger.work.release(claim)
-    assert ledger.report.progress().left_tokens == 100
     claim = ledger.work.claim(Stage.EMBED, keys, "w/1")
-    ledger.work.indexed(claim, [IndexedResult(key, "1" * 64, "p", "e", 9, 6, 60) for key in keys])
+    ledger.work.indexed(claim, [IndexedResult(key, "1" * 64, "p", "e", 9, 6, tokens) for key in keys])
+    ledger.work.release(claim)
+
+
+def earlier(ledger: Ledger, seconds: float, where: str = "1 = 1") -> None:
+    """Have events be so much older."""
     with ledger.engine.begin() as connection:
-        connection.execute(text("UPDATE events SET at = at - 10"))
-    rates = ledger.life.rates(30)
-    assert rates.tokens_per_s == pytest.approx(12, rel=0.1)
-    assert rates.chunks_per_s == pytest.approx(1.2, rel=0.1)
-    assert ledger.life.rates(30, run=2).documents_per_s == pytest.approx(0.1, rel=0.1)
-    assert ledger.life.rates(5) == Rates(0, 0, 0)
-    quiet = ledger.life.pulse().quiet_s
-    assert quiet is not None
-    assert quiet < 10  # the lease is still held, and was taken a moment ago
+        connection.execute(text(f"UPDATE events SET at = at - {seconds} WHERE {where}"))
+
+
+def test_rates_are_of_the_last_moments_and_of_one_run(ledger: Ledger) -> None:
+    index(ledger, [stage(ledger, str(number), run=1) for number in range(4)])
+    index(ledger, [stage(ledger, f"other {number}", run=2) for number in range(4)])
+    earlier(ledger, 10)
+    assert ledger.life.rates(30, run=1).tokens_per_s == pytest.approx(4 * 60 / 10, rel=0.1)  # the run is 10 s old
+    assert ledger.life.rates(30).tokens_per_s == pytest.approx(8 * 60 / 30, rel=0.1)
+    assert ledger.life.rates(30, run=3).tokens_per_s == 0
+    earlier(ledger, 1000)
+    assert ledger.life.rates(30) == Rates(0, 0, 0)
+
+
+def test_documents_that_take_longer_than_the_window_have_a_rate_all_the_same(ledger: Ledger) -> None:
+    key = stage(ledger, "long", run=1)
+    earlier(ledger, 120)
+    index(ledger, [key], tokens=6000)  # a moment ago, after 120 s
+    assert ledger.life.rates(30, run=1).tokens_per_s == pytest.approx(6000 / 120, rel=0.1)
+    assert ledger.life.rates(30).tokens_per_s == pytest.approx(6000 / 300, rel=0.1)
+
+
+def test_only_what_comes_further_is_progress(ledger: Ledger) -> None:
+    key = stage(ledger, "a")
+    earlier(ledger, 100)
+    for _ in range(3):  # a server is away: what was claimed goes back
+        ledger.work.release(ledger.work.claim(Stage.PARSE, [key], "w/1"), "Qdrant does not answer")
+    before = ledger.life.pulse()
+    assert before.quiet_s == pytest.approx(100, abs=5)
+    with ledger.engine.begin() as connection:  # a scheduled run shows that its process lives
+        connection.execute(text("INSERT INTO leases VALUES ('s', 'schedule', 'x', 7, 0, :now)"), {"now": time.time()})
+    assert ledger.life.pulse() == before
+    claim = ledger.work.claim(Stage.PARSE, [key], "w/1")
+    ledger.work.beat(claim)
+    after = ledger.life.pulse()
+    assert after.mark != before.mark
+    assert after.quiet_s == pytest.approx(0, abs=5)
 
 
 def test_what_is_left_is_known_where_it_is_parsed_and_estimated_elsewhere(ledger: Ledger) -> None:
@@ -137,6 +171,9 @@ def test_what_is_left_is_known_where_it_is_parsed_and_estimated_elsewhere(ledger
     ledger.work.indexed(claim, [IndexedResult(keys[0], "1" * 64, "p", "e", 1, 1, 70)])
     progress = ledger.report.progress()
     assert (progress.tokens, progress.left_tokens) == (70, 50 + round(200 * 120 / 200))
+    ledger.work.release(claim)
+    stage(ledger, "1", "2")  # changed before it was embedded: what was parsed of it says nothing any more
+    assert ledger.report.progress().left_tokens == round(300 * 70 / 100)
 
 
 def test_old_events_are_forgotten_and_new_ones_are_kept(ledger: Ledger) -> None:

@@ -51,6 +51,11 @@ def say(text: str, level: int = logging.INFO, error: BaseException | None = None
         click.echo(text, err=True)
 
 
+def printable(text: str) -> str:
+    """Text of strangers for a terminal: what would move its cursor or change its colours is replaced."""
+    return "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in text)
+
+
 def print_json(value: object) -> None:
     """Print one JSON value on stdout; dataclasses become objects."""
     click.echo(json.dumps(value, default=_plain, ensure_ascii=False, indent=2))

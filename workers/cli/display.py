@@ -21,7 +21,7 @@ from pipeline.ledger.flow import Stage
 from pipeline.ledger.report import WorkerRow
 from pipeline.types import DocumentState
 from workers import logs
-from workers.cli.context import say
+from workers.cli.context import printable, say
 from workers.diagnosis import Verdict
 from workers.lookout import Moment
 
@@ -83,7 +83,7 @@ class Display:
         told = (moment.diagnosis.verdict, moment.trouble)
         text = str(moment.diagnosis) if moment.diagnosis.verdict in _SAID else moment.trouble
         if text and told != self._told:
-            say(text, logging.WARNING)
+            say(text, logging.WARNING if moment.diagnosis.stuck or moment.trouble else logging.INFO)
         self._told = told
         if time.monotonic() - self._last_line >= PLAIN_EVERY_S:
             self._last_line = time.monotonic()
@@ -114,8 +114,8 @@ def picture(moment: Moment, busy: Utilisation) -> Group:
     elif moment.trouble:
         rows.append(Text(moment.trouble, style="yellow"))
     for failure in moment.failures:
-        name = unquote(failure.uri).rpartition("/")[2]
-        rows.append(Text(f"quarantined {name}: {failure.reason}: {failure.detail}", style="red", overflow="ellipsis", no_wrap=True))
+        words = f"quarantined {unquote(failure.uri).rpartition('/')[2]}: {failure.reason}: {failure.detail}"
+        rows.append(Text(printable(words), style="red", overflow="ellipsis", no_wrap=True))
     return Group(*rows)
 
 
@@ -150,7 +150,7 @@ def _workers(moment: Moment, busy: Utilisation) -> Table:
             ProgressBar(total=1, completed=share or 0.0, width=10),
             Text("" if share is None else f"{share:4.0%}"),
             Text(memory, style="dim"),
-            Text(worker.note, style="yellow"),
+            Text(printable(worker.note), style="yellow"),
         )
     return table
 

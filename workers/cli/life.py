@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from workers.cli.context import Context, print_json
+from workers.cli.context import Context, print_json, printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,7 +38,7 @@ def logs(context: Context, document: str, as_json: bool) -> int:
     if as_json:
         print_json([_record(*life) for life in lives])
     for life in lives if not as_json else ():
-        click.echo("\n".join(_lines(*life)))
+        click.echo("\n".join(map(printable, _lines(*life))))
     if not lives:
         click.echo(f"error: the ledger knows no document {document}", err=True)
     return 0 if lives else 1
@@ -52,14 +52,14 @@ def _record(standing: Standing, events: Sequence[Event]) -> dict[str, Any]:
 def _durations(events: Sequence[Event]) -> list[float]:
     """How long each state lasted, in seconds; the last one until now."""
     ends = [*(event.at for event in events[1:]), time.time()]
-    return [round(max(0.0, end - event.at), 3) for event, end in zip(events, ends, strict=bool(events))] if events else []
+    return [round(max(0.0, end - event.at), 3) for event, end in zip(events, ends, strict=False)]
 
 
 def _lines(standing: Standing, events: Sequence[Event]) -> list[str]:
     kind = ", ".join(filter(None, (standing.media_type, f"{standing.size:,} bytes", f"generation {standing.collection}")))
     lines = [f"{standing.uri} ({kind})"]
     if not events:
-        lines.append("  nothing is remembered of it: nothing happened to it for KB_EVENTS_DAYS")
+        lines.append("  nothing is remembered of it: nothing happened to it for KB_EVENTS_DAYS, or since the ledger keeps events")
     run = None
     for event, seconds in zip(events, _durations(events), strict=True):
         if event.run != run:

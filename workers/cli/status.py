@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from workers.cli.context import Context, print_json
+from workers.cli.context import Context, print_json, printable
 
 if TYPE_CHECKING:
     from workers.lookout import Moment
@@ -83,6 +83,6 @@ def _print(moment: Moment) -> None:
         click.echo(f"queue {name}: {depth}, {queue['workers']} workers")
     for worker in moment.workers:
         device = f" on {worker.device} in {worker.dtype}, {worker.chunks_per_s:.0f} chunks/s at start" if worker.device else ""
-        click.echo(f"worker {worker.name}: {worker.role}{device}{': ' + worker.note if worker.note else ''}")
+        click.echo(f"worker {worker.name}: {worker.role}{device}{': ' + printable(worker.note) if worker.note else ''}")
     for failure in moment.failures:
-        click.echo(f"quarantined: {failure.uri}: {failure.reason}: {failure.detail} ({failure.starts} starts)")
+        click.echo(printable(f"quarantined: {failure.uri}: {failure.reason}: {failure.detail} ({failure.starts} starts)"))
