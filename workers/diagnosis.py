@@ -138,12 +138,16 @@ def _cause(situation: Situation) -> str:
     """The likely cause of a silence that nobody explains."""
     if situation.unqueued and situation.in_flight < FULL * situation.max_in_flight:
         return f"{situation.unqueued} documents are in no queue, as no `kb-ingest up`, `scheduler` or waiting `load` fills them"
-    if any(worker.note == STARTING for worker in situation.workers):
-        return "a worker loads a model, and takes long"
     held = [lease for lease in situation.leases if lease.stage != SCHEDULE]
     if held:
         names = ", ".join(sorted({lease.owner for lease in held})[:3])
-        return f"{names} holds documents and shows no progress; they are taken back after KB_LEASE_S"
+        loads = any(
+            worker.note == STARTING and lease.owner.startswith(worker.name) for worker in situation.workers for lease in held
+        )
+        why = ", as it loads a model" if loads else ""
+        return f"{names} holds documents and shows no progress{why}; they are taken back after KB_LEASE_S"
+    if any(worker.note == STARTING for worker in situation.workers):
+        return "a worker loads its model, and takes very long"
     for stage, depth in situation.queues.items():
         if depth:
             return f"{depth} messages wait in the queue {stage}, and its workers fetch none; look at their logs"

@@ -69,7 +69,9 @@ HELD = Lease("l", 3, "embed@host/9", "embed")
         # One of two complains, and the other one is at a long document.
         (replace(WELL, quiet_s=16.0, workers=(*BOTH, worker("embed", "CUDA error"))), Verdict.WORKING, "10 documents"),
         # Nobody waits for a model for ever, and what else stands still is not hidden by one that is loaded.
-        (replace(LOADS_ITS_MODEL, quiet_s=90.0, leases=(Lease("l", 3, "parse@host/9", "parse"),)), Verdict.STALLED, "a worker loads"),
+        (replace(LOADS_ITS_MODEL, quiet_s=90.0, leases=(replace(HELD, owner="parse@host/9"),)), Verdict.STALLED,
+         "parse@host/9 holds documents and shows no progress;"),
+        (replace(LOADS_ITS_MODEL, quiet_s=90.0, leases=(HELD,)), Verdict.STALLED, "shows no progress, as it loads a model"),
         (replace(WELL, quiet_s=900.0, workers=(BOTH[0], worker("embed", "starting", up_s=900.0))), Verdict.STALLED, "900 s"),
         # A word of a worker alone is no stop: the others go on.
         (replace(WELL, workers=(*BOTH, worker("embed", "Qdrant does not answer"))), Verdict.WORKING, "10 documents"),
