@@ -1,0 +1,76 @@
+"""`kb-ingest map`: a collection as a picture, and what is in it twice."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import rich_click as click
+
+from workers.cli.context import Context, print_json
+
+if TYPE_CHECKING:
+    from pipeline.embedding_map import Findings
+
+#: Findings of a kind that are named on the terminal; the page and --json name more.
+MOST_SHOWN = 5
+
+
+@click.command("map")
+@click.option(
+    "--html",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write the picture to this file, one page without outside parts.",
+)
+@click.option("--collection", "-c", help="The collection to look at (KB_COLLECTION).")
+@click.option(
+    "--near", type=click.FloatRange(0.5, 1), help="Least cosine of two documents that are nearly the same.  [default: 0.97]"
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as one JSON value on stdout.")
+@click.pass_obj
+def embedding_map(context: Context, html: Path | None, collection: str | None, near: float | None, as_json: bool) -> None:
+    """Show what a collection holds: documents as points, what is in it twice, and what stands alone."""
+    from pipeline.embedding_map import draw
+    from pipeline.embedding_map.likeness import NEAR_COSINE
+    from pipeline.ledger import Ledger
+    from pipeline.search import open_physical
+    from pipeline.store import open_store
+
+    settings = context.settings("error", collection=collection).prepare()
+    ledger = Ledger.open(settings.ledger_url)
+    store = open_store(settings, role="reader")
+    try:
+        physical = open_physical(store, settings.collection)
+        drawn = draw(ledger, store, settings.collection, physical, NEAR_COSINE if near is None else near)
+    finally:
+        store.close()
+        ledger.close()
+    if html is not None:
+        from pipeline.embedding_map.page import write_page
+
+        write_page(drawn, html)
+    if as_json:
+        print_json(drawn.findings)
+    else:
+        _print_findings(drawn.findings, html)
+
+
+def _print_findings(found: Findings, html: Path | None) -> None:
+    click.echo(
+        f"{found.documents} documents in {len(found.folders)} folders, {found.copies_total} groups of copies, "
+        f"{found.near_total} near-duplicate pairs, {found.outliers_total} outliers"
+    )
+    lines = [
+        [f"copies: {copies.documents[0].path} = {copies.documents[1].path}" + _more(len(copies.documents) - 2)
+         for copies in found.copies],
+        [f"near ({pair.cosine:.3f}): {pair.first.path} ~ {pair.second.path}" for pair in found.near],
+        [f"outlier ({lonely.cosine:.2f}): {lonely.document.path}" for lonely in found.outliers],
+    ]  # fmt: skip
+    for kind in lines:
+        for line in kind[:MOST_SHOWN]:
+            click.echo(line)
+    click.echo(f"the map: {html}" if html is not None else "--html FILE writes the map and all of this as a page")
+
+
+def _more(count: int) -> str:
+    return f" and {count} more" if count > 0 else ""
