@@ -142,7 +142,13 @@ def _workers(moment: Moment, busy: Utilisation) -> Table:
     table = Table.grid(padding=(0, 1))
     for worker in moment.workers:
         share = busy.of(worker)
-        where = f"{worker.device} {worker.dtype}" if worker.device else f"{worker.processes} processes"
+        where = (
+            f"{worker.device} {worker.dtype}"
+            if worker.device
+            else "1 process"
+            if worker.processes == 1
+            else f"{worker.processes} processes"
+        )
         memory = f"{worker.memory_bytes / (1 << 30):.1f} GB" if worker.memory_bytes else ""
         table.add_row(
             Text(worker.name, style="dim"),
