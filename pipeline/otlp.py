@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import socket
 import threading
 from collections.abc import Sequence
@@ -103,7 +104,7 @@ class _Telling(SpanExporter):
 
     def __init__(self, exporter: SpanExporter, endpoint: str) -> None:
         self._exporter = exporter
-        self._endpoint = endpoint
+        self._endpoint = endpoint  #: as people may see it
         self._words = _FirstWords()
         self.failing = False
         # The library says so at every try, and when its queue is full for every span.
@@ -116,7 +117,7 @@ class _Telling(SpanExporter):
         result = self._exporter.export(spans)
         failed = result is not SpanExportResult.SUCCESS
         if failed and not self.failing:
-            log.warning("spans are lost: %s does not take them: %s", self._endpoint, self._words.said)
+            log.warning("spans are lost: %s does not take them: %s", self._endpoint, self._scrubbed(self._words.said))
         elif self.failing and not failed:
             log.info("%s takes spans again", self._endpoint)
         self.failing = failed
@@ -124,6 +125,12 @@ class _Telling(SpanExporter):
 
     def shutdown(self) -> None:
         self._exporter.shutdown()
+
+    @staticmethod
+    def _scrubbed(said: str) -> str:
+        """The library's words without what HTTP clients say of the URL: its query and its user, which may be keys."""
+        said = re.sub(r"(\w://)[^\s'\"]*@", r"\1****@", said)
+        return re.sub(r"\?[^\s'\")]+", "?****", said)
 
 
 class _FirstWords(logging.Handler):

@@ -35,6 +35,8 @@ class Broker:
                 argsrepr=str(batch), retry=True, retry_policy=PUBLISH_RETRY,
             )  # fmt: skip
         except (OperationalError, RedisError, OSError) as error:
+            if "WRONGTYPE" in str(error):
+                self.mend(batch.stage.value)
             raise BrokerUnavailable(f"the broker does not take messages: {error}") from error
 
     def depth(self, stage: Stage) -> int:
@@ -42,7 +44,7 @@ class Broker:
         return self.length(stage.value)
 
     def length(self, queue: str) -> int:
-        """Messages that wait in a queue, as `depth`."""
+        """Messages that wait in a queue, as `depth`; 0 where its key in Redis is no queue, which `send` mends."""
         try:
             with self._app.connection_for_read() as connection:
                 connection.ensure_connection(max_retries=1, timeout=5)
@@ -52,7 +54,6 @@ class Broker:
         except ResponseError as error:
             if "WRONGTYPE" not in str(error):
                 raise BrokerUnavailable(f"the broker does not answer: {error}") from error
-            self.mend(queue)
             return 0
         except (OperationalError, RedisError, OSError) as error:
             raise BrokerUnavailable(f"the broker does not answer: {error}") from error

@@ -19,6 +19,10 @@ from pipeline.ledger.report import Grouped, Held, WorkerRow
 from pipeline.ledger.schema import LIVE, SUPERSEDED
 from pipeline.measure import BOUNDS, COUNT, SUM, UNBOUNDED, Key
 from pipeline.types import DocumentState, Reason
+from workers.diagnosis import STARTING_NOTE
+
+#: What runs can be, and how they can end: a series that appears with its first run would have no rise.
+ACTIONS, OUTCOMES = ("load", "sync", "delete", "verify", "reindex"), ("done", "partly", "refused", "failed", "interrupted")
 
 #: Values of a metric's labels, and its number.
 Samples = Mapping[tuple[str, ...], float]
@@ -79,7 +83,8 @@ def measured(measures: Mapping[Key, float]) -> Iterator[Metric]:
     embedded = measures.get(("indexed", "embedded", COUNT), 0)
     yield _counter("embedded_chunks", "Chunks that were embedded; the others had their vectors already.", [], {(): embedded})
     expiries: Samples = {(stage,): measures.get(("lease_expiries", stage, COUNT), 0) for stage in (*map(str, Stage), SCHEDULE)}
-    yield _counter("lease_expiries", "Leases taken back because their worker showed no progress.", ["stage"], expiries)
+    expiries_text = "Leases taken back from workers that died, hung or were told to stop without handing back."
+    yield _counter("lease_expiries", expiries_text, ["stage"], expiries)
     stages = tuple(map(str, Stage))
     yield _histogram(measures, "wait_seconds", "Time that a document waits until a worker of the stage takes it.", stages)
     yield _histogram(measures, "stage_seconds", "A document's share of a stage's work.", stages)
@@ -98,14 +103,18 @@ def work(figures: Figures) -> Iterator[Metric]:
     moved_at = max(figures.pulse.event_at or 0.0, figures.pulse.beat_at or 0.0)
     yield _gauge("last_progress_timestamp_seconds", "When a document or a worker moved last; 0: never.", [], {(): moved_at})
     labels = ["worker", "role", "device"]
-    rows = {(worker.name, worker.role, worker.device): worker for worker in figures.workers}
+    # The device of a worker behind a model server is its URL, which is nobody's business here.
+    rows = {(worker.name, worker.role, "http" if "://" in worker.device else worker.device): worker for worker in figures.workers}
     busy: Samples = {label: worker.busy_s for label, worker in rows.items()}
     yield _counter("worker_busy_seconds", "Time at work, of all processes of a worker.", labels, busy)
     processes: Samples = {label: worker.processes for label, worker in rows.items()}
     yield _gauge("worker_processes", "Processes of a worker that work at the same time.", labels, processes)
     memory: Samples = {label: worker.memory_bytes for label, worker in rows.items()}
     yield _gauge("worker_memory_bytes", "Memory of the device, where it has its own, else of one process.", labels, memory)
-    yield _counter("runs", "Runs that have ended.", ["action", "outcome"], figures.outcomes)
+    trouble: Samples = {(worker.name, worker.role): worker.note not in ("", STARTING_NOTE) for worker in figures.workers}
+    yield _gauge("worker_trouble", "Whether something keeps a worker from its work.", ["worker", "role"], trouble)
+    outcomes = {(action, outcome): 0.0 for action in ACTIONS for outcome in OUTCOMES} | dict(figures.outcomes)
+    yield _counter("runs", "Runs that have ended.", ["action", "outcome"], outcomes)
 
 
 def documents(counts: Counts) -> Iterator[Metric]:

@@ -48,6 +48,13 @@ SCHEMA_LOCK = 5_113_521
 #: Seconds that SQLite waits for another process's write before it says that the database is locked.
 BUSY_TIMEOUT_S = 60.0
 
+#: How long a Postgres that says nothing is waited for, as libpq has it: seconds, and milliseconds in the last. Without them a host
+#: that has gone, and a connection that a firewall forgot, hold whoever asked for a quarter of an hour or for ever.
+SERVER_WAITS = {
+    "connect_timeout": 10, "keepalives": 1, "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,
+}  # fmt: skip
+
 #: What a generation is: found under its collection's name; being built beside that one; replaced, and kept for a rollback.
 LIVE, BUILDING, SUPERSEDED = "live", "building", "superseded"
 
@@ -244,7 +251,9 @@ def open_engine(url: str) -> Engine:
             engine = create_engine(url, poolclass=NullPool, connect_args={"timeout": BUSY_TIMEOUT_S, "check_same_thread": False})
             _configure_sqlite(engine)
         else:
-            engine = create_engine(url, pool_pre_ping=True, pool_size=4)
+            waits = SERVER_WAITS if parsed.get_driver_name().startswith("psycopg") else {}
+            given = {name: value for name, value in waits.items() if name not in parsed.query}
+            engine = create_engine(url, pool_pre_ping=True, pool_size=4, connect_args=given)
     except (SQLAlchemyError, ImportError) as error:
         raise LedgerError(f"cannot use the ledger {parsed.render_as_string(hide_password=True)}: {error}") from error
     try:

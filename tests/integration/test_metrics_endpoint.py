@@ -87,7 +87,9 @@ def test_a_load_is_seen_in_the_metrics(deployment: Cli, exporter: str, documents
     assert counted["sum", "parse"] > 0
     upserts = {s.name: s.value for s in found["kb_ingest_upsert_seconds"].samples}
     assert upserts["kb_ingest_upsert_seconds_count"] >= 1
-    assert {(s.labels["action"], s.labels["outcome"]) for s in found["kb_ingest_runs"].samples} <= {("load", "done")}
+    ended = {(s.labels["action"], s.labels["outcome"]): s.value for s in found["kb_ingest_runs"].samples}
+    assert ended["load", "failed"] == 0
+    assert {pair for pair, number in ended.items() if number} <= {("load", "done")}
     assert deployment.run("metrics", "--once").stdout.count("# TYPE kb_ingest_") == text.count("# TYPE kb_ingest_")
     with pytest.raises(urllib.error.HTTPError, match="404"):
         get(f"{exporter}/")

@@ -8,11 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
+from pipeline.errors import BrokerUnavailable
+from pipeline.ledger.flow import Batch, Stage
 from pipeline.settings import Settings
 from pipeline.store import open_store
 from tests.documents import WRITERS, write
 from tests.services import Cli, Server, wait_until
+from workers.app import make_app
+from workers.broker import Broker
 
 pytestmark = pytest.mark.integration
 
@@ -96,6 +101,23 @@ def test_an_embedded_collection_is_promoted_to_a_server(qdrant: Server, document
     assert json_of(served, "search", "watering")[0]["uri"].endswith("tomatoes.md")
     again = json_of(served, "load", str(documents))
     assert (again["unchanged"], again["chunks"]) == (4, 0)
+
+
+def test_who_only_looks_deletes_nothing_and_who_sends_does(redis: Server, tmp_path: Path) -> None:
+    from redis import Redis
+
+    client = Redis(port=redis.port)
+    client.set("parse", "no list")
+    app = make_app(Settings(data_dir=tmp_path, redis_url=SecretStr(f"redis://127.0.0.1:{redis.port}/0")))
+    broker, batch = Broker(app), Batch("1", Stage.PARSE, ("a",))
+    assert broker.depth(Stage.PARSE) == broker.length("parse") == 0
+    assert client.get("parse") == b"no list"
+    with pytest.raises(BrokerUnavailable, match="WRONGTYPE"):
+        broker.send(batch)
+    broker.send(batch)
+    assert broker.depth(Stage.PARSE) == 1
+    app.close()
+    client.close()
 
 
 def test_redis_that_forgets_everything_loses_nothing(redis: Server, qdrant: Server, documents: Path, tmp_path: Path) -> None:

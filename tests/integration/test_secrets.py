@@ -47,6 +47,9 @@ SECRETS = {
     "database": "database:c@nary%3",
     "embed": "embed-c@nary/4=",
     "flower": "flower-c@nary 5",
+    "endpoint": "endpoint-c@nary&6",
+    "headers": "headers-c@nary;7",
+    "grafana": "grafana-c@nary!8",
 }
 
 TEXT = "TEXTCANARY"
@@ -165,6 +168,9 @@ def cli(tmp_path: Path, servers: dict[str, Server], database: Postgres) -> Cli:
         KB_QDRANT_URL=f"http://127.0.0.1:{servers['qdrant'].port}", KB_API_KEY=SECRETS["qdrant"], KB_DATABASE_URL=url,
         KB_EMBED_URL=f"http://127.0.0.1:{servers['embed'].port}", KB_EMBED_API="openai", KB_EMBED_MODEL=MODEL,
         KB_EMBED_API_KEY=SECRETS["embed"], KB_MAX_FAILURE_RATIO="1", KB_LEASE_S="6",
+        # Nobody takes the spans, which every process says.
+        KB_OTLP_ENDPOINT=f"http://127.0.0.1:9/v1/traces?api_key={quote(SECRETS['endpoint'], '')}",
+        KB_OTLP_HEADERS=f"authorization=Bearer {SECRETS['headers']}", KB_GRAFANA_PASSWORD=SECRETS["grafana"],
     )  # fmt: skip
 
 
@@ -236,7 +242,10 @@ def test_no_canary_gets_out(
             time.sleep(3)  # Flower asks the workers in the background
             shown = pages_of_flower(flower_port, list(answers[0]))
             (documents / "secret.txt").write_text(f"Changed, and still {TEXT}.")
-            for command in (["load", str(documents)], ["status"], ["config"], ["verify"], ["quarantine", "list"], ["collections"]):
+            for command in (
+                ["load", str(documents)], ["status"], ["config"], ["verify"], ["quarantine", "list"], ["collections"],
+                ["metrics", "--once"], ["report", str(json.loads(loaded.stdout)["run"]), "--json"],
+            ):  # fmt: skip
                 answer = cli.run(*command, status=None)
                 said += [answer.stdout, answer.stderr]
         finally:
@@ -258,6 +267,10 @@ def test_no_canary_gets_out(
     assert "kb.parse" in shown or "parse" in shown
     ledger = rows(cli.environment["KB_DATABASE_URL"])
     assert "secret.txt" in ledger
+    assert "spans are lost: http://127.0.0.1:9/v1/traces?api_key=****" in (tmp_path / "processes.log").read_text()
+    assert any('kb_ingest_worker_processes{device="http"' in text for text in said)
+    assert said[-2].startswith("{")
+    assert "broken.docx" in said[-2]
 
     for message in listener.messages:
         # The monitor writes the message's quotes and backslashes with backslashes.

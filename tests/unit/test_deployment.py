@@ -34,6 +34,8 @@ def test_every_setting_reaches_the_containers() -> None:
     assert ours - set(embed) == {"KB_FLOWER_AUTH"}
     assert ours - set(parse) == {"KB_FLOWER_AUTH", "KB_QDRANT_URL", "KB_API_KEY", "KB_EMBED_API_KEY"}
     assert "KB_FLOWER_AUTH" in services["flower"]["environment"]
+    traced = {name for name, one in services.items() if "KB_OTLP_HEADERS" in one.get("environment", {})}
+    assert traced == {"worker-parse", "worker-embed", "worker-embed-0", "worker-embed-1", "scheduler", "cli"}
     # Without a value a variable of .env or the shell is passed on, and one that is not set stays unset.
     assert embed["KB_MODEL"] is None
     assert embed["KB_INGEST_DEVICE"] is None

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import multiprocessing
+import socket
 import sqlite3
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from sqlalchemy import inspect, text
 
-from pipeline.errors import LeaseLost, LedgerError
+from pipeline.errors import LeaseLost, LedgerError, LedgerUnavailable
 from pipeline.ledger import Ledger
 from pipeline.ledger.flow import Batch, Stage
 from pipeline.ledger.generations import Collection
 from pipeline.ledger.intake import Refused
+from pipeline.ledger.schema import SERVER_WAITS
 from pipeline.ledger.work import WORKER_SEEN_S, IndexedResult, ParsedResult
 from pipeline.types import Reason, SourceFile, StagedFile, document_id
+from tests.services import Postgres
 
 
 def stage(ledger: Ledger, count: int, *, size: int = 100, version: str = "1", run: int = 1) -> list[str]:
@@ -350,3 +354,23 @@ def test_quarantined_documents_are_counted_and_dropped(ledger: Ledger) -> None:
     assert ledger.intake.drop(ids[2:]) == 1
     assert ledger.intake.drop(ids[2:]) == 0
     assert states(ledger) == {"quarantined": 2}
+
+
+def test_a_postgres_that_says_nothing_is_not_waited_for_for_ever(postgres: Postgres) -> None:
+    url = postgres.database()
+    with closing(Ledger.open(f"{url}?keepalives_idle=7&connect_timeout=3")) as ledger, ledger.engine.connect() as connection:
+        used = connection.connection.driver_connection.info.get_parameters()  # type: ignore[union-attr]
+    waits = {name: used[name] for name in SERVER_WAITS if name != "connect_timeout"}  # which is the driver's own matter
+    assert waits == {
+        "keepalives": "1", "keepalives_idle": "7", "keepalives_interval": "10", "keepalives_count": "3",
+        "tcp_user_timeout": "60000",
+    }  # fmt: skip
+
+
+def test_a_postgres_that_takes_connections_and_says_nothing_is_away() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"postgresql+psycopg://kb@127.0.0.1:{silent.getsockname()[1]}/kb?connect_timeout=2"
+        began = time.monotonic()
+        with pytest.raises(LedgerUnavailable):
+            Ledger.open(url)
+        assert time.monotonic() - began < 8

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 import pytest
 from prometheus_client import generate_latest
@@ -25,7 +25,12 @@ from pipeline.ledger.work import IndexedResult, ParsedResult
 from pipeline.measure import Measured
 from pipeline.settings import Settings
 from pipeline.types import DocumentState, Reason, SourceFile, StagedFile, document_id
-from workers.exporter import DeploymentCollector, Reading, once, registry_of
+from tests.services import wait_until
+from workers.exporter import LET_GO_MAX, DeploymentCollector, Reading, once, registry_of
+
+T = TypeVar("T")
+
+WORKERS = [("embed", "embed-cpu@host"), ("parse", "parse@host")]
 
 #: Name and labels of a sample, as `name{label=value,...}`, and its value.
 Samples = dict[str, float]
@@ -174,6 +179,10 @@ def test_promtool_finds_nothing_to_say_about_names_and_types(tmp_path: Path, una
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
+def ask_until(reading: Reading[T], wait_s: float, *, late: bool = False) -> T | None:
+    return reading.get(reading.begin(), time.monotonic() + wait_s, late=late)
+
+
 def test_no_scrape_waits_for_a_source_that_hangs_and_no_second_one_asks_it() -> None:
     asked, go_on = [], threading.Event()
 
@@ -182,19 +191,83 @@ def test_no_scrape_waits_for_a_source_that_hangs_and_no_second_one_asks_it() -> 
         go_on.wait(30)
         return len(asked)
 
-    reading = Reading(ask, 0.05)
-    assert reading.get() is None
-    assert reading.get(late=True) is None
+    reading = Reading("a source", ask)
+    assert ask_until(reading, 0.05) is None
+    assert ask_until(reading, 0.05, late=True) is None
     assert len(asked) == 1
     go_on.set()
-    reading._wait_s = 10
-    assert [reading.get(), reading.get()] == [1, 1]
+    assert [ask_until(reading, 10), ask_until(reading, 10)] == [1, 1]
     # What was read is too old, and the source hangs again: an older answer is better than none only where that was asked for.
     go_on.clear()
-    reading._good_s, reading._wait_s = 0.0, 0.05
-    assert reading.get() is None
-    assert reading.get(late=True) == 1
+    reading._good_s = 0.0
+    assert ask_until(reading, 0.05) is None
+    assert ask_until(reading, 0.05, late=True) == 1
     go_on.set()
+
+
+def test_a_source_that_hangs_is_asked_anew_but_not_for_ever(caplog: pytest.LogCaptureFixture) -> None:
+    hang = [threading.Event() for _ in range(LET_GO_MAX + 1)]
+    asked = 0
+
+    def ask() -> int:
+        nonlocal asked
+        asked += 1
+        number = asked
+        if number <= len(hang):
+            hang[number - 1].wait(30)
+        return number
+
+    reading = Reading("a source", ask, 0.0)
+    for _ in range(10):
+        assert ask_until(reading, 0.02) is None
+    assert asked == LET_GO_MAX + 1
+    assert caplog.text.count("a source has not answered for") == LET_GO_MAX
+    # One of those that were let go ends: what it says is old, and its place is free.
+    hang[0].set()
+    wait_until(lambda: ask_until(reading, 1) == LET_GO_MAX + 2, "it is asked anew", 10)
+    for event in hang:
+        event.set()
+
+
+def test_a_source_that_hung_and_answers_is_asked_again_before_long() -> None:
+    def ask() -> float:
+        time.sleep(0.3)
+        return time.monotonic()
+
+    reading = Reading("a source", ask, 0.5)
+    first = ask_until(reading, 5)
+    assert ask_until(reading, 5) == first
+    time.sleep(0.6)  # and not twenty times what it took
+    assert ask_until(reading, 5) != first
+
+
+def test_scrapes_go_on_while_the_disk_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    go_on = threading.Event()
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: go_on.wait(30))
+    with closing(DeploymentCollector(Settings(data_dir=tmp_path), 1.0)) as collector:
+        registry = registry_of(collector)
+        for _ in range(4):
+            began = time.monotonic()
+            found = samples(generate_latest(registry).decode())
+            assert time.monotonic() - began < 3
+            assert (found["ledger_up"], found["broker_up"]) == (1, 1)
+            assert "data_disk_free_bytes" not in found
+        assert [thread.name for thread in threading.enumerate()].count("the disk of the data folder") == 1
+        monkeypatch.undo()
+        go_on.set()
+
+
+def test_all_sources_of_a_scrape_share_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    go_on = threading.Event()
+    collector = DeploymentCollector(Settings(data_dir=tmp_path), 0.5)
+    for name in ("figures", "counts", "depths", "disk"):
+        monkeypatch.setattr(collector, f"_{name}", Reading(name, lambda: go_on.wait(30)))
+    with closing(collector):
+        began = time.monotonic()
+        found = samples(generate_latest(registry_of(collector)).decode())
+        assert time.monotonic() - began < 1.5
+        go_on.set()
+    assert (found["ledger_up"], found["broker_up"]) == (0, 0)
 
 
 def test_counting_takes_a_small_share_of_the_time() -> None:
@@ -202,10 +275,46 @@ def test_counting_takes_a_small_share_of_the_time() -> None:
         time.sleep(0.1)
         return time.monotonic()
 
-    reading = Reading(ask, 10)
-    first = reading.get()
+    reading = Reading("a source", ask)
+    first = ask_until(reading, 10)
     time.sleep(1.1)
-    assert reading.get() == first
+    assert ask_until(reading, 10) == first
+
+
+def test_a_worker_in_trouble_is_told_until_it_is_over(ledger: Ledger, settings: Settings) -> None:
+    ledger.work.register_worker("embed-cpu@host", "embed", "host", 1, "cpu", note="starting")
+    ledger.work.register_worker("parse@host", "parse", "host", 2)
+
+    def trouble() -> list[float]:
+        found = scrape(settings)
+        return [found[f"worker_trouble{{role={role},worker={name}}}"] for role, name in WORKERS]
+
+    assert trouble() == [0, 0]
+    ledger.work.see_worker("embed-cpu@host", note="Qdrant at http://127.0.0.1:6333 does not answer")
+    assert trouble() == [1, 0]
+    ledger.work.see_worker("embed-cpu@host", note="fatal: no such model")
+    assert trouble() == [1, 0]
+    ledger.work.see_worker("embed-cpu@host", note="")
+    assert trouble() == [0, 0]
+
+
+def test_a_model_servers_address_is_no_label(ledger: Ledger, settings: Settings) -> None:
+    ledger.work.register_worker("embed-http@host", "embed", "host", 1, "http://token:****@models.example.org:8080")
+    with closing(DeploymentCollector(settings)) as collector:
+        exposition = generate_latest(registry_of(collector)).decode()
+    assert 'kb_ingest_worker_processes{device="http",role="embed",worker="embed-http@host"} 1.0' in exposition
+    assert "models.example.org" not in exposition
+
+
+def test_every_way_a_run_can_end_is_there_before_the_first_does(ledger: Ledger, settings: Settings) -> None:
+    ends = {name: value for name, value in scrape(settings).items() if name.startswith("runs_total")}
+    assert len(ends) == 25
+    assert set(ends.values()) == {0}
+    run = ledger.intake.start_run("docs", "sync")
+    ledger.intake.end_run(run, "failed", "no such folder")
+    found = scrape(settings)
+    assert found["runs_total{action=sync,outcome=failed}"] == 1
+    assert sum(value for name, value in found.items() if name.startswith("runs_total")) == 1
 
 
 def test_open_documents_are_counted_without_reading_any(tmp_path: Path) -> None:

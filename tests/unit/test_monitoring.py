@@ -127,6 +127,10 @@ def test_the_services_are_hardened_like_the_others() -> None:
     (target,) = yaml.safe_load((FOLDER / "prometheus.yaml").read_text("utf-8"))["scrape_configs"][0]["static_configs"][0]["targets"]
     assert target == "metrics:9808"
     assert SERVICES["metrics"]["ports"][0].endswith(":9808")
+    # They have no password: nothing that reads files of strangers is where they are.
+    for name in ("metrics", "prometheus"):
+        assert not set(SERVICES[name]["networks"]) & set(SERVICES["worker-parse"]["networks"])
+    assert "outside" in SERVICES["redis"]["networks"]
 
 
 def test_what_is_mounted_is_there(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -62,6 +63,22 @@ def test_without_an_endpoint_nothing_is_imported_and_nothing_happens() -> None:
     assert type(tracing) is Tracing
     tracing.send(VERSION, Span("load", 1, 2))
     tracing.close()
+
+
+def test_a_warning_about_lost_spans_has_neither_key_nor_user(caplog: pytest.LogCaptureFixture) -> None:
+    """Real words of a real HTTP client that reaches nobody."""
+    tracing = open_tracing(Settings(otlp_endpoint="http://TOKEN:PASSWORD@127.0.0.1:9/v1/traces?api_key=KEY"), "x")
+    tracing.send(VERSION, Span("load", 1, 2))
+    tracing.close()
+    for _ in range(100):
+        if "spans are lost" in caplog.text:
+            break
+        time.sleep(0.1)
+    (said,) = [record.getMessage() for record in caplog.records if "spans are lost" in record.getMessage()]
+    assert said.startswith("spans are lost: http://TOKEN:****@127.0.0.1:9/v1/traces?api_key=**** does not take them: ")
+    assert "/v1/traces?****" in said.partition("take them: ")[2]
+    assert "KEY" not in said
+    assert "PASSWORD" not in said
 
 
 @pytest.mark.parametrize("command", [["load"], ["up"]])
