@@ -8,7 +8,7 @@ import re
 import socket
 import threading
 from collections.abc import Sequence
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -154,7 +154,9 @@ def _attributes(version: Version, span: Span) -> dict[str, str | int | bool]:
 
 def address_of(endpoint: str) -> str:
     """Where spans are posted, for an endpoint that is given with or without the path of traces."""
-    return endpoint if urlsplit(endpoint).path.endswith(PATH) else endpoint.rstrip("/") + PATH
+    parts = urlsplit(endpoint)
+    path = parts.path.rstrip("/")
+    return urlunsplit(parts._replace(path=path if path.endswith(PATH) else path + PATH))
 
 
 def headers_of(text: str) -> dict[str, str]:

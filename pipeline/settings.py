@@ -208,6 +208,12 @@ class Settings(BaseSettings):
         """Timeout of one request to a server; see `retry_s`."""
         return min(self.store_timeout_s, self.lease_s / 2)
 
+    @property
+    def otlp_is_foreign(self) -> bool:
+        """Whether the receiver of traces is the one that was set for all programs, not for this one."""
+        found = _Receivers()
+        return not found.ours and bool(found.all_programs) and found.all_programs == self.otlp_endpoint
+
     def prepare(self) -> Settings:
         """Make the data folder and its parts; return self.
 
@@ -239,6 +245,15 @@ class Settings(BaseSettings):
                 value = ""
             shown[name] = list(value) if isinstance(value, tuple) else str(value) if isinstance(value, Path) else value
         return shown
+
+
+class _Receivers(BaseSettings):
+    """The two variables of a receiver of traces, told apart."""
+
+    model_config = SettingsConfigDict(env_file=".env", env_file_encoding="utf-8", extra="ignore", env_ignore_empty=True)
+
+    ours: str = Field("", validation_alias="KB_OTLP_ENDPOINT")
+    all_programs: str = Field("", validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT")
 
 
 def mask_url(url: str) -> str:

@@ -6,13 +6,14 @@ import json
 import logging
 import os
 import socket
+import stat
 import sys
 import threading
 import warnings
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Literal
+from typing import Any, Literal, TextIO
 
 from pipeline.context import current, well_formed
 
@@ -38,15 +39,25 @@ OUTCOMES = "pipeline.steps.outcomes"
 #: The name of a process that is no worker.
 COMMAND = "kb-ingest"
 
+#: Bytes that are written to a pipe in one piece, whoever else writes to it (PIPE_BUF of Linux).
+PIPE_BYTES = 4096
+
+#: Stands for what was cut out of a text.
+CUT = "[...]"
+
 log = logging.getLogger(__name__)
 
 
 class JsonLine(logging.Formatter):
-    """One JSON object a line, always with the same keys; null where something is not known."""
+    """One JSON object a line, always with the same keys; null where something is not known.
 
-    def __init__(self, process: str) -> None:
+    With `most_bytes` a line is no longer, its end included: of a message the beginning is kept, of a traceback and a URI the end.
+    """
+
+    def __init__(self, process: str, most_bytes: int | None = None) -> None:
         super().__init__()
         self._process = process
+        self._most_bytes = most_bytes
         self._host = socket.gethostname()
 
     def format(self, record: logging.LogRecord) -> str:
@@ -66,7 +77,67 @@ class JsonLine(logging.Formatter):
             "pid": os.getpid(),
             "exception": self.formatException(record.exc_info) if record.exc_info and record.exc_info[0] else None,
         }
-        return json.dumps({key: well_formed(value) if isinstance(value, str) else value for key, value in row.items()})
+        row = {key: well_formed(value) if isinstance(value, str) else value for key, value in row.items()}
+        line = json.dumps(row)
+        if self._most_bytes is not None and len(line) >= self._most_bytes:
+            line = json.dumps(_shortened(row, self._most_bytes - 1))
+        return line
+
+
+def _shortened(row: dict[str, Any], most: int) -> dict[str, Any]:
+    """The row with its long texts cut so that it has at most so many characters as JSON."""
+    texts = {key: row[key] for key in ("document", "message", "exception") if row[key] is not None}
+    room = most - len(json.dumps(row | dict.fromkeys(texts, "")))
+    for number, (key, text) in enumerate(texts.items()):
+        # What one leaves over is there for the next.
+        share = room // (len(texts) - number)
+        row = row | {key: _cut(text, share, end=key != "message")}
+        room -= _width(row[key])
+    return row
+
+
+def _cut(text: str, room: int, *, end: bool) -> str:
+    """As much of the beginning or end of a text as fits into so many characters of JSON, with CUT for the rest."""
+    if _width(text) <= room:
+        return text
+    room, kept = room - len(CUT), 0
+    for character in reversed(text) if end else text:
+        room -= _width(character)
+        if room < 0:
+            break
+        kept += 1
+    return CUT + text[len(text) - kept :] if end else text[:kept] + CUT
+
+
+def _width(text: str) -> int:
+    return len(json.dumps(text)) - 2
+
+
+class LineHandler(logging.StreamHandler[TextIO]):
+    """Writes each line in one call, as lines of processes that share a pipe would be torn otherwise."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record's line."""
+        try:
+            left = f"{self.format(record)}{self.terminator}".encode("utf-8", "backslashreplace")
+            try:
+                descriptor = self.stream.fileno()
+            except OSError:  # a stream in memory
+                self.stream.write(left.decode())
+                return
+            self.stream.flush()
+            while left:  # more than once where it is no pipe, or a disk is full
+                left = left[os.write(descriptor, left) :]
+        except Exception:
+            self.handleError(record)
+
+
+def _most_bytes(stream: TextIO) -> int | None:
+    """Bytes of a line on this stream; None where lines of any length stay whole."""
+    try:
+        return PIPE_BYTES if stat.S_ISFIFO(os.fstat(stream.fileno()).st_mode) else None
+    except OSError:
+        return None
 
 
 def _message(record: logging.LogRecord) -> str:
@@ -79,11 +150,12 @@ def _message(record: logging.LogRecord) -> str:
 
 def set_up(level: str, *, log_format: Literal["text", "json"] = "text", prefix: str = "") -> None:
     """Send log lines of `level` (debug, info, warning, error) and above to stderr; `prefix` names the process."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler: logging.StreamHandler[TextIO] = logging.StreamHandler(sys.stderr)
     # It warns that the folder transport has no host name.
     logging.getLogger("kombu.connection").setLevel(logging.ERROR)
     if log_format == "json":
-        handler.setFormatter(JsonLine(prefix or COMMAND))
+        handler = LineHandler(sys.stderr)
+        handler.setFormatter(JsonLine(prefix or COMMAND, _most_bytes(sys.stderr)))
         _catch_all()
     else:
         handler.setFormatter(logging.Formatter(f"{prefix} {FORMAT}" if prefix else FORMAT, datefmt="%H:%M:%S"))
@@ -114,7 +186,11 @@ def _catch_all() -> None:
         name = end.thread.name if end.thread else "?"
         log.error("the thread %s died", name, exc_info=end.exc_value)
 
-    sys.excepthook, threading.excepthook = died, thread_died
+    def ignored(end: sys.UnraisableHookArgs) -> None:
+        trace = (end.exc_type, end.exc_value, end.exc_traceback) if end.exc_value else None
+        log.error("%s: %r", end.err_msg or "nobody could catch an exception in", end.object, exc_info=trace)
+
+    sys.excepthook, threading.excepthook, sys.unraisablehook = died, thread_died, ignored
 
 
 def divert(path: Path) -> None:

@@ -160,6 +160,8 @@ def environment_of(settings: Settings) -> dict[str, str]:
 
     environment = {"DO_NOT_TRACK": "1", "UNSTRUCTURED_DISABLE_NOTICE": "1", "TOKENIZERS_PARALLELISM": "false"}
     for name, value in settings:
+        if name == "otlp_endpoint" and settings.otlp_is_foreign:
+            continue  # it is in the environment under its own name, and would be taken for ours
         if isinstance(value, SecretStr):
             value = value.get_secret_value()
         text = ",".join(value) if isinstance(value, tuple) else "" if value is None else str(value)

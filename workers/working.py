@@ -13,6 +13,7 @@ from pipeline.ledger.work import STARTING
 from pipeline.settings import Settings
 from pipeline.steps.remove import remove_due
 from pipeline.store import VectorStore, open_store
+from pipeline.trace import endpoint_of
 from workers.app import make_app
 from workers.broker import Broker
 from workers.dispatch import Dispatcher, DispatchThread
@@ -74,7 +75,7 @@ class Working:
     def done(self) -> None:
         """Nothing is left to do: end our own workers, without waiting for more than their last spans."""
         if self._supervisor is not None and not any(lease.stage != SCHEDULE for lease in self._ledger.flow.leases()):
-            if self._settings.otlp_endpoint:
+            if endpoint_of(self._settings):
                 # Asked to end they would send them too, but Celery takes some five seconds for that.
                 time.sleep(LAST_SPANS_S)
             self._supervisor.stop(idle=True)

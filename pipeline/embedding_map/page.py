@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterable, Sequence
 from html import escape
 from importlib.resources import files
-from pathlib import Path
 
 from pipeline.embedding_map import MOST_POINTS, NEIGHBOURS, EmbeddingMap, Findings, Named, Place
-from pipeline.errors import ConfigError
 
 #: Names of copies in a row of the table; the others are counted.
 MOST_NAMES = 10
@@ -27,19 +24,6 @@ def page(drawn: EmbeddingMap) -> str:
     template = files("pipeline.embedding_map").joinpath("page.html").read_text("utf-8")
     # In one pass, so that a title that looks like one of the marks stays a title.
     return re.sub("@(" + "|".join(parts) + ")@", lambda mark: parts[mark[1]], template)
-
-
-def write_page(drawn: EmbeddingMap, file: Path) -> None:
-    """Write the page to a file, or leave what was there as it is. Raises ConfigError where it cannot be written."""
-    part = file.with_name(f"{file.name}.{os.getpid()}.part")
-    try:
-        try:
-            part.write_text(page(drawn), "utf-8")
-            part.replace(file)
-        finally:
-            part.unlink(missing_ok=True)
-    except OSError as error:
-        raise ConfigError(f"cannot write {file}: {error.strerror}") from error
 
 
 def _data(drawn: EmbeddingMap) -> str:

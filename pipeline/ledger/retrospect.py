@@ -22,7 +22,7 @@ class Span:
     """From when to when there are events."""
 
     oldest: float | None  #: the first event of any run that is still remembered
-    last: float | None  #: the last one of this run
+    last: float | None  #: the one of this run that was written last
     events: int  #: of this run
 
 
@@ -66,11 +66,13 @@ class Retrospect:
         """From when to when there are events."""
         with reading(self._engine) as connection:
             oldest = connection.execute(select(events.c.at).order_by(events.c.id).limit(1)).scalar()
-            last, count = connection.execute(select(func.max(events.c.at), func.count()).where(events.c.run == run)).one()
+            # Counted from the index alone, and then one row: the time of each event stands in its row.
+            newest, count = connection.execute(select(func.max(events.c.id), func.count()).where(events.c.run == run)).one()
+            last = connection.execute(select(events.c.at).where(events.c.id == newest)).scalar()
         return Span(oldest, last, count)
 
-    def steps(self, run: int, until: float) -> Iterator[Step]:
-        """A run's events up to a time, document by document and each one's in their order; memory does not grow with them."""
+    def steps(self, run: int, until: float = float("inf")) -> Iterator[Step]:
+        """A run's events, or those up to a time, by document and each one's in their order; memory does not grow with them."""
         names = list(Step.__dataclass_fields__)
         statement = (
             select(*(events.c[name] for name in names))

@@ -183,11 +183,14 @@ class Work:
             count(connection, {("indexed", name, COUNT): number for name, number in figures.items() if number})
         return kept
 
-    def fail(self, claim: Claim, document: str, reason: Reason, detail: str) -> None:
-        """Record that a document will not be tried again by itself; its old version, if any, stays searchable."""
+    def fail(self, claim: Claim, document: str, reason: Reason, detail: str) -> bool:
+        """Record that a document will not be tried again by itself; its old version, if any, stays searchable.
+
+        Returns whether it was still ours; where it was not, nothing has changed.
+        """
         state = DocumentState.SKIPPED if reason is Reason.EMPTY_FILE else DocumentState.QUARANTINED
         with writing(self._engine) as connection:
-            self._end(connection, claim, document, state=state, batch=None, reason=reason, detail=detail[:2000])
+            return self._end(connection, claim, document, state=state, batch=None, reason=reason, detail=detail[:2000])
 
     def send_back(self, claim: Claim, documents_back: Sequence[str], state: DocumentState) -> None:
         """Return documents to an earlier state without a charge, to be queued again."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from pipeline.ledger import Ledger
 from pipeline.ledger.history import Figures, Past
-from pipeline.ledger.report import RunRow
+from pipeline.ledger.report import Progress, RunRow
 from pipeline.ledger.retrospect import Named
 from pipeline.measure import UNBOUNDED, token_bin
 from pipeline.run_report.fold import Bin, Failed, Fold, Ranked, StageTime
@@ -129,18 +129,17 @@ class RunReport:
     lengths: Lengths
 
 
-def gather(ledger: Ledger, number: int) -> RunReport | None:
-    """Look back at a run; None where there is no such run."""
-    past = ledger.history.run(number)
-    if past is None:
-        return None
-    run, span = past.run, ledger.retrospect.span(number)
+def gather(ledger: Ledger, past: Past) -> RunReport:
+    """Look back at a run of the history."""
+    run, number = past.run, past.run.id
+    span, now = ledger.retrospect.span(number), ledger.report.progress(number)
     so_far = run.finished_at is None
     end = run.finished_at or (time.time() if past.outcome == "going on" else span.last or run.started_at)
     until = run.finished_at or float("inf")
     seconds = max(0.0, round(end - run.started_at, 3))
-    fold = Fold(run.started_at, seconds, MOST_NAMED)
-    for step in ledger.retrospect.steps(number, until):
+    fold = Fold(run.started_at, seconds, MOST_NAMED, until)
+    # A run that failed has left documents behind, which go on under its number: only the time tells what came after.
+    for step in ledger.retrospect.steps(number, until) if past.outcome == "failed" else ledger.retrospect.steps(number):
         fold.add(step)
     fold.close()
     # What was refused before and is as it was belongs to the run too, without an event of it.
@@ -163,7 +162,7 @@ def gather(ledger: Ledger, number: int) -> RunReport | None:
         return _grouped(counts[state], listed)
 
     failures, skipped = groups(DocumentState.QUARANTINED), groups(DocumentState.SKIPPED)
-    totals = _totals(ledger, run, fold, seconds, sum(group.documents for group in skipped))
+    totals = _totals(run, now, fold, seconds, sum(group.documents for group in skipped))
     known = sum(group.documents for group in failures)
     largest, longest, slowest = (_documents(top.items(), names) for top in (fold.largest, fold.longest, fold.slowest))
     return RunReport(
@@ -173,9 +172,8 @@ def gather(ledger: Ledger, number: int) -> RunReport | None:
     )  # fmt: skip
 
 
-def _totals(ledger: Ledger, run: RunRow, fold: Fold, seconds: float, skipped: int) -> Totals:
+def _totals(run: RunRow, now: Progress, fold: Fold, seconds: float, skipped: int) -> Totals:
     indexed, quarantined, chunks, embedded = run.indexed, run.quarantined, run.chunks, run.embedded
-    now = ledger.report.progress(run.id)
     if run.finished_at is None:
         indexed, quarantined = (now.states.get(state, 0) for state in (DocumentState.INDEXED, DocumentState.QUARANTINED))
         chunks, embedded = now.chunks, now.embedded
@@ -208,8 +206,11 @@ def _comparison(ledger: Ledger, past: Past) -> Comparison | None:
 
 
 def _coverage(run: RunRow, totals: Totals, fold: Fold, oldest: float | None) -> str:
-    """Whether events of the run are forgotten, or were before it began to be written down."""
-    if fold.indexed >= totals.indexed or (oldest is not None and oldest <= run.started_at):
+    """Whether there are events of all documents that the run indexed, and of those that failed in it."""
+    # What had failed before and was found like that has none; where nothing is forgotten, only such are missing.
+    forgets = oldest is None or oldest > run.started_at
+    failed = sum(fold.counts[DocumentState.QUARANTINED].values())
+    if fold.indexed >= totals.indexed and (not forgets or failed >= totals.quarantined):
         return WHOLE
     return PARTLY if fold.documents else NONE
 

@@ -95,6 +95,9 @@ class _Spent:
     worked: float = 0.0
 
 
+#: States in which nothing more happens to a document by itself.
+_ENDS = (DocumentState.INDEXED, DocumentState.QUARANTINED, DocumentState.SKIPPED, DocumentState.DELETED)
+
 #: The stage that a state is a part of, and whether a worker holds the document in it.
 _PARTS = {stage.waiting.value: (stage, False) for stage in Stage} | {stage.running.value: (stage, True) for stage in Stage}
 
@@ -102,8 +105,9 @@ _PARTS = {stage.waiting.value: (stage, False) for stage in Stage} | {stage.runni
 class Fold:
     """Add the events of a run document by document, then `close`, then read."""
 
-    def __init__(self, started_at: float, seconds: float, most_named: int) -> None:
+    def __init__(self, started_at: float, seconds: float, most_named: int, ended_at: float = float("inf")) -> None:
         self._started_at = started_at
+        self._ended_at = ended_at
         self._most_named = most_named
         count = max(1, min(MOST_BINS, int(seconds / LEAST_BIN_S)))
         self._bin_s = seconds / count
@@ -152,7 +156,7 @@ class Fold:
         )
 
     def _end(self) -> None:
-        steps, self._steps = self._steps, []
+        steps, self._steps = self._of_run(self._steps), []
         self.documents += 1
         self._time(steps)
         last = steps[-1]
@@ -161,7 +165,19 @@ class Fold:
         if last.state in self.counts:
             self._refuse(last)
         elif done is not None:
-            self._index(done, sum(step.embed_s for step in steps))
+            # A document that was adopted brings the parser's time of the run that parsed it.
+            parsed = any(step.state == DocumentState.PARSING for step in steps)
+            self._index(done, done.parse_s if parsed else 0.0, sum(step.embed_s for step in steps))
+
+    def _of_run(self, steps: list[Step]) -> list[Step]:
+        """The steps without those by which a document that had ended was begun again after the run, which still has its number.
+
+        Others are not cut by time: the run waited for them, and workers' clocks are not the one that its end was read on.
+        """
+        for number, (before, step) in enumerate(pairwise(steps), 1):
+            if before.state in _ENDS and step.at > self._ended_at:
+                return steps[:number]
+        return steps
 
     def _time(self, steps: list[Step]) -> None:
         waits = dict.fromkeys(Stage, 0.0)
@@ -182,13 +198,13 @@ class Fold:
             of_stage.waited += waited
             of_stage.longest = max(of_stage.longest, waited)
 
-    def _index(self, done: Step, embed_s: float) -> None:
+    def _index(self, done: Step, parse_s: float, embed_s: float) -> None:
         self.indexed += 1
         self.tokens += done.tokens
         self.bytes += done.size
-        self._spent[Stage.PARSE].worked += done.parse_s
+        self._spent[Stage.PARSE].worked += parse_s
         self._spent[Stage.EMBED].worked += embed_s
-        ranked = Ranked(done.document, done.size, done.chunks, done.parse_s, embed_s)
+        ranked = Ranked(done.document, done.size, done.chunks, parse_s, embed_s)
         for top in (self.largest, self.longest, self.slowest):
             top.add(ranked)
         place = int((done.at - self._started_at) / self._bin_s) if self._bin_s else 0

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 import time
 from html import escape
 from itertools import accumulate
-from pathlib import Path
 
-from pipeline.run_report import NONE, WHOLE, Document, Failure, Group, RunReport, charts
+from pipeline.run_report import WHOLE, Document, Failure, Group, RunReport, charts
 from pipeline.run_report.charts import Bar, Mark
 from pipeline.run_report.markup import Html, part, table
-from pipeline.run_report.words import duration, file_name, moment, number, path, plural, size
+from pipeline.run_report.words import duration, file_name, missing, moment, number, path, plural, size
 
 #: Failures by name that are shown without a click, of each reason.
 SHOWN = 12
@@ -40,21 +37,6 @@ def page(report: RunReport) -> str:
     )  # fmt: skip
 
 
-def write(report: RunReport, file: Path) -> None:
-    """Write the page to a file, which is never seen half-written; raises OSError."""
-    descriptor, temporary = tempfile.mkstemp(dir=file.parent, prefix=".kb-report-")
-    try:
-        with open(descriptor, "w", encoding="utf-8") as out:
-            out.write(page(report))
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)  # as any other new file
-        os.replace(temporary, file)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
 def _notes(report: RunReport) -> str:
     notes = []
     if report.run.detail:
@@ -65,9 +47,7 @@ def _notes(report: RunReport) -> str:
         words = "All figures are those so far: the run goes on, was not waited for, or its command died. " + left
         notes.append(part("note", id="so-far", mood="", title="No end yet.", words=words))
     if report.events != WHOLE:
-        how = "nothing is known any more of" if report.events == NONE else "not everything is known any more of"
-        words = f"The ledger forgets single events after KB_EVENTS_DAYS; {how} throughput, stages and single documents of this run."
-        notes.append(part("note", id="forgotten", mood="", title="Long ago.", words=words))
+        notes.append(part("note", id="forgotten", mood="", title="Not everything is known.", words=missing(report)))
     return "\n".join(notes)
 
 

@@ -6,6 +6,7 @@ import re
 import time
 
 from pipeline.discover import folder_of, name_of
+from pipeline.run_report import PARTLY, RunReport
 
 #: Characters that would not be seen, or would turn around what follows: controls, separators of lines, marks of direction.
 _UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
@@ -44,6 +45,16 @@ def moment(at: float) -> str:
 def plural(count: float, noun: str) -> str:
     """`1 document`, `2 documents`."""
     return f"{number(count)} {noun}" if count == 1 else f"{number(count)} {noun}s"
+
+
+def missing(report: RunReport) -> str:
+    """What to make of a report that lacks events of its run."""
+    some = report.events == PARTLY
+    return (
+        f"{'Some' if some else 'All'} events of this run are missing: the ledger forgets them after KB_EVENTS_DAYS, and what came "
+        "after the end of a run that failed does not count. Throughput, stages and single documents are "
+        f"{'those of the rest' if some else 'not known'}."
+    )
 
 
 def visible(text: str) -> str:

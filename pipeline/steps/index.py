@@ -256,8 +256,8 @@ class IndexStep:
         document, why = entry.document, f"{self._embedder.info.model} gave NaN, infinite or all-zero numbers"
         if document.id not in failed:
             failed.add(document.id)
-            self._ledger.work.fail(claim, document.id, Reason.BAD_VECTOR, why)
-            self._outcomes.failed(document, Reason.BAD_VECTOR, why, entry.times.opened_ns)
+            if self._ledger.work.fail(claim, document.id, Reason.BAD_VECTOR, why):
+                self._outcomes.failed(document, Reason.BAD_VECTOR, why, entry.times.opened_ns)
 
     def _finish(self, claim: Claim, physical: str, opened: dict[str, _Open], failed: set[str], touched: set[str]) -> list[str]:
         """Take the complete ones from `opened`; make what is there exactly their new version, then say so in the ledger.

@@ -56,12 +56,14 @@ class Outcomes:
         """A batch of so many documents begins."""
         self._since = time.monotonic()
         self._documents = documents
-        self._done = self._chunks = 0
+        self._done = self._chunks = self._reused = 0
 
     def end(self, verb: str) -> None:
         """The batch is done; `verb` says what with."""
         took = time.monotonic() - self._since
-        log.info("%s %d of %d documents, %d chunks in %.1f s", verb, self._done, self._documents, self._chunks, took)
+        there = f", {self._reused} had their chunk file already" if self._reused else ""
+        chunks = "new chunks" if self._reused else "chunks"
+        log.info("%s %d of %d documents, %d %s in %.1f s%s", verb, self._done, self._documents, self._chunks, chunks, took, there)
 
     def staged(self, version: Version, began_ns: int) -> None:
         """A version is in staging and ledger."""
@@ -74,18 +76,19 @@ class Outcomes:
         self._say(version, reason, detail)
         self._tracing.send(version, Span("load", began_ns, time.time_ns(), reason, detail))
 
-    def parsed(self, document: ClaimedDocument, chunks: int, tokens: int, seconds: float, *, reused: bool = False) -> None:
-        """A document's chunk file is there, made in so many seconds up to now or found."""
-        self._done, self._chunks = self._done + 1, self._chunks + chunks
+    def parsed(
+        self, document: ClaimedDocument, chunks: int, tokens: int, began_ns: int, ended_ns: int, *, reused: bool = False
+    ) -> None:
+        """A document's chunk file was made in that time, or found, and the ledger says so."""
+        self._done, self._chunks, self._reused = self._done + 1, self._chunks + chunks, self._reused + reused
         with self.about(document):
             if reused:
                 log.debug("%s has its chunk file already", document.uri)
             else:
-                log.debug("parsed %s: %d chunks, %d tokens in %.2f s", document.uri, chunks, tokens, seconds)
+                log.debug("parsed %s: %d chunks, %d tokens in %.2f s", document.uri, chunks, tokens, (ended_ns - began_ns) / 1e9)
         if self._tracing.on:
-            ended = time.time_ns()
             known = (None, None) if reused else (chunks, tokens)
-            span = Span("parse", ended - int(seconds * 1e9), ended, chunks=known[0], tokens=known[1], reused=reused)
+            span = Span("parse", began_ns, ended_ns, chunks=known[0], tokens=known[1], reused=reused)
             self._tracing.send(version_of(document), span)
 
     def indexed(self, document: ClaimedDocument, result: IndexedResult, times: Times, device: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.chunkfile import read_header
@@ -21,6 +22,18 @@ from pipeline.steps.beat import Beat
 from pipeline.steps.outcomes import Outcomes
 from pipeline.trace import Tracing
 from pipeline.types import Reason
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """A chunk file that is there, and what is said of it once the ledger knows."""
+
+    document: ClaimedDocument
+    result: ParsedResult
+    chunks: int  #: 0 where it was found, as are the result's tokens
+    began_ns: int
+    ended_ns: int
+    reused: bool = False
 
 
 class ParseStep:
@@ -45,7 +58,7 @@ class ParseStep:
         """
         beat = Beat(self._ledger, claim, self._measured)
         self._outcomes.begin(len(claim.documents))
-        results: list[ParsedResult] = []
+        made: list[_Made] = []
         with ExitStack() as stack:
             jobs: dict[str, tuple[ExtractJob, ClaimedDocument]] = {}
             for document in claim.documents:
@@ -60,44 +73,44 @@ class ParseStep:
                     self._fail(claim, document, error.reason, error.detail, began)
                     continue
                 if ready is not None:
-                    results.append(ready)
-                    self._outcomes.parsed(document, 0, 0, (time.time_ns() - began) / 1e9, reused=True)
+                    made.append(_Made(document, ready, 0, began, time.time_ns(), reused=True))
                     continue
                 jobs[document.id] = (self._job(document, blob), document)
-            results += self._parse(claim, jobs, beat)
-        kept = self._ledger.work.parsed(claim, results, batch, self._measured)
+            made += self._parse(claim, jobs, beat)
+        kept = self._ledger.work.parsed(claim, [one.result for one in made], batch, self._measured)
+        ours = [one for one in made if one.document.id in kept]
+        for one in ours:
+            self._outcomes.parsed(one.document, one.chunks, one.result.tokens, one.began_ns, one.ended_ns, reused=one.reused)
         self._outcomes.end("parsed")
-        return [result.id for result in results if result.id in kept]
+        return [one.document.id for one in ours]
 
     def _job(self, document: ClaimedDocument, blob: Path) -> ExtractJob:
         return ExtractJob(str(blob), name_of(document.uri), document.id, str(self._staging.scratch()))
 
-    def _parse(
-        self, claim: Claim, jobs: dict[str, tuple[ExtractJob, ClaimedDocument]], beat: Callable[[], None]
-    ) -> list[ParsedResult]:
-        results = []
+    def _parse(self, claim: Claim, jobs: dict[str, tuple[ExtractJob, ClaimedDocument]], beat: Callable[[], None]) -> list[_Made]:
+        found = []
         try:
             for outcome in self._guard.run([job for job, _ in jobs.values()], beat):
                 job, document = jobs[outcome.job.document_id]
                 self._measured.observe("stage_seconds", Stage.PARSE, outcome.seconds)
+                ended_ns = time.time_ns()
+                began_ns = ended_ns - int(outcome.seconds * 1e9)
                 if outcome.extracted is None:
                     assert outcome.reason is not None
-                    self._fail(claim, document, outcome.reason, outcome.detail, time.time_ns() - int(outcome.seconds * 1e9))
+                    self._fail(claim, document, outcome.reason, outcome.detail, began_ns)
                     continue
                 self._staging.put_chunks(self._key(document), Path(job.output))
                 made = outcome.extracted
-                results.append(
-                    ParsedResult(document.id, made.title, made.media_type, self._fingerprint, made.tokens, outcome.seconds)
-                )
-                self._outcomes.parsed(document, made.chunks, made.tokens, outcome.seconds)
+                result = ParsedResult(document.id, made.title, made.media_type, self._fingerprint, made.tokens, outcome.seconds)
+                found.append(_Made(document, result, made.chunks, began_ns, ended_ns))
         finally:
             for job, _ in jobs.values():
                 Path(job.output).unlink(missing_ok=True)
-        return results
+        return found
 
     def _fail(self, claim: Claim, document: ClaimedDocument, reason: Reason, detail: str, began_ns: int) -> None:
-        self._ledger.work.fail(claim, document.id, reason, detail)
-        self._outcomes.failed(document, reason, detail, began_ns)
+        if self._ledger.work.fail(claim, document.id, reason, detail):
+            self._outcomes.failed(document, reason, detail, began_ns)
 
     def _ready(self, document: ClaimedDocument) -> ParsedResult | None:
         key = self._key(document)

@@ -164,9 +164,10 @@ def batches(points: Sequence[Point], max_points: int, max_bytes: int, number_byt
     start = size = 0
     for at, (document, embedded) in enumerate(points):
         # 1 KB stands for ids, keys and numbers; texts are counted as if every character took two bytes. A word's id and
-        # weight take 20 as JSON.
-        text = embedded.chunk.text
-        weight = number_bytes * len(embedded.vector) + 2 * (len(text) + len(document.uri)) + 20 * text.count(" ") + 1024
+        # weight take 20 as JSON. What METADATA repeats travels twice.
+        text, headings = embedded.chunk.text, embedded.chunk.heading_path
+        repeated = len(document.uri) + len(document.title) + len(document.folder) + sum(len(heading) + 4 for heading in headings)
+        weight = number_bytes * len(embedded.vector) + 2 * len(text) + 4 * repeated + 20 * text.count(" ") + 1024
         if at > start and (at - start >= max_points or size + weight > max_bytes):
             yield points[start:at]
             start, size = at, 0

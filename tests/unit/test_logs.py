@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import subprocess
 import sys
 import threading
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,9 +31,9 @@ KEYS = {
 @pytest.fixture(autouse=True)
 def _own_hooks() -> Iterator[None]:
     """What is set up in this process ends with the test."""
-    before = sys.excepthook, threading.excepthook
+    before = sys.excepthook, threading.excepthook, sys.unraisablehook
     yield
-    sys.excepthook, threading.excepthook = before
+    sys.excepthook, threading.excepthook, sys.unraisablehook = before
     logging.captureWarnings(False)
 
 
@@ -88,6 +90,51 @@ def test_an_exception_is_a_field() -> None:
     assert row["exception"].endswith("lines \\udce9")
 
 
+@pytest.mark.parametrize("odd", ["x", "漢", "🦀", '"', "\n"])
+def test_a_line_for_a_pipe_is_cut_where_it_matters_least(odd: str) -> None:
+    try:
+        raise ConfigError(odd * 9000 + "the cause")
+    except ConfigError as error:
+        record = logging.LogRecord("m", logging.ERROR, "f", 1, "first words " + odd * 9000, (), (type(error), error, None))
+    with about(run=7, document="id", uri="file:///" + odd * 9000 + "/name.md"):
+        whole, text = JsonLine("parse").format(record), JsonLine("parse", 4096).format(record)
+    assert 4000 < len(text) < 4096
+    cut, row = json.loads(text), json.loads(whole)
+    assert set(cut) == KEYS
+    assert cut["message"].startswith("first words " + odd)
+    assert cut["message"].endswith("[...]")
+    assert cut["exception"].startswith("[...]")
+    assert cut["exception"].endswith(odd + "the cause")
+    assert cut["document"].endswith("/name.md")
+    assert (cut["run"], cut["document_id"]) == (7, "id")
+    assert row["message"] == "first words " + odd * 9000
+
+
+def test_lines_of_processes_that_share_a_pipe_are_not_torn() -> None:
+    code = (
+        "import logging, sys\n"
+        "from workers.logs import set_up\n"
+        "set_up('info', log_format='json', prefix=sys.argv[1])\n"
+        "for number in range(200):\n"
+        "    logging.getLogger('x').info('%d %s', number, sys.argv[1] * 9000)\n"
+    )
+    read, write = os.pipe()
+    writers = [subprocess.Popen([sys.executable, "-c", code, name], stderr=write) for name in "abcd"]
+    os.close(write)
+    with open(read, encoding="ascii") as lines:
+        rows = [json.loads(one) for one in lines]
+    assert [writer.wait(timeout=60) for writer in writers] == [0] * 4
+    for name in "abcd":
+        assert [int(row["message"].split()[0]) for row in rows if row["process"] == name] == list(range(200))
+
+
+def test_lines_in_a_file_are_whole(tmp_path: Path) -> None:
+    code = "import logging; from workers.logs import set_up; set_up('info', log_format='json'); logging.info('y' * 9000)"
+    with (tmp_path / "log").open("w") as log:
+        subprocess.run([sys.executable, "-c", code], stderr=log, check=True)
+    assert json.loads((tmp_path / "log").read_text())["message"] == "y" * 9000
+
+
 def test_arguments_that_do_not_fit_break_nothing() -> None:
     assert line("%d files", "no number")["message"] == "%d files ('no number',)"
     assert line({"not": "a text"})["message"] == "{'not': 'a text'}"
@@ -120,15 +167,20 @@ def test_what_python_itself_complains_of_is_json_too() -> None:
         "warnings.warn('careful\\nplease')\n"
         "thread = threading.Thread(target=lambda: 1 / 0, name='counting')\n"
         "thread.start(); thread.join()\n"
+        "class Odd:\n"
+        "    def __del__(self): raise KeyError('lost')\n"
+        "Odd()\n"
         "raise SystemError('the end')\n"
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     rows = [json.loads(one) for one in answer.stderr.splitlines()]
-    assert [row["logger"] for row in rows] == ["py.warnings", "workers.logs", "workers.logs"]
+    assert [row["logger"] for row in rows] == ["py.warnings", *["workers.logs"] * 3]
     assert "careful\nplease" in rows[0]["message"]
     assert "ZeroDivisionError" in rows[1]["exception"]
     assert "counting" in rows[1]["message"]
-    assert "SystemError: the end" in rows[2]["exception"]
+    assert "KeyError: 'lost'" in rows[2]["exception"]
+    assert "Odd.__del__" in rows[2]["message"]
+    assert "SystemError: the end" in rows[3]["exception"]
     assert {row["process"] for row in rows} == {"embed-0-1"}
 
 

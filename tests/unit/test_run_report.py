@@ -22,7 +22,7 @@ from pipeline.measure import CHUNK_LIMIT, CHUNK_TOKENS, UNBOUNDED, Measured
 from pipeline.run_report import MOST_NAMED, NONE, PARTLY, WHOLE, Bin, Failure, Group, RunReport, StageTime, gather
 from pipeline.run_report.charts import compact, scale, time_marks
 from pipeline.run_report.fold import TOP, Fold
-from pipeline.run_report.page import page, write
+from pipeline.run_report.page import page
 from pipeline.run_report.words import duration, path, size, visible
 from pipeline.settings import Settings
 from pipeline.types import Reason, SourceFile, StagedFile, document_id
@@ -73,9 +73,9 @@ def set_times(ledger: Ledger, run: int, times: dict[str, tuple[float, ...]], end
 
 
 def report_of(ledger: Ledger, run: int) -> RunReport:
-    found = gather(ledger, run)
-    assert found is not None
-    return found
+    past = ledger.history.run(run)
+    assert past is not None
+    return gather(ledger, past)
 
 
 def test_figures_are_exactly_those_of_the_events(ledger: Ledger) -> None:
@@ -186,6 +186,60 @@ def test_a_document_that_is_compared_again_counts_once(ledger: Ledger) -> None:
     assert [(one.parse_s, one.embed_s) for one in found.slowest] == [(0.1, 1.5)]
 
 
+def test_the_parsers_time_is_that_of_the_run_that_parsed(ledger: Ledger) -> None:
+    first = ledger.intake.start_run("docs")
+    (key,) = stage(ledger, first, {"a.txt": 100}).values()
+    claim = ledger.work.claim(Stage.PARSE, [key], "w@host/1")
+    ledger.work.parsed(claim, [ParsedResult(key, "A", "text/plain", "p", 40, 7.0)])
+    ledger.work.release(claim)
+    second = ledger.intake.start_run("docs")
+    ledger.intake.adopt(second, [key])
+    claim = ledger.work.claim(Stage.EMBED, [key], "w@host/2")
+    ledger.work.indexed(claim, [IndexedResult(key, "1" * 64, "p", "e", 4, 4, 40, 0.5)])
+    ledger.work.release(claim)
+    ledger.intake.end_run(second, "done")
+    found = report_of(ledger, second)
+    assert [(one.parse_s, one.embed_s) for one in found.slowest] == [(0.0, 0.5)]
+    assert {one.stage: one.work_s for one in found.stages} == {"parse": 0.0, "embed": 0.5}
+    assert found.events == WHOLE
+
+
+def test_workers_whose_clocks_run_ahead_lose_nothing(ledger: Ledger) -> None:
+    run = ledger.intake.start_run("docs")
+    ids = stage(ledger, run, {"a.txt": 100, "b.txt": 100, "c.txt": 100})
+    index(ledger, ids["a.txt"], 3)
+    index(ledger, ids["b.txt"], 2)
+    fail(ledger, ids["c.txt"], Reason.CORRUPT, "broken")
+    ledger.intake.end_run(run, "partly")
+    times = {
+        ids["a.txt"]: (0.0, 3.5, 4.0, 4.0, 4.5), ids["b.txt"]: (0.0, 3.5, 4.0, 4.5, 4.9), ids["c.txt"]: (0.0, 3.5, 4.5),
+    }  # fmt: skip
+    set_times(ledger, run, times, 2.0)  # by the clock of the load; the workers' is 3 s ahead
+    found = report_of(ledger, run)
+    assert (found.events, found.totals.tokens, len(found.slowest)) == (WHOLE, 50, 2)
+    assert [(one.documents, one.chunks) for one in found.bins] == [(2, 5)]
+    assert [(group.reason, group.documents) for group in found.failures] == [("corrupt", 1)]
+    # What is begun again by hand keeps the run's number, and is none of its matter.
+    ledger.intake.retry()
+    index(ledger, ids["c.txt"], 9)
+    again = report_of(ledger, run)
+    assert (again.totals.tokens, again.failures[0].documents, again.bins) == (50, 1, found.bins)
+
+
+def test_what_comes_after_the_end_of_a_failed_run_is_left_out_and_said_to_be(ledger: Ledger) -> None:
+    run = ledger.intake.start_run("docs")
+    ids = stage(ledger, run, {"a.txt": 100, "b.txt": 100})
+    index(ledger, ids["a.txt"], 3)
+    ledger.intake.end_run(run, "failed", "too many")
+    index(ledger, ids["b.txt"], 2)
+    found = report_of(ledger, run)
+    assert (found.events, len(found.slowest), found.totals.tokens) == (WHOLE, 1, 30)
+    set_times(ledger, run, {ids["a.txt"]: (0, 1, 1, 1, 5), ids["b.txt"]: (0, 6, 6, 6, 6)}, 3.0)
+    found = report_of(ledger, run)
+    assert (found.events, found.totals.indexed, found.slowest) == (PARTLY, 1, ())
+    assert "after the end of a run that failed" in page(found)
+
+
 def test_only_so_many_failures_are_named_and_all_are_counted(ledger: Ledger) -> None:
     run = ledger.intake.start_run("docs")
     refused = {}
@@ -234,7 +288,7 @@ def test_what_is_forgotten_is_said_and_not_drawn_as_nothing(ledger: Ledger) -> N
 
 
 def test_runs_of_other_kinds_and_runs_without_anything(ledger: Ledger) -> None:
-    assert gather(ledger, 1) is None
+    assert ledger.history.run(1) is None
     empty = ledger.intake.start_run("docs")
     ledger.intake.end_run(empty, "done")
     found = report_of(ledger, empty)
@@ -336,7 +390,7 @@ def test_rankings_and_sums_of_many_documents_are_those_of_sorting() -> None:
     fold = Fold(START, 700.0, 10)
     rows = [(f"{number:05}", chance.randrange(50), chance.random(), chance.uniform(0, 700)) for number in range(3000)]
     for key, chunks, spent, at in rows:
-        fold.add(Step(key, START, "pending", "", "", 0, 0, 0, 0, 0, 0))
+        fold.add(Step(key, START, "parsing", "", "", 0, 0, 0, 0, 0, 0))
         fold.add(Step(key, START + at, "indexed", "", "", chunks * 7, chunks, chunks, 1, spent, 0))
     fold.close()
     assert [one.chunks for one in fold.longest.items()] == sorted((row[1] for row in rows), reverse=True)[:TOP]
@@ -347,26 +401,6 @@ def test_rankings_and_sums_of_many_documents_are_those_of_sorting() -> None:
     for one in bins:
         inside = [row for row in rows if one.start_s <= row[3] < one.start_s + one.seconds]
         assert abs(one.documents - len(inside)) <= 1  # the bounds are rounded to milliseconds for people
-
-
-def test_the_page_appears_whole_or_not_at_all(ledger: Ledger, tmp_path: Path) -> None:
-    run = ledger.intake.start_run("docs")
-    ledger.intake.end_run(run, "done")
-    found = report_of(ledger, run)
-    target = tmp_path / "report.html"
-    target.write_text("old")
-    write(found, target)
-    assert target.read_text("utf-8").startswith("<!DOCTYPE html>")
-    (tmp_path / "new").touch()
-    assert target.stat().st_mode == (tmp_path / "new").stat().st_mode
-    with pytest.raises(OSError, match="No such file"):
-        write(found, tmp_path / "nowhere" / "report.html")
-    (tmp_path / "folder").mkdir()
-    with pytest.raises(IsADirectoryError):
-        write(found, tmp_path / "folder")
-    assert sorted(file.name for file in tmp_path.iterdir() if file.suffix != ".db" and "kb.db" not in file.name) == [
-        "folder", "new", "report.html",
-    ]  # fmt: skip
 
 
 def test_the_command_speaks_of_the_last_run_and_knows_no_other(

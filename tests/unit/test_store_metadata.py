@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -79,3 +80,18 @@ def test_points_that_were_stored_without_it(
     source.close()
     copied = stored_payload(store, tmp_path / "qdrant", old, first.chunk.id)
     assert copied["metadata"] == repeated(copied)
+
+
+def test_what_is_repeated_counts_for_the_size_of_a_request() -> None:
+    """A request may be refused for its bytes: what is estimated is no less than what is sent."""
+    document = replace(GUIDE, uri="file:///" + "u" * 2000, title="t" * 3000, folder="/" + "f" * 1500)
+    points = [
+        (document, replace(embedded, chunk=replace(embedded.chunk, heading_path=("h" * 900, "é" * 900))))
+        for _, embedded in made_points(document, 40)
+    ]
+    limit = 200_000
+    batches = list(convert.batches(points, 1000, limit, 22))
+    assert sum(len(batch) for batch in batches) == 40
+    for batch in batches:
+        rows = [{"id": e.chunk.id, "vector": e.vector, "payload": convert.payload_of(d, e.chunk)} for d, e in batch]
+        assert len(json.dumps(rows, ensure_ascii=False).encode()) <= limit

@@ -13,8 +13,9 @@ import pytest
 
 from pipeline.errors import ConfigError
 from pipeline.otlp import address_of, headers_of
-from pipeline.settings import Settings
-from pipeline.trace import Span, Tracing, Version, check_tracing, open_tracing
+from pipeline.settings import Settings, load_settings
+from pipeline.trace import Span, Tracing, Version, check_tracing, endpoint_of, open_tracing
+from workers.pool import environment_of
 
 VERSION = Version("008062c9-a402-5062-b966-2dd2d8fff4c2", "file:///a.md", "docs", 3, "f" * 64, 10)
 
@@ -103,10 +104,32 @@ def test_an_endpoint_of_another_kind_is_refused(endpoint: str) -> None:
     assert "hunter2" not in str(caught.value)
 
 
+def test_one_that_was_set_for_all_programs_is_only_warned_of(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "grpc://user:hunter2@host:4317")
+    settings = load_settings()
+    check_tracing(settings)
+    assert type(open_tracing(settings, "x")) is Tracing
+    assert endpoint_of(settings) == ""
+    (record,) = caplog.records
+    assert "OTEL_EXPORTER_OTLP_ENDPOINT" in record.getMessage()
+    assert "hunter2" not in record.getMessage()
+    assert "KB_OTLP_ENDPOINT" not in environment_of(settings)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://host:4318")
+    assert endpoint_of(load_settings()) == "http://host:4318"
+    monkeypatch.setenv("KB_OTLP_ENDPOINT", "host:4317")
+    assert environment_of(load_settings())["KB_OTLP_ENDPOINT"] == "host:4317"
+    with pytest.raises(ConfigError, match="KB_OTLP_ENDPOINT"):
+        check_tracing(load_settings())
+
+
 def test_endpoints_are_given_with_or_without_the_path() -> None:
     assert address_of("http://h:4318") == address_of("http://h:4318/") == "http://h:4318/v1/traces"
     assert address_of("https://h/otlp") == "https://h/otlp/v1/traces"
     assert address_of("https://h/v1/traces?tenant=a") == "https://h/v1/traces?tenant=a"
+    assert address_of("https://h/v1/traces/") == "https://h/v1/traces"
+    assert address_of("https://h/otlp/?tenant=a") == "https://h/otlp/v1/traces?tenant=a"
 
 
 def test_headers_are_read_as_opentelemetry_writes_them() -> None:

@@ -46,9 +46,10 @@ def embedding_map(context: Context, html: Path | None, collection: str | None, n
         store.close()
         ledger.close()
     if html is not None:
-        from pipeline.embedding_map.page import write_page
+        from pipeline.embedding_map.page import page
+        from pipeline.page import write_page
 
-        write_page(drawn, html)
+        write_page(page(drawn), html)
     if as_json:
         print_json(drawn.findings)
     else:

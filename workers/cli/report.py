@@ -29,20 +29,20 @@ def report(context: Context, run: int | None, html: Path | None, as_json: bool) 
     """
     from pipeline.errors import ConfigError
     from pipeline.ledger import Ledger
+    from pipeline.page import write_page
     from pipeline.run_report import gather
-    from pipeline.run_report.page import write
+    from pipeline.run_report.page import page
 
     ledger = Ledger.open(context.settings("error").prepare().ledger_url)
-    number = run if run is not None else next((last.id for last in ledger.report.runs(1)), None)
-    found = gather(ledger, number) if number is not None else None
-    past = ledger.history.run(number) if number is not None else None
-    if found is None or past is None:
-        raise ConfigError("there are no runs yet" if run is None else f"there is no run {run}")
+    try:
+        past = ledger.history.run(run) if run is not None else next(iter(ledger.history.runs(1)), None)
+        if past is None:
+            raise ConfigError("there are no runs yet" if run is None else f"there is no run {run}")
+        found = gather(ledger, past)
+    finally:
+        ledger.close()
     if html is not None:
-        try:
-            write(found, html)
-        except OSError as error:
-            raise ConfigError(f"cannot write {html}: {error.strerror}") from error
+        write_page(page(found), html)
     if as_json:
         print_json(found)
     elif html is not None:
@@ -52,7 +52,7 @@ def report(context: Context, run: int | None, html: Path | None, as_json: bool) 
 
 
 def _print(found: RunReport, past: Past) -> None:
-    from pipeline.run_report.words import duration, number, plural, size, visible
+    from pipeline.run_report.words import duration, missing, number, plural, size, visible
     from workers.cli.runs import line
 
     totals, lengths = found.totals, found.lengths
@@ -66,7 +66,7 @@ def _print(found: RunReport, past: Past) -> None:
         limit = f"the model takes {lengths.limit} tokens" if lengths.limit else "the model server does not say its limit"
         click.echo(f"{plural(lengths.over, 'chunk')} cut of {number(lengths.chunks)}: {limit}")
     if found.events != "whole":
-        click.echo("events of this run are forgotten (KB_EVENTS_DAYS): what follows is not all")
+        click.echo(missing(found))
     for stage in found.stages:
         if stage.documents:
             click.echo(
