@@ -17,9 +17,9 @@ from pipeline.ledger.generations import Collection
 from pipeline.ledger.life import Pulse
 from pipeline.ledger.report import Grouped, Held, WorkerRow
 from pipeline.ledger.schema import LIVE, SUPERSEDED
+from pipeline.ledger.work import STARTING
 from pipeline.measure import BOUNDS, COUNT, SUM, UNBOUNDED, Key
 from pipeline.types import DocumentState, Reason
-from workers.diagnosis import STARTING_NOTE
 
 #: What runs can be, and how they can end: a series that appears with its first run would have no rise.
 ACTIONS, OUTCOMES = ("load", "sync", "delete", "verify", "reindex"), ("done", "partly", "refused", "failed", "interrupted")
@@ -111,7 +111,7 @@ def work(figures: Figures) -> Iterator[Metric]:
     yield _gauge("worker_processes", "Processes of a worker that work at the same time.", labels, processes)
     memory: Samples = {label: worker.memory_bytes for label, worker in rows.items()}
     yield _gauge("worker_memory_bytes", "Memory of the device, where it has its own, else of one process.", labels, memory)
-    trouble: Samples = {(worker.name, worker.role): worker.note not in ("", STARTING_NOTE) for worker in figures.workers}
+    trouble: Samples = {(worker.name, worker.role): worker.note not in ("", STARTING) for worker in figures.workers}
     yield _gauge("worker_trouble", "Whether something keeps a worker from its work.", ["worker", "role"], trouble)
     outcomes = {(action, outcome): 0.0 for action in ACTIONS for outcome in OUTCOMES} | dict(figures.outcomes)
     yield _counter("runs", "Runs that have ended.", ["action", "outcome"], outcomes)
