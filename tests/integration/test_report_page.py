@@ -82,7 +82,8 @@ def test_the_page_shows_what_the_ledger_and_the_load_say(
     assert shown["chunks_per_s"] == pytest.approx(second["chunks"] / record["seconds"], abs=0.051)
     assert sum(one["chunks"] for one in record["bins"]) == second["chunks"]
     assert sum(one["documents"] for one in record["bins"]) == second["indexed"]
-    assert sum(one["embed_s"] for one in record["slowest"]) <= record["stages"][1]["work_s"] < record["seconds"]
+    # Each is rounded to milliseconds for people.
+    assert sum(one["embed_s"] for one in record["slowest"]) - 0.006 < record["stages"][1]["work_s"] < record["seconds"]
 
     assert len(browser.find_elements("css selector", "#throughput rect")) == len(record["bins"])
     bars = browser.find_elements("css selector", "#lengths rect")

@@ -134,7 +134,7 @@ def test_a_document_is_one_trace_across_processes(cli: Cli, receiver: Receiver, 
         if name == "broken.pdf":
             continue
         assert set(by_name) == {"load", "parse", "embed", "upsert"}
-        assert {one.process.partition("-")[0] for one in spans} == {"load", "parse", "embed"}
+        assert {one.process.partition("@")[0].partition("-")[0] for one in spans} == {"load", "parse", "embed"}
         parse, embed, upsert = (by_name[step].span for step in ("parse", "embed", "upsert"))
         assert parse.end_time_unix_nano <= embed.start_time_unix_nano
         assert embed.end_time_unix_nano <= upsert.start_time_unix_nano
