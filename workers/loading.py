@@ -206,7 +206,7 @@ class Watch:
         self._settings = settings
         self._work = work
         self._on_moment = on_moment
-        self._lookout = Lookout(settings, ledger, run)
+        self._lookout = Lookout(settings, ledger, run, begins=True)
 
     @property
     def pause_s(self) -> float:

@@ -57,7 +57,10 @@ class Moment:
 class Lookout:
     """Looks at a run, a collection or everything, and says how long to wait until the next look is worth its cost."""
 
-    def __init__(self, settings: Settings, ledger: Ledger, run: int | None = None, collection: str | None = None) -> None:
+    def __init__(
+        self, settings: Settings, ledger: Ledger, run: int | None = None, collection: str | None = None, *, begins: bool = False
+    ) -> None:  # fmt: skip
+        self._begins = begins  #: work begins with it: what stood still before is no silence
         self._settings = settings
         self._ledger = ledger
         self._run = run
@@ -96,7 +99,7 @@ class Lookout:
         """Seconds since something moved: the first time by the clocks of those who moved it, from then on by our own."""
         now = time.monotonic()
         if self._mark is None:
-            self._moved_at = now - (pulse.quiet_s or 0.0)
+            self._moved_at = now if self._begins else now - (pulse.quiet_s or 0.0)
         elif pulse.mark != self._mark:
             self._moved_at = now
         self._mark = pulse.mark

@@ -207,7 +207,7 @@ class Reindexing:
     def _catch_up(self, run: int, live: Collection, new: Collection, work: Working, on_moment: Callable[[Moment], None]) -> None:
         """Have the new generation hold what the live one holds, and both be at rest."""
         pace, after, found = Pace(self._change.rate), "", 0
-        lookout = Lookout(self._settings, self._ledger, run)
+        lookout = Lookout(self._settings, self._ledger, run, begins=True)
         most = self._settings.max_in_flight // 2 + 1
         opened = self._ledger.intake.open_documents
         while True:

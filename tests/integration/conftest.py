@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import pytest
 
-from tests.services import Server, qdrant_stand_in, redis_server
+from tests.services import Server, embed_server, qdrant_stand_in, redis_server
 
 
 @pytest.fixture
@@ -26,6 +26,15 @@ def redis(tmp_path: Path, unavailable: Callable[[str], NoReturn]) -> Iterator[Se
 def qdrant(tmp_path: Path) -> Iterator[Server]:
     """The stand-in for a Qdrant server, of this test's own."""
     server = qdrant_stand_in(tmp_path / "qdrant")
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Iterator[Server]:
+    """A model server of this test's own."""
+    server = embed_server(tmp_path / "model")
     server.start()
     yield server
     server.stop()

@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.services import Cli, Server, embed_server
+from tests.services import Cli, Server
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture
-def model(tmp_path: Path) -> Iterator[Server]:
-    server = embed_server(tmp_path / "model")
-    server.start()
-    yield server
-    server.stop()
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from pipeline.trace import Version
-from tests.services import Cli, Server, embed_server, free_port
+from tests.services import Cli, Server, free_port
 
 pytestmark = pytest.mark.integration
 
@@ -92,14 +92,6 @@ def receiver() -> Iterator[Receiver]:
         threading.Thread(target=server.serve_forever, name="receiver", daemon=True).start()
         yield server
         server.shutdown()
-
-
-@pytest.fixture
-def model(tmp_path: Path) -> Iterator[Server]:
-    server = embed_server(tmp_path / "model")
-    server.start()
-    yield server
-    server.stop()
 
 
 @pytest.fixture

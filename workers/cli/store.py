@@ -68,7 +68,7 @@ def _work_until_done(settings: Settings) -> None:
     from workers.working import Working
 
     ledger = Ledger.open(settings.ledger_url)
-    lookout = Lookout(settings, ledger, collection=ledger.collections.live_name(settings.collection))
+    lookout = Lookout(settings, ledger, collection=ledger.collections.live_name(settings.collection), begins=True)
     with progress_display() as display, Working(settings, ledger, display.stderr) as work:
         while True:
             moment = lookout.look(trouble=work.tend(), own_workers=work.owns_workers)
