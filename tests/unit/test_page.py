@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.errors import ConfigError
 from pipeline.page import write_page
 
 
@@ -18,10 +19,10 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     assert target.read_text("utf-8") == "<p>größer</p>"
     (tmp_path / "new").touch()
     assert target.stat().st_mode == (tmp_path / "new").stat().st_mode
-    with pytest.raises(OSError, match="No such file"):
+    with pytest.raises(ConfigError, match="No such file"):
         write_page("x", tmp_path / "nowhere" / "page.html")
     (tmp_path / "folder").mkdir()
-    with pytest.raises(IsADirectoryError):
+    with pytest.raises(ConfigError, match="directory"):
         write_page("x", tmp_path / "folder")
     with pytest.raises(UnicodeEncodeError):
         write_page("\ud800", target)
