@@ -146,8 +146,8 @@ documents: env ## write the example documents in their formats to examples/docum
 
 demo: documents ## load this repository's guides and examples, answer two searches
 	@mkdir -p $(DEMO)
-	@echo "==> kb-ingest load README.md ARCHITECTURE.md docs examples --exclude '*.py' --exclude '*.svg' (data folder .demo/data)"
-	@$(DEMO_RUN) load $(CURDIR)/README.md $(CURDIR)/ARCHITECTURE.md $(CURDIR)/docs $(CURDIR)/examples --exclude '*.py' --exclude '*.svg'
+	@echo "==> kb-ingest load README.md ARCHITECTURE.md docs examples --exclude '*.py' --exclude '*.svg' --exclude '*.png' (data folder .demo/data)"
+	@$(DEMO_RUN) load $(CURDIR)/README.md $(CURDIR)/ARCHITECTURE.md $(CURDIR)/docs $(CURDIR)/examples --exclude '*.py' --exclude '*.svg' --exclude '*.png'
 	@echo
 	@echo "==> kb-ingest search 'what can I do with a scanned document?' --limit 3"
 	@$(DEMO_RUN) search "what can I do with a scanned document?" --limit 3
