@@ -142,7 +142,7 @@ def test_a_run_whose_documents_fail_in_numbers_stops(data_dir: Path, documents: 
 
 
 def test_ctrl_c_loses_nothing(cli: Cli, documents: Path) -> None:
-    for number in range(240):
+    for number in range(120):
         (documents / f"more-{number}.txt").write_text("\n\n".join(f"Paragraph {number} {part}. " * 60 for part in range(6)))
     process = cli.start("load", str(documents))
     ledger = cli.data_dir / "kb.db"
@@ -163,7 +163,7 @@ def test_ctrl_c_loses_nothing(cli: Cli, documents: Path) -> None:
     assert "interrupted" in err
     assert "Traceback" not in err
     result = json_of(cli, "load", str(documents))
-    assert result["indexed"] + result["unchanged"] == 244
+    assert result["indexed"] + result["unchanged"] == 124
     assert_whole(cli)
 
 
