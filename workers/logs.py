@@ -141,11 +141,14 @@ def _most_bytes(stream: TextIO) -> int | None:
 
 
 def _message(record: logging.LogRecord) -> str:
-    """The message, also of a call whose arguments do not fit: the complaint about it would be no JSON."""
+    """The message, also of a call whose arguments do not fit, or are no text: the complaint about it would be no JSON."""
     try:
         return record.getMessage()
-    except Exception:
-        return f"{record.msg} {record.args!r}"
+    except Exception as misfit:
+        try:
+            return f"{record.msg} {record.args!r}"
+        except Exception:
+            return f"{record.pathname}:{record.lineno} logs what cannot be written: {type(misfit).__name__}"
 
 
 def set_up(level: str, *, log_format: Literal["text", "json"] = "text", prefix: str = "") -> None:

@@ -140,6 +140,17 @@ def test_arguments_that_do_not_fit_break_nothing() -> None:
     assert line({"not": "a text"})["message"] == "{'not': 'a text'}"
 
 
+class Unspeakable:
+    def __repr__(self) -> str:
+        raise RuntimeError("not now")
+
+
+def test_what_cannot_be_written_breaks_no_line() -> None:
+    words = "file.py:1 logs what cannot be written: RuntimeError"
+    assert line("%s", Unspeakable())["message"] == words
+    assert line(Unspeakable())["message"] == words
+
+
 def test_a_thread_is_about_nothing_unless_it_is_told() -> None:
     with about(run=3), ThreadPoolExecutor(1) as pool:
         assert pool.submit(current).result() == About()
