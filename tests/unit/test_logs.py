@@ -170,6 +170,17 @@ def test_quarantined_documents_are_left_out_where_load_lists_them(capsys: pytest
     assert said("warning", log_format="json") == ["a document", "trouble"]
 
 
+def test_nothing_in_a_line_for_people_drives_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    set_up("info", prefix="parse")
+    try:
+        raise ValueError("no sheet \x9b2J\u202egpj")
+    except ValueError as error:
+        logging.getLogger("some.module").info("is quarantined:\tcorrupt: %s\x1b[2J", error, exc_info=True)
+    text = capsys.readouterr().err
+    assert text.splitlines()[0].endswith("is quarantined:\tcorrupt: no sheet \\u009b2J\\u202egpj\\u001b[2J")
+    assert text.splitlines()[-1] == "ValueError: no sheet \\u009b2J\\u202egpj"
+
+
 def test_what_python_itself_complains_of_is_json_too() -> None:
     code = (
         "import sys, threading, warnings\n"
