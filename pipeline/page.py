@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import tempfile
 from pathlib import Path
 
@@ -12,8 +13,8 @@ from pipeline.errors import ConfigError
 def write_page(text: str, file: Path) -> None:
     """Write a page to a file, which is never seen half-written; raises ConfigError.
 
-    Behind a symbolic link the file that it leads to is replaced, and the link stays. What is no regular file, such as a
-    pipe or a device, is written to.
+    Behind a symbolic link the file that it leads to is replaced, and the link stays. Who may read a file that was there
+    stays as it was. What is no regular file, such as a pipe or a device, is written to.
     """
     try:
         _write(text, file)
@@ -31,10 +32,17 @@ def _write(text: str, file: Path) -> None:
     try:
         with open(descriptor, "w", encoding="utf-8") as out:
             out.write(text)
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)  # as any other new file
+        os.chmod(temporary, _mode(target))
         os.replace(temporary, target)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def _mode(target: Path) -> int:
+    try:
+        return stat.S_IMODE(target.stat().st_mode)
+    except FileNotFoundError:
+        mask = os.umask(0)
+        os.umask(mask)
+        return 0o666 & ~mask  # as any other new file

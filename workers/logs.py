@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import socket
 import stat
 import sys
@@ -45,7 +46,18 @@ PIPE_BYTES = 4096
 #: Stands for what was cut out of a text.
 CUT = "[...]"
 
+#: Controls, and marks of direction: they would drive a terminal, or turn around what follows. Tabs and ends of lines may stay.
+_DRIVING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+
 log = logging.getLogger(__name__)
+
+
+class TextLine(logging.Formatter):
+    """Lines for people, who may read them on a terminal: why a document failed may be told in the document's own words."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line of a record, with what cannot be seen written out."""
+        return _DRIVING.sub(lambda found: f"\\u{ord(found[0]):04x}", super().format(record))
 
 
 class JsonLine(logging.Formatter):
@@ -141,11 +153,14 @@ def _most_bytes(stream: TextIO) -> int | None:
 
 
 def _message(record: logging.LogRecord) -> str:
-    """The message, also of a call whose arguments do not fit: the complaint about it would be no JSON."""
+    """The message, also of a call whose arguments do not fit, or are no text: the complaint about it would be no JSON."""
     try:
         return record.getMessage()
-    except Exception:
-        return f"{record.msg} {record.args!r}"
+    except Exception as misfit:
+        try:
+            return f"{record.msg} {record.args!r}"
+        except Exception:
+            return f"{record.pathname}:{record.lineno} logs what cannot be written: {type(misfit).__name__}"
 
 
 def set_up(level: str, *, log_format: Literal["text", "json"] = "text", prefix: str = "") -> None:
@@ -158,7 +173,7 @@ def set_up(level: str, *, log_format: Literal["text", "json"] = "text", prefix: 
         handler.setFormatter(JsonLine(prefix or COMMAND, _most_bytes(sys.stderr)))
         _catch_all()
     else:
-        handler.setFormatter(logging.Formatter(f"{prefix} {FORMAT}" if prefix else FORMAT, datefmt="%H:%M:%S"))
+        handler.setFormatter(TextLine(f"{prefix} {FORMAT}" if prefix else FORMAT, datefmt="%H:%M:%S"))
         if level == "warning":
             handler.addFilter(lambda record: record.name != OUTCOMES)
     root = logging.getLogger()

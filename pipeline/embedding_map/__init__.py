@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.discover import folder_of, name_of, path_of
+from pipeline.discover import folder_of, name_of
 from pipeline.embedding_map.folders import OTHER, Grouping, group
 from pipeline.embedding_map.likeness import NEIGHBOURS, compare, outliers, principal_plane
 from pipeline.ledger import Ledger
@@ -29,7 +29,7 @@ class Named:
 
     title: str  #: that of the document, else its file's name
     uri: str
-    path: str  #: of the file, or the URL of the object; for people, it can always be printed
+    path: str  #: of the file, or the URL of the object, not percent-encoded; for people, it can always be printed
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,7 @@ def draw(
     """
     documents, counts, vectors = _mean_vectors(ledger, store, _generation(ledger, collection, physical), physical)
     plane, explained = principal_plane(vectors)
-    grouped = group([folder_of(document.uri) for document in documents])
+    grouped = group([_plain(folder_of(document.uri)) for document in documents])
 
     copies = _copies(documents)
     # Of copies one is compared: they are no news here, and no document is less alone for having a copy.
@@ -200,7 +200,7 @@ def _names(ledger: Ledger, documents: Sequence[Expected], rows: Sequence[int]) -
 
 
 def _path(uri: str) -> str:
-    return _plain(str(path_of(uri)) if uri.startswith("file://") else uri)
+    return _plain(f"{folder_of(uri).rstrip('/')}/{name_of(uri)}")
 
 
 def _plain(text: str) -> str:

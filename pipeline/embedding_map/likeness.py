@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,9 @@ FEWEST_FOR_OUTLIERS = 20
 
 #: An outlier's neighbours are at least so much farther, in cosine, than those of the document in the middle.
 LEAST_GAP = 0.1
+
+#: What the cosine of equal vectors, or a limit, may miss in single precision.
+ROUNDING = 1e-6
 
 #: Cosines that are held at one time, 64 MB of them: documents are compared block by block.
 CELLS = 16 << 20
@@ -101,3 +105,8 @@ def outliers(neighbours: NDArray[np.float32]) -> list[int]:
     lower, middle, upper = np.quantile(neighbours, (0.25, 0.5, 0.75))
     fence = min(lower - 1.5 * (upper - lower), middle - LEAST_GAP)
     return [int(row) for row in np.argsort(neighbours, kind="stable") if neighbours[row] < fence]
+
+
+def written(cosine: float) -> str:
+    """A cosine of a pair with three digits, rounded down: 1.000 is only for vectors that are the same."""
+    return f"{math.floor((cosine + ROUNDING) * 1000) / 1000:.3f}"

@@ -9,6 +9,7 @@ from html import escape
 from importlib.resources import files
 
 from pipeline.embedding_map import MOST_POINTS, NEIGHBOURS, EmbeddingMap, Findings, Named, Place
+from pipeline.embedding_map.likeness import FEWEST_FOR_OUTLIERS, written
 
 #: Names of copies in a row of the table; the others are counted.
 MOST_NAMES = 10
@@ -68,13 +69,15 @@ def _about(found: Findings) -> str:
         )
     if found.drawn < found.documents:
         words.append(f"Of more than {MOST_POINTS:,} documents an even share is drawn: {found.drawn:,}. All of them were compared.")
+    if found.root:
+        words.append(f"The tables name files as they are called below {found.root}.")
     return " ".join(words)
 
 
 def _copies(found: Findings) -> str:
     rows = []
     for number, copies in enumerate(found.copies):
-        names = [_document(document) for document in copies.documents[:MOST_NAMES]]
+        names = [_document(document, found.root) for document in copies.documents[:MOST_NAMES]]
         left = len(copies.documents) - len(names)
         more = [f"<p>and {left:,} more</p>"] if left else []
         rows.append((f"copies:{number}", f"{len(copies.documents)} ×", "".join(names + more)))
@@ -83,16 +86,16 @@ def _copies(found: Findings) -> str:
 
 def _near(found: Findings) -> str:
     rows = [
-        (f"near:{number}", f"{pair.cosine:.3f}", _document(pair.first) + _document(pair.second))
+        (f"near:{number}", written(pair.cosine), _document(pair.first, found.root) + _document(pair.second, found.root))
         for number, pair in enumerate(found.near)
     ]
-    none = f"No two documents have a cosine of {found.near_cosine:g} or more."
+    none = f"No two documents that differ have a cosine of {found.near_cosine:g} or more."
     return _table(("cosine", "documents"), rows, found.near_total, none)
 
 
 def _outliers(found: Findings) -> str:
     rows = [
-        (f"outliers:{number}", f"{lonely.cosine:.2f}", _document(lonely.document))
+        (f"outliers:{number}", f"{lonely.cosine:.2f}", _document(lonely.document, found.root))
         for number, lonely in enumerate(found.outliers)
     ]  # fmt: skip
     usual = (
@@ -100,7 +103,13 @@ def _outliers(found: Findings) -> str:
         if found.typical_cosine is not None and rows
         else ""
     )
-    return usual + _table(("cosine", "document"), rows, found.outliers_total, "No document stands apart from all others.")
+    compared = found.documents - sum(len(copies.documents) - 1 for copies in found.copies)
+    none = (
+        f"Fewer than {FEWEST_FOR_OUTLIERS} different documents do not tell what is usual."
+        if compared < FEWEST_FOR_OUTLIERS
+        else "No document stands apart from all others."
+    )
+    return usual + _table(("cosine", "document"), rows, found.outliers_total, none)
 
 
 def _table(head: Sequence[str], rows: Sequence[tuple[str, str, str]], total: int, none: str) -> str:
@@ -115,7 +124,9 @@ def _rows(rows: Sequence[tuple[str, str, str]]) -> Iterable[str]:
     return (f'<tr data-mark="{mark}"><td>{figure}</td><td>{documents}</td></tr>' for mark, figure, documents in rows)
 
 
-def _document(named: Named) -> str:
-    path = escape(named.path)
+def _document(named: Named, root: str) -> str:
+    """Title and path of a document; the whole path, where less is shown, to a pointer."""
+    below = root.rstrip("/") + "/"
+    path = escape(named.path.removeprefix(below) if root else named.path)
     where = f'<a href="{escape(named.uri)}">{path}</a>' if named.uri.startswith("file:///") else path
-    return f"<p><b>{escape(named.title)}</b> <small>{where}</small></p>"
+    return f'<p><b>{escape(named.title)}</b> <small title="{escape(named.path)}">{where}</small></p>'

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from lxml import html as lxml_html
 from numpy.typing import NDArray
 
-from pipeline.embedding_map import EmbeddingMap, draw
+from pipeline.discover import uri_of
+from pipeline.embedding_map import EmbeddingMap, _path, draw
 from pipeline.embedding_map.folders import MOST_FOLDERS, OTHER, group
-from pipeline.embedding_map.likeness import NEIGHBOURS, compare, outliers, principal_plane
+from pipeline.embedding_map.likeness import NEIGHBOURS, compare, outliers, principal_plane, written
 from pipeline.embedding_map.page import page
 from pipeline.ledger import Ledger
 from pipeline.ledger.flow import Stage
@@ -113,6 +115,31 @@ def test_no_more_folders_than_colours_have_one_of_their_own() -> None:
     assert found.of.count(MOST_FOLDERS) == 90 - 3 * MOST_FOLDERS
 
 
+def test_only_equal_vectors_have_a_cosine_of_one() -> None:
+    assert [written(cosine) for cosine in (1.0, 0.9999999, 0.99996, 0.9995, 0.9701)] == [
+        "1.000",
+        "1.000",
+        "0.999",
+        "0.999",
+        "0.970",
+    ]
+    # A limit in single precision may be a little less than it was, and what reaches it is not below it.
+    assert written(float(np.float32(0.95))) == "0.950"
+
+
+@pytest.mark.parametrize(
+    ("uri", "path"),
+    [
+        ("file:///srv/a%20b/caf%C3%A9.md", "/srv/a b/café.md"),
+        ("file:///x.md", "/x.md"),
+        ("s3://shelf/a%20b/%E2%80%AEx.md", "s3://shelf/a b/ x.md"),
+        ("file:///srv/caf%E9.md", "/srv/caf?.md"),
+    ],
+)
+def test_paths_are_for_people(uri: str, path: str) -> None:
+    assert _path(uri) == path
+
+
 @pytest.fixture
 def collection(data_dir: Path) -> Path:
     """A collection `documents` of 12 documents, two of which are the same bytes and two nearly, in the embedded store."""
@@ -181,6 +208,50 @@ def test_the_page_holds_the_data_and_nothing_of_strangers(drawn: EmbeddingMap) -
     assert len(places) == 12
     assert {name for name, *_ in places} >= {"0.md", f"{HOSTILE} 1".replace("\u2028", " ").replace("\u2029", " ")}
     assert "\u2028" not in text
+
+
+def test_the_tables_name_files_below_the_folder_that_holds_all(drawn: EmbeddingMap) -> None:
+    (copies,) = lxml_html.fromstring(page(drawn)).xpath("//section[h2='The same, byte by byte']")
+    assert [one.text_content() for one in copies.xpath(".//a")] == ["a/10.md", "b/11.md"]
+    assert copies.xpath(".//small/@title") == ["/srv/a/10.md", "/srv/b/11.md"]
+    assert "below /srv." in page(drawn)
+    (near,) = drawn.findings.near
+    far = page(replace(drawn, findings=replace(drawn.findings, root="", near=[replace(near, cosine=0.9996)])))
+    assert ">/srv/a/10.md</a>" in far
+    assert "tables name" not in far
+    assert "<td>0.999</td>" in far
+
+
+def test_few_documents_are_not_said_to_be_alike(drawn: EmbeddingMap) -> None:
+    few, alike = "Fewer than 20 different documents", "No document stands apart"
+    found = replace(drawn.findings, documents=20)  # of which two are the same
+    assert few in page(replace(drawn, findings=found))
+    assert alike not in page(replace(drawn, findings=found))
+    assert alike in page(replace(drawn, findings=replace(found, documents=21)))
+
+
+def test_folders_with_marks_of_direction_are_read_as_they_are(data_dir: Path) -> None:
+    data_dir.mkdir()
+    ledger = Ledger.open(f"sqlite:///{data_dir / 'kb.db'}")
+    store = EdgeStore(data_dir / "qdrant", role="owner", reserve_bytes=0)
+    store.create("documents-1", DIMENSION)
+    names = ("a/\u202egpj", "a/b")
+    staged = {}
+    for number, name in enumerate(names):
+        uri = uri_of(Path(f"/srv/\u202e/{name}/x.md"))
+        key = document_id("documents", uri)
+        staged[key] = StagedFile(SourceFile(uri, None, 10, 1), f"{number:064x}", "")
+        store.upsert("documents-1", made_points(DocumentInfo(key, uri), 1, first=number))
+    ledger.intake.stage("documents", 1, staged)
+    claim = ledger.work.claim(Stage.PARSE, list(staged), "w")
+    ledger.work.parsed(claim, [ParsedResult(key, "", "text/plain", "p") for key in staged])
+    ledger.work.release(claim)
+    claim = ledger.work.claim(Stage.EMBED, list(staged), "w")
+    ledger.work.indexed(claim, [IndexedResult(d.id, d.content_hash, "p", "e", 1, 1) for d in claim.documents])
+    found = draw(ledger, store, "documents", "documents-1", 0.97).findings
+    store.close()
+    ledger.close()
+    assert (found.root, sorted(folder.name for folder in found.folders)) == ("/srv/ /a", [" gpj", "b"])
 
 
 def test_the_command_says_what_it_found_and_writes_the_page(

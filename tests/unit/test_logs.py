@@ -140,6 +140,17 @@ def test_arguments_that_do_not_fit_break_nothing() -> None:
     assert line({"not": "a text"})["message"] == "{'not': 'a text'}"
 
 
+class Unspeakable:
+    def __repr__(self) -> str:
+        raise RuntimeError("not now")
+
+
+def test_what_cannot_be_written_breaks_no_line() -> None:
+    words = "file.py:1 logs what cannot be written: RuntimeError"
+    assert line("%s", Unspeakable())["message"] == words
+    assert line(Unspeakable())["message"] == words
+
+
 def test_a_thread_is_about_nothing_unless_it_is_told() -> None:
     with about(run=3), ThreadPoolExecutor(1) as pool:
         assert pool.submit(current).result() == About()
@@ -157,6 +168,17 @@ def test_quarantined_documents_are_left_out_where_load_lists_them(capsys: pytest
     assert said("warning") == ["trouble"]
     assert said("info") == ["a document", "trouble"]
     assert said("warning", log_format="json") == ["a document", "trouble"]
+
+
+def test_nothing_in_a_line_for_people_drives_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    set_up("info", prefix="parse")
+    try:
+        raise ValueError("no sheet \x9b2J\u202egpj")
+    except ValueError as error:
+        logging.getLogger("some.module").info("is quarantined:\tcorrupt: %s\x1b[2J", error, exc_info=True)
+    text = capsys.readouterr().err
+    assert text.splitlines()[0].endswith("is quarantined:\tcorrupt: no sheet \\u009b2J\\u202egpj\\u001b[2J")
+    assert text.splitlines()[-1] == "ValueError: no sheet \\u009b2J\\u202egpj"
 
 
 def test_what_python_itself_complains_of_is_json_too() -> None:

@@ -14,7 +14,7 @@ from pipeline.page import write_page
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     target = tmp_path / "page.html"
-    target.write_text("old")
+    write_page("old", target)
     write_page("<p>größer</p>", target)
     assert target.read_text("utf-8") == "<p>größer</p>"
     (tmp_path / "new").touch()
@@ -28,6 +28,14 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
         write_page("\ud800", target)
     assert target.read_text("utf-8") == "<p>größer</p>"
     assert sorted(file.name for file in tmp_path.iterdir()) == ["folder", "new", "page.html"]
+
+
+def test_a_file_that_others_may_not_read_stays_so(tmp_path: Path) -> None:
+    target = tmp_path / "page.html"
+    target.write_text("old")
+    target.chmod(0o600)
+    write_page("new", target)
+    assert (target.read_text(), target.stat().st_mode & 0o777) == ("new", 0o600)
 
 
 @pytest.mark.parametrize("there", [True, False])

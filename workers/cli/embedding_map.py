@@ -57,6 +57,8 @@ def embedding_map(context: Context, html: Path | None, collection: str | None, n
 
 
 def _print_findings(found: Findings, html: Path | None) -> None:
+    from pipeline.embedding_map.likeness import written
+
     click.echo(
         f"{found.documents} documents in {len(found.folders)} folders, {found.copies_total} groups of copies, "
         f"{found.near_total} near-duplicate pairs, {found.outliers_total} outliers"
@@ -64,7 +66,7 @@ def _print_findings(found: Findings, html: Path | None) -> None:
     lines = [
         [f"copies: {copies.documents[0].path} = {copies.documents[1].path}" + _more(len(copies.documents) - 2)
          for copies in found.copies],
-        [f"near ({pair.cosine:.3f}): {pair.first.path} ~ {pair.second.path}" for pair in found.near],
+        [f"near ({written(pair.cosine)}): {pair.first.path} ~ {pair.second.path}" for pair in found.near],
         [f"outlier ({lonely.cosine:.2f}): {lonely.document.path}" for lonely in found.outliers],
     ]  # fmt: skip
     for kind in lines:
