@@ -15,6 +15,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from pipeline.ledger.flow import SCHEDULE, Stage
 from pipeline.ledger.generations import Collection
 from pipeline.ledger.life import Pulse
+from pipeline.ledger.measures import QUARANTINES
 from pipeline.ledger.report import Grouped, Held, WorkerRow
 from pipeline.ledger.schema import LIVE, SUPERSEDED
 from pipeline.ledger.work import STARTING
@@ -85,6 +86,8 @@ def measured(measures: Mapping[Key, float]) -> Iterator[Metric]:
     expiries: Samples = {(stage,): measures.get(("lease_expiries", stage, COUNT), 0) for stage in (*map(str, Stage), SCHEDULE)}
     expiries_text = "Leases taken back from workers that died, hung or were told to stop without handing back."
     yield _counter("lease_expiries", expiries_text, ["stage"], expiries)
+    quarantines: Samples = {(str(reason),): measures.get((QUARANTINES, str(reason), COUNT), 0) for reason in Reason}
+    yield _counter("quarantines", "Documents that were quarantined, each time it happened.", ["reason"], quarantines)
     stages = tuple(map(str, Stage))
     yield _histogram(measures, "wait_seconds", "Time that a document waits until a worker of the stage takes it.", stages)
     yield _histogram(measures, "stage_seconds", "A document's share of a stage's work.", stages)
