@@ -112,7 +112,8 @@ def work(figures: Figures) -> Iterator[Metric]:
     yield _counter("worker_busy_seconds", "Time at work, of all processes of a worker.", labels, busy)
     processes: Samples = {label: worker.processes for label, worker in rows.items()}
     yield _gauge("worker_processes", "Processes of a worker that work at the same time.", labels, processes)
-    memory: Samples = {label: worker.memory_bytes for label, worker in rows.items()}
+    # None yet of a worker that starts, and none ever of one that works on no documents: unknown is not 0 bytes.
+    memory: Samples = {label: worker.memory_bytes for label, worker in rows.items() if worker.memory_bytes}
     yield _gauge("worker_memory_bytes", "Memory of the device, where it has its own, else of one process.", labels, memory)
     trouble: Samples = {(worker.name, worker.role): worker.note not in ("", STARTING) for worker in figures.workers}
     yield _gauge("worker_trouble", "Whether something keeps a worker from its work.", ["worker", "role"], trouble)

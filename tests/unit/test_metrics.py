@@ -332,6 +332,13 @@ def test_a_worker_in_trouble_is_told_until_it_is_over(ledger: Ledger, settings: 
     assert trouble() == [0, 0]
 
 
+def test_memory_that_is_not_known_is_left_out(ledger: Ledger, settings: Settings) -> None:
+    ledger.work.register_worker("tick@host", "tick", "host", 1)
+    found = scrape(settings)
+    assert found["worker_processes{device=,role=tick,worker=tick@host}"] == 1
+    assert not [name for name in found if name.startswith("worker_memory_bytes")]
+
+
 def test_a_model_servers_address_is_no_label(ledger: Ledger, settings: Settings) -> None:
     ledger.work.register_worker("embed-http@host", "embed", "host", 1, "http://token:****@models.example.org:8080")
     with closing(DeploymentCollector(settings)) as collector:
