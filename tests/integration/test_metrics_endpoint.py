@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import re
@@ -170,9 +171,11 @@ def test_a_real_prometheus_reads_them_and_an_alert_fires_and_panels_fill(deploym
         (documents / "broken.pdf").write_bytes(b"%PDF-1.4 no more of it")
         (documents / "hive.txt").write_text("A hive has one queen.")
         deployment.run("load", str(documents), status=3)
-        wait_until(lambda: bool(query("sum(rate(kb_ingest_runs_total[1m])) > 0")), "the run is over", 20)
         wait_until(lambda: query("sum(kb_ingest_quarantined_documents)") == [({}, 1.0)], "the quarantine is counted", 20)
-        every_panel_has_figures(ask, began)
+        # What was read a moment ago is in no step of a range yet.
+        with contextlib.suppress(AssertionError):
+            wait_until(lambda: not panels_without_figures(ask, began), "every panel has figures", 20, 0.5)
+        assert panels_without_figures(ask, began) == []
     finally:
         up.send_signal(signal.SIGTERM)
         up.communicate(timeout=60)
@@ -181,8 +184,8 @@ def test_a_real_prometheus_reads_them_and_an_alert_fires_and_panels_fill(deploym
     assert [(rule["name"], rule["lastError"]) for rule in group["rules"] if rule["health"] != "ok"] == []
 
 
-def every_panel_has_figures(ask: Callable[[str], Any], began: float) -> None:
-    """Each expression of the dashboard gives figures for its kind of panel, with the labels that its legend names."""
+def panels_without_figures(ask: Callable[[str], Any], began: float) -> list[str]:
+    """Expressions of the dashboard that give no figures for their kind of panel, or not the labels that their legend names."""
     dashboard = json.loads((REPOSITORY / "docker/monitoring/grafana/dashboards/kb-ingest.json").read_text("utf-8"))
     wrong, seen = [], 0
     for panel in dashboard["panels"]:
@@ -195,10 +198,10 @@ def every_panel_has_figures(ask: Callable[[str], Any], began: float) -> None:
             labels = set(re.findall(r"{{(\w+)}}", target["legendFormat"]))
             drawn = target.get("instant") or any(map(math.isfinite, numbers))
             if not (drawn and now and labels <= {label for series in now for label in series["metric"]}):
-                wrong.append((panel["title"], expression, now))
+                wrong.append(expression)
             seen += 1
-    assert wrong == []
     assert seen > 30
     for variable in dashboard["templating"]["list"]:
         selector, label = re.fullmatch(r"label_values\((\w+), (\w+)\)", variable["query"]["query"]).groups()  # type: ignore[union-attr]
         assert ask(f"label/{label}/values?match[]={selector}") == ["documents"]
+    return wrong
