@@ -20,6 +20,10 @@ COLUMNS = "name,args,state,received,runtime,worker,uuid"
 #: Seconds after which a worker that has gone is no longer listed.
 GONE_S = 24 * 3600
 
+#: Tasks that are remembered. Each takes 5 to 6 KB; with Flower's own 100,000 its container has too little memory, and every minute
+#: no page is answered for seconds, as they are written down.
+MAX_TASKS = 20_000
+
 #: Milliseconds between two times that the history is written down; it is at an orderly end, too.
 SAVE_EVERY_MS = 60_000
 
@@ -37,6 +41,8 @@ def serve_flower(settings: Settings, address: str, port: int) -> None:
         raise ConfigError("set KB_FLOWER_AUTH=user:password; the dashboard does not start without")
     if "," in auth:  # Flower takes it for several of them, and would let in whoever knows a part
         raise ConfigError("KB_FLOWER_AUTH must not have a comma")
+    if not auth.isascii():  # Flower compares nothing else, and browsers do not agree on how to send it
+        raise ConfigError("KB_FLOWER_AUTH must be ASCII")
     folder = settings.data_dir / "flower"
     folder.mkdir(parents=True, exist_ok=True)
     # Through the environment, as whoever lists processes sees arguments.
@@ -49,6 +55,9 @@ def serve_flower(settings: Settings, address: str, port: int) -> None:
         f"--state_save_interval={SAVE_EVERY_MS}",
         f"--tasks_columns={COLUMNS}",
         f"--purge_offline_workers={GONE_S}",
+        f"--max_tasks={MAX_TASKS}",
+        # Else it runs a `flowerconfig.py` of the folder where it is started, which may name other users.
+        f"--conf={os.devnull}",
     ]
     app = make_app(settings)
     _adapt(Broker(app))
@@ -85,12 +94,21 @@ def _adapt(broker: Broker) -> None:
     """Change what Flower has no option for."""
     from flower.views import BaseHandler
     from flower.views.monitor import Metrics
-    from tornado.web import authenticated
+    from tornado.web import HTTPError, authenticated
 
     def consumers(flower: Any) -> Iterable[str]:
         # By what they say of themselves; whom Flower asks for its queues is asked once, when Flower starts.
         return [role_of(name) for name, worker in list(flower.events.state.workers.items()) if worker.alive]
 
+    user_of = BaseHandler.get_current_user
+
+    def user(handler: Any) -> Any:
+        try:
+            return user_of(handler)
+        except TypeError:  # it cannot compare what is not ASCII (2.2), and would answer with an error of the server
+            raise HTTPError(401) from None
+
+    BaseHandler.get_current_user = user
     BaseHandler.get_broker = lambda handler: Queues(broker, consumers(handler.application))
     # It would leave out a queue that no worker serves, which is when messages wait.
     BaseHandler.get_active_queue_names = lambda handler: [*(stage.value for stage in Stage), TICK_QUEUE]

@@ -19,6 +19,7 @@ from prometheus_client.registry import Collector
 from pipeline.errors import BrokerUnavailable, ConfigError, KbError, StagingUnavailable
 from pipeline.ledger import Ledger
 from pipeline.ledger.flow import Stage
+from pipeline.ledger.measures import QUARANTINES
 from pipeline.measure import BOUNDS
 from pipeline.settings import Settings
 from workers import metrics
@@ -175,7 +176,7 @@ class DeploymentCollector(Collector):
     def _read_figures(self) -> Figures:
         ledger = self._open()
         # By name: other measures have a run as their label, and there are ever more of those.
-        measures = ledger.measures.all(*BOUNDS, "indexed", "lease_expiries")
+        measures = ledger.measures.all(*BOUNDS, "indexed", "lease_expiries", QUARANTINES)
         outcomes = {tuple(key): number for key, number in ledger.report.outcomes().items()}
         return Figures(measures, ledger.report.workers(), ledger.life.pulse(), ledger.report.open(), outcomes)
 

@@ -15,6 +15,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from pipeline.ledger.flow import SCHEDULE, Stage
 from pipeline.ledger.generations import Collection
 from pipeline.ledger.life import Pulse
+from pipeline.ledger.measures import QUARANTINES
 from pipeline.ledger.report import Grouped, Held, WorkerRow
 from pipeline.ledger.schema import LIVE, SUPERSEDED
 from pipeline.ledger.work import STARTING
@@ -85,6 +86,8 @@ def measured(measures: Mapping[Key, float]) -> Iterator[Metric]:
     expiries: Samples = {(stage,): measures.get(("lease_expiries", stage, COUNT), 0) for stage in (*map(str, Stage), SCHEDULE)}
     expiries_text = "Leases taken back from workers that died, hung or were told to stop without handing back."
     yield _counter("lease_expiries", expiries_text, ["stage"], expiries)
+    quarantines: Samples = {(str(reason),): measures.get((QUARANTINES, str(reason), COUNT), 0) for reason in Reason}
+    yield _counter("quarantines", "Documents that were quarantined, each time it happened.", ["reason"], quarantines)
     stages = tuple(map(str, Stage))
     yield _histogram(measures, "wait_seconds", "Time that a document waits until a worker of the stage takes it.", stages)
     yield _histogram(measures, "stage_seconds", "A document's share of a stage's work.", stages)
@@ -109,7 +112,8 @@ def work(figures: Figures) -> Iterator[Metric]:
     yield _counter("worker_busy_seconds", "Time at work, of all processes of a worker.", labels, busy)
     processes: Samples = {label: worker.processes for label, worker in rows.items()}
     yield _gauge("worker_processes", "Processes of a worker that work at the same time.", labels, processes)
-    memory: Samples = {label: worker.memory_bytes for label, worker in rows.items()}
+    # None yet of a worker that starts, and none ever of one that works on no documents: unknown is not 0 bytes.
+    memory: Samples = {label: worker.memory_bytes for label, worker in rows.items() if worker.memory_bytes}
     yield _gauge("worker_memory_bytes", "Memory of the device, where it has its own, else of one process.", labels, memory)
     trouble: Samples = {(worker.name, worker.role): worker.note not in ("", STARTING) for worker in figures.workers}
     yield _gauge("worker_trouble", "Whether something keeps a worker from its work.", ["worker", "role"], trouble)

@@ -11,7 +11,7 @@ from enum import StrEnum
 
 from sqlalchemy import Connection, Engine, and_, case, delete, func, or_, select, update
 
-from pipeline.ledger.measures import count
+from pipeline.ledger.measures import QUARANTINES, count
 from pipeline.ledger.schema import documents, leases, reading, writing
 from pipeline.measure import COUNT, Key
 from pipeline.types import OPEN_STATES, DocumentState, Reason
@@ -154,9 +154,9 @@ class Flow:
             if connection.execute(still).first() is None:
                 return 0
             # Before the lease goes: the trigger that writes down whose the documents were looks it up.
-            freed = charge(connection, lease.id, max_starts, f"its worker died: {lease.owner}")
+            freed, lost = charge(connection, lease.id, max_starts, f"its worker died: {lease.owner}")
             connection.execute(delete(leases).where(leases.c.id == lease.id))
-            count(connection, {(EXPIRIES, lease.stage, COUNT): 1})
+            count(connection, {(EXPIRIES, lease.stage, COUNT): 1, **lost})
             return freed
 
     def free_owner(self, worker: str, max_starts: int | None) -> int:
@@ -174,8 +174,9 @@ class Flow:
                 if max_starts is None:
                     freed += refund(connection, lease)
                 else:
-                    freed += charge(connection, lease, max_starts, f"its worker died: {owner}")
-                    charged[EXPIRIES, stage, COUNT] += 1
+                    number, lost = charge(connection, lease, max_starts, f"its worker died: {owner}")
+                    freed += number
+                    charged.update({(EXPIRIES, stage, COUNT): 1, **lost})
                 connection.execute(delete(leases).where(leases.c.id == lease))
             count(connection, charged)
         return freed
@@ -199,22 +200,25 @@ class Flow:
             ).rowcount
 
 
-def charge(connection: Connection, lease: str, max_starts: int, detail: str) -> int:
-    """Free a lease's documents, charged with their start; return how many.
+def charge(connection: Connection, lease: str, max_starts: int, detail: str) -> tuple[int, dict[Key, int]]:
+    """Free a lease's documents, charged with their start; return how many, and what is to be counted at the transaction's end.
 
     At `max_starts` they are quarantined as worker_lost; before, they wait with the same reason and detail, for people.
     """
     spent = documents.c.starts >= max_starts
+    held = documents.c.lease == lease
+    lost = connection.execute(select(func.count()).select_from(documents).where(held, spent)).scalar_one()
     back = case((documents.c.state == DocumentState.PARSING, DocumentState.PENDING), else_=DocumentState.PARSED)
-    return connection.execute(
+    freed = connection.execute(
         update(documents)
-        .where(documents.c.lease == lease)
+        .where(held)
         .values(
             state=case((spent, DocumentState.QUARANTINED), else_=back),
             reason=Reason.WORKER_LOST, detail=detail[:2000],
             lease=None, batch=None, updated_at=time.time(),
         )
     ).rowcount  # fmt: skip
+    return freed, {(QUARANTINES, Reason.WORKER_LOST.value, COUNT): lost} if lost else {}
 
 
 def refund(connection: Connection, lease: str, why: str = "") -> int:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import ColumnElement, Engine, case, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, case, delete, func, or_, select, update
 
 from pipeline.ledger.generations import Collection, count_open, live_name
+from pipeline.ledger.measures import QUARANTINES, count
 from pipeline.ledger.schema import current, documents, hold, meta, reading, runs, upsert, writing
 from pipeline.ledger.schema import totals as all_totals
+from pipeline.measure import COUNT, Key
 from pipeline.types import DocumentState, Reason, SourceFile, StagedFile
 
 #: Most ids in one IN list: SQLite takes 32,766 variables, and short statements keep the write lock short.
@@ -196,7 +200,9 @@ class Intake:
             statement = statement.on_conflict_do_update(
                 index_elements=[documents.c.id], set_={name: statement.excluded[name] for name in replaced}
             )
+            refused = _newly_quarantined(connection, values)
             connection.execute(statement, values)
+            count(connection, refused)
 
     def touch(self, sources: Mapping[str, SourceFile]) -> None:
         """Remember new sizes and times of documents whose bytes are the same, so that the next load need not hash them."""
@@ -268,6 +274,21 @@ class Intake:
                     .values(state=state, starts=0, batch=None, lease=None, updated_at=time.time())
                 ).rowcount
         return count
+
+
+def _newly_quarantined(connection: Connection, values: Sequence[Mapping[str, Any]]) -> dict[Key, int]:
+    """What is to be counted of rows that are about to be written: a file that each load refuses anew is quarantined once."""
+    refused = {row["id"]: row["reason"] for row in values if row["state"] == DocumentState.QUARANTINED}
+    ids = list(refused)
+    for start in range(0, len(ids), ID_WINDOW):
+        window = ids[start : start + ID_WINDOW]
+        rows = select(documents.c.id, documents.c.reason).where(
+            documents.c.id.in_(window), documents.c.state == DocumentState.QUARANTINED
+        )
+        for row in connection.execute(rows).all():
+            if row.reason == refused[row.id]:
+                del refused[row.id]
+    return {(QUARANTINES, reason, COUNT): number for reason, number in Counter(refused.values()).items()}
 
 
 def _quarantined(uris: Sequence[str], reason: str | None, run: int | None, collection: str | None) -> list[ColumnElement[bool]]:

@@ -10,6 +10,9 @@ from sqlalchemy import Connection, Engine, select, update
 from pipeline.ledger.schema import measures, reading, upsert, workers, writing
 from pipeline.measure import Key, Measured
 
+#: The measure of documents that were quarantined, by reason; unlike what is quarantined now, it never goes down.
+QUARANTINES = "quarantines"
+
 
 class Measures:
     """The numbers behind metrics and reports."""

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine, bindparam, case, delete, select, upda
 
 from pipeline.errors import LeaseLost
 from pipeline.ledger.flow import Stage, charge, refund
-from pipeline.ledger.measures import count, put
+from pipeline.ledger.measures import QUARANTINES, count, put
 from pipeline.ledger.schema import documents, leases, reading, upsert, workers, writing
 from pipeline.measure import COUNT, Measured
 from pipeline.types import DocumentState, Reason
@@ -190,7 +190,10 @@ class Work:
         """
         state = DocumentState.SKIPPED if reason is Reason.EMPTY_FILE else DocumentState.QUARANTINED
         with writing(self._engine) as connection:
-            return self._end(connection, claim, document, state=state, batch=None, reason=reason, detail=detail[:2000])
+            ours = self._end(connection, claim, document, state=state, batch=None, reason=reason, detail=detail[:2000])
+            if ours and state is DocumentState.QUARANTINED:
+                count(connection, {(QUARANTINES, reason.value, COUNT): 1})
+        return ours
 
     def send_back(self, claim: Claim, documents_back: Sequence[str], state: DocumentState) -> None:
         """Return documents to an earlier state without a charge, to be queued again."""
@@ -207,8 +210,9 @@ class Work:
     def give_up(self, claim: Claim, max_starts: int, detail: str) -> None:
         """End a claim after an error that nobody foresaw: the start stays charged, so that it cannot go on for ever."""
         with writing(self._engine) as connection:
-            charge(connection, claim.lease, max_starts, detail)
+            _, lost = charge(connection, claim.lease, max_starts, detail)
             connection.execute(delete(leases).where(leases.c.id == claim.lease))
+            count(connection, lost)
 
     @contextmanager
     def _writing(self, measured: Measured | None) -> Iterator[Connection]:

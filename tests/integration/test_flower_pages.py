@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from tests.embed_server import MODEL
-from tests.services import Cli, Server, embed_server, free_port, redis_server, wait_until
+from tests.services import REPOSITORY, Cli, Server, embed_server, free_port, redis_server, wait_until
 
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
@@ -86,7 +86,8 @@ def answers(port: int) -> bool:
     except httpx.TransportError:
         return False
     assert [page.status_code for page in pages] == [401] * len(pages)
-    assert httpx.get(f"http://127.0.0.1:{port}/workers", auth=(AUTH[0], "guessed"), timeout=5).status_code == 401
+    for guess in ((AUTH[0], "guessed"), ("guest", "guest"), ("k\u00fc", AUTH[1])):
+        assert httpx.get(f"http://127.0.0.1:{port}/workers", auth=guess, timeout=5).status_code == 401
     return True
 
 
@@ -181,3 +182,15 @@ def test_the_pages_during_a_load(cli: Cli, browser: Chrome, picture: Callable[..
         again = tasks(browser, url)
         assert {row["args"] for row in again} <= {task["args"] for task in every}
         assert len(httpx.get(f"{url}/api/tasks", timeout=30).json()) == 2 * batches
+
+
+@pytest.mark.timeout(90)
+def test_a_configuration_of_another_flower_lets_nobody_in(tmp_path: Path, redis: Server) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "flowerconfig.py").write_text('basic_auth = ["guest:guest"]')
+    cli = Cli(tmp_path / "data", KB_REDIS_URL=f"redis://127.0.0.1:{redis.port}/0", KB_FLOWER_AUTH=":".join(AUTH))
+    cli.environment["PYTHONPATH"] = str(REPOSITORY)
+    cli.prefix = ("env", "--chdir", str(elsewhere))
+    with flower(cli) as url:
+        assert httpx.get(f"{url}/workers", timeout=5).status_code == 200

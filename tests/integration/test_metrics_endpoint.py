@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
+import re
 import shutil
 import signal
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -130,7 +134,7 @@ def prometheus(exporter: str, tmp_path: Path, unavailable: Callable[[str], NoRet
     server.stop()
 
 
-def test_a_real_prometheus_reads_them_and_its_alert_fires(deployment: Cli, prometheus: str, documents: Path) -> None:
+def test_a_real_prometheus_reads_them_and_an_alert_fires_and_panels_fill(deployment: Cli, prometheus: str, documents: Path) -> None:
     def ask(path: str) -> Any:
         try:
             return json.loads(get(f"{prometheus}/{path}"))["data"]
@@ -147,6 +151,7 @@ def test_a_real_prometheus_reads_them_and_its_alert_fires(deployment: Cli, prome
         alerts = (ask("alerts") or {"alerts": []})["alerts"]
         return {one["labels"]["alertname"]: one for one in alerts if one["state"] == "firing"}
 
+    began = time.time()
     wait_until(lambda: [number for _, number in query('up{job="kb-ingest"}')] == [1.0], "the target is up", 30)
     (target,) = ask("targets")["activeTargets"]
     assert (target["health"], target["lastError"]) == ("up", "")
@@ -158,15 +163,45 @@ def test_a_real_prometheus_reads_them_and_its_alert_fires(deployment: Cli, prome
     alert: Any = alerts["KbIngestQueueServedByNobody"]
     assert alert["labels"]["queue"] == "parse"
     assert alert["annotations"]["description"].startswith("4 documents have waited")
-    deployment.run("up", "--until-empty")
-    wait_until(lambda: firing() == {}, "the alert is over", 30)
-    wait_until(lambda: query("sum(kb_ingest_indexed_documents_total)") == [({}, 4.0)], "four documents", 20)
+    up = deployment.start("up")
+    try:
+        wait_until(lambda: firing() == {}, "the alert is over", 30)
+        wait_until(lambda: query("sum(kb_ingest_indexed_documents_total)") == [({}, 4.0)], "four documents", 20)
+        # A run that is waited for, and a document that is quarantined: nothing of the dashboard is without a figure.
+        (documents / "broken.pdf").write_bytes(b"%PDF-1.4 no more of it")
+        (documents / "hive.txt").write_text("A hive has one queen.")
+        deployment.run("load", str(documents), status=3)
+        wait_until(lambda: query("sum(kb_ingest_quarantined_documents)") == [({}, 1.0)], "the quarantine is counted", 20)
+        # What was read a moment ago is in no step of a range yet.
+        with contextlib.suppress(AssertionError):
+            wait_until(lambda: not panels_without_figures(ask, began), "every panel has figures", 20, 0.5)
+        assert panels_without_figures(ask, began) == []
+    finally:
+        up.send_signal(signal.SIGTERM)
+        up.communicate(timeout=60)
+    (group,) = ask("rules")["groups"]
+    assert {rule["name"] for rule in group["rules"]} > set(alerts)
+    assert [(rule["name"], rule["lastError"]) for rule in group["rules"] if rule["health"] != "ok"] == []
+
+
+def panels_without_figures(ask: Callable[[str], Any], began: float) -> list[str]:
+    """Expressions of the dashboard that give no figures for their kind of panel, or not the labels that their legend names."""
     dashboard = json.loads((REPOSITORY / "docker/monitoring/grafana/dashboards/kb-ingest.json").read_text("utf-8"))
-    empty = []
+    wrong, seen = [], 0
     for panel in dashboard["panels"]:
         for target in panel.get("targets", []):
             expression = target["expr"].replace("$__rate_interval", "1m").replace("$collection", ".*")
-            if not query(f"last_over_time(({expression})[2m:1s])"):  # its workers have ended
-                empty.append(panel["title"])
-    # Nothing was quarantined, no model of this test has batches, and the run was not waited for.
-    assert set(empty) <= {"Quarantined by reason", "Fill of the model's batches", "Runs that ended, by the hour"}
+            asked = {"query": expression, "start": f"{began:.3f}", "end": f"{time.time():.3f}", "step": "1"}
+            over_time = ask(f"query_range?{urllib.parse.urlencode(asked)}")["result"]
+            now = ask(f"query?{urllib.parse.urlencode({'query': expression})}")["result"]
+            numbers = [float(number) for series in over_time for _, number in series["values"]]
+            labels = set(re.findall(r"{{(\w+)}}", target["legendFormat"]))
+            drawn = target.get("instant") or any(map(math.isfinite, numbers))
+            if not (drawn and now and labels <= {label for series in now for label in series["metric"]}):
+                wrong.append(expression)
+            seen += 1
+    assert seen > 30
+    for variable in dashboard["templating"]["list"]:
+        selector, label = re.fullmatch(r"label_values\((\w+), (\w+)\)", variable["query"]["query"]).groups()  # type: ignore[union-attr]
+        assert ask(f"label/{label}/values?match[]={selector}") == ["documents"]
+    return wrong

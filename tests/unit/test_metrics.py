@@ -20,6 +20,7 @@ from sqlalchemy import text
 from pipeline.ledger import Ledger
 from pipeline.ledger.flow import SCHEDULE, Stage
 from pipeline.ledger.generations import Collection
+from pipeline.ledger.intake import Refused
 from pipeline.ledger.schema import BUILDING, LIVE, SUPERSEDED
 from pipeline.ledger.work import IndexedResult, ParsedResult
 from pipeline.measure import Measured
@@ -133,6 +134,39 @@ def test_buckets_add_up_and_are_all_there_from_the_start(ledger: Ledger, setting
     assert part["stage_seconds_bucket{le=0.25,stage=embed}"] == part["stage_seconds_bucket{le=1800.0,stage=embed}"] == 4
     assert part["stage_seconds_bucket{le=+Inf,stage=embed}"] == part["stage_seconds_count{stage=embed}"] == 5
     assert part["stage_seconds_sum{stage=embed}"] == pytest.approx(1e6 + 0.213)
+
+
+def test_a_quarantine_is_counted_each_time_it_happens(ledger: Ledger, settings: Settings) -> None:
+    def counted() -> dict[str, float]:
+        values = {reason.value: scrape(settings)[f"quarantines_total{{reason={reason}}}"] for reason in Reason}
+        return {reason: number for reason, number in values.items() if number}
+
+    assert counted() == {}
+    key = stage(ledger, "docs", "a.txt")
+    for number in (1, 2):  # the second time after a retry in vain: as many as before are quarantined
+        claim = ledger.work.claim(Stage.PARSE, [key], "parse@host/7")
+        assert ledger.work.fail(claim, key, Reason.CORRUPT, "no such page")
+        assert not ledger.work.fail(claim, key, Reason.CORRUPT, "not ours any more")
+        ledger.work.release(claim)
+        assert counted() == {"corrupt": number}
+        assert scrape(settings)["quarantined_documents{reason=corrupt}"] == 1
+        assert ledger.intake.retry() == 1
+    # By a lease that nobody holds, by a worker that died, and by an error that nobody foresaw; a start that is left counts nothing.
+    for number, most in enumerate((2, 1, 1, 1)):
+        claim = ledger.work.claim(Stage.PARSE, [stage(ledger, "docs", f"lost-{number}.txt")], "parse@host/8")
+        if number == 2:
+            assert ledger.flow.free_owner("parse@host", most) == 1
+        elif number == 3:
+            ledger.work.give_up(claim, most, "surprise")
+        else:
+            ledger.flow.expire(ledger.flow.leases()[0], most)
+    assert counted() == {"corrupt": 2, "worker_lost": 3}
+    # What each load refuses anew is quarantined once, until the reason is another one.
+    source = SourceFile("file:///doc/locked", Path("/doc/locked"), 100, 1)
+    empty = SourceFile("file:///doc/empty", Path("/doc/empty"), 0, 1)
+    for reason in (Reason.UNREADABLE, Reason.UNREADABLE, Reason.TOO_LARGE):
+        ledger.intake.refuse("docs", 1, {"x": Refused(source, reason, "no"), "y": Refused(empty, Reason.EMPTY_FILE, "")})
+    assert counted() == {"corrupt": 2, "worker_lost": 3, "unreadable": 1, "too_large": 1}
 
 
 def test_collections_go_by_the_name_that_people_use(ledger: Ledger, settings: Settings) -> None:
@@ -296,6 +330,13 @@ def test_a_worker_in_trouble_is_told_until_it_is_over(ledger: Ledger, settings: 
     assert trouble() == [1, 0]
     ledger.work.see_worker("embed-cpu@host", note="")
     assert trouble() == [0, 0]
+
+
+def test_memory_that_is_not_known_is_left_out(ledger: Ledger, settings: Settings) -> None:
+    ledger.work.register_worker("tick@host", "tick", "host", 1)
+    found = scrape(settings)
+    assert found["worker_processes{device=,role=tick,worker=tick@host}"] == 1
+    assert not [name for name in found if name.startswith("worker_memory_bytes")]
 
 
 def test_a_model_servers_address_is_no_label(ledger: Ledger, settings: Settings) -> None:

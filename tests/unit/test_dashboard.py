@@ -1,0 +1,67 @@
+"""How Flower is started, and that its history fits the memory that its container has."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from pydantic import SecretStr
+
+from pipeline.errors import ConfigError
+from pipeline.settings import Settings
+from tests.services import REPOSITORY
+from workers import dashboard
+
+#: Fills Flower's history beyond its limit, with what our workers tell of a batch, and saves it as Flower does.
+FULL = """
+import resource, sys
+from celery import Celery
+from flower.command import apply_options
+from flower.events import Events
+from flower.options import options
+
+apply_options("flower", sys.argv[1:])
+events = Events(Celery(), None, options.db, options.persistent, max_tasks_in_memory=options.max_tasks)
+for number in range(options.max_tasks + 1):
+    common = {"uuid": f"{number:036}", "hostname": "embed-cuda0@0123456789ab", "utcoffset": 0, "pid": 7}
+    said = {"name": "kb.embed", "args": f"embed 64 documents of run {number}", "kwargs": "{}"}
+    for count, (kind, more) in enumerate(
+        (("sent", said), ("received", said), ("started", {}), ("succeeded", {"result": "None", "runtime": 1.5}))
+    ):
+        clock = 4 * number + count
+        times = {"timestamp": float(clock), "local_received": float(clock), "clock": clock}
+        events.state.event({**common, **times, **more, "type": f"task-{kind}"})
+events.save_state()
+print(len(events.state.tasks), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+def flower_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What Flower is started with."""
+    given: list[str] = []
+    monkeypatch.setenv("FLOWER_BASIC_AUTH", "")  # set for Flower, and taken back here
+    monkeypatch.setattr(dashboard, "_adapt", lambda broker: None)
+    monkeypatch.setattr("celery.Celery.start", lambda app, argv: given.extend(argv))
+    settings = Settings(data_dir=tmp_path, redis_url=SecretStr("redis://127.0.0.1:1/0"), flower_auth=SecretStr("kb:secret"))
+    dashboard.serve_flower(settings, "127.0.0.1", 5555)
+    assert given[0] == "flower"
+    return given[1:]
+
+
+def test_a_full_history_leaves_half_of_the_containers_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = flower_options(tmp_path, monkeypatch)
+    done = subprocess.run([sys.executable, "-c", FULL, *options], cwd=tmp_path, capture_output=True, text=True, check=True)
+    kept, peak_mb = map(int, done.stdout.split())
+    assert kept == dashboard.MAX_TASKS
+    limit = yaml.safe_load((REPOSITORY / "compose.yaml").read_text("utf-8"))["services"]["flower"]["mem_limit"]
+    assert limit == "${KB_FLOWER_MEMORY:-512m}"
+    assert peak_mb < 512 / 2
+
+
+def test_a_password_that_flower_cannot_compare_is_refused(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path, redis_url=SecretStr("redis://127.0.0.1:1/0"), flower_auth=SecretStr("kb:gehö"))
+    with pytest.raises(ConfigError, match="must be ASCII"):
+        dashboard.serve_flower(settings, "127.0.0.1", 5555)
