@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from sqlalchemy import Engine, Row, RowMapping, Select, and_, case, delete, func, or_, select
+from sqlalchemy import Engine, Row, RowMapping, Select, Subquery, and_, case, delete, func, or_, select
 
 from pipeline.ledger.flow import SCHEDULE
 from pipeline.ledger.schema import LIVE, collections, documents, events, leases, reading, runs, writing
@@ -20,6 +20,9 @@ RATE_EVENTS = 5000
 
 #: As few documents say little about a rate.
 FEW_DOCUMENTS = 3
+
+#: States in which a worker has a document.
+_TAKEN = (DocumentState.PARSING, DocumentState.EMBEDDING)
 
 #: States in which a document needs nobody any more.
 _ENDS = (DocumentState.INDEXED, DocumentState.QUARANTINED, DocumentState.SKIPPED, DocumentState.DELETED)
@@ -140,12 +143,12 @@ class Life:
             rows = connection.execute(select(events).where(events.c.document == document).order_by(events.c.id))
             return [_event(row) for row in rows]
 
-    def rates(self, window_s: float, run: int | None = None) -> Rates:
-        """Of the last `window_s` seconds, or of ten times as long where few documents were done in them.
+    def rates(self, window_s: float, run: int | None = None, now: float | None = None) -> Rates:
+        """Of the last `window_s` seconds before `now`, or of ten times as long where few documents were done in them.
 
-        Of a run, of no more time than it has had.
+        Of no more time than has passed since a run was staged, or since workers began after a rest.
         """
-        now = time.time()
+        now = time.time() if now is None else now
         with reading(self._engine) as connection:
             began = now - 10 * window_s
             if run is not None:
@@ -153,6 +156,10 @@ class Life:
                 first = select(func.min(events.c.id)).where(events.c.run == run, events.c.state == DocumentState.PENDING)
                 at = connection.execute(select(events.c.at).where(events.c.id == first.scalar_subquery())).scalar()
                 began = began if at is None else max(began, at)
+            # Where a worker takes something up first, and does not end what it had before, nothing was done until then.
+            first_step = connection.execute(_first_since(began)).first()
+            if first_step is not None and first_step.state in _TAKEN:
+                began = first_step.at
             for since in (max(began, now - window_s), began):
                 done, *sums, oldest, seen = connection.execute(_done_since(since, run)).one()
                 if done >= FEW_DOCUMENTS:
@@ -200,10 +207,21 @@ class Life:
                     return dropped
 
 
+def _latest() -> Subquery:
+    """The last events by id, which goes up with time: however long the table, few rows are read."""
+    return select(events).order_by(events.c.id.desc()).limit(RATE_EVENTS).subquery()
+
+
+def _first_since(since: float) -> Select[Any]:
+    """What workers did first since then, for any run."""
+    latest = _latest()
+    by_workers = (latest.c.at >= since, latest.c.state != DocumentState.PENDING)
+    return select(latest.c.state, latest.c.at).where(*by_workers).order_by(latest.c.id).limit(1)
+
+
 def _done_since(since: float, run: int | None) -> Select[Any]:
     """Documents that became searchable since then, their embedded chunks and tokens; the oldest event, and how many were seen."""
-    # By id, which goes up with time: however long the table, few rows are read.
-    latest = select(events).order_by(events.c.id.desc()).limit(RATE_EVENTS).subquery()
+    latest = _latest()
     counts = [latest.c.at >= since, latest.c.state == DocumentState.INDEXED, *([latest.c.run == run] if run is not None else [])]
     sums = (func.coalesce(func.sum(case((and_(*counts), value), else_=0)), 0) for value in (1, latest.c.embedded, latest.c.tokens))
     return select(*sums, func.min(latest.c.at), func.count())

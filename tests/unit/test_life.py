@@ -119,34 +119,52 @@ def index(ledger: Ledger, keys: list[str], tokens: int = 60) -> None:
     ledger.work.release(claim)
 
 
-def earlier(ledger: Ledger, seconds: float, where: str = "1 = 1") -> None:
-    """Have events be so much older."""
+def happened(ledger: Ledger, at: float, *states: str, run: int | None = None) -> None:
+    """Have all events, or those with these states or of this run, be of one time."""
+    states_too = "" if not states else " AND state IN ('" + "', '".join(states) + "')"
     with ledger.engine.begin() as connection:
-        connection.execute(text(f"UPDATE events SET at = at - {seconds} WHERE {where}"))
+        where = "1 = 1" if run is None else f"run = {run}"
+        connection.execute(text(f"UPDATE events SET at = {at} WHERE {where}{states_too}"))
 
 
 def test_rates_are_of_the_last_moments_and_of_one_run(ledger: Ledger) -> None:
-    index(ledger, [stage(ledger, str(number), run=1) for number in range(4)])
-    index(ledger, [stage(ledger, f"other {number}", run=2) for number in range(4)])
-    earlier(ledger, 10)
-    assert ledger.life.rates(30, run=1).tokens_per_s == pytest.approx(4 * 60 / 10, rel=0.1)  # the run is 10 s old
-    assert ledger.life.rates(30).tokens_per_s == pytest.approx(8 * 60 / 30, rel=0.1)
-    assert ledger.life.rates(30, run=3).tokens_per_s == 0
-    earlier(ledger, 1000)
-    assert ledger.life.rates(30) == Rates(0, 0, 0)
+    index(ledger, [stage(ledger, f"other {number}", run=1) for number in range(4)])
+    index(ledger, [stage(ledger, str(number), run=2) for number in range(4)])
+    happened(ledger, 960, "pending", "parsing", run=1)
+    happened(ledger, 980, "parsed", "embedding", "indexed", run=1)
+    happened(ledger, 990, run=2)
+    assert ledger.life.rates(30, run=1, now=1000).tokens_per_s == 4 * 60 / 30
+    assert ledger.life.rates(30, run=2, now=1000).tokens_per_s == 4 * 60 / 10  # the run is 10 s old
+    assert ledger.life.rates(30, now=1000).tokens_per_s == 8 * 60 / 30
+    assert ledger.life.rates(30, run=3, now=1000).tokens_per_s == 0
+    assert ledger.life.rates(30, now=2000) == ledger.life.rates(30) == Rates(0, 0, 0)
 
 
 def test_documents_that_take_longer_than_the_window_have_a_rate_all_the_same(ledger: Ledger) -> None:
-    key = stage(ledger, "long", run=1)
-    earlier(ledger, 120)
-    index(ledger, [key], tokens=6000)  # a moment ago, after 120 s
-    assert ledger.life.rates(30, run=1).tokens_per_s == pytest.approx(6000 / 120, rel=0.1)
-    assert ledger.life.rates(30).tokens_per_s == pytest.approx(6000 / 300, rel=0.1)
+    index(ledger, [stage(ledger, "long", run=1)], tokens=6000)
+    happened(ledger, 880)
+    happened(ledger, 1000, "indexed")
+    assert ledger.life.rates(30, run=1, now=1000).tokens_per_s == 6000 / 120
+    assert ledger.life.rates(30, now=1000).tokens_per_s == 6000 / 120
+    happened(ledger, 600, "pending", "parsing", "parsed", "embedding")
+    assert ledger.life.rates(30, run=1, now=1000).tokens_per_s == 6000 / 300  # no more is looked at
+
+
+def test_what_waited_for_workers_is_as_fast_as_they_are_and_not_as_slow_as_the_waiting(ledger: Ledger) -> None:
+    index(ledger, [stage(ledger, "a", run=1)], tokens=200)
+    happened(ledger, 900, "pending")
+    happened(ledger, 980, "parsing", "parsed", "embedding")
+    happened(ledger, 1000, "indexed")
+    assert ledger.life.rates(30, now=1000).tokens_per_s == ledger.life.rates(30, run=1, now=1000).tokens_per_s == 200 / 20
+    stage(ledger, "b", run=2)  # what is staged for others changes nothing
+    happened(ledger, 901, run=2)
+    assert ledger.life.rates(30, now=1000).tokens_per_s == 200 / 20
 
 
 def test_only_what_comes_further_is_progress(ledger: Ledger) -> None:
     key = stage(ledger, "a")
-    earlier(ledger, 100)
+    happened(ledger, time.time() - 100)
+    began = time.monotonic()
     for _ in range(3):  # a server is away: what was claimed goes back
         ledger.work.release(ledger.work.claim(Stage.PARSE, [key], "w/1"), "Qdrant does not answer")
     before = ledger.life.pulse()
