@@ -67,8 +67,8 @@ class Lookout:
         self._collection = collection
         self._broker = Broker(make_app(settings))
         self._ask_broker_at = 0.0  #: monotonic; earlier it would only cost time
-        self._mark: tuple[int, int] | None = None  #: of the last look
-        self._moved_at = 0.0  #: monotonic, when the mark was first seen as it is
+        self._pulse: Pulse | None = None  #: of the last look
+        self._moved_at = 0.0  #: monotonic, when it was first seen as it is
         self.next = 0.0  #: when to look again, monotonic
         self.pause_s = WAIT_EVERY_S  #: until then, after a look
 
@@ -98,11 +98,11 @@ class Lookout:
     def _quiet_s(self, pulse: Pulse) -> float | None:
         """Seconds since something moved: the first time by the clocks of those who moved it, from then on by our own."""
         now = time.monotonic()
-        if self._mark is None:
+        if self._pulse is None:
             self._moved_at = now if self._begins else now - (pulse.quiet_s or 0.0)
-        elif pulse.mark != self._mark:
+        elif pulse.moved_since(self._pulse):
             self._moved_at = now
-        self._mark = pulse.mark
+        self._pulse = pulse
         return None if pulse.quiet_s is None else now - self._moved_at
 
     def _depths(self) -> dict[Stage, int | None]:

@@ -77,13 +77,18 @@ class Pulse:
 
     event_at: float | None  #: the last change of any document's state
     beat_at: float | None  #: the last progress that a worker has shown
-    mark: tuple[int, int] = (0, 0)  #: another one whenever something has moved since; no clock
+    event: int = 0  #: the id of that change
+    beats: frozenset[tuple[str, int]] = frozenset()  #: leases under which progress was shown, and how often
 
     @property
     def quiet_s(self) -> float | None:
         """Seconds since then; None where nothing ever moved."""
         latest = max(self.event_at or 0.0, self.beat_at or 0.0)
         return max(0.0, time.time() - latest) if latest else None
+
+    def moved_since(self, before: Pulse) -> bool:
+        """Whether something has moved since an earlier look, by no clock; a lease that ends, or is taken back, is no progress."""
+        return self.event > before.event or not self.beats <= before.beats
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,10 +184,11 @@ class Life:
             )  # fmt: skip
             last = connection.execute(select(events.c.id, events.c.at).where(further).order_by(events.c.id.desc()).limit(1)).first()
             # A scheduled run shows that its process lives, from a thread, and not that documents move.
-            beats = connection.execute(
-                select(func.max(leases.c.moved_at), func.sum(leases.c.beat)).where(leases.c.stage != SCHEDULE)
-            ).one()
-        return Pulse(last.at if last else None, beats[0], (last.id if last else 0, int(beats[1] or 0)))
+            columns = (leases.c.id, leases.c.beat, leases.c.moved_at)
+            beats = connection.execute(select(*columns).where(leases.c.stage != SCHEDULE, leases.c.beat > 0)).all()
+        beat_at = max((beat.moved_at for beat in beats if beat.moved_at is not None), default=None)
+        shown = frozenset((beat.id, beat.beat) for beat in beats)
+        return Pulse(last.at if last else None, beat_at, last.id if last else 0, shown)
 
     def forget(self, older_s: float) -> int:
         """Drop events of more than `older_s` seconds ago, and what was counted for their runs; return how many events."""
