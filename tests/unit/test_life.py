@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from sqlalchemy import text
@@ -230,10 +231,12 @@ def test_what_workers_count_is_added_up_and_nothing_twice(ledger: Ledger) -> Non
     measured = Measured("w@host", lambda: 12_345)
     measured.observe("upsert_seconds", "", 0.02, 2)
     measured.observe("upsert_seconds", "", 1e6)
+    began = time.monotonic()
     with measured.busy.work():
         claim = ledger.work.claim(Stage.PARSE, [key], "w@host/1", measured)
         ledger.work.beat(claim, measured)
         time.sleep(0.05)
+    took = time.monotonic() - began
     ledger.work.parsed(claim, [ParsedResult(key, "", "text/plain", "p")], measured=measured)
     ledger.work.release(claim, measured=measured)
     counts = ledger.measures.all("upsert_seconds")
@@ -245,7 +248,7 @@ def test_what_workers_count_is_added_up_and_nothing_twice(ledger: Ledger) -> Non
     assert ledger.measures.all("wait_seconds")[("wait_seconds", "parse", SUM)] >= 0
     (worker,) = ledger.report.workers()
     assert worker.memory_bytes == 12_345
-    assert 0.05 <= worker.busy_s < 5
+    assert 0.05 <= worker.busy_s <= took
     claim = ledger.work.claim(Stage.EMBED, [key], "w@host/1")
     ledger.work.indexed(claim, [IndexedResult(key, "1" * 64, "p", "e", 3, 2, 40)])
     figures = {label: value for (_, label, bound), value in ledger.measures.all("indexed").items() if bound == COUNT}
@@ -268,25 +271,20 @@ def test_processes_that_count_at_once_lose_nothing(ledger: Ledger) -> None:
     assert ledger.measures.all() == {("a", "y", COUNT): 160, ("b", "x", COUNT): 80}
 
 
-def test_time_of_work_at_the_same_time_counts_once() -> None:
+def test_time_of_work_at_the_same_time_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr("pipeline.measure.time", SimpleNamespace(monotonic=lambda: now[0]))
     busy = Busy()
-    threads = [threading.Thread(target=lambda: _sleep(busy, 0.2)) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    time.sleep(0.1)
-    first = busy.take()
-    for thread in threads:
-        thread.join()
-    time.sleep(0.1)
-    second = busy.take()
-    assert 0.05 <= first <= 0.2
-    assert 0.18 <= first + second <= 0.3
-    assert busy.take() == 0
-
-
-def _sleep(busy: Busy, seconds: float) -> None:
     with busy.work():
-        time.sleep(seconds)
+        now[0] = 101.0
+        with busy.work():
+            now[0] = 103.0
+            assert busy.take() == 3
+            now[0] = 104.0
+        now[0] = 106.0
+    now[0] = 110.0
+    assert busy.take() == 3
+    assert busy.take() == 0
 
 
 @pytest.mark.parametrize(
