@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline.errors import BrokerUnavailable
@@ -10,6 +11,7 @@ from pipeline.ledger import Ledger
 from pipeline.ledger.flow import Stage
 from pipeline.ledger.life import Pulse, Rates
 from pipeline.ledger.report import Failure, Progress, WorkerRow
+from pipeline.ledger.work import STARTING
 from pipeline.settings import Settings
 from pipeline.steps.load import LoadCounts
 from workers.app import make_app
@@ -42,7 +44,7 @@ class Moment:
     queues: dict[Stage, int | None]  #: messages that nobody has fetched; None: the broker does not answer
     rates: Rates
     diagnosis: Diagnosis
-    trouble: str = ""  #: what keeps work from going on, in words; empty while all is well
+    trouble: str = ""  #: what keeps some of it from going on, in words; empty while all is well
     counts: LoadCounts | None = None  #: what was found, where something is being loaded
     staging: bool = False  #: files are still being discovered
 
@@ -89,7 +91,7 @@ class Lookout:
         )  # fmt: skip
         moment = Moment(
             progress, ledger.report.failures(self._run, self._collection, limit=failures), workers, queues,
-            ledger.life.rates(RATE_WINDOW_S, self._run), diagnose(situation), trouble, counts, staging,
+            ledger.life.rates(RATE_WINDOW_S, self._run), diagnose(situation), trouble or _complaint(workers), counts, staging,
         )  # fmt: skip
         self.pause_s = min(PAUSE_MAX_S, max(WAIT_EVERY_S, LOOK_PAUSE * (time.monotonic() - began)))
         self.next = time.monotonic() + self.pause_s
@@ -115,3 +117,8 @@ class Lookout:
             except BrokerUnavailable:
                 self._ask_broker_at = time.monotonic() + BROKER_PAUSE_S
         return depths
+
+
+def _complaint(workers: Sequence[WorkerRow]) -> str:
+    """What the first worker that complains says."""
+    return next((worker.note.removeprefix("fatal: ") for worker in workers if worker.note not in ("", STARTING)), "")

@@ -73,6 +73,21 @@ HELD = Lease("l", 3, "embed@host/9", "embed")
          "parse@host/9 holds documents and shows no progress;"),
         (replace(LOADS_ITS_MODEL, quiet_s=90.0, leases=(HELD,)), Verdict.STALLED, "shows no progress, as it loads a model"),
         (replace(WELL, quiet_s=900.0, workers=(BOTH[0], worker("embed", "starting", up_s=900.0))), Verdict.STALLED, "900 s"),
+        # Workers that have just become ready, after documents had waited for them, get their time to begin.
+        (replace(WELL, quiet_s=3600.0, workers=(worker("parse", up_s=1.0), LOADS_ITS_MODEL.workers[1]), leases=(HELD,)),
+         Verdict.WORKING, "the last step 3600 s ago"),
+        (replace(WELL, states={"parsed": 9}, quiet_s=90.0, workers=(BOTH[0], worker("embed", up_s=2.0))), Verdict.WORKING, "9"),
+        (replace(WELL, quiet_s=90.0, workers=(*BOTH, worker("embed", up_s=2.0))), Verdict.STALLED, "for 90 s"),
+        # As much is parsed as may be, and the parse worker has nothing to do until the model is loaded.
+        (replace(FULL, states={"pending": 5000, "parsed": 250}, quiet_s=90.0, workers=LOADS_ITS_MODEL.workers),
+         Verdict.STARTING, "5250 documents wait until"),
+        (replace(FULL, states={"pending": 5001, "parsed": 249}, quiet_s=90.0, workers=LOADS_ITS_MODEL.workers),
+         Verdict.STALLED, "a worker loads its model"),
+        (replace(FULL, states={"pending": 9}, unqueued=9), Verdict.PAUSED, "9 wait their turn"),  # those in flight are of other runs
+        # The worker of another host is not meant, and what a library says may have several lines.
+        (replace(LOADS_ITS_MODEL, quiet_s=90.0, leases=(replace(HELD, owner="embed@host2/9"),)), Verdict.STALLED, "progress;"),
+        (replace(WELL, quiet_s=16.0, trouble="connection failed:\n\tIs the server running?"), Verdict.STALLED,
+         "connection failed: Is the server running?"),
         # A word of a worker alone is no stop: the others go on.
         (replace(WELL, workers=(*BOTH, worker("embed", "Qdrant does not answer"))), Verdict.WORKING, "10 documents"),
     ],
