@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from io import StringIO
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
@@ -135,14 +136,38 @@ def test_no_end_is_foretold_while_files_are_still_being_found_or_nothing_moves()
 
 def test_utilisation_is_the_share_of_all_processes_and_starts_again_with_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
-    monkeypatch.setattr("workers.cli.display.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("workers.cli.display.time", SimpleNamespace(monotonic=lambda: now[0]))
     busy = Utilisation()
     for second in range(21):
         now[0] = 100.0 + second
         busy.add(worker("parse", busy_s=1.5 * second, processes=2))
-        if second < 7:
+        if second < 4:
             assert busy.of(worker("parse", processes=2)) is None  # too soon to say
     assert busy.of(worker("parse", processes=2)) == pytest.approx(0.75)
     assert " 75%" in shown(replace(MOMENT, workers=[worker("parse", processes=2)]), busy)
     busy.add(worker("parse", busy_s=0.1, processes=2))
     assert busy.of(worker("parse", processes=2)) is None
+
+
+@pytest.mark.parametrize("before_s", [0.0, 500.0], ids=["from its start", "later"])
+def test_utilisation_is_right_from_the_first_although_work_is_written_down_now_and_then(
+    monkeypatch: pytest.MonkeyPatch, before_s: float
+) -> None:
+    """A worker that always works and says so every 5 s; looked at four times a second, at first while it loads its model."""
+    now = [0.0]
+    monkeypatch.setattr("workers.cli.display.time", SimpleNamespace(monotonic=lambda: now[0]))
+    busy, shares, written = Utilisation(), [], before_s
+    for quarter in range(60 * 4):
+        now[0] = quarter / 4
+        note = "starting" if not before_s and now[0] < 9 else ""
+        if now[0] >= 10 and (now[0] - 10) % 5 == 2.25:
+            written = before_s + now[0] - 9
+        busy.add(worker("embed", note=note, busy_s=written))
+        shares.append(busy.of(worker("embed")))
+    known = [share for share in shares if share is not None]
+    assert len(known) > 40 * 4
+    assert min(known) == pytest.approx(1.0, abs=0.01)
+    for quarter in range(60 * 4, 90 * 4):  # nothing is left to do
+        now[0] = quarter / 4
+        busy.add(worker("embed", busy_s=written))
+    assert busy.of(worker("embed")) == 0

@@ -19,6 +19,7 @@ from rich.text import Text
 
 from pipeline.ledger.flow import Stage
 from pipeline.ledger.report import WorkerRow
+from pipeline.ledger.work import STARTING
 from pipeline.types import DocumentState
 from workers import logs
 from workers.cli.context import printable, say
@@ -28,8 +29,11 @@ from workers.lookout import Moment
 #: Seconds between two plain lines.
 PLAIN_EVERY_S = 5.0
 
-#: Seconds over which the work of workers is averaged.
-BUSY_WINDOW_S = 15.0
+#: Seconds over which the work of workers is averaged, and the fewest that say anything.
+BUSY_WINDOW_S, BUSY_LEAST_S = 15.0, 4.0
+
+#: A worker that is at work writes its seconds down every 5 s or so; after so long without a change it does nothing.
+BUSY_WRITTEN_S = 10.0
 
 #: Width of a bar, in columns.
 BAR = 40
@@ -40,25 +44,39 @@ _STYLES = {Verdict.STARVED: "bold red", Verdict.STALLED: "bold red", Verdict.PAU
 
 
 class Utilisation:
-    """Share of the time that each worker worked lately."""
+    """Share of the time that each worker worked lately.
+
+    Counted from one moment at which its seconds were written down to another: what it has done since then is not known yet.
+    """
 
     def __init__(self) -> None:
         self._seen: dict[str, deque[tuple[float, float]]] = {}  #: by worker: (monotonic, seconds of work since its start)
+        self._guessed: set[str] = set()  #: workers whose first seconds were written down at a time that nobody saw
 
     def add(self, worker: WorkerRow) -> None:
         """Note how long a worker has worked until now."""
-        seen = self._seen.setdefault(worker.name, deque())
-        if seen and worker.busy_s < seen[-1][1]:  # started anew
+        now, name = time.monotonic(), worker.name
+        seen = self._seen.setdefault(name, deque())
+        if worker.note == STARTING or (seen and worker.busy_s < seen[-1][1]):  # its time begins when it is ready
             seen.clear()
-        seen.append((time.monotonic(), worker.busy_s))
-        while len(seen) > 2 and seen[-1][0] - seen[1][0] > BUSY_WINDOW_S:
+        if worker.note == STARTING:
+            return
+        if not seen:
+            seen.append((now, worker.busy_s))
+            # One that has just become ready has nothing to write down yet.
+            (self._guessed.add if worker.busy_s else self._guessed.discard)(name)
+        elif worker.busy_s != seen[-1][1] or now - seen[-1][0] >= BUSY_WRITTEN_S:
+            if name in self._guessed:
+                self._guessed.discard(name)
+                seen.clear()
+            seen.append((now, worker.busy_s))
+        while len(seen) > 2 and seen[-1][0] - seen[1][0] >= BUSY_WINDOW_S:
             seen.popleft()
 
     def of(self, worker: WorkerRow) -> float | None:
-        """0 to 1; None before there are two looks that are far enough apart to say."""
+        """0 to 1; None before there are two such moments that are far enough apart to say."""
         seen = self._seen.get(worker.name, deque())
-        # Workers write their seconds down every 5 s or so: over less time than that they would jump.
-        if len(seen) < 2 or (span := seen[-1][0] - seen[0][0]) < BUSY_WINDOW_S / 2:
+        if len(seen) < 2 or (span := seen[-1][0] - seen[0][0]) < BUSY_LEAST_S:
             return None
         return min(1.0, (seen[-1][1] - seen[0][1]) / span / max(1, worker.processes))
 
