@@ -13,7 +13,7 @@ from pipeline.ledger.flow import Lease, Stage
 from pipeline.ledger.life import Rates
 from pipeline.ledger.report import Failure, Progress, WorkerRow
 from pipeline.steps.load import LoadCounts
-from workers.cli.display import Utilisation, line, picture
+from workers.cli.display import Utilisation, line, picture, progress_display
 from workers.diagnosis import Diagnosis, Situation, Verdict, diagnose
 from workers.lookout import Moment
 
@@ -108,8 +108,8 @@ MOMENT = Moment(
 )  # fmt: skip
 
 
-def shown(moment: Moment, busy: Utilisation | None = None) -> str:
-    console = Console(file=StringIO(), width=120, force_terminal=False)
+def shown(moment: Moment, busy: Utilisation | None = None, width: int = 120) -> str:
+    console = Console(file=StringIO(), width=width, force_terminal=False)
     console.print(picture(moment, busy or Utilisation()))
     assert isinstance(console.file, StringIO)
     return console.file.getvalue()
@@ -124,6 +124,39 @@ def test_the_live_picture_shows_stages_speed_workers_queues_and_failures() -> No
     assert "10 documents\n" not in text  # all is well: no verdict is needed
     for verdict in (Verdict.STARVED, Verdict.STALLED, Verdict.PAUSED, Verdict.STARTING):
         assert f"{verdict}: the cause" in shown(replace(MOMENT, diagnosis=Diagnosis(verdict, "the cause")))
+
+
+def test_words_of_strangers_neither_move_the_cursor_nor_change_colours() -> None:
+    odd = "[red]\x1b[31m\r\u202e"
+    moment = replace(
+        MOMENT, failures=[Failure("file:///doc/%5Bred%5D%1B%0A.pdf", "corrupt", odd, 1)], workers=[worker("parse", odd)],
+        diagnosis=Diagnosis(Verdict.STALLED, odd),
+    )  # fmt: skip
+    for text in (shown(moment), shown(replace(moment, diagnosis=Diagnosis(Verdict.WORKING, ""), trouble=odd))):
+        assert not set("\x1b\r\u202e") & set(text)
+        assert "quarantined [red]\ufffd\ufffd.pdf" in text
+        assert text.count("[red]\ufffd[31m") == 3, text
+
+
+def test_the_picture_fits_a_narrow_terminal() -> None:
+    rows = shown(MOMENT, width=40).splitlines()
+    assert max(map(len, rows)) <= 40
+    assert "96 chunks/s, 2 documents/s, 50 s left" in rows
+
+
+@pytest.mark.parametrize(("rate", "words"), [(0.0033, "0.0033"), (12.345, "12.3"), (1234.5, "1234"), (0.0, "0")])
+def test_rates_are_plain_numbers(rate: float, words: str) -> None:
+    assert f" {words} documents/s" in line(replace(MOMENT, rates=Rates(rate, 96.4, 400.0)))
+
+
+def test_a_terminal_that_cannot_move_its_cursor_gets_plain_lines(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")  # rich takes it for a terminal
+    monkeypatch.setenv("TERM", "dumb")
+    with progress_display() as display:
+        display(MOMENT)
+    assert "30 of 40 documents done" in capsys.readouterr().err
 
 
 def test_no_end_is_foretold_while_files_are_still_being_found_or_nothing_moves() -> None:

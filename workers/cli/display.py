@@ -99,7 +99,7 @@ class Display:
             self._live.update(picture(moment, self._busy))
             return
         told = (moment.diagnosis.verdict, moment.trouble)
-        text = str(moment.diagnosis) if moment.diagnosis.verdict in _SAID else moment.trouble
+        text = printable(str(moment.diagnosis) if moment.diagnosis.verdict in _SAID else moment.trouble)
         if text and told != self._told:
             say(text, logging.WARNING if moment.diagnosis.stuck or moment.trouble else logging.INFO)
         self._told = told
@@ -128,9 +128,9 @@ def picture(moment: Moment, busy: Utilisation) -> Group:
         rows.append(_workers(moment, busy))
     rows.append(_queues(moment))
     if moment.diagnosis.verdict in _STYLES:
-        rows.append(Text(str(moment.diagnosis), style=_STYLES[moment.diagnosis.verdict]))
+        rows.append(Text(printable(str(moment.diagnosis)), style=_STYLES[moment.diagnosis.verdict]))
     elif moment.trouble:
-        rows.append(Text(moment.trouble, style="yellow"))
+        rows.append(Text(printable(moment.trouble), style="yellow"))
     for failure in moment.failures:
         words = f"quarantined {unquote(failure.uri).rpartition('/')[2]}: {failure.reason}: {failure.detail}"
         rows.append(Text(printable(words), style="red", overflow="ellipsis", no_wrap=True))
@@ -189,7 +189,8 @@ def _speed(moment: Moment) -> str:
     """`96 chunks/s, 3.1 documents/s, 2 min 5 s left`."""
     rates = moment.rates
     left = "" if moment.left_s is None or not moment.progress.open else f", {span(moment.left_s)} left"
-    return f"{rates.chunks_per_s:.0f} chunks/s, {rates.documents_per_s:.3g} documents/s{left}"
+    documents = f"{rates.documents_per_s:.3g}" if rates.documents_per_s < 100 else f"{rates.documents_per_s:.0f}"
+    return f"{rates.chunks_per_s:.0f} chunks/s, {documents} documents/s{left}"
 
 
 def span(seconds: float) -> str:
@@ -202,7 +203,8 @@ def span(seconds: float) -> str:
 def progress_display() -> Iterator[Display]:
     """A display that fits stderr."""
     console = Console(stderr=True)
-    if not console.is_terminal or logs.structured():
+    # In a terminal that cannot move its cursor, such as an editor's, a picture would be shown once, at the end.
+    if not console.is_terminal or console.is_dumb_terminal or logs.structured():
         yield Display(None, 2)
         return
     read, write = os.pipe()
@@ -210,9 +212,11 @@ def progress_display() -> Iterator[Display]:
     above = threading.Thread(target=_relay, args=(read, console), name="relay", daemon=True)
     with Live(console=console, refresh_per_second=4, transient=True) as live:
         above.start()
-        yield Display(live, write)
-        os.close(write)
-        above.join(timeout=1)
+        try:
+            yield Display(live, write)
+        finally:
+            os.close(write)
+            above.join(timeout=1)
 
 
 def _relay(read: int, console: Console) -> None:
