@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -109,9 +110,9 @@ class Life:
     def find(self, wanted: str, limit: int = 10) -> list[Standing]:
         """Documents with this URI or id, or whose URI ends with it, percent-encoded or not; live generations first."""
         columns = [documents.c[name] for name in Standing.__dataclass_fields__ if name in documents.c]
-        exact = or_(documents.c.uri == wanted, documents.c.id == wanted)
+        exact = or_(documents.c.uri == _storable(wanted), documents.c.id == _storable(wanted))
         # Compared as text, as LIKE takes small letters for capitals in SQLite.
-        endings = {f"/{one.lstrip('/')}" for one in (wanted, quote(wanted))}
+        endings = {f"/{one.lstrip('/')}" for one in (_storable(wanted), quote(os.fsencode(wanted)))}
         ends = or_(*(func.substr(documents.c.uri, func.length(documents.c.uri) - len(one) + 1) == one for one in endings))
         base = (
             select(*columns, leases.c.owner.label("worker"), func.coalesce(leases.c.moved_at, leases.c.started_at).label("beat_at"))
@@ -128,6 +129,7 @@ class Life:
         """Documents with this URI or id that were deleted and have no row any more: only their events are left."""
         with reading(self._engine) as connection:
             names = connection.execute(select(collections.c.name)).scalars().all()
+            wanted = _storable(wanted)
             ids = {document_id(name, wanted): name for name in names}
             there = select(documents.c.id).where(documents.c.id == events.c.document)
             statement = select(events.c.document, func.max(events.c.run), func.max(events.c.at)).where(
@@ -211,6 +213,11 @@ class Life:
                         of_runs = all_measures.c.metric.in_((CHUNK_TOKENS, CHUNK_LIMIT))
                         connection.execute(delete(all_measures).where(of_runs, all_measures.c.label.in_(window)))
                     return dropped
+
+
+def _storable(text: str) -> str:
+    """Text as a database takes it: a name of a file that is no valid text, given by a person, is found percent-encoded alone."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _latest() -> Subquery:

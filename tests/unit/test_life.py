@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from pathlib import Path
@@ -10,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 from sqlalchemy import text
 
+from pipeline.discover import uri_of
 from pipeline.ledger import Ledger
 from pipeline.ledger.flow import Stage
 from pipeline.ledger.generations import Collection
@@ -17,6 +19,7 @@ from pipeline.ledger.life import Rates
 from pipeline.ledger.work import IndexedResult, ParsedResult
 from pipeline.measure import COUNT, SUM, UNBOUNDED, Busy, Measured, token_bin
 from pipeline.types import Reason, SourceFile, StagedFile, document_id
+from workers.cli import run
 
 
 def stage(ledger: Ledger, name: str, version: str = "1", run: int = 1) -> str:
@@ -95,6 +98,38 @@ def test_a_document_is_found_by_its_uri_its_id_and_the_end_of_its_path(ledger: L
     stage(ledger, "a%20b.txt")
     assert [found.uri for found in ledger.life.find("a b.txt")] == ["file:///doc/a%20b.txt"]
     assert ledger.life.find("ad.me") == []
+    assert ledger.life.find("\udcff") == ledger.life.gone("\udcff") == []  # no valid text
+
+
+def test_logs_find_a_document_however_a_person_names_it(
+    data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real = tmp_path / "real"
+    (real / "here").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(real)
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    data_dir.mkdir()
+    ledger = Ledger.open(f"sqlite:///{data_dir / 'kb.db'}")
+    odd, long = os.fsdecode(b"\xff.txt"), "\N{CYRILLIC SMALL LETTER ZHE}" * 60 + ".txt"
+    for name in ("a.txt", odd, long):
+        source = SourceFile(uri_of(real / name), real / name, 100, 1)
+        ledger.intake.stage("docs", 1, {document_id("docs", source.uri): StagedFile(source, "1" * 64, "")})
+    stage(ledger, "read.me")
+    ledger.close()
+    monkeypatch.chdir(real / "here")
+    (real / "here" / "read.me").touch()  # another one, which was not loaded
+    for named, uri in (
+        ("../a.txt", uri_of(real / "a.txt")), (str(tmp_path / "link" / "a.txt"), uri_of(real / "a.txt")),
+        ("read.me", "file:///doc/read.me"), (odd, uri_of(real / odd)), (f"../{odd}", uri_of(real / odd)),
+        (uri_of(real / long), uri_of(real / long)),
+    ):  # fmt: skip
+        assert run(["logs", "--document", named]) == 0, named
+        assert capsys.readouterr().out.startswith(f"{uri} (")
+    for nothing in ("n" * 300, str(tmp_path / "circle" / "a.txt"), "", os.fsdecode(b"\xfe"), "\x1b[31m"):
+        assert run(["logs", "--document", nothing]) == 1
+        said = capsys.readouterr().err
+        assert said.startswith("error: the ledger knows no document ")
+        assert "\x1b" not in said
 
 
 def test_a_document_that_is_forgotten_leaves_its_life_behind(ledger: Ledger) -> None:
