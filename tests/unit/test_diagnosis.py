@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import re
 from dataclasses import replace
 from io import StringIO
 from types import SimpleNamespace
@@ -13,6 +16,7 @@ from pipeline.ledger.flow import Lease, Stage
 from pipeline.ledger.life import Rates
 from pipeline.ledger.report import Failure, Progress, WorkerRow
 from pipeline.steps.load import LoadCounts
+from workers import logs
 from workers.cli.display import Utilisation, line, picture, progress_display
 from workers.diagnosis import Diagnosis, Situation, Verdict, diagnose
 from workers.lookout import Moment
@@ -84,7 +88,8 @@ HELD = Lease("l", 3, "embed@host/9", "embed")
          Verdict.STARTING, "5250 documents wait until"),
         (replace(FULL, states={"pending": 5001, "parsed": 249}, quiet_s=90.0, workers=LOADS_ITS_MODEL.workers),
          Verdict.STALLED, "a worker loads its model"),
-        (replace(FULL, states={"pending": 9}, unqueued=9), Verdict.PAUSED, "9 wait their turn"),  # those in flight are of other runs
+        # Of a run that waits its turn behind others.
+        (replace(FULL, states={"pending": 9}, unqueued=9), Verdict.PAUSED, "9 wait their turn"),
         # The worker of another host is not meant, and what a library says may have several lines.
         (replace(LOADS_ITS_MODEL, quiet_s=90.0, leases=(replace(HELD, owner="embed@host2/9"),)), Verdict.STALLED, "progress;"),
         (replace(WELL, quiet_s=16.0, trouble="connection failed:\n\tIs the server running?"), Verdict.STALLED,
@@ -159,8 +164,26 @@ def test_a_terminal_that_cannot_move_its_cursor_gets_plain_lines(
     assert "30 of 40 documents done" in capsys.readouterr().err
 
 
+def test_our_own_log_lines_go_above_the_live_picture(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    logs.set_up("info")
+    with progress_display() as display:
+        os.write(display.stderr, b"embed WARNING \x1b[31m of\ta worker\n")
+        display(MOMENT)
+        display._live.refresh()  # type: ignore[union-attr]
+        logging.getLogger("dispatch").warning("took back 64 documents")
+    logging.getLogger("dispatch").warning("after the end")
+    said = capsys.readouterr().err
+    assert re.search(r"(\n|\x1b\[2K)\S+ WARNING dispatch: took back 64 documents *\n", said), said
+    assert "quarantined a scan.pdf" in said
+    assert re.search(r"embed WARNING \ufffd\[31m of +a worker", said)
+    assert said.endswith("WARNING dispatch: after the end\n")
+
+
 def test_no_end_is_foretold_while_files_are_still_being_found_or_nothing_moves() -> None:
-    for moment in (replace(MOMENT, staging=True), replace(MOMENT, rates=Rates(0, 0, 0)),
+    stalled = replace(MOMENT, diagnosis=Diagnosis(Verdict.STALLED, "the cause"))
+    for moment in (stalled, replace(MOMENT, staging=True), replace(MOMENT, rates=Rates(0, 0, 0)),
                    replace(MOMENT, progress=replace(MOMENT.progress, left_tokens=None))):  # fmt: skip
         assert "left" not in line(moment)
     assert "45 files, 5 unchanged so far; " in line(replace(MOMENT, staging=True))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import threading
 import time
 from collections import deque
@@ -188,7 +189,7 @@ def _queues(moment: Moment) -> Text:
 def _speed(moment: Moment) -> str:
     """`96 chunks/s, 3.1 documents/s, 2 min 5 s left`."""
     rates = moment.rates
-    left = "" if moment.left_s is None or not moment.progress.open else f", {span(moment.left_s)} left"
+    left = "" if moment.left_s is None or not moment.progress.open or moment.diagnosis.stuck else f", {span(moment.left_s)} left"
     documents = f"{rates.documents_per_s:.3g}" if rates.documents_per_s < 100 else f"{rates.documents_per_s:.0f}"
     return f"{rates.chunks_per_s:.0f} chunks/s, {documents} documents/s{left}"
 
@@ -210,7 +211,7 @@ def progress_display() -> Iterator[Display]:
     read, write = os.pipe()
     # What workers say goes above the display, which would otherwise be torn.
     above = threading.Thread(target=_relay, args=(read, console), name="relay", daemon=True)
-    with Live(console=console, refresh_per_second=4, transient=True) as live:
+    with Live(console=console, refresh_per_second=4, transient=True) as live, _log_lines_above():
         above.start()
         try:
             yield Display(live, write)
@@ -219,7 +220,20 @@ def progress_display() -> Iterator[Display]:
             above.join(timeout=1)
 
 
+@contextmanager
+def _log_lines_above() -> Iterator[None]:
+    """Have our own log lines go above the display: it stands in for sys.stderr, and handlers have the one from before."""
+    handlers = [handler for handler in logging.getLogger().handlers if isinstance(handler, logging.StreamHandler)]
+    before = [(handler, handler.setStream(sys.stderr)) for handler in handlers]
+    try:
+        yield
+    finally:
+        for handler, stream in before:
+            if stream is not None:
+                handler.setStream(stream)
+
+
 def _relay(read: int, console: Console) -> None:
     with os.fdopen(read, encoding="utf-8", errors="replace") as lines:
         for text in lines:
-            console.print(Text(text.rstrip(), style="dim"))
+            console.print(Text(printable(text.rstrip().expandtabs()), style="dim"))
