@@ -175,7 +175,8 @@ def test_the_live_picture_of_a_load_of_real_pages(
         moments.append(lookout.look(LoadCounts(discovered=len(pages) + 1), own_workers=True))
         for worker in moments[-1].workers:
             busy.add(worker)
-        if moments[-1].left_s is not None and any(busy.of(worker) for worker in moments[-1].workers):
+        shares = [busy.of(worker) for worker in moments[-1].workers if worker.role == "embed" and worker.device]
+        if moments[-1].left_s is not None and all(shares) and shares:
             break
         time.sleep(lookout.pause_s)
     screen = Console(record=True, file=StringIO(), width=112, force_terminal=True, color_system="truecolor")
@@ -184,6 +185,8 @@ def test_the_live_picture_of_a_load_of_real_pages(
     out, err = load.communicate(timeout=240)
     ledger.close()
     assert load.returncode == 3, (out, err)
+    # It embeds all the time; the processor is shared with the tests and other things.
+    assert min(share or 0 for share in shares) > 0.5, text
     for words in ("parse", r"embed-cpu@\S+ +cpu", r"\d+%", r"[1-9]\d* chunks/s, .* left", "quarantined a scan.pdf: corrupt"):
         assert re.search(words, text), text
     page = tmp_path / "screen.html"
