@@ -52,7 +52,7 @@ class Situation:
     max_in_flight: int
     quiet_s: float | None  #: seconds since something moved; None: nothing ever did
     own_workers: bool = False  #: whoever asks has just started workers, which may not have said so yet
-    trouble: str = ""  #: what the asking process itself could not do
+    trouble: str = ""  #: what the asking process itself could not do; workers' own words are in their rows
 
     def waiting(self, stage: Stage) -> int:
         """Documents that wait for a stage."""
@@ -65,6 +65,25 @@ class Situation:
     def serving(self, stage: Stage) -> list[WorkerRow]:
         """Workers of a stage."""
         return [worker for worker in self.workers if worker.role == stage]
+
+    @property
+    def full(self) -> bool:
+        """Whether as many documents are in flight as may be, so that the others wait their turn."""
+        return bool(self.unqueued) and self.in_flight >= FULL * self.max_in_flight
+
+    def to_do(self) -> list[Stage]:
+        """Stages whose workers have something to do: not those whose documents all wait their turn."""
+        turns = {Stage.PARSE: self.unqueued if self.full else 0, Stage.EMBED: 0}
+        return [stage for stage in Stage if self.at(stage) > turns[stage]]
+
+    @property
+    def idle_hands_s(self) -> float:
+        """Seconds for which nothing has moved although each stage with something to do had a worker that was ready."""
+        ready_s = [
+            max((worker.up_s for worker in self.serving(stage) if worker.note != STARTING), default=float("inf"))
+            for stage in self.to_do()
+        ]
+        return min([self.quiet_s or 0.0, *ready_s])
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,18 +109,18 @@ def diagnose(situation: Situation) -> Diagnosis:
         failed = situation.states.get(DocumentState.QUARANTINED, 0)
         also = f"; {failed} are quarantined, see `kb-ingest quarantine list`" if failed else ""
         return Diagnosis(Verdict.IDLE, f"no document has work ahead of it{also}")
-    reason = _reason(situation)
+    reason = " ".join(_reason(situation).split())  # errors of libraries may have several lines
     quiet_s = situation.quiet_s or 0.0
     # Without their broker workers give no signs of life: it is what must be mended, and no worker need be started.
     unserved = [stage for stage in Stage if situation.waiting(stage) and not situation.serving(stage)]
     if unserved and not situation.own_workers and None not in situation.queues.values():
         return Diagnosis(Verdict.STARVED, _starved(situation, unserved))
-    starting = all(_starts(situation, stage) for stage in Stage if situation.at(stage))
-    if quiet_s >= (QUIET_WITH_REASON_S if reason else QUIET_S) and not starting:
+    starting = all(_starts(situation, stage) for stage in situation.to_do() or Stage)
+    if situation.idle_hands_s >= (QUIET_WITH_REASON_S if reason else QUIET_S) and not starting:
         return Diagnosis(Verdict.STALLED, f"nothing has moved for {quiet_s:.0f} s: {reason or _cause(situation)}")
     if starting:
         return Diagnosis(Verdict.STARTING, f"{open_documents} documents wait until the workers are ready")
-    if situation.unqueued and situation.in_flight >= FULL * situation.max_in_flight:
+    if situation.full:
         return Diagnosis(Verdict.PAUSED, _paused(situation))
     ago = f", the last step {quiet_s:.0f} s ago" if quiet_s >= 1 else ""
     return Diagnosis(Verdict.WORKING, f"{open_documents} documents have work ahead of them{ago}")
@@ -136,13 +155,13 @@ def _reason(situation: Situation) -> str:
 
 def _cause(situation: Situation) -> str:
     """The likely cause of a silence that nobody explains."""
-    if situation.unqueued and situation.in_flight < FULL * situation.max_in_flight:
+    if situation.unqueued and not situation.full:
         return f"{situation.unqueued} documents are in no queue, as no `kb-ingest up`, `scheduler` or waiting `load` fills them"
     held = [lease for lease in situation.leases if lease.stage != SCHEDULE]
     if held:
         names = ", ".join(sorted({lease.owner for lease in held})[:3])
         loads = any(
-            worker.note == STARTING and lease.owner.startswith(worker.name) for worker in situation.workers for lease in held
+            worker.note == STARTING and lease.owner.startswith(f"{worker.name}/") for worker in situation.workers for lease in held
         )
         why = ", as it loads a model" if loads else ""
         return f"{names} holds documents and shows no progress{why}; they are taken back after KB_LEASE_S"

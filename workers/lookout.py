@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline.errors import BrokerUnavailable
@@ -10,6 +11,7 @@ from pipeline.ledger import Ledger
 from pipeline.ledger.flow import Stage
 from pipeline.ledger.life import Pulse, Rates
 from pipeline.ledger.report import Failure, Progress, WorkerRow
+from pipeline.ledger.work import STARTING
 from pipeline.settings import Settings
 from pipeline.steps.load import LoadCounts
 from workers.app import make_app
@@ -42,7 +44,7 @@ class Moment:
     queues: dict[Stage, int | None]  #: messages that nobody has fetched; None: the broker does not answer
     rates: Rates
     diagnosis: Diagnosis
-    trouble: str = ""  #: what keeps work from going on, in words; empty while all is well
+    trouble: str = ""  #: what keeps some of it from going on, in words; empty while all is well
     counts: LoadCounts | None = None  #: what was found, where something is being loaded
     staging: bool = False  #: files are still being discovered
 
@@ -67,8 +69,8 @@ class Lookout:
         self._collection = collection
         self._broker = Broker(make_app(settings))
         self._ask_broker_at = 0.0  #: monotonic; earlier it would only cost time
-        self._mark: tuple[int, int] | None = None  #: of the last look
-        self._moved_at = 0.0  #: monotonic, when the mark was first seen as it is
+        self._pulse: Pulse | None = None  #: of the last look
+        self._moved_at = 0.0  #: monotonic, when it was first seen as it is
         self.next = 0.0  #: when to look again, monotonic
         self.pause_s = WAIT_EVERY_S  #: until then, after a look
 
@@ -89,7 +91,7 @@ class Lookout:
         )  # fmt: skip
         moment = Moment(
             progress, ledger.report.failures(self._run, self._collection, limit=failures), workers, queues,
-            ledger.life.rates(RATE_WINDOW_S, self._run), diagnose(situation), trouble, counts, staging,
+            ledger.life.rates(RATE_WINDOW_S, self._run), diagnose(situation), trouble or _complaint(workers), counts, staging,
         )  # fmt: skip
         self.pause_s = min(PAUSE_MAX_S, max(WAIT_EVERY_S, LOOK_PAUSE * (time.monotonic() - began)))
         self.next = time.monotonic() + self.pause_s
@@ -98,11 +100,11 @@ class Lookout:
     def _quiet_s(self, pulse: Pulse) -> float | None:
         """Seconds since something moved: the first time by the clocks of those who moved it, from then on by our own."""
         now = time.monotonic()
-        if self._mark is None:
+        if self._pulse is None:
             self._moved_at = now if self._begins else now - (pulse.quiet_s or 0.0)
-        elif pulse.mark != self._mark:
+        elif pulse.moved_since(self._pulse):
             self._moved_at = now
-        self._mark = pulse.mark
+        self._pulse = pulse
         return None if pulse.quiet_s is None else now - self._moved_at
 
     def _depths(self) -> dict[Stage, int | None]:
@@ -115,3 +117,8 @@ class Lookout:
             except BrokerUnavailable:
                 self._ask_broker_at = time.monotonic() + BROKER_PAUSE_S
         return depths
+
+
+def _complaint(workers: Sequence[WorkerRow]) -> str:
+    """What the first worker that complains says."""
+    return next((worker.note.removeprefix("fatal: ") for worker in workers if worker.note not in ("", STARTING)), "")

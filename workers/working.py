@@ -9,7 +9,6 @@ from contextlib import ExitStack
 from pipeline.errors import BrokerUnavailable, ConfigError
 from pipeline.ledger import Ledger
 from pipeline.ledger.flow import SCHEDULE, Stage
-from pipeline.ledger.work import STARTING
 from pipeline.settings import Settings
 from pipeline.steps.remove import remove_due
 from pipeline.store import VectorStore, open_store
@@ -59,18 +58,15 @@ class Working:
         return self._supervisor is not None
 
     def tend(self) -> str:
-        """Keep the workers running; return what keeps some of it from going on, in words, or nothing.
+        """Keep the workers running; return what keeps our dispatcher from its work, in words, or nothing.
 
         Raises ConfigError when every embed worker says that it cannot work and waiting will not help.
         """
         self._serve()
-        rows = self._ledger.report.workers()
-        notes = [row.note for row in rows if row.role == Stage.EMBED]
+        notes = [row.note for row in self._ledger.report.workers() if row.role == Stage.EMBED]
         if notes and all(note.startswith("fatal:") for note in notes):
             raise ConfigError(notes[0].removeprefix("fatal: "))
-        if self._dispatch.error is not None:
-            return str(self._dispatch.error)
-        return next((row.note for row in rows if row.note and row.note != STARTING), "")
+        return "" if self._dispatch.error is None else str(self._dispatch.error)
 
     def done(self) -> None:
         """Nothing is left to do: end our own workers, without waiting for more than their last spans."""

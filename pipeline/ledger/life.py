@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from sqlalchemy import Engine, Row, RowMapping, Select, and_, case, delete, func, or_, select
+from sqlalchemy import Engine, Row, RowMapping, Select, Subquery, and_, case, delete, func, or_, select
 
 from pipeline.ledger.flow import SCHEDULE
 from pipeline.ledger.schema import LIVE, collections, documents, events, leases, reading, runs, writing
@@ -20,6 +21,9 @@ RATE_EVENTS = 5000
 
 #: As few documents say little about a rate.
 FEW_DOCUMENTS = 3
+
+#: States in which a worker has a document.
+_TAKEN = (DocumentState.PARSING, DocumentState.EMBEDDING)
 
 #: States in which a document needs nobody any more.
 _ENDS = (DocumentState.INDEXED, DocumentState.QUARANTINED, DocumentState.SKIPPED, DocumentState.DELETED)
@@ -74,13 +78,18 @@ class Pulse:
 
     event_at: float | None  #: the last change of any document's state
     beat_at: float | None  #: the last progress that a worker has shown
-    mark: tuple[int, int] = (0, 0)  #: another one whenever something has moved since; no clock
+    event: int = 0  #: the id of that change
+    beats: frozenset[tuple[str, int]] = frozenset()  #: leases under which progress was shown, and how often
 
     @property
     def quiet_s(self) -> float | None:
         """Seconds since then; None where nothing ever moved."""
         latest = max(self.event_at or 0.0, self.beat_at or 0.0)
         return max(0.0, time.time() - latest) if latest else None
+
+    def moved_since(self, before: Pulse) -> bool:
+        """Whether something has moved since an earlier look, by no clock; a lease that ends, or is taken back, is no progress."""
+        return self.event > before.event or not self.beats <= before.beats
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +110,9 @@ class Life:
     def find(self, wanted: str, limit: int = 10) -> list[Standing]:
         """Documents with this URI or id, or whose URI ends with it, percent-encoded or not; live generations first."""
         columns = [documents.c[name] for name in Standing.__dataclass_fields__ if name in documents.c]
-        exact = or_(documents.c.uri == wanted, documents.c.id == wanted)
+        exact = or_(documents.c.uri == _storable(wanted), documents.c.id == _storable(wanted))
         # Compared as text, as LIKE takes small letters for capitals in SQLite.
-        endings = {f"/{one.lstrip('/')}" for one in (wanted, quote(wanted))}
+        endings = {f"/{one.lstrip('/')}" for one in (_storable(wanted), quote(os.fsencode(wanted)))}
         ends = or_(*(func.substr(documents.c.uri, func.length(documents.c.uri) - len(one) + 1) == one for one in endings))
         base = (
             select(*columns, leases.c.owner.label("worker"), func.coalesce(leases.c.moved_at, leases.c.started_at).label("beat_at"))
@@ -120,6 +129,7 @@ class Life:
         """Documents with this URI or id that were deleted and have no row any more: only their events are left."""
         with reading(self._engine) as connection:
             names = connection.execute(select(collections.c.name)).scalars().all()
+            wanted = _storable(wanted)
             ids = {document_id(name, wanted): name for name in names}
             there = select(documents.c.id).where(documents.c.id == events.c.document)
             statement = select(events.c.document, func.max(events.c.run), func.max(events.c.at)).where(
@@ -140,12 +150,12 @@ class Life:
             rows = connection.execute(select(events).where(events.c.document == document).order_by(events.c.id))
             return [_event(row) for row in rows]
 
-    def rates(self, window_s: float, run: int | None = None) -> Rates:
-        """Of the last `window_s` seconds, or of ten times as long where few documents were done in them.
+    def rates(self, window_s: float, run: int | None = None, now: float | None = None) -> Rates:
+        """Of the last `window_s` seconds before `now`, or of ten times as long where few documents were done in them.
 
-        Of a run, of no more time than it has had.
+        Of no more time than has passed since a run was staged, or since workers began after a rest.
         """
-        now = time.time()
+        now = time.time() if now is None else now
         with reading(self._engine) as connection:
             began = now - 10 * window_s
             if run is not None:
@@ -153,6 +163,10 @@ class Life:
                 first = select(func.min(events.c.id)).where(events.c.run == run, events.c.state == DocumentState.PENDING)
                 at = connection.execute(select(events.c.at).where(events.c.id == first.scalar_subquery())).scalar()
                 began = began if at is None else max(began, at)
+            # Where a worker takes something up first, and does not end what it had before, nothing was done until then.
+            first_step = connection.execute(_first_since(began)).first()
+            if first_step is not None and first_step.state in _TAKEN:
+                began = first_step.at
             for since in (max(began, now - window_s), began):
                 done, *sums, oldest, seen = connection.execute(_done_since(since, run)).one()
                 if done >= FEW_DOCUMENTS:
@@ -172,10 +186,11 @@ class Life:
             )  # fmt: skip
             last = connection.execute(select(events.c.id, events.c.at).where(further).order_by(events.c.id.desc()).limit(1)).first()
             # A scheduled run shows that its process lives, from a thread, and not that documents move.
-            beats = connection.execute(
-                select(func.max(leases.c.moved_at), func.sum(leases.c.beat)).where(leases.c.stage != SCHEDULE)
-            ).one()
-        return Pulse(last.at if last else None, beats[0], (last.id if last else 0, int(beats[1] or 0)))
+            columns = (leases.c.id, leases.c.beat, leases.c.moved_at)
+            beats = connection.execute(select(*columns).where(leases.c.stage != SCHEDULE, leases.c.beat > 0)).all()
+        beat_at = max((beat.moved_at for beat in beats if beat.moved_at is not None), default=None)
+        shown = frozenset((beat.id, beat.beat) for beat in beats)
+        return Pulse(last.at if last else None, beat_at, last.id if last else 0, shown)
 
     def forget(self, older_s: float) -> int:
         """Drop events of more than `older_s` seconds ago, and what was counted for their runs; return how many events."""
@@ -200,10 +215,26 @@ class Life:
                     return dropped
 
 
+def _storable(text: str) -> str:
+    """Text as a database takes it: a name of a file that is no valid text, given by a person, is found percent-encoded alone."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _latest() -> Subquery:
+    """The last events by id, which goes up with time: however long the table, few rows are read."""
+    return select(events).order_by(events.c.id.desc()).limit(RATE_EVENTS).subquery()
+
+
+def _first_since(since: float) -> Select[Any]:
+    """What workers did first since then, for any run."""
+    latest = _latest()
+    by_workers = (latest.c.at >= since, latest.c.state != DocumentState.PENDING)
+    return select(latest.c.state, latest.c.at).where(*by_workers).order_by(latest.c.id).limit(1)
+
+
 def _done_since(since: float, run: int | None) -> Select[Any]:
     """Documents that became searchable since then, their embedded chunks and tokens; the oldest event, and how many were seen."""
-    # By id, which goes up with time: however long the table, few rows are read.
-    latest = select(events).order_by(events.c.id.desc()).limit(RATE_EVENTS).subquery()
+    latest = _latest()
     counts = [latest.c.at >= since, latest.c.state == DocumentState.INDEXED, *([latest.c.run == run] if run is not None else [])]
     sums = (func.coalesce(func.sum(case((and_(*counts), value), else_=0)), 0) for value in (1, latest.c.embedded, latest.c.tokens))
     return select(*sums, func.min(latest.c.at), func.count())

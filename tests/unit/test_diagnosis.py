@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import re
 from dataclasses import replace
 from io import StringIO
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
@@ -12,7 +16,8 @@ from pipeline.ledger.flow import Lease, Stage
 from pipeline.ledger.life import Rates
 from pipeline.ledger.report import Failure, Progress, WorkerRow
 from pipeline.steps.load import LoadCounts
-from workers.cli.display import Utilisation, line, picture
+from workers import logs
+from workers.cli.display import Utilisation, line, picture, progress_display
 from workers.diagnosis import Diagnosis, Situation, Verdict, diagnose
 from workers.lookout import Moment
 
@@ -73,6 +78,22 @@ HELD = Lease("l", 3, "embed@host/9", "embed")
          "parse@host/9 holds documents and shows no progress;"),
         (replace(LOADS_ITS_MODEL, quiet_s=90.0, leases=(HELD,)), Verdict.STALLED, "shows no progress, as it loads a model"),
         (replace(WELL, quiet_s=900.0, workers=(BOTH[0], worker("embed", "starting", up_s=900.0))), Verdict.STALLED, "900 s"),
+        # Workers that have just become ready, after documents had waited for them, get their time to begin.
+        (replace(WELL, quiet_s=3600.0, workers=(worker("parse", up_s=1.0), LOADS_ITS_MODEL.workers[1]), leases=(HELD,)),
+         Verdict.WORKING, "the last step 3600 s ago"),
+        (replace(WELL, states={"parsed": 9}, quiet_s=90.0, workers=(BOTH[0], worker("embed", up_s=2.0))), Verdict.WORKING, "9"),
+        (replace(WELL, quiet_s=90.0, workers=(*BOTH, worker("embed", up_s=2.0))), Verdict.STALLED, "for 90 s"),
+        # As much is parsed as may be, and the parse worker has nothing to do until the model is loaded.
+        (replace(FULL, states={"pending": 5000, "parsed": 250}, quiet_s=90.0, workers=LOADS_ITS_MODEL.workers),
+         Verdict.STARTING, "5250 documents wait until"),
+        (replace(FULL, states={"pending": 5001, "parsed": 249}, quiet_s=90.0, workers=LOADS_ITS_MODEL.workers),
+         Verdict.STALLED, "a worker loads its model"),
+        # Of a run that waits its turn behind others.
+        (replace(FULL, states={"pending": 9}, unqueued=9), Verdict.PAUSED, "9 wait their turn"),
+        # The worker of another host is not meant, and what a library says may have several lines.
+        (replace(LOADS_ITS_MODEL, quiet_s=90.0, leases=(replace(HELD, owner="embed@host2/9"),)), Verdict.STALLED, "progress;"),
+        (replace(WELL, quiet_s=16.0, trouble="connection failed:\n\tIs the server running?"), Verdict.STALLED,
+         "connection failed: Is the server running?"),
         # A word of a worker alone is no stop: the others go on.
         (replace(WELL, workers=(*BOTH, worker("embed", "Qdrant does not answer"))), Verdict.WORKING, "10 documents"),
     ],
@@ -92,8 +113,8 @@ MOMENT = Moment(
 )  # fmt: skip
 
 
-def shown(moment: Moment, busy: Utilisation | None = None) -> str:
-    console = Console(file=StringIO(), width=120, force_terminal=False)
+def shown(moment: Moment, busy: Utilisation | None = None, width: int = 120) -> str:
+    console = Console(file=StringIO(), width=width, force_terminal=False)
     console.print(picture(moment, busy or Utilisation()))
     assert isinstance(console.file, StringIO)
     return console.file.getvalue()
@@ -110,8 +131,59 @@ def test_the_live_picture_shows_stages_speed_workers_queues_and_failures() -> No
         assert f"{verdict}: the cause" in shown(replace(MOMENT, diagnosis=Diagnosis(verdict, "the cause")))
 
 
+def test_words_of_strangers_neither_move_the_cursor_nor_change_colours() -> None:
+    odd = "[red]\x1b[31m\r\u202e"
+    moment = replace(
+        MOMENT, failures=[Failure("file:///doc/%5Bred%5D%1B%0A.pdf", "corrupt", odd, 1)], workers=[worker("parse", odd)],
+        diagnosis=Diagnosis(Verdict.STALLED, odd),
+    )  # fmt: skip
+    for text in (shown(moment), shown(replace(moment, diagnosis=Diagnosis(Verdict.WORKING, ""), trouble=odd))):
+        assert not set("\x1b\r\u202e") & set(text)
+        assert "quarantined [red]\ufffd\ufffd.pdf" in text
+        assert text.count("[red]\ufffd[31m") == 3, text
+
+
+def test_the_picture_fits_a_narrow_terminal() -> None:
+    rows = shown(MOMENT, width=40).splitlines()
+    assert max(map(len, rows)) <= 40
+    assert "96 chunks/s, 2 documents/s, 50 s left" in rows
+
+
+@pytest.mark.parametrize(("rate", "words"), [(0.0033, "0.0033"), (12.345, "12.3"), (1234.5, "1234"), (0.0, "0")])
+def test_rates_are_plain_numbers(rate: float, words: str) -> None:
+    assert f" {words} documents/s" in line(replace(MOMENT, rates=Rates(rate, 96.4, 400.0)))
+
+
+def test_a_terminal_that_cannot_move_its_cursor_gets_plain_lines(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")  # rich takes it for a terminal
+    monkeypatch.setenv("TERM", "dumb")
+    with progress_display() as display:
+        display(MOMENT)
+    assert "30 of 40 documents done" in capsys.readouterr().err
+
+
+def test_our_own_log_lines_go_above_the_live_picture(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    logs.set_up("info")
+    with progress_display() as display:
+        os.write(display.stderr, b"embed WARNING \x1b[31m of\ta worker\n")
+        display(MOMENT)
+        display._live.refresh()  # type: ignore[union-attr]
+        logging.getLogger("dispatch").warning("took back 64 documents")
+    logging.getLogger("dispatch").warning("after the end")
+    said = capsys.readouterr().err
+    assert re.search(r"(\n|\x1b\[2K)\S+ WARNING dispatch: took back 64 documents *\n", said), said
+    assert "quarantined a scan.pdf" in said
+    assert re.search(r"embed WARNING \ufffd\[31m of +a worker", said)
+    assert said.endswith("WARNING dispatch: after the end\n")
+
+
 def test_no_end_is_foretold_while_files_are_still_being_found_or_nothing_moves() -> None:
-    for moment in (replace(MOMENT, staging=True), replace(MOMENT, rates=Rates(0, 0, 0)),
+    stalled = replace(MOMENT, diagnosis=Diagnosis(Verdict.STALLED, "the cause"))
+    for moment in (stalled, replace(MOMENT, staging=True), replace(MOMENT, rates=Rates(0, 0, 0)),
                    replace(MOMENT, progress=replace(MOMENT.progress, left_tokens=None))):  # fmt: skip
         assert "left" not in line(moment)
     assert "45 files, 5 unchanged so far; " in line(replace(MOMENT, staging=True))
@@ -120,14 +192,38 @@ def test_no_end_is_foretold_while_files_are_still_being_found_or_nothing_moves()
 
 def test_utilisation_is_the_share_of_all_processes_and_starts_again_with_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
-    monkeypatch.setattr("workers.cli.display.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("workers.cli.display.time", SimpleNamespace(monotonic=lambda: now[0]))
     busy = Utilisation()
     for second in range(21):
         now[0] = 100.0 + second
         busy.add(worker("parse", busy_s=1.5 * second, processes=2))
-        if second < 7:
+        if second < 4:
             assert busy.of(worker("parse", processes=2)) is None  # too soon to say
     assert busy.of(worker("parse", processes=2)) == pytest.approx(0.75)
     assert " 75%" in shown(replace(MOMENT, workers=[worker("parse", processes=2)]), busy)
     busy.add(worker("parse", busy_s=0.1, processes=2))
     assert busy.of(worker("parse", processes=2)) is None
+
+
+@pytest.mark.parametrize("before_s", [0.0, 500.0], ids=["from its start", "later"])
+def test_utilisation_is_right_from_the_first_although_work_is_written_down_now_and_then(
+    monkeypatch: pytest.MonkeyPatch, before_s: float
+) -> None:
+    """A worker that always works and says so every 5 s; looked at four times a second, at first while it loads its model."""
+    now = [0.0]
+    monkeypatch.setattr("workers.cli.display.time", SimpleNamespace(monotonic=lambda: now[0]))
+    busy, shares, written = Utilisation(), [], before_s
+    for quarter in range(60 * 4):
+        now[0] = quarter / 4
+        note = "starting" if not before_s and now[0] < 9 else ""
+        if now[0] >= 10 and (now[0] - 10) % 5 == 2.25:
+            written = before_s + now[0] - 9
+        busy.add(worker("embed", note=note, busy_s=written))
+        shares.append(busy.of(worker("embed")))
+    known = [share for share in shares if share is not None]
+    assert len(known) > 40 * 4
+    assert min(known) == pytest.approx(1.0, abs=0.01)
+    for quarter in range(60 * 4, 90 * 4):  # nothing is left to do
+        now[0] = quarter / 4
+        busy.add(worker("embed", busy_s=written))
+    assert busy.of(worker("embed")) == 0

@@ -14,7 +14,8 @@ from pipeline.settings import load_settings
 from pipeline.steps.load import LoadCounts
 from pipeline.types import Reason, SourceFile
 from workers.loading import Watch
-from workers.lookout import WAIT_EVERY_S, Moment
+from workers.lookout import WAIT_EVERY_S, Lookout, Moment
+from workers.working import Working
 
 
 @pytest.fixture
@@ -44,3 +45,14 @@ def test_a_look_stops_a_run_that_fails_in_numbers(ledger: Ledger, tmp_path: Path
     watch = Watch(load_settings(data_dir=tmp_path), ledger, run, None, lambda _: None)
     with pytest.raises(TooManyFailures, match="60 of 60"):
         watch.window(LoadCounts())
+
+
+def test_one_worker_s_complaint_is_shown_and_is_no_trouble_of_the_load(ledger: Ledger, tmp_path: Path) -> None:
+    settings = load_settings(data_dir=tmp_path, redis_url="redis://127.0.0.1:1/0")
+    ledger.work.register_worker("embed-a@host", "embed", "host", 1, note="fatal: CUDA error")
+    ledger.work.register_worker("embed-b@host", "embed", "host", 2, note="starting")
+    trouble = Working(settings, ledger).tend()
+    assert trouble == ""
+    assert Lookout(settings, ledger).look(trouble=trouble).trouble == "CUDA error"
+    ledger.work.see_worker("embed-a@host", note="")
+    assert Lookout(settings, ledger).look().trouble == ""

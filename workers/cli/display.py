@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import threading
 import time
 from collections import deque
@@ -19,6 +20,7 @@ from rich.text import Text
 
 from pipeline.ledger.flow import Stage
 from pipeline.ledger.report import WorkerRow
+from pipeline.ledger.work import STARTING
 from pipeline.types import DocumentState
 from workers import logs
 from workers.cli.context import printable, say
@@ -28,8 +30,11 @@ from workers.lookout import Moment
 #: Seconds between two plain lines.
 PLAIN_EVERY_S = 5.0
 
-#: Seconds over which the work of workers is averaged.
-BUSY_WINDOW_S = 15.0
+#: Seconds over which the work of workers is averaged, and the fewest that say anything.
+BUSY_WINDOW_S, BUSY_LEAST_S = 15.0, 4.0
+
+#: A worker that is at work writes its seconds down every 5 s or so; after so long without a change it does nothing.
+BUSY_WRITTEN_S = 10.0
 
 #: Width of a bar, in columns.
 BAR = 40
@@ -40,25 +45,39 @@ _STYLES = {Verdict.STARVED: "bold red", Verdict.STALLED: "bold red", Verdict.PAU
 
 
 class Utilisation:
-    """Share of the time that each worker worked lately."""
+    """Share of the time that each worker worked lately.
+
+    Counted from one moment at which its seconds were written down to another: what it has done since then is not known yet.
+    """
 
     def __init__(self) -> None:
         self._seen: dict[str, deque[tuple[float, float]]] = {}  #: by worker: (monotonic, seconds of work since its start)
+        self._guessed: set[str] = set()  #: workers whose first seconds were written down at a time that nobody saw
 
     def add(self, worker: WorkerRow) -> None:
         """Note how long a worker has worked until now."""
-        seen = self._seen.setdefault(worker.name, deque())
-        if seen and worker.busy_s < seen[-1][1]:  # started anew
+        now, name = time.monotonic(), worker.name
+        seen = self._seen.setdefault(name, deque())
+        if worker.note == STARTING or (seen and worker.busy_s < seen[-1][1]):  # its time begins when it is ready
             seen.clear()
-        seen.append((time.monotonic(), worker.busy_s))
-        while len(seen) > 2 and seen[-1][0] - seen[1][0] > BUSY_WINDOW_S:
+        if worker.note == STARTING:
+            return
+        if not seen:
+            seen.append((now, worker.busy_s))
+            # One that has just become ready has nothing to write down yet.
+            (self._guessed.add if worker.busy_s else self._guessed.discard)(name)
+        elif worker.busy_s != seen[-1][1] or now - seen[-1][0] >= BUSY_WRITTEN_S:
+            if name in self._guessed:
+                self._guessed.discard(name)
+                seen.clear()
+            seen.append((now, worker.busy_s))
+        while len(seen) > 2 and seen[-1][0] - seen[1][0] >= BUSY_WINDOW_S:
             seen.popleft()
 
     def of(self, worker: WorkerRow) -> float | None:
-        """0 to 1; None before there are two looks that are far enough apart to say."""
+        """0 to 1; None before there are two such moments that are far enough apart to say."""
         seen = self._seen.get(worker.name, deque())
-        # Workers write their seconds down every 5 s or so: over less time than that they would jump.
-        if len(seen) < 2 or (span := seen[-1][0] - seen[0][0]) < BUSY_WINDOW_S / 2:
+        if len(seen) < 2 or (span := seen[-1][0] - seen[0][0]) < BUSY_LEAST_S:
             return None
         return min(1.0, (seen[-1][1] - seen[0][1]) / span / max(1, worker.processes))
 
@@ -81,7 +100,7 @@ class Display:
             self._live.update(picture(moment, self._busy))
             return
         told = (moment.diagnosis.verdict, moment.trouble)
-        text = str(moment.diagnosis) if moment.diagnosis.verdict in _SAID else moment.trouble
+        text = printable(str(moment.diagnosis) if moment.diagnosis.verdict in _SAID else moment.trouble)
         if text and told != self._told:
             say(text, logging.WARNING if moment.diagnosis.stuck or moment.trouble else logging.INFO)
         self._told = told
@@ -110,9 +129,9 @@ def picture(moment: Moment, busy: Utilisation) -> Group:
         rows.append(_workers(moment, busy))
     rows.append(_queues(moment))
     if moment.diagnosis.verdict in _STYLES:
-        rows.append(Text(str(moment.diagnosis), style=_STYLES[moment.diagnosis.verdict]))
+        rows.append(Text(printable(str(moment.diagnosis)), style=_STYLES[moment.diagnosis.verdict]))
     elif moment.trouble:
-        rows.append(Text(moment.trouble, style="yellow"))
+        rows.append(Text(printable(moment.trouble), style="yellow"))
     for failure in moment.failures:
         words = f"quarantined {unquote(failure.uri).rpartition('/')[2]}: {failure.reason}: {failure.detail}"
         rows.append(Text(printable(words), style="red", overflow="ellipsis", no_wrap=True))
@@ -170,8 +189,9 @@ def _queues(moment: Moment) -> Text:
 def _speed(moment: Moment) -> str:
     """`96 chunks/s, 3.1 documents/s, 2 min 5 s left`."""
     rates = moment.rates
-    left = "" if moment.left_s is None or not moment.progress.open else f", {span(moment.left_s)} left"
-    return f"{rates.chunks_per_s:.0f} chunks/s, {rates.documents_per_s:.3g} documents/s{left}"
+    left = "" if moment.left_s is None or not moment.progress.open or moment.diagnosis.stuck else f", {span(moment.left_s)} left"
+    documents = f"{rates.documents_per_s:.3g}" if rates.documents_per_s < 100 else f"{rates.documents_per_s:.0f}"
+    return f"{rates.chunks_per_s:.0f} chunks/s, {documents} documents/s{left}"
 
 
 def span(seconds: float) -> str:
@@ -184,20 +204,36 @@ def span(seconds: float) -> str:
 def progress_display() -> Iterator[Display]:
     """A display that fits stderr."""
     console = Console(stderr=True)
-    if not console.is_terminal or logs.structured():
+    # In a terminal that cannot move its cursor, such as an editor's, a picture would be shown once, at the end.
+    if not console.is_terminal or console.is_dumb_terminal or logs.structured():
         yield Display(None, 2)
         return
     read, write = os.pipe()
     # What workers say goes above the display, which would otherwise be torn.
     above = threading.Thread(target=_relay, args=(read, console), name="relay", daemon=True)
-    with Live(console=console, refresh_per_second=4, transient=True) as live:
+    with Live(console=console, refresh_per_second=4, transient=True) as live, _log_lines_above():
         above.start()
-        yield Display(live, write)
-        os.close(write)
-        above.join(timeout=1)
+        try:
+            yield Display(live, write)
+        finally:
+            os.close(write)
+            above.join(timeout=1)
+
+
+@contextmanager
+def _log_lines_above() -> Iterator[None]:
+    """Have our own log lines go above the display: it stands in for sys.stderr, and handlers have the one from before."""
+    handlers = [handler for handler in logging.getLogger().handlers if isinstance(handler, logging.StreamHandler)]
+    before = [(handler, handler.setStream(sys.stderr)) for handler in handlers]
+    try:
+        yield
+    finally:
+        for handler, stream in before:
+            if stream is not None:
+                handler.setStream(stream)
 
 
 def _relay(read: int, console: Console) -> None:
     with os.fdopen(read, encoding="utf-8", errors="replace") as lines:
         for text in lines:
-            console.print(Text(text.rstrip(), style="dim"))
+            console.print(Text(printable(text.rstrip().expandtabs()), style="dim"))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import rich_click as click
@@ -25,23 +27,33 @@ def logs(context: Context, document: str, as_json: bool) -> int:
 
     What is older than KB_EVENTS_DAYS is forgotten. Exit status 1 where no document is found.
     """
-    from pathlib import Path
-
     from pipeline.ledger import Ledger
 
     ledger = Ledger.open(context.settings("error").prepare().ledger_url)
-    # A path here and now is the most likely meaning; one of a file that is gone has to be absolute.
-    there = Path(document).exists() or Path(document).is_absolute()
-    wanted = Path(document).absolute().as_uri() if there else document
-    found = ledger.life.find(wanted) or ledger.life.gone(wanted)
+    meanings = _meanings(document)
+    tried = (look(one) for look in (ledger.life.find, ledger.life.gone) for one in meanings)
+    found = next(filter(None, tried), [])
     lives = [(standing, ledger.life.of(standing.id)) for standing in found]
     if as_json:
         print_json([_record(*life) for life in lives])
     for life in lives if not as_json else ():
         click.echo("\n".join(map(printable, _lines(*life))))
     if not lives:
-        click.echo(f"error: the ledger knows no document {document}", err=True)
+        click.echo(printable(f"error: the ledger knows no document {document}"), err=True)
     return 0 if lives else 1
+
+
+def _meanings(document: str) -> list[str]:
+    """What a person may mean, the most likely first: a path from here, or else what was typed.
+
+    Roots are loaded under their real paths, and a link below one under its own name.
+    """
+    from pipeline.discover import uri_of
+
+    path = Path(document).absolute()
+    # realpath, as Path.resolve does not survive links in a circle.
+    places = (path, Path(os.path.realpath(path.parent), path.name), Path(os.path.realpath(path)))
+    return [*dict.fromkeys(map(uri_of, places)), document]
 
 
 def _record(standing: Standing, events: Sequence[Event]) -> dict[str, Any]:

@@ -76,7 +76,7 @@ def _print(moment: Moment) -> None:
 
     record = _record(moment)
     left = f", about {span(moment.left_s)} left" if moment.left_s and not moment.diagnosis.stuck else ""
-    click.echo(f"stuck: {'YES' if moment.diagnosis.stuck else 'no'}, {moment.diagnosis}{left}")
+    click.echo(printable(f"stuck: {'YES' if moment.diagnosis.stuck else 'no'}, {moment.diagnosis}{left}"))
     click.echo("documents: " + (", ".join(f"{count} {state}" for state, count in sorted(record["documents"].items())) or "none"))
     for name, queue in record["queues"].items():
         depth = "does not answer" if queue["depth"] is None else f"{queue['depth']} messages wait"
