@@ -88,7 +88,7 @@ format: env ## let ruff format the code and mend what it can
 docs: env ## write the table of settings in docs/configuration.md again
 	@$(BIN)/python docs/settings_table.py
 
-# Most of a test's time is waiting for processes and servers: three at a time on two cores take 11 minutes, one takes 21.
+# Much of a test's time is waiting for processes and servers: three at a time on two cores take 20 to 24 minutes.
 JOBS ?= 3
 
 test: env services ## the whole test suite (JOBS tests at a time, default 3)
