@@ -8,7 +8,6 @@ from enum import StrEnum
 
 from pipeline.ledger.flow import SCHEDULE, Lease, Stage
 from pipeline.ledger.report import WorkerRow
-from pipeline.ledger.work import STARTING
 from pipeline.types import DocumentState
 
 #: Nothing has moved for so long. A worker shows progress every 5 s or so, as long as calls of its model or of a server end.
@@ -80,7 +79,7 @@ class Situation:
     def idle_hands_s(self) -> float:
         """Seconds for which nothing has moved although each stage with something to do had a worker that was ready."""
         ready_s = [
-            max((worker.up_s for worker in self.serving(stage) if worker.note != STARTING), default=float("inf"))
+            max((worker.up_s for worker in self.serving(stage) if not worker.starting), default=float("inf"))
             for stage in self.to_do()
         ]
         return min([self.quiet_s or 0.0, *ready_s])
@@ -135,9 +134,7 @@ def _starved(situation: Situation, stages: Sequence[Stage]) -> str:
 def _starts(situation: Situation, stage: Stage) -> bool:
     """Whether a stage has workers and none of them is ready yet; with own workers, also before they are known."""
     serving = situation.serving(stage)
-    return all(worker.note == STARTING and worker.up_s < STARTING_S for worker in serving) and (
-        bool(serving) or situation.own_workers
-    )
+    return all(worker.starting and worker.up_s < STARTING_S for worker in serving) and (bool(serving) or situation.own_workers)
 
 
 def _reason(situation: Situation) -> str:
@@ -148,8 +145,8 @@ def _reason(situation: Situation) -> str:
         return situation.trouble
     for stage in Stage:
         serving = situation.serving(stage) if situation.at(stage) else []
-        if serving and all(worker.note and worker.note != STARTING for worker in serving):
-            return f"{serving[0].name}: {serving[0].note.removeprefix('fatal: ')}"
+        if serving and all(worker.complaint for worker in serving):
+            return f"{serving[0].name}: {serving[0].complaint}"
     return ""
 
 
@@ -160,12 +157,10 @@ def _cause(situation: Situation) -> str:
     held = [lease for lease in situation.leases if lease.stage != SCHEDULE]
     if held:
         names = ", ".join(sorted({lease.owner for lease in held})[:3])
-        loads = any(
-            worker.note == STARTING and lease.owner.startswith(f"{worker.name}/") for worker in situation.workers for lease in held
-        )
+        loads = any(worker.starting and lease.owner.startswith(f"{worker.name}/") for worker in situation.workers for lease in held)
         why = ", as it loads a model" if loads else ""
         return f"{names} holds documents and shows no progress{why}; they are taken back after KB_LEASE_S"
-    if any(worker.note == STARTING for worker in situation.workers):
+    if any(worker.starting for worker in situation.workers):
         return "a worker loads its model, and takes very long"
     for stage, depth in situation.queues.items():
         if depth:

@@ -11,7 +11,6 @@ from pipeline.ledger import Ledger
 from pipeline.ledger.flow import Stage
 from pipeline.ledger.life import Pulse, Rates
 from pipeline.ledger.report import Failure, Progress, WorkerRow
-from pipeline.ledger.work import STARTING
 from pipeline.settings import Settings
 from pipeline.steps.load import LoadCounts
 from workers.app import make_app
@@ -121,4 +120,4 @@ class Lookout:
 
 def _complaint(workers: Sequence[WorkerRow]) -> str:
     """What the first worker that complains says."""
-    return next((worker.note.removeprefix("fatal: ") for worker in workers if worker.note not in ("", STARTING)), "")
+    return next((worker.complaint for worker in workers if worker.complaint), "")

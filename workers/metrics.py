@@ -18,7 +18,6 @@ from pipeline.ledger.life import Pulse
 from pipeline.ledger.measures import QUARANTINES
 from pipeline.ledger.report import Grouped, Held, WorkerRow
 from pipeline.ledger.schema import LIVE, SUPERSEDED
-from pipeline.ledger.work import STARTING
 from pipeline.measure import BOUNDS, COUNT, SUM, UNBOUNDED, Key
 from pipeline.types import DocumentState, Reason
 
@@ -115,7 +114,7 @@ def work(figures: Figures) -> Iterator[Metric]:
     # None yet of a worker that starts, and none ever of one that works on no documents: unknown is not 0 bytes.
     memory: Samples = {label: worker.memory_bytes for label, worker in rows.items() if worker.memory_bytes}
     yield _gauge("worker_memory_bytes", "Memory of the device, where it has its own, else of one process.", labels, memory)
-    trouble: Samples = {(worker.name, worker.role): worker.note not in ("", STARTING) for worker in figures.workers}
+    trouble: Samples = {(worker.name, worker.role): bool(worker.complaint) for worker in figures.workers}
     yield _gauge("worker_trouble", "Whether something keeps a worker from its work.", ["worker", "role"], trouble)
     outcomes = {(action, outcome): 0.0 for action in ACTIONS for outcome in OUTCOMES} | dict(figures.outcomes)
     yield _counter("runs", "Runs that have ended.", ["action", "outcome"], outcomes)

@@ -110,9 +110,10 @@ class Life:
     def find(self, wanted: str, limit: int = 10) -> list[Standing]:
         """Documents with this URI or id, or whose URI ends with it, percent-encoded or not; live generations first."""
         columns = [documents.c[name] for name in Standing.__dataclass_fields__ if name in documents.c]
-        exact = or_(documents.c.uri == _storable(wanted), documents.c.id == _storable(wanted))
+        plain = _storable(wanted)
+        exact = or_(documents.c.uri == plain, documents.c.id == plain)
         # Compared as text, as LIKE takes small letters for capitals in SQLite.
-        endings = {f"/{one.lstrip('/')}" for one in (_storable(wanted), quote(os.fsencode(wanted)))}
+        endings = {f"/{one.lstrip('/')}" for one in (plain, quote(os.fsencode(wanted)))}
         ends = or_(*(func.substr(documents.c.uri, func.length(documents.c.uri) - len(one) + 1) == one for one in endings))
         base = (
             select(*columns, leases.c.owner.label("worker"), func.coalesce(leases.c.moved_at, leases.c.started_at).label("beat_at"))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, Engine, case, func, literal_column, select
 
 from pipeline.ledger.schema import current, documents, reading, runs, workers
-from pipeline.ledger.work import WORKER_SEEN_S
+from pipeline.ledger.work import STARTING, WORKER_SEEN_S
 from pipeline.types import OPEN_STATES, DocumentState
 
 
@@ -50,6 +50,16 @@ class WorkerRow:
     memory_bytes: int  #: of its device, where that has memory of its own; else of one process
     up_s: float  #: seconds since it was started
     seen_s: float  #: seconds since it was seen
+
+    @property
+    def starting(self) -> bool:
+        """Whether it is not ready yet: it loads its model."""
+        return self.note == STARTING
+
+    @property
+    def complaint(self) -> str:
+        """What keeps it from its work, in words; nothing while all is well, or while it starts."""
+        return "" if self.starting else self.note.removeprefix("fatal: ")
 
 
 @dataclass(frozen=True, slots=True)

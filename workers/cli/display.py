@@ -20,7 +20,6 @@ from rich.text import Text
 
 from pipeline.ledger.flow import Stage
 from pipeline.ledger.report import WorkerRow
-from pipeline.ledger.work import STARTING
 from pipeline.types import DocumentState
 from workers import logs
 from workers.cli.context import printable, say
@@ -58,9 +57,9 @@ class Utilisation:
         """Note how long a worker has worked until now."""
         now, name = time.monotonic(), worker.name
         seen = self._seen.setdefault(name, deque())
-        if worker.note == STARTING or (seen and worker.busy_s < seen[-1][1]):  # its time begins when it is ready
+        if worker.starting or (seen and worker.busy_s < seen[-1][1]):  # its time begins when it is ready
             seen.clear()
-        if worker.note == STARTING:
+        if worker.starting:
             return
         if not seen:
             seen.append((now, worker.busy_s))
