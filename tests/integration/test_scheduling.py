@@ -98,6 +98,13 @@ def run_processes() -> list[psutil.Process]:
     return [process for process in found if "workers.scheduled" in " ".join(process.cmdline())]
 
 
+def kill(command: subprocess.Popen[bytes]) -> None:
+    """Kill a command, and return when its processes have ended of themselves."""
+    children = psutil.Process(command.pid).children(recursive=True)
+    command.send_signal(signal.SIGKILL)
+    wait_until(lambda: not any(child.is_running() for child in children), "its processes have ended", 30)
+
+
 def test_two_schedulers_have_the_effect_of_one(
     model: dict[str, str], served: dict[str, str], redis: Server, documents: Path, tmp_path: Path
 ) -> None:
@@ -121,8 +128,9 @@ def test_two_schedulers_have_the_effect_of_one(
         assert int(asked("llen", "tick")[0]) <= 1
         assert (outcomes(ledger, "sync-nightly"), outcomes(ledger, "verify-nightly")) == (["done"] * 2, ["done"])
 
-        # One of them is killed, and its processes notice: the other one goes on.
-        up.send_signal(signal.SIGKILL)
+        # One of them is killed, and its processes notice: the other one goes on. What is due before they have noticed
+        # may be begun by them, and is interrupted: that is the test of a killed scheduler, below.
+        kill(up)
         (documents / "new.md").write_text("# New\n\nWritten while there was one scheduler.\n")
         second_workers = cli.start("worker")
         try:
@@ -169,9 +177,7 @@ def test_a_killed_scheduler_frees_its_run_and_another_one_does_it(
     with running(cli, "scheduler") as (scheduler,):  # nothing works on what it stages
         make_due(ledger, "sync-nightly")
         wait_until(lambda: ledger.report.progress().open == 4, "it has begun", 30)
-        children = psutil.Process(scheduler.pid).children(recursive=True)
-        scheduler.send_signal(signal.SIGKILL)
-        wait_until(lambda: not any(child.is_running() for child in children), "its processes have ended", 30)
+        kill(scheduler)
         assert outcomes(ledger, "sync-nightly") == ["interrupted"]
         assert not any(lease.stage == SCHEDULE for lease in ledger.flow.leases())
     with running(cli, "up"):
