@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import re
 import socket
 import stat
 import sys
@@ -17,6 +16,7 @@ from types import TracebackType
 from typing import Any, Literal, TextIO
 
 from pipeline.context import current, well_formed
+from pipeline.visible import visible
 
 FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 
@@ -46,9 +46,6 @@ PIPE_BYTES = 4096
 #: Stands for what was cut out of a text.
 CUT = "[...]"
 
-#: Controls, and marks of direction: they would drive a terminal, or turn around what follows. Tabs and ends of lines may stay.
-_DRIVING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
-
 log = logging.getLogger(__name__)
 
 
@@ -57,7 +54,7 @@ class TextLine(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The line of a record, with what cannot be seen written out."""
-        return _DRIVING.sub(lambda found: f"\\u{ord(found[0]):04x}", super().format(record))
+        return visible(super().format(record), kept="\t\n")
 
 
 class JsonLine(logging.Formatter):

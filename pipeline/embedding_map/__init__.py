@@ -15,6 +15,7 @@ from pipeline.embedding_map.likeness import NEIGHBOURS, compare, outliers, princ
 from pipeline.ledger import Ledger
 from pipeline.ledger.report import Expected
 from pipeline.store import VectorStore
+from pipeline.visible import visible
 
 #: Most points of a picture: more lie on top of each other. All documents are compared whatever is drawn.
 MOST_POINTS = 20_000
@@ -114,7 +115,7 @@ def draw(
     """
     documents, counts, vectors = _mean_vectors(ledger, store, _generation(ledger, collection, physical), physical)
     plane, explained = principal_plane(vectors)
-    grouped = group([_plain(folder_of(document.uri)) for document in documents])
+    grouped = group([visible(folder_of(document.uri)) for document in documents])
 
     copies = _copies(documents)
     # Of copies one is compared: they are no news here, and no document is less alone for having a copy.
@@ -195,17 +196,12 @@ def _names(ledger: Ledger, documents: Sequence[Expected], rows: Sequence[int]) -
     for row in rows:
         key, uri = documents[row].id, documents[row].uri
         title = known[key].title if key in known else ""
-        found[row] = Named(_plain(title or name_of(uri)), uri, _path(uri))
+        found[row] = Named(visible(title or name_of(uri)), uri, _path(uri))
     return found
 
 
 def _path(uri: str) -> str:
-    return _plain(f"{folder_of(uri).rstrip('/')}/{name_of(uri)}")
-
-
-def _plain(text: str) -> str:
-    # Names of files need not be valid text, and a page and a terminal take nothing else; nor do they want control characters.
-    return "".join(c if c.isprintable() else " " for c in text.encode("utf-8", "replace").decode())
+    return visible(f"{folder_of(uri).rstrip('/')}/{name_of(uri)}")
 
 
 __all__ = [

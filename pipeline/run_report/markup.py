@@ -9,7 +9,7 @@ from html import escape
 from pathlib import Path
 from string import Template
 
-from pipeline.run_report.words import visible
+from pipeline.visible import visible
 
 
 class Html(str):

@@ -19,7 +19,7 @@ _FIGURES = {
     "seconds": ("duration", duration), "discovered": ("files found", number), "unchanged": ("unchanged", number),
     "added": ("added", number), "changed": ("changed", number), "deleted": ("deleted", number), "indexed": ("indexed", number),
     "quarantined": ("quarantined", number), "embedded": ("chunks embedded", number), "bytes": ("staged", size),
-    "chunks_per_s": ("chunks a second", number), "collection_documents": ("documents of the collection", number),
+    "chunks_per_s": ("chunks a second", number), "collection_documents": ("documents, failed ones included", number),
     "collection_chunks": ("chunks of the collection", number), "collection_failures": ("failures left", number),
 }  # fmt: skip
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import re
 import time
 
 from pipeline.discover import folder_of, name_of
 from pipeline.run_report import PARTLY, RunReport
-
-#: Characters that would not be seen, or would turn around what follows: controls, separators of lines, marks of direction.
-_UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
+from pipeline.visible import visible
 
 
 def number(value: float) -> str:
@@ -55,12 +52,6 @@ def missing(report: RunReport) -> str:
         "after the end of a run that failed does not count. Throughput, stages and single documents are "
         f"{'those of the rest' if some else 'not known'}."
     )
-
-
-def visible(text: str) -> str:
-    """A text from strangers in which nothing is hidden; it can always be stored."""
-    text = re.sub("[\ud800-\udfff]", "\ufffd", text)
-    return _UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def file_name(uri: str) -> str:

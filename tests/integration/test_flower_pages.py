@@ -75,19 +75,19 @@ def flower(cli: Cli) -> Iterator[str]:
     """The dashboard; its address with the password."""
     port = free_port()
     with running(cli, "flower", "--port", str(port)):
-        wait_until(lambda: answers(port), "Flower answers", 60)
+        wait_until(lambda: answers(port), "Flower answers")
         yield f"http://{AUTH[0]}:{AUTH[1].replace('@', '%40')}@127.0.0.1:{port}"
 
 
 def answers(port: int) -> bool:
     """Whether Flower is there; no page of it, nor its figures, without a password."""
     try:
-        pages = [httpx.get(f"http://127.0.0.1:{port}/{page}", timeout=5) for page in ("", "tasks", "api/tasks", "metrics")]
+        pages = [httpx.get(f"http://127.0.0.1:{port}/{page}", timeout=30) for page in ("", "tasks", "api/tasks", "metrics")]
     except httpx.TransportError:
         return False
     assert [page.status_code for page in pages] == [401] * len(pages)
     for guess in ((AUTH[0], "guessed"), ("guest", "guest"), ("k\u00fc", AUTH[1])):
-        assert httpx.get(f"http://127.0.0.1:{port}/workers", auth=guess, timeout=5).status_code == 401
+        assert httpx.get(f"http://127.0.0.1:{port}/workers", auth=guess, timeout=30).status_code == 401
     return True
 
 
@@ -118,7 +118,7 @@ def in_truth(cli: Cli) -> dict[str, int]:
 def tasks(browser: Chrome, url: str) -> list[dict[str, str]]:
     """What the page of tasks shows, once its table is filled."""
     browser.get(f"{url}/tasks")
-    wait_until(lambda: bool(table(browser, "tasks-table")), "the table of tasks is filled", 30)
+    wait_until(lambda: bool(table(browser, "tasks-table")), "the table of tasks is filled")
     return table(browser, "tasks-table")
 
 
@@ -162,7 +162,7 @@ def test_the_pages_during_a_load(cli: Cli, browser: Chrome, picture: Callable[..
                     return sum(row["Name"] == "kb.embed" and row["State"] == "SUCCESS" for row in rows)
 
                 browser.set_window_size(1400, 900)  # the identifiers would be cut off
-                wait_until(lambda: embedded() > 1, "tasks of both kinds", 30, 0.2)
+                wait_until(lambda: embedded() > 1, "tasks of both kinds", 60, 0.2)
                 picture(top(browser), "flower-tasks")
                 seen = browser.page_source
                 wait_until(lambda: cli.answer("status")["documents"] == {"indexed": DOCUMENTS}, "all is indexed", 60, 0.3)
@@ -193,4 +193,4 @@ def test_a_configuration_of_another_flower_lets_nobody_in(tmp_path: Path, redis:
     cli.environment["PYTHONPATH"] = str(REPOSITORY)
     cli.prefix = ("env", "--chdir", str(elsewhere))
     with flower(cli) as url:
-        assert httpx.get(f"{url}/workers", timeout=5).status_code == 200
+        assert httpx.get(f"{url}/workers", timeout=30).status_code == 200

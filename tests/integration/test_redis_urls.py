@@ -48,7 +48,7 @@ def checks(cli: Cli, documents: Path, name: str) -> None:
     ledger = Ledger.open(f"sqlite:///{cli.data_dir / 'kb.db'}")
     with writing(ledger.engine) as connection:
         connection.execute(update(schedules).where(schedules.c.name == name).values(last_slot=0))
-    wait_until(lambda: [past.outcome for past in ledger.history.runs(schedule=name)] == ["done"], "it was carried out", 60)
+    wait_until(lambda: [past.outcome for past in ledger.history.runs(schedule=name)] == ["done"], "it was carried out")
     ledger.close()
 
 
@@ -145,7 +145,7 @@ def test_sentinels_name_the_redis_and_another_one_takes_over(
             command = ["redis-cli", "-p", str(sentinel.port), "sentinel", *words, "kb"]
             return subprocess.run(command, capture_output=True, text=True, check=False).stdout
 
-        wait_until(lambda: str(second.port) in asked("replicas"), "the Sentinel knows both", 60)
+        wait_until(lambda: str(second.port) in asked("replicas"), "the Sentinel knows both")
         cli.run("load", str(documents), "--no-wait")
         waiting = json.loads(cli.run("status", "--json").stdout)["queues"]["parse"]["depth"]
         assert lengths(cli) == {"parse": waiting, "embed": 0}
@@ -157,7 +157,7 @@ def test_sentinels_name_the_redis_and_another_one_takes_over(
             first.stop(signal.SIGKILL)
             (documents / "new.md").write_text("# New\n\nWritten while one Redis was gone.\n")
 
-            wait_until(lambda: str(second.port) in asked("get-master-addr-by-name"), "the other Redis is the master", 60)
+            wait_until(lambda: str(second.port) in asked("get-master-addr-by-name"), "the other Redis is the master")
             assert json.loads(cli.run("load", str(documents), "--json").stdout)["indexed"] == 1
             checks(cli, documents, "after")
         finally:

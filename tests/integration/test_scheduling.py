@@ -102,7 +102,7 @@ def kill(command: subprocess.Popen[bytes]) -> None:
     """Kill a command, and return when its processes have ended of themselves."""
     children = psutil.Process(command.pid).children(recursive=True)
     command.send_signal(signal.SIGKILL)
-    wait_until(lambda: not any(child.is_running() for child in children), "its processes have ended", 30)
+    wait_until(lambda: not any(child.is_running() for child in children), "its processes have ended")
 
 
 def test_two_schedulers_have_the_effect_of_one(
@@ -118,9 +118,9 @@ def test_two_schedulers_have_the_effect_of_one(
     with running(cli, "up", "scheduler") as (up, second):
         for turn in (1, 2):
             make_due(ledger, "sync-nightly")
-            wait_until(lambda turn=turn: outcomes(ledger, "sync-nightly") == ["done"] * turn, "it was carried out", 60)  # type: ignore[misc]
+            wait_until(lambda turn=turn: outcomes(ledger, "sync-nightly") == ["done"] * turn, "it was carried out")  # type: ignore[misc]
         make_due(ledger, "verify-nightly")
-        wait_until(lambda: outcomes(ledger, "verify-nightly") == ["done"], "it was checked", 30)
+        wait_until(lambda: outcomes(ledger, "verify-nightly") == ["done"], "it was checked")
         assert asked("exists", "kb-ingest:lock") == ["1"]
         lock = asked("get", "kb-ingest:lock")
         time.sleep(SOME_TICKS_S)
@@ -135,7 +135,7 @@ def test_two_schedulers_have_the_effect_of_one(
         second_workers = cli.start("worker")
         try:
             make_due(ledger, "sync-nightly")
-            wait_until(lambda: outcomes(ledger, "sync-nightly") == ["done"] * 3, "it was carried out again", 60)
+            wait_until(lambda: outcomes(ledger, "sync-nightly") == ["done"] * 3, "it was carried out again")
         finally:
             second_workers.send_signal(signal.SIGTERM)
             second_workers.communicate(timeout=60)
@@ -156,7 +156,7 @@ def test_a_run_that_is_still_going_is_not_started_twice(
     ledger = schedule(cli, documents, "sync-often", "verify-other")
     with running(cli, "scheduler", "scheduler"):
         make_due(ledger, "sync-often")
-        wait_until(lambda: ledger.report.progress().open == 4, "it has begun, and waits for workers", 30)
+        wait_until(lambda: ledger.report.progress().open == 4, "it has begun, and waits for workers")
         make_due(ledger, "sync-often")
         time.sleep(SOME_TICKS_S)
         assert outcomes(ledger, "sync-often") == ["going on"]
@@ -164,7 +164,7 @@ def test_a_run_that_is_still_going_is_not_started_twice(
         assert answer(cli, "schedule", "list")[0]["going_on"]
         with running(cli, "worker"):
             # What was due meanwhile is caught up once.
-            wait_until(lambda: outcomes(ledger, "sync-often") == ["done", "done"], "both are done", 60)
+            wait_until(lambda: outcomes(ledger, "sync-often") == ["done", "done"], "both are done")
             time.sleep(SOME_TICKS_S)
             assert outcomes(ledger, "sync-often") == ["done", "done"]
 
@@ -176,12 +176,12 @@ def test_a_killed_scheduler_frees_its_run_and_another_one_does_it(
     ledger = schedule(cli, documents, "sync-nightly")
     with running(cli, "scheduler") as (scheduler,):  # nothing works on what it stages
         make_due(ledger, "sync-nightly")
-        wait_until(lambda: ledger.report.progress().open == 4, "it has begun", 30)
+        wait_until(lambda: ledger.report.progress().open == 4, "it has begun")
         kill(scheduler)
         assert outcomes(ledger, "sync-nightly") == ["interrupted"]
         assert not any(lease.stage == SCHEDULE for lease in ledger.flow.leases())
     with running(cli, "up"):
-        wait_until(lambda: outcomes(ledger, "sync-nightly") == ["interrupted", "done"], "it was caught up", 60)
+        wait_until(lambda: outcomes(ledger, "sync-nightly") == ["interrupted", "done"], "it was caught up")
         time.sleep(SOME_TICKS_S)
     assert outcomes(ledger, "sync-nightly") == ["interrupted", "done"]
 
@@ -193,9 +193,9 @@ def test_without_redis_schedules_are_carried_out_by_the_service_itself(
     ledger = schedule(cli, documents, "sync-nightly", "verify-nightly")
     make_due(ledger, "sync-nightly")  # while nothing ran
     with running(cli, "up"):
-        wait_until(lambda: outcomes(ledger, "sync-nightly") == ["done"], "it was caught up", 60)
+        wait_until(lambda: outcomes(ledger, "sync-nightly") == ["done"], "it was caught up")
         make_due(ledger, "verify-nightly")
-        wait_until(lambda: outcomes(ledger, "verify-nightly") == ["done"], "it was checked", 30)
+        wait_until(lambda: outcomes(ledger, "verify-nightly") == ["done"], "it was checked")
         assert outcomes(ledger, "sync-nightly") == ["done"]
         assert answer(cli, "schedule", "run-now", "verify-nightly")["figures"]["failures"] == 0
         cli.run("schedule", "pause", "sync-nightly")
@@ -207,7 +207,7 @@ def test_without_redis_schedules_are_carried_out_by_the_service_itself(
         for path in documents.rglob("*.*"):
             path.unlink()
         make_due(ledger, "sync-nightly")
-        wait_until(lambda: outcomes(ledger, "sync-nightly") == ["done", "refused"], "its deletions were refused", 30)
+        wait_until(lambda: outcomes(ledger, "sync-nightly") == ["done", "refused"], "its deletions were refused")
     assert answer(cli, "schedule", "run-now", "sync-nightly", status=1)["outcome"] == "refused"  # with workers of its own
 
 
@@ -218,15 +218,15 @@ def test_a_run_whose_process_is_killed_gives_way_to_the_next(
     ledger = schedule(cli, documents, "sync-nightly")
     with running(cli, "scheduler"):
         make_due(ledger, "sync-nightly")
-        wait_until(lambda: ledger.report.progress().open == 4, "it has begun, and waits for workers", 30)
+        wait_until(lambda: ledger.report.progress().open == 4, "it has begun, and waits for workers")
         (process,) = run_processes()
         os.kill(process.pid, signal.SIGKILL)
-        wait_until(lambda: outcomes(ledger, "sync-nightly") == ["interrupted"], "its end is noticed", 30)
+        wait_until(lambda: outcomes(ledger, "sync-nightly") == ["interrupted"], "its end is noticed")
         time.sleep(SOME_TICKS_S)
         assert outcomes(ledger, "sync-nightly") == ["interrupted"]  # what killed it may do so again: it waits for its time
         with running(cli, "worker"):
             make_due(ledger, "sync-nightly")
-            wait_until(lambda: outcomes(ledger, "sync-nightly") == ["interrupted", "done"], "the next one is done", 60)
+            wait_until(lambda: outcomes(ledger, "sync-nightly") == ["interrupted", "done"], "the next one is done")
 
 
 def test_a_redis_that_forgets_everything_or_is_away_delays_and_no_more(
@@ -238,19 +238,19 @@ def test_a_redis_that_forgets_everything_or_is_away_delays_and_no_more(
     done = ["failed"]  # there is no collection yet, which is enough of a result here
     with running(cli, "scheduler"):
         make_due(ledger, "verify-nightly")
-        wait_until(lambda: outcomes(ledger, "verify-nightly") == done, "it was carried out", 30)
+        wait_until(lambda: outcomes(ledger, "verify-nightly") == done, "it was carried out")
         assert sorted(path.name for path in health.iterdir()) == ["beat", "dispatcher", "tick"]
         assert stale(health) == []
         # Lock and entries of the beat are gone, and it begins anew.
         subprocess.run(["redis-cli", "-p", str(redis.port), "flushall"], check=True, capture_output=True)
         make_due(ledger, "verify-nightly")
-        wait_until(lambda: outcomes(ledger, "verify-nightly") == done * 2, "it was carried out again", 40)
+        wait_until(lambda: outcomes(ledger, "verify-nightly") == done * 2, "it was carried out again")
         redis.stop(signal.SIGKILL)
         make_due(ledger, "verify-nightly")
         time.sleep(TICK_S)
         assert outcomes(ledger, "verify-nightly") == done * 2
         redis.start()
-        wait_until(lambda: outcomes(ledger, "verify-nightly") == done * 3, "it was caught up", 60)
+        wait_until(lambda: outcomes(ledger, "verify-nightly") == done * 3, "it was caught up")
         time.sleep(1.5 * TICK_S)
         assert outcomes(ledger, "verify-nightly") == done * 3
-        wait_until(lambda: stale(health) == [], "signs of life go on", 30)
+        wait_until(lambda: stale(health) == [], "signs of life go on")

@@ -293,7 +293,7 @@ def test_no_canary_gets_out(
 def flower_answers(port: int) -> bool:
     """Whether it is there; it must ask for a password."""
     try:
-        answer = httpx.get(f"http://127.0.0.1:{port}/", timeout=5)
+        answer = httpx.get(f"http://127.0.0.1:{port}/", timeout=30)
     except httpx.TransportError:
         return False
     assert answer.status_code == 401

@@ -139,8 +139,8 @@ def test_words_of_strangers_neither_move_the_cursor_nor_change_colours() -> None
     )  # fmt: skip
     for text in (shown(moment), shown(replace(moment, diagnosis=Diagnosis(Verdict.WORKING, ""), trouble=odd))):
         assert not set("\x1b\r\u202e") & set(text)
-        assert "quarantined [red]\ufffd\ufffd.pdf" in text
-        assert text.count("[red]\ufffd[31m") == 3, text
+        assert "quarantined [red]\\u001b\\u000a.pdf" in text
+        assert text.count("[red]\\u001b[31m") == 3, text
 
 
 def test_the_picture_fits_a_narrow_terminal() -> None:
@@ -177,7 +177,7 @@ def test_our_own_log_lines_go_above_the_live_picture(monkeypatch: pytest.MonkeyP
     said = capsys.readouterr().err
     assert re.search(r"(\n|\x1b\[2K)\S+ WARNING dispatch: took back 64 documents *\n", said), said
     assert "quarantined a scan.pdf" in said
-    assert re.search(r"embed WARNING \ufffd\[31m of +a worker", said)
+    assert re.search(r"embed WARNING \\u001b\[31m of +a worker", said)
     assert said.endswith("WARNING dispatch: after the end\n")
 
 

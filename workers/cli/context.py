@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
+from pipeline.visible import visible
 from workers import logs
 
 if TYPE_CHECKING:
@@ -48,12 +49,7 @@ def say(text: str, level: int = logging.INFO, error: BaseException | None = None
     if logs.structured():
         logging.getLogger(logs.COMMAND).log(level, "%s", text, exc_info=error)
     else:
-        click.echo(text, err=True)
-
-
-def printable(text: str) -> str:
-    """Text of strangers for a terminal: what would move its cursor or change its colours is replaced."""
-    return "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in text)
+        click.echo(visible(text, kept="\t\n"), err=True)
 
 
 def print_json(value: object) -> None:

@@ -21,8 +21,9 @@ from rich.text import Text
 from pipeline.ledger.flow import Stage
 from pipeline.ledger.report import WorkerRow
 from pipeline.types import DocumentState
+from pipeline.visible import visible
 from workers import logs
-from workers.cli.context import printable, say
+from workers.cli.context import say
 from workers.diagnosis import Verdict
 from workers.lookout import Moment
 
@@ -99,7 +100,7 @@ class Display:
             self._live.update(picture(moment, self._busy))
             return
         told = (moment.diagnosis.verdict, moment.trouble)
-        text = printable(str(moment.diagnosis) if moment.diagnosis.verdict in _SAID else moment.trouble)
+        text = visible(str(moment.diagnosis) if moment.diagnosis.verdict in _SAID else moment.trouble)
         if text and told != self._told:
             say(text, logging.WARNING if moment.diagnosis.stuck or moment.trouble else logging.INFO)
         self._told = told
@@ -128,12 +129,12 @@ def picture(moment: Moment, busy: Utilisation) -> Group:
         rows.append(_workers(moment, busy))
     rows.append(_queues(moment))
     if moment.diagnosis.verdict in _STYLES:
-        rows.append(Text(printable(str(moment.diagnosis)), style=_STYLES[moment.diagnosis.verdict]))
+        rows.append(Text(visible(str(moment.diagnosis)), style=_STYLES[moment.diagnosis.verdict]))
     elif moment.trouble:
-        rows.append(Text(printable(moment.trouble), style="yellow"))
+        rows.append(Text(visible(moment.trouble), style="yellow"))
     for failure in moment.failures:
         words = f"quarantined {unquote(failure.uri).rpartition('/')[2]}: {failure.reason}: {failure.detail}"
-        rows.append(Text(printable(words), style="red", overflow="ellipsis", no_wrap=True))
+        rows.append(Text(visible(words), style="red", overflow="ellipsis", no_wrap=True))
     return Group(*rows)
 
 
@@ -174,7 +175,7 @@ def _workers(moment: Moment, busy: Utilisation) -> Table:
             ProgressBar(total=1, completed=share or 0.0, width=10),
             Text("" if share is None else f"{share:4.0%}"),
             Text(memory, style="dim"),
-            Text(printable(worker.note), style="yellow"),
+            Text(visible(worker.note), style="yellow"),
         )
     return table
 
@@ -235,4 +236,4 @@ def _log_lines_above() -> Iterator[None]:
 def _relay(read: int, console: Console) -> None:
     with os.fdopen(read, encoding="utf-8", errors="replace") as lines:
         for text in lines:
-            console.print(Text(printable(text.rstrip().expandtabs()), style="dim"))
+            console.print(Text(visible(text.rstrip().expandtabs()), style="dim"))

@@ -58,10 +58,12 @@ def embedding_map(context: Context, html: Path | None, collection: str | None, n
 
 def _print_findings(found: Findings, html: Path | None) -> None:
     from pipeline.embedding_map.likeness import written
+    from pipeline.run_report.words import number, plural
 
+    copies = "1 group of copies" if found.copies_total == 1 else f"{number(found.copies_total)} groups of copies"
     click.echo(
-        f"{found.documents} documents in {len(found.folders)} folders, {found.copies_total} groups of copies, "
-        f"{found.near_total} near-duplicate pairs, {found.outliers_total} outliers"
+        f"{plural(found.documents, 'document')} in {plural(len(found.folders), 'folder')}, {copies}, "
+        f"{plural(found.near_total, 'near-duplicate pair')}, {plural(found.outliers_total, 'outlier')}"
     )
     lines = [
         [f"copies: {copies.documents[0].path} = {copies.documents[1].path}" + _more(len(copies.documents) - 2)

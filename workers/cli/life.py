@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from workers.cli.context import Context, print_json, printable
+from pipeline.visible import visible
+from workers.cli.context import Context, print_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,9 +38,9 @@ def logs(context: Context, document: str, as_json: bool) -> int:
     if as_json:
         print_json([_record(*life) for life in lives])
     for life in lives if not as_json else ():
-        click.echo("\n".join(map(printable, _lines(*life))))
+        click.echo("\n".join(map(visible, _lines(*life))))
     if not lives:
-        click.echo(printable(f"error: the ledger knows no document {document}"), err=True)
+        click.echo(visible(f"error: the ledger knows no document {document}"), err=True)
     return 0 if lives else 1
 
 

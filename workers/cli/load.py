@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import rich_click as click
 
 from pipeline.context import about
+from pipeline.visible import visible
 from workers.cli.context import Context, print_json, say
 
 if TYPE_CHECKING:
@@ -107,12 +108,12 @@ def _record(settings: Settings, result: Result) -> dict[str, object]:
 def _print_result(settings: Settings, result: Result, waited: bool) -> None:
     record = _record(settings, result)
     for omitted in result.counts.omitted[:10]:
-        say(f"left out: {omitted.name} {omitted.why}")
+        say(visible(f"left out: {omitted.name} {omitted.why}"))
     if result.counts.omitted_count > 10:
         say(f"left out: {result.counts.omitted_count - 10} more")
     for failure in result.failures[:10]:
         with about(run=result.run, uri=failure.uri):
-            say(f"quarantined: {failure.uri}: {failure.reason}: {failure.detail}", logging.WARNING)
+            say(visible(f"quarantined: {failure.uri}: {failure.reason}: {failure.detail}"), logging.WARNING)
     if len(result.failures) > 10:
         say(f"quarantined: {len(result.failures) - 10} more, see `kb-ingest status {result.run}`", logging.WARNING)
     if not waited:
@@ -136,7 +137,7 @@ def _print_plan(planned: Iterable[Planned], as_json: bool) -> int:
         if as_json:
             files.append(item)
         elif item.action != "unchanged":
-            click.echo(f"{item.action:9} {item.bytes:>12,} B  {item.uri}{'  (' + item.why + ')' if item.why else ''}")
+            click.echo(visible(f"{item.action:9} {item.bytes:>12,} B  {item.uri}{'  (' + item.why + ')' if item.why else ''}"))
     if as_json:
         print_json({**{action: {"files": count, "bytes": size} for action, (count, size) in totals.items()}, "files": files})
     else:

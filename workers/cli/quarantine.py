@@ -6,6 +6,7 @@ from pathlib import Path
 
 import rich_click as click
 
+from pipeline.visible import visible
 from workers.cli.context import Context, print_json
 
 
@@ -28,7 +29,7 @@ def list_(context: Context, collection: str | None, as_json: bool) -> None:
         print_json(rows)
         return
     for row in rows:
-        click.echo(f"{row.documents:>7}  {row.reason:<14} {row.collection}  such as {row.example}")
+        click.echo(visible(f"{row.documents:>7}  {row.reason:<14} {row.collection}  such as {row.example}"))
     if not rows:
         click.echo("nothing is quarantined")
 
@@ -51,7 +52,8 @@ def show(context: Context, collection: str | None, reason: str | None, run: int 
         print_json(rows)
         return
     for row in rows:
-        click.echo(f"{row.uri}\n    {row.reason}: {row.detail} ({row.starts} starts)")
+        click.echo(visible(row.uri))
+        click.echo(visible(f"    {row.reason}: {row.detail} ({row.starts} starts)"))
 
 
 @click.command()

@@ -52,7 +52,8 @@ def report(context: Context, run: int | None, html: Path | None, as_json: bool) 
 
 
 def _print(found: RunReport, past: Past) -> None:
-    from pipeline.run_report.words import duration, missing, number, plural, size, visible
+    from pipeline.run_report.words import duration, missing, number, plural, size
+    from pipeline.visible import visible
     from workers.cli.runs import line
 
     totals, lengths = found.totals, found.lengths
@@ -74,11 +75,11 @@ def _print(found: RunReport, past: Past) -> None:
             )
     for one in found.slowest[:NAMED]:
         spent = f"{duration(one.parse_s + one.embed_s)} (parse {duration(one.parse_s)}, embed {duration(one.embed_s)})"
-        click.echo(f"slow: {spent}, {number(one.chunks)} chunks: {one.uri or one.id}")
+        click.echo(f"slow: {spent}, {number(one.chunks)} chunks: {visible(one.uri or one.id)}")
     for group in found.failures:
         click.echo(f"{group.reason}: {plural(group.documents, 'document')}")
         for failure in group.named[:NAMED]:
             since = f" ({failure.since})" if failure.since else ""
-            click.echo(f"    {failure.uri or failure.id}: {visible(failure.detail)}{since}")
+            click.echo(f"    {visible(f'{failure.uri or failure.id}: {failure.detail}')}{since}")
         if group.documents > NAMED:
             click.echo(f"    and {number(group.documents - NAMED)} more; --json and --html name up to 200")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
+from pipeline.visible import visible
 from workers.cli.context import Context, print_json
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def line(past: Past) -> str:
         )
     if past.figures is not None:
         lines.append(f"    {_compared(past.figures, past.difference)}" + (f" since run {past.before}" if past.before else ""))
-    return "\n".join(lines)
+    return "\n".join(map(visible, lines))
 
 
 def _compared(figures: Figures, difference: Figures | None) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 
+from pipeline.visible import visible
 from workers.cli.context import Context, print_json
 
 if TYPE_CHECKING:
@@ -65,8 +66,8 @@ def _print_hits(hits: list[Hit]) -> None:
         pages = f", page {hit.page_first}" if hit.page_first is not None else ""
         if hit.page_last not in (None, hit.page_first):
             pages = f", pages {hit.page_first}-{hit.page_last}"
-        click.echo(f"{number}. {hit.score:.3f}  {hit.title}{pages}")
-        click.echo(f"   {hit.uri}")
+        click.echo(visible(f"{number}. {hit.score:.3f}  {hit.title}{pages}"))
+        click.echo(visible(f"   {hit.uri}"))
         if hit.heading_path:
-            click.echo(f"   {' > '.join(hit.heading_path)}")
-        click.echo(textwrap.indent(textwrap.shorten(hit.text, 300, placeholder=" …"), "   "))
+            click.echo(visible(f"   {' > '.join(hit.heading_path)}"))
+        click.echo(visible(f"   {textwrap.shorten(hit.text, 300, placeholder=' …')}"))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 
+from pipeline.visible import visible
 from workers.cli.context import Context, print_json
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def show(context: Context, name: str, as_json: bool) -> None:
         if patterns:
             click.echo(f"    {kind}: {', '.join(patterns)}")
     for run in runs:
-        click.echo(f"    run {run.id}: {run.outcome or 'not finished'}{': ' + run.detail if run.detail else ''}")
+        click.echo(visible(f"    run {run.id}: {run.outcome or 'not finished'}{': ' + run.detail if run.detail else ''}"))
 
 
 @source.command()
@@ -168,7 +169,7 @@ ACTIONS: tuple[Action, ...] = ("added", "changed", "moved", "vanished", "unchang
 def _print_plan(planned: Plan) -> None:
     for file in planned.files:
         if file.action != "unchanged":
-            click.echo(f"{file.action:9} {file.bytes:>12,} B  {file.uri}{'  (' + file.why + ')' if file.why else ''}")
+            click.echo(visible(f"{file.action:9} {file.bytes:>12,} B  {file.uri}{'  (' + file.why + ')' if file.why else ''}"))
     click.echo(", ".join(f"{planned.count(action)} {action}" for action in ACTIONS))
     about, seconds = "about " if planned.estimated else "", planned.seconds
     span = "the time is not known before something was embedded here" if seconds is None else f"some {seconds:,.0f} s"
@@ -230,7 +231,7 @@ def _report(found: list[Kept], deleted: int, as_json: bool) -> int:
         print_json({"found": [document.uri for document in found], "deleted": deleted})
         return 0
     for document in found[:20]:
-        click.echo(document.uri)
+        click.echo(visible(document.uri))
     if len(found) > 20:
         click.echo(f"and {len(found) - 20} more")
     click.echo(f"{len(found)} documents found, {deleted} deleted")

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from workers.cli.context import Context, print_json, printable
+from pipeline.visible import visible
+from workers.cli.context import Context, print_json
 
 if TYPE_CHECKING:
     from workers.lookout import Moment
@@ -76,13 +77,13 @@ def _print(moment: Moment) -> None:
 
     record = _record(moment)
     left = f", about {span(moment.left_s)} left" if moment.left_s and not moment.diagnosis.stuck else ""
-    click.echo(printable(f"stuck: {'YES' if moment.diagnosis.stuck else 'no'}, {moment.diagnosis}{left}"))
+    click.echo(visible(f"stuck: {'YES' if moment.diagnosis.stuck else 'no'}, {moment.diagnosis}{left}"))
     click.echo("documents: " + (", ".join(f"{count} {state}" for state, count in sorted(record["documents"].items())) or "none"))
     for name, queue in record["queues"].items():
         depth = "does not answer" if queue["depth"] is None else f"{queue['depth']} messages wait"
         click.echo(f"queue {name}: {depth}, {queue['workers']} workers")
     for worker in moment.workers:
         device = f" on {worker.device} in {worker.dtype}, {worker.chunks_per_s:.0f} chunks/s at start" if worker.device else ""
-        click.echo(f"worker {worker.name}: {worker.role}{device}{': ' + printable(worker.note) if worker.note else ''}")
+        click.echo(f"worker {worker.name}: {worker.role}{device}{': ' + visible(worker.note) if worker.note else ''}")
     for failure in moment.failures:
-        click.echo(printable(f"quarantined: {failure.uri}: {failure.reason}: {failure.detail} ({failure.starts} starts)"))
+        click.echo(visible(f"quarantined: {failure.uri}: {failure.reason}: {failure.detail} ({failure.starts} starts)"))
