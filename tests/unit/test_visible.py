@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from pipeline.types import Hit, Reason
 from pipeline.visible import visible
 from tests.unit.test_run_report import fail, stage
 from workers.cli import run
-from workers.cli.context import say
+from workers.cli.context import print_json, say
 from workers.cli.search import _print_hits
 
 #: Colours, a title of the window in 8-bit controls, a faked line, a turned-around end, what takes no room, half a character.
@@ -65,3 +66,11 @@ def test_neither_a_hit_nor_an_error_drives_the_terminal(capsys: pytest.CaptureFi
     said = capsys.readouterr().err
     assert said == visible(said, kept="\t\n")
     assert said.endswith("\n\tmore\n")
+
+
+def test_json_says_the_same_and_can_be_looked_at(capsys: pytest.CaptureFixture[str]) -> None:
+    print_json({"title": HOSTILE, "uri": "naïve 👩\u200d🔬"})
+    said = capsys.readouterr().out
+    assert said == visible(said, kept="\n")
+    assert "naïve 👩\u200d🔬" in said
+    assert json.loads(said)["title"] == HOSTILE

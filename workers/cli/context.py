@@ -54,7 +54,8 @@ def say(text: str, level: int = logging.INFO, error: BaseException | None = None
 
 def print_json(value: object) -> None:
     """Print one JSON value on stdout; dataclasses become objects."""
-    click.echo(json.dumps(value, default=_plain, ensure_ascii=False, indent=2))
+    # What is written out for people is so for JSON too, where it says the same.
+    click.echo(visible(json.dumps(value, default=_plain, ensure_ascii=False, indent=2), kept="\n"))
 
 
 def _plain(value: object) -> Any:
