@@ -113,9 +113,7 @@ class Runtime:
             self._end(partial(self.ledger.work.give_up, claim, self.settings.max_starts, f"{type(error).__name__}: {error}"))
             return []
         self._end(partial(self.ledger.work.release, claim, measured=self.measured))
-        if self._pause_s > 1.0:
-            self._pause_s = 1.0
-            self._say("")
+        self._pause_s = 1.0
         return done
 
     def _memory_bytes(self) -> int:

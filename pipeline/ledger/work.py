@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Engine, bindparam, case, delete, select, update
+from sqlalchemy import Connection, Engine, and_, bindparam, case, delete, select, update
 
 from pipeline.errors import LeaseLost
 from pipeline.ledger.flow import Stage, charge, refund
@@ -202,10 +202,16 @@ class Work:
                 self._end(connection, claim, document, state=state, batch=None, starts=0)
 
     def release(self, claim: Claim, why: str = "", measured: Measured | None = None) -> None:
-        """End a claim: what is left of it waits again, and its start is given back; `why` is for people."""
+        """End a claim: what is left of it waits again, and its start is given back; `why` is for people.
+
+        With what was `measured` the work has come to its end: nothing keeps its worker from it, whichever process said so.
+        """
         with self._writing(measured) as connection:
             refund(connection, claim.lease, why)
             connection.execute(delete(leases).where(leases.c.id == claim.lease))
+            if measured is not None:
+                complains = and_(workers.c.name == measured.worker, workers.c.note != "")
+                connection.execute(update(workers).where(complains).values(note=""))
 
     def give_up(self, claim: Claim, max_starts: int, detail: str) -> None:
         """End a claim after an error that nobody foresaw: the start stays charged, so that it cannot go on for ever."""

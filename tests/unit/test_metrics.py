@@ -331,6 +331,18 @@ def test_a_worker_in_trouble_is_told_until_it_is_over(ledger: Ledger, settings: 
     ledger.work.see_worker("embed-cpu@host", note="")
     assert trouble() == [0, 0]
 
+    # One process of a worker complains; what another one of it brings to its end shows that it is over.
+    ids = [stage(ledger, "docs", name) for name in ("a.txt", "b.txt")]
+    first, second = (ledger.work.claim(Stage.PARSE, [key], f"parse@host/{pid}") for pid, key in enumerate(ids))
+    ledger.work.release(first, "the disk is full")
+    ledger.work.see_worker("parse@host", note="the disk is full")
+    ledger.work.beat(second, Measured("parse@host"))
+    assert trouble() == [0, 1]
+    ledger.work.release(second, measured=Measured("embed-cpu@host"))
+    assert trouble() == [0, 1]
+    ledger.work.release(second, measured=Measured("parse@host"))
+    assert trouble() == [0, 0]
+
 
 def test_memory_that_is_not_known_is_left_out(ledger: Ledger, settings: Settings) -> None:
     ledger.work.register_worker("tick@host", "tick", "host", 1)
