@@ -88,9 +88,11 @@ def test_status_tells_starved_paused_and_stalled_apart_and_logs_tell_a_document_
     cli.run("load", str(folder), "--no-wait")
     first = cli.run("status").stdout.splitlines()[0]
     assert first.startswith("stuck: YES, starved: 40 documents wait for the stage parse, and no worker serves it")
+    ledger = Ledger.open(f"sqlite:///{cli.data_dir / 'kb.db'}")
     with running(cli, "up"):
-        wait_until(lambda: cli.answer("status")["documents"].get("indexed", 0) > 0, "the first are searchable", 60, 0.2)
-        wait_until(lambda: verdict(cli) == "paused", "paused by backpressure", 60, 0)
+        wait_until(lambda: ledger.report.progress().states.get("indexed", 0) > 0, "the first are searchable", 60, 0.02)
+        endpoint.send(signal.SIGSTOP)  # nothing passes while `status` starts, which may take longer than all the documents
+        wait_until(lambda: verdict(cli) == "paused", "paused by backpressure")
         endpoint.stop(signal.SIGKILL)
         wait_until(lambda: verdict(cli) == "stalled", "stalled", 90, 0.5)
         found = cli.answer("status")
@@ -107,7 +109,6 @@ def test_status_tells_starved_paused_and_stalled_apart_and_logs_tell_a_document_
     told = cli.run("logs", "--document", "note%2007.txt").stdout
     assert re.search(r"indexed +\S.* 1 chunks, 1 of them embedded, \d+ tokens; parser \d+\.\d\d s, embedding \d+\.\d\d s", told)
     # What the workers held when the model server went away went back, and the reason is there to be read.
-    ledger = Ledger.open(f"sqlite:///{cli.data_dir / 'kb.db'}")
     ids = [document.id for window in ledger.report.expected("documents") for document in window]
     back = [key for key in ids if any("does not answer" in event.detail for event in ledger.life.of(key))]
     ledger.close()
