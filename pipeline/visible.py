@@ -12,3 +12,8 @@ _UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u
 def visible(text: str, kept: str = "") -> str:
     """`text` with what would not be seen written out, as in `\\u001b`; what is in `kept` stays as it is."""
     return _UNSEEN.sub(lambda found: found[0] if found[0] in kept else f"\\u{ord(found[0]):04x}", text)
+
+
+def one_line(text: str) -> str:
+    """`text` on one line: white space becomes single spaces, the rest as in `visible`. For errors, which may have several lines."""
+    return visible(" ".join(text.split()))

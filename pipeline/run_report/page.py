@@ -10,6 +10,7 @@ from pipeline.run_report import WHOLE, Document, Failure, Group, RunReport, char
 from pipeline.run_report.charts import Bar, Mark
 from pipeline.run_report.markup import Html, part, table
 from pipeline.run_report.words import duration, file_name, missing, moment, number, path, plural, size
+from pipeline.visible import one_line
 
 #: Failures by name that are shown without a click, of each reason.
 SHOWN = 12
@@ -41,7 +42,7 @@ def _notes(report: RunReport) -> str:
     notes = []
     if report.run.detail:
         mood = "bad" if report.outcome in ("failed", "refused") else ""
-        notes.append(part("note", id="detail", mood=mood, title="", words=report.run.detail))
+        notes.append(part("note", id="detail", mood=mood, title="", words=one_line(report.run.detail)))
     if report.so_far:
         left = f"{plural(report.totals.open, 'document')} of it {'has' if report.totals.open == 1 else 'have'} work ahead."
         words = "All figures are those so far: the run goes on, was not waited for, or its command died. " + left
@@ -195,7 +196,7 @@ def _failures(report: RunReport) -> str:
 
 def _group(group: Group) -> Html:
     columns = 3 if any(failure.since for failure in group.named) else 2
-    rows = [(_failed(failure), failure.detail, failure.since)[:columns] for failure in group.named]
+    rows = [(_failed(failure), one_line(failure.detail), failure.since)[:columns] for failure in group.named]
     more = group.documents - len(group.named)
     rest = Html(f'<p class="soft">and {plural(more, "more document")}</p>') if more else Html("")
     return part(

@@ -10,7 +10,7 @@ import pytest
 from pipeline.ledger import Ledger
 from pipeline.settings import Settings
 from pipeline.types import Hit, Reason
-from pipeline.visible import visible
+from pipeline.visible import one_line, visible
 from tests.unit.test_run_report import fail, stage
 from workers.cli import run
 from workers.cli.context import print_json, say
@@ -40,6 +40,12 @@ def test_what_is_kept_stays() -> None:
     assert visible("a\tb\nc\x1b\r", kept="\t\n") == "a\tb\nc\\u001b\\u000d"
 
 
+def test_errors_of_several_lines_become_one() -> None:
+    assert one_line("Unexpected response: 500\r\n\tcontent:\n  \x1b[31mbusy\u202e\n") == (
+        r"Unexpected response: 500 content: \u001b[31mbusy\u202e"
+    )
+
+
 def test_no_command_lets_a_document_drive_the_terminal(data_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     settings = Settings(data_dir=data_dir).prepare()
     ledger = Ledger.open(settings.ledger_url)
@@ -54,6 +60,7 @@ def test_no_command_lets_a_document_drive_the_terminal(data_dir: Path, capsys: p
         said = capsys.readouterr().out
         assert said == visible(said, kept="\n"), command
         assert r"\u001b[31mred \u009d0;title" in said, command
+        assert "u000a" not in said, command  # errors are read, not deciphered
         assert not any(line.startswith("quarantined: nothing") for line in said.splitlines()), command
 
 

@@ -21,7 +21,7 @@ from rich.text import Text
 from pipeline.ledger.flow import Stage
 from pipeline.ledger.report import WorkerRow
 from pipeline.types import DocumentState
-from pipeline.visible import visible
+from pipeline.visible import one_line, visible
 from workers import logs
 from workers.cli.context import say
 from workers.diagnosis import Verdict
@@ -100,7 +100,7 @@ class Display:
             self._live.update(picture(moment, self._busy))
             return
         told = (moment.diagnosis.verdict, moment.trouble)
-        text = visible(str(moment.diagnosis) if moment.diagnosis.verdict in _SAID else moment.trouble)
+        text = one_line(str(moment.diagnosis) if moment.diagnosis.verdict in _SAID else moment.trouble)
         if text and told != self._told:
             say(text, logging.WARNING if moment.diagnosis.stuck or moment.trouble else logging.INFO)
         self._told = told
@@ -131,10 +131,11 @@ def picture(moment: Moment, busy: Utilisation) -> Group:
     if moment.diagnosis.verdict in _STYLES:
         rows.append(Text(visible(str(moment.diagnosis)), style=_STYLES[moment.diagnosis.verdict]))
     elif moment.trouble:
-        rows.append(Text(visible(moment.trouble), style="yellow"))
+        rows.append(Text(one_line(moment.trouble), style="yellow"))
     for failure in moment.failures:
-        words = f"quarantined {unquote(failure.uri).rpartition('/')[2]}: {failure.reason}: {failure.detail}"
-        rows.append(Text(visible(words), style="red", overflow="ellipsis", no_wrap=True))
+        name = visible(unquote(failure.uri).rpartition("/")[2])
+        words = f"quarantined {name}: {failure.reason}: {one_line(failure.detail)}"
+        rows.append(Text(words, style="red", overflow="ellipsis", no_wrap=True))
     return Group(*rows)
 
 
@@ -175,7 +176,7 @@ def _workers(moment: Moment, busy: Utilisation) -> Table:
             ProgressBar(total=1, completed=share or 0.0, width=10),
             Text("" if share is None else f"{share:4.0%}"),
             Text(memory, style="dim"),
-            Text(visible(worker.note), style="yellow"),
+            Text(one_line(worker.note), style="yellow"),
         )
     return table
 

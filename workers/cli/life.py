@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from pipeline.visible import visible
+from pipeline.visible import one_line, visible
 from workers.cli.context import Context, print_json
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def _lines(standing: Standing, events: Sequence[Event]) -> list[str]:
             lines.append(f"  run {run}")
         lines.append(f"    {_clock(event.at)}  {event.state:11} {_lasted(seconds):>12}  {_told(event)}".rstrip())
     worker = f" by {standing.worker}, which showed progress {standing.beat_s:.0f} s ago" if standing.beat_s is not None else ""
-    why = ": ".join(filter(None, (standing.reason, standing.detail)))
+    why = ": ".join(filter(None, (standing.reason, one_line(standing.detail))))
     starts = f", {standing.starts} starts" if standing.starts else ""
     lines.append(f"  now: {standing.state}{worker}{f' ({why})' if why else ''}, {standing.chunks} chunks searchable{starts}")
     return lines
@@ -94,7 +94,7 @@ def _told(event: Event) -> str:
             f"{event.chunks} chunks, {event.embedded} of them embedded, {event.tokens} tokens; "
             f"parser {event.parse_s:.2f} s, embedding {event.embed_s:.2f} s"
         )
-    parts.append(": ".join(filter(None, (event.reason, event.detail))))
+    parts.append(": ".join(filter(None, (event.reason, one_line(event.detail)))))
     return "  ".join(filter(None, parts))
 
 

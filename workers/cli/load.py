@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import rich_click as click
 
 from pipeline.context import about
-from pipeline.visible import visible
+from pipeline.visible import one_line, visible
 from workers.cli.context import Context, print_json, say
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def _print_result(settings: Settings, result: Result, waited: bool) -> None:
         say(f"left out: {result.counts.omitted_count - 10} more")
     for failure in result.failures[:10]:
         with about(run=result.run, uri=failure.uri):
-            say(visible(f"quarantined: {failure.uri}: {failure.reason}: {failure.detail}"), logging.WARNING)
+            say(f"quarantined: {visible(failure.uri)}: {failure.reason}: {one_line(failure.detail)}", logging.WARNING)
     if len(result.failures) > 10:
         say(f"quarantined: {len(result.failures) - 10} more, see `kb-ingest status {result.run}`", logging.WARNING)
     if not waited:

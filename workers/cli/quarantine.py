@@ -6,7 +6,7 @@ from pathlib import Path
 
 import rich_click as click
 
-from pipeline.visible import visible
+from pipeline.visible import one_line, visible
 from workers.cli.context import Context, print_json
 
 
@@ -53,7 +53,7 @@ def show(context: Context, collection: str | None, reason: str | None, run: int 
         return
     for row in rows:
         click.echo(visible(row.uri))
-        click.echo(visible(f"    {row.reason}: {row.detail} ({row.starts} starts)"))
+        click.echo(f"    {row.reason}: {one_line(row.detail)} ({row.starts} starts)")
 
 
 @click.command()

@@ -53,7 +53,7 @@ def report(context: Context, run: int | None, html: Path | None, as_json: bool) 
 
 def _print(found: RunReport, past: Past) -> None:
     from pipeline.run_report.words import duration, missing, number, plural, size
-    from pipeline.visible import visible
+    from pipeline.visible import one_line, visible
     from workers.cli.runs import line
 
     totals, lengths = found.totals, found.lengths
@@ -80,6 +80,6 @@ def _print(found: RunReport, past: Past) -> None:
         click.echo(f"{group.reason}: {plural(group.documents, 'document')}")
         for failure in group.named[:NAMED]:
             since = f" ({failure.since})" if failure.since else ""
-            click.echo(f"    {visible(f'{failure.uri or failure.id}: {failure.detail}')}{since}")
+            click.echo(f"    {visible(failure.uri or failure.id)}: {one_line(failure.detail)}{since}")
         if group.documents > NAMED:
             click.echo(f"    and {number(group.documents - NAMED)} more; --json and --html name up to 200")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from pipeline.visible import visible
+from pipeline.visible import one_line, visible
 from workers.cli.context import Context, print_json
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def line(past: Past) -> str:
     began = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(run.started_at))
     lines = [f"run {run.id}: {run.action} of {subject}{why}, {began}: {past.outcome}{took}"]
     if run.detail:
-        lines.append(f"    {run.detail}")
+        lines.append(f"    {one_line(run.detail)}")
     if run.action != "verify":
         lines.append(
             f"    {run.added} added, {run.changed} changed, {run.unchanged} unchanged, {run.deleted} deleted; "

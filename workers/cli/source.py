@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 
-from pipeline.visible import visible
+from pipeline.visible import one_line, visible
 from workers.cli.context import Context, print_json
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def show(context: Context, name: str, as_json: bool) -> None:
         if patterns:
             click.echo(f"    {kind}: {', '.join(patterns)}")
     for run in runs:
-        click.echo(visible(f"    run {run.id}: {run.outcome or 'not finished'}{': ' + run.detail if run.detail else ''}"))
+        click.echo(f"    run {run.id}: {run.outcome or 'not finished'}{': ' + one_line(run.detail) if run.detail else ''}")
 
 
 @source.command()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from pipeline.visible import visible
+from pipeline.visible import one_line, visible
 from workers.cli.context import Context, print_json
 
 if TYPE_CHECKING:
@@ -84,6 +84,7 @@ def _print(moment: Moment) -> None:
         click.echo(f"queue {name}: {depth}, {queue['workers']} workers")
     for worker in moment.workers:
         device = f" on {worker.device} in {worker.dtype}, {worker.chunks_per_s:.0f} chunks/s at start" if worker.device else ""
-        click.echo(f"worker {worker.name}: {worker.role}{device}{': ' + visible(worker.note) if worker.note else ''}")
+        click.echo(f"worker {worker.name}: {worker.role}{device}{': ' + one_line(worker.note) if worker.note else ''}")
     for failure in moment.failures:
-        click.echo(visible(f"quarantined: {failure.uri}: {failure.reason}: {failure.detail} ({failure.starts} starts)"))
+        told = f"{failure.reason}: {one_line(failure.detail)} ({failure.starts} starts)"
+        click.echo(f"quarantined: {visible(failure.uri)}: {told}")
