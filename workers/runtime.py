@@ -22,7 +22,7 @@ from pipeline.ledger import Ledger
 from pipeline.ledger.flow import Batch, Stage
 from pipeline.ledger.generations import Collection
 from pipeline.ledger.schema import LIVE
-from pipeline.ledger.work import STARTING, Claim
+from pipeline.ledger.work import FATAL, STARTING, Claim
 from pipeline.measure import Measured
 from pipeline.settings import Settings
 from pipeline.stage import open_staging
@@ -168,8 +168,8 @@ def _runs(process: int) -> bool:
 
 
 def _note(error: KbError) -> str:
-    """An error in a worker's row; `fatal:` marks what waiting will not heal."""
-    return f"fatal: {error}" if isinstance(error, PermanentError) else str(error)
+    """An error in a worker's row."""
+    return f"{FATAL}{error}" if isinstance(error, PermanentError) else str(error)
 
 
 class ParseRuntime(Runtime):

@@ -63,9 +63,9 @@ class Working:
         Raises ConfigError when every embed worker says that it cannot work and waiting will not help.
         """
         self._serve()
-        notes = [row.note for row in self._ledger.report.workers() if row.role == Stage.EMBED]
-        if notes and all(note.startswith("fatal:") for note in notes):
-            raise ConfigError(notes[0].removeprefix("fatal: "))
+        embedding = [row for row in self._ledger.report.workers() if row.role == Stage.EMBED]
+        if embedding and all(row.fatal for row in embedding):
+            raise ConfigError(embedding[0].complaint)
         return "" if self._dispatch.error is None else str(self._dispatch.error)
 
     def done(self) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, Engine, case, func, literal_column, select
 
 from pipeline.ledger.schema import current, documents, reading, runs, workers
-from pipeline.ledger.work import STARTING, WORKER_SEEN_S
+from pipeline.ledger.work import FATAL, STARTING, WORKER_SEEN_S
 from pipeline.types import OPEN_STATES, DocumentState
 
 
@@ -57,9 +57,14 @@ class WorkerRow:
         return self.note == STARTING
 
     @property
+    def fatal(self) -> bool:
+        """Whether waiting will not bring it to work."""
+        return self.note.startswith(FATAL)
+
+    @property
     def complaint(self) -> str:
         """What keeps it from its work, in words; nothing while all is well, or while it starts."""
-        return "" if self.starting else self.note.removeprefix("fatal: ")
+        return "" if self.starting else self.note.removeprefix(FATAL)
 
 
 @dataclass(frozen=True, slots=True)

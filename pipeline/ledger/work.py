@@ -24,6 +24,9 @@ WORKER_SEEN_S = 30.0
 #: The note of a worker that loads its model or is about to.
 STARTING = "starting"
 
+#: Begins the note of a worker that waiting will not heal.
+FATAL = "fatal: "
+
 #: Rows of workers that were not seen for so long are removed.
 WORKER_KEPT_S = 24 * 3600.0
 
