@@ -40,8 +40,3 @@ def about(**known: Any) -> Iterator[None]:
         yield
     finally:
         _about.reset(token)
-
-
-def well_formed(text: str) -> str:
-    """`text` with lone surrogates, as in file names that are no UTF-8, written out: neither JSON nor protobuf takes them."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -14,6 +14,7 @@ from urllib.parse import quote_from_bytes, unquote_to_bytes
 from pipeline.errors import SourceError
 from pipeline.objects import client_errors, is_url, object_path, object_uri, open_files, split_url, version_of
 from pipeline.types import SourceFile
+from pipeline.visible import visible
 
 #: Where a listing begins: a folder or file, or the URL of objects.
 Root = Path | str
@@ -93,6 +94,11 @@ def folder_of(uri: str) -> str:
         return str(path_of(uri).parent).encode("utf-8", "replace").decode()
     protocol, path = object_path(uri)
     return f"{protocol}://{path.rpartition('/')[0]}".encode("utf-8", "replace").decode()
+
+
+def shown_path(uri: str) -> str:
+    """Folder and name of the file or object at a URI as people know them, no longer percent-encoded, with nothing hidden."""
+    return visible(f"{folder_of(uri).rstrip('/')}/{name_of(uri)}")
 
 
 def exists(uri: str) -> bool:

@@ -19,9 +19,9 @@ from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from opentelemetry.trace import NonRecordingSpan, SpanContext, Status, StatusCode, TraceFlags, set_span_in_context
 
-from pipeline.context import well_formed
 from pipeline.settings import mask_url
 from pipeline.trace import ROOT, Span, Tracing, Version
+from pipeline.visible import well_formed
 
 log = logging.getLogger(__name__)
 

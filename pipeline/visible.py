@@ -17,3 +17,8 @@ def visible(text: str, kept: str = "") -> str:
 def one_line(text: str) -> str:
     """`text` on one line: white space becomes single spaces, the rest as in `visible`. For errors, which may have several lines."""
     return visible(" ".join(text.split()))
+
+
+def well_formed(text: str) -> str:
+    """`text` with lone surrogates, as in file names that are no UTF-8, written out: JSON, protobuf and databases take none."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.discover import folder_of, name_of
+from pipeline.discover import folder_of, name_of, shown_path
 from pipeline.embedding_map.folders import OTHER, Grouping, group
 from pipeline.embedding_map.likeness import NEIGHBOURS, compare, outliers, principal_plane
 from pipeline.ledger import Ledger
@@ -196,12 +196,8 @@ def _names(ledger: Ledger, documents: Sequence[Expected], rows: Sequence[int]) -
     for row in rows:
         key, uri = documents[row].id, documents[row].uri
         title = known[key].title if key in known else ""
-        found[row] = Named(visible(title or name_of(uri)), uri, _path(uri))
+        found[row] = Named(visible(title or name_of(uri)), uri, shown_path(uri))
     return found
-
-
-def _path(uri: str) -> str:
-    return visible(f"{folder_of(uri).rstrip('/')}/{name_of(uri)}")
 
 
 __all__ = [

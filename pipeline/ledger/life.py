@@ -15,6 +15,7 @@ from pipeline.ledger.schema import LIVE, collections, documents, events, leases,
 from pipeline.ledger.schema import measures as all_measures
 from pipeline.measure import CHUNK_LIMIT, CHUNK_TOKENS
 from pipeline.types import DocumentState, document_id
+from pipeline.visible import well_formed
 
 #: Most events that a rate is made from.
 RATE_EVENTS = 5000
@@ -110,7 +111,7 @@ class Life:
     def find(self, wanted: str, limit: int = 10) -> list[Standing]:
         """Documents with this URI or id, or whose URI ends with it, percent-encoded or not; live generations first."""
         columns = [documents.c[name] for name in Standing.__dataclass_fields__ if name in documents.c]
-        plain = _storable(wanted)
+        plain = well_formed(wanted)  # a name that is no valid text is found percent-encoded alone
         exact = or_(documents.c.uri == plain, documents.c.id == plain)
         # Compared as text, as LIKE takes small letters for capitals in SQLite.
         endings = {f"/{one.lstrip('/')}" for one in (plain, quote(os.fsencode(wanted)))}
@@ -130,7 +131,7 @@ class Life:
         """Documents with this URI or id that were deleted and have no row any more: only their events are left."""
         with reading(self._engine) as connection:
             names = connection.execute(select(collections.c.name)).scalars().all()
-            wanted = _storable(wanted)
+            wanted = well_formed(wanted)
             ids = {document_id(name, wanted): name for name in names}
             there = select(documents.c.id).where(documents.c.id == events.c.document)
             statement = select(events.c.document, func.max(events.c.run), func.max(events.c.at)).where(
@@ -214,11 +215,6 @@ class Life:
                         of_runs = all_measures.c.metric.in_((CHUNK_TOKENS, CHUNK_LIMIT))
                         connection.execute(delete(all_measures).where(of_runs, all_measures.c.label.in_(window)))
                     return dropped
-
-
-def _storable(text: str) -> str:
-    """Text as a database takes it: a name of a file that is no valid text, given by a person, is found percent-encoded alone."""
-    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _latest() -> Subquery:

@@ -6,10 +6,11 @@ import time
 from html import escape
 from itertools import accumulate
 
+from pipeline.discover import shown_path
 from pipeline.run_report import WHOLE, Document, Failure, Group, RunReport, charts
 from pipeline.run_report.charts import Bar, Mark
 from pipeline.run_report.markup import Html, part, table
-from pipeline.run_report.words import duration, file_name, missing, moment, number, path, plural, size
+from pipeline.run_report.words import duration, file_name, missing, moment, number, plural, size
 from pipeline.visible import one_line
 
 #: Failures by name that are shown without a click, of each reason.
@@ -208,13 +209,13 @@ def _group(group: Group) -> Html:
 def _failed(failure: Failure) -> Html:
     if not failure.uri:
         return part("name", title="no longer in the ledger", path=f"document {failure.id}", uri=failure.id)
-    return part("name", title=file_name(failure.uri), path=path(failure.uri), uri=failure.uri)
+    return part("name", title=file_name(failure.uri), path=shown_path(failure.uri), uri=failure.uri)
 
 
 def _document(document: Document) -> Html:
     if not document.uri:
         return part("name", title="no longer in the ledger", path=f"document {document.id}", uri=document.id)
-    return part("name", title=document.title or file_name(document.uri), path=path(document.uri), uri=document.uri)
+    return part("name", title=document.title or file_name(document.uri), path=shown_path(document.uri), uri=document.uri)
 
 
 def _slowest(report: RunReport) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from pipeline.discover import folder_of, name_of
+from pipeline.discover import name_of
 from pipeline.run_report import PARTLY, RunReport
 from pipeline.visible import visible
 
@@ -57,8 +57,3 @@ def missing(report: RunReport) -> str:
 def file_name(uri: str) -> str:
     """The name of the file or object at a URI."""
     return visible(name_of(uri))
-
-
-def path(uri: str) -> str:
-    """Folder and name as people know them, no longer percent-encoded."""
-    return visible(f"{folder_of(uri).rstrip('/')}/{name_of(uri)}")

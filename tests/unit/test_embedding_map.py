@@ -12,8 +12,8 @@ import pytest
 from lxml import html as lxml_html
 from numpy.typing import NDArray
 
-from pipeline.discover import uri_of
-from pipeline.embedding_map import EmbeddingMap, _path, draw
+from pipeline.discover import shown_path, uri_of
+from pipeline.embedding_map import EmbeddingMap, draw
 from pipeline.embedding_map.folders import MOST_FOLDERS, OTHER, group
 from pipeline.embedding_map.likeness import NEIGHBOURS, compare, outliers, principal_plane, written
 from pipeline.embedding_map.page import page
@@ -138,7 +138,7 @@ def test_only_equal_vectors_have_a_cosine_of_one() -> None:
     ],
 )
 def test_paths_are_for_people(uri: str, path: str) -> None:
-    assert _path(uri) == path
+    assert shown_path(uri) == path
 
 
 @pytest.fixture

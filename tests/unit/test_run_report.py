@@ -12,7 +12,7 @@ import pytest
 from lxml import html as lxml_html
 from sqlalchemy import bindparam, text
 
-from pipeline.discover import uri_of
+from pipeline.discover import shown_path, uri_of
 from pipeline.ledger import Ledger
 from pipeline.ledger.flow import Stage
 from pipeline.ledger.intake import Refused
@@ -23,7 +23,7 @@ from pipeline.run_report import MOST_NAMED, NONE, PARTLY, WHOLE, Bin, Failure, G
 from pipeline.run_report.charts import compact, scale, time_marks
 from pipeline.run_report.fold import TOP, Fold
 from pipeline.run_report.page import page
-from pipeline.run_report.words import duration, path, size
+from pipeline.run_report.words import duration, size
 from pipeline.settings import Settings
 from pipeline.types import Reason, SourceFile, StagedFile, document_id
 from workers.cli import run as command
@@ -454,5 +454,5 @@ def test_words() -> None:
     assert [compact(value) for value in (0.5, 20, 1500, 2e6)] == ["0.5", "20", "1.5k", "2M"]
     assert [duration(value) for value in (0.25, 41.2, 723, 7500)] == ["0.25 s", "41.2 s", "12 min 3 s", "2 h 5 min"]
     assert [size(value) for value in (820, 1500, 12e6)] == ["820 B", "1.5 kB", "12.0 MB"]
-    assert path("file:///a%20b/caf%C3%A9.txt") == "/a b/café.txt"
-    assert path("s3://bucket/a/b.txt") == "s3://bucket/a/b.txt"
+    assert shown_path("file:///a%20b/caf%C3%A9.txt") == "/a b/café.txt"
+    assert shown_path("s3://bucket/a/b.txt") == "s3://bucket/a/b.txt"
