@@ -10,8 +10,8 @@ from celery import Celery
 from kombu.entity import Queue
 
 from pipeline.errors import ConfigError
-from pipeline.ledger.flow import Stage
 from pipeline.settings import Settings, is_loopback
+from pipeline.types import Stage
 from workers import folder
 
 #: Seconds a worker may take to end its tasks after SIGTERM; containers must wait longer than this before SIGKILL.

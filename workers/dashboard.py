@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from pipeline.errors import BrokerUnavailable, ConfigError
-from pipeline.ledger.flow import Stage
 from pipeline.settings import Settings
+from pipeline.types import Stage
 from workers.app import TICK_QUEUE, make_app
 from workers.broker import Broker
 from workers.spec import role_of

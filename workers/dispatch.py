@@ -11,8 +11,9 @@ from typing import Protocol
 
 from pipeline.errors import BrokerUnavailable, KbError, LedgerUnavailable, NoSpace
 from pipeline.ledger import Ledger
-from pipeline.ledger.flow import SCHEDULE, Batch, Stage
+from pipeline.ledger.flow import Batch
 from pipeline.settings import Settings
+from pipeline.types import SCHEDULE, Stage
 
 log = logging.getLogger(__name__)
 

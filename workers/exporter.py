@@ -18,10 +18,10 @@ from prometheus_client.registry import Collector
 
 from pipeline.errors import BrokerUnavailable, ConfigError, KbError, StagingUnavailable
 from pipeline.ledger import Ledger
-from pipeline.ledger.flow import Stage
 from pipeline.ledger.measures import QUARANTINES
 from pipeline.measure import BOUNDS
 from pipeline.settings import Settings
+from pipeline.types import Stage
 from workers import metrics
 from workers.app import make_app
 from workers.broker import Broker

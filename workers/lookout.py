@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 from pipeline.errors import BrokerUnavailable
 from pipeline.ledger import Ledger
-from pipeline.ledger.flow import Stage
 from pipeline.ledger.life import Pulse, Rates
 from pipeline.ledger.report import Failure, Progress, WorkerRow
 from pipeline.settings import Settings
 from pipeline.steps.load import LoadCounts
+from pipeline.types import Stage
 from workers.app import make_app
 from workers.broker import Broker
 from workers.diagnosis import Diagnosis, Situation, diagnose

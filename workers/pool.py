@@ -16,8 +16,8 @@ from types import TracebackType
 
 from pipeline.errors import KbError
 from pipeline.ledger import Ledger
-from pipeline.ledger.flow import Stage
 from pipeline.settings import Settings
+from pipeline.types import Stage
 from workers import health
 from workers.app import SHUTDOWN_S
 from workers.spec import WorkerSpec

@@ -18,9 +18,9 @@ from celery import Celery, bootsteps, signals
 
 from pipeline.errors import BrokerUnavailable, KbError
 from pipeline.ledger import Ledger
-from pipeline.ledger.flow import Stage
 from pipeline.ledger.work import STARTING
 from pipeline.settings import Settings, load_settings
+from pipeline.types import Stage
 from workers import health, logs, tasks
 from workers.app import make_app
 from workers.broker import Broker

@@ -9,9 +9,9 @@ from contextlib import nullcontext
 
 from pipeline.errors import ConfigError, KbError
 from pipeline.ledger import Ledger
-from pipeline.ledger.flow import Stage
 from pipeline.settings import Settings
 from pipeline.trace import check_tracing
+from pipeline.types import Stage
 from workers import health
 from workers.app import SHUTDOWN_S, TICK_S
 from workers.dispatch import DispatchThread

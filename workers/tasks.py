@@ -10,7 +10,7 @@ from celery import Celery
 from celery.worker import request
 
 from pipeline.errors import BrokerUnavailable
-from pipeline.ledger.flow import Stage
+from pipeline.types import Stage
 from workers.broker import Broker, task_name
 from workers.runtime import EmbedRuntime, ParseRuntime
 

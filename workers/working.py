@@ -8,11 +8,11 @@ from contextlib import ExitStack
 
 from pipeline.errors import BrokerUnavailable, ConfigError
 from pipeline.ledger import Ledger
-from pipeline.ledger.flow import SCHEDULE, Stage
 from pipeline.settings import Settings
 from pipeline.steps.remove import remove_due
 from pipeline.store import VectorStore, open_store
 from pipeline.trace import endpoint_of
+from pipeline.types import SCHEDULE, Stage
 from workers.app import make_app
 from workers.broker import Broker
 from workers.dispatch import Dispatcher, DispatchThread

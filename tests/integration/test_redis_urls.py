@@ -16,9 +16,9 @@ from pydantic import SecretStr
 from sqlalchemy import update
 
 from pipeline.ledger import Ledger
-from pipeline.ledger.flow import Stage
 from pipeline.ledger.schema import schedules, writing
 from pipeline.settings import Settings
+from pipeline.types import Stage
 from tests.embed_server import MODEL
 from tests.services import Cli, Server, embed_server, free_port, redis_server, wait_until
 from workers.app import make_app

@@ -17,8 +17,8 @@ import pytest
 from sqlalchemy import update
 
 from pipeline.ledger import Ledger
-from pipeline.ledger.flow import SCHEDULE
 from pipeline.ledger.schema import schedules, writing
+from pipeline.types import SCHEDULE
 from tests.embed_server import MODEL
 from tests.services import Cli, Server, embed_server, wait_until
 from workers.app import TICK_S

@@ -22,8 +22,8 @@ import psutil
 import pytest
 import sqlalchemy
 
-from pipeline.ledger.flow import Stage
 from pipeline.settings import load_settings
+from pipeline.types import Stage
 from tests.embed_server import MODEL, NO_NUMBER
 from tests.services import (
     REPOSITORY,

@@ -12,10 +12,11 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from pipeline.ledger.flow import Lease, Stage
+from pipeline.ledger.flow import Lease
 from pipeline.ledger.life import Rates
 from pipeline.ledger.report import Failure, Progress, WorkerRow
 from pipeline.steps.load import LoadCounts
+from pipeline.types import Stage
 from workers import logs
 from workers.cli.display import Utilisation, line, picture, progress_display
 from workers.diagnosis import Diagnosis, Situation, Verdict, diagnose

@@ -9,9 +9,9 @@ import pytest
 
 from pipeline.errors import BrokerUnavailable
 from pipeline.ledger import Ledger
-from pipeline.ledger.flow import Batch, Stage
+from pipeline.ledger.flow import Batch
 from pipeline.settings import Settings
-from pipeline.types import Reason, SourceFile, StagedFile, document_id
+from pipeline.types import Reason, SourceFile, Stage, StagedFile, document_id
 from workers.dispatch import Dispatcher, DispatchThread
 
 

@@ -7,13 +7,12 @@ import pytest
 from pipeline.errors import CollectionReplaced
 from pipeline.evaluate import Scores
 from pipeline.ledger import Ledger
-from pipeline.ledger.flow import Stage
 from pipeline.ledger.generations import Collection
 from pipeline.ledger.intake import Refused
 from pipeline.ledger.mirror import Wanted
 from pipeline.ledger.schema import BUILDING, LIVE, SUPERSEDED
 from pipeline.ledger.work import IndexedResult, ParsedResult
-from pipeline.types import Reason, SourceFile, StagedFile, document_id
+from pipeline.types import Reason, SourceFile, Stage, StagedFile, document_id
 from workers.reindexing import GIVEN_AT_ONCE, Pace, regression
 
 OLD, NEW = "docs", "docs@2"

@@ -17,10 +17,10 @@ from sqlalchemy import insert, update
 
 from pipeline.errors import LeaseLost, LedgerUnavailable
 from pipeline.ledger import Ledger
-from pipeline.ledger.flow import SCHEDULE
 from pipeline.ledger.schedules import Schedule
 from pipeline.ledger.schema import documents, runs, schedules, writing
 from pipeline.settings import Settings
+from pipeline.types import SCHEDULE
 from workers import schedule as starting
 from workers.cli import run
 from workers.dispatch import Dispatcher

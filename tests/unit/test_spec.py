@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.ledger import Ledger
-from pipeline.ledger.flow import Stage
 from pipeline.settings import Settings
+from pipeline.types import Stage
 from workers.health import file_of
 from workers.spec import clocks, plan, role_of
 
