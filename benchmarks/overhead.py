@@ -34,10 +34,10 @@ from pipeline.stage import Staging, open_staging
 from pipeline.steps.load import WINDOW_FILES, Load
 from pipeline.steps.scope import Scope
 from pipeline.types import DocumentState, SourceFile, Stage, StagedFile, document_id
-from workers.app import make_app
-from workers.broker import Broker
-from workers.dispatch import Dispatcher
-from workers.lookout import WAIT_EVERY_S
+from workers.broker.app import make_app
+from workers.broker.dispatch import Dispatcher
+from workers.broker.queues import Broker
+from workers.monitoring.snapshot import WAIT_EVERY_S
 
 COLLECTION = "benchmark"
 

@@ -17,8 +17,8 @@ from pipeline.store import open_store
 from pipeline.types import Stage
 from tests.documents import WRITERS, write
 from tests.services import Cli, Server, wait_until
-from workers.app import make_app
-from workers.broker import Broker
+from workers.broker.app import make_app
+from workers.broker.queues import Broker
 
 pytestmark = pytest.mark.integration
 

@@ -26,7 +26,7 @@ from pipeline.measure import Measured
 from pipeline.settings import Settings
 from pipeline.types import SCHEDULE, DocumentState, Reason, SourceFile, Stage, StagedFile, document_id
 from tests.services import wait_until
-from workers.exporter import LET_GO_MAX, DeploymentCollector, Reading, once, registry_of
+from workers.monitoring.exporter import LET_GO_MAX, DeploymentCollector, Reading, once, registry_of
 
 T = TypeVar("T")
 

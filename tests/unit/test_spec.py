@@ -13,7 +13,7 @@ from pipeline.ledger import Ledger
 from pipeline.settings import Settings
 from pipeline.types import Stage
 from workers.health import file_of
-from workers.spec import clocks, plan, role_of
+from workers.process.spec import clocks, plan, role_of
 
 HOST, PID = socket.gethostname(), os.getpid()
 

@@ -23,8 +23,8 @@ from pipeline.types import DocumentState, Stage
 from pipeline.visible import one_line, visible
 from workers import logs
 from workers.cli.context import say
-from workers.diagnosis import Verdict
-from workers.lookout import Moment
+from workers.monitoring.diagnosis import Verdict
+from workers.monitoring.snapshot import Moment
 
 #: Seconds between two plain lines.
 PLAIN_EVERY_S = 5.0

@@ -79,7 +79,7 @@ def show(context: Context, name: str, as_json: bool) -> None:
     """Show a source with its documents and its last runs."""
     from pipeline.discover import root_of, root_uri
     from pipeline.ledger import Ledger
-    from workers.loading import source_job
+    from workers.jobs.load import source_job
 
     settings = context.settings("error").prepare()
     ledger = Ledger.open(settings.ledger_url)
@@ -135,7 +135,7 @@ def sync(
 
     from pipeline.ledger import Ledger
     from workers.cli.load import run_job
-    from workers.loading import source_job
+    from workers.jobs.load import source_job
 
     settings = context.settings("warning", require_gpu=require_gpu).prepare()
     found, job = source_job(Ledger.open(settings.ledger_url), settings, name)
@@ -150,7 +150,7 @@ def sync(
 def plan(context: Context, name: str, as_json: bool) -> None:
     """Say what `sync NAME` would do and cost: documents, chunks, time, and the growth of Qdrant. Changes nothing."""
     from pipeline.ledger import Ledger
-    from workers.loading import Loading, source_job
+    from workers.jobs.load import Loading, source_job
 
     settings = context.settings("warning").prepare()
     found, job = source_job(Ledger.open(settings.ledger_url), settings, name)
@@ -213,7 +213,7 @@ def delete(
         return _report(found, 0, as_json)
     if prefix and not yes:
         click.confirm(f"Delete {len(found)} documents from {settings.collection}?", abort=True, err=True)
-    from workers.working import delete_now
+    from workers.jobs.crew import delete_now
 
     return _report(found, delete_now(settings, ledger, live, [document.id for document in found]), as_json)
 

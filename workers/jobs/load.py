@@ -24,8 +24,8 @@ from pipeline.steps.remove import vanished
 from pipeline.steps.scope import Listed, Scope, lies_below
 from pipeline.trace import Tracing, check_tracing, open_tracing
 from pipeline.types import DocumentState, Stage
-from workers.lookout import Lookout, Moment
-from workers.working import Remover, Working, queue_now
+from workers.jobs.crew import Remover, Working, queue_now
+from workers.monitoring.snapshot import Lookout, Moment
 
 
 @dataclass(frozen=True, slots=True)

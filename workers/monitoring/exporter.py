@@ -22,10 +22,10 @@ from pipeline.ledger.measures import QUARANTINES
 from pipeline.measure import BOUNDS
 from pipeline.settings import Settings
 from pipeline.types import Stage
-from workers import metrics
-from workers.app import make_app
-from workers.broker import Broker
-from workers.metrics import Counts, Figures
+from workers.broker.app import make_app
+from workers.broker.queues import Broker
+from workers.monitoring import metrics
+from workers.monitoring.metrics import Counts, Figures
 from workers.versions import versions
 
 if TYPE_CHECKING:

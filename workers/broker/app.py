@@ -12,7 +12,7 @@ from kombu.entity import Queue
 from pipeline.errors import ConfigError
 from pipeline.settings import Settings, is_loopback
 from pipeline.types import Stage
-from workers import folder
+from workers.broker import folder
 
 #: Seconds a worker may take to end its tasks after SIGTERM; containers must wait longer than this before SIGKILL.
 SHUTDOWN_S = 30

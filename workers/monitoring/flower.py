@@ -10,9 +10,9 @@ from typing import Any
 from pipeline.errors import BrokerUnavailable, ConfigError
 from pipeline.settings import Settings
 from pipeline.types import Stage
-from workers.app import TICK_QUEUE, make_app
-from workers.broker import Broker
-from workers.spec import role_of
+from workers.broker.app import TICK_QUEUE, make_app
+from workers.broker.queues import Broker
+from workers.process.spec import role_of
 
 #: What the page of tasks shows of each; by default it leaves out what says most.
 COLUMNS = "name,args,state,received,runtime,worker,uuid"

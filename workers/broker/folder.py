@@ -23,7 +23,7 @@ from kombu.transport import TRANSPORT_ALIASES, filesystem
 #: The scheme of the broker's URL.
 SCHEME = "folder"
 
-TRANSPORT_ALIASES[SCHEME] = "workers.folder:Transport"
+TRANSPORT_ALIASES[SCHEME] = "workers.broker.folder:Transport"
 
 
 class Channel(filesystem.Channel):

@@ -13,11 +13,11 @@ from pipeline.steps.remove import remove_due
 from pipeline.store import VectorStore, open_store
 from pipeline.trace import endpoint_of
 from pipeline.types import SCHEDULE, Stage
-from workers.app import make_app
-from workers.broker import Broker
-from workers.dispatch import Dispatcher, DispatchThread
-from workers.pool import HostLock, Supervisor, bury
-from workers.spec import parse_processes, plan
+from workers.broker.app import make_app
+from workers.broker.dispatch import Dispatcher, DispatchThread
+from workers.broker.queues import Broker
+from workers.process.spec import parse_processes, plan
+from workers.process.supervisor import HostLock, Supervisor, bury
 
 #: Seconds in which workers that are done send the spans they have; they do so every half a second.
 LAST_SPANS_S = 2.0

@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 class Queues(Protocol):
-    """What the dispatcher needs of a broker; `workers.broker.Broker` is the real one."""
+    """What the dispatcher needs of a broker; `workers.broker.queues.Broker` is the real one."""
 
     def send(self, batch: Batch) -> None:
         """Queue a batch."""

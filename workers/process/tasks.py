@@ -11,8 +11,8 @@ from celery.worker import request
 
 from pipeline.errors import BrokerUnavailable
 from pipeline.types import Stage
-from workers.broker import Broker, task_name
-from workers.runtime import EmbedRuntime, ParseRuntime
+from workers.broker.queues import Broker, task_name
+from workers.process.runtime import EmbedRuntime, ParseRuntime
 
 log = logging.getLogger(__name__)
 

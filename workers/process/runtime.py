@@ -28,7 +28,7 @@ from pipeline.settings import Settings
 from pipeline.stage import open_staging
 from pipeline.trace import open_tracing
 from pipeline.types import Stage
-from workers.termination import Termination
+from workers.process.termination import Termination
 
 if TYPE_CHECKING:
     from pipeline.embed import Embedder

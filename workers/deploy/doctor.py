@@ -24,8 +24,8 @@ from pipeline.model import resolve_model, resolve_tokenizer
 from pipeline.settings import Settings, mask_url
 from pipeline.store import open_store
 from pipeline.types import Stage
-from workers.app import make_app
-from workers.broker import Broker
+from workers.broker.app import make_app
+from workers.broker.queues import Broker
 from workers.versions import versions
 
 #: Free space below which a load may fail in its middle.
