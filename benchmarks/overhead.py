@@ -30,7 +30,7 @@ from pipeline.ledger.flow import Batch
 from pipeline.ledger.schema import documents, writing
 from pipeline.ledger.work import Claim, IndexedResult, ParsedResult
 from pipeline.settings import load_settings
-from pipeline.stage import Staging, open_staging
+from pipeline.staging import Staging, open_staging
 from pipeline.steps.load import WINDOW_FILES, Load
 from pipeline.steps.scope import Scope
 from pipeline.types import DocumentState, SourceFile, Stage, StagedFile, document_id

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Engine, and_, case, delete, func, or_, select
 
 from pipeline.ledger.measures import QUARANTINES, count
 from pipeline.ledger.schema import documents, leases, reading, writing
-from pipeline.measure import COUNT, Key
+from pipeline.telemetry.counters import COUNT, Key
 from pipeline.types import OPEN_STATES, DocumentState, Reason, Stage
 
 

@@ -12,9 +12,9 @@ from sqlalchemy import Engine, Row, RowMapping, Select, Subquery, and_, case, de
 
 from pipeline.ledger.schema import LIVE, collections, documents, events, leases, reading, runs, writing
 from pipeline.ledger.schema import measures as all_measures
-from pipeline.measure import CHUNK_LIMIT, CHUNK_TOKENS
+from pipeline.telemetry.counters import CHUNK_LIMIT, CHUNK_TOKENS
+from pipeline.text import well_formed
 from pipeline.types import SCHEDULE, DocumentState, document_id
-from pipeline.visible import well_formed
 
 #: Most events that a rate is made from.
 RATE_EVENTS = 5000

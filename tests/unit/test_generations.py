@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from pipeline.errors import CollectionReplaced
-from pipeline.evaluate import Scores
 from pipeline.ledger import Ledger
 from pipeline.ledger.generations import Collection
 from pipeline.ledger.intake import Refused
 from pipeline.ledger.mirror import Wanted
 from pipeline.ledger.schema import BUILDING, LIVE, SUPERSEDED
 from pipeline.ledger.work import IndexedResult, ParsedResult
+from pipeline.search.evaluate import Scores
 from pipeline.types import Reason, SourceFile, Stage, StagedFile, document_id
 from workers.jobs.reindex import GIVEN_AT_ONCE, Pace, regression
 

@@ -22,8 +22,8 @@ from pipeline.ledger.generations import Collection
 from pipeline.ledger.intake import Refused
 from pipeline.ledger.schema import BUILDING, LIVE, SUPERSEDED
 from pipeline.ledger.work import IndexedResult, ParsedResult
-from pipeline.measure import Measured
 from pipeline.settings import Settings
+from pipeline.telemetry.counters import Measured
 from pipeline.types import SCHEDULE, DocumentState, Reason, SourceFile, Stage, StagedFile, document_id
 from tests.services import wait_until
 from workers.monitoring.exporter import LET_GO_MAX, DeploymentCollector, Reading, once, registry_of

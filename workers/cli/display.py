@@ -19,8 +19,8 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.ledger.report import WorkerRow
+from pipeline.text import one_line, visible
 from pipeline.types import DocumentState, Stage
-from pipeline.visible import one_line, visible
 from workers import logs
 from workers.cli.context import say
 from workers.monitoring.diagnosis import Verdict

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 
-from pipeline.context import about
-from pipeline.visible import one_line, visible
+from pipeline.telemetry.context import about
+from pipeline.text import one_line, visible
 from workers.cli.context import Context, print_json, say
 
 if TYPE_CHECKING:
@@ -45,8 +45,8 @@ def load(
     """
     from dataclasses import replace
 
-    from pipeline.discover import Patterns, root_of
     from pipeline.ledger import Ledger
+    from pipeline.sources.discover import Patterns, root_of
     from pipeline.steps.scope import Scope
     from workers.jobs.load import Job, Loading, sources_inside
 

@@ -35,9 +35,9 @@ def add(context: Context, name: str, cron: str, source: str, action: str, timezo
     """Schedule an action; it is carried out for the first time when it is due next."""
     import time
 
-    from pipeline.cron import Cron
     from pipeline.errors import ConfigError
     from workers.jobs.load import source_job
+    from workers.schedules.cron import Cron
 
     settings, ledger = _open(context)
     if not name.strip() or len(name) > NAME_LENGTH:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 
-from pipeline.visible import one_line, visible
+from pipeline.text import one_line, visible
 from workers.cli.context import Context, print_json
 
 if TYPE_CHECKING:
@@ -32,9 +32,9 @@ def add(
     context: Context, name: str, location: str, collection: str | None, include: tuple[str, ...], exclude: tuple[str, ...]
 ) -> None:
     """Give a folder or URL a name; `kb-ingest sync NAME` loads it."""
-    from pipeline.discover import check_root, root_of, root_uri
     from pipeline.errors import SourceError
     from pipeline.ledger import Ledger
+    from pipeline.sources.discover import check_root, root_of, root_uri
     from pipeline.store import check_name
 
     settings = context.settings("error", collection=collection).prepare()
@@ -77,8 +77,8 @@ def list_(context: Context, as_json: bool) -> None:
 @click.pass_obj
 def show(context: Context, name: str, as_json: bool) -> None:
     """Show a source with its documents and its last runs."""
-    from pipeline.discover import root_of, root_uri
     from pipeline.ledger import Ledger
+    from pipeline.sources.discover import root_of, root_uri
     from workers.jobs.load import source_job
 
     settings = context.settings("error").prepare()
@@ -220,7 +220,7 @@ def delete(
 
 def _spellings(text: str) -> list[str]:
     """A URI, or a beginning of URIs, as given and as it stands in the ledger; a slash at its end stays: `a/` does not mean `ab`."""
-    from pipeline.discover import root_of, root_uri
+    from pipeline.sources.discover import root_of, root_uri
 
     found = root_uri(root_of(text)) + ("/" if text.endswith("/") else "")
     return [found] if "://" not in text else list(dict.fromkeys([text, found]))

@@ -40,7 +40,7 @@ RECORD = ("documents", "expected_points", "actual_points", "missing", "orphans",
 def _verify(settings: Settings, *, repair: bool) -> Verified:
     from pipeline.ledger import Ledger
     from pipeline.search import open_physical
-    from pipeline.stage import open_staging
+    from pipeline.staging import open_staging
     from pipeline.steps import verify as step
     from pipeline.store import open_store
 
@@ -141,8 +141,8 @@ def promote(context: Context, url: str, collection: str | None, as_json: bool) -
 
     Nothing is embedded again. Set KB_QDRANT_URL afterwards: ledger and staging go on as they are.
     """
-    from pipeline.promote import promote as copy
     from pipeline.search import open_physical
+    from pipeline.steps.promote import promote as copy
     from pipeline.store import open_store
 
     settings = context.settings("warning", collection=collection, qdrant_url="").prepare()

@@ -20,7 +20,7 @@ from pipeline.errors import BrokerUnavailable, KbError, ModelError
 from pipeline.host import envfile
 from pipeline.host.machine import accelerators, free_bytes
 from pipeline.ledger import Ledger
-from pipeline.model import resolve_model, resolve_tokenizer
+from pipeline.model.files import resolve_model, resolve_tokenizer
 from pipeline.settings import Settings, mask_url
 from pipeline.store import open_store
 from pipeline.types import Stage

@@ -9,20 +9,20 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 
-from pipeline.context import about
-from pipeline.discover import Patterns, root_of, root_uri
 from pipeline.errors import CollectionMismatch, CollectionReplaced, ConfigError, KbError, SourceError, TooManyFailures
 from pipeline.ledger import Ledger
 from pipeline.ledger.generations import Collection
 from pipeline.ledger.report import Failure, Progress, WorkerRow
 from pipeline.ledger.sources import Source
 from pipeline.settings import Settings
-from pipeline.stage import LocalStaging, Staging, open_staging
+from pipeline.sources.discover import Patterns, root_of, root_uri
+from pipeline.staging import LocalStaging, Staging, open_staging
 from pipeline.steps.load import Load, LoadCounts, Planned
 from pipeline.steps.plan import Plan, Planning
 from pipeline.steps.remove import vanished
 from pipeline.steps.scope import Listed, Scope, lies_below
-from pipeline.trace import Tracing, check_tracing, open_tracing
+from pipeline.telemetry.context import about
+from pipeline.telemetry.spans import Tracing, check_tracing, open_tracing
 from pipeline.types import DocumentState, Stage
 from workers.jobs.crew import Remover, Working, queue_now
 from workers.monitoring.snapshot import Lookout, Moment
@@ -108,8 +108,8 @@ class Loading:
 
     def plan_sync(self, job: Job) -> Plan:
         """What a sync would do and cost; changes nothing."""
-        from pipeline.guard import GuardOptions, ParseGuard
-        from pipeline.model import resolve_limit, resolve_tokenizer
+        from pipeline.model.files import resolve_limit, resolve_tokenizer
+        from pipeline.sandbox.guard import GuardOptions, ParseGuard
 
         prepared = self.prepare(create=False)
         collection, settings = prepared.collection, self.settings.of_collection(prepared.collection.profile)
@@ -273,8 +273,8 @@ def prepare(settings: Settings, ledger: Ledger, name: str, *, create: bool) -> P
     """
     check_limits(settings)
     from pipeline.embed import embed_fingerprint, make_embedder
-    from pipeline.guard import GuardOptions
-    from pipeline.model import resolve_limit, resolve_model, resolve_tokenizer
+    from pipeline.model.files import resolve_limit, resolve_model, resolve_tokenizer
+    from pipeline.sandbox.guard import GuardOptions
     from pipeline.search import physical_name
     from pipeline.store import check_name
 

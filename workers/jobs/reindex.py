@@ -10,20 +10,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pipeline.context import about
 from pipeline.embed import embed_fingerprint, make_embedder
 from pipeline.errors import CollectionMissing, ConfigError, KbError, StoreUnavailable, TooManyFailures
-from pipeline.evaluate import NDCG_DEPTH, JudgedQuery, Scores, evaluate, read_queries, self_queries
 from pipeline.ledger import Ledger
 from pipeline.ledger.generations import Collection
 from pipeline.ledger.schema import BUILDING, SUPERSEDED
-from pipeline.model import resolve_model, resolve_tokenizer
+from pipeline.model.files import resolve_model, resolve_tokenizer
+from pipeline.model.tokens import TokenCounter
 from pipeline.search import Searcher, document_ranking, physical_name
+from pipeline.search.evaluate import NDCG_DEPTH, JudgedQuery, Scores, evaluate, read_queries, self_queries
 from pipeline.settings import PROFILE_FIELDS, Settings
-from pipeline.stage import open_staging
+from pipeline.staging import open_staging
 from pipeline.steps.load import LoadCounts
 from pipeline.store import VectorStore, open_store
-from pipeline.tokens import TokenCounter
+from pipeline.telemetry.context import about
 from pipeline.types import DocumentState, document_id
 from workers.jobs.crew import Remover, Working
 from workers.jobs.load import check_limits, too_many

@@ -19,8 +19,8 @@ from prometheus_client.registry import Collector
 from pipeline.errors import BrokerUnavailable, ConfigError, KbError, StagingUnavailable
 from pipeline.ledger import Ledger
 from pipeline.ledger.measures import QUARANTINES
-from pipeline.measure import BOUNDS
 from pipeline.settings import Settings
+from pipeline.telemetry.counters import BOUNDS
 from pipeline.types import Stage
 from workers.broker.app import make_app
 from workers.broker.queues import Broker

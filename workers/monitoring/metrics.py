@@ -17,7 +17,7 @@ from pipeline.ledger.life import Pulse
 from pipeline.ledger.measures import QUARANTINES
 from pipeline.ledger.report import Grouped, Held, WorkerRow
 from pipeline.ledger.schema import LIVE, SUPERSEDED
-from pipeline.measure import BOUNDS, COUNT, SUM, UNBOUNDED, Key
+from pipeline.telemetry.counters import BOUNDS, COUNT, SUM, UNBOUNDED, Key
 from pipeline.types import SCHEDULE, DocumentState, Reason, Stage
 
 #: What runs can be, and how they can end: a series that appears with its first run would have no rise.

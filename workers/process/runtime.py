@@ -16,23 +16,23 @@ from typing import TYPE_CHECKING
 import numpy as np
 import psutil
 
-from pipeline.context import about
 from pipeline.errors import CollectionMismatch, KbError, LeaseLost, ModelError, PermanentError, TransientError
 from pipeline.ledger import Ledger
 from pipeline.ledger.flow import Batch
 from pipeline.ledger.generations import Collection
 from pipeline.ledger.schema import LIVE
 from pipeline.ledger.work import FATAL, STARTING, Claim
-from pipeline.measure import Measured
 from pipeline.settings import Settings
-from pipeline.stage import open_staging
-from pipeline.trace import open_tracing
+from pipeline.staging import open_staging
+from pipeline.telemetry.context import about
+from pipeline.telemetry.counters import Measured
+from pipeline.telemetry.spans import open_tracing
 from pipeline.types import Stage
 from workers.process.termination import Termination
 
 if TYPE_CHECKING:
     from pipeline.embed import Embedder
-    from pipeline.guard import GuardOptions, ParseGuard
+    from pipeline.sandbox.guard import GuardOptions, ParseGuard
     from pipeline.steps.index import IndexStep
     from pipeline.steps.parse import ParseStep
 
@@ -196,8 +196,8 @@ class ParseRuntime(Runtime):
 
     def _step(self, profile: str) -> ParseStep:
         """The step for collections of this profile, made when it is first needed."""
-        from pipeline.guard import GuardOptions, ParseGuard
-        from pipeline.model import resolve_limit, resolve_tokenizer
+        from pipeline.model.files import resolve_limit, resolve_tokenizer
+        from pipeline.sandbox.guard import GuardOptions, ParseGuard
         from pipeline.steps.parse import ParseStep
 
         if profile not in self._steps:

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from itertools import chain, count
 
-from pipeline.device import usable_cores
 from pipeline.ledger import Ledger
+from pipeline.model.device import usable_cores
 from pipeline.settings import Settings
 from pipeline.types import Stage
 
 #: Run in a process of its own, with the configured device: what an embed worker would take here, and the GPUs to pin to.
-QUESTION = "import sys; from pipeline.device import choose, visible_gpus; print(choose(sys.argv[1]).name, *visible_gpus())"
+QUESTION = "import sys; from pipeline.model.device import choose, visible_gpus; print(choose(sys.argv[1]).name, *visible_gpus())"
 
 
 class Clock(StrEnum):

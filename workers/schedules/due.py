@@ -12,12 +12,12 @@ import threading
 import time
 from collections.abc import Callable
 
-from pipeline.cron import Cron
 from pipeline.errors import ConfigError, KbError
 from pipeline.ledger import Ledger
 from pipeline.ledger.schedules import Schedule
 from pipeline.settings import Settings
 from workers.process.supervisor import environment_of
+from workers.schedules.cron import Cron
 
 log = logging.getLogger(__name__)
 

@@ -21,14 +21,14 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from pipeline.confine import allow_writes_only_in, forbid_sockets, prctl
+from pipeline.chunk.units import ChunkOptions
 from pipeline.errors import DocumentError, NoSpace
-from pipeline.extract import Extracted, ExtractJob
+from pipeline.model.tokens import TokenCounter
 from pipeline.parse import MEDIA_TYPES, preload
 from pipeline.parse.gate import Limits
-from pipeline.tokens import TokenCounter
+from pipeline.sandbox.confine import allow_writes_only_in, forbid_sockets, prctl
+from pipeline.sandbox.extract import Extracted, ExtractJob
 from pipeline.types import Reason
-from pipeline.units import ChunkOptions
 
 log = logging.getLogger(__name__)
 

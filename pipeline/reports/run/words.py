@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 
-from pipeline.discover import name_of
-from pipeline.run_report import PARTLY, RunReport
-from pipeline.visible import visible
+from pipeline.reports.run import PARTLY, RunReport
+from pipeline.sources.discover import name_of
+from pipeline.text import visible
 
 
 def number(value: float) -> str:

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.discover import folder_of, name_of, shown_path
-from pipeline.embedding_map.folders import OTHER, Grouping, group
-from pipeline.embedding_map.likeness import NEIGHBOURS, compare, outliers, principal_plane
 from pipeline.ledger import Ledger
 from pipeline.ledger.report import Expected
+from pipeline.reports.map.folders import OTHER, Grouping, group
+from pipeline.reports.map.likeness import NEIGHBOURS, compare, outliers, principal_plane
+from pipeline.sources.discover import folder_of, name_of, shown_path
 from pipeline.store import VectorStore
-from pipeline.visible import visible
+from pipeline.text import visible
 
 #: Most points of a picture: more lie on top of each other. All documents are compared whatever is drawn.
 MOST_POINTS = 20_000

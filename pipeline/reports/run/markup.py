@@ -9,7 +9,7 @@ from html import escape
 from pathlib import Path
 from string import Template
 
-from pipeline.visible import visible
+from pipeline.text import visible
 
 
 class Html(str):

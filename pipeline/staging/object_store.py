@@ -13,8 +13,8 @@ from pathlib import Path
 import fsspec
 
 from pipeline.errors import ConfigError, DocumentError, StagingUnavailable
-from pipeline.objects import client_errors
-from pipeline.stage import blob_key, check_blob, copy_hashed
+from pipeline.sources.objects import client_errors
+from pipeline.staging import blob_key, check_blob, copy_hashed
 from pipeline.types import Reason, SourceFile, StagedFile
 
 

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from importlib.resources import files
 
-from pipeline.embedding_map import MOST_POINTS, NEIGHBOURS, EmbeddingMap, Findings, Named, Place
-from pipeline.embedding_map.likeness import FEWEST_FOR_OUTLIERS, written
+from pipeline.reports.map import MOST_POINTS, NEIGHBOURS, EmbeddingMap, Findings, Named, Place
+from pipeline.reports.map.likeness import FEWEST_FOR_OUTLIERS, written
 
 #: Names of copies in a row of the table; the others are counted.
 MOST_NAMES = 10
@@ -22,7 +22,7 @@ def page(drawn: EmbeddingMap) -> str:
         "COLLECTION": escape(found.collection), "FACTS": _facts(found), "ABOUT": escape(_about(found)),
         "COPIES": _copies(found), "NEAR": _near(found), "OUTLIERS": _outliers(found), "DATA": _data(drawn),
     }  # fmt: skip
-    template = files("pipeline.embedding_map").joinpath("page.html").read_text("utf-8")
+    template = files("pipeline.reports.map").joinpath("page.html").read_text("utf-8")
     # In one pass, so that a title that looks like one of the marks stays a title.
     return re.sub("@(" + "|".join(parts) + ")@", lambda mark: parts[mark[1]], template)
 

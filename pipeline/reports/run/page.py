@@ -6,12 +6,12 @@ import time
 from html import escape
 from itertools import accumulate
 
-from pipeline.discover import shown_path
-from pipeline.run_report import WHOLE, Document, Failure, Group, RunReport, charts
-from pipeline.run_report.charts import Bar, Mark
-from pipeline.run_report.markup import Html, part, table
-from pipeline.run_report.words import duration, file_name, missing, moment, number, plural, size
-from pipeline.visible import one_line
+from pipeline.reports.run import WHOLE, Document, Failure, Group, RunReport, charts
+from pipeline.reports.run.charts import Bar, Mark
+from pipeline.reports.run.markup import Html, part, table
+from pipeline.reports.run.words import duration, file_name, missing, moment, number, plural, size
+from pipeline.sources.discover import shown_path
+from pipeline.text import one_line
 
 #: Failures by name that are shown without a click, of each reason.
 SHOWN = 12

@@ -20,13 +20,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pipeline.chunk.units import ChunkOptions
 from pipeline.errors import NoSpace, TransientError
-from pipeline.extract import Extracted, ExtractJob, parse_fingerprint
+from pipeline.model.tokens import TokenCounter
 from pipeline.parse.gate import Limits
+from pipeline.sandbox.extract import Extracted, ExtractJob, parse_fingerprint
 from pipeline.settings import Settings
-from pipeline.tokens import TokenCounter
 from pipeline.types import Reason
-from pipeline.units import ChunkOptions
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ class GuardOptions:
     limits: Limits
     memory_bytes: int  #: address space of the child, on top of what its parent has
     timeout_s: float  #: wall clock of a document, plus SECONDS_PER_MB
-    extract: str = "pipeline.extract:extract"  #: the function that does it, as module:name
+    extract: str = "pipeline.sandbox.extract:extract"  #: the function that does it, as module:name
 
     @classmethod
     def from_settings(cls, settings: Settings, tokenizer: Path, model_max_tokens: int | None = None) -> GuardOptions:
@@ -286,14 +286,14 @@ class ParseGuard:
         environment |= {"DO_NOT_TRACK": "1", "UNSTRUCTURED_DISABLE_NOTICE": "1", "TOKENIZERS_PARALLELISM": "false"}
         # One thread: the server forks, and what threads hold at that moment stays locked in the child for ever.
         environment |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-        root = Path(__file__).resolve().parents[1]
+        root = Path(__file__).resolve().parents[2]
         if root.name not in ("site-packages", "dist-packages"):  # a checkout
             environment["PYTHONPATH"] = os.pathsep.join(
                 filter(None, [str(root), *environment.get("PYTHONPATH", "").split(os.pathsep)])
             )
         return subprocess.Popen(
             # -P: the working directory may be the folder that is loaded, and a json.py in it must not be imported.
-            [sys.executable, "-P", "-m", "pipeline.guard_child", json.dumps(asdict(self._options))], env=environment,
+            [sys.executable, "-P", "-m", "pipeline.sandbox.server", json.dumps(asdict(self._options))], env=environment,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True,
         )  # fmt: skip
 

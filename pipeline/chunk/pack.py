@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
-from pipeline.tokens import TokenCounter
+from pipeline.chunk.units import WINDOW, ChunkOptions, Unit, torn, units_of
+from pipeline.model.tokens import TokenCounter
 from pipeline.types import Chunk, ChunkIds, Element, ElementKind, embed_text
-from pipeline.units import WINDOW, ChunkOptions, Unit, torn, units_of
 
 #: Part of the parse fingerprint: raise it when the same elements give other chunks.
 CHUNKER_VERSION = 1

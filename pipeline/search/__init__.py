@@ -109,7 +109,7 @@ def ask(
 def document_ranking(
     store: VectorStore, physical: str, embedder: Embedder | None, mode: SearchMode, documents: int
 ) -> Callable[[str], list[str]]:
-    """A function from a question to the uris of about `documents` documents, best first, each once; for `pipeline.evaluate`.
+    """A function from a question to the uris of about `documents` documents, best first, each once; for `pipeline.search.evaluate`.
 
     A document stands at the rank of its best chunk. Fewer come where a few documents have most of the chunks that match.
     """

@@ -10,8 +10,8 @@ from pipeline.ledger import Ledger
 from pipeline.ledger.history import Figures, Past
 from pipeline.ledger.report import Progress, RunRow
 from pipeline.ledger.retrospect import Named
-from pipeline.measure import UNBOUNDED, token_bin
-from pipeline.run_report.fold import Bin, Failed, Fold, Ranked, StageTime
+from pipeline.reports.run.fold import Bin, Failed, Fold, Ranked, StageTime
+from pipeline.telemetry.counters import UNBOUNDED, token_bin
 from pipeline.types import DocumentState
 
 #: Failed documents that are named, of each reason; the others are counted.

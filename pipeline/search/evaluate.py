@@ -14,12 +14,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.chunkfile import read_chunks
-from pipeline.discover import name_of
+from pipeline.chunk.file import read_chunks
 from pipeline.errors import ConfigError, DocumentError
 from pipeline.ledger import Ledger
 from pipeline.ledger.report import Expected
-from pipeline.stage import Staging, chunks_key
+from pipeline.sources.discover import name_of
+from pipeline.staging import Staging, chunks_key
 
 #: Documents that nDCG looks at: the number under which the field publishes its figures.
 NDCG_DEPTH = 10

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 
-from pipeline.tokens import TokenCounter
+from pipeline.model.tokens import TokenCounter
 from pipeline.types import Element, ElementKind
 
 #: Elements whose tokens are counted in one call, and drafts that are checked in one call.

@@ -115,6 +115,6 @@ def open_tracing(settings: Settings, process: str) -> Tracing:
     if not endpoint:
         return Tracing()
     check_tracing(settings)
-    from pipeline.otlp import OtlpTracing
+    from pipeline.telemetry.otlp import OtlpTracing
 
     return OtlpTracing(endpoint, settings.otlp_headers.get_secret_value(), process)

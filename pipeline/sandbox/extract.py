@@ -9,14 +9,14 @@ from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 
-from pipeline.chunk import CHUNKER_VERSION, chunk_elements
-from pipeline.chunkfile import ChunkFileHeader, write_chunks
+from pipeline.chunk.file import ChunkFileHeader, write_chunks
+from pipeline.chunk.pack import CHUNKER_VERSION, chunk_elements
+from pipeline.chunk.units import ChunkOptions
 from pipeline.errors import DocumentError
+from pipeline.model.tokens import TokenCounter
 from pipeline.parse import PARSER_VERSION, parse
 from pipeline.parse.gate import Limits, inspect
-from pipeline.tokens import TokenCounter
 from pipeline.types import Element, Reason
-from pipeline.units import ChunkOptions
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,9 @@ from typing import Any
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from pipeline.errors import SourceError
-from pipeline.objects import client_errors, is_url, object_path, object_uri, open_files, split_url, version_of
+from pipeline.sources.objects import client_errors, is_url, object_path, object_uri, open_files, split_url, version_of
+from pipeline.text import visible
 from pipeline.types import SourceFile
-from pipeline.visible import visible
 
 #: Where a listing begins: a folder or file, or the URL of objects.
 Root = Path | str

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from pipeline.errors import DocumentError, NoSpace
-from pipeline.objects import client_errors, object_path, open_files, version_of
+from pipeline.sources.objects import client_errors, object_path, open_files, version_of
 from pipeline.types import Reason, SourceFile, StagedFile
 
 #: Bytes of one read while copying.
@@ -56,7 +56,7 @@ class Staging(Protocol):
 def open_staging(location: str) -> Staging:
     """Open a folder, or any file system that fsspec knows by its URL."""
     if "://" in location and not location.startswith("file://"):
-        from pipeline.stage_object import ObjectStaging
+        from pipeline.staging.object_store import ObjectStaging
 
         return ObjectStaging(location)
     return LocalStaging(Path(location.removeprefix("file://")))

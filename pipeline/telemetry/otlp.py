@@ -20,8 +20,8 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from opentelemetry.trace import NonRecordingSpan, SpanContext, Status, StatusCode, TraceFlags, set_span_in_context
 
 from pipeline.settings import mask_url
-from pipeline.trace import ROOT, Span, Tracing, Version
-from pipeline.visible import well_formed
+from pipeline.telemetry.spans import ROOT, Span, Tracing, Version
+from pipeline.text import well_formed
 
 log = logging.getLogger(__name__)
 
