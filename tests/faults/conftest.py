@@ -120,7 +120,7 @@ class Deployment:
                     parent = " ".join(above.cmdline()) if above else ""
                 except psutil.NoSuchProcess:
                     continue
-                if "guard_child" in command:
+                if "pipeline.sandbox.server" in command:
                     kind_of = "parser"
                 elif "workers.process.worker" in command:
                     kind_of = "pool" if "workers.process.worker" in parent else "master"

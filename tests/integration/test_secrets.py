@@ -260,7 +260,7 @@ def test_no_canary_gets_out(
 
     # All of this must have been there to be looked at.
     assert any("workers.process.worker" in line for line in watcher.seen)
-    assert any("guard_child" in line for line in watcher.seen)
+    assert any("pipeline.sandbox.server" in line for line in watcher.seen)
     assert len(listener.messages) >= 2
     kinds = {event["type"] for event in listener.events}
     assert {"task-received", "task-succeeded"} <= kinds
