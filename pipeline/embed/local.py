@@ -54,7 +54,7 @@ class LocalEmbedder:
         self._streams = ThreadPoolExecutor(1, "stream")
 
     @classmethod
-    def load(cls, settings: Settings, wanted: str) -> LocalEmbedder:
+    def load(cls, settings: Settings, wanted: str, *, measured: bool = True) -> LocalEmbedder:
         """Load the configured model on a device, in the precision and with the streams that pay there.
 
         Raises ModelError, DeviceError.
@@ -66,7 +66,8 @@ class LocalEmbedder:
             settings.data_dir / "calibration.json", device, files.name, settings.dtype,
             lambda: cls(load_encoder(files), files, device, settings.embed_token_budget),
         )  # fmt: skip
-        embedder.measure()
+        if measured:
+            embedder.measure()
         return embedder
 
     def use(self, plan: Plan) -> None:
