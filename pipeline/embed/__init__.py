@@ -32,7 +32,7 @@ class EmbedderInfo:
     max_tokens: int  #: most tokens of a text, special tokens included; 0: only the endpoint knows
     device: str  #: cpu, cuda:0, mps, or the endpoint's URL
     dtype: str
-    chunks_per_s: float  #: measured on a few canary texts at start
+    chunks_per_s: float  #: measured on a few canary texts at start; 0: not measured
 
 
 class Embedder(Protocol):
@@ -58,9 +58,10 @@ class Embedder(Protocol):
         """Give back what it holds."""
 
 
-def make_embedder(settings: Settings, *, device: str) -> Embedder:
+def make_embedder(settings: Settings, *, device: str, measured: bool = True) -> Embedder:
     """The embedder that the settings ask for: an endpoint at KB_EMBED_URL, or torch in this process on `device`.
 
+    A caller that embeds one question does without the rate: measuring it takes longer than the question.
     Raises ModelError, DeviceError, EmbedUnavailable.
     """
     if settings.embed_url:
@@ -69,7 +70,7 @@ def make_embedder(settings: Settings, *, device: str) -> Embedder:
         return HttpEmbedder.connect(settings)
     from pipeline.embed.local import LocalEmbedder
 
-    return LocalEmbedder.load(settings, device)
+    return LocalEmbedder.load(settings, device, measured=measured)
 
 
 def bad_rows(vectors: NDArray[np.float32]) -> list[int]:

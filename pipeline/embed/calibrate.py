@@ -103,6 +103,9 @@ def _precision(
         trial = embedder if embedder.info.dtype == "float32" else load()
         trial.use(candidate)
         try:
+            if device.kind == "cpu" and _hopeless(trial, len(CANARY_TEXTS) / best):
+                log.info("%s does not pay on %s", dtype, device.name)
+                continue
             rate, vectors = _measure(trial)
         except RuntimeError as error:  # not every operation exists in every precision everywhere
             log.info("%s does not run in %s: %s", device.name, dtype, error)
@@ -130,6 +133,14 @@ def _streams(embedder: LocalEmbedder, device: Device, plan: Plan) -> Plan:
             log.info("%d streams of %d threads: %.0f chunks/s", candidate.streams, candidate.threads, rate)
             best[candidate] = max(best[candidate], rate)
     return max(candidates, key=best.__getitem__)
+
+
+def _hopeless(embedder: LocalEmbedder, exact_s: float) -> bool:
+    """Whether two texts take longer than all do in fp32, `exact_s`: without the instructions a processor is 10 times as slow."""
+    embedder.embed(CANARY_TEXTS[:1])  # the first call on a device pays for its set-up
+    began = time.perf_counter()
+    embedder.embed(CANARY_TEXTS[:2])
+    return time.perf_counter() - began > exact_s
 
 
 def _measure(embedder: LocalEmbedder, texts: tuple[str, ...] = CANARY_TEXTS) -> tuple[float, NDArray[np.float32]]:

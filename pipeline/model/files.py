@@ -17,6 +17,9 @@ DEFAULT_MODEL_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fa
 #: Never pickles: unpickling runs code.
 HUB_PATTERNS = ["*.json", "*.txt", "*.model", "*.safetensors"]
 
+#: A tokenizer's limit from here on means that it has none; transformers writes 1e30.
+NO_LIMIT = 1_000_000
+
 #: Seconds until a hub that does not answer is given up.
 HUB_TIMEOUT_S = 10.0
 
@@ -42,7 +45,7 @@ def resolve_model(settings: Settings) -> ModelFiles:
     path = _folder(settings, settings.model, settings.model_revision)
     if not list(path.glob("*.safetensors")):
         raise ModelError(f"{settings.model} has no safetensors weights, and pickled ones are not loaded; choose another KB_MODEL")
-    config = _json(path / "config.json")
+    config = read_json(path / "config.json")
     return ModelFiles(settings.model, path, settings.model_revision, _limit(path, config) or 512, _dimension(path, config))
 
 
@@ -64,7 +67,7 @@ def resolve_limit(settings: Settings) -> int | None:
     Raises ModelError.
     """
     folder = resolve_tokenizer(settings)
-    return _limit(folder, _json(folder / "config.json"))
+    return _limit(folder, read_json(folder / "config.json"))
 
 
 def check_weights(files: ModelFiles) -> None:
@@ -136,15 +139,20 @@ def _offline_folder() -> Path | None:
 
 
 def _limit(path: Path, config: dict[str, Any]) -> int | None:
-    said = (_json(path / "sentence_bert_config.json").get("max_seq_length"), config.get("max_position_embeddings"))
-    return min((int(limit) for limit in said if limit), default=None)
+    # Since version 6 sentence-transformers writes the limit into the tokenizer's file, where huge numbers mean that there is none.
+    said = (
+        read_json(path / "sentence_bert_config.json").get("max_seq_length"),
+        read_json(path / "tokenizer_config.json").get("model_max_length"),
+        config.get("max_position_embeddings"),
+    )
+    return min((int(limit) for limit in said if limit and limit < NO_LIMIT), default=None)
 
 
 def _dimension(path: Path, config: dict[str, Any]) -> int:
     """The size of what the last module puts out; pooling keeps the transformer's."""
     dimension = config.get("hidden_size") or config.get("d_model") or config.get("dim")
     for module in _modules(path):
-        inside = _json(path / module / "config.json") if module else {}
+        inside = read_json(path / module / "config.json") if module else {}
         dimension = inside.get("out_features") or dimension
     if not dimension:
         raise ModelError(f"{path / 'config.json'} does not say the model's dimension; is it an embedding model?")
@@ -156,7 +164,8 @@ def _modules(path: Path) -> list[str]:
     return [str(module["path"]) for module in json.loads(file.read_text("utf-8"))] if file.is_file() else []
 
 
-def _json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a file of a model's folder; empty where there is no such file. Raises ModelError where it is damaged."""
     try:
         value = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:

@@ -63,14 +63,14 @@ class Searcher:
 
         dimension = self._store.dimension(physical)
         if made_by(physical, self._settings, dimension):
-            return self._given or make_embedder(self._settings, device=self._settings.device)
+            return self._given or make_embedder(self._settings, device=self._settings.device, measured=False)
         settings = self._recorded(physical)
         if settings is None or not made_by(physical, settings, dimension):
             raise CollectionMismatch(
                 f"the collection {collection!r} was made with another model than {self._settings.model}; "
                 "set KB_MODEL to the one that made it"
             )
-        return make_embedder(settings, device=settings.device)
+        return make_embedder(settings, device=settings.device, measured=False)
 
     def _recorded(self, physical: str) -> Settings | None:
         """The settings with what the ledger says of the generation behind a physical collection."""
