@@ -10,11 +10,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from pipeline.errors import DocumentError, NoSpace
-from pipeline.extract import Extracted, ExtractJob
+from pipeline.extract import Extracted, ExtractJob, SoFar
 from pipeline.extract import extract as real_extract
 from pipeline.parse.gate import Limits
 from pipeline.tokens import TokenCounter
@@ -24,7 +25,9 @@ from pipeline.units import ChunkOptions
 _SLEEP = [sys.executable, "-c", "import time; time.sleep(600)"]
 
 
-def extract(job: ExtractJob, counter: TokenCounter, options: ChunkOptions, limits: Limits) -> Extracted:
+def extract(
+    job: ExtractJob, counter: TokenCounter, options: ChunkOptions, limits: Limits, tell: Callable[[SoFar], None]
+) -> Extracted:
     """Do what the document's first word says; documents that say nothing special are extracted for real."""
     deed, _, argument = Path(job.path).read_text("utf-8", "replace").partition(" ")
     title = ""  # where it has something to say
@@ -100,7 +103,7 @@ def extract(job: ExtractJob, counter: TokenCounter, options: ChunkOptions, limit
             time.sleep(600)
         case "environment":
             title = " ".join(sorted(os.environ))
-    made = real_extract(job, counter, options, limits)
+    made = real_extract(job, counter, options, limits, tell)
     return replace(made, title=title) if title else made
 
 
