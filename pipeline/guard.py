@@ -30,6 +30,9 @@ from pipeline.units import ChunkOptions
 
 log = logging.getLogger(__name__)
 
+#: Told how far the document of a job is.
+OnProgress = Callable[[ExtractJob, SoFar], None]
+
 #: Seconds between two calls of `on_tick` while a document is being parsed.
 TICK_S = 0.5
 
@@ -148,7 +151,7 @@ class ParseGuard:
         server.stdout.close()
 
     def run(
-        self, jobs: Sequence[ExtractJob], on_tick: Callable[[], None], on_progress: Callable[[ExtractJob, SoFar], None] | None = None
+        self, jobs: Sequence[ExtractJob], on_tick: Callable[[], None], on_progress: OnProgress | None = None
     ) -> Iterator[Outcome]:
         """Extract documents; yields an outcome for each, in no particular order.
 
@@ -179,7 +182,7 @@ class ParseGuard:
                 waiting.appendleft(rest)
 
     def _attempt(
-        self, jobs: list[ExtractJob], on_tick: Callable[[], None], on_progress: Callable[[ExtractJob, SoFar], None] | None
+        self, jobs: list[ExtractJob], on_tick: Callable[[], None], on_progress: OnProgress | None
     ) -> Generator[Outcome, None, _Attempt]:
         folder, outputs = _private_folder(None), _private_folder(Path(jobs[0].output).parent)
         attempt = _Attempt(jobs, folder, outputs, set())

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from pipeline import extract as extract_module
 from pipeline.errors import DocumentError, NoSpace
 from pipeline.extract import Extracted, ExtractJob, SoFar
 from pipeline.extract import extract as real_extract
@@ -62,6 +63,8 @@ def extract(
             extract_deeper()
         case "raise":
             raise ValueError("é😀" * 3000)
+        case "slowly":
+            extract_module.TELL_EVERY_S = 0.01
         case "refuse":
             raise DocumentError(Reason.ENCRYPTED, "needs a password")
         case "no-space":

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from pipeline.ledger.work import Claim
 
 advances = Table(
-    "advances", metadata,
+    "advances",
+    metadata,
     # How far a document is in the stage in which a worker has it, where that takes more than a few seconds. A row counts while its
     # lease holds the document, and goes with the lease.
     Column("document", String(36), primary_key=True),
@@ -29,10 +30,11 @@ advances = Table(
     Column("tokens", BigInteger, nullable=False),
     Column("embedded", Integer, nullable=False),
     Column("bytes", BigInteger, nullable=False),
-)  # fmt: skip
+)
 
 throughput = Table(
-    "throughput", metadata,
+    "throughput",
+    metadata,
     # What a claim came to since it was last reported on; forgotten with the events.
     Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
     Column("at", Float, nullable=False),
@@ -44,7 +46,7 @@ throughput = Table(
     Column("tokens", BigInteger, nullable=False),  # of the chunks that were parsed, or are in the store
     Column("bytes", BigInteger, nullable=False),  # of files, parsed
     Index("throughput_at", "at"),
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +138,9 @@ def in_work(connection: Connection, run: int | None = None, collection: str | No
     columns = [documents.c[name] for name in ("id", "lease", "state", "run", "collection", "parsed_chunks", "parsed_tokens")]
     # By id alone, and sorted out here: these are few, and SQLite would rather look through all documents of the run.
     there = connection.execute(select(*columns).where(documents.c.id.in_(list(rows)))).all() if rows else []
+    found = [(row, rows[row.id]) for row in there if run in (None, row.run) and collection in (None, row.collection)]
     return [
-        InWork(row.state, row.parsed_chunks, row.parsed_tokens, *(getattr(rows[row.id], name) for name in ("chunks", "tokens", "bytes")))
-        for row in there
-        if row.lease == rows[row.id].lease and run in (None, row.run) and collection in (None, row.collection)
+        InWork(row.state, row.parsed_chunks, row.parsed_tokens, reached.chunks, reached.tokens, reached.bytes)
+        for row, reached in found
+        if row.lease == reached.lease
     ]

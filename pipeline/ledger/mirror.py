@@ -89,8 +89,8 @@ class Mirror:
                 **{name: getattr(one, name) for name in _COPIED}, "id": document_id(new, one.uri), "collection": new,
                 "content_hash": one.content_hash, "run": run, "starts": 0, "batch": None, "lease": None, "dirty": 0,
                 "parse_fingerprint": "", "indexed_hash": "", "indexed_parse": "", "indexed_embed": "", "chunks": 0, "embedded": 0,
-                "tokens": 0, "deleted_at": None, "fence": None, "parsed_tokens": 0, "parsed_chunks": 0, "parse_s": 0.0, "updated_at": now,
-                **_standing(one),
+                "tokens": 0, "deleted_at": None, "fence": None, "parsed_tokens": 0, "parsed_chunks": 0, "parse_s": 0.0,
+                "updated_at": now, **_standing(one),
             }
             for one in wanted
         ]  # fmt: skip

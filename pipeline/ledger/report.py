@@ -299,15 +299,21 @@ def _progress(states: dict[str, int], sums: Mapping[str, _Sums], working: Sequen
     tokens = opened.parsed_tokens + sum(one.tokens for one in told)
     left = _left_tokens(tokens, opened.size, unparsed, indexed)
     written = sum(min(one.tokens, one.parsed_tokens) for one in embedding)
+    # Chunk files from before schema 5 were not counted.
+    unmatched = sum(max(0, one.chunks - one.parsed_chunks) for one in embedding)
     return Progress(
-        states, indexed.chunks, indexed.embedded, sum(states.get(state, 0) for state in OPEN_STATES), indexed.tokens,
+        states,
+        chunks=indexed.chunks,
+        embedded=indexed.embedded,
+        open=sum(states.get(state, 0) for state in OPEN_STATES),
+        tokens=indexed.tokens,
         left_tokens=None if left is None else max(0, left - written),
-        parsed=indexed.chunks + opened.parsed_chunks + sum(one.chunks for one in parsing)
-        + sum(max(0, one.chunks - one.parsed_chunks) for one in embedding),
+        parsed=indexed.chunks + opened.parsed_chunks + sum(one.chunks for one in parsing) + unmatched,
         written=indexed.chunks + sum(one.chunks for one in embedding),
         written_tokens=indexed.tokens + sum(one.tokens for one in embedding),
-        bytes=indexed.size + opened.size, unparsed_bytes=unparsed,
-    )  # fmt: skip
+        bytes=indexed.size + opened.size,
+        unparsed_bytes=unparsed,
+    )
 
 
 def _left_tokens(parsed: int, size: int, unparsed: int, indexed: _Sums) -> int | None:

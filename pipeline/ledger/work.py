@@ -136,7 +136,10 @@ class Work:
         return Claim(lease, stage, tuple(free))
 
     def beat(self, claim: Claim, measured: Measured | None = None, reached: Sequence[Advance] = ()) -> None:
-        """Show progress, and record how far documents are; raises LeaseLost when the lease was taken back or nothing of it is left."""
+        """Show progress, and record how far documents are.
+
+        Raises LeaseLost when the lease was taken back or nothing of it is left.
+        """
         with self._writing(measured) as connection:
             since = reported_at(connection, claim.lease) if reached else 0.0
             moved = connection.execute(

@@ -133,9 +133,7 @@ class ParseStep:
         except DocumentError as error:
             log.info("%s is parsed again: %s", document.uri, error)
             return None
-        return ParsedResult(
-            document.id, header.title, header.media_type, self._fingerprint, footer.tokens, chunks=footer.chunks
-        )
+        return ParsedResult(document.id, header.title, header.media_type, self._fingerprint, footer.tokens, chunks=footer.chunks)
 
     def _key(self, document: ClaimedDocument) -> str:
         return chunks_key(self._fingerprint, document.content_hash, name_of(document.uri))

@@ -166,9 +166,8 @@ def _bars(moment: Moment) -> Table:
     parsed = 1 - progress.unparsed_bytes / progress.bytes if progress.bytes else 1.0
     tokens = progress.written_tokens + (progress.left_tokens or 0)
     written = 0.0 if progress.left_tokens is None else progress.written_tokens / tokens if tokens else 1.0
-    for name, share, done, made in (
-        ("parse", parsed, total - unparsed, progress.parsed), ("embed", written, total - progress.open, progress.written),
-    ):  # fmt: skip
+    stages = (("parse", parsed, total - unparsed, progress.parsed), ("embed", written, total - progress.open, progress.written))
+    for name, share, done, made in stages:
         words = f"{done} of {total} documents, {made:,} chunks"
         table.add_row(Text(name), ProgressBar(total=1, completed=share if total else 0.0, width=BAR), Text(words))
     return table
@@ -205,7 +204,7 @@ def _queues(moment: Moment) -> Text:
 
 
 def _speed(moment: Moment) -> str:
-    """`96 chunks/s, 3.1 documents/s, about 2 min 5 s left`."""
+    """`96 chunks/s, 3.1 documents/s, 2 min 5 s left`."""
     rates = moment.rates
     documents = f"{rates.documents_per_s:.3g}" if rates.documents_per_s < 100 else f"{rates.documents_per_s:.0f}"
     words = f"{rates.chunks_per_s:.0f} chunks/s, {documents} documents/s"
@@ -213,12 +212,12 @@ def _speed(moment: Moment) -> str:
 
 
 def time_left(moment: Moment) -> str:
-    """`about 2 min 5 s left`, or `to parse` as long as nothing is written; empty where nobody knows or nothing moves."""
+    """`2 min 5 s left`, or `to parse` as long as nothing is written; empty where nobody knows or nothing moves."""
     if not moment.progress.open or moment.diagnosis.stuck:
         return ""
     if moment.left_s is not None:
-        return f"about {span(moment.left_s)} left"
-    return f"about {span(moment.parse_left_s)} left to parse" if moment.parse_left_s is not None else ""
+        return f"{span(moment.left_s)} left"
+    return f"{span(moment.parse_left_s)} left to parse" if moment.parse_left_s is not None else ""
 
 
 def span(seconds: float) -> str:

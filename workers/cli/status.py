@@ -78,7 +78,7 @@ def _print(moment: Moment) -> None:
     from workers.cli.display import chunks, time_left
 
     record = _record(moment)
-    left = f", {words}" if (words := time_left(moment)) else ""
+    left = f", about {words}" if (words := time_left(moment)) else ""
     click.echo(visible(f"stuck: {'YES' if moment.diagnosis.stuck else 'no'}, {moment.diagnosis}{left}"))
     click.echo("documents: " + (", ".join(f"{count} {state}" for state, count in sorted(record["documents"].items())) or "none"))
     if moment.progress.open:
