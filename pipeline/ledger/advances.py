@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import BigInteger, Column, Connection, Float, ForeignKey, Index, Integer, Row, String, Table, func, select
 
-from pipeline.ledger.flow import Stage
 from pipeline.ledger.schema import documents, leases, metadata, upsert
+from pipeline.types import Stage
 
 if TYPE_CHECKING:
     from pipeline.ledger.work import Claim

@@ -11,12 +11,11 @@ from urllib.parse import quote
 from sqlalchemy import Connection, Engine, Row, RowMapping, and_, case, delete, func, or_, select
 
 from pipeline.ledger.advances import throughput
-from pipeline.ledger.flow import SCHEDULE, Stage
 from pipeline.ledger.schema import LIVE, collections, documents, events, leases, reading, runs, writing
 from pipeline.ledger.schema import measures as all_measures
-from pipeline.measure import CHUNK_LIMIT, CHUNK_TOKENS
-from pipeline.types import DocumentState, document_id
-from pipeline.visible import well_formed
+from pipeline.telemetry.counters import CHUNK_LIMIT, CHUNK_TOKENS
+from pipeline.text import well_formed
+from pipeline.types import SCHEDULE, DocumentState, Stage, document_id
 
 #: Fewer reports, or documents, say little about a rate.
 FEW = 3

@@ -13,11 +13,11 @@ from sqlalchemy import Connection, Engine, and_, bindparam, case, delete, select
 
 from pipeline.errors import LeaseLost
 from pipeline.ledger.advances import Advance, record, reported_at
-from pipeline.ledger.flow import Stage, charge, refund
+from pipeline.ledger.flow import charge, refund
 from pipeline.ledger.measures import QUARANTINES, count, put
 from pipeline.ledger.schema import documents, leases, reading, upsert, workers, writing
-from pipeline.measure import COUNT, Measured
-from pipeline.types import DocumentState, Reason
+from pipeline.telemetry.counters import COUNT, Measured
+from pipeline.types import DocumentState, Reason, Stage
 
 #: A worker that was not seen for so long is taken for dead: it does not serve its queue, and its name is free.
 WORKER_SEEN_S = 30.0
