@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,14 +18,17 @@ from pipeline.chunk.units import ChunkOptions
 from pipeline.errors import DocumentError, NoSpace
 from pipeline.model.tokens import TokenCounter
 from pipeline.parse.gate import Limits
-from pipeline.sandbox.extract import Extracted, ExtractJob
+from pipeline.sandbox import extract as extract_module
+from pipeline.sandbox.extract import Extracted, ExtractJob, SoFar
 from pipeline.sandbox.extract import extract as real_extract
 from pipeline.types import Reason
 
 _SLEEP = [sys.executable, "-c", "import time; time.sleep(600)"]
 
 
-def extract(job: ExtractJob, counter: TokenCounter, options: ChunkOptions, limits: Limits) -> Extracted:
+def extract(
+    job: ExtractJob, counter: TokenCounter, options: ChunkOptions, limits: Limits, tell: Callable[[SoFar], None]
+) -> Extracted:
     """Do what the document's first word says; documents that say nothing special are extracted for real."""
     deed, _, argument = Path(job.path).read_text("utf-8", "replace").partition(" ")
     title = ""  # where it has something to say
@@ -59,6 +63,8 @@ def extract(job: ExtractJob, counter: TokenCounter, options: ChunkOptions, limit
             extract_deeper()
         case "raise":
             raise ValueError("é😀" * 3000)
+        case "slowly":
+            extract_module.TELL_EVERY_S = 0.01
         case "refuse":
             raise DocumentError(Reason.ENCRYPTED, "needs a password")
         case "no-space":
@@ -100,7 +106,7 @@ def extract(job: ExtractJob, counter: TokenCounter, options: ChunkOptions, limit
             time.sleep(600)
         case "environment":
             title = " ".join(sorted(os.environ))
-    made = real_extract(job, counter, options, limits)
+    made = real_extract(job, counter, options, limits, tell)
     return replace(made, title=title) if title else made
 
 

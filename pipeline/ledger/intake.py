@@ -171,7 +171,7 @@ class Intake:
                 "content_hash": content_hash, "state": state, "reason": reason, "detail": detail, "starts": 0, "batch": None,
                 "lease": None, "run": run, "updated_at": now, "title": "", "media_type": "", "parse_fingerprint": "",
                 "indexed_hash": "", "indexed_parse": "", "indexed_embed": "", "chunks": 0, "embedded": 0,
-                "dirty": 0, "tokens": 0, "deleted_at": None, "fence": None, "parsed_tokens": 0, "parse_s": 0.0,
+                "dirty": 0, "tokens": 0, "deleted_at": None, "fence": None, "parsed_tokens": 0, "parsed_chunks": 0, "parse_s": 0.0,
             }
             # In one order, as claims lock them: two that hold what the other one wants would wait for ever.
             for key, (source, content_hash, state, reason, detail) in sorted(rows.items())
@@ -192,6 +192,7 @@ class Intake:
             "deleted_at",
             "fence",
             "parsed_tokens",
+            "parsed_chunks",
             "parse_s",
         )
         with writing(self._engine) as connection:

@@ -40,7 +40,7 @@ from pipeline.errors import CollectionReplaced, LedgerError, LedgerUnavailable, 
 from pipeline.ledger import triggers
 
 #: Raised with every change of the tables; a newer ledger is refused, an older one migrated by `_migrate`.
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 #: Key of the lock under which tables are made; any number that nobody else uses.
 SCHEMA_LOCK = 5_113_521
@@ -168,11 +168,12 @@ documents = Table(
     Column("parsed_tokens", BigInteger, nullable=False, server_default="0"),  # of the chunk file of this version
     Column("parse_s", Float, nullable=False, server_default="0"),  # the parser's time for this version; 0: its chunk file was there
     Column("embed_s", Float, nullable=False, server_default="0"),  # its share of the time of the embed stage
+    Column("parsed_chunks", Integer, nullable=False, server_default="0"),  # of the chunk file of this version
     Index("documents_state_batch", "state", "batch"),
     # Documents with the same bytes lend each other their vectors.
     Index("documents_content", "content_hash"),
     # With the numbers that a run's display adds up, so that it reads no row.
-    Index("documents_run_figures", "run", "state", "chunks", "embedded", "size", "tokens", "parsed_tokens"),
+    Index("documents_run_figures", "run", "state", "chunks", "embedded", "size", "tokens", "parsed_tokens", "parsed_chunks"),
     # Nearly all rows have none: SQLite, which has no statistics here, must not take "has none" for a narrow condition.
     Index("documents_held", "lease", sqlite_where=text("lease IS NOT NULL"), postgresql_where=text("lease IS NOT NULL")),
     Index("documents_collection_uri", "collection", "uri"),
@@ -315,9 +316,10 @@ def _migrate(connection: Connection) -> None:
         # Version 2 has other indexes, and longer keys in this table; SQLite does not look at their length.
         if connection.dialect.name == "postgresql":
             connection.exec_driver_sql("ALTER TABLE meta ALTER COLUMN key TYPE VARCHAR(255)")
-        for old in ("documents_run_state", "documents_lease", "documents_run_progress"):
+        # Indexes that are gone, and one that has another column since version 5.
+        for old in ("documents_run_state", "documents_lease", "documents_run_progress", "documents_run_figures"):
             connection.exec_driver_sql(f"DROP INDEX IF EXISTS {old}")
-        # Versions 3 and 4 have more columns; each is nullable or has a default of the database's own.
+        # Versions 3 to 5 have more columns; each is nullable or has a default of the database's own.
         for table in (collections, runs, documents, leases, workers):
             there = {column["name"] for column in inspect(connection).get_columns(table.name)}
             for column in table.columns:

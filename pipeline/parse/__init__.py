@@ -68,10 +68,10 @@ def parse(path: Path, name: str, media_type: str) -> Parsed:
     parsed = _guarded(lambda: _parser(media_type)(path, name))
     elements = _translated(parsed.elements)
     if parsed.title:
-        return Parsed(parsed.title, elements)
+        return Parsed(parsed.title, elements, parsed.share)
     start = list(itertools.islice(elements, _TITLE_WINDOW))
     title = next((e.text for e in start if e.kind is ElementKind.HEADING), "") or name
-    return Parsed(title, itertools.chain(start, elements))
+    return Parsed(title, itertools.chain(start, elements), parsed.share)
 
 
 def preload(media_types: Iterable[str]) -> None:

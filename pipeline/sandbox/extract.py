@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -16,7 +17,10 @@ from pipeline.errors import DocumentError
 from pipeline.model.tokens import TokenCounter
 from pipeline.parse import PARSER_VERSION, parse
 from pipeline.parse.gate import Limits, inspect
-from pipeline.types import Element, Reason
+from pipeline.types import Chunk, Element, Reason
+
+#: Seconds between two reports of how far a document is.
+TELL_EVERY_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +43,21 @@ class Extracted:
     tokens: int
 
 
-def extract(job: ExtractJob, counter: TokenCounter, options: ChunkOptions, limits: Limits) -> Extracted:
+@dataclass(frozen=True, slots=True)
+class SoFar:
+    """How far a document is that is being extracted."""
+
+    chunks: int
+    tokens: int
+    share: float | None  #: of the document, read by its parser; None where that does not know
+
+
+def extract(
+    job: ExtractJob, counter: TokenCounter, options: ChunkOptions, limits: Limits, tell: Callable[[SoFar], None] = lambda _: None
+) -> Extracted:
     """Write the chunk file of a document; memory is bounded by the parser of its type.
 
+    `tell` is called with chunks that are there, about every TELL_EVERY_S.
     Raises DocumentError with the reason why there is none, NoSpace. A file that yields no text is never a success.
     """
     output = Path(job.output)
@@ -51,7 +67,7 @@ def extract(job: ExtractJob, counter: TokenCounter, options: ChunkOptions, limit
         # The name is not the document's: the same bytes may be called otherwise elsewhere.
         title = parsed.title if parsed.title != job.name else ""
         chunks = chunk_elements(job.document_id, _with_text(parsed.elements), counter, options)
-        footer = write_chunks(output, ChunkFileHeader(media_type, title), chunks)
+        footer = write_chunks(output, ChunkFileHeader(media_type, title), _told(chunks, parsed.share, tell))
         if not footer.chunks:
             raise DocumentError(Reason.EMPTY_TEXT, f"no text came out of {media_type}")
     except BaseException:
@@ -67,6 +83,18 @@ def parse_fingerprint(counter: TokenCounter, options: ChunkOptions) -> str:
         "options": asdict(options), "tokenizer": counter.fingerprint,
     }  # fmt: skip
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _told(chunks: Iterator[Chunk], share: Callable[[], float | None], tell: Callable[[SoFar], None]) -> Iterator[Chunk]:
+    """The chunks, telling now and then how many there were."""
+    count = tokens = 0
+    told = time.monotonic()
+    for chunk in chunks:
+        yield chunk
+        count, tokens = count + 1, tokens + chunk.token_count
+        if time.monotonic() - told >= TELL_EVERY_S:
+            tell(SoFar(count, tokens, share()))
+            told = time.monotonic()
 
 
 def _with_text(elements: Iterator[Element]) -> Iterator[Element]:

@@ -24,11 +24,14 @@ from pipeline.chunk.units import ChunkOptions
 from pipeline.errors import NoSpace, TransientError
 from pipeline.model.tokens import TokenCounter
 from pipeline.parse.gate import Limits
-from pipeline.sandbox.extract import Extracted, ExtractJob, parse_fingerprint
+from pipeline.sandbox.extract import Extracted, ExtractJob, SoFar, parse_fingerprint
 from pipeline.settings import Settings
 from pipeline.types import Reason
 
 log = logging.getLogger(__name__)
+
+#: Told how far the document of a job is.
+OnProgress = Callable[[ExtractJob, SoFar], None]
 
 #: Seconds between two calls of `on_tick` while a document is being parsed.
 TICK_S = 0.5
@@ -147,10 +150,13 @@ class ParseGuard:
             server.wait()
         server.stdout.close()
 
-    def run(self, jobs: Sequence[ExtractJob], on_tick: Callable[[], None]) -> Iterator[Outcome]:
+    def run(
+        self, jobs: Sequence[ExtractJob], on_tick: Callable[[], None], on_progress: OnProgress | None = None
+    ) -> Iterator[Outcome]:
         """Extract documents; yields an outcome for each, in no particular order.
 
-        `on_tick` is called at least every TICK_S while this waits; what it raises ends the run and the child. A document
+        `on_tick` is called at least every TICK_S while this waits; what it raises ends the run and the child. `on_progress` is
+        called with how far a document is that takes its time, as its child says; one that is tried again begins at 0. A document
         whose child dies or runs out of memory is tried once more alone, the others go on in a fresh child. Raises NoSpace,
         and TransientError where no parser can be started at all.
         """
@@ -159,7 +165,7 @@ class ParseGuard:
         waiting = deque([list(jobs)] if jobs else [])
         while waiting:
             batch = waiting.popleft()
-            attempt = yield from self._attempt(batch, on_tick)
+            attempt = yield from self._attempt(batch, on_tick, on_progress)
             rest = [job for number, job in enumerate(batch) if number not in attempt.done and number != attempt.current]
             if attempt.current is not None:
                 culprit = batch[attempt.current]
@@ -175,7 +181,9 @@ class ParseGuard:
             if rest:
                 waiting.appendleft(rest)
 
-    def _attempt(self, jobs: list[ExtractJob], on_tick: Callable[[], None]) -> Generator[Outcome, None, _Attempt]:
+    def _attempt(
+        self, jobs: list[ExtractJob], on_tick: Callable[[], None], on_progress: OnProgress | None
+    ) -> Generator[Outcome, None, _Attempt]:
         folder, outputs = _private_folder(None), _private_folder(Path(jobs[0].output).parent)
         attempt = _Attempt(jobs, folder, outputs, set())
         # The child works in its own folder, so relative paths would lead elsewhere.
@@ -188,6 +196,8 @@ class ParseGuard:
             self._send(request | {"preload": sorted(self._types)})
             attempt.since = time.monotonic()
             for event in self._events(attempt, on_tick):
+                if on_progress is not None and "so_far" in event:
+                    on_progress(jobs[event["at"]], SoFar(**event["so_far"]))
                 outcome = self._event(attempt, event)
                 if outcome is not None:
                     yield outcome

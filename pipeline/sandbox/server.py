@@ -17,6 +17,7 @@ import tempfile
 import threading
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from pipeline.model.tokens import TokenCounter
 from pipeline.parse import MEDIA_TYPES, preload
 from pipeline.parse.gate import Limits
 from pipeline.sandbox.confine import allow_writes_only_in, forbid_sockets, prctl
-from pipeline.sandbox.extract import Extracted, ExtractJob
+from pipeline.sandbox.extract import Extracted, ExtractJob, SoFar
 from pipeline.types import Reason
 
 log = logging.getLogger(__name__)
@@ -56,7 +57,7 @@ class Server:
         self._timeout_s = float(options["timeout_s"])
         self._counter = TokenCounter.from_folder(Path(options["tokenizer"]))
         module, _, name = str(options["extract"]).partition(":")
-        self._extract: Callable[[ExtractJob, TokenCounter, ChunkOptions, Limits], Extracted] = getattr(import_module(module), name)
+        self._extract: Callable[..., Extracted] = getattr(import_module(module), name)  # as pipeline.sandbox.extract
         self._loaded: set[str] = set()
         self._parent = os.getppid()
         self._pending = b""  # bytes of a request that is not whole yet
@@ -185,7 +186,7 @@ class Server:
         self._tell({"start": number})
         self._allow_cpu(job)
         try:
-            made = self._extract(job, self._counter, self._chunks, self._limits)
+            made = self._extract(job, self._counter, self._chunks, self._limits, partial(self._so_far, number))
         except NoSpace as error:
             self._tell({"no_space": str(error)[:MOST_DETAIL_CHARS]})
             os._exit(0)
@@ -206,6 +207,9 @@ class Server:
             fields = asdict(made)
             fields["title"] = made.title[:MOST_DETAIL_CHARS]
             self._tell({"end": number, "extracted": fields})
+
+    def _so_far(self, number: int, so_far: SoFar) -> None:
+        self._tell({"at": number, "so_far": asdict(so_far)})
 
     def _fail(self, number: int, reason: Reason, detail: str) -> None:
         self._tell({"end": number, "reason": reason, "detail": detail[:MOST_DETAIL_CHARS]})

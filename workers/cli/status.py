@@ -61,8 +61,10 @@ def _record(moment: Moment) -> dict[str, Any]:
         "verdict": moment.diagnosis.verdict,
         "why": moment.diagnosis.words,
         "documents": moment.progress.states,
+        "chunks": {"parsed": moment.progress.parsed, "written": moment.progress.written},
         "rates": moment.rates,
         "left_s": None if moment.left_s is None else round(moment.left_s, 1),
+        "parse_left_s": None if moment.parse_left_s is None else round(moment.parse_left_s, 1),
         "queues": {
             stage.value: {"depth": depth, "workers": sum(worker.role == stage for worker in moment.workers)}
             for stage, depth in moment.queues.items()
@@ -73,12 +75,14 @@ def _record(moment: Moment) -> dict[str, Any]:
 
 
 def _print(moment: Moment) -> None:
-    from workers.cli.display import span
+    from workers.cli.display import chunks, time_left
 
     record = _record(moment)
-    left = f", about {span(moment.left_s)} left" if moment.left_s and not moment.diagnosis.stuck else ""
+    left = f", about {words}" if (words := time_left(moment)) else ""
     click.echo(visible(f"stuck: {'YES' if moment.diagnosis.stuck else 'no'}, {moment.diagnosis}{left}"))
     click.echo("documents: " + (", ".join(f"{count} {state}" for state, count in sorted(record["documents"].items())) or "none"))
+    if moment.progress.open:
+        click.echo(f"chunks: {chunks(moment.progress)}, {moment.rates.chunks_per_s:.0f} chunks/s")
     for name, queue in record["queues"].items():
         depth = "does not answer" if queue["depth"] is None else f"{queue['depth']} messages wait"
         click.echo(f"queue {name}: {depth}, {queue['workers']} workers")

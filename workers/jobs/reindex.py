@@ -245,7 +245,7 @@ class Reindexing:
         old, built = report.progress(collection=live.name), report.progress(collection=new.name)
         counts = LoadCounts(discovered=sum(old.states.values()))
         # It is given its documents by and by: those that it has not yet are ahead of it, too.
-        built = replace(built, left_tokens=max(0, old.tokens - built.tokens))
+        built = replace(built, left_tokens=max(0, old.tokens - built.written_tokens))
         moment = lookout.look(counts, trouble=trouble, own_workers=work.owns_workers, progress=built)
         on_moment(moment)
         self._check_failures(moment.progress.states)
