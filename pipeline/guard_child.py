@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import gc
 import json
 import logging
@@ -24,6 +23,7 @@ from typing import Any
 from pipeline.confine import allow_writes_only_in, forbid_sockets, prctl
 from pipeline.errors import DocumentError, NoSpace
 from pipeline.extract import Extracted, ExtractJob
+from pipeline.files.errors import disk_is_full
 from pipeline.parse import MEDIA_TYPES, preload
 from pipeline.parse.gate import Limits
 from pipeline.tokens import TokenCounter
@@ -196,7 +196,7 @@ class Server:
         except RecursionError:
             self._fail(number, Reason.CORRUPT, "nested too deeply")
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            if disk_is_full(error):
                 self._tell({"no_space": str(error)[:MOST_DETAIL_CHARS]})
                 os._exit(0)
             self._fail(number, Reason.CORRUPT, f"{type(error).__name__}: {error}")

@@ -15,7 +15,7 @@ from pipeline.trace import check_tracing
 from workers import health
 from workers.app import SHUTDOWN_S, TICK_S
 from workers.dispatch import DispatchThread
-from workers.pool import HostLock, Supervisor, bury
+from workers.pool import Supervisor, bury, host_lock
 from workers.schedule import Starter, TimerThread
 from workers.spec import clocks, plan
 from workers.working import Remover, make_dispatcher
@@ -44,10 +44,10 @@ def serve(settings: Settings, stages: Sequence[str], *, schedules: bool = False,
     """
     check_tracing(settings)
     ledger = Ledger.open(settings.ledger_url)
-    lock = HostLock(settings.data_dir)
+    lock = host_lock(settings.data_dir)
     owns_store = settings.embedded_store and Stage.EMBED in stages
     # Without workers there is nothing to be alone with: a scheduler's runs bring their own, or wait for those of others.
-    if stages and (settings.embedded_broker or owns_store) and not lock.acquire():
+    if stages and (settings.embedded_broker or owns_store) and not lock.take():
         raise ConfigError(f"workers of another `kb-ingest` serve {settings.data_dir} already; stop them first")
     specs = plan(settings, ledger, [Stage(stage) for stage in stages])
     if schedules and not settings.embedded_broker:

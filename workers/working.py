@@ -16,7 +16,7 @@ from pipeline.trace import endpoint_of
 from workers.app import make_app
 from workers.broker import Broker
 from workers.dispatch import Dispatcher, DispatchThread
-from workers.pool import HostLock, Supervisor, bury
+from workers.pool import Supervisor, bury, host_lock
 from workers.spec import parse_processes, plan
 
 #: Seconds in which workers that are done send the spans they have; they do so every half a second.
@@ -38,7 +38,7 @@ class Working:
         self._worker_stderr = worker_stderr  #: file descriptor for what our workers say
         self._ledger = ledger
         self._stack = ExitStack()
-        self._lock = HostLock(settings.data_dir) if settings.embedded_broker else None
+        self._lock = host_lock(settings.data_dir) if settings.embedded_broker else None
         self._supervisor: Supervisor | None = None
         self._dispatch = DispatchThread(make_dispatcher(settings, ledger), SWEEP_EVERY_S)
 
@@ -79,7 +79,7 @@ class Working:
     def _serve(self) -> None:
         if self._supervisor is not None:
             self._supervisor.tend()
-        elif self._lock is not None and self._lock.acquire():
+        elif self._lock is not None and self._lock.take():
             specs = plan(self._settings, self._ledger, list(Stage))
             supervisor = Supervisor(
                 self._settings, specs, bury(self._ledger, self._settings.max_starts), stderr=self._worker_stderr
