@@ -16,6 +16,7 @@
         ├── ModelError            the model cannot be loaded, or is not what was promised
         ├── DeviceError           the asked-for device is not there
         ├── HostError             this host cannot be changed as asked: Docker Desktop, `.env`
+        ├── OutputError           standard output cannot be written
         ├── CollectionMismatch    the collection was made with another model
         ├── CollectionMissing     no such collection
         ├── LedgerError           the ledger has a schema this version does not know
@@ -93,6 +94,10 @@ class DeviceError(PermanentError):
 
 class HostError(PermanentError):
     """This host, its container engine or its `.env` cannot be changed as asked."""
+
+
+class OutputError(PermanentError):
+    """Standard output cannot be written."""
 
 
 class CollectionMismatch(PermanentError):
