@@ -7,7 +7,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pipeline.context import about
 from pipeline.discover import Patterns, root_of, root_uri
@@ -127,6 +127,9 @@ class Loading:
         stages raise, and ConfigError when the only embed worker says that it cannot work.
         """
         began = time.monotonic()
+        if job.sync:
+            elsewhere = sources_inside(self.ledger, self._public, job.scope.uris())
+            job = replace(job, scope=replace(job.scope, elsewhere=elsewhere))
         self._tracing = open_tracing(self.settings, f"load-{os.getpid()}@{socket.gethostname()}")
         if isinstance(self.staging, LocalStaging):
             self.staging.sweep()

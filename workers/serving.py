@@ -35,7 +35,7 @@ TEND_EVERY_S = 1.0
 DISPATCHER, SCHEDULES = "dispatcher", "schedules"
 
 
-def serve(settings: Settings, stages: Sequence[str], *, schedules: bool = False, until_empty: bool = False) -> None:
+def serve(settings: Settings, ledger: Ledger, stages: Sequence[str], *, schedules: bool = False, until_empty: bool = False) -> None:
     """Run workers of these stages, none included, and a dispatcher until interrupted, or until nothing is open.
 
     `schedules` are carried out too: by beat and ticks where there is Redis, else by a timer in this process.
@@ -43,7 +43,6 @@ def serve(settings: Settings, stages: Sequence[str], *, schedules: bool = False,
     Raises ConfigError when another process serves this data folder already, or signs of life cannot be written.
     """
     check_tracing(settings)
-    ledger = Ledger.open(settings.ledger_url)
     lock = host_lock(settings.data_dir)
     owns_store = settings.embedded_store and Stage.EMBED in stages
     # Without workers there is nothing to be alone with: a scheduler's runs bring their own, or wait for those of others.

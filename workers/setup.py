@@ -85,11 +85,8 @@ def collections_of(settings: Settings) -> list[str]:
     if not settings.database_url and not (settings.data_dir / "kb.db").exists():
         return []
     try:
-        ledger = Ledger.open(settings.ledger_url)
-        try:
+        with Ledger.open(settings.ledger_url) as ledger:
             return [collection.name for collection in ledger.collections.all()]
-        finally:
-            ledger.close()
     except KbError:
         return []
 

@@ -29,7 +29,7 @@ from pipeline.ledger.work import Work
 class Ledger:
     """An open ledger.
 
-    Safe to use from several threads and processes; each process opens its own.
+    Safe to use from several threads and processes; each process opens its own. A context manager that closes it.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -55,6 +55,12 @@ class Ledger:
         Raises LedgerError for a database or schema that cannot be used, LedgerUnavailable where it does not answer.
         """
         return cls(open_engine(url))
+
+    def __enter__(self) -> Ledger:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Close all connections."""

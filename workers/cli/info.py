@@ -5,11 +5,12 @@ from __future__ import annotations
 import rich_click as click
 
 from workers.cli.context import Context, print_json
+from workers.cli.options import json_option
 from workers.versions import rules, versions
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON value on stdout.")
+@json_option
 @click.pass_obj
 def config(context: Context, as_json: bool) -> None:
     """Show all settings as they are in force; secrets are masked."""
@@ -23,7 +24,7 @@ def config(context: Context, as_json: bool) -> None:
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON value on stdout.")
+@json_option
 def version(as_json: bool) -> None:
     """Show the versions of kb-ingest, Python and the packages that matter, and what `kb-ingest --version` says."""
     found, stored = versions(), rules()
