@@ -74,6 +74,6 @@ def _role(command: list[str]) -> str:
     text = " ".join(command)
     if "guard_child" in text:
         return "parser's child"
-    if "workers.run" in text:
+    if "workers.process.worker" in text:
         return "embed worker" if " embed " in text else "parse worker"
     return "load command"

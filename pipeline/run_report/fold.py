@@ -7,9 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
-from pipeline.ledger.flow import Stage
 from pipeline.ledger.retrospect import Step
-from pipeline.types import DocumentState
+from pipeline.types import DocumentState, Stage
 
 #: Bins of the throughput are so many at most, and no shorter: what is embedded together, for some seconds, ends together.
 MOST_BINS, LEAST_BIN_S = 60, 5.0

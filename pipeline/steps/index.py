@@ -17,7 +17,6 @@ from pipeline.discover import folder_of, name_of
 from pipeline.embed import Embedder, bad_rows
 from pipeline.errors import DocumentError, KbError
 from pipeline.ledger import Ledger
-from pipeline.ledger.flow import Stage
 from pipeline.ledger.work import Claim, ClaimedDocument, IndexedResult
 from pipeline.measure import CHUNK_LIMIT, CHUNK_TOKENS, UNBOUNDED, Measured, token_bin
 from pipeline.stage import Staging, chunks_key
@@ -26,7 +25,7 @@ from pipeline.steps.outcomes import Outcomes, Times
 from pipeline.steps.reuse import ReusingEmbedder, Vectors
 from pipeline.store import VectorStore
 from pipeline.trace import Tracing
-from pipeline.types import Chunk, ChunkIds, DocumentInfo, DocumentState, EmbeddedChunk, PointMeta, Reason
+from pipeline.types import Chunk, ChunkIds, DocumentInfo, DocumentState, EmbeddedChunk, PointMeta, Reason, Stage
 
 log = logging.getLogger(__name__)
 

@@ -14,14 +14,13 @@ from pipeline.errors import DocumentError
 from pipeline.extract import ExtractJob
 from pipeline.guard import ParseGuard
 from pipeline.ledger import Ledger
-from pipeline.ledger.flow import Stage
 from pipeline.ledger.work import Claim, ClaimedDocument, ParsedResult
 from pipeline.measure import Measured
 from pipeline.stage import Staging, chunks_key
 from pipeline.steps.beat import Beat
 from pipeline.steps.outcomes import Outcomes
 from pipeline.trace import Tracing
-from pipeline.types import Reason
+from pipeline.types import Reason, Stage
 
 
 @dataclass(frozen=True, slots=True)

@@ -122,8 +122,8 @@ class Deployment:
                     continue
                 if "guard_child" in command:
                     kind_of = "parser"
-                elif "workers.run" in command:
-                    kind_of = "pool" if "workers.run" in parent else "master"
+                elif "workers.process.worker" in command:
+                    kind_of = "pool" if "workers.process.worker" in parent else "master"
                 else:
                     continue
                 if kind_of == kind:

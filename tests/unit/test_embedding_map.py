@@ -18,11 +18,10 @@ from pipeline.embedding_map.folders import MOST_FOLDERS, OTHER, group
 from pipeline.embedding_map.likeness import NEIGHBOURS, compare, outliers, principal_plane, written
 from pipeline.embedding_map.page import page
 from pipeline.ledger import Ledger
-from pipeline.ledger.flow import Stage
 from pipeline.ledger.generations import Collection
 from pipeline.ledger.work import IndexedResult, ParsedResult
 from pipeline.store.edge import EdgeStore
-from pipeline.types import DocumentInfo, SourceFile, StagedFile, document_id
+from pipeline.types import DocumentInfo, SourceFile, Stage, StagedFile, document_id
 from pipeline.visible import visible
 from tests.made_points import DIMENSION, made_points
 from workers.cli import run

@@ -23,10 +23,9 @@ from pipeline.evaluate import (
     self_queries,
 )
 from pipeline.ledger import Ledger
-from pipeline.ledger.flow import Stage
 from pipeline.ledger.work import IndexedResult, ParsedResult
 from pipeline.stage import LocalStaging, chunks_key
-from pipeline.types import Chunk, SourceFile, StagedFile, chunk_id, document_id
+from pipeline.types import Chunk, SourceFile, Stage, StagedFile, chunk_id, document_id
 
 GOLDEN = Path(__file__).resolve().parents[2] / "benchmarks" / "golden" / "python_docs.jsonl"
 

@@ -13,12 +13,11 @@ from sqlalchemy import text
 
 from pipeline.discover import uri_of
 from pipeline.ledger import Ledger
-from pipeline.ledger.flow import Stage
 from pipeline.ledger.generations import Collection
 from pipeline.ledger.life import Rates
 from pipeline.ledger.work import IndexedResult, ParsedResult
 from pipeline.measure import COUNT, SUM, UNBOUNDED, Busy, Measured, token_bin
-from pipeline.types import Reason, SourceFile, StagedFile, document_id
+from pipeline.types import Reason, SourceFile, Stage, StagedFile, document_id
 from workers.cli import run
 
 

@@ -11,13 +11,12 @@ import pytest
 from pipeline.chunkfile import ChunkFileHeader, write_chunks
 from pipeline.guard import GuardOptions, ParseGuard
 from pipeline.ledger import Ledger
-from pipeline.ledger.flow import Stage
 from pipeline.ledger.work import Claim
 from pipeline.parse.gate import Limits
 from pipeline.stage import LocalStaging, chunks_key
 from pipeline.steps.parse import ParseStep
 from pipeline.trace import Span, Tracing, Version
-from pipeline.types import Reason, SourceFile, StagedFile, document_id
+from pipeline.types import Reason, SourceFile, Stage, StagedFile, document_id
 from pipeline.units import ChunkOptions
 
 FINGERPRINT = "f" * 16

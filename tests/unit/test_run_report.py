@@ -14,7 +14,6 @@ from sqlalchemy import bindparam, text
 
 from pipeline.discover import shown_path, uri_of
 from pipeline.ledger import Ledger
-from pipeline.ledger.flow import Stage
 from pipeline.ledger.intake import Refused
 from pipeline.ledger.retrospect import Step
 from pipeline.ledger.work import IndexedResult, ParsedResult
@@ -25,7 +24,7 @@ from pipeline.run_report.fold import TOP, Fold
 from pipeline.run_report.page import page
 from pipeline.run_report.words import duration, size
 from pipeline.settings import Settings
-from pipeline.types import Reason, SourceFile, StagedFile, document_id
+from pipeline.types import Reason, SourceFile, Stage, StagedFile, document_id
 from workers.cli import run as command
 
 START = 1_700_000_000.0

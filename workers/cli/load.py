@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from pipeline.settings import Settings
     from pipeline.steps.load import Planned
-    from workers.loading import Job, Result
+    from workers.jobs.load import Job, Result
 
 
 @click.command()
@@ -46,7 +46,7 @@ def load(
     """
     from pipeline.discover import Patterns, root_of
     from pipeline.steps.scope import Scope
-    from workers.loading import Job, Loading
+    from workers.jobs.load import Job, Loading
 
     settings = context.settings("warning", collection=collection, hidden=hidden, require_gpu=require_gpu)
     patterns = Patterns(include, exclude, settings.ignore, settings.hidden)
@@ -61,7 +61,7 @@ def load(
 def run_job(settings: Settings, job: Job, *, as_json: bool) -> int:
     """Carry a job out with a display, print what became of it, and return the exit status."""
     from workers.cli.display import progress_display
-    from workers.loading import Loading
+    from workers.jobs.load import Loading
 
     with Loading(settings, settings.collection) as loading:
         loading.prepare()

@@ -12,7 +12,7 @@ from workers.cli.context import Context, print_json, say
 from workers.cli.options import existing_collection_option, json_option, of_ledger
 
 if TYPE_CHECKING:
-    from workers.reindexing import Reindexed
+    from workers.jobs.reindex import Reindexed
 
 
 @click.command()
@@ -41,7 +41,7 @@ def reindex(
     Exit status 1 also means that the old one was kept; the message says why.
     """
     from workers.cli.display import progress_display
-    from workers.reindexing import Change, Reindexing
+    from workers.jobs.reindex import Change, Reindexing
 
     with context.ledger("warning", collection=collection) as (settings, ledger):
         settings = of_ledger(settings, ledger)
@@ -79,7 +79,7 @@ def rollback(context: Context, collection: str | None) -> None:
 
     It is as it was when it was replaced: the next sync or load brings it up to date.
     """
-    from workers.reindexing import roll_back
+    from workers.jobs.reindex import roll_back
 
     with context.ledger(collection=collection) as (settings, ledger):
         settings = of_ledger(settings, ledger)

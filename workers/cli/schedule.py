@@ -37,7 +37,7 @@ def add(context: Context, name: str, cron: str, source: str, action: str, timezo
 
     from pipeline.cron import Cron
     from pipeline.errors import ConfigError
-    from workers.loading import source_job
+    from workers.jobs.load import source_job
 
     if not name.strip() or len(name) > NAME_LENGTH:
         raise ConfigError(f"the name of a schedule has 1 to {NAME_LENGTH} characters")
@@ -118,7 +118,7 @@ def run_now(context: Context, name: str, as_json: bool) -> int:
     """
     from workers.cli.display import progress_display
     from workers.cli.runs import line, record
-    from workers.scheduled import run_now as carry_out
+    from workers.schedules.run import run_now as carry_out
 
     with context.ledger("warning") as (settings, ledger), progress_display() as display:
         past = carry_out(settings, ledger, _get(ledger, name), display, display.stderr)
@@ -147,7 +147,7 @@ def _record(ledger: Ledger, one: Schedule) -> dict[str, Any]:
 
     from pipeline.errors import ConfigError
     from workers.cli.runs import record
-    from workers.schedule import next_slot
+    from workers.schedules.due import next_slot
 
     coming, trouble = None, ""
     try:

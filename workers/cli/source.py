@@ -78,7 +78,7 @@ def list_(context: Context, as_json: bool) -> None:
 def show(context: Context, name: str, as_json: bool) -> None:
     """Show a source with its documents and its last runs."""
     from pipeline.discover import root_of, root_uri
-    from workers.loading import source_job
+    from workers.jobs.load import source_job
 
     with context.ledger() as (settings, ledger):
         found, job = source_job(ledger, settings, name)
@@ -131,7 +131,7 @@ def sync(
     from dataclasses import replace
 
     from workers.cli.load import run_job
-    from workers.loading import source_job
+    from workers.jobs.load import source_job
 
     with context.ledger("warning", require_gpu=require_gpu) as (settings, ledger):
         found, job = source_job(ledger, settings, name)
@@ -145,7 +145,7 @@ def sync(
 @click.pass_obj
 def plan(context: Context, name: str, as_json: bool) -> None:
     """Say what `sync NAME` would do and cost: documents, chunks, time, and the growth of Qdrant. Changes nothing."""
-    from workers.loading import Loading, source_job
+    from workers.jobs.load import Loading, source_job
 
     with context.ledger("warning") as (settings, ledger):
         found, job = source_job(ledger, settings, name)
@@ -201,7 +201,7 @@ def delete(
             return _report(found, 0, as_json)
         if prefix and not yes:
             click.confirm(f"Delete {len(found)} documents from {settings.collection}?", abort=True, err=True)
-        from workers.working import delete_now
+        from workers.jobs.crew import delete_now
 
         return _report(found, delete_now(settings, ledger, live, [document.id for document in found]), as_json)
 

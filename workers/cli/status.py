@@ -12,7 +12,7 @@ from workers.cli.context import Context, print_json
 from workers.cli.options import json_option
 
 if TYPE_CHECKING:
-    from workers.lookout import Lookout, Moment
+    from workers.monitoring.snapshot import Lookout, Moment
 
 #: Seconds between two moments of `--watch`.
 WATCH_EVERY_S = 1.0
@@ -33,7 +33,7 @@ def status(context: Context, run: int | None, watch: bool, as_json: bool) -> Non
     worker serves a queue; stalled: nothing moves).
     """
     from pipeline.errors import ConfigError
-    from workers.lookout import Lookout
+    from workers.monitoring.snapshot import Lookout
 
     with context.ledger() as (settings, ledger):
         if run is not None and ledger.report.run(run) is None:

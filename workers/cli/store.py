@@ -64,8 +64,8 @@ def _work_until_done(settings: Settings, ledger: Ledger) -> None:
     import time
 
     from workers.cli.display import progress_display
-    from workers.lookout import Lookout
-    from workers.working import Working
+    from workers.jobs.crew import Working
+    from workers.monitoring.snapshot import Lookout
 
     lookout = Lookout(settings, ledger, collection=ledger.collections.live_name(settings.collection), begins=True)
     with progress_display() as display, Working(settings, ledger, display.stderr) as work:
@@ -92,7 +92,7 @@ def collections(click_context: click.Context, as_json: bool) -> None:
 @click.pass_obj
 def prune(context: Context, collection: str | None, refused: bool) -> None:
     """Drop the generations that a reindex has replaced, with all their points; there is no rollback to them then."""
-    from workers.reindexing import prune as drop
+    from workers.jobs.reindex import prune as drop
 
     with context.ledger(collection=collection) as (settings, ledger):
         settings = of_ledger(settings, ledger)

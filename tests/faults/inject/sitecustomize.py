@@ -45,7 +45,7 @@ def boundaries() -> dict[str, tuple[type, str, bool]]:
     from pipeline.store.edge import EdgeStore
     from pipeline.store.server import ServerStore
     from pipeline.store.shards import Shards
-    from workers.runtime import EmbedRuntime, ParseRuntime
+    from workers.process.runtime import EmbedRuntime, ParseRuntime
 
     return {
         "claim": (Work, "claim", False),
@@ -73,6 +73,6 @@ def sleep(seconds: Any) -> None:
 if "FAKETIME_TIMESTAMP_FILE" in os.environ:
     time.sleep = sleep
 
-if os.environ.get("KB_FAULT_BOUNDARY") and "workers.run" in sys.orig_argv:
+if os.environ.get("KB_FAULT_BOUNDARY") and "workers.process.worker" in sys.orig_argv:
     owner, name, before = boundaries()[os.environ["KB_FAULT_BOUNDARY"]]
     wrap(owner, name, before=before)

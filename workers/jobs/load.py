@@ -13,7 +13,6 @@ from pipeline.context import about
 from pipeline.discover import Patterns, root_of, root_uri
 from pipeline.errors import CollectionMismatch, CollectionReplaced, ConfigError, KbError, SourceError, TooManyFailures
 from pipeline.ledger import Ledger
-from pipeline.ledger.flow import Stage
 from pipeline.ledger.generations import Collection
 from pipeline.ledger.report import Failure, Progress, WorkerRow
 from pipeline.ledger.sources import Source
@@ -24,9 +23,9 @@ from pipeline.steps.plan import Plan, Planning
 from pipeline.steps.remove import vanished
 from pipeline.steps.scope import Listed, Scope, lies_below
 from pipeline.trace import Tracing, check_tracing, open_tracing
-from pipeline.types import DocumentState
-from workers.lookout import Lookout, Moment
-from workers.working import Remover, Working, queue_now
+from pipeline.types import DocumentState, Stage
+from workers.jobs.crew import Remover, Working, queue_now
+from workers.monitoring.snapshot import Lookout, Moment
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,14 +18,14 @@ from prometheus_client.registry import Collector
 
 from pipeline.errors import BrokerUnavailable, ConfigError, KbError, StagingUnavailable
 from pipeline.ledger import Ledger
-from pipeline.ledger.flow import Stage
 from pipeline.ledger.measures import QUARANTINES
 from pipeline.measure import BOUNDS
 from pipeline.settings import Settings
-from workers import metrics
-from workers.app import make_app
-from workers.broker import Broker
-from workers.metrics import Counts, Figures
+from pipeline.types import Stage
+from workers.broker.app import make_app
+from workers.broker.queues import Broker
+from workers.monitoring import metrics
+from workers.monitoring.metrics import Counts, Figures
 from workers.versions import versions
 
 if TYPE_CHECKING:

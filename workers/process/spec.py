@@ -15,8 +15,8 @@ from itertools import chain, count
 
 from pipeline.device import usable_cores
 from pipeline.ledger import Ledger
-from pipeline.ledger.flow import Stage
 from pipeline.settings import Settings
+from pipeline.types import Stage
 
 #: Run in a process of its own, with the configured device: what an embed worker would take here, and the GPUs to pin to.
 QUESTION = "import sys; from pipeline.device import choose, visible_gpus; print(choose(sys.argv[1]).name, *visible_gpus())"

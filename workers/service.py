@@ -9,16 +9,16 @@ from contextlib import nullcontext
 
 from pipeline.errors import ConfigError, KbError
 from pipeline.ledger import Ledger
-from pipeline.ledger.flow import Stage
 from pipeline.settings import Settings
 from pipeline.trace import check_tracing
+from pipeline.types import Stage
 from workers import health
-from workers.app import SHUTDOWN_S, TICK_S
-from workers.dispatch import DispatchThread
-from workers.pool import Supervisor, bury, host_lock
-from workers.schedule import Starter, TimerThread
-from workers.spec import clocks, plan
-from workers.working import Remover, make_dispatcher
+from workers.broker.app import SHUTDOWN_S, TICK_S
+from workers.broker.dispatch import DispatchThread
+from workers.jobs.crew import Remover, make_dispatcher
+from workers.process.spec import clocks, plan
+from workers.process.supervisor import Supervisor, bury, host_lock
+from workers.schedules.due import Starter, TimerThread
 
 log = logging.getLogger(__name__)
 

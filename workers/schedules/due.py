@@ -17,7 +17,7 @@ from pipeline.errors import ConfigError, KbError
 from pipeline.ledger import Ledger
 from pipeline.ledger.schedules import Schedule
 from pipeline.settings import Settings
-from workers.pool import environment_of
+from workers.process.supervisor import environment_of
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +102,7 @@ class Starter:
         return slot if slot is not None and slot <= now else None
 
     def _start(self, schedule: Schedule, lease: str) -> None:
-        command = [sys.executable, "-m", "workers.scheduled", lease, "--parent", str(os.getpid())]
+        command = [sys.executable, "-m", "workers.schedules.run", lease, "--parent", str(os.getpid())]
         environment = {**os.environ, **environment_of(self._settings)}
         try:
             # In our process group, so that whoever kills us kills it too.

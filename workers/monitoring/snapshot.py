@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 from pipeline.errors import BrokerUnavailable
 from pipeline.ledger import Ledger
-from pipeline.ledger.flow import Stage
 from pipeline.ledger.life import Pulse, Rates
 from pipeline.ledger.report import Failure, Progress, WorkerRow
 from pipeline.settings import Settings
 from pipeline.steps.load import LoadCounts
-from workers.app import make_app
-from workers.broker import Broker
-from workers.diagnosis import Diagnosis, Situation, diagnose
+from pipeline.types import Stage
+from workers.broker.app import make_app
+from workers.broker.queues import Broker
+from workers.monitoring.diagnosis import Diagnosis, Situation, diagnose
 
 #: Seconds between two looks.
 WAIT_EVERY_S = 0.25

@@ -18,14 +18,15 @@ from celery import Celery, bootsteps, signals
 
 from pipeline.errors import BrokerUnavailable, KbError
 from pipeline.ledger import Ledger
-from pipeline.ledger.flow import Stage
 from pipeline.ledger.work import STARTING
 from pipeline.settings import Settings, load_settings
-from workers import health, logs, tasks
-from workers.app import make_app
-from workers.broker import Broker
-from workers.runtime import EmbedRuntime, ParseRuntime
-from workers.spec import role_of
+from pipeline.types import Stage
+from workers import health, logs
+from workers.broker.app import make_app
+from workers.broker.queues import Broker
+from workers.process import tasks
+from workers.process.runtime import EmbedRuntime, ParseRuntime
+from workers.process.spec import role_of
 
 log = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 
 from pipeline.ledger import Ledger
 from pipeline.settings import Settings
-from workers.loading import Loading, source_job
-from workers.lookout import Moment
+from workers.jobs.load import Loading, source_job
+from workers.monitoring.snapshot import Moment
 
 #: A check of documents that are being worked on says nothing: it is made so many times at most until nothing is.
 CHECKS = 3
@@ -43,7 +43,7 @@ def sync(settings: Settings, ledger: Ledger, errand: Errand) -> None:
 
 def reindex(settings: Settings, ledger: Ledger, errand: Errand) -> None:
     """Build the source's collection anew, as it is configured, and swap it in if it is not worse; one rollback is kept."""
-    from workers.reindexing import Change, Reindexing, prune
+    from workers.jobs.reindex import Change, Reindexing, prune
 
     found, _ = source_job(ledger, settings, errand.source)
     with Reindexing(settings, found.collection, Change(source=errand.source, schedule=errand.schedule)) as reindexing:

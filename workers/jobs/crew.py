@@ -8,16 +8,16 @@ from contextlib import ExitStack
 
 from pipeline.errors import BrokerUnavailable, ConfigError
 from pipeline.ledger import Ledger
-from pipeline.ledger.flow import SCHEDULE, Stage
 from pipeline.settings import Settings
 from pipeline.steps.remove import remove_due
 from pipeline.store import VectorStore, open_store
 from pipeline.trace import endpoint_of
-from workers.app import make_app
-from workers.broker import Broker
-from workers.dispatch import Dispatcher, DispatchThread
-from workers.pool import Supervisor, bury, host_lock
-from workers.spec import parse_processes, plan
+from pipeline.types import SCHEDULE, Stage
+from workers.broker.app import make_app
+from workers.broker.dispatch import Dispatcher, DispatchThread
+from workers.broker.queues import Broker
+from workers.process.spec import parse_processes, plan
+from workers.process.supervisor import Supervisor, bury, host_lock
 
 #: Seconds in which workers that are done send the spans they have; they do so every half a second.
 LAST_SPANS_S = 2.0

@@ -1,4 +1,4 @@
-"""One run of a schedule under its lease; `python -m workers.scheduled LEASE` is the process that a scheduler starts for it."""
+"""One run of a schedule under its lease; `python -m workers.schedules.run LEASE` is the process that a scheduler starts for it."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from pipeline.ledger.history import Past
 from pipeline.ledger.schedules import Schedule
 from pipeline.settings import Settings, load_settings
 from workers import logs
-from workers.actions import ACTIONS, Errand
-from workers.diagnosis import Verdict
-from workers.lookout import Moment
+from workers.monitoring.diagnosis import Verdict
+from workers.monitoring.snapshot import Moment
+from workers.schedules.actions import ACTIONS, Errand
 
 log = logging.getLogger(__name__)
 

@@ -20,12 +20,12 @@ from pipeline.errors import BrokerUnavailable, KbError, ModelError
 from pipeline.host import envfile
 from pipeline.host.machine import accelerators, free_bytes
 from pipeline.ledger import Ledger
-from pipeline.ledger.flow import Stage
 from pipeline.model import resolve_model, resolve_tokenizer
 from pipeline.settings import Settings, mask_url
 from pipeline.store import open_store
-from workers.app import make_app
-from workers.broker import Broker
+from pipeline.types import Stage
+from workers.broker.app import make_app
+from workers.broker.queues import Broker
 from workers.versions import versions
 
 #: Free space below which a load may fail in its middle.

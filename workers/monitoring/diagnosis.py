@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from pipeline.ledger.flow import SCHEDULE, Lease, Stage
+from pipeline.ledger.flow import Lease
 from pipeline.ledger.report import WorkerRow
-from pipeline.types import DocumentState
+from pipeline.types import SCHEDULE, DocumentState, Stage
 
 #: Nothing has moved for so long. A worker shows progress every 5 s or so, as long as calls of its model or of a server end.
 QUIET_S = 30.0

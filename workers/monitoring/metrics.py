@@ -12,14 +12,13 @@ from math import inf
 from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
-from pipeline.ledger.flow import SCHEDULE, Stage
 from pipeline.ledger.generations import Collection
 from pipeline.ledger.life import Pulse
 from pipeline.ledger.measures import QUARANTINES
 from pipeline.ledger.report import Grouped, Held, WorkerRow
 from pipeline.ledger.schema import LIVE, SUPERSEDED
 from pipeline.measure import BOUNDS, COUNT, SUM, UNBOUNDED, Key
-from pipeline.types import DocumentState, Reason
+from pipeline.types import SCHEDULE, DocumentState, Reason, Stage
 
 #: What runs can be, and how they can end: a series that appears with its first run would have no rise.
 ACTIONS, OUTCOMES = ("load", "sync", "delete", "verify", "reindex"), ("done", "partly", "refused", "failed", "interrupted")

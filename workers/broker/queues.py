@@ -10,7 +10,8 @@ from kombu.exceptions import ChannelError, OperationalError
 from redis.exceptions import RedisError, ResponseError
 
 from pipeline.errors import BrokerUnavailable
-from pipeline.ledger.flow import Batch, Stage
+from pipeline.ledger.flow import Batch
+from pipeline.types import Stage
 
 log = logging.getLogger(__name__)
 

@@ -23,12 +23,12 @@ from pipeline.errors import BrokerUnavailable, KbError
 from pipeline.ledger import Ledger
 from pipeline.settings import Settings, load_settings
 from workers import health, logs
-from workers.app import TICK_QUEUE, TICK_TASK, make_app, redbeat_options
-from workers.broker import Broker
-from workers.run import SEEN_EVERY_S, Presence, open_ledger
-from workers.schedule import Starter
-from workers.spec import Clock
-from workers.tasks import Request
+from workers.broker.app import TICK_QUEUE, TICK_TASK, make_app, redbeat_options
+from workers.broker.queues import Broker
+from workers.process.spec import Clock
+from workers.process.tasks import Request
+from workers.process.worker import SEEN_EVERY_S, Presence, open_ledger
+from workers.schedules.due import Starter
 
 log = logging.getLogger(__name__)
 

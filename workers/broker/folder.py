@@ -25,7 +25,7 @@ from pipeline.files.replace import replace_file
 #: The scheme of the broker's URL.
 SCHEME = "folder"
 
-TRANSPORT_ALIASES[SCHEME] = "workers.folder:Transport"
+TRANSPORT_ALIASES[SCHEME] = "workers.broker.folder:Transport"
 
 
 class Channel(filesystem.Channel):

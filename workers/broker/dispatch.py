@@ -11,14 +11,15 @@ from typing import Protocol
 
 from pipeline.errors import BrokerUnavailable, KbError, LedgerUnavailable, NoSpace
 from pipeline.ledger import Ledger
-from pipeline.ledger.flow import SCHEDULE, Batch, Stage
+from pipeline.ledger.flow import Batch
 from pipeline.settings import Settings
+from pipeline.types import SCHEDULE, Stage
 
 log = logging.getLogger(__name__)
 
 
 class Queues(Protocol):
-    """What the dispatcher needs of a broker; `workers.broker.Broker` is the real one."""
+    """What the dispatcher needs of a broker; `workers.broker.queues.Broker` is the real one."""
 
     def send(self, batch: Batch) -> None:
         """Queue a batch."""

@@ -10,9 +10,9 @@ from celery import Celery
 from celery.worker import request
 
 from pipeline.errors import BrokerUnavailable
-from pipeline.ledger.flow import Stage
-from workers.broker import Broker, task_name
-from workers.runtime import EmbedRuntime, ParseRuntime
+from pipeline.types import Stage
+from workers.broker.queues import Broker, task_name
+from workers.process.runtime import EmbedRuntime, ParseRuntime
 
 log = logging.getLogger(__name__)
 

@@ -9,11 +9,11 @@ from typing import Any
 
 from pipeline.errors import BrokerUnavailable, ConfigError
 from pipeline.files.errors import translating
-from pipeline.ledger.flow import Stage
 from pipeline.settings import Settings
-from workers.app import TICK_QUEUE, make_app
-from workers.broker import Broker
-from workers.spec import role_of
+from pipeline.types import Stage
+from workers.broker.app import TICK_QUEUE, make_app
+from workers.broker.queues import Broker
+from workers.process.spec import role_of
 
 #: What the page of tasks shows of each; by default it leaves out what says most.
 COLUMNS = "name,args,state,received,runtime,worker,uuid"

@@ -26,9 +26,9 @@ from pipeline.store import VectorStore, open_store
 from pipeline.store.choice import missing
 from pipeline.tokens import TokenCounter
 from pipeline.types import DocumentState, document_id
-from workers.loading import check_limits, too_many
-from workers.lookout import WAIT_EVERY_S, Lookout, Moment
-from workers.working import Remover, Working
+from workers.jobs.crew import Remover, Working
+from workers.jobs.load import check_limits, too_many
+from workers.monitoring.snapshot import WAIT_EVERY_S, Lookout, Moment
 
 log = logging.getLogger(__name__)
 

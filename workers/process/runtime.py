@@ -19,7 +19,7 @@ import psutil
 from pipeline.context import about
 from pipeline.errors import CollectionMismatch, KbError, LeaseLost, ModelError, PermanentError, TransientError
 from pipeline.ledger import Ledger
-from pipeline.ledger.flow import Batch, Stage
+from pipeline.ledger.flow import Batch
 from pipeline.ledger.generations import Collection
 from pipeline.ledger.schema import LIVE
 from pipeline.ledger.work import FATAL, STARTING, Claim
@@ -27,7 +27,8 @@ from pipeline.measure import Measured
 from pipeline.settings import Settings
 from pipeline.stage import open_staging
 from pipeline.trace import open_tracing
-from workers.termination import Termination
+from pipeline.types import Stage
+from workers.process.termination import Termination
 
 if TYPE_CHECKING:
     from pipeline.embed import Embedder

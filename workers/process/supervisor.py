@@ -16,11 +16,11 @@ from types import TracebackType
 from pipeline.errors import KbError
 from pipeline.files.lock import FileLock
 from pipeline.ledger import Ledger
-from pipeline.ledger.flow import Stage
 from pipeline.settings import Settings
+from pipeline.types import Stage
 from workers import health
-from workers.app import SHUTDOWN_S
-from workers.spec import WorkerSpec
+from workers.broker.app import SHUTDOWN_S
+from workers.process.spec import WorkerSpec
 
 log = logging.getLogger(__name__)
 
@@ -116,7 +116,7 @@ class Supervisor:
         command = [
             sys.executable,
             "-m",
-            "workers.run" if isinstance(spec.stage, Stage) else "workers.ticking",
+            "workers.process.worker" if isinstance(spec.stage, Stage) else "workers.schedules.clock",
             spec.stage.value,
             "--name",
             spec.name,

@@ -11,9 +11,9 @@ from kombu.entity import Queue
 
 from pipeline.errors import ConfigError
 from pipeline.files.errors import translating
-from pipeline.ledger.flow import Stage
 from pipeline.settings import Settings, is_loopback
-from workers import folder
+from pipeline.types import Stage
+from workers.broker import folder
 
 #: Seconds a worker may take to end its tasks after SIGTERM; containers must wait longer than this before SIGKILL.
 SHUTDOWN_S = 30
