@@ -9,6 +9,7 @@
     │   ├── LedgerUnavailable     the database does not answer, or is locked for too long
     │   ├── StagingUnavailable    the object store of the staged copies does not answer
     │   ├── CollectionReplaced    a re-index has put another generation in the collection's place
+    │   ├── SourceBusy            another run loads the same source into the same collection now
     │   ├── LeaseLost             somebody else holds the document now: stop working on it
     │   └── NoSpace               the disk is full
     └── PermanentError            a retry never helps: a person must act
@@ -66,6 +67,10 @@ class StagingUnavailable(TransientError):
 
 class CollectionReplaced(TransientError):
     """A re-index has put another generation in the collection's place: begin again with that one."""
+
+
+class SourceBusy(TransientError):
+    """Another run loads the same source into the same collection now; the text says which."""
 
 
 class LeaseLost(TransientError):

@@ -40,7 +40,7 @@ from pipeline.errors import CollectionReplaced, LedgerError, LedgerUnavailable, 
 from pipeline.ledger import triggers
 
 #: Raised with every change of the tables; a newer ledger is refused, an older one migrated by `_migrate`.
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 #: Key of the lock under which tables are made; any number that nobody else uses.
 SCHEMA_LOCK = 5_113_521
@@ -181,11 +181,13 @@ documents = Table(
 leases = Table(
     "leases", metadata,
     Column("id", String(36), primary_key=True),
-    Column("stage", String(16), nullable=False),  # or `schedule`: held by a scheduled run while its process lives
+    Column("stage", String(16), nullable=False),  # or `schedule` or `run`: held while the process of one lives
     Column("owner", String(255), nullable=False),
     Column("beat", BigInteger, nullable=False),  # counts up while work goes on; no clock, so a clock step cannot end it
     Column("started_at", Float, nullable=False),  # for people only
     Column("moved_at", Float),  # the last change of `beat`, for people only
+    Column("run", Integer),  # of a run that loads, as is the next one
+    Column("roots", Text),  # JSON list of the URIs that no other run may load into its collection
 )  # fmt: skip
 
 events = Table(
@@ -317,7 +319,7 @@ def _migrate(connection: Connection) -> None:
             connection.exec_driver_sql("ALTER TABLE meta ALTER COLUMN key TYPE VARCHAR(255)")
         for old in ("documents_run_state", "documents_lease", "documents_run_progress"):
             connection.exec_driver_sql(f"DROP INDEX IF EXISTS {old}")
-        # Versions 3 and 4 have more columns; each is nullable or has a default of the database's own.
+        # Versions 3 to 5 have more columns; each is nullable or has a default of the database's own.
         for table in (collections, runs, documents, leases, workers):
             there = {column["name"] for column in inspect(connection).get_columns(table.name)}
             for column in table.columns:

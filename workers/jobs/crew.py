@@ -12,7 +12,7 @@ from pipeline.settings import Settings
 from pipeline.steps.remove import remove_due
 from pipeline.store import VectorStore, open_store
 from pipeline.trace import endpoint_of
-from pipeline.types import SCHEDULE, Stage
+from pipeline.types import Stage
 from workers.broker.app import make_app
 from workers.broker.dispatch import Dispatcher, DispatchThread
 from workers.broker.queues import Broker
@@ -70,7 +70,7 @@ class Working:
 
     def done(self) -> None:
         """Nothing is left to do: end our own workers, without waiting for more than their last spans."""
-        if self._supervisor is not None and not any(lease.stage != SCHEDULE for lease in self._ledger.flow.leases()):
+        if self._supervisor is not None and not any(lease.of_documents for lease in self._ledger.flow.leases()):
             if endpoint_of(self._settings):
                 # Asked to end they would send them too, but Celery takes some five seconds for that.
                 time.sleep(LAST_SPANS_S)
