@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import DocumentError
+from pipeline.files.errors import translated
 from pipeline.types import Chunk, ChunkIds, Reason, embed_text
 
 #: Raised with every change of the format; other versions count as missing.
@@ -100,6 +101,8 @@ def _lines(path: Path) -> Generator[dict[str, Any], None, None]:
                 if not isinstance(fields, dict):
                     raise ValueError("not a record")
                 yield fields
+    except PermissionError as error:  # of every chunk file: no document is to blame
+        raise translated(error, path) from error
     except (OSError, EOFError, zlib.error, ValueError) as error:
         raise DocumentError(Reason.STAGED_LOST, f"{path.name} cannot be read: {error}") from error
 

@@ -42,6 +42,42 @@ print(json.dumps(found))
 """
 
 
+#: Asks what looks at a data folder without opening it.
+LOOKED_AT = """
+import sys
+from pathlib import Path
+from pipeline.chunkfile import read_header
+from pipeline.errors import ConfigError
+from pipeline.host.machine import free_bytes
+from pipeline.model import resolve_limit, resolve_model, resolve_tokenizer
+from pipeline.settings import load_settings
+from workers.deploy.env import collections_of
+
+closed = Path(sys.argv[1])
+settings = load_settings(data_dir=closed / "data", model=sys.argv[2])
+print(collections_of(settings))
+for look in (
+    lambda: free_bytes(closed / "data"), lambda: read_header(closed / "chunks"), lambda: resolve_model(settings),
+    lambda: resolve_tokenizer(settings), lambda: resolve_limit(settings),
+):
+    try:
+        look()
+    except ConfigError as error:
+        print(error)
+"""
+
+
+@pytest.fixture
+def without_rights(unavailable: Callable[[str], NoReturn]) -> list[str]:
+    """What starts a program without the rights of root, whom nothing is denied otherwise; nothing for other users."""
+    if os.geteuid() != 0:
+        return []
+    program = shutil.which("setpriv")
+    if program is None:
+        unavailable("no setpriv on this machine")
+    return [program, "--bounding-set=-dac_override,-dac_read_search"]
+
+
 @pytest.fixture
 def documents(tmp_path: Path, data_dir: Path, capsys: pytest.CaptureFixture[str]) -> Path:
     """A folder that was staged into a data folder with a collection in its store."""
@@ -62,17 +98,11 @@ def documents(tmp_path: Path, data_dir: Path, capsys: pytest.CaptureFixture[str]
     return folder
 
 
-def test_what_may_not_be_opened_is_named(documents: Path, data_dir: Path, unavailable: Callable[[str], NoReturn]) -> None:
-    without: list[str] = []
-    if os.geteuid() == 0:  # whom no right is denied otherwise
-        program = shutil.which("setpriv")
-        if program is None:
-            unavailable("no setpriv on this machine")
-        without = [program, "--bounding-set=-dac_override,-dac_read_search"]
+def test_what_may_not_be_opened_is_named(documents: Path, data_dir: Path, without_rights: list[str]) -> None:
     places = [path.relative_to(data_dir) for path in sorted(data_dir.rglob("*")) if not {"segments", "blobs"} & {*path.parts[:-1]}]
     assert {"kb.db", "staging/tmp", "broker/queue", "qdrant/turn.lock"} <= set(map(str, places))
     answer = subprocess.run(
-        [*without, sys.executable, "-c", DENIED, str(data_dir), str(documents), *map(str, places)],
+        [*without_rights, sys.executable, "-c", DENIED, str(data_dir), str(documents), *map(str, places)],
         cwd=REPOSITORY, capture_output=True, text=True, check=True, timeout=240,
     )  # fmt: skip
     found: dict[str, tuple[int, str]] = json.loads(answer.stdout)
@@ -97,6 +127,27 @@ def test_what_may_not_be_opened_is_named(documents: Path, data_dir: Path, unavai
         "qdrant/aliases.json search",
         "qdrant/aliases.json verify",
     }
+
+
+def test_what_may_not_be_looked_at_is_named(tmp_path: Path, without_rights: list[str]) -> None:
+    closed, model = tmp_path / "closed", tmp_path / "model"
+    for folder in (closed, model):
+        folder.mkdir()
+    for file in (closed / "chunks", model / "config.json", model / "tokenizer.json", model / "x.safetensors"):
+        file.touch()
+    (model / "config.json").chmod(0)
+    closed.chmod(0)
+    try:
+        answer = subprocess.run(
+            [*without_rights, sys.executable, "-c", LOOKED_AT, str(closed), str(model)],
+            cwd=REPOSITORY, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+    finally:
+        closed.chmod(0o755)
+    nothing, *said = answer.stdout.splitlines()
+    assert nothing == "[]"
+    named = [closed / "data", closed / "chunks", model / "config.json", model / "config.json"]
+    assert [line.partition(": Permission denied; ")[0] for line in said] == [f"cannot use {path}" for path in named]
 
 
 @pytest.mark.parametrize("command", ["load {}", "worker --stage parse", "up --yes"])
