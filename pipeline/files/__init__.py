@@ -1,1 +1,1 @@
-"""Files that several processes share: locks, replacement in one step, and their errors as a person can act on them."""
+"""Files shared by processes: locks, atomic replacement, and errors that say what to do."""

@@ -1,4 +1,4 @@
-"""What the system says when a file cannot be used, as an error that names the file, the reason and what to do."""
+"""Errors of the operating system, translated so that each names the file, the reason and what to do."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipeline.errors import ConfigError, KbError, NoSpace
 
-#: Errors that stay until a person acts, and what that person can do.
+#: Errors that remain until a person acts, and the action.
 _TO_DO = {
     errno.EACCES: "give this user the right to read and write it, or set KB_DATA_DIR to another folder",
     errno.EPERM: "give this user the right to read and write it, or set KB_DATA_DIR to another folder",
@@ -23,7 +23,7 @@ _TO_DO = {
 
 
 def disk_is_full(error: OSError) -> bool:
-    """Whether there was no room, on the disk or within a quota."""
+    """Whether the disk or the quota is exhausted."""
     return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 

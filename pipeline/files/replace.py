@@ -1,4 +1,4 @@
-"""Puts a file in its place in one step: a reader, or a process that is killed, meets the old file or the new one."""
+"""Atomic replacement of a file: readers find the old file or the new one, also after a kill."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 
 
 def replace_file(path: Path, content: bytes, *, mode: int | None = None, durable: bool = False) -> None:
-    """Write `content` to a new file beside `path` and rename it to that; leaves nothing behind when it fails.
+    """Write `content` to a temporary file in the same folder and rename it to `path`; leave nothing behind on failure.
 
-    `mode` holds from before the first byte; without it the file gets the mode of any new file. `durable`: it survives a
-    loss of power when this returns. Raises OSError.
+    `mode` is set before the first byte is written; by default the umask decides. With `durable` the file survives a loss of
+    power once this returns. Raises OSError.
     """
     # Hidden, and not named after `path`: that name may be as long as a name can be.
     temporary = path.with_name(f".{uuid.uuid4().hex}.new")
@@ -19,7 +19,7 @@ def replace_file(path: Path, content: bytes, *, mode: int | None = None, durable
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666 if mode is None else mode)
         with open(descriptor, "wb") as file:
             if mode is not None:
-                os.fchmod(descriptor, mode)  # the umask has had its say before
+                os.fchmod(descriptor, mode)  # exactly: the umask was applied before
             file.write(content)
             if durable:
                 file.flush()

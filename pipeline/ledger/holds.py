@@ -1,4 +1,4 @@
-"""What runs hold while they load: the roots of a collection, each of one run at a time, under a lease of that run."""
+"""Leases of runs: each holds the roots that its run loads into a collection, so that one run at a time loads them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pipeline.ledger.intake import NewRun, open_run
 from pipeline.ledger.schema import leases, reading, runs, writing
 from pipeline.types import RUN
 
-#: Key of the lock under which roots are taken in Postgres; any number that nobody else uses. SQLite has one writer anyway.
+#: Key of the advisory lock for taking roots in Postgres, any unused number. SQLite has one writer at a time.
 HOLDS_LOCK = 5_113_522
 
 
@@ -37,14 +37,14 @@ class Hold:
 class Holds:
     """Leases of runs.
 
-    They end as those of documents do: by the run itself, or when their beat stands still, by any dispatcher.
+    The run ends its lease itself; any dispatcher takes back a lease without heartbeat, as it does those of documents.
     """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     def begin(self, new: NewRun, roots: Sequence[str], owner: str) -> tuple[Hold, bool]:
-        """Open a run that holds these roots, and True; where another one holds any of them, its hold and False."""
+        """Open a run that holds these roots and return its hold and True; if another run holds one of them, that hold and False."""
         now = time.time()
         with writing(self._engine) as connection:
             other = _holder(connection, new.collection, roots)
@@ -61,16 +61,16 @@ class Holds:
             return _find(connection, collection, roots)
 
     def beat(self, ours: Hold) -> None:
-        """Show that the run's process lives; raises LeaseLost when another run has taken over what it holds.
+        """Send a heartbeat; raises LeaseLost if another run has taken over the roots.
 
-        A lease that was only taken back, as from a process that was suspended for a while, is taken anew.
+        A lease that was taken back, as from a suspended process, is taken again if the roots are still free.
         """
         with writing(self._engine) as connection:
             if connection.execute(update(leases).where(leases.c.id == ours.lease).values(beat=leases.c.beat + 1)).rowcount:
                 return
             other = _holder(connection, ours.collection, ours.roots)
             if other is not None:
-                raise LeaseLost(f"run {ours.run} showed no sign of life for too long, and run {other.run} has taken its place")
+                raise LeaseLost(f"run {ours.run} sent no heartbeat for too long, and run {other.run} has taken its place")
             _insert(connection, ours)
 
     def end(self, lease: str) -> None:
@@ -79,13 +79,13 @@ class Holds:
             connection.execute(delete(leases).where(leases.c.id == lease))
 
     def take_back(self, seen: Hold) -> None:
-        """End the lease of a run whose process is dead, unless it has shown a sign of life since `seen`."""
+        """End the lease of a run whose process is dead, unless it has sent a heartbeat since `seen`."""
         with writing(self._engine) as connection:
             connection.execute(delete(leases).where(leases.c.id == seen.lease, leases.c.beat == seen.beat))
 
 
 def _holder(connection: Connection, collection: str, roots: Sequence[str]) -> Hold | None:
-    """The hold on any of these roots; nobody else takes one until the transaction ends."""
+    """The hold on any of these roots; no other process takes one until the transaction ends."""
     if connection.dialect.name != "sqlite":
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({HOLDS_LOCK})")
     return _find(connection, collection, roots)

@@ -1,4 +1,4 @@
-"""Which collection is meant where none is named, and what to say of one that does not exist."""
+"""The choice of a collection: the named one, the default, or the only one; and the error for a missing one."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def missing(name: str, names: Iterable[str]) -> CollectionMissing:
 
 
 def is_named(settings: Settings) -> bool:
-    """Whether a person named the collection, in the command or as KB_COLLECTION, instead of leaving it at the default."""
+    """Whether the collection is named, in the command or as KB_COLLECTION."""
     return "collection" in settings.model_fields_set
 
 
 def chosen(settings: Settings, names: Iterable[str]) -> Settings:
-    """Settings with the collection that is meant: the one that was named, else the default if it exists, else the only one.
+    """Settings with the chosen collection: the named one, else the default if it exists, else the only one.
 
-    Raises CollectionMissing that names those that exist where the named one does not, or where there are several.
+    Raises CollectionMissing, with the names of the existing ones, if the named one is missing or there are several.
     """
     existing = sorted(names)
     if settings.collection in existing:

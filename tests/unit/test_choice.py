@@ -169,12 +169,31 @@ def test_every_command_closes_the_ledger_that_it_opens(
     monkeypatch.setattr(Ledger, "open", opens)
     monkeypatch.setattr(Ledger, "close", closes)
     lines = [
-        f"source add texts {tmp_path / 'texts'}", "source list", "source show texts", "sync texts --no-wait", "plan texts",
-        "schedule add s --cron 0#2#*#*#* --source texts", "schedule list", "schedule pause s", "schedule resume s",
-        "schedule remove s", "source remove texts", f"load {tmp_path / 'texts'} --sync --no-wait", "status", "status 1", "runs",
-        "report 1", "logs --document a.md", "quarantine list", "quarantine show", "retry", "quarantine drop --all", "collections",
-        "rollback", *(NEEDERS[name] for name in ("map", "verify", "delete", "collections prune")),
-    ]  # fmt: skip
+        f"source add texts {tmp_path / 'texts'}",
+        "source list",
+        "source show texts",
+        "sync texts --no-wait",
+        "plan texts",
+        "schedule add s --cron 0#2#*#*#* --source texts",
+        "schedule list",
+        "schedule pause s",
+        "schedule resume s",
+        "schedule remove s",
+        "source remove texts",
+        f"load {tmp_path / 'texts'} --sync --no-wait",
+        "status",
+        "status 1",
+        "runs",
+        "report 1",
+        "logs --document a.md",
+        "quarantine list",
+        "quarantine show",
+        "retry",
+        "quarantine drop --all",
+        "collections",
+        "rollback",
+        *(NEEDERS[name] for name in ("map", "verify", "delete", "collections prune")),
+    ]
     for line in lines:
         seen.clear()
         status = run([word.replace("#", " ") for word in line.split()])

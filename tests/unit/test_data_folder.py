@@ -103,8 +103,12 @@ def test_what_may_not_be_opened_is_named(documents: Path, data_dir: Path, withou
     assert {"kb.db", "staging/tmp", "broker/queue", "qdrant/turn.lock"} <= set(map(str, places))
     answer = subprocess.run(
         [*without_rights, sys.executable, "-c", DENIED, str(data_dir), str(documents), *map(str, places)],
-        cwd=REPOSITORY, capture_output=True, text=True, check=True, timeout=240,
-    )  # fmt: skip
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=240,
+    )
     found: dict[str, tuple[int, str]] = json.loads(answer.stdout)
     denied = {place: text for place, (status, text) in found.items() if status}
     for place, text in denied.items():
@@ -140,8 +144,11 @@ def test_what_may_not_be_looked_at_is_named(tmp_path: Path, without_rights: list
     try:
         answer = subprocess.run(
             [*without_rights, sys.executable, "-c", LOOKED_AT, str(closed), str(model)],
-            cwd=REPOSITORY, capture_output=True, text=True, check=True,
-        )  # fmt: skip
+            cwd=REPOSITORY,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
     finally:
         closed.chmod(0o755)
     nothing, *said = answer.stdout.splitlines()

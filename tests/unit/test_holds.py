@@ -218,9 +218,12 @@ def test_commands_that_load_one_source_exclude_each_other(
     assert command("source", "add", "texts", str(folder))[0] == 0
     assert command("schedule", "add", "nightly", "--cron", "0 2 * * *", "--source", "texts")[0] == 0
     lines = [
-        ("load", str(folder), "--no-wait"), ("load", str(tmp_path / "link"), "--no-wait"), ("load", str(folder), "--sync"),
-        ("sync", "texts", "--no-wait"), ("schedule", "run-now", "nightly"),
-    ]  # fmt: skip
+        ("load", str(folder), "--no-wait"),
+        ("load", str(tmp_path / "link"), "--no-wait"),
+        ("load", str(folder), "--sync"),
+        ("sync", "texts", "--no-wait"),
+        ("schedule", "run-now", "nightly"),
+    ]
     with Ledger.open(f"sqlite:///{data_dir / 'kb.db'}") as ledger:
         with holding(ledger, NewRun("documents", "sync", "texts"), [folder.resolve().as_uri()], 60.0):
             for line in lines:

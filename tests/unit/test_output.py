@@ -22,9 +22,15 @@ def said(data_dir: Path, command: str, out: IO[bytes]) -> tuple[int, str]:
     """Status and stderr of a command that writes to `out`."""
     cli = Cli(data_dir)
     answer = subprocess.run(
-        [*cli.PROGRAM, *command.split()], env=cli.environment, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.PIPE,
-        text=True, timeout=120, check=False,
-    )  # fmt: skip
+        [*cli.PROGRAM, *command.split()],
+        env=cli.environment,
+        stdin=subprocess.DEVNULL,
+        stdout=out,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=120,
+        check=False,
+    )
     return answer.returncode, answer.stderr
 
 
@@ -65,7 +71,12 @@ def test_a_reader_that_has_gone_hears_no_complaint(data_dir: Path, gone: Callabl
 def test_a_closed_output_is_written_to_nowhere(data_dir: Path, command: str) -> None:
     cli = Cli(data_dir)
     answer = subprocess.run(
-        ["sh", "-c", '"$@" >&-', "sh", *cli.PROGRAM, *command.split()], env=cli.environment, stdin=subprocess.DEVNULL,
-        stderr=subprocess.PIPE, text=True, timeout=120, check=False,
-    )  # fmt: skip
+        ["sh", "-c", '"$@" >&-', "sh", *cli.PROGRAM, *command.split()],
+        env=cli.environment,
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=120,
+        check=False,
+    )
     assert (answer.returncode, answer.stderr) == (0, "")

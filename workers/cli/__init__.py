@@ -45,9 +45,13 @@ EXIT_FAILED, EXIT_USAGE, EXIT_PARTLY, EXIT_INTERRUPTED = 1, 2, 3, 130
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="Least level of log lines on stderr.")
 @click.option("--log-format", type=click.Choice(["text", "json"]), help="Log lines for people, or one JSON object a line.")
 @click.option(
-    "--version", is_flag=True, is_eager=True, expose_value=False, callback=info.print_version,
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=info.print_version,
     help="Print the version, what fingerprints are made of, and the ledger's schema.",
-)  # fmt: skip
+)
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 @click.pass_context
 def cli(context: click.Context, data_dir: Path | None, log_level: str | None, log_format: str | None, debug: bool) -> None:
@@ -73,7 +77,7 @@ def run(arguments: Sequence[str]) -> int:
     debug = "--debug" in arguments
     try:
         result = cli.main(list(arguments), prog_name="kb-ingest", standalone_mode=False)
-        if sys.stdout is not None:  # as it is where the descriptor is closed
+        if sys.stdout is not None:  # it is if the descriptor is closed
             sys.stdout.flush()
         return result if isinstance(result, int) else 0
     except Exit as ended:
@@ -88,7 +92,7 @@ def run(arguments: Sequence[str]) -> int:
         say("interrupted: what is staged goes on with the next load, or with `kb-ingest up`", logging.WARNING)
         return EXIT_INTERRUPTED
     except BrokenPipeError:
-        return EXIT_FAILED  # the reader of our output has gone, as in `kb-ingest ... | head`, and wants to hear no more
+        return EXIT_FAILED  # the reader has gone, as in `kb-ingest ... | head`
     except KbError as error:
         _tell(f"error: {error}", error if debug else None)
         return EXIT_FAILED

@@ -1,4 +1,4 @@
-"""Options that many commands have, and which collection one of them means."""
+"""Options shared by commands, and the choice of the collection."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ def collection_option(text: str) -> Callable[[C], C]:
 
 
 def existing_collection_option(purpose: str) -> Callable[[C], C]:
-    """`--collection` of a command that needs one that exists: `purpose` ends `The collection to ...`; see `of_ledger`."""
-    return collection_option(f"The collection to {purpose} (KB_COLLECTION); where neither is set, the only one.")
+    """`--collection` of a command that needs an existing one; `purpose` completes "The collection to"."""
+    return collection_option(f"The collection to {purpose} (KB_COLLECTION); default: the only one.")
 
 
 def of_ledger(settings: Settings, ledger: Ledger) -> Settings:
-    """Settings with the collection that is meant, among those of the ledger; raises CollectionMissing."""
+    """Settings with the chosen collection of the ledger; raises CollectionMissing."""
     from pipeline.store.choice import chosen
 
     return chosen(settings, ledger.collections.names())
 
 
 def of_store(settings: Settings, store: VectorStore) -> Settings:
-    """Settings with the collection that is meant, among those of the store, for commands that may not reach the ledger.
+    """Settings with the chosen collection of the store, for commands that need no ledger; raises CollectionMissing.
 
-    One that was named is taken as it is, because the search learns with its first question to the store whether it exists.
+    A named one is not looked up here: the first request of the command does so.
     """
     from pipeline.store.choice import chosen, is_named
 

@@ -1,4 +1,4 @@
-"""Standard output that says itself when it cannot be written, so that a full disk is not taken for a fault of kb-ingest."""
+"""Standard output with an error of its own, so that a full disk is not reported as a fault of kb-ingest."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pipeline.errors import OutputError
 
 
 class Output(io.TextIOWrapper):
-    """A text stream that raises OutputError where writing fails; a reader that has gone is still BrokenPipeError."""
+    """A text stream that raises OutputError if a write fails, and BrokenPipeError if the reader has gone."""
 
     def write(self, text: str, /) -> int:
         """Write text; see the class for errors."""
@@ -20,7 +20,7 @@ class Output(io.TextIOWrapper):
             return super().write(text)
 
     def flush(self) -> None:
-        """Write what is held back; see the class for errors."""
+        """Write the buffer; see the class for errors."""
         with _translated():
             super().flush()
 
@@ -36,17 +36,20 @@ def _translated() -> Iterator[None]:
 
 
 def guard() -> None:
-    """Put an Output in the place of sys.stdout, unless there is none because the descriptor is closed."""
+    """Replace sys.stdout by an Output, unless the descriptor is closed."""
     before = sys.stdout
     if isinstance(before, io.TextIOWrapper):
         sys.stdout = Output(
-            before.buffer, encoding=before.encoding, errors=before.errors, line_buffering=before.line_buffering,
+            before.buffer,
+            encoding=before.encoding,
+            errors=before.errors,
+            line_buffering=before.line_buffering,
             write_through=before.write_through,
-        )  # fmt: skip
+        )
 
 
 def abandon() -> None:
-    """Have what is still held back go nowhere: Python would try to write it at its exit, and fail with a status of its own."""
+    """Discard the buffer: Python would flush it at exit, and fail with a status of its own."""
     if sys.stdout is None:
         return
     null = os.open(os.devnull, os.O_WRONLY)

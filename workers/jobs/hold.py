@@ -1,4 +1,4 @@
-"""One run at a time loads a source: a lease in the ledger that the run's process beats, and what a second one is told."""
+"""One run at a time loads a source: the run's process sends heartbeats for a lease, and a second run is refused."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ from pipeline.ledger.intake import NewRun
 
 log = logging.getLogger(__name__)
 
-#: Longest pause between two beats of a run's lease; a second run waits for one before it calls the first one alive.
+#: Max seconds between two heartbeats of a run; a second run waits for one before it takes the first for alive.
 BEAT_EVERY_S = 2.0
 
-#: Seconds between two looks whether the process that holds a source is alive.
+#: Seconds between two looks for a heartbeat.
 LOOK_EVERY_S = 0.2
 
-#: A holder that gives no sign of life within this is waited for, and people are told.
+#: Seconds without a heartbeat after which a waiting run says what it waits for.
 TELL_S = 2 * BEAT_EVERY_S
 
 
 class Beating:
-    """Counts a lease's beat up while this process lives; a context manager.
+    """Sends heartbeats for a lease while this process lives; a context manager.
 
-    From a thread, unlike the beats of documents: listing a large source takes as long as it takes, and a second run beside
-    one that lives is worse than one that hangs and is seen to.
+    A thread sends them, unlike those of documents: listing a large source may take any time, and a second run next to one
+    that lives is worse than one that hangs until a person ends it.
     """
 
     def __init__(self, beat: Callable[[], None], lease_s: float, parent: int | None = None) -> None:
-        self._beat = beat  #: raises LeaseLost where somebody else has the lease
+        self._beat = beat  #: raises LeaseLost if the lease is gone
         self._every_s = min(BEAT_EVERY_S, lease_s / 4)
         self._parent = parent  #: process id of the scheduler, whose end is ours; None: we are nobody's child
         self._lost: LeaseLost | None = None
@@ -66,7 +66,7 @@ class Beating:
         told = ""
         while not self._stop.is_set():
             if self._parent is not None and os.getppid() != self._parent:
-                # The scheduler was killed: whoever takes its place would not know of us.
+                # The scheduler was killed, and its successor would not know of us.
                 os.kill(os.getpid(), signal.SIGTERM)
                 return
             try:
@@ -84,9 +84,9 @@ class Beating:
 
 @contextmanager
 def holding(ledger: Ledger, new: NewRun, roots: Sequence[str], lease_s: float) -> Iterator[tuple[int, Callable[[], None]]]:
-    """Open a run that holds these roots until the block ends: its number, and what raises LeaseLost when it does no more.
+    """Open a run that holds these roots until the block ends; gives its number and a check that raises LeaseLost.
 
-    Raises SourceBusy where another run holds one of them.
+    Raises SourceBusy if another run holds one of the roots.
     """
     ours = _begin(ledger, new, roots, lease_s)
     try:
@@ -106,7 +106,7 @@ def holder(ledger: Ledger, collection: str, roots: Sequence[str]) -> Hold | None
 
 
 def told(hold: Hold, roots: Sequence[str]) -> str:
-    """Who holds a source, for people."""
+    """Which run holds a source, for people."""
     what = f"source {hold.source!r}" if hold.source else shown_path(next(root for root in roots if root in hold.roots))
     doing = "synced" if hold.action == "sync" else "loaded"
     _, host, _, process = _parts(hold.owner)
@@ -116,7 +116,7 @@ def told(hold: Hold, roots: Sequence[str]) -> str:
 
 
 def _begin(ledger: Ledger, new: NewRun, roots: Sequence[str], lease_s: float) -> Hold:
-    """Begin the run as soon as nobody who lives holds its roots; raises SourceBusy."""
+    """Begin the run as soon as no living process holds its roots; raises SourceBusy."""
     owner = _owner(new.action)
     while True:
         found, is_ours = ledger.holds.begin(new, roots, owner)
@@ -126,10 +126,10 @@ def _begin(ledger: Ledger, new: NewRun, roots: Sequence[str], lease_s: float) ->
 
 
 def _see_out(ledger: Ledger, found: Hold, roots: Sequence[str], lease_s: float) -> None:
-    """Return when a hold has ended, or its process is dead; raises SourceBusy when that lives.
+    """Return when a hold has ended or its process is dead; raises SourceBusy if that lives.
 
-    A dead process of this host is known at once. Any other one lives if its beat moves, and is dead when that stands still for
-    as long as a lease may: there need not be a dispatcher to take it back.
+    A dead process of this host is recognized at once. Any other process lives if it sends a heartbeat, and is dead after
+    `lease_s` without one; no dispatcher need run to take the lease back.
     """
     began, warned = time.monotonic(), False
     while not _is_dead(found.owner):
@@ -142,14 +142,14 @@ def _see_out(ledger: Ledger, found: Hold, roots: Sequence[str], lease_s: float) 
         if quiet_s >= lease_s:
             break
         if quiet_s >= TELL_S and not warned:
-            log.warning("%s and shows no sign of life; after %.0f s without one this run begins", told(found, roots), lease_s)
+            log.warning("%s but sends no heartbeat; after %.0f s without one this run begins", told(found, roots), lease_s)
             warned = True
         time.sleep(LOOK_EVERY_S)
     ledger.holds.take_back(found)
 
 
 def _owner(action: str) -> str:
-    """This process, with the place where its id means something: `sync-3fa9c1d2@host/4711`."""
+    """This process, with the place in which its id is unique: `sync-3fa9c1d2@host/4711`."""
     return f"{action}-{_place()}@{socket.gethostname()}/{os.getpid()}"
 
 
@@ -174,7 +174,7 @@ def _is_dead(owner: str) -> bool:
 
 @cache
 def _place() -> str:
-    """Where a process id means one process: a start of a kernel, and a namespace of it. Two containers may share a host's name."""
+    """The scope of process ids: a boot of a kernel and a pid namespace, as two containers may have one host name."""
     try:
         kernel = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
         namespace = os.stat("/proc/self/ns/pid").st_ino
