@@ -9,6 +9,7 @@
     │   ├── LedgerUnavailable     the database does not answer, or is locked for too long
     │   ├── StagingUnavailable    the object store of the staged copies does not answer
     │   ├── CollectionReplaced    a re-index has put another generation in the collection's place
+    │   ├── SourceBusy            another run loads the same source into the same collection now
     │   ├── LeaseLost             somebody else holds the document now: stop working on it
     │   └── NoSpace               the disk is full
     └── PermanentError            a retry never helps: a person must act
@@ -16,6 +17,7 @@
         ├── ModelError            the model cannot be loaded, or is not what was promised
         ├── DeviceError           the asked-for device is not there
         ├── HostError             this host cannot be changed as asked: Docker Desktop, `.env`
+        ├── OutputError           standard output cannot be written
         ├── CollectionMismatch    the collection was made with another model
         ├── CollectionMissing     no such collection
         ├── LedgerError           the ledger has a schema this version does not know
@@ -67,6 +69,10 @@ class CollectionReplaced(TransientError):
     """A re-index has put another generation in the collection's place: begin again with that one."""
 
 
+class SourceBusy(TransientError):
+    """Another run loads the same source into the same collection now; the text says which."""
+
+
 class LeaseLost(TransientError):
     """Somebody else holds the document now; what was computed for it must not be written."""
 
@@ -93,6 +99,10 @@ class DeviceError(PermanentError):
 
 class HostError(PermanentError):
     """This host, its container engine or its `.env` cannot be changed as asked."""
+
+
+class OutputError(PermanentError):
+    """Standard output cannot be written."""
 
 
 class CollectionMismatch(PermanentError):

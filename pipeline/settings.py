@@ -97,7 +97,10 @@ class Settings(BaseSettings):
     embed_token_budget: int = Field(0, ge=0, description="tokens in one model call; 0: by the device")
 
     # Chunks
-    collection: str = Field("documents", description="collection that commands use without --collection")
+    collection: str = Field(
+        "documents",
+        description="collection of commands without --collection; unset: those that need an existing one take the only one",
+    )
     chunk_tokens: int = Field(256, ge=16, description="most tokens of a chunk, special tokens and headings included")
     chunk_overlap: int = Field(0, ge=0, description="tokens repeated from the chunk before")
 

@@ -17,7 +17,7 @@ from workers.broker.app import SHUTDOWN_S, TICK_S
 from workers.broker.dispatch import DispatchThread
 from workers.jobs.crew import Remover, make_dispatcher
 from workers.process.spec import clocks, plan
-from workers.process.supervisor import HostLock, Supervisor, bury
+from workers.process.supervisor import Supervisor, bury, host_lock
 from workers.schedules.due import Starter, TimerThread
 
 log = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ TEND_EVERY_S = 1.0
 DISPATCHER, SCHEDULES = "dispatcher", "schedules"
 
 
-def serve(settings: Settings, stages: Sequence[str], *, schedules: bool = False, until_empty: bool = False) -> None:
+def serve(settings: Settings, ledger: Ledger, stages: Sequence[str], *, schedules: bool = False, until_empty: bool = False) -> None:
     """Run workers of these stages, none included, and a dispatcher until interrupted, or until nothing is open.
 
     `schedules` are carried out too: by beat and ticks where there is Redis, else by a timer in this process.
@@ -43,11 +43,10 @@ def serve(settings: Settings, stages: Sequence[str], *, schedules: bool = False,
     Raises ConfigError when another process serves this data folder already, or signs of life cannot be written.
     """
     check_tracing(settings)
-    ledger = Ledger.open(settings.ledger_url)
-    lock = HostLock(settings.data_dir)
+    lock = host_lock(settings.data_dir)
     owns_store = settings.embedded_store and Stage.EMBED in stages
     # Without workers there is nothing to be alone with: a scheduler's runs bring their own, or wait for those of others.
-    if stages and (settings.embedded_broker or owns_store) and not lock.acquire():
+    if stages and (settings.embedded_broker or owns_store) and not lock.take():
         raise ConfigError(f"workers of another `kb-ingest` serve {settings.data_dir} already; stop them first")
     specs = plan(settings, ledger, [Stage(stage) for stage in stages])
     if schedules and not settings.embedded_broker:

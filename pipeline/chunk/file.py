@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import DocumentError
+from pipeline.files.errors import translated
 from pipeline.types import Chunk, ChunkIds, Reason, embed_text
 
 #: Raised with every change of the format; other versions count as missing.
@@ -118,6 +119,8 @@ def _lines(path: Path) -> Generator[dict[str, Any], None, None]:
 def _translated(path: Path) -> Iterator[None]:
     try:
         yield
+    except PermissionError as error:  # of every chunk file: no document is to blame
+        raise translated(error, path) from error
     except (OSError, EOFError, zlib.error, ValueError) as error:
         raise DocumentError(Reason.STAGED_LOST, f"{path.name} cannot be read: {error}") from error
 

@@ -18,6 +18,9 @@ from pipeline.settings import Settings
 #: Calls whose fill is remembered until somebody asks.
 FILLS_KEPT = 10_000
 
+#: What an embed fingerprint is made of.
+FINGERPRINTED = ("model", "revision", "dimension")
+
 #: How far a vector's length may be from 1.
 NORM_TOLERANCE = 1e-2
 
@@ -92,5 +95,5 @@ def embed_fingerprint(settings: Settings, dimension: int) -> str:
     Not the device, the precision or the endpoint: a collection moves between them. That the name stands for the same
     weights everywhere is checked by each worker with a canary sentence.
     """
-    identity = {"model": identity_of(settings.model), "revision": settings.model_revision, "dimension": dimension}
+    identity = dict(zip(FINGERPRINTED, (identity_of(settings.model), settings.model_revision, dimension), strict=True))
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import time
-import uuid
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -16,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pipeline.files.replace import replace_file
 from pipeline.model.device import usable_cores
 
 if TYPE_CHECKING:
@@ -169,11 +168,8 @@ def _read(memory: Path) -> dict[str, object]:
 
 def _remember(memory: Path, key: str, plan: Plan) -> None:
     """Add an answer; two writers at once may lose one of them, which is measured again."""
-    temporary = memory.with_name(f"{memory.name}.{uuid.uuid4().hex}")
     try:
         memory.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps({**_read(memory), key: asdict(plan)}, indent=1), "utf-8")
-        os.replace(temporary, memory)
+        replace_file(memory, json.dumps({**_read(memory), key: asdict(plan)}, indent=1).encode())
     except OSError as error:  # a read-only data folder costs a second at each start, no more
         log.info("cannot remember the calibration: %s", error)
-        temporary.unlink(missing_ok=True)

@@ -6,7 +6,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Engine, case, delete, func, or_, select, update
@@ -48,6 +48,16 @@ class Refused:
     detail: str
 
 
+@dataclass(frozen=True, slots=True)
+class NewRun:
+    """A run that begins."""
+
+    collection: str
+    action: str = "load"
+    source: str = ""
+    schedule: str = ""
+
+
 class Intake:
     """Runs and staged documents."""
 
@@ -78,12 +88,8 @@ class Intake:
 
     def start_run(self, collection: str, action: str = "load", source: str = "", schedule: str = "") -> int:
         """Open a run; return its number."""
-        row = {"collection": collection, "action": action, "source": source, "schedule": schedule, "started_at": time.time()}
         with writing(self._engine) as connection:
-            result = connection.execute(runs.insert().values(row))
-            key = result.inserted_primary_key
-        assert key is not None
-        return int(key[0])
+            return open_run(connection, NewRun(collection, action, source, schedule))
 
     def update_run(self, run: int, **counts: int) -> None:
         """Write some of a run's counts, by the names of their columns."""
@@ -275,6 +281,13 @@ class Intake:
                     .values(state=state, starts=0, batch=None, lease=None, updated_at=time.time())
                 ).rowcount
         return count
+
+
+def open_run(connection: Connection, new: NewRun) -> int:
+    """Write a run down; return its number."""
+    key = connection.execute(runs.insert().values(**asdict(new), started_at=time.time())).inserted_primary_key
+    assert key is not None
+    return int(key[0])
 
 
 def _newly_quarantined(connection: Connection, values: Sequence[Mapping[str, Any]]) -> dict[Key, int]:

@@ -15,7 +15,7 @@ from pipeline.ledger.schema import LIVE, collections, documents, events, leases,
 from pipeline.ledger.schema import measures as all_measures
 from pipeline.telemetry.counters import CHUNK_LIMIT, CHUNK_TOKENS
 from pipeline.text import well_formed
-from pipeline.types import SCHEDULE, DocumentState, Stage, document_id
+from pipeline.types import DocumentState, Stage, document_id
 
 #: Fewer reports, or documents, say little about a rate.
 FEW = 3
@@ -180,9 +180,9 @@ class Life:
                 events.c.state.in_(_ENDS), and_(events.c.state.in_(("pending", "parsed")), events.c.detail.is_(None))
             )  # fmt: skip
             last = connection.execute(select(events.c.id, events.c.at).where(further).order_by(events.c.id.desc()).limit(1)).first()
-            # A scheduled run shows that its process lives, from a thread, and not that documents move.
+            # A run shows that its process lives, from a thread, and not that documents move.
             columns = (leases.c.id, leases.c.beat, leases.c.moved_at)
-            beats = connection.execute(select(*columns).where(leases.c.stage != SCHEDULE, leases.c.beat > 0)).all()
+            beats = connection.execute(select(*columns).where(leases.c.stage.in_(Stage), leases.c.beat > 0)).all()
         beat_at = max((beat.moved_at for beat in beats if beat.moved_at is not None), default=None)
         shown = frozenset((beat.id, beat.beat) for beat in beats)
         return Pulse(last.at if last else None, beat_at, last.id if last else 0, shown)

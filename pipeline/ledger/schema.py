@@ -182,11 +182,13 @@ documents = Table(
 leases = Table(
     "leases", metadata,
     Column("id", String(36), primary_key=True),
-    Column("stage", String(16), nullable=False),  # or `schedule`: held by a scheduled run while its process lives
+    Column("stage", String(16), nullable=False),  # or `schedule` or `run`: held while the process of one lives
     Column("owner", String(255), nullable=False),
     Column("beat", BigInteger, nullable=False),  # counts up while work goes on; no clock, so a clock step cannot end it
     Column("started_at", Float, nullable=False),  # for people only
     Column("moved_at", Float),  # the last change of `beat`, for people only
+    Column("run", Integer),  # of a run that loads, as is the next one
+    Column("roots", Text),  # JSON list of the URIs that no other run may load into its collection
 )  # fmt: skip
 
 events = Table(
@@ -359,25 +361,30 @@ def upsert(connection: Connection, table: Table) -> Any:
 @contextmanager
 def writing(engine: Engine) -> Iterator[Connection]:
     """A transaction that writes; on SQLite it holds the write lock from its start."""
-    with _translated(), engine.begin() as connection:
+    with _translated(engine), engine.begin() as connection:
         yield connection
 
 
 @contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
     """A transaction that only reads, and waits for no writer."""
-    with _translated(), engine.connect().execution_options(kb_reads=True) as connection:
+    with _translated(engine), engine.connect().execution_options(kb_reads=True) as connection:
         yield connection
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def _translated(engine: Engine) -> Iterator[None]:
     try:
         yield
     except DBAPIError as error:
         text = str(error.orig)
         if "disk is full" in text or "No space left" in text:
             raise NoSpace(f"no room for the ledger: {text}; free some disk space and run the command again") from error
+        if getattr(error.orig, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
+            raise LedgerUnavailable(
+                f"cannot use the ledger {engine.url.database}: {text}; "
+                "give this user the right to read and write it and its folder, or set KB_DATA_DIR to another folder"
+            ) from error
         raise LedgerUnavailable(f"the ledger does not answer: {text}") from error
 
 

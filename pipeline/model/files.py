@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import ModelError
+from pipeline.files.errors import translating
 from pipeline.settings import DEFAULT_MODEL, Settings
 
 #: Published sha256 of the default model's model.safetensors.
@@ -40,34 +41,39 @@ def resolve_model(settings: Settings) -> ModelFiles:
 
     Tried in turn: a local folder, the data folder's `hf_cache`, the hub, and for the default model the extra `offline`.
 
-    Raises ModelError that says what to do.
+    Raises ModelError, ConfigError that say what to do.
     """
     path = _folder(settings, settings.model, settings.model_revision)
-    if not list(path.glob("*.safetensors")):
-        raise ModelError(f"{settings.model} has no safetensors weights, and pickled ones are not loaded; choose another KB_MODEL")
-    config = read_json(path / "config.json")
-    return ModelFiles(settings.model, path, settings.model_revision, _limit(path, config) or 512, _dimension(path, config))
+    with translating(path):
+        if not list(path.glob("*.safetensors")):
+            raise ModelError(
+                f"{settings.model} has no safetensors weights, and pickled ones are not loaded; choose another KB_MODEL"
+            )
+        config = read_json(path / "config.json")
+        return ModelFiles(settings.model, path, settings.model_revision, _limit(path, config) or 512, _dimension(path, config))
 
 
 def resolve_tokenizer(settings: Settings) -> Path:
     """The folder that holds `tokenizer.json` of KB_TOKENIZER or, without it, of the model.
 
-    Raises ModelError.
+    Raises ModelError, ConfigError.
     """
     name = settings.tokenizer or settings.model
     path = _folder(settings, name, "" if settings.tokenizer else settings.model_revision)
-    if not (path / "tokenizer.json").is_file():
-        raise ModelError(f"{name} has no tokenizer.json; set KB_TOKENIZER to a model or folder that has one")
+    with translating(path):
+        if not (path / "tokenizer.json").is_file():
+            raise ModelError(f"{name} has no tokenizer.json; set KB_TOKENIZER to a model or folder that has one")
     return path
 
 
 def resolve_limit(settings: Settings) -> int | None:
     """Most tokens of one text, as the folder of the tokenizer says; None where it does not.
 
-    Raises ModelError.
+    Raises ModelError, ConfigError.
     """
     folder = resolve_tokenizer(settings)
-    return _limit(folder, read_json(folder / "config.json"))
+    with translating(folder):
+        return _limit(folder, read_json(folder / "config.json"))
 
 
 def check_weights(files: ModelFiles) -> None:

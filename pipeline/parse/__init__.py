@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from pipeline.errors import DocumentError, NoSpace
+from pipeline.files.errors import disk_is_full
 from pipeline.parse import kinds
 from pipeline.parse.parsed import Parsed
 from pipeline.types import Element, ElementKind, Reason
@@ -108,7 +109,7 @@ def _guarded(step: Callable[[], T]) -> T:
     except RecursionError as error:
         raise DocumentError(Reason.CORRUPT, "nested too deeply") from error
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if disk_is_full(error):
             raise NoSpace(f"no space to parse in: {error}") from error
         reason = Reason.UNREADABLE if error.errno in (errno.ENOENT, errno.EACCES, errno.EIO, errno.ESTALE) else Reason.CORRUPT
         raise DocumentError(reason, f"{type(error).__name__}: {error}"[:300]) from error

@@ -76,12 +76,14 @@ def extract(
     return Extracted(media_type, title, footer.chunks, footer.tokens)
 
 
+def parse_rules() -> dict[str, object]:
+    """The part of every parse fingerprint that neither the configuration nor the model decides."""
+    return {"parser": PARSER_VERSION, "unstructured": metadata.version("unstructured"), "chunker": CHUNKER_VERSION}
+
+
 def parse_fingerprint(counter: TokenCounter, options: ChunkOptions) -> str:
     """What decides the chunks of given bytes: parser, chunker, their options and the tokenizer; 16 hexadecimal digits."""
-    identity = {
-        "parser": PARSER_VERSION, "unstructured": metadata.version("unstructured"), "chunker": CHUNKER_VERSION,
-        "options": asdict(options), "tokenizer": counter.fingerprint,
-    }  # fmt: skip
+    identity = parse_rules() | {"options": asdict(options), "tokenizer": counter.fingerprint}
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
 

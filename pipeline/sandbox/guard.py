@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import logging
 import os
@@ -22,6 +21,7 @@ from typing import Any
 
 from pipeline.chunk.units import ChunkOptions
 from pipeline.errors import NoSpace, TransientError
+from pipeline.files.errors import translating
 from pipeline.model.tokens import TokenCounter
 from pipeline.parse.gate import Limits
 from pipeline.sandbox.extract import Extracted, ExtractJob, SoFar, parse_fingerprint
@@ -352,13 +352,9 @@ class ParseGuard:
 
 
 def _private_folder(parent: Path | None) -> Path:
-    """A new folder of this user's own; None: in the system's temporary folder. Raises NoSpace."""
-    try:
+    """A new folder of this user's own; None: in the system's temporary folder. Raises NoSpace, ConfigError."""
+    with translating(parent or "the system's temporary folder"):
         return Path(tempfile.mkdtemp(prefix="kb-parse-", dir=parent))
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise NoSpace(f"no room to parse in {parent or tempfile.gettempdir()}; free some disk space") from error
-        raise
 
 
 def _last_line(path: Path) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import gc
 import json
 import logging
@@ -24,6 +23,7 @@ from typing import Any
 
 from pipeline.chunk.units import ChunkOptions
 from pipeline.errors import DocumentError, NoSpace
+from pipeline.files.errors import disk_is_full
 from pipeline.model.tokens import TokenCounter
 from pipeline.parse import MEDIA_TYPES, preload
 from pipeline.parse.gate import Limits
@@ -197,7 +197,7 @@ class Server:
         except RecursionError:
             self._fail(number, Reason.CORRUPT, "nested too deeply")
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            if disk_is_full(error):
                 self._tell({"no_space": str(error)[:MOST_DETAIL_CHARS]})
                 os._exit(0)
             self._fail(number, Reason.CORRUPT, f"{type(error).__name__}: {error}")

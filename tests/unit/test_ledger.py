@@ -270,7 +270,7 @@ def test_a_ledger_of_another_schema_is_refused(url: str) -> None:
 ADDED = {
     "collections": ("serves", "state", "profile", "swapped_at", "note"),
     "documents": ("tokens", "deleted_at", "fence", "parsed_tokens", "parse_s", "embed_s", "parsed_chunks"),
-    "leases": ("moved_at",),
+    "leases": ("moved_at", "run", "roots"),
     "workers": ("processes", "busy_s", "memory_bytes"),
     "runs": ("action", "source", "schedule", "outcome", "detail", "added", "changed", "deleted", "indexed", "quarantined", "chunks",
              "embedded"),

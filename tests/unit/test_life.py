@@ -285,7 +285,9 @@ def test_only_what_comes_further_is_progress(ledger: Ledger) -> None:
     before = ledger.life.pulse()
     assert (before.event_at, before.beat_at) == (900, None)
     with ledger.engine.begin() as connection:  # a scheduled run shows that its process lives
-        connection.execute(text("INSERT INTO leases VALUES ('s', 'schedule', 'x', 7, 0, :now)"), {"now": time.time()})
+        for kind in ("schedule", "run"):
+            row = "INSERT INTO leases (id, stage, owner, beat, started_at, moved_at) VALUES (:kind, :kind, 'x', 7, 0, :now)"
+            connection.execute(text(row), {"kind": kind, "now": time.time()})
     assert ledger.life.pulse() == before
     claim = ledger.work.claim(Stage.PARSE, [key], "w/1")
     ledger.work.beat(claim)

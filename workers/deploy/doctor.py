@@ -101,12 +101,9 @@ def disk(settings: Settings) -> Finding:
 
 def ledger(settings: Settings) -> Finding:
     """Does the ledger open, and what does it hold?"""
-    opened = Ledger.open(settings.ledger_url)
-    try:
+    with Ledger.open(settings.ledger_url) as opened:
         states = opened.report.progress().states
-        counts = ", ".join(f"{number} {state}" for state, number in sorted(states.items()) if number) or "no documents yet"
-    finally:
-        opened.close()
+    counts = ", ".join(f"{number} {state}" for state, number in sorted(states.items()) if number) or "no documents yet"
     return Finding("ledger", "ok", f"{'PostgreSQL' if settings.database_url else 'SQLite'}: {counts}")
 
 
@@ -191,11 +188,8 @@ def _redis(app: Any, ask: Callable[[Any], Any]) -> Any:
 
 
 def _served(settings: Settings) -> set[str]:
-    opened = Ledger.open(settings.ledger_url)
-    try:
+    with Ledger.open(settings.ledger_url) as opened:
         return {row.role for row in opened.report.workers() if not row.note}
-    finally:
-        opened.close()
 
 
 def _mend(part: str) -> str:

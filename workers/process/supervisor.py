@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import signal
@@ -15,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 
 from pipeline.errors import KbError
+from pipeline.files.lock import FileLock
 from pipeline.ledger import Ledger
 from pipeline.settings import Settings
 from pipeline.types import Stage
@@ -170,20 +170,6 @@ def environment_of(settings: Settings) -> dict[str, str]:
     return environment
 
 
-class HostLock:
-    """Held by whoever runs the workers of an embedded data folder: two sets of them would fight for the store."""
-
-    def __init__(self, folder: Path) -> None:
-        self._file = (folder / "workers.lock").open("a+")
-
-    def acquire(self) -> bool:
-        """Take the lock if it is free."""
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
-
-    def release(self) -> None:
-        """Let it go."""
-        self._file.close()
+def host_lock(data_dir: Path) -> FileLock:
+    """Held by the process that runs the workers of an embedded data folder: two sets of them would fight for the store."""
+    return FileLock(data_dir / "workers.lock")

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from pipeline.errors import ConfigError, KbError
+from pipeline.errors import ConfigError, KbError, SourceError
 from pipeline.ledger import Ledger
 from pipeline.ledger.schedules import Schedule
 from pipeline.settings import Settings
@@ -48,13 +48,14 @@ class Starter:
     def start_due(self, now: float) -> int:
         """Start what is due at `now` and nobody else has taken; return how many. Cheap when nothing is.
 
-        Several slots that were missed are one run. A schedule whose run goes on stays due. Raises LedgerUnavailable.
+        Several slots that were missed are one run. A schedule whose run goes on stays due, and so does one whose source is
+        loaded by another run, such as one by hand. Raises LedgerUnavailable.
         """
         self.reap()
         started = 0
         for schedule in self._ledger.schedules.all():
             slot = None if schedule.lease else self._due(schedule, now)
-            if slot is None or len(self._running) >= RUNS_MAX:
+            if slot is None or len(self._running) >= RUNS_MAX or self._is_busy(schedule):
                 continue
             lease = self._ledger.schedules.claim_slot(schedule, slot, f"{self._owner}/{os.getpid()}")
             if lease is not None:
@@ -90,6 +91,20 @@ class Starter:
             self.reap(stopped=True)
         except KbError as error:  # the leases expire by themselves, later
             log.warning("%s", error)
+
+    def _is_busy(self, schedule: Schedule) -> bool:
+        """Whether another run loads what this one would load."""
+        # Imported here: where nothing is due, nothing of a load is needed.
+        from workers.jobs.hold import holder
+        from workers.jobs.load import source_job
+
+        if schedule.action != "sync":
+            return False
+        try:
+            source, job = source_job(self._ledger, self._settings, schedule.source)
+        except SourceError:  # the run will say so
+            return False
+        return holder(self._ledger, source.collection, job.scope.uris()) is not None
 
     def _due(self, schedule: Schedule, now: float) -> int | None:
         try:
