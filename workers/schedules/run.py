@@ -21,6 +21,7 @@ from pipeline.settings import Settings, load_settings
 from workers import logs
 from workers.monitoring.diagnosis import Verdict
 from workers.monitoring.snapshot import Moment
+from workers.process import lifeline
 from workers.schedules.actions import ACTIONS, Errand
 
 log = logging.getLogger(__name__)
@@ -36,11 +37,10 @@ class Beating:
     one that lives is worse than one that hangs and is seen to.
     """
 
-    def __init__(self, ledger: Ledger, lease: str, lease_s: float, parent: int | None = None) -> None:
+    def __init__(self, ledger: Ledger, lease: str, lease_s: float) -> None:
         self._ledger = ledger
         self._lease = lease
         self._every_s = min(BEAT_EVERY_S, lease_s / 4)
-        self._parent = parent  #: process id of the scheduler, whose end is ours; None: we are nobody's child
         self._lost: LeaseLost | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="beat", daemon=True)
@@ -60,10 +60,6 @@ class Beating:
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            if self._parent is not None and os.getppid() != self._parent:
-                # The scheduler was killed: whoever takes its place would not know of us.
-                os.kill(os.getpid(), signal.SIGTERM)
-                return
             try:
                 self._ledger.schedules.beat(self._lease)
             except LeaseLost as error:
@@ -107,7 +103,11 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="kb-ingest-scheduled")
     parser.add_argument("lease")
     parser.add_argument("--parent", type=int, required=True)
+    parser.add_argument("--lifeline", type=int, required=True)
     options = parser.parse_args(argv)
+    # Whoever takes the scheduler's place would not know of us.
+    lifeline.resume_when_orphaned()
+    lifeline.end_with_parent(options.lifeline, options.parent)
     settings = load_settings()
     ledger = Ledger.open(settings.ledger_url)
     schedule = ledger.schedules.of_lease(options.lease)
@@ -117,7 +117,7 @@ def main(argv: list[str] | None = None) -> int:
         log.warning("the lease is gone: the schedule was removed, or we were too slow to start")
         return 1
     log.info("%s of %s", schedule.action, schedule.source)
-    with _ending(ledger, options.lease), Beating(ledger, options.lease, settings.lease_s, options.parent) as beating:
+    with _ending(ledger, options.lease), Beating(ledger, options.lease, settings.lease_s) as beating:
         past = carry_out(settings, ledger, schedule, beating, Said())
     log.info("run %d: %s%s", past.run.id, past.outcome, f": {past.run.detail}" if past.run.detail else "")
     return 0 if past.outcome in ("done", "partly") else 1
