@@ -65,6 +65,17 @@ class FileLock:
             self._file = None
         self.held = False
 
+    def fileno(self) -> int:
+        """The descriptor to pass on to processes that are to keep the lock until they end, too."""
+        return self._descriptor()
+
+    def leave(self) -> None:
+        """Close the file; processes that inherited the descriptor keep the lock."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+        self.held = False
+
     def _lock(self, mode: int) -> bool:
         """Change the lock; tell whether that was possible without waiting, where `mode` does not wait."""
         try:

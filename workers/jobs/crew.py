@@ -16,8 +16,9 @@ from pipeline.types import Stage
 from workers.broker.app import make_app
 from workers.broker.dispatch import Dispatcher, DispatchThread
 from workers.broker.queues import Broker
+from workers.process.locks import WorkersLock
 from workers.process.spec import parse_processes, plan
-from workers.process.supervisor import Supervisor, bury, host_lock
+from workers.process.supervisor import Supervisor, bury
 
 #: Seconds in which workers that are done send the spans they have; they do so every half a second.
 LAST_SPANS_S = 2.0
@@ -38,7 +39,7 @@ class Working:
         self._worker_stderr = worker_stderr  #: file descriptor for what our workers say
         self._ledger = ledger
         self._stack = ExitStack()
-        self._lock = host_lock(settings.data_dir) if settings.embedded_broker else None
+        self._lock = WorkersLock(settings.data_dir / "workers.lock") if settings.embedded_broker else None
         self._supervisor: Supervisor | None = None
         self._dispatch = DispatchThread(make_dispatcher(settings, ledger), SWEEP_EVERY_S)
 
@@ -79,11 +80,10 @@ class Working:
     def _serve(self) -> None:
         if self._supervisor is not None:
             self._supervisor.tend()
-        elif self._lock is not None and self._lock.take():
-            specs = plan(self._settings, self._ledger, list(Stage))
-            supervisor = Supervisor(
-                self._settings, specs, bury(self._ledger, self._settings.max_starts), stderr=self._worker_stderr
-            )
+        elif self._lock is not None and self._lock.acquire():
+            ended = bury(self._ledger, self._settings.max_starts)
+            specs = plan(self._settings, self._ledger, list(Stage), ended)
+            supervisor = Supervisor(self._settings, specs, ended, lock=self._lock, stderr=self._worker_stderr)
             self._supervisor = self._stack.enter_context(supervisor)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import signal
 import socket
 import threading
 import time
@@ -14,13 +13,12 @@ from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
 
-import psutil
-
 from pipeline.errors import KbError, LeaseLost, SourceBusy
 from pipeline.ledger import Ledger
 from pipeline.ledger.holds import Hold
 from pipeline.ledger.intake import NewRun
 from pipeline.sources.discover import shown_path
+from workers.process.alive import is_alive
 
 log = logging.getLogger(__name__)
 
@@ -41,10 +39,9 @@ class Beating:
     that lives is worse than one that hangs until a person ends it.
     """
 
-    def __init__(self, beat: Callable[[], None], lease_s: float, parent: int | None = None) -> None:
+    def __init__(self, beat: Callable[[], None], lease_s: float) -> None:
         self._beat = beat  #: raises LeaseLost if the lease is gone
         self._every_s = min(BEAT_EVERY_S, lease_s / 4)
-        self._parent = parent  #: process id of the scheduler, whose end is ours; None: we are nobody's child
         self._lost: LeaseLost | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="beat", daemon=True)
@@ -65,10 +62,6 @@ class Beating:
     def _run(self) -> None:
         told = ""
         while not self._stop.is_set():
-            if self._parent is not None and os.getppid() != self._parent:
-                # The scheduler was killed, and its successor would not know of us.
-                os.kill(os.getpid(), signal.SIGTERM)
-                return
             try:
                 self._beat()
                 told = ""
@@ -166,10 +159,7 @@ def _is_dead(owner: str) -> bool:
     _, host, place, process = _parts(owner)
     if (host, place) != (socket.gethostname(), _place()):
         return False
-    try:
-        return not psutil.pid_exists(int(process)) or psutil.Process(int(process)).status() == psutil.STATUS_ZOMBIE
-    except psutil.Error:  # of another user, and none of our business
-        return False
+    return not is_alive(int(process))
 
 
 @cache

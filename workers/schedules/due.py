@@ -16,6 +16,7 @@ from pipeline.errors import ConfigError, KbError, SourceError
 from pipeline.ledger import Ledger
 from pipeline.ledger.schedules import Schedule
 from pipeline.settings import Settings
+from workers.process.lifeline import Lifeline
 from workers.process.supervisor import environment_of
 from workers.schedules.cron import Cron
 
@@ -37,11 +38,13 @@ def next_slot(schedule: Schedule, now: float) -> int | None:
 class Starter:
     """Starts runs that are due, and takes note of their ends; for one thread."""
 
-    def __init__(self, settings: Settings, ledger: Ledger, name: str = "", stderr: int = 2) -> None:
+    def __init__(self, settings: Settings, ledger: Ledger, name: str = "", stderr: int = 2, lifeline: int | None = None) -> None:
         self._settings = settings
         self._ledger = ledger
         self._owner = name or f"schedules-{os.getpid()}@{socket.gethostname()}"
         self._stderr = stderr  #: file descriptor for what the runs say
+        # That of our supervisor where we have one: runs end at the same time as we do, and not after us.
+        self._lifeline = Lifeline().reading if lifeline is None else lifeline
         self._running: dict[str, subprocess.Popen[bytes]] = {}  #: by lease
         self._wrong: set[str] = set()  #: names of schedules that make no sense, so that it is said once
 
@@ -118,11 +121,17 @@ class Starter:
 
     def _start(self, schedule: Schedule, lease: str) -> None:
         command = [sys.executable, "-m", "workers.schedules.run", lease, "--parent", str(os.getpid())]
+        command += ["--lifeline", str(self._lifeline)]
         environment = {**os.environ, **environment_of(self._settings)}
         try:
             # In our process group, so that whoever kills us kills it too.
             self._running[lease] = subprocess.Popen(
-                command, env=environment, stdin=subprocess.DEVNULL, stdout=self._stderr, stderr=self._stderr
+                command,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=self._stderr,
+                stderr=self._stderr,
+                pass_fds=(self._lifeline,),
             )
         except OSError as error:
             log.error("cannot start a run of the schedule %s: %s", schedule.name, error)

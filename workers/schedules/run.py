@@ -22,6 +22,7 @@ from workers import logs
 from workers.jobs.hold import Beating
 from workers.monitoring.diagnosis import Verdict
 from workers.monitoring.snapshot import Moment
+from workers.process import lifeline
 from workers.schedules.actions import ACTIONS, Errand
 
 log = logging.getLogger(__name__)
@@ -68,7 +69,11 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="kb-ingest-scheduled")
     parser.add_argument("lease")
     parser.add_argument("--parent", type=int, required=True)
+    parser.add_argument("--lifeline", type=int, required=True)
     options = parser.parse_args(argv)
+    # Whoever takes the scheduler's place would not know of us.
+    lifeline.resume_when_orphaned()
+    lifeline.end_with_parent(options.lifeline, options.parent)
     settings = load_settings()
     with Ledger.open(settings.ledger_url) as ledger:
         schedule = ledger.schedules.of_lease(options.lease)
@@ -79,7 +84,7 @@ def main(argv: list[str] | None = None) -> int:
         log.info("%s of %s", schedule.action, schedule.source)
         beat = partial(ledger.schedules.beat, options.lease)
         try:
-            with _ending(ledger, options.lease), Beating(beat, settings.lease_s, options.parent) as beating:
+            with _ending(ledger, options.lease), Beating(beat, settings.lease_s) as beating:
                 past = carry_out(settings, ledger, schedule, beating, Said())
         except SourceBusy as error:
             log.info("%s: it stays due", error)
