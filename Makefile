@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 # The first of these that is 3.11 or newer; `make PYTHON=...` names another.
 PYTHON ?= $(firstword $(foreach p,python3 python3.11 python3.12 python3.13,\
 	$(shell $p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $p)))
-# More arguments for pip, such as the index that has another build of torch (README, "Which torch").
+# More arguments for pip, such as the index with another build of torch (docs/deployment.md, "Which torch").
 PIP_ARGS ?=
 # More arguments for pytest: make test ARGS="-k ledger"
 ARGS ?=

@@ -164,7 +164,8 @@ def device(settings: Settings) -> Finding:
     unused = [one for one in accelerators() if info.device == "cpu"]
     if unused and settings.ingest_device == "auto":
         why = "torch cannot use it" if unused[0].usable else "this build of torch does not know it"
-        return Finding("device", "warning", f"{text}, although there is {unused[0].name}: {why}", 'see "Which torch" in the README')
+        text = f"{text}, although there is {unused[0].name}: {why}"
+        return Finding("device", "warning", text, 'see "Which torch" in docs/deployment.md')
     return Finding("device", "ok", text)
 
 
