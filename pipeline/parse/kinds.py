@@ -75,6 +75,14 @@ _MAIL_FIELD = re.compile(r"([A-Za-z][A-Za-z0-9-]{1,60}):")
 #: A mail has at least this many fields: From, one of these, and another.
 _MIN_MAIL_FIELDS = 3
 _MAIL_FIELDS = frozenset({"date", "received", "message-id"})
+_LFS_POINTER = b"version https://git-lfs.github.com/spec/v1\n"
+
+
+def is_lfs_pointer(head: bytes, name: str) -> bool:
+    """Whether the file that starts with `head` stands for one that Git LFS has not fetched; a plain text may be about pointers."""
+    return head.startswith(_LFS_POINTER) and _TEXT_SUFFIXES.get(suffix(name)) != PLAIN
+
+
 def foreign_kind(head: bytes) -> str | None:
     """What the file that starts with `head` is, if that is a well-known kind without a parser."""
     if (found := next((kind for magic, kind in FOREIGN if head.startswith(magic)), None)) is not None:

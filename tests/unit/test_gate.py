@@ -156,6 +156,14 @@ def test_a_kind_is_guessed_at_once(name: str, content: str, expected: str, tmp_p
     assert time.process_time() - begin < 0.5
 
 
+def test_pointers_of_git_lfs(tmp_path: Path) -> None:
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"4d7a2146" * 8 + b"\nsize 12345\n"
+    for name in ("a.pdf", "A.DOCX", "a.png", "a.csv", "a.md", "a"):
+        with pytest.raises(DocumentError, match=r"^unsupported: a Git LFS pointer.* `git lfs pull`"):
+            inspect(written(tmp_path, name, pointer), name, Limits())
+    assert inspect(written(tmp_path, "about.txt", pointer), "about.txt", Limits()) == kinds.PLAIN
+
+
 def test_containers(tmp_path: Path) -> None:
     assert refusal(written(tmp_path, "a.xlsx", d.encrypted_office())) is Reason.ENCRYPTED
     for stream in ("WordDocument", "Workbook", "PowerPoint Document", "Other"):
