@@ -44,7 +44,7 @@ define make-venv
 	@$(PYTHON) -m venv $(2) $(1)
 endef
 
-.PHONY: help env services lint format docs test test-docker test-readers test-fast pictures faults bench audit documents demo clean
+.PHONY: help env services lint format docs test test-all test-docker test-readers pictures faults bench audit documents demo clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -98,12 +98,17 @@ format: env ## let ruff format the code and mend what it can
 docs: env ## write the table of settings in docs/configuration.md again
 	@$(BIN)/python docs/settings_table.py
 
-# Much of a test's time is waiting for processes and servers: three at a time on two cores take 20 to 24 minutes.
-JOBS ?= 3
+# A worker of pytest-xdist for each core; `JOBS=4` where tests mostly wait. Tests of a file stay together: they share fixtures.
+JOBS ?= $(shell $(PYTHON) -c 'import os; print(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())')
+PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
-test: env services ## the whole test suite (JOBS tests at a time, default 3)
+test: env services ## the tests without the slow suites, a worker a core (under 5 minutes on two cores)
 	@echo "==> pytest $(ARGS)"
-	@$(BIN)/python -m pytest -m 'not docker' -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
+	@$(PYTEST) -m 'not slow and not docker' $(ARGS)
+
+test-all: env services ## all tests but those of containers (some 20 minutes on two cores)
+	@echo "==> pytest $(ARGS)"
+	@$(PYTEST) -m 'not docker' $(ARGS)
 
 test-docker: env ## build the image and test the deployment with it; needs an engine with compose v2 (some 15 minutes)
 	@echo "==> pytest tests/docker $(ARGS)"
@@ -119,10 +124,6 @@ $(READERS)/.installed: tests/readers/constraints.txt
 	@$(READERS)/bin/python -m pip install --quiet --disable-pip-version-check -c tests/readers/constraints.txt \
 		langchain-qdrant llama-index-vector-stores-qdrant
 	@touch $@
-
-test-fast: env ## unit tests only: no service, no worker processes
-	@echo "==> pytest tests/unit $(ARGS)"
-	@$(BIN)/python -m pytest tests/unit -m 'not slow' $(ARGS)
 
 pictures: env services ## make the pictures of docs/monitoring.md again: real loads, looked at in Chromium (some 8 minutes)
 	@KB_TEST_PICTURES=1 $(BIN)/python -m pytest $(shell grep -l '[ (]picture(' tests/integration/*.py) $(ARGS)
