@@ -16,6 +16,7 @@
         ├── ModelError            the model cannot be loaded, or is not what was promised
         ├── DeviceError           the asked-for device is not there
         ├── HostError             this host cannot be changed as asked: Docker Desktop, `.env`
+        ├── InstallationError     a module that kb-ingest needs is missing or broken
         ├── CollectionMismatch    the collection was made with another model
         ├── CollectionMissing     no such collection
         ├── LedgerError           the ledger has a schema this version does not know
@@ -93,6 +94,21 @@ class DeviceError(PermanentError):
 
 class HostError(PermanentError):
     """This host, its container engine or its `.env` cannot be changed as asked."""
+
+
+class InstallationError(PermanentError):
+    """A module that kb-ingest needs is missing or broken; no document can help it."""
+
+    def __init__(self, module: str, cause: str) -> None:
+        super().__init__(module, cause)
+        self.module = module
+        self.cause = cause
+
+    def __str__(self) -> str:
+        return (
+            f"the module {self.module} cannot be imported ({self.cause}); install kb-ingest and its packages again, "
+            "then check them with `kb-ingest doctor`"
+        )
 
 
 class CollectionMismatch(PermanentError):

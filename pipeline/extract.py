@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -39,14 +39,19 @@ class Extracted:
     tokens: int
 
 
-def extract(job: ExtractJob, counter: TokenCounter, options: ChunkOptions, limits: Limits) -> Extracted:
+def extract(
+    job: ExtractJob, counter: TokenCounter, options: ChunkOptions, limits: Limits, on_type: Callable[[str], None] | None = None
+) -> Extracted:
     """Write the chunk file of a document; memory is bounded by the parser of its type.
 
-    Raises DocumentError with the reason why there is none, NoSpace. A file that yields no text is never a success.
+    `on_type` gets the media type before its parser is imported; an exception of it ends the extraction. Raises DocumentError
+    with the reason why there is no chunk file, InstallationError, NoSpace. A file that yields no text is never a success.
     """
     output = Path(job.output)
     try:
         media_type = inspect(Path(job.path), job.name, limits)
+        if on_type is not None:
+            on_type(media_type)
         parsed = parse(Path(job.path), job.name, media_type)
         # The name is not the document's: the same bytes may be called otherwise elsewhere.
         title = parsed.title if parsed.title != job.name else ""

@@ -113,7 +113,7 @@ class Settings(BaseSettings):
 
     # Parsing limits
     max_file_bytes: int = Field(256 << 20, gt=0, description="larger files are quarantined as too_large")
-    parse_memory_bytes: int = Field(2 << 30, gt=0, description="address space of the parser's process")
+    parse_memory_bytes: int = Field(2 << 30, gt=0, description="memory that parsing one document may use")
     parse_timeout_s: float = Field(60.0, gt=0, description="wall clock for one document, plus 2 s for each MB of it")
     zip_max_part_bytes: int = Field(50 << 20, gt=0, description="largest part of an office file, unpacked")
     zip_max_ratio: float = Field(100.0, gt=1, description="largest ratio of unpacked to packed bytes of an office file")
