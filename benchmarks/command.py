@@ -72,8 +72,8 @@ class _Sampler:
 
 def _role(command: list[str]) -> str:
     text = " ".join(command)
-    if "guard_child" in text:
+    if "pipeline.sandbox.server" in text:
         return "parser's child"
-    if "workers.run" in text:
+    if "workers.process.worker" in text:
         return "embed worker" if " embed " in text else "parse worker"
     return "load command"

@@ -6,12 +6,12 @@ import random
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.chunk import chunk_elements
+from pipeline.chunk.pack import chunk_elements
+from pipeline.chunk.units import ChunkOptions
+from pipeline.model.tokens import TokenCounter
 from pipeline.parse import parse
 from pipeline.parse.gate import Limits, inspect
-from pipeline.tokens import TokenCounter
 from pipeline.types import document_id
-from pipeline.units import ChunkOptions
 
 
 def pages() -> list[Path]:

@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from benchmarks.corpus import chunk_texts
 from benchmarks.report import machine, ratios, save, table
 from pipeline.embed.local import LocalEmbedder
-from pipeline.model import resolve_model
+from pipeline.model.files import resolve_model
+from pipeline.model.tokens import TokenCounter
 from pipeline.settings import Settings, load_settings
-from pipeline.tokens import TokenCounter
 
 Embed = Callable[[Sequence[str]], NDArray[np.float32]]
 

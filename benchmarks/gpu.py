@@ -25,11 +25,11 @@ import torch
 from benchmarks import command
 from benchmarks.corpus import chunk_texts, pages
 from benchmarks.report import machine, ratios, save, table
-from pipeline.device import Device, choose
 from pipeline.embed.local import LocalEmbedder
-from pipeline.model import resolve_model
+from pipeline.model.device import Device, choose
+from pipeline.model.files import resolve_model
+from pipeline.model.tokens import TokenCounter
 from pipeline.settings import Settings, load_settings
-from pipeline.tokens import TokenCounter
 
 PLAIN = "sentence-transformers, encode()"
 

@@ -24,9 +24,9 @@ from benchmarks import command
 from benchmarks.corpus import chunk_texts, pages
 from benchmarks.report import machine, ratios, save, table
 from pipeline.embed.local import LocalEmbedder
-from pipeline.model import resolve_model
+from pipeline.model.files import resolve_model
+from pipeline.model.tokens import TokenCounter
 from pipeline.settings import load_settings
-from pipeline.tokens import TokenCounter
 
 SCRIPT, ALONE = "LangChain script", "embedding alone"
 

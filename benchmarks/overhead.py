@@ -26,18 +26,18 @@ from sqlalchemy import update
 
 from benchmarks.report import machine, save, table
 from pipeline.ledger import Ledger
-from pipeline.ledger.flow import Batch, Stage
+from pipeline.ledger.flow import Batch
 from pipeline.ledger.schema import documents, writing
 from pipeline.ledger.work import Claim, IndexedResult, ParsedResult
 from pipeline.settings import load_settings
-from pipeline.stage import Staging, open_staging
+from pipeline.staging import Staging, open_staging
 from pipeline.steps.load import WINDOW_FILES, Load
 from pipeline.steps.scope import Scope
-from pipeline.types import DocumentState, SourceFile, StagedFile, document_id
-from workers.app import make_app
-from workers.broker import Broker
-from workers.dispatch import Dispatcher
-from workers.lookout import WAIT_EVERY_S
+from pipeline.types import DocumentState, SourceFile, Stage, StagedFile, document_id
+from workers.broker.app import make_app
+from workers.broker.dispatch import Dispatcher
+from workers.broker.queues import Broker
+from workers.monitoring.snapshot import WAIT_EVERY_S
 
 COLLECTION = "benchmark"
 

@@ -18,15 +18,15 @@ from pathlib import Path
 
 from benchmarks.corpus import pages
 from benchmarks.report import machine, save, table
-from pipeline.chunk import chunk_elements
+from pipeline.chunk.pack import chunk_elements
+from pipeline.chunk.units import ChunkOptions
 from pipeline.embed.local import LocalEmbedder
-from pipeline.model import resolve_model
+from pipeline.model.files import resolve_model
+from pipeline.model.tokens import TokenCounter
 from pipeline.parse import parse
 from pipeline.parse.gate import Limits, inspect
 from pipeline.settings import load_settings
-from pipeline.tokens import TokenCounter
 from pipeline.types import Chunk, Element, ElementKind, document_id
-from pipeline.units import ChunkOptions
 
 OPTIONS = ChunkOptions(256, 0, 4096)
 

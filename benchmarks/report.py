@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import torch
 
-from pipeline.device import usable_cores
+from pipeline.model.device import usable_cores
 
 RESULTS = Path(__file__).parent / "results"
 

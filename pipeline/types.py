@@ -27,6 +27,27 @@ class DocumentState(StrEnum):
 OPEN_STATES = (DocumentState.PENDING, DocumentState.PARSING, DocumentState.PARSED, DocumentState.EMBEDDING)
 
 
+class Stage(StrEnum):
+    """A stage that has a queue of its own."""
+
+    PARSE = "parse"
+    EMBED = "embed"
+
+    @property
+    def waiting(self) -> DocumentState:
+        """The state of documents that wait for this stage."""
+        return DocumentState.PENDING if self is Stage.PARSE else DocumentState.PARSED
+
+    @property
+    def running(self) -> DocumentState:
+        """The state of documents in this stage."""
+        return DocumentState.PARSING if self is Stage.PARSE else DocumentState.EMBEDDING
+
+
+#: What stands in place of a stage in the lease of a scheduled run, which holds no documents.
+SCHEDULE = "schedule"
+
+
 class Reason(StrEnum):
     """Why a document was quarantined or skipped; a stable code for people and scripts."""
 

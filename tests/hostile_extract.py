@@ -1,4 +1,4 @@
-"""A stand-in for `pipeline.extract.extract` whose documents say what they do to their process."""
+"""A stand-in for `pipeline.sandbox.extract.extract` whose documents say what they do to their process."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from pipeline.chunk.units import ChunkOptions
 from pipeline.errors import DocumentError, NoSpace
-from pipeline.extract import Extracted, ExtractJob
-from pipeline.extract import extract as real_extract
+from pipeline.model.tokens import TokenCounter
 from pipeline.parse.gate import Limits
-from pipeline.tokens import TokenCounter
+from pipeline.sandbox.extract import Extracted, ExtractJob
+from pipeline.sandbox.extract import extract as real_extract
 from pipeline.types import Reason
-from pipeline.units import ChunkOptions
 
 _SLEEP = [sys.executable, "-c", "import time; time.sleep(600)"]
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, TextIO
 
-from pipeline.context import current
-from pipeline.visible import visible, well_formed
+from pipeline.telemetry.context import current
+from pipeline.text import visible, well_formed
 
 FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 

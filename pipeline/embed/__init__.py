@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.model import identity_of
+from pipeline.model.files import identity_of
 from pipeline.settings import Settings
 
 #: Calls whose fill is remembered until somebody asks.

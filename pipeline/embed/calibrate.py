@@ -16,11 +16,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline.device import usable_cores
+from pipeline.model.device import usable_cores
 
 if TYPE_CHECKING:
-    from pipeline.device import Device
     from pipeline.embed.local import LocalEmbedder
+    from pipeline.model.device import Device
 
 log = logging.getLogger(__name__)
 

@@ -16,11 +16,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline.device import Device, choose, token_budget
 from pipeline.embed import FILLS_KEPT, EmbedderInfo, unit_rows
 from pipeline.embed.calibrate import CANARY_TEXTS, Plan, calibrated
 from pipeline.errors import DeviceError, ModelError
-from pipeline.model import ModelFiles, check_weights, resolve_model
+from pipeline.model.device import Device, choose, token_budget
+from pipeline.model.files import ModelFiles, check_weights, resolve_model
 from pipeline.settings import Settings
 
 log = logging.getLogger(__name__)

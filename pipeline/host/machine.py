@@ -14,8 +14,8 @@ from typing import Any
 
 import psutil
 
-from pipeline.device import processor_name, usable_cores
 from pipeline.host.command import ask
+from pipeline.model.device import processor_name, usable_cores
 
 #: Where the limit of a container's memory stands, in the second and in the first version of control groups.
 _MEMORY_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
@@ -105,7 +105,7 @@ def answered(probe: dict[str, Any], answer: str | None) -> list[Accelerator]:
 def _of_torch() -> tuple[Accelerator, ...]:
     # In a process of its own: it takes a second, and a broken driver can end the process that asks.
     code = (
-        "from pipeline.device import devices\n"
+        "from pipeline.model.device import devices\n"
         "for device in devices(): print(device.kind, device.memory_bytes or 0, device.label, sep='\\t')"
     )
     answer = ask([sys.executable, "-c", code], 60.0) or ""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipeline.device import token_budget
 from pipeline.host.machine import Machine
 from pipeline.host.models import MODELS, ModelCard
+from pipeline.model.device import token_budget
 
 #: A model is too slow for a host that could not embed a million chunks with it in eight hours.
 LEAST_CHUNKS_PER_S = 35.0

@@ -7,31 +7,13 @@ import uuid
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 
 from sqlalchemy import Connection, Engine, and_, case, delete, func, or_, select, update
 
 from pipeline.ledger.measures import QUARANTINES, count
 from pipeline.ledger.schema import documents, leases, reading, writing
-from pipeline.measure import COUNT, Key
-from pipeline.types import OPEN_STATES, DocumentState, Reason
-
-
-class Stage(StrEnum):
-    """A stage that has a queue of its own."""
-
-    PARSE = "parse"
-    EMBED = "embed"
-
-    @property
-    def waiting(self) -> DocumentState:
-        """The state of documents that wait for this stage."""
-        return DocumentState.PENDING if self is Stage.PARSE else DocumentState.PARSED
-
-    @property
-    def running(self) -> DocumentState:
-        """The state of documents in this stage."""
-        return DocumentState.PARSING if self is Stage.PARSE else DocumentState.EMBEDDING
+from pipeline.telemetry.counters import COUNT, Key
+from pipeline.types import OPEN_STATES, DocumentState, Reason, Stage
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +36,6 @@ class Batch:
 
 #: The measure of leases that were taken back from whoever did not end them, by stage.
 EXPIRIES = "lease_expiries"
-
-#: What stands in place of a stage in the lease of a scheduled run, which holds no documents.
-SCHEDULE = "schedule"
 
 
 @dataclass(frozen=True, slots=True)

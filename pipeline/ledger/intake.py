@@ -15,7 +15,7 @@ from pipeline.ledger.generations import Collection, count_open, live_name
 from pipeline.ledger.measures import QUARANTINES, count
 from pipeline.ledger.schema import current, documents, hold, meta, reading, runs, upsert, writing
 from pipeline.ledger.schema import totals as all_totals
-from pipeline.measure import COUNT, Key
+from pipeline.telemetry.counters import COUNT, Key
 from pipeline.types import DocumentState, Reason, SourceFile, StagedFile
 
 #: Most ids in one IN list: SQLite takes 32,766 variables, and short statements keep the write lock short.

@@ -10,12 +10,11 @@ from urllib.parse import quote
 
 from sqlalchemy import Engine, Row, RowMapping, Select, Subquery, and_, case, delete, func, or_, select
 
-from pipeline.ledger.flow import SCHEDULE
 from pipeline.ledger.schema import LIVE, collections, documents, events, leases, reading, runs, writing
 from pipeline.ledger.schema import measures as all_measures
-from pipeline.measure import CHUNK_LIMIT, CHUNK_TOKENS
-from pipeline.types import DocumentState, document_id
-from pipeline.visible import well_formed
+from pipeline.telemetry.counters import CHUNK_LIMIT, CHUNK_TOKENS
+from pipeline.text import well_formed
+from pipeline.types import SCHEDULE, DocumentState, document_id
 
 #: Most events that a rate is made from.
 RATE_EVENTS = 5000

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from sqlalchemy import Connection, Engine, select, update
 
 from pipeline.ledger.schema import measures, reading, upsert, workers, writing
-from pipeline.measure import Key, Measured
+from pipeline.telemetry.counters import Key, Measured
 
 #: The measure of documents that were quarantined, by reason; unlike what is quarantined now, it never goes down.
 QUARANTINES = "quarantines"

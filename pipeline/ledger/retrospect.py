@@ -10,7 +10,7 @@ from sqlalchemy import Engine, Row, func, select
 
 from pipeline.ledger.intake import ID_WINDOW
 from pipeline.ledger.schema import documents, events, measures, reading
-from pipeline.measure import CHUNK_LIMIT, CHUNK_TOKENS
+from pipeline.telemetry.counters import CHUNK_LIMIT, CHUNK_TOKENS
 from pipeline.types import DocumentState
 
 #: Rows that are fetched at a time: a run may have a million events.

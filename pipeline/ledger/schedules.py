@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, Engine, delete, select, update
 
 from pipeline.errors import LeaseLost
-from pipeline.ledger.flow import SCHEDULE
 from pipeline.ledger.schema import leases, reading, runs, schedules, upsert, writing
+from pipeline.types import SCHEDULE
 
 
 @dataclass(frozen=True, slots=True)

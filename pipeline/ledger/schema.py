@@ -212,7 +212,7 @@ events = Table(
 
 measures = Table(
     "measures", metadata,
-    # What all workers have counted since the ledger was made; see pipeline.measure.
+    # What all workers have counted since the ledger was made; see pipeline.telemetry.counters.
     Column("metric", String(64), primary_key=True),
     Column("label", String(255), primary_key=True),  # a stage, a run, or empty
     Column("bound", String(16), primary_key=True),  # upper bound of a histogram's bucket, or `sum` or `count`

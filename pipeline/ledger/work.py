@@ -12,11 +12,11 @@ from typing import Any
 from sqlalchemy import Connection, Engine, and_, bindparam, case, delete, select, update
 
 from pipeline.errors import LeaseLost
-from pipeline.ledger.flow import Stage, charge, refund
+from pipeline.ledger.flow import charge, refund
 from pipeline.ledger.measures import QUARANTINES, count, put
 from pipeline.ledger.schema import documents, leases, reading, upsert, workers, writing
-from pipeline.measure import COUNT, Measured
-from pipeline.types import DocumentState, Reason
+from pipeline.telemetry.counters import COUNT, Measured
+from pipeline.types import DocumentState, Reason, Stage
 
 #: A worker that was not seen for so long is taken for dead: it does not serve its queue, and its name is free.
 WORKER_SEEN_S = 30.0

@@ -6,7 +6,7 @@ import time
 
 from pipeline.ledger import Ledger
 from pipeline.ledger.work import Claim
-from pipeline.measure import Measured
+from pipeline.telemetry.counters import Measured
 
 #: A lease is renewed this often while work goes on; a fifth of the shortest sensible lease.
 BEAT_EVERY_S = 5.0

@@ -12,21 +12,20 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.chunkfile import read_chunks
-from pipeline.discover import folder_of, name_of
+from pipeline.chunk.file import read_chunks
 from pipeline.embed import Embedder, bad_rows
 from pipeline.errors import DocumentError, KbError
 from pipeline.ledger import Ledger
-from pipeline.ledger.flow import Stage
 from pipeline.ledger.work import Claim, ClaimedDocument, IndexedResult
-from pipeline.measure import CHUNK_LIMIT, CHUNK_TOKENS, UNBOUNDED, Measured, token_bin
-from pipeline.stage import Staging, chunks_key
+from pipeline.sources.discover import folder_of, name_of
+from pipeline.staging import Staging, chunks_key
 from pipeline.steps.beat import Beat
 from pipeline.steps.outcomes import Outcomes, Times
 from pipeline.steps.reuse import ReusingEmbedder, Vectors
 from pipeline.store import VectorStore
-from pipeline.trace import Tracing
-from pipeline.types import Chunk, ChunkIds, DocumentInfo, DocumentState, EmbeddedChunk, PointMeta, Reason
+from pipeline.telemetry.counters import CHUNK_LIMIT, CHUNK_TOKENS, UNBOUNDED, Measured, token_bin
+from pipeline.telemetry.spans import Tracing
+from pipeline.types import Chunk, ChunkIds, DocumentInfo, DocumentState, EmbeddedChunk, PointMeta, Reason, Stage
 
 log = logging.getLogger(__name__)
 

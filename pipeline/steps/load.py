@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Literal
 
-from pipeline.discover import Omitted, discover
 from pipeline.errors import DocumentError
 from pipeline.ledger import Ledger
 from pipeline.ledger.intake import Known, Refused
-from pipeline.stage import Staging
+from pipeline.sources.discover import Omitted, discover
+from pipeline.staging import Staging
 from pipeline.steps.outcomes import Outcomes
 from pipeline.steps.scope import Listed, Scope
-from pipeline.trace import Tracing, Version
+from pipeline.telemetry.spans import Tracing, Version
 from pipeline.types import OPEN_STATES, DocumentState, Reason, SourceFile, StagedFile, document_id
 
 #: Files compared and recorded in one transaction.

@@ -8,9 +8,9 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pipeline.context import about
 from pipeline.ledger.work import ClaimedDocument, IndexedResult
-from pipeline.trace import Span, Tracing, Version
+from pipeline.telemetry.context import about
+from pipeline.telemetry.spans import Span, Tracing, Version
 from pipeline.types import Reason
 
 log = logging.getLogger(__name__)

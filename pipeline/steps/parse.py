@@ -8,20 +8,19 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.chunkfile import read_header
-from pipeline.discover import name_of
+from pipeline.chunk.file import read_header
 from pipeline.errors import DocumentError
-from pipeline.extract import ExtractJob
-from pipeline.guard import ParseGuard
 from pipeline.ledger import Ledger
-from pipeline.ledger.flow import Stage
 from pipeline.ledger.work import Claim, ClaimedDocument, ParsedResult
-from pipeline.measure import Measured
-from pipeline.stage import Staging, chunks_key
+from pipeline.sandbox.extract import ExtractJob
+from pipeline.sandbox.guard import ParseGuard
+from pipeline.sources.discover import name_of
+from pipeline.staging import Staging, chunks_key
 from pipeline.steps.beat import Beat
 from pipeline.steps.outcomes import Outcomes
-from pipeline.trace import Tracing
-from pipeline.types import Reason
+from pipeline.telemetry.counters import Measured
+from pipeline.telemetry.spans import Tracing
+from pipeline.types import Reason, Stage
 
 
 @dataclass(frozen=True, slots=True)

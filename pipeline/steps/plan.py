@@ -10,14 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.chunkfile import read_chunks
-from pipeline.discover import name_of, path_of
+from pipeline.chunk.file import read_chunks
 from pipeline.errors import DocumentError
-from pipeline.extract import ExtractJob
-from pipeline.guard import ParseGuard
 from pipeline.ledger import Ledger
 from pipeline.ledger.intake import Known
-from pipeline.stage import Staging, chunks_key, copy_hashed
+from pipeline.sandbox.extract import ExtractJob
+from pipeline.sandbox.guard import ParseGuard
+from pipeline.sources.discover import name_of, path_of
+from pipeline.staging import Staging, chunks_key, copy_hashed
 from pipeline.steps.load import Action, Load, Planned
 from pipeline.steps.remove import vanished
 from pipeline.steps.scope import Scope

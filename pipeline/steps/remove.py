@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from pipeline.discover import exists
 from pipeline.ledger import Ledger
 from pipeline.ledger.removal import Kept
+from pipeline.sources.discover import exists
 from pipeline.steps.scope import Listed, Scope, lies_below
 from pipeline.store import VectorStore
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.embed import Embedder
-from pipeline.measure import Busy
+from pipeline.telemetry.counters import Busy
 
 #: Texts whose vectors are kept for others like them; oldest first out.
 KEPT = 4096

@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from pipeline.discover import Patterns, Root, root_uri
+from pipeline.sources.discover import Patterns, Root, root_uri
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,12 +7,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
-from pipeline.chunkfile import read_chunks
-from pipeline.discover import name_of
+from pipeline.chunk.file import read_chunks
 from pipeline.errors import DocumentError
 from pipeline.ledger import Ledger
 from pipeline.ledger.report import Expected
-from pipeline.stage import Staging, chunks_key
+from pipeline.sources.discover import name_of
+from pipeline.staging import Staging, chunks_key
 from pipeline.store import StoredPoint, VectorStore
 
 #: Points looked at together while the store is scanned.

@@ -41,9 +41,9 @@ from qdrant_edge import (
 from qdrant_edge import Point as EdgePoint
 
 from pipeline.errors import CollectionMissing, NoSpace
-from pipeline.sparse import document_weights
 from pipeline.store import Role, StoredPoint
 from pipeline.store import points as convert
+from pipeline.store.bm25 import document_weights
 from pipeline.store.catalogue import Catalogue
 from pipeline.store.points import DENSE, META_FIELDS, META_PAGE_POINTS, PAGE_POINTS, SPARSE, Point
 from pipeline.store.query import RRF_K, Condition, Plan, Shape, plan

@@ -12,7 +12,7 @@ from pipeline.types import Chunk, DocumentInfo, EmbeddedChunk, Hit, PointMeta
 
 #: Name of the embedding in every collection.
 DENSE = "dense"
-#: Name of the BM25 weights in every collection made since there are such; see `pipeline.sparse` on when to change it.
+#: Name of the BM25 weights in every collection made since there are such; see `pipeline.store.bm25` on when to change it.
 SPARSE = "bm25"
 #: Payload fields with a keyword index: deletes and counts by document need one, filters want one.
 INDEXED_FIELDS = ("document_id", "uri", "folder", "media_type")

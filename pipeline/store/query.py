@@ -9,7 +9,7 @@ from typing import cast
 import numpy as np
 
 from pipeline.errors import CollectionMismatch, ConfigError
-from pipeline.sparse import SparseVector, query_weights
+from pipeline.store.bm25 import SparseVector, query_weights
 from pipeline.store.points import INDEXED_FIELDS, PREFIX_FIELDS, clean
 
 #: Everything that a search can be filtered by.

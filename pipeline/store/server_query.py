@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from qdrant_client import QdrantClient, models
 
-from pipeline.sparse import document_weights
+from pipeline.store.bm25 import document_weights
 from pipeline.store.points import DENSE, SPARSE, Payload, payload_changes
 from pipeline.store.query import RRF_K, Condition, Plan, Shape
 from pipeline.types import EmbeddedChunk

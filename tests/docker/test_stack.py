@@ -140,9 +140,8 @@ def test_redis_and_qdrant_ask_for_their_keys(deployed: Stack) -> None:
 
 
 def test_a_consumer_that_hangs_is_unhealthy_and_a_killed_one_is_replaced(deployed: Stack) -> None:
-    find = (
-        "import psutil\nprint([p.pid for p in psutil.process_iter(['cmdline']) if 'workers.run' in (p.info['cmdline'] or [])][0])"
-    )
+    found = "[p.pid for p in psutil.process_iter(['cmdline']) if 'workers.process.worker' in (p.info['cmdline'] or [])]"
+    find = f"import psutil\nprint({found}[0])"
     consumer = deployed("exec", "-T", "worker-parse", "python", "-c", find).strip()
     deployed("exec", "-T", "worker-parse", "sh", "-c", f"kill -STOP {consumer}")
     check = ("exec", "-T", "worker-parse", "python", "-m", "workers.health", "/tmp/health")

@@ -120,10 +120,10 @@ class Deployment:
                     parent = " ".join(above.cmdline()) if above else ""
                 except psutil.NoSuchProcess:
                     continue
-                if "guard_child" in command:
+                if "pipeline.sandbox.server" in command:
                     kind_of = "parser"
-                elif "workers.run" in command:
-                    kind_of = "pool" if "workers.run" in parent else "master"
+                elif "workers.process.worker" in command:
+                    kind_of = "pool" if "workers.process.worker" in parent else "master"
                 else:
                     continue
                 if kind_of == kind:

@@ -54,7 +54,7 @@ def inject(deployment: Deployment, fault: str) -> None:
 
 def send_nonsense(deployment: Deployment) -> None:
     from pipeline.settings import Settings
-    from workers.app import make_app
+    from workers.broker.app import make_app
 
     app = make_app(Settings(data_dir=deployment.cli.data_dir, redis_url=deployment.cli.environment["KB_REDIS_URL"]))
     for queue in ("parse", "embed"):

@@ -20,7 +20,7 @@ COUNT = 1000
 CLAIM = """
 import random, sys
 from pipeline.ledger import Ledger
-from pipeline.ledger.flow import Stage
+from pipeline.types import Stage
 
 ledger, ids = Ledger.open(sys.argv[1]), sys.argv[3].split()
 random.Random(int(sys.argv[2])).shuffle(ids)
@@ -34,7 +34,7 @@ for start in range(0, len(ids), 5):
 DISPATCH = """
 import random, sys, time
 from pipeline.ledger import Ledger
-from pipeline.ledger.flow import Stage
+from pipeline.types import Stage
 
 ledger = Ledger.open(sys.argv[1])
 print("ready", flush=True)

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import pytest
 from selenium.webdriver import Keys
 
-from pipeline.embedding_map import Copies, EmbeddingMap, Findings, Folder, Named, Near, Place
-from pipeline.embedding_map.page import page as map_page
 from pipeline.ledger import Ledger
-from pipeline.run_report import gather
-from pipeline.run_report.page import page as report_page
+from pipeline.reports.map import Copies, EmbeddingMap, Findings, Folder, Named, Near, Place
+from pipeline.reports.map.page import page as map_page
+from pipeline.reports.run import gather
+from pipeline.reports.run.page import page as report_page
 
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome

@@ -11,13 +11,14 @@ import pytest
 from pydantic import SecretStr
 
 from pipeline.errors import BrokerUnavailable
-from pipeline.ledger.flow import Batch, Stage
+from pipeline.ledger.flow import Batch
 from pipeline.settings import Settings
 from pipeline.store import open_store
+from pipeline.types import Stage
 from tests.documents import WRITERS, write
 from tests.services import Cli, Server, wait_until
-from workers.app import make_app
-from workers.broker import Broker
+from workers.broker.app import make_app
+from workers.broker.queues import Broker
 
 pytestmark = pytest.mark.integration
 

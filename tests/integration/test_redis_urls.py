@@ -16,14 +16,14 @@ from pydantic import SecretStr
 from sqlalchemy import update
 
 from pipeline.ledger import Ledger
-from pipeline.ledger.flow import Stage
 from pipeline.ledger.schema import schedules, writing
 from pipeline.settings import Settings
+from pipeline.types import Stage
 from tests.embed_server import MODEL
 from tests.services import Cli, Server, embed_server, free_port, redis_server, wait_until
-from workers.app import make_app
-from workers.broker import Broker
-from workers.dashboard import Queues
+from workers.broker.app import make_app
+from workers.broker.queues import Broker
+from workers.monitoring.flower import Queues
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 

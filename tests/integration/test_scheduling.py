@@ -17,11 +17,11 @@ import pytest
 from sqlalchemy import update
 
 from pipeline.ledger import Ledger
-from pipeline.ledger.flow import SCHEDULE
 from pipeline.ledger.schema import schedules, writing
+from pipeline.types import SCHEDULE
 from tests.embed_server import MODEL
 from tests.services import Cli, Server, embed_server, wait_until
-from workers.app import TICK_S
+from workers.broker.app import TICK_S
 from workers.health import stale
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
@@ -95,7 +95,7 @@ def schedule(cli: Cli, documents: Path, *names: str) -> Ledger:
 def run_processes() -> list[psutil.Process]:
     """Processes of scheduled runs that descend from this test."""
     found = psutil.Process().children(recursive=True)
-    return [process for process in found if "workers.scheduled" in " ".join(process.cmdline())]
+    return [process for process in found if "workers.schedules.run" in " ".join(process.cmdline())]
 
 
 def kill(command: subprocess.Popen[bytes]) -> None:

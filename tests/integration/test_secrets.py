@@ -22,8 +22,8 @@ import psutil
 import pytest
 import sqlalchemy
 
-from pipeline.ledger.flow import Stage
 from pipeline.settings import load_settings
+from pipeline.types import Stage
 from tests.embed_server import MODEL, NO_NUMBER
 from tests.services import (
     REPOSITORY,
@@ -36,7 +36,7 @@ from tests.services import (
     redis_server,
     wait_until,
 )
-from workers.app import make_app
+from workers.broker.app import make_app
 
 pytestmark = pytest.mark.integration
 
@@ -56,7 +56,7 @@ TEXT = "TEXTCANARY"
 
 FLOWER = """
 from pipeline.settings import load_settings
-from workers.app import make_app
+from workers.broker.app import make_app
 make_app(load_settings()).start(["flower", "--address=127.0.0.1", "--port={port}"])
 """
 
@@ -259,8 +259,8 @@ def test_no_canary_gets_out(
     listener.join(10)
 
     # All of this must have been there to be looked at.
-    assert any("workers.run" in line for line in watcher.seen)
-    assert any("guard_child" in line for line in watcher.seen)
+    assert any("workers.process.worker" in line for line in watcher.seen)
+    assert any("pipeline.sandbox.server" in line for line in watcher.seen)
     assert len(listener.messages) >= 2
     kinds = {event["type"] for event in listener.events}
     assert {"task-received", "task-succeeded"} <= kinds

@@ -16,7 +16,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
-from pipeline.trace import Version
+from pipeline.telemetry.spans import Version
 from tests.services import Cli, Server, free_port
 
 pytestmark = pytest.mark.integration

@@ -24,7 +24,7 @@ from pipeline.steps.load import LoadCounts
 from tests.services import Cli, Server, embed_server, wait_until
 from workers.cli.display import Utilisation
 from workers.cli.display import picture as live_picture
-from workers.lookout import Lookout
+from workers.monitoring.snapshot import Lookout
 
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome

@@ -72,7 +72,7 @@ class HuggingFaceEmbedding(BaseEmbedding):
 LLAMAINDEX_WORDS = """
 from llama_index.core.vector_stores import VectorStoreQuery
 from llama_index.vector_stores.qdrant import QdrantVectorStore
-from pipeline.sparse import query_weights
+from pipeline.store.bm25 import query_weights
 from qdrant_client import QdrantClient
 
 def weigh(texts):

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import ConfigError
-from pipeline.ledger.flow import Batch, Stage
+from pipeline.ledger.flow import Batch
 from pipeline.settings import Settings, is_loopback, mask_url
-from workers.app import BEAT_LOCK_S, SHUTDOWN_S, TICK_QUEUE, make_app, redbeat_options
-from workers.broker import Broker
+from pipeline.types import Stage
+from workers.broker.app import BEAT_LOCK_S, SHUTDOWN_S, TICK_QUEUE, make_app, redbeat_options
+from workers.broker.queues import Broker
 
 
 def settings(tmp_path: Path, **values: object) -> Settings:

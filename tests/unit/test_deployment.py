@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from pipeline.settings import Settings
-from workers.app import SHUTDOWN_S
+from workers.broker.app import SHUTDOWN_S
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 COMPOSE = REPOSITORY / "compose.yaml"

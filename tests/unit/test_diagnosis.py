@@ -12,14 +12,15 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from pipeline.ledger.flow import Lease, Stage
+from pipeline.ledger.flow import Lease
 from pipeline.ledger.life import Rates
 from pipeline.ledger.report import Failure, Progress, WorkerRow
 from pipeline.steps.load import LoadCounts
+from pipeline.types import Stage
 from workers import logs
 from workers.cli.display import Utilisation, line, picture, progress_display
-from workers.diagnosis import Diagnosis, Situation, Verdict, diagnose
-from workers.lookout import Moment
+from workers.monitoring.diagnosis import Diagnosis, Situation, Verdict, diagnose
+from workers.monitoring.snapshot import Moment
 
 
 def worker(stage: str, note: str = "", busy_s: float = 0.0, processes: int = 1, up_s: float = 60.0) -> WorkerRow:

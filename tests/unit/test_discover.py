@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.discover import Omitted, Patterns, discover, path_of, uri_of
 from pipeline.errors import SourceError
+from pipeline.sources.discover import Omitted, Patterns, discover, path_of, uri_of
 from pipeline.types import SourceFile
 
 

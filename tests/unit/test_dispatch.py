@@ -9,10 +9,10 @@ import pytest
 
 from pipeline.errors import BrokerUnavailable
 from pipeline.ledger import Ledger
-from pipeline.ledger.flow import Batch, Stage
+from pipeline.ledger.flow import Batch
 from pipeline.settings import Settings
-from pipeline.types import Reason, SourceFile, StagedFile, document_id
-from workers.dispatch import Dispatcher, DispatchThread
+from pipeline.types import Reason, SourceFile, Stage, StagedFile, document_id
+from workers.broker.dispatch import Dispatcher, DispatchThread
 
 
 class Recorded:
@@ -48,7 +48,7 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The dispatcher's monotonic clock, to be set by hand."""
     now = [1000.0]
-    monkeypatch.setattr("workers.dispatch.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("workers.broker.dispatch.time.monotonic", lambda: now[0])
     return now
 
 

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.device import choose, usable_cores
 from pipeline.embed import bad_rows, embed_fingerprint, make_embedder
 from pipeline.embed.calibrate import CANARY_TEXTS
 from pipeline.embed.local import LocalEmbedder
 from pipeline.errors import DeviceError
+from pipeline.model.device import choose, usable_cores
 from pipeline.settings import Settings
 
 TEXTS = [

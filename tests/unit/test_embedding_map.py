@@ -12,18 +12,17 @@ import pytest
 from lxml import html as lxml_html
 from numpy.typing import NDArray
 
-from pipeline.discover import shown_path, uri_of
-from pipeline.embedding_map import EmbeddingMap, draw
-from pipeline.embedding_map.folders import MOST_FOLDERS, OTHER, group
-from pipeline.embedding_map.likeness import NEIGHBOURS, compare, outliers, principal_plane, written
-from pipeline.embedding_map.page import page
 from pipeline.ledger import Ledger
-from pipeline.ledger.flow import Stage
 from pipeline.ledger.generations import Collection
 from pipeline.ledger.work import IndexedResult, ParsedResult
+from pipeline.reports.map import EmbeddingMap, draw
+from pipeline.reports.map.folders import MOST_FOLDERS, OTHER, group
+from pipeline.reports.map.likeness import NEIGHBOURS, compare, outliers, principal_plane, written
+from pipeline.reports.map.page import page
+from pipeline.sources.discover import shown_path, uri_of
 from pipeline.store.edge import EdgeStore
-from pipeline.types import DocumentInfo, SourceFile, StagedFile, document_id
-from pipeline.visible import visible
+from pipeline.text import visible
+from pipeline.types import DocumentInfo, SourceFile, Stage, StagedFile, document_id
 from tests.made_points import DIMENSION, made_points
 from workers.cli import run
 
@@ -61,7 +60,7 @@ def test_documents_that_are_all_the_same_stand_at_one_place(count: int) -> None:
 
 
 def test_pairs_and_neighbours_are_those_of_the_whole_comparison(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.embedding_map.likeness.CELLS", 7 * 60)  # several blocks, the last one not full
+    monkeypatch.setattr("pipeline.reports.map.likeness.CELLS", 7 * 60)  # several blocks, the last one not full
     random = np.random.default_rng(2)
     rows = units(random.normal(size=(60, 16)) + 2.0)
     rows[33] = rows[4]

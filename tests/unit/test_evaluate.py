@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.chunkfile import ChunkFileHeader, write_chunks
+from pipeline.chunk.file import ChunkFileHeader, write_chunks
 from pipeline.errors import ConfigError
-from pipeline.evaluate import (
+from pipeline.ledger import Ledger
+from pipeline.ledger.work import IndexedResult, ParsedResult
+from pipeline.search.evaluate import (
     SENTENCE_WORDS,
     JudgedQuery,
     evaluate,
@@ -22,11 +24,8 @@ from pipeline.evaluate import (
     reciprocal_rank,
     self_queries,
 )
-from pipeline.ledger import Ledger
-from pipeline.ledger.flow import Stage
-from pipeline.ledger.work import IndexedResult, ParsedResult
-from pipeline.stage import LocalStaging, chunks_key
-from pipeline.types import Chunk, SourceFile, StagedFile, chunk_id, document_id
+from pipeline.staging import LocalStaging, chunks_key
+from pipeline.types import Chunk, SourceFile, Stage, StagedFile, chunk_id, document_id
 
 GOLDEN = Path(__file__).resolve().parents[2] / "benchmarks" / "golden" / "python_docs.jsonl"
 

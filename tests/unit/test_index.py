@@ -10,15 +10,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline.chunkfile import ChunkFileHeader, write_chunks
+from pipeline.chunk.file import ChunkFileHeader, write_chunks
 from pipeline.embed import EmbedderInfo, unit_rows
 from pipeline.ledger import Ledger
-from pipeline.ledger.flow import Stage
 from pipeline.ledger.work import Claim, ParsedResult
-from pipeline.stage import LocalStaging, chunks_key
+from pipeline.staging import LocalStaging, chunks_key
 from pipeline.steps.index import WINDOW_CHUNKS, IndexStep
 from pipeline.store.edge import EdgeStore
-from pipeline.types import Chunk, DocumentState, SourceFile, StagedFile, chunk_id, document_id
+from pipeline.types import Chunk, DocumentState, SourceFile, Stage, StagedFile, chunk_id, document_id
 from tests.embed_server import DIMENSION, vector
 
 PARSE, EMBED = "f" * 16, "e" * 16

@@ -15,12 +15,12 @@ from sqlalchemy import inspect, text
 
 from pipeline.errors import LeaseLost, LedgerError, LedgerUnavailable
 from pipeline.ledger import Ledger
-from pipeline.ledger.flow import Batch, Stage
+from pipeline.ledger.flow import Batch
 from pipeline.ledger.generations import Collection
 from pipeline.ledger.intake import Refused
 from pipeline.ledger.schema import SERVER_WAITS
 from pipeline.ledger.work import WORKER_SEEN_S, IndexedResult, ParsedResult
-from pipeline.types import Reason, SourceFile, StagedFile, document_id
+from pipeline.types import Reason, SourceFile, Stage, StagedFile, document_id
 from tests.services import Postgres
 
 

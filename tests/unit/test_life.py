@@ -11,14 +11,13 @@ from types import SimpleNamespace
 import pytest
 from sqlalchemy import text
 
-from pipeline.discover import uri_of
 from pipeline.ledger import Ledger
-from pipeline.ledger.flow import Stage
 from pipeline.ledger.generations import Collection
 from pipeline.ledger.life import Rates
 from pipeline.ledger.work import IndexedResult, ParsedResult
-from pipeline.measure import COUNT, SUM, UNBOUNDED, Busy, Measured, token_bin
-from pipeline.types import Reason, SourceFile, StagedFile, document_id
+from pipeline.sources.discover import uri_of
+from pipeline.telemetry.counters import COUNT, SUM, UNBOUNDED, Busy, Measured, token_bin
+from pipeline.types import Reason, SourceFile, Stage, StagedFile, document_id
 from workers.cli import run
 
 
@@ -308,7 +307,7 @@ def test_processes_that_count_at_once_lose_nothing(ledger: Ledger) -> None:
 
 def test_time_of_work_at_the_same_time_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
-    monkeypatch.setattr("pipeline.measure.time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr("pipeline.telemetry.counters.time", SimpleNamespace(monotonic=lambda: now[0]))
     busy = Busy()
     with busy.work():
         now[0] = 101.0

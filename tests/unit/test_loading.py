@@ -13,9 +13,9 @@ from pipeline.ledger.intake import Refused
 from pipeline.settings import load_settings
 from pipeline.steps.load import LoadCounts
 from pipeline.types import Reason, SourceFile
-from workers.loading import Watch
-from workers.lookout import WAIT_EVERY_S, Lookout, Moment
-from workers.working import Working
+from workers.jobs.crew import Working
+from workers.jobs.load import Watch
+from workers.monitoring.snapshot import WAIT_EVERY_S, Lookout, Moment
 
 
 @pytest.fixture

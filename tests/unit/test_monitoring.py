@@ -16,8 +16,8 @@ import yaml
 
 from pipeline.settings import Settings
 from tests.services import REPOSITORY
-from workers.exporter import DeploymentCollector, registry_of
-from workers.setup import FOLDERS, initial
+from workers.deploy.env import FOLDERS, initial
+from workers.monitoring.exporter import DeploymentCollector, registry_of
 
 FOLDER = REPOSITORY / "docker" / "monitoring"
 DASHBOARD = json.loads((FOLDER / "grafana" / "dashboards" / "kb-ingest.json").read_text("utf-8"))

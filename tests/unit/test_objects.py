@@ -9,10 +9,10 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from pipeline.discover import Omitted, Patterns, check_root, discover, exists, folder_of, name_of, root_uri
 from pipeline.errors import ConfigError, DocumentError, SourceError
-from pipeline.objects import is_url, object_path, object_uri
-from pipeline.stage import LocalStaging
+from pipeline.sources.discover import Omitted, Patterns, check_root, discover, exists, folder_of, name_of, root_uri
+from pipeline.sources.objects import is_url, object_path, object_uri
+from pipeline.staging import LocalStaging
 from pipeline.types import SourceFile
 
 NAMES = ("a.md", "b é #?%.txt", "sub/c.md", "sub/deep/d.html", ".hidden.md", "sub/node_modules/x.js")

@@ -8,17 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.chunkfile import ChunkFileHeader, write_chunks
-from pipeline.guard import GuardOptions, ParseGuard
+from pipeline.chunk.file import ChunkFileHeader, write_chunks
+from pipeline.chunk.units import ChunkOptions
 from pipeline.ledger import Ledger
-from pipeline.ledger.flow import Stage
 from pipeline.ledger.work import Claim
 from pipeline.parse.gate import Limits
-from pipeline.stage import LocalStaging, chunks_key
+from pipeline.sandbox.guard import GuardOptions, ParseGuard
+from pipeline.staging import LocalStaging, chunks_key
 from pipeline.steps.parse import ParseStep
-from pipeline.trace import Span, Tracing, Version
-from pipeline.types import Reason, SourceFile, StagedFile, document_id
-from pipeline.units import ChunkOptions
+from pipeline.telemetry.spans import Span, Tracing, Version
+from pipeline.types import Reason, SourceFile, Stage, StagedFile, document_id
 
 FINGERPRINT = "f" * 16
 NAMES = ("there", "lost", "anew", "anew-lost")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import ConfigError
-from pipeline.page import write_page
+from pipeline.reports.write import write_page
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:

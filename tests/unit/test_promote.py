@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import CollectionMismatch, CollectionMissing, ConfigError, StoreUnavailable
-from pipeline.promote import PromoteReport, promote
+from pipeline.steps.promote import PromoteReport, promote
 from pipeline.store.edge import EdgeStore
 from pipeline.store.server import ServerStore
 from tests.made_points import DIMENSION, made_document, made_points, made_vector

@@ -9,17 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.discover import Patterns, uri_of
 from pipeline.ledger import Ledger
-from pipeline.ledger.flow import Stage
 from pipeline.ledger.generations import Collection
 from pipeline.ledger.work import IndexedResult, ParsedResult
-from pipeline.stage import LocalStaging
+from pipeline.sources.discover import Patterns, uri_of
+from pipeline.staging import LocalStaging
 from pipeline.steps.load import Load
 from pipeline.steps.remove import Vanished, refusal, remove_due, vanished
 from pipeline.steps.scope import Listed, Scope
 from pipeline.store.edge import EdgeStore
-from pipeline.types import DocumentInfo, SourceFile, StagedFile, document_id
+from pipeline.types import DocumentInfo, SourceFile, Stage, StagedFile, document_id
 from tests.made_points import DIMENSION, made_points
 
 PARSE, EMBED = "p" * 16, "e" * 16

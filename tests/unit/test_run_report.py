@@ -12,20 +12,19 @@ import pytest
 from lxml import html as lxml_html
 from sqlalchemy import bindparam, text
 
-from pipeline.discover import shown_path, uri_of
 from pipeline.ledger import Ledger
-from pipeline.ledger.flow import Stage
 from pipeline.ledger.intake import Refused
 from pipeline.ledger.retrospect import Step
 from pipeline.ledger.work import IndexedResult, ParsedResult
-from pipeline.measure import CHUNK_LIMIT, CHUNK_TOKENS, UNBOUNDED, Measured
-from pipeline.run_report import MOST_NAMED, NONE, PARTLY, WHOLE, Bin, Failure, Group, RunReport, StageTime, gather
-from pipeline.run_report.charts import compact, scale, time_marks
-from pipeline.run_report.fold import TOP, Fold
-from pipeline.run_report.page import page
-from pipeline.run_report.words import duration, size
+from pipeline.reports.run import MOST_NAMED, NONE, PARTLY, WHOLE, Bin, Failure, Group, RunReport, StageTime, gather
+from pipeline.reports.run.charts import compact, scale, time_marks
+from pipeline.reports.run.fold import TOP, Fold
+from pipeline.reports.run.page import page
+from pipeline.reports.run.words import duration, size
 from pipeline.settings import Settings
-from pipeline.types import Reason, SourceFile, StagedFile, document_id
+from pipeline.sources.discover import shown_path, uri_of
+from pipeline.telemetry.counters import CHUNK_LIMIT, CHUNK_TOKENS, UNBOUNDED, Measured
+from pipeline.types import Reason, SourceFile, Stage, StagedFile, document_id
 from workers.cli import run as command
 
 START = 1_700_000_000.0

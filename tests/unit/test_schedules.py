@@ -17,15 +17,15 @@ from sqlalchemy import insert, update
 
 from pipeline.errors import LeaseLost, LedgerUnavailable
 from pipeline.ledger import Ledger
-from pipeline.ledger.flow import SCHEDULE
 from pipeline.ledger.schedules import Schedule
 from pipeline.ledger.schema import documents, runs, schedules, writing
 from pipeline.settings import Settings
-from workers import schedule as starting
+from pipeline.types import SCHEDULE
+from workers.broker.dispatch import Dispatcher
 from workers.cli import run
-from workers.dispatch import Dispatcher
-from workers.schedule import Starter, next_slot
-from workers.scheduled import Beating, carry_out
+from workers.schedules import due
+from workers.schedules.due import Starter, next_slot
+from workers.schedules.run import Beating, carry_out
 
 #: 2026-05-04 12:00 UTC, and the slot of "0 2 * * *" before and after it.
 NOON = 1777896000
@@ -244,18 +244,18 @@ def starter(ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_due_schedules_are_started_once_and_a_few_at_a_time(ledger: Ledger, starter: Starter) -> None:
-    for number in range(starting.RUNS_MAX + 2):
+    for number in range(due.RUNS_MAX + 2):
         add(ledger, f"nightly-{number}")
     add(ledger, "monthly", "0 0 1 * *")
     assert starter.start_due(NEXT_NIGHT - 1) == 0
-    assert starter.start_due(NEXT_NIGHT + 1) == starting.RUNS_MAX
+    assert starter.start_due(NEXT_NIGHT + 1) == due.RUNS_MAX
     assert starter.start_due(NEXT_NIGHT + 90000) == 0  # all of them go on
     going = [one.name for one in ledger.schedules.all() if one.lease]
-    assert len(going) == starting.RUNS_MAX
+    assert len(going) == due.RUNS_MAX
     starter.stop(10)
     # Told to stop, they are due again.
     assert [one.name for one in ledger.schedules.all() if one.lease] == []
-    assert starter.start_due(NEXT_NIGHT + 2) == starting.RUNS_MAX
+    assert starter.start_due(NEXT_NIGHT + 2) == due.RUNS_MAX
     starter.stop(10)
 
 
@@ -309,7 +309,7 @@ def test_the_timer_goes_on_when_the_ledger_does_not_answer(ledger: Ledger, tmp_p
             raise LedgerUnavailable("away")
 
     away = Away(Settings(data_dir=tmp_path), ledger)
-    with starting.TimerThread(away, 0.01, 1.0):
+    with due.TimerThread(away, 0.01, 1.0):
         deadline = time.monotonic() + 10
         while away.looks < 3 and time.monotonic() < deadline:
             time.sleep(0.01)

@@ -17,7 +17,7 @@ from pipeline.host.engine import Engine
 from pipeline.host.models import MODELS, card_of
 from pipeline.settings import DEFAULT_MODEL, Settings
 from tests.services import REPOSITORY
-from workers import setup
+from workers.deploy.env import FOLDERS, SERVICES_BYTES, shortfall
 
 GIB = 1 << 30
 
@@ -51,7 +51,7 @@ def test_init_writes_all_that_compose_needs_once(tmp_path: Path) -> None:
     assert len({env["KB_REDIS_PASSWORD"], env["KB_API_KEY"], env["KB_FLOWER_AUTH"]}) == 3
     assert min(map(len, (env["KB_REDIS_PASSWORD"], env["KB_API_KEY"]))) >= 32
     assert env["KB_UID"] != "0"
-    for name in setup.FOLDERS:
+    for name in FOLDERS:
         assert (tmp_path / "data" / name).stat().st_uid == int(env["KB_UID"])
     before = (tmp_path / ".env").read_bytes()
     assert " 0 values set" in kb(tmp_path, "init")
@@ -92,7 +92,7 @@ def test_a_collection_keeps_its_model(tmp_path: Path) -> None:
     assert told["recommended"]["model"]["name"] == DEFAULT_MODEL
     assert "collections" in told["recommended"]["why"]
     settings = Settings(data_dir=tmp_path / "data", model=MODELS[-1].name)
-    found = setup.shortfall(settings, Engine("1", 3 * GIB, 2, False), 64 * GIB)
+    found = shortfall(settings, Engine("1", 3 * GIB, 2, False), 64 * GIB)
     assert found is not None
     assert found.smaller is None
 
@@ -126,7 +126,7 @@ def test_compose_takes_a_smaller_model_where_the_chosen_one_does_not_fit(tmp_pat
     chosen = card_of(envfile.read(tmp_path / ".env")["KB_MODEL"])
     assert chosen is not None
     if memory > 2:
-        assert chosen.worker_bytes() + setup.SERVICES_BYTES <= memory * GIB
+        assert chosen.worker_bytes() + SERVICES_BYTES <= memory * GIB
     else:  # nothing fits: it goes on as it is
         assert chosen is MODELS[-1]
 
@@ -142,13 +142,13 @@ def test_where_nobody_can_be_asked_it_warns_and_goes_on(tmp_path: Path) -> None:
 
 
 def test_a_model_that_fits_asks_nothing() -> None:
-    assert setup.shortfall(Settings(), Engine("1", 8 * GIB, 4, True), 8 * GIB) is None
-    assert setup.shortfall(Settings(model="somebody/else"), Engine("1", GIB, 4, True), GIB) is None
-    assert setup.shortfall(Settings(embed_url="http://localhost:1", model=MODELS[-1].name), None, GIB) is None
-    found = setup.shortfall(Settings(model=MODELS[-1].name), Engine("1", 4 * GIB, 4, True), 64 * GIB)
+    assert shortfall(Settings(), Engine("1", 8 * GIB, 4, True), 8 * GIB) is None
+    assert shortfall(Settings(model="somebody/else"), Engine("1", GIB, 4, True), GIB) is None
+    assert shortfall(Settings(embed_url="http://localhost:1", model=MODELS[-1].name), None, GIB) is None
+    found = shortfall(Settings(model=MODELS[-1].name), Engine("1", 4 * GIB, 4, True), 64 * GIB)
     assert found is not None
     assert found.raisable
-    tight = setup.shortfall(Settings(model=MODELS[-1].name), Engine("1", 4 * GIB, 4, True), 8 * GIB)
+    tight = shortfall(Settings(model=MODELS[-1].name), Engine("1", 4 * GIB, 4, True), 8 * GIB)
     assert tight is not None
     assert not tight.raisable  # the host itself would have too little left
 

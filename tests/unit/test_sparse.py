@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from pipeline.sparse import AVERAGE_TERMS, K1, B, document_weights, query_weights, terms
+from pipeline.store.bm25 import AVERAGE_TERMS, K1, B, document_weights, query_weights, terms
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_ids_are_unique_32_bit_numbers() -> None:
 def test_they_are_the_same_in_every_process() -> None:
     """Were these numbers to change, no stored vector could be compared with a question any more."""
     text = "os.path.join Größe 東京 3.11"
-    code = f"from pipeline.sparse import document_weights; print(document_weights({text!r}))"
+    code = f"from pipeline.store.bm25 import document_weights; print(document_weights({text!r}))"
     told = {
         subprocess.run(
             [sys.executable, "-c", code], env={"PYTHONHASHSEED": seed, "PYTHONPATH": ":".join(sys.path)}, capture_output=True,

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from pipeline.ledger import Ledger
-from pipeline.ledger.flow import Stage
 from pipeline.settings import Settings
+from pipeline.types import Stage
 from workers.health import file_of
-from workers.spec import clocks, plan, role_of
+from workers.process.spec import clocks, plan, role_of
 
 HOST, PID = socket.gethostname(), os.getpid()
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from pipeline.discover import Patterns, discover, exists, uri_of
 from pipeline.errors import DocumentError, NoSpace, SourceError, StagingUnavailable
-from pipeline.stage import LocalStaging, Staging, chunks_key, open_staging
+from pipeline.sources.discover import Patterns, discover, exists, uri_of
+from pipeline.staging import LocalStaging, Staging, chunks_key, open_staging
 from pipeline.types import Reason, SourceFile
 from tests.services import free_port
 

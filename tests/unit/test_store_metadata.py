@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.promote import promote
+from pipeline.steps.promote import promote
 from pipeline.store import VectorStore
 from pipeline.store import points as convert
 from pipeline.store.edge import EdgeStore

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import CollectionMismatch, CollectionMissing, ConfigError
-from pipeline.promote import promote
-from pipeline.sparse import document_weights
+from pipeline.steps.promote import promote
 from pipeline.store import VectorStore
+from pipeline.store.bm25 import document_weights
 from pipeline.store.edge import EdgeStore
 from pipeline.store.query import RRF_K
 from pipeline.types import DocumentInfo, EmbeddedChunk

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from workers.termination import Termination
+from workers.process.termination import Termination
 
 
 @pytest.fixture(autouse=True)

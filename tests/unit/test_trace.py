@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import ConfigError
-from pipeline.otlp import address_of, headers_of
 from pipeline.settings import Settings, load_settings
-from pipeline.trace import Span, Tracing, Version, check_tracing, endpoint_of, open_tracing
-from workers.pool import environment_of
+from pipeline.telemetry.otlp import address_of, headers_of
+from pipeline.telemetry.spans import Span, Tracing, Version, check_tracing, endpoint_of, open_tracing
+from workers.process.supervisor import environment_of
 
 VERSION = Version("008062c9-a402-5062-b966-2dd2d8fff4c2", "file:///a.md", "docs", 3, "f" * 64, 10)
 
@@ -52,8 +52,8 @@ def test_without_an_endpoint_nothing_is_imported_and_nothing_happens() -> None:
     code = (
         "import sys\n"
         "from pipeline.settings import load_settings\n"
-        "from pipeline.trace import open_tracing\n"
-        "import pipeline.steps.index, pipeline.steps.load, workers.run\n"
+        "from pipeline.telemetry.spans import open_tracing\n"
+        "import pipeline.steps.index, pipeline.steps.load, workers.process.worker\n"
         "tracing = open_tracing(load_settings(), 'x')\n"
         "assert not tracing.on\n"
         # Parts of it are imported by redis, where it is installed.

@@ -9,8 +9,8 @@ import pytest
 
 from pipeline.ledger import Ledger
 from pipeline.settings import Settings
+from pipeline.text import one_line, visible
 from pipeline.types import Hit, Reason
-from pipeline.visible import one_line, visible
 from tests.unit.test_run_report import fail, stage
 from workers.cli import run
 from workers.cli.context import print_json, say

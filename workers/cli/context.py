@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from pipeline.visible import visible
+from pipeline.text import visible
 from workers import logs
 
 if TYPE_CHECKING:

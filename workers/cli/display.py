@@ -18,14 +18,13 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.ledger.flow import Stage
 from pipeline.ledger.report import WorkerRow
-from pipeline.types import DocumentState
-from pipeline.visible import one_line, visible
+from pipeline.text import one_line, visible
+from pipeline.types import DocumentState, Stage
 from workers import logs
 from workers.cli.context import say
-from workers.diagnosis import Verdict
-from workers.lookout import Moment
+from workers.monitoring.diagnosis import Verdict
+from workers.monitoring.snapshot import Moment
 
 #: Seconds between two plain lines.
 PLAIN_EVERY_S = 5.0

@@ -10,7 +10,7 @@ import rich_click as click
 from workers.cli.context import Context, print_json
 
 if TYPE_CHECKING:
-    from pipeline.embedding_map import Findings
+    from pipeline.reports.map import Findings
 
 #: Findings of a kind that are named on the terminal; the page and --json name more.
 MOST_SHOWN = 5
@@ -30,9 +30,9 @@ MOST_SHOWN = 5
 @click.pass_obj
 def embedding_map(context: Context, html: Path | None, collection: str | None, near: float | None, as_json: bool) -> None:
     """Show what a collection holds: documents as points, what is in it twice, and what stands alone."""
-    from pipeline.embedding_map import draw
-    from pipeline.embedding_map.likeness import NEAR_COSINE
     from pipeline.ledger import Ledger
+    from pipeline.reports.map import draw
+    from pipeline.reports.map.likeness import NEAR_COSINE
     from pipeline.search import open_physical
     from pipeline.store import open_store
 
@@ -46,8 +46,8 @@ def embedding_map(context: Context, html: Path | None, collection: str | None, n
         store.close()
         ledger.close()
     if html is not None:
-        from pipeline.embedding_map.page import page
-        from pipeline.page import write_page
+        from pipeline.reports.map.page import page
+        from pipeline.reports.write import write_page
 
         write_page(page(drawn), html)
     if as_json:
@@ -57,8 +57,8 @@ def embedding_map(context: Context, html: Path | None, collection: str | None, n
 
 
 def _print_findings(found: Findings, html: Path | None) -> None:
-    from pipeline.embedding_map.likeness import written
-    from pipeline.run_report.words import number, plural
+    from pipeline.reports.map.likeness import written
+    from pipeline.reports.run.words import number, plural
 
     copies = "1 group of copies" if found.copies_total == 1 else f"{number(found.copies_total)} groups of copies"
     click.echo(

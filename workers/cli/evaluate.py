@@ -11,7 +11,7 @@ from workers.cli.context import Context, print_json
 from workers.cli.search import MODES
 
 if TYPE_CHECKING:
-    from pipeline.evaluate import Scores
+    from pipeline.search.evaluate import Scores
     from pipeline.types import SearchMode
 
 
@@ -27,9 +27,9 @@ def evaluate(context: Context, queries: Path, collection: str | None, modes: tup
 
     QUERIES has a line {"query": "...", "relevant": ["URI or its ending", ...]} for each question.
     """
-    from pipeline import search as searching
-    from pipeline.evaluate import NDCG_DEPTH, read_queries
-    from pipeline.evaluate import evaluate as measured
+    from pipeline.search import Searcher, document_ranking, open_physical
+    from pipeline.search.evaluate import NDCG_DEPTH, read_queries
+    from pipeline.search.evaluate import evaluate as measured
     from pipeline.store import open_store
 
     judged = read_queries(queries)
@@ -37,12 +37,12 @@ def evaluate(context: Context, queries: Path, collection: str | None, modes: tup
     store = open_store(settings, role="reader")
     scores: dict[str, Scores] = {}
     try:
-        physical = searching.open_physical(store, settings.collection)
+        physical = open_physical(store, settings.collection)
         asked = modes or (MODES if store.has_sparse(physical) else ("dense",))
-        searcher = searching.Searcher(settings, store)
+        searcher = Searcher(settings, store)
         embedder = searcher.embedder(settings.collection, physical) if {*asked} != {"sparse"} else None
         for mode in asked:
-            ranking = searching.document_ranking(store, physical, embedder, mode, max(k, NDCG_DEPTH))
+            ranking = document_ranking(store, physical, embedder, mode, max(k, NDCG_DEPTH))
             scores[mode] = measured(judged, ranking, k)
     finally:
         store.close()

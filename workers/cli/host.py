@@ -28,10 +28,10 @@ def init(context: Context, native: bool) -> None:
     """Write `.env` for `docker compose up -d`: passwords, folders, users and limits. What is there already is kept."""
     from pipeline.host import engine, envfile, machine, recommend
     from pipeline.host.models import MODELS, card_of
-    from workers import setup
+    from workers.deploy.env import initial, make_folders
 
     env = envfile.read(ENV)
-    values = setup.initial(env, Path.cwd(), native=native, data_dir=context.data_dir)
+    values = initial(env, Path.cwd(), native=native, data_dir=context.data_dir)
     every = env | values
     seen, docker = machine.look(Path(every["KB_DATA_DIR"])), engine.engine()
     kept = card_of(env.get("KB_MODEL", "")) or MODELS[0]
@@ -39,7 +39,7 @@ def init(context: Context, native: bool) -> None:
     values |= {name: value for name, value in found.limits.items() if not env.get(name)}
     if values:
         envfile.update(ENV, values, comment="written by `kb-ingest init`")
-    setup.make_folders(Path(every["KB_DATA_DIR"]), Path(every["KB_DOCUMENTS"]), int(every["KB_UID"]), int(every["KB_GID"]))
+    make_folders(Path(every["KB_DATA_DIR"]), Path(every["KB_DOCUMENTS"]), int(every["KB_UID"]), int(every["KB_GID"]))
     click.echo(f"{ENV.absolute()}: {len(values)} values set, {len(env)} kept; data folder {every['KB_DATA_DIR']}")
     click.echo(f"next: {'docker compose up -d && kb-ingest up' if native else 'docker compose build && docker compose up -d'}")
     if not native and not every.get("KB_CPU_TORCH_INDEX"):
@@ -54,16 +54,16 @@ def assess(context: Context, write: bool, as_json: bool) -> None:
     """Look at this host and recommend a model, a device, workers and limits of the containers."""
     from pipeline.host import engine, envfile, machine, recommend
     from pipeline.host.models import card_of
-    from workers import setup
+    from workers.deploy.env import collections_of, recommended
 
     settings = context.settings("error")
     seen, docker = machine.look(settings.data_dir), engine.engine()
-    kept = card_of(settings.model) if setup.collections_of(settings) else None
+    kept = card_of(settings.model) if collections_of(settings) else None
     # No container reaches the GPU of a Mac, so there the workers run on the host.
     profiles = envfile.read(ENV).get("COMPOSE_PROFILES", "").split(",")
     native = any(one.kind == "mps" for one in seen.accelerators) or "services" in profiles
     found = recommend.recommend(seen, docker.memory_bytes if docker else None, kept, native=native)
-    values = setup.recommended(settings, found)
+    values = recommended(settings, found)
     backup = envfile.update(ENV, values, comment="recommended by `kb-ingest assess`") if write else None
     if as_json:
         print_json({"machine": seen, "docker": docker, "recommended": found, "docker_bytes": found.docker_bytes, "env": values})
@@ -107,7 +107,7 @@ def _tell(seen: Machine, docker: Engine | None, found: Recommendation) -> None:
 @click.pass_obj
 def doctor(context: Context, as_json: bool) -> int:
     """Check broker, store, ledger, model, device, disk, versions, clock and permissions; say what mends what is wrong."""
-    from workers.doctor import examine
+    from workers.deploy.doctor import examine
 
     findings = []
     for finding in examine(context.settings("error"), ENV):
@@ -163,9 +163,9 @@ def preflight(settings: Settings, *, yes: bool, docker: bool) -> None:
     """Where the model does not fit, let the person choose; raises click.Abort when they would rather not start."""
     from pipeline.host.engine import Desktop, engine
     from pipeline.host.machine import memory_bytes
-    from workers import setup
+    from workers.deploy.env import DESKTOP_SPARE_BYTES, choose_smaller, shortfall
 
-    found = setup.shortfall(settings, engine() if docker else None, memory_bytes())
+    found = shortfall(settings, engine() if docker else None, memory_bytes())
     if found is None:
         return
     say(f"{found}", logging.WARNING)
@@ -182,9 +182,9 @@ def preflight(settings: Settings, *, yes: bool, docker: bool) -> None:
     if answer == "stop":
         raise click.Abort
     if answer == "raise":
-        Desktop(_say).set_memory(found.need_bytes + setup.DESKTOP_SPARE_BYTES)
+        Desktop(_say).set_memory(found.need_bytes + DESKTOP_SPARE_BYTES)
     elif answer == "smaller" and found.smaller:
-        setup.choose_smaller(Path.cwd(), found.smaller)
+        choose_smaller(Path.cwd(), found.smaller)
 
 
 def _say(text: str) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from pipeline.visible import one_line, visible
+from pipeline.text import one_line, visible
 from workers.cli.context import Context, print_json
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def _meanings(document: str) -> list[str]:
 
     Roots are loaded under their real paths, and a link below one under its own name.
     """
-    from pipeline.discover import uri_of
+    from pipeline.sources.discover import uri_of
 
     path = Path(document).absolute()
     # realpath, as Path.resolve does not survive links in a circle.

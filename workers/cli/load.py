@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 
-from pipeline.context import about
-from pipeline.visible import one_line, visible
+from pipeline.telemetry.context import about
+from pipeline.text import one_line, visible
 from workers.cli.context import Context, print_json, say
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from pipeline.settings import Settings
     from pipeline.steps.load import Planned
-    from workers.loading import Job, Result
+    from workers.jobs.load import Job, Result
 
 
 @click.command()
@@ -45,10 +45,10 @@ def load(
     """
     from dataclasses import replace
 
-    from pipeline.discover import Patterns, root_of
     from pipeline.ledger import Ledger
+    from pipeline.sources.discover import Patterns, root_of
     from pipeline.steps.scope import Scope
-    from workers.loading import Job, Loading, sources_inside
+    from workers.jobs.load import Job, Loading, sources_inside
 
     settings = context.settings("warning", collection=collection, hidden=hidden, require_gpu=require_gpu)
     patterns = Patterns(include, exclude, settings.ignore, settings.hidden)
@@ -67,7 +67,7 @@ def load(
 def run_job(settings: Settings, job: Job, *, as_json: bool) -> int:
     """Carry a job out with a display, print what became of it, and return the exit status."""
     from workers.cli.display import progress_display
-    from workers.loading import Loading
+    from workers.jobs.load import Loading
 
     with Loading(settings, settings.collection) as loading:
         loading.prepare()

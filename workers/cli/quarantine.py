@@ -6,7 +6,7 @@ from pathlib import Path
 
 import rich_click as click
 
-from pipeline.visible import one_line, visible
+from pipeline.text import one_line, visible
 from workers.cli.context import Context, print_json
 
 
@@ -111,7 +111,7 @@ quarantine.add_command(retry, "release")
 
 def uris_of(texts: tuple[str, ...]) -> list[str]:
     """URIs as given, and as paths: people have the path at hand."""
-    from pipeline.discover import uri_of
+    from pipeline.sources.discover import uri_of
 
     return [uri for text in texts for uri in (text, uri_of(Path(text).absolute()))]
 

@@ -11,7 +11,7 @@ import rich_click as click
 from workers.cli.context import Context, print_json, say
 
 if TYPE_CHECKING:
-    from workers.reindexing import Reindexed
+    from workers.jobs.reindex import Reindexed
 
 
 @click.command()
@@ -40,7 +40,7 @@ def reindex(
     Exit status 1 also means that the old one was kept; the message says why.
     """
     from workers.cli.display import progress_display
-    from workers.reindexing import Change, Reindexing
+    from workers.jobs.reindex import Change, Reindexing
 
     settings = context.settings("warning", collection=collection)
     change = Change(model, model_revision, chunk_tokens or 0, rate or 0.0, queries, k, max_regression)
@@ -77,7 +77,7 @@ def rollback(context: Context, collection: str | None) -> None:
 
     It is as it was when it was replaced: the next sync or load brings it up to date.
     """
-    from workers.reindexing import roll_back
+    from workers.jobs.reindex import roll_back
 
     settings = context.settings("error", collection=collection)
     live, completed = roll_back(settings, settings.collection)

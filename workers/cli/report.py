@@ -11,7 +11,7 @@ from workers.cli.context import Context, print_json
 
 if TYPE_CHECKING:
     from pipeline.ledger.history import Past
-    from pipeline.run_report import RunReport
+    from pipeline.reports.run import RunReport
 
 #: Documents that are named in the text, of each kind.
 NAMED = 5
@@ -29,9 +29,9 @@ def report(context: Context, run: int | None, html: Path | None, as_json: bool) 
     """
     from pipeline.errors import ConfigError
     from pipeline.ledger import Ledger
-    from pipeline.page import write_page
-    from pipeline.run_report import gather
-    from pipeline.run_report.page import page
+    from pipeline.reports.run import gather
+    from pipeline.reports.run.page import page
+    from pipeline.reports.write import write_page
 
     ledger = Ledger.open(context.settings("error").prepare().ledger_url)
     try:
@@ -52,8 +52,8 @@ def report(context: Context, run: int | None, html: Path | None, as_json: bool) 
 
 
 def _print(found: RunReport, past: Past) -> None:
-    from pipeline.run_report.words import duration, missing, number, plural, size
-    from pipeline.visible import one_line, visible
+    from pipeline.reports.run.words import duration, missing, number, plural, size
+    from pipeline.text import one_line, visible
     from workers.cli.runs import line
 
     totals, lengths = found.totals, found.lengths

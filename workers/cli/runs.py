@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from pipeline.visible import one_line, visible
+from pipeline.text import one_line, visible
 from workers.cli.context import Context, print_json
 
 if TYPE_CHECKING:

@@ -35,9 +35,9 @@ def add(context: Context, name: str, cron: str, source: str, action: str, timezo
     """Schedule an action; it is carried out for the first time when it is due next."""
     import time
 
-    from pipeline.cron import Cron
     from pipeline.errors import ConfigError
-    from workers.loading import source_job
+    from workers.jobs.load import source_job
+    from workers.schedules.cron import Cron
 
     settings, ledger = _open(context)
     if not name.strip() or len(name) > NAME_LENGTH:
@@ -118,7 +118,7 @@ def run_now(context: Context, name: str, as_json: bool) -> int:
     """
     from workers.cli.display import progress_display
     from workers.cli.runs import line, record
-    from workers.scheduled import run_now as carry_out
+    from workers.schedules.run import run_now as carry_out
 
     settings, ledger = _open(context, "warning")
     with progress_display() as display:
@@ -155,7 +155,7 @@ def _record(ledger: Ledger, one: Schedule) -> dict[str, Any]:
 
     from pipeline.errors import ConfigError
     from workers.cli.runs import record
-    from workers.schedule import next_slot
+    from workers.schedules.due import next_slot
 
     coming, trouble = None, ""
     try:

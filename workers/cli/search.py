@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 
-from pipeline.visible import visible
+from pipeline.text import visible
 from workers.cli.context import Context, print_json
 
 if TYPE_CHECKING:

@@ -52,7 +52,7 @@ def scheduler(context: Context) -> None:
 @click.pass_obj
 def flower(context: Context, address: str, port: int) -> None:
     """Run the Flower dashboard of the queues; asks for KB_FLOWER_AUTH (user:password)."""
-    from workers.dashboard import serve_flower
+    from workers.monitoring.flower import serve_flower
 
     serve_flower(context.settings().prepare(), address, port)
 
@@ -67,7 +67,7 @@ def metrics(context: Context, address: str, port: int, once: bool) -> None:
 
     One is enough, on any host that reaches ledger and broker.
     """
-    from workers import exporter
+    from workers.monitoring import exporter
 
     settings = context.settings("warning" if once else None).prepare()
     if once:
@@ -79,6 +79,6 @@ def metrics(context: Context, address: str, port: int, once: bool) -> None:
 def _serve(
     context: Context, stages: tuple[str, ...], require_gpu: bool | None, until_empty: bool, *, schedules: bool = False
 ) -> None:
-    from workers.serving import serve
+    from workers.service import serve
 
     serve(context.settings(require_gpu=require_gpu).prepare(), stages, schedules=schedules, until_empty=until_empty)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 
-from pipeline.visible import one_line, visible
+from pipeline.text import one_line, visible
 from workers.cli.context import Context, print_json
 
 if TYPE_CHECKING:
@@ -32,9 +32,9 @@ def add(
     context: Context, name: str, location: str, collection: str | None, include: tuple[str, ...], exclude: tuple[str, ...]
 ) -> None:
     """Give a folder or URL a name; `kb-ingest sync NAME` loads it."""
-    from pipeline.discover import check_root, root_of, root_uri
     from pipeline.errors import SourceError
     from pipeline.ledger import Ledger
+    from pipeline.sources.discover import check_root, root_of, root_uri
     from pipeline.store import check_name
 
     settings = context.settings("error", collection=collection).prepare()
@@ -77,9 +77,9 @@ def list_(context: Context, as_json: bool) -> None:
 @click.pass_obj
 def show(context: Context, name: str, as_json: bool) -> None:
     """Show a source with its documents and its last runs."""
-    from pipeline.discover import root_of, root_uri
     from pipeline.ledger import Ledger
-    from workers.loading import source_job
+    from pipeline.sources.discover import root_of, root_uri
+    from workers.jobs.load import source_job
 
     settings = context.settings("error").prepare()
     ledger = Ledger.open(settings.ledger_url)
@@ -135,7 +135,7 @@ def sync(
 
     from pipeline.ledger import Ledger
     from workers.cli.load import run_job
-    from workers.loading import source_job
+    from workers.jobs.load import source_job
 
     settings = context.settings("warning", require_gpu=require_gpu).prepare()
     found, job = source_job(Ledger.open(settings.ledger_url), settings, name)
@@ -150,7 +150,7 @@ def sync(
 def plan(context: Context, name: str, as_json: bool) -> None:
     """Say what `sync NAME` would do and cost: documents, chunks, time, and the growth of Qdrant. Changes nothing."""
     from pipeline.ledger import Ledger
-    from workers.loading import Loading, source_job
+    from workers.jobs.load import Loading, source_job
 
     settings = context.settings("warning").prepare()
     found, job = source_job(Ledger.open(settings.ledger_url), settings, name)
@@ -213,14 +213,14 @@ def delete(
         return _report(found, 0, as_json)
     if prefix and not yes:
         click.confirm(f"Delete {len(found)} documents from {settings.collection}?", abort=True, err=True)
-    from workers.working import delete_now
+    from workers.jobs.crew import delete_now
 
     return _report(found, delete_now(settings, ledger, live, [document.id for document in found]), as_json)
 
 
 def _spellings(text: str) -> list[str]:
     """A URI, or a beginning of URIs, as given and as it stands in the ledger; a slash at its end stays: `a/` does not mean `ab`."""
-    from pipeline.discover import root_of, root_uri
+    from pipeline.sources.discover import root_of, root_uri
 
     found = root_uri(root_of(text)) + ("/" if text.endswith("/") else "")
     return [found] if "://" not in text else list(dict.fromkeys([text, found]))

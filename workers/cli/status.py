@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from pipeline.visible import one_line, visible
+from pipeline.text import one_line, visible
 from workers.cli.context import Context, print_json
 
 if TYPE_CHECKING:
-    from workers.lookout import Moment
+    from workers.monitoring.snapshot import Moment
 
 #: Seconds between two moments of `--watch`.
 WATCH_EVERY_S = 1.0
@@ -34,7 +34,7 @@ def status(context: Context, run: int | None, watch: bool, as_json: bool) -> Non
     from pipeline.errors import ConfigError
     from pipeline.ledger import Ledger
     from workers.cli.display import progress_display
-    from workers.lookout import Lookout
+    from workers.monitoring.snapshot import Lookout
 
     settings = context.settings("error").prepare()
     ledger = Ledger.open(settings.ledger_url)

@@ -40,7 +40,7 @@ RECORD = ("documents", "expected_points", "actual_points", "missing", "orphans",
 def _verify(settings: Settings, *, repair: bool) -> Verified:
     from pipeline.ledger import Ledger
     from pipeline.search import open_physical
-    from pipeline.stage import open_staging
+    from pipeline.staging import open_staging
     from pipeline.steps import verify as step
     from pipeline.store import open_store
 
@@ -64,8 +64,8 @@ def _work_until_done(settings: Settings) -> None:
 
     from pipeline.ledger import Ledger
     from workers.cli.display import progress_display
-    from workers.lookout import Lookout
-    from workers.working import Working
+    from workers.jobs.crew import Working
+    from workers.monitoring.snapshot import Lookout
 
     ledger = Ledger.open(settings.ledger_url)
     lookout = Lookout(settings, ledger, collection=ledger.collections.live_name(settings.collection), begins=True)
@@ -93,7 +93,7 @@ def collections(click_context: click.Context, as_json: bool) -> None:
 @click.pass_obj
 def prune(context: Context, collection: str | None, refused: bool) -> None:
     """Drop the generations that a reindex has replaced, with all their points; there is no rollback to them then."""
-    from workers.reindexing import prune as drop
+    from workers.jobs.reindex import prune as drop
 
     settings = context.settings("error", collection=collection)
     dropped = drop(settings, settings.collection, refused=refused)
@@ -141,8 +141,8 @@ def promote(context: Context, url: str, collection: str | None, as_json: bool) -
 
     Nothing is embedded again. Set KB_QDRANT_URL afterwards: ledger and staging go on as they are.
     """
-    from pipeline.promote import promote as copy
     from pipeline.search import open_physical
+    from pipeline.steps.promote import promote as copy
     from pipeline.store import open_store
 
     settings = context.settings("warning", collection=collection, qdrant_url="").prepare()

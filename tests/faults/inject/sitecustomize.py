@@ -41,11 +41,11 @@ def wrap(owner: type, name: str, *, before: bool) -> None:
 def boundaries() -> dict[str, tuple[type, str, bool]]:
     """Boundary -> what to wrap."""
     from pipeline.ledger.work import Work
-    from pipeline.stage import LocalStaging
+    from pipeline.staging import LocalStaging
     from pipeline.store.edge import EdgeStore
     from pipeline.store.server import ServerStore
     from pipeline.store.shards import Shards
-    from workers.runtime import EmbedRuntime, ParseRuntime
+    from workers.process.runtime import EmbedRuntime, ParseRuntime
 
     return {
         "claim": (Work, "claim", False),
@@ -73,6 +73,6 @@ def sleep(seconds: Any) -> None:
 if "FAKETIME_TIMESTAMP_FILE" in os.environ:
     time.sleep = sleep
 
-if os.environ.get("KB_FAULT_BOUNDARY") and "workers.run" in sys.orig_argv:
+if os.environ.get("KB_FAULT_BOUNDARY") and "workers.process.worker" in sys.orig_argv:
     owner, name, before = boundaries()[os.environ["KB_FAULT_BOUNDARY"]]
     wrap(owner, name, before=before)

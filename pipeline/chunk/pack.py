@@ -1,0 +1,259 @@
+"""Elements to chunks: packed along the document's structure, never over the model's number of tokens."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+
+from pipeline.chunk.units import WINDOW, ChunkOptions, Unit, torn, units_of
+from pipeline.model.tokens import TokenCounter
+from pipeline.types import Chunk, ChunkIds, Element, ElementKind, embed_text
+
+#: Part of the parse fingerprint: raise it when the same elements give other chunks.
+CHUNKER_VERSION = 1
+
+#: Sections under this share of the budget are packed together with their neighbours under the common part of their
+#: paths: a chunk of ten tokens says too little to be found, and to be of use when it is.
+TINY_SHARE = 0.25
+
+#: A full chunk ends between this share of the budget and the whole of it, where the content says.
+CUT_SHARE = 0.5
+
+
+def chunk_elements(document_id: str, elements: Iterable[Element], counter: TokenCounter, options: ChunkOptions) -> Iterator[Chunk]:
+    """Chunks of a document, in order; memory is bounded by a window of elements.
+
+    Every piece of text of every element is in a chunk or, for headings, in the heading path of one. `ValueError` for
+    options that leave no room for text.
+    """
+    if options.max_tokens < counter.special_tokens + 8:
+        raise ValueError(f"max_tokens {options.max_tokens} leaves no room for text")
+    drafts = _pack(units_of(elements, counter, options), counter, options)
+    ids = ChunkIds(document_id)
+    for ordinal, (draft, text, tokens) in enumerate(_checked(drafts, counter, options)):
+        assert tokens <= options.max_tokens, f"a chunk of {tokens} tokens"
+        key = ids.next(embed_text(draft.path, text))
+        pages = [unit.element.page for unit in draft.units if unit.element.page is not None]
+        spans = [span for unit in draft.units if (span := unit.offsets()) is not None]
+        whole = len(spans) == len(draft.units)
+        yield Chunk(
+            key, document_id, ordinal, text, tokens, draft.path,
+            min(pages, default=None), max(pages, default=None),
+            min(span[0] for span in spans) if whole else None, max(span[1] for span in spans) if whole else None,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    """Units that will be a chunk, under the part of their heading paths that they share."""
+
+    units: tuple[Unit, ...]
+    path: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        """The chunk's text: headings below the path where they change, a table's header before its first row."""
+        parts: list[str] = []
+        before: Unit | None = None
+        for unit in self.units:
+            if before is not None and unit.element is before.element:
+                # White space between sentences is as it was.
+                parts += (unit.element.text[before.end : unit.begin], unit.text)
+            else:
+                if before is not None:
+                    parts.append("\n" if unit.element.kind is before.element.kind and unit.element.kind in _DENSE else "\n\n")
+                below = unit.path[len(self.path) :]
+                if below and (before is None or unit.path != before.path):
+                    parts += (" > ".join(below), "\n")
+                if unit.header and (before is None or unit.header != before.header):
+                    parts += (unit.header, "\n")
+                parts.append(unit.text)
+            before = unit
+        return "".join(parts)
+
+
+#: Kinds whose neighbours stand on lines of their own without an empty line between.
+_DENSE = (ElementKind.LIST_ITEM, ElementKind.TABLE_ROW, ElementKind.CODE)
+
+
+class _Sizes:
+    """Tokens of headings and headers, which come again and again."""
+
+    def __init__(self, counter: TokenCounter) -> None:
+        self._counter = counter
+        self._known: dict[str, int] = {}
+
+    def of(self, text: str) -> int:
+        """Tokens of a text without special tokens."""
+        if not text:
+            return 0
+        if text not in self._known:
+            if len(self._known) >= 4096:  # a document of a million headings
+                self._known.clear()
+            self._known[text] = self._counter.lengths([text])[0]
+        return self._known[text]
+
+    def overhead(self, units: Sequence[Unit], path: tuple[str, ...]) -> int:
+        """Tokens that headings and table headers add to the units' own."""
+        size = self.of(" > ".join(path))
+        before: Unit | None = None
+        for unit in units:
+            if before is None or unit.path != before.path:
+                size += self.of(" > ".join(unit.path[len(path) :]))
+            if unit.header and (before is None or unit.header != before.header):
+                size += self.of(unit.header)
+            before = unit
+        return size
+
+
+def _pack(units: Iterable[Unit], counter: TokenCounter, options: ChunkOptions) -> Iterator[_Draft]:
+    """Greedy: units until the budget is full, a section ends or the content says so.
+
+    Only whole tiny sections share a chunk: a section that turns out to be larger begins a chunk of its own, and what is
+    left of one at its end stays alone, so that an edit in a section moves no boundary in another.
+    """
+    filling = _Filling(counter, options)
+    continued = False  # the chunk began in the middle of a section
+    for unit in units:
+        if not filling.units:
+            filling.add(unit)
+            continue
+        before = filling.units[-1]
+        if unit.path != before.path:
+            if continued or filling.body >= filling.budget * TINY_SHARE or not filling.fits(unit):
+                yield filling.draft()
+                filling.begin([unit])
+                continued = False
+            else:
+                filling.add(unit)
+            continue
+        while not filling.fits(unit):
+            first = filling.section_start()
+            end = first or filling.cut()
+            head, tail = filling.units[:end], filling.units[end:]
+            filling.begin(head)
+            yield filling.draft()
+            filling.begin(tail if first else [*_carried(head, options.overlap_tokens), *tail])
+            continued = not first
+            if not filling.units:
+                break
+        filling.add(unit)
+    if filling.units:
+        yield filling.draft()
+
+
+class _Filling:
+    """The chunk that is being filled."""
+
+    def __init__(self, counter: TokenCounter, options: ChunkOptions) -> None:
+        self.budget = options.max_tokens - counter.special_tokens
+        self.units: list[Unit] = []
+        self.body = 0  #: tokens of the units alone
+        self._chars = 0
+        self._most_chars = options.max_chars
+        self._path: tuple[str, ...] = ()
+        self._overhead = 0
+        self._sizes = _Sizes(counter)
+
+    def begin(self, units: Sequence[Unit]) -> None:
+        """Start again with these units."""
+        self.units, self.body, self._chars = [], 0, 0
+        for unit in units:
+            self.add(unit)
+
+    def add(self, unit: Unit) -> None:
+        """Take a unit in."""
+        self._path, self._overhead = self._with(unit)
+        self.units.append(unit)
+        self.body += unit.tokens
+        self._chars += unit.end - unit.begin
+
+    def fits(self, unit: Unit) -> bool:
+        """Whether the budget allows one more."""
+        if self._chars + unit.end - unit.begin > self._most_chars:
+            return False
+        return self.body + unit.tokens + self._with(unit)[1] <= self.budget
+
+    def cut(self) -> int:
+        """How many units the chunk keeps when it is full: up to the one, past CUT_SHARE, whose text's checksum is least.
+
+        The place hangs on the texts around it and not on where the chunk began, so that two versions of a document that
+        differ further up soon cut at the same places again.
+        """
+        size, best, least = self._overhead, len(self.units), 1 << 32
+        for number, unit in enumerate(self.units, 1):
+            size += unit.tokens
+            checksum = zlib.crc32(unit.text.encode("utf-8", "replace"))
+            if size >= self.budget * CUT_SHARE and checksum < least:
+                best, least = number, checksum
+        return best
+
+    def section_start(self) -> int:
+        """Index of the first unit of the section that the last unit is in."""
+        start = len(self.units) - 1
+        while start and self.units[start - 1].path == self.units[-1].path:
+            start -= 1
+        return start
+
+    def draft(self) -> _Draft:
+        """What there is, as a chunk."""
+        return _Draft(tuple(self.units), self._path)
+
+    def _with(self, unit: Unit) -> tuple[tuple[str, ...], int]:
+        """The path and the overhead if `unit` were in."""
+        if not self.units:
+            return unit.path, self._sizes.overhead([unit], unit.path)
+        before = self.units[-1]
+        if unit.path == before.path and unit.header == before.header:
+            return self._path, self._overhead
+        path = _common(self._path, unit.path)
+        return path, self._sizes.overhead([*self.units, unit], path)
+
+
+def _carried(packed: Sequence[Unit], most_tokens: int) -> list[Unit]:
+    """The last units of a chunk that the next one begins with; never all of them."""
+    carried: list[Unit] = []
+    for unit in reversed(packed[1:]):
+        most_tokens -= unit.tokens
+        if most_tokens < 0 or unit.path != packed[-1].path:
+            break
+        carried.insert(0, unit)
+    return carried
+
+
+def _common(one: tuple[str, ...], other: tuple[str, ...]) -> tuple[str, ...]:
+    depth = 0
+    while depth < min(len(one), len(other)) and one[depth] == other[depth]:
+        depth += 1
+    return one[:depth]
+
+
+def _checked(drafts: Iterable[_Draft], counter: TokenCounter, options: ChunkOptions) -> Iterator[tuple[_Draft, str, int]]:
+    """Drafts with their text and real number of tokens; those over the limit are divided.
+
+    The sum of the parts is only an estimate: some tokenizers see another text when parts are joined.
+    """
+    stream = iter(drafts)
+    while window := list(islice(stream, WINDOW)):
+        texts = [draft.text for draft in window]
+        embedded = [embed_text(draft.path, text) for draft, text in zip(window, texts, strict=True)]
+        for draft, text, tokens in zip(window, texts, counter.count_batch(embedded), strict=True):
+            if tokens <= options.max_tokens:
+                yield draft, text, tokens
+            else:
+                yield from _checked(_divided(draft, counter), counter, options)
+
+
+def _divided(draft: _Draft, counter: TokenCounter) -> list[_Draft]:
+    """A draft in two or more smaller ones."""
+    units = draft.units
+    if len(units) > 1:
+        half = len(units) // 2
+        return [_Draft(units[:half], draft.path), _Draft(units[half:], draft.path)]
+    (unit,) = units
+    if unit.tokens > 8:
+        halves = torn(unit.element.text, unit.begin, unit.end, unit.tokens // 2, counter)
+        return [_Draft((replace(unit, begin=low, end=high, tokens=inside),), draft.path) for low, high, inside in halves]
+    return [_Draft((replace(unit, path=(), header=""),), ())]  # headings alone are over the limit

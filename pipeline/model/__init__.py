@@ -1,0 +1,1 @@
+"""The model's files, its tokenizer, and the device it runs on."""

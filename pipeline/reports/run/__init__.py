@@ -1,0 +1,268 @@
+"""The report of a run: everything that is known of it, gathered from the ledger."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from pipeline.ledger import Ledger
+from pipeline.ledger.history import Figures, Past
+from pipeline.ledger.report import Progress, RunRow
+from pipeline.ledger.retrospect import Named
+from pipeline.reports.run.fold import Bin, Failed, Fold, Ranked, StageTime
+from pipeline.telemetry.counters import UNBOUNDED, token_bin
+from pipeline.types import DocumentState
+
+#: Failed documents that are named, of each reason; the others are counted.
+MOST_NAMED = 200
+
+#: What a report that nothing is missing from says of the events of its run; some of them, or all, may be forgotten.
+WHOLE, PARTLY, NONE = "whole", "partly", "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What a run came to."""
+
+    discovered: int
+    unchanged: int
+    added: int
+    changed: int
+    deleted: int
+    indexed: int
+    quarantined: int
+    skipped: int  #: left out on purpose
+    open: int  #: with work ahead of them now
+    chunks: int  #: points of the documents it indexed
+    embedded: int  #: of them, embedded by this run; the rest were there
+    tokens: int  #: of those chunks; 0 where events are forgotten, as is the next
+    indexed_bytes: int  #: of the documents it indexed
+    bytes: int  #: of the files it copied to staging
+    chunks_per_s: float  #: embedded
+    documents_per_s: float  #: indexed
+    bytes_per_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """A figure of a run beside that of the run before."""
+
+    name: str
+    value: float
+    before: float
+    difference: float
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A run beside the one before of the same action, source and collection."""
+
+    run: int  #: the one before
+    started_at: float
+    figures: tuple[Compared, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A document by its rank among those of a run."""
+
+    id: str
+    uri: str  #: empty: it is no longer in the ledger, as is the title then
+    title: str
+    bytes: int
+    chunks: int
+    parse_s: float
+    embed_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A document that the run could not index, or left out."""
+
+    id: str
+    uri: str  #: empty: it is no longer in the ledger
+    detail: str
+    since: str  #: what has become of it, or how it came here, in words; empty: it failed in this run and still stands so
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Documents that ended for one reason."""
+
+    reason: str
+    documents: int
+    named: tuple[Failure, ...]  #: at most MOST_NAMED, by uri
+
+
+@dataclass(frozen=True, slots=True)
+class Lengths:
+    """How long the chunks of a run were."""
+
+    limit: int  #: most tokens that the model takes; 0: unknown
+    width: int  #: of a bin, in tokens
+    bins: tuple[int, ...]  #: chunks; the first is of 1 to `width` tokens
+    chunks: int  #: that were measured; those of a document that was worked on twice count twice
+    over: int  #: of them, over the limit: the model has cut them
+
+
+@dataclass(frozen=True, slots=True)
+class RunReport:
+    """A run, in full."""
+
+    run: RunRow
+    outcome: str  #: as History says
+    seconds: float  #: until its end; until now or its last event where it has none
+    so_far: bool  #: it has no end in the ledger: it goes on, was not waited for, or died
+    totals: Totals
+    figures: Figures | None  #: what it left behind; None before its end
+    comparison: Comparison | None  #: None where there is no run before, or no end
+    events: str  #: WHOLE, PARTLY or NONE: how much of what follows is still known
+    bins: tuple[Bin, ...]  #: of one length, from the start to the end
+    stages: tuple[StageTime, ...]
+    largest: tuple[Document, ...]  #: by bytes
+    longest: tuple[Document, ...]  #: by chunks
+    slowest: tuple[Document, ...]  #: by the time that workers spent on it
+    failures: tuple[Group, ...]  #: the most documents first
+    failures_untold: int  #: quarantined when the run ended, and nothing more is known of them
+    skipped: tuple[Group, ...]
+    lengths: Lengths
+
+
+def gather(ledger: Ledger, past: Past) -> RunReport:
+    """Look back at a run of the history."""
+    run, number = past.run, past.run.id
+    span, now = ledger.retrospect.span(number), ledger.report.progress(number)
+    so_far = run.finished_at is None
+    end = run.finished_at or (time.time() if past.outcome == "going on" else span.last or run.started_at)
+    until = run.finished_at or float("inf")
+    seconds = max(0.0, round(end - run.started_at, 3))
+    fold = Fold(run.started_at, seconds, MOST_NAMED, until)
+    # A run that failed has left documents behind, which go on under its number: only the time tells what came after.
+    for step in ledger.retrospect.steps(number, until) if past.outcome == "failed" else ledger.retrospect.steps(number):
+        fold.add(step)
+    fold.close()
+    # What was refused before and is as it was belongs to the run too, without an event of it.
+    others: dict[str, list[Named]] = {DocumentState.QUARANTINED: [], DocumentState.SKIPPED: []}
+    counts = {state: dict(reasons) for state, reasons in fold.counts.items()}
+    for document in ledger.retrospect.refused(number, until):
+        if document.id not in fold.refused:
+            reasons = counts[document.state]
+            reasons[document.reason] = reasons.get(document.reason, 0) + 1
+            if reasons[document.reason] <= MOST_NAMED:
+                others[document.state].append(document)
+    wanted = {one.document for top in (fold.largest, fold.longest, fold.slowest) for one in top.items()}
+    wanted.update(failed.document for kept in fold.named.values() for failed in kept)
+    names = ledger.retrospect.names(sorted(wanted))
+
+    def groups(state: DocumentState) -> tuple[Group, ...]:
+        found = [_failure(failed, names.get(failed.document)) for failed in fold.named[state]]
+        listed = [(failed.reason, failure) for failed, failure in zip(fold.named[state], found, strict=True)]
+        listed += [(other.reason, _older(other, run.started_at)) for other in others[state]]
+        return _grouped(counts[state], listed)
+
+    failures, skipped = groups(DocumentState.QUARANTINED), groups(DocumentState.SKIPPED)
+    totals = _totals(run, now, fold, seconds, sum(group.documents for group in skipped))
+    known = sum(group.documents for group in failures)
+    largest, longest, slowest = (_documents(top.items(), names) for top in (fold.largest, fold.longest, fold.slowest))
+    return RunReport(
+        run, past.outcome, seconds, so_far, totals, past.figures, _comparison(ledger, past),
+        _coverage(run, totals, fold, span.oldest), fold.bins(), fold.stages(), largest, longest, slowest, failures,
+        max(0, totals.quarantined - known), skipped, _lengths(ledger, number),
+    )  # fmt: skip
+
+
+def _totals(run: RunRow, now: Progress, fold: Fold, seconds: float, skipped: int) -> Totals:
+    indexed, quarantined, chunks, embedded = run.indexed, run.quarantined, run.chunks, run.embedded
+    if run.finished_at is None:
+        indexed, quarantined = (now.states.get(state, 0) for state in (DocumentState.INDEXED, DocumentState.QUARANTINED))
+        chunks, embedded = now.chunks, now.embedded
+    length = seconds or float("inf")
+    return Totals(
+        run.discovered, run.unchanged, run.added, run.changed, run.deleted, indexed, quarantined, skipped,
+        now.open if run.finished_at is None else 0, chunks, embedded, fold.tokens, fold.bytes, run.bytes,
+        round(embedded / length, 1), round(indexed / length, 3), round((fold.bytes or run.bytes) / length, 1),
+    )  # fmt: skip
+
+
+def _comparison(ledger: Ledger, past: Past) -> Comparison | None:
+    before = ledger.history.run(past.before) if past.before is not None else None
+    if before is None or past.figures is None or before.figures is None:
+        return None
+    now, then = past.figures, before.figures
+    names = () if past.run.action == "verify" else (
+        "discovered", "unchanged", "added", "changed", "deleted", "indexed", "quarantined", "embedded", "bytes",
+    )  # fmt: skip
+    pairs: list[tuple[str, float, float]] = [("seconds", past.seconds or 0.0, before.seconds or 0.0)]
+    pairs += [(name, getattr(past.run, name), getattr(before.run, name)) for name in names]
+    pairs += [
+        ("chunks_per_s", now.chunks_per_s, then.chunks_per_s),
+        ("collection_documents", now.documents, then.documents),
+        ("collection_chunks", now.chunks, then.chunks),
+        ("collection_failures", now.failures, then.failures),
+    ]
+    figures = tuple(Compared(name, value, other, round(value - other, 3)) for name, value, other in pairs)
+    return Comparison(before.run.id, before.run.started_at, figures)
+
+
+def _coverage(run: RunRow, totals: Totals, fold: Fold, oldest: float | None) -> str:
+    """Whether there are events of all documents that the run indexed, and of those that failed in it."""
+    # What had failed before and was found like that has none; where nothing is forgotten, only such are missing.
+    forgets = oldest is None or oldest > run.started_at
+    failed = sum(fold.counts[DocumentState.QUARANTINED].values())
+    if fold.indexed >= totals.indexed and (not forgets or failed >= totals.quarantined):
+        return WHOLE
+    return PARTLY if fold.documents else NONE
+
+
+def _documents(ranked: Iterable[Ranked], names: dict[str, Named]) -> tuple[Document, ...]:
+    found = []
+    for one in ranked:
+        named = names.get(one.document)
+        uri, title = (named.uri, named.title) if named else ("", "")
+        found.append(Document(one.document, uri, title, one.bytes, one.chunks, round(one.parse_s, 3), round(one.embed_s, 3)))
+    return tuple(found)
+
+
+def _failure(failed: Failed, now: Named | None) -> Failure:
+    if now is None:
+        return Failure(failed.document, "", failed.detail, "no longer in the ledger")
+    words = {
+        DocumentState.INDEXED: "mended since", DocumentState.DELETED: "deleted since", DocumentState.QUARANTINED: "",
+        DocumentState.SKIPPED: "",
+    }  # fmt: skip
+    since = next((text for state, text in words.items() if state == now.state), "is being tried again")
+    if not since and now.reason != failed.reason:
+        since = f"now: {now.reason}"
+    return Failure(failed.document, now.uri, failed.detail, since)
+
+
+def _older(document: Named, started_at: float) -> Failure:
+    since = "refused before this run, and unchanged" if document.updated_at < started_at else ""
+    return Failure(document.id, document.uri, document.detail, since)
+
+
+def _grouped(counts: dict[str, int], listed: list[tuple[str, Failure]]) -> tuple[Group, ...]:
+    groups = [Group(reason, count, ()) for reason, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
+    return tuple(
+        replace(group, named=tuple(sorted((f for reason, f in listed if reason == group.reason), key=_by_uri)[:MOST_NAMED]))
+        for group in groups
+    )
+
+
+def _by_uri(failure: Failure) -> tuple[bool, str, str]:
+    return not failure.uri, failure.uri, failure.id
+
+
+def _lengths(ledger: Ledger, run: int) -> Lengths:
+    counts, limit = ledger.retrospect.lengths(run)
+    over, width = counts.pop(UNBOUNDED, 0), token_bin(1, limit)
+    last = max([int(bound) for bound in counts] + ([token_bin(limit, limit)] if limit and counts else []), default=0)
+    bins = tuple(counts.get(str(bound), 0) for bound in range(width, last + 1, width))
+    return Lengths(limit, width, bins, sum(bins), over)
+
+
+__all__ = [
+    "MOST_NAMED", "NONE", "PARTLY", "WHOLE", "Bin", "Compared", "Comparison", "Document", "Failure", "Group", "Lengths",
+    "RunReport", "StageTime", "Totals", "gather",
+]  # fmt: skip

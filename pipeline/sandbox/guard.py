@@ -1,0 +1,376 @@
+"""The guard: extracts documents in a child process that may crash, hang or run out of memory without hurting the caller."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import logging
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pipeline.chunk.units import ChunkOptions
+from pipeline.errors import InstallationError, NoSpace, TransientError
+from pipeline.model.tokens import TokenCounter
+from pipeline.parse import MEDIA_TYPES
+from pipeline.parse.gate import Limits
+from pipeline.sandbox.extract import Extracted, ExtractJob, parse_fingerprint
+from pipeline.settings import Settings
+from pipeline.types import Reason
+
+log = logging.getLogger(__name__)
+
+#: Seconds between two calls of `on_tick` while a document is being parsed.
+TICK_S = 0.5
+
+#: Wall clock that a document gets on top for each MB.
+SECONDS_PER_MB = 2.0
+
+#: Crashes of a document until it is given up; the second one happens alone in a fresh child.
+MOST_CRASHES = 2
+
+#: Seconds the server may take to start and to import what a type of document needs.
+SERVER_START_S = 120.0
+
+#: How often in a row the server may end before it has begun a document; then nothing is wrong with the documents.
+MOST_FALSE_STARTS = 3
+
+#: Seconds in which the server ends by itself when its stdin is closed.
+SERVER_END_S = 5.0
+
+#: A crash with this share of the allowed memory in use was the memory.
+MEMORY_SHARE = 0.7
+
+#: What libraries print before they abort for want of memory, long before MEMORY_SHARE when they ask for much at once.
+_MEMORY_WORDS = ("out of memory", "bad_alloc", "annot allocate memory", "memory allocation", "MemoryError")
+
+#: All that the parser's process sees of the environment: no secret of the worker is in it.
+_ENVIRONMENT = ("PATH", "HOME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
+_ENVIRONMENT_PREFIXES = ("LC_", "PYTHON")
+
+
+@dataclass(frozen=True, slots=True)
+class GuardOptions:
+    """How documents are extracted, and what one of them may cost."""
+
+    tokenizer: str  #: folder of tokenizer.json
+    chunks: ChunkOptions
+    limits: Limits
+    memory_bytes: int  #: memory that the child may use, with all that it starts, on top of what its parent has
+    timeout_s: float  #: wall clock of a document, plus SECONDS_PER_MB
+    extract: str = "pipeline.sandbox.extract:extract"  #: the function that does it, as module:name
+
+    @classmethod
+    def from_settings(cls, settings: Settings, tokenizer: Path, model_max_tokens: int | None = None) -> GuardOptions:
+        """Options of a configuration; chunks never exceed what the model takes."""
+        tokens = min(settings.chunk_tokens, model_max_tokens or settings.chunk_tokens)
+        return cls(
+            str(tokenizer), ChunkOptions(tokens, settings.chunk_overlap, tokens * 16),
+            Limits(settings.max_file_bytes, settings.zip_max_part_bytes, settings.zip_max_ratio),
+            settings.parse_memory_bytes, settings.parse_timeout_s,
+        )  # fmt: skip
+
+    def fingerprint(self) -> str:
+        """The parse fingerprint of everything that is extracted with these options."""
+        return parse_fingerprint(TokenCounter.from_folder(Path(self.tokenizer)), self.chunks)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a job: `extracted`, or the reason why not."""
+
+    job: ExtractJob
+    extracted: Extracted | None
+    reason: Reason | None = None
+    detail: str = ""
+    seconds: float = 0.0  #: that the parser was at it, the last time if it was tried twice
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """One child at work on a batch."""
+
+    jobs: Sequence[ExtractJob]
+    folder: Path  #: temporary files
+    outputs: Path  #: chunk files that are being written; beside the place where they are wanted, as a rename needs it
+    done: set[int]
+    begun: bool = False  #: whether it came to its first job
+    current: int | None = None  #: the job the child is at
+    since: float = 0.0  #: when it began, monotonic
+    child: int = 0  #: its process id, also of its process group
+    cause: Reason | None = None  #: why it was killed, or what killed it
+    said: str = ""  #: its last line on stderr
+    broken: InstallationError | None = None  #: why it could not begin with some documents
+
+
+class ParseGuard:
+    """Feeds jobs to a server process that forks a child for each batch; a context manager.
+
+    The server imports the modules of a type of documents once, when the first such document has passed the gate: a child costs
+    a fork and not an import, and imports count toward no limit of a document. It ends with this process, however that ends,
+    and takes its child and everything that one has started along.
+    """
+
+    def __init__(self, options: GuardOptions) -> None:
+        self._options = options
+        self._server: subprocess.Popen[bytes] | None = None
+        self._buffer = b""
+        self._types: set[str] = set()
+
+    def __enter__(self) -> ParseGuard:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the server, its child and everything that one has started."""
+        if self._server is None:
+            return
+        server, self._server = self._server, None
+        assert server.stdin is not None
+        assert server.stdout is not None
+        with contextlib.suppress(OSError):
+            server.stdin.close()  # it kills its child when it sees this
+        try:
+            server.wait(SERVER_END_S)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
+        server.stdout.close()
+
+    def run(self, jobs: Sequence[ExtractJob], on_tick: Callable[[], None]) -> Iterator[Outcome]:
+        """Extract documents; yields an outcome for each, in no particular order.
+
+        `on_tick` is called at least every TICK_S while this waits; what it raises ends the run and the child. A document
+        whose child dies or runs out of memory is tried once more alone, the others go on in a fresh child. Raises NoSpace,
+        TransientError where no parser can be started at all, and InstallationError after all other outcomes where some
+        documents need a module that cannot be imported; these have no outcome.
+        """
+        crashes: Counter[str] = Counter()
+        false_starts = 0
+        broken: InstallationError | None = None
+        waiting = deque([list(jobs)] if jobs else [])
+        while waiting:
+            batch = waiting.popleft()
+            attempt = yield from self._attempt(batch, on_tick)
+            rest = [job for number, job in enumerate(batch) if number not in attempt.done and number != attempt.current]
+            if attempt.current is not None:
+                culprit = batch[attempt.current]
+                crashes[culprit.document_id] += 1
+                reason, detail = self._verdict(attempt)
+                if reason is Reason.TIMEOUT or crashes[culprit.document_id] >= MOST_CRASHES:
+                    yield Outcome(culprit, None, reason, detail, time.monotonic() - attempt.since)
+                else:
+                    waiting.append([culprit])
+            broken = broken or attempt.broken
+            false_starts = 0 if attempt.begun else false_starts + 1
+            if false_starts >= MOST_FALSE_STARTS:  # an installation that is broken, or a host without memory for a fork
+                raise TransientError("the parser's process does not start; the lines above in the log say why")
+            if rest:
+                waiting.appendleft(rest)
+        if broken is not None:
+            self.close()  # a new server tries the import again, once the installation is repaired
+            raise broken
+
+    def _attempt(self, jobs: list[ExtractJob], on_tick: Callable[[], None]) -> Generator[Outcome, None, _Attempt]:
+        folder, outputs = _private_folder(None), _private_folder(Path(jobs[0].output).parent)
+        attempt = _Attempt(jobs, folder, outputs, set())
+        # The child works in its own folder, so relative paths would lead elsewhere.
+        private = [
+            replace(job, path=os.path.abspath(job.path), output=os.path.abspath(outputs / str(number)))
+            for number, job in enumerate(jobs)
+        ]
+        request = {"jobs": [asdict(job) for job in private], "folder": str(folder), "outputs": os.path.abspath(outputs)}
+        try:
+            self._send(request | {"preload": sorted(self._types)})
+            attempt.since = time.monotonic()
+            for event in self._events(attempt, on_tick):
+                outcome = self._event(attempt, event)
+                if outcome is not None:
+                    yield outcome
+            if self._server is None:  # it died, and nobody else has killed what its child had started
+                self._kill(attempt)
+            attempt.said = _last_line(folder / "stderr")
+        except BaseException:
+            # Also GeneratorExit: whoever stops listening must not leave a child at work.
+            self._kill(attempt)
+            self.close()
+            raise
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+            shutil.rmtree(outputs, ignore_errors=True)
+        return attempt
+
+    def _event(self, attempt: _Attempt, event: dict[str, Any]) -> Outcome | None:
+        if "child" in event:
+            attempt.child = event["child"]
+        elif "start" in event:
+            attempt.current, attempt.since, attempt.begun = event["start"], time.monotonic(), True
+        elif "need" in event and event["need"] in MEDIA_TYPES - self._types:
+            # The server imports its modules before the next fork; this document comes again, and its time has not begun.
+            self._types.add(event["need"])
+            attempt.current, attempt.since = None, time.monotonic()
+        elif "no_space" in event:
+            raise NoSpace(f"no room to parse: {event['no_space']}; free some disk space and run the command again")
+        elif "end" in event:
+            job = attempt.jobs[event["end"]]
+            if event.get("reason") == Reason.OUT_OF_MEMORY and len(attempt.jobs) > 1:
+                # The documents before it may have left too little; the child has ended itself, and this one comes again.
+                attempt.cause = Reason.OUT_OF_MEMORY
+                return None
+            attempt.done.add(event["end"])
+            took, attempt.current, attempt.since = time.monotonic() - attempt.since, None, time.monotonic()
+            if "extracted" in event:
+                extracted = Extracted(**event["extracted"])
+                (attempt.outputs / str(event["end"])).replace(job.output)
+                return Outcome(job, extracted, seconds=took)
+            if "broken" in event:
+                attempt.broken = InstallationError(*event["broken"])
+                return None
+            return Outcome(job, None, Reason(event["reason"]), event["detail"], took)
+        elif "broken" in event:
+            raise InstallationError(*event["broken"])
+        elif "exit" in event and attempt.cause is None and attempt.current is not None:
+            used = event["memory_bytes"] >= self._options.memory_bytes * MEMORY_SHARE
+            cpu = event["exit"] == -signal.SIGXCPU
+            attempt.cause = Reason.TIMEOUT if cpu else Reason.OUT_OF_MEMORY if used else Reason.CRASHED
+        return None
+
+    def _events(self, attempt: _Attempt, on_tick: Callable[[], None]) -> Iterator[dict[str, Any]]:
+        """What the server and its child say, until the child has ended."""
+        ticked = 0.0
+        while True:
+            if time.monotonic() - ticked >= TICK_S:
+                ticked = time.monotonic()
+                on_tick()
+            event = self._receive(TICK_S)
+            if event is None:
+                # Only now: while the caller was busy with the last outcome, the end of this document may have been told.
+                self._watch(attempt)
+                continue
+            yield event
+            if "exit" in event:
+                return
+
+    def _watch(self, attempt: _Attempt) -> None:
+        """Kill a child that takes too long."""
+        took = time.monotonic() - attempt.since
+        if attempt.current is None:
+            if took > SERVER_START_S:
+                self._kill(attempt)
+                self.close()
+        elif attempt.cause is None and took > self.allowed_s(attempt.jobs[attempt.current]):
+            attempt.cause = Reason.TIMEOUT
+            self._kill(attempt)
+
+    def allowed_s(self, job: ExtractJob) -> float:
+        """Wall clock that a document may take."""
+        try:
+            size = Path(job.path).stat().st_size
+        except OSError:
+            size = 0
+        return self._options.timeout_s + SECONDS_PER_MB * size / 1e6
+
+    def _verdict(self, attempt: _Attempt) -> tuple[Reason, str]:
+        assert attempt.current is not None
+        reason = attempt.cause or Reason.CRASHED
+        if reason is Reason.CRASHED and any(words in attempt.said for words in _MEMORY_WORDS):
+            reason = Reason.OUT_OF_MEMORY
+        if reason is Reason.TIMEOUT:
+            return reason, f"the parser took longer than {self.allowed_s(attempt.jobs[attempt.current]):.0f} s"
+        if reason is Reason.OUT_OF_MEMORY:
+            return reason, f"parsing needed more than {self._options.memory_bytes >> 20} MB of memory"
+        return reason, f"the parser's process died{': ' + attempt.said if attempt.said else ''}"
+
+    # --- the server
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        environment = {
+            name: value for name, value in os.environ.items() if name in _ENVIRONMENT or name.startswith(_ENVIRONMENT_PREFIXES)
+        }
+        environment |= {"DO_NOT_TRACK": "1", "UNSTRUCTURED_DISABLE_NOTICE": "1", "TOKENIZERS_PARALLELISM": "false"}
+        # One thread: the server forks, and what threads hold at that moment stays locked in the child for ever.
+        environment |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        root = Path(__file__).resolve().parents[2]
+        if root.name not in ("site-packages", "dist-packages"):  # a checkout
+            environment["PYTHONPATH"] = os.pathsep.join(
+                filter(None, [str(root), *environment.get("PYTHONPATH", "").split(os.pathsep)])
+            )
+        return subprocess.Popen(
+            # -P: the working directory may be the folder that is loaded, and a json.py in it must not be imported.
+            [sys.executable, "-P", "-m", "pipeline.sandbox.server", json.dumps(asdict(self._options))], env=environment,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True,
+        )  # fmt: skip
+
+    def _send(self, request: dict[str, Any]) -> None:
+        line = json.dumps(request).encode() + b"\n"
+        for _ in range(2):
+            if self._server is None or self._server.poll() is not None:
+                self.close()
+                self._server, self._buffer = self._start(), b""
+            assert self._server.stdin is not None
+            try:
+                self._server.stdin.write(line)
+                self._server.stdin.flush()
+                return
+            except BrokenPipeError:  # it died since the last batch
+                self.close()
+
+    def _receive(self, timeout_s: float) -> dict[str, Any] | None:
+        """The next event, or None when there is none in time; a server that has died gives an exit event."""
+        while b"\n" not in self._buffer:
+            if self._server is None:
+                return {"exit": -signal.SIGKILL, "memory_bytes": 0}
+            assert self._server.stdout is not None
+            readable, _, _ = select.select([self._server.stdout], [], [], timeout_s)
+            if not readable:
+                return None
+            data = os.read(self._server.stdout.fileno(), 1 << 16)
+            if not data:
+                self.close()
+                return {"exit": -signal.SIGKILL, "memory_bytes": 0}
+            self._buffer += data
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        try:
+            event = json.loads(line)
+        except ValueError:  # cut off when the child was killed
+            return {}
+        return event if isinstance(event, dict) else {}
+
+    @staticmethod
+    def _kill(attempt: _Attempt) -> None:
+        if attempt.child:
+            try:
+                os.killpg(attempt.child, signal.SIGKILL)
+            except (ProcessLookupError, PermissionError):
+                return
+
+
+def _private_folder(parent: Path | None) -> Path:
+    """A new folder of this user's own; None: in the system's temporary folder. Raises NoSpace."""
+    try:
+        return Path(tempfile.mkdtemp(prefix="kb-parse-", dir=parent))
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise NoSpace(f"no room to parse in {parent or tempfile.gettempdir()}; free some disk space") from error
+        raise
+
+
+def _last_line(path: Path) -> str:
+    try:
+        lines = path.read_bytes()[-2000:].decode("utf-8", "replace").strip().splitlines()
+    except OSError:
+        return ""
+    return lines[-1][:300] if lines else ""

@@ -1,0 +1,298 @@
+"""The guard's server: reads batches on stdin, forks a child for each, and lets it tell what becomes of every document."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import gc
+import json
+import logging
+import os
+import resource
+import select
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from pipeline.chunk.units import ChunkOptions
+from pipeline.errors import DocumentError, InstallationError, NoSpace
+from pipeline.model.tokens import TokenCounter
+from pipeline.parse import MEDIA_TYPES, import_needed, preload, preload_gate
+from pipeline.parse.gate import Limits
+from pipeline.sandbox.confine import allow_writes_only_in, forbid_sockets, prctl
+from pipeline.sandbox.extract import Extracted, ExtractJob
+from pipeline.sandbox.memory import cap_growth, used_below, used_bytes
+from pipeline.types import Reason
+
+log = logging.getLogger(__name__)
+
+#: A chunk file or temporary file larger than this is a bomb.
+MOST_FILE_BYTES = 8 << 30
+
+#: Longest text that is passed on: an event must fit into one atomic write to a pipe, 12 bytes for the widest character.
+MOST_DETAIL_CHARS = 300
+
+#: Seconds between two looks of the server whether its parent still exists, besides waiting for the end of stdin.
+ORPHAN_CHECK_S = 1.0
+
+#: Seconds between two looks at the memory of a child and of the processes below it.
+MEMORY_CHECK_S = 0.1
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+#: Extracts one document: `pipeline.sandbox.extract.extract`, or a test's stand-in.
+Extract = Callable[[ExtractJob, TokenCounter, ChunkOptions, Limits, Callable[[str], None]], Extracted]
+
+
+class _NotImported(Exception):
+    """The server has not imported the modules of this media type yet."""
+
+
+class Server:
+    """Forks children; single-threaded, so that a fork finds no lock held."""
+
+    def __init__(self, options: dict[str, Any], out: int) -> None:
+        self._out = out
+        self._chunks = ChunkOptions(**options["chunks"])
+        self._limits = Limits(**options["limits"])
+        self._memory_bytes = int(options["memory_bytes"])
+        self._timeout_s = float(options["timeout_s"])
+        self._counter = TokenCounter.from_folder(Path(options["tokenizer"]))
+        module, _, name = str(options["extract"]).partition(":")
+        self._extract: Extract = getattr(import_needed(module), name)
+        preload_gate()
+        self._imported: set[str] = set()  #: media types whose modules are in memory
+        self._broken: dict[str, InstallationError] = {}  #: media types whose modules cannot be imported
+        self._parent = os.getppid()
+        self._pending = b""  # bytes of a request that is not whole yet
+        # The end of a child wakes the same select() that sees the end of stdin.
+        self._ended, self._wakeup = os.pipe()
+        os.set_blocking(self._ended, False)
+        os.set_blocking(self._wakeup, False)
+
+    def serve(self) -> None:
+        """Work until stdin ends or the parent is gone."""
+        # What a child leaves behind becomes a child of this process, wherever it has hidden from its group.
+        prctl(_PR_SET_CHILD_SUBREAPER, 1)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(self._wakeup, warn_on_full_buffer=False)
+        while (request := self._request()) is not None:
+            self._preload(set(request["preload"]) & MEDIA_TYPES)
+            server = os.getpid()
+            has = used_bytes(server)  # the child begins with the same pages
+            pid = os.fork()
+            if pid == 0:
+                self._child(request, server)
+            ended = self._wait(pid, has)
+            _kill_group(pid)
+            if ended is None:
+                os.waitpid(pid, 0)
+            _kill_strays()
+            if ended is None:
+                shutil.rmtree(request["folder"], ignore_errors=True)
+                shutil.rmtree(request["outputs"], ignore_errors=True)
+                return
+            # On a line of its own even if the child was killed in the middle of one.
+            os.write(self._out, b"\n")
+            _tell(self._out, {"exit": os.waitstatus_to_exitcode(ended[0]), "memory_bytes": ended[1]})
+
+    def _request(self) -> dict[str, Any] | None:
+        """The next request; None when there will be none."""
+        while b"\n" not in self._pending:
+            if not self._look(0, ORPHAN_CHECK_S):
+                return None
+        line, _, self._pending = self._pending.partition(b"\n")
+        request: dict[str, Any] = json.loads(line)
+        return request
+
+    def _wait(self, pid: int, has: int) -> tuple[int, int] | None:
+        """Status of a child that has ended, and memory that it used on top of what it `has`; None when the parent ended first.
+
+        A child that uses too much together with what it has started is killed. Twice in a row: a process between fork and exec
+        shows its parent's pages as its own.
+        """
+        most = in_a_row = 0
+        while True:
+            found, status, usage = os.wait4(pid, os.WNOHANG)
+            if found:
+                return status, max(most, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024) - has)
+            if not self._look(self._ended, MEMORY_CHECK_S):
+                return None
+            used = used_below(os.getpid()) - has
+            in_a_row = in_a_row + 1 if used > self._memory_bytes else 0
+            if in_a_row > 1:
+                most = used
+                _kill_group(pid)
+
+    def _look(self, other: int, timeout_s: float) -> bool:
+        """Wait a moment for stdin or `other`; whether the parent still exists."""
+        readable, _, _ = select.select([0, other], [], [], timeout_s)
+        if self._ended in readable:
+            os.read(self._ended, 4096)
+        if 0 in readable:
+            data = os.read(0, 1 << 16)
+            self._pending += data
+            return bool(data)
+        # Another process may hold the other end of stdin open: a fork of the parent without exec.
+        return os.getppid() == self._parent
+
+    def _preload(self, types: set[str]) -> None:
+        """Import all modules that the parsers of `types` need, so that forks have them."""
+        if new := types - self._imported - self._broken.keys():
+            for media_type in new:
+                try:
+                    preload([media_type])
+                except InstallationError as error:
+                    self._broken[media_type] = error
+                else:
+                    self._imported.add(media_type)
+            # These objects are never collected in children: their pages stay shared.
+            gc.collect()
+            gc.freeze()
+
+    def _child(self, request: dict[str, Any], server: int) -> None:
+        try:
+            os.setsid()  # a group of its own: killing it takes pandoc along
+            prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+            if os.getppid() != server:  # it died before the line above
+                return
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            os.close(self._ended)
+            os.close(self._wakeup)
+            self._limit(Path(request["folder"]))
+            self._confine([Path(request["folder"]), Path(request["outputs"])])
+            _tell(self._out, {"child": os.getpid()})
+            for number, job in enumerate(request["jobs"]):
+                self._one(number, ExtractJob(**job))
+        finally:
+            # Never back into the server's loop, and no exit handlers of what the server has imported.
+            os._exit(0)
+
+    def _confine(self, folders: list[Path]) -> None:
+        """Leave the child no network, and nothing to write to but its `folders`; best effort."""
+        sockets, writes = forbid_sockets(), allow_writes_only_in(folders)
+        if sys.platform.startswith("linux") and not (sockets and writes):
+            log.warning("this kernel confines parsers in part: sockets forbidden %s, writes %s", sockets, writes)
+
+    def _limit(self, folder: Path) -> None:
+        """Give the child a private temporary folder and its limits."""
+        null = os.open(os.devnull, os.O_RDONLY)
+        errors = os.open(folder / "stderr", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        os.dup2(null, 0)
+        os.dup2(errors, 1)
+        os.dup2(errors, 2)
+        os.environ["TMPDIR"] = os.environ["HOME"] = tempfile.tempdir = str(folder)
+        os.chdir(folder)
+        if not cap_growth(self._memory_bytes) and sys.platform.startswith("linux"):
+            log.warning("no limit of memory here; the parser is watched only")
+        for limit, value in ((resource.RLIMIT_CORE, 0), (resource.RLIMIT_FSIZE, MOST_FILE_BYTES)):
+            try:
+                resource.setrlimit(limit, (value, value))
+            except (ValueError, OSError) as error:
+                log.warning("no limit %d here: %s", limit, error)
+        with contextlib.suppress(OSError):
+            # If the host runs out of memory, the kernel takes the parser and not its caller.
+            Path("/proc/self/oom_score_adj").write_text("1000", "ascii")
+
+    def _one(self, number: int, job: ExtractJob) -> None:
+        """Extract one document and tell what became of it."""
+        _tell(self._out, {"start": number})
+        self._allow_cpu(job)
+        try:
+            made = self._extract(job, self._counter, self._chunks, self._limits, self._need)
+        except _NotImported as error:  # a fresh child will have it, outside this document's limits
+            _tell(self._out, {"need": str(error)})
+            os._exit(0)
+        except InstallationError as error:
+            _tell(self._out, {"end": number, "broken": _parts(error)})
+        except NoSpace as error:
+            _tell(self._out, {"no_space": str(error)[:MOST_DETAIL_CHARS]})
+            os._exit(0)
+        except DocumentError as error:
+            self._fail(number, error.reason, error.detail)
+        except MemoryError:
+            self._fail(number, Reason.OUT_OF_MEMORY, f"parsing needed more than {self._memory_bytes >> 20} MB of memory")
+        except RecursionError:
+            self._fail(number, Reason.CORRUPT, "nested too deeply")
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                _tell(self._out, {"no_space": str(error)[:MOST_DETAIL_CHARS]})
+                os._exit(0)
+            self._fail(number, Reason.CORRUPT, f"{type(error).__name__}: {error}")
+        except Exception as error:  # whatever a parser may raise is a fact about the document
+            self._fail(number, Reason.CORRUPT, f"{type(error).__name__}: {error}")
+        else:
+            fields = asdict(made)
+            fields["title"] = made.title[:MOST_DETAIL_CHARS]
+            _tell(self._out, {"end": number, "extracted": fields})
+
+    def _need(self, media_type: str) -> None:
+        """Let a document's parser be imported only where the server has done so already."""
+        if media_type in self._broken:
+            raise self._broken[media_type]
+        if media_type not in self._imported:
+            raise _NotImported(media_type)
+
+    def _fail(self, number: int, reason: Reason, detail: str) -> None:
+        _tell(self._out, {"end": number, "reason": reason, "detail": detail[:MOST_DETAIL_CHARS]})
+        if reason is Reason.OUT_OF_MEMORY:
+            os._exit(0)  # the heap is in pieces; the next document deserves a fresh child
+
+    def _allow_cpu(self, job: ExtractJob) -> None:
+        """CPU time for one document on top of what the batch has used; the wall clock is the parent's matter."""
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        size = Path(job.path).stat().st_size if Path(job.path).exists() else 0
+        allowed = int(usage.ru_utime + usage.ru_stime + self._timeout_s + 2 * size / 1e6) + 2
+        resource.setrlimit(resource.RLIMIT_CPU, (allowed, resource.RLIM_INFINITY))
+
+
+def _tell(out: int, event: dict[str, Any]) -> None:
+    os.write(out, json.dumps(event).encode("ascii", "replace") + b"\n")
+
+
+def _parts(error: InstallationError) -> tuple[str, str]:
+    """The arguments of `error`, short enough to travel."""
+    return error.module[:MOST_DETAIL_CHARS], error.cause[:MOST_DETAIL_CHARS]
+
+
+def _kill_group(group: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, signal.SIGKILL)
+
+
+def _kill_strays() -> None:
+    """Kill and reap what a child has left behind; where the kernel does not list it, reap what has ended."""
+    listing = Path(f"/proc/self/task/{threading.get_native_id()}/children")
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            # Children of what dies come to this process in turn.
+            for stray in listing.read_text("ascii").split() if listing.exists() else ():
+                os.kill(int(stray), signal.SIGKILL)
+            if os.waitpid(-1, 0 if listing.exists() else os.WNOHANG) == (0, 0):
+                return
+
+
+def main() -> None:
+    """Serve on stdin and on what was stdout; everything that libraries print goes to stderr."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    out = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        server = Server(json.loads(sys.argv[1]), out)
+    except InstallationError as error:
+        _tell(out, {"broken": _parts(error)})
+    else:
+        server.serve()
+
+
+if __name__ == "__main__":
+    main()

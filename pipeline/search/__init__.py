@@ -1,0 +1,121 @@
+"""A query to hits: embed the question where its meaning counts, ask the store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from pipeline.embed import Embedder, embed_fingerprint
+from pipeline.errors import CollectionMismatch, CollectionMissing
+from pipeline.ledger import Ledger
+from pipeline.settings import Settings
+from pipeline.store import VectorStore
+from pipeline.types import Hit, SearchMode
+
+#: Chunks that are asked for to have one document more: several of the best are of the same.
+CHUNKS_A_DOCUMENT = 10
+
+
+def physical_name(collection: str, fingerprint: str) -> str:
+    """The store's own name of a collection: one for each embed fingerprint, the public name is an alias of it."""
+    return f"{collection}-{fingerprint[:8]}"
+
+
+def open_physical(store: VectorStore, collection: str) -> str:
+    """The physical collection behind a name; raises CollectionMissing."""
+    found = store.aliases().get(collection)
+    if found is None:
+        raise CollectionMissing(f"there is no collection {collection!r}; load something into it, or see `kb-ingest collections`")
+    return found
+
+
+class Searcher:
+    """Searches collections, each with the model that made it; not for several threads at once.
+
+    Every search finds out anew what a collection's name stands for and then asks that physical collection, so that a re-index
+    which swaps it meanwhile never has a question of one model meet the points of another.
+    """
+
+    def __init__(self, settings: Settings, store: VectorStore, embedder: Embedder | None = None) -> None:
+        """`embedder` is of the configured model, where there is one already; the others are loaded when they are needed."""
+        self._settings = settings
+        self._store = store
+        self._embedders: dict[str, Embedder] = {}
+        self._given = embedder
+
+    def search(self, collection: str, query: str, limit: int, filters: Mapping[str, str], mode: SearchMode) -> list[Hit]:
+        """The best `limit` chunks for `query` in the sense of `mode`, the best first; mode sparse needs no model.
+
+        Raises CollectionMissing, CollectionMismatch where nobody knows which model made the collection, and ModelError,
+        DeviceError, EmbedUnavailable where it cannot be had. In mode sparse ConfigError where there are no weights of words.
+        """
+        physical = open_physical(self._store, collection)
+        embedder = self.embedder(collection, physical) if mode != "sparse" else None
+        return ask(self._store, physical, embedder, query, limit, filters, mode)
+
+    def embedder(self, collection: str, physical: str) -> Embedder:
+        """The embedder of the model that made a physical collection."""
+        if physical not in self._embedders:
+            self._embedders[physical] = self._load(collection, physical)
+        return self._embedders[physical]
+
+    def _load(self, collection: str, physical: str) -> Embedder:
+        from pipeline.embed import make_embedder
+
+        dimension = self._store.dimension(physical)
+        if made_by(physical, self._settings, dimension):
+            return self._given or make_embedder(self._settings, device=self._settings.device)
+        settings = self._recorded(physical)
+        if settings is None or not made_by(physical, settings, dimension):
+            raise CollectionMismatch(
+                f"the collection {collection!r} was made with another model than {self._settings.model}; "
+                "set KB_MODEL to the one that made it"
+            )
+        return make_embedder(settings, device=settings.device)
+
+    def _recorded(self, physical: str) -> Settings | None:
+        """The settings with what the ledger says of the generation behind a physical collection."""
+        ledger = Ledger.open(self._settings.prepare().ledger_url)
+        try:
+            found = next((one for one in ledger.collections.all() if one.physical == physical), None)
+        finally:
+            ledger.close()
+        return self._settings.of_collection(found.profile) if found else None
+
+    def close(self) -> None:
+        """Give the models back."""
+        for embedder in self._embedders.values():
+            embedder.close()
+
+
+def made_by(physical: str, settings: Settings, dimension: int) -> bool:
+    """Whether the model of these settings made a physical collection; its name ends in the embed fingerprint."""
+    wanted = physical_name("", embed_fingerprint(settings, dimension))
+    return physical.rpartition("-")[2] == wanted.rpartition("-")[2]
+
+
+def ask(
+    store: VectorStore, physical: str, embedder: Embedder | None, query: str, limit: int, filters: Mapping[str, str],
+    mode: SearchMode,
+) -> list[Hit]:  # fmt: skip
+    """A search of a physical collection, without a look at what made it. Raises ValueError where `mode` lacks an embedder."""
+    if mode == "sparse":
+        return store.search(physical, None, limit, filters, query)
+    if embedder is None:
+        raise ValueError(f"a search of mode {mode} needs an embedder")
+    vector = embedder.embed_query(query).tolist()
+    return store.search(physical, vector, limit, filters, query if mode == "hybrid" else "")
+
+
+def document_ranking(
+    store: VectorStore, physical: str, embedder: Embedder | None, mode: SearchMode, documents: int
+) -> Callable[[str], list[str]]:
+    """A function from a question to the uris of about `documents` documents, best first, each once; for `pipeline.search.evaluate`.
+
+    A document stands at the rank of its best chunk. Fewer come where a few documents have most of the chunks that match.
+    """
+
+    def ranked(query: str) -> list[str]:
+        hits = ask(store, physical, embedder, query, documents * CHUNKS_A_DOCUMENT, {}, mode)
+        return list(dict.fromkeys(hit.uri for hit in hits))
+
+    return ranked

@@ -1,0 +1,171 @@
+"""How good a search is: questions whose answers are known, and what share of them it finds.
+
+Documents are judged, not chunks: a document stands at the rank of its best chunk (`pipeline.search.document_ranking`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import json
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.chunk.file import read_chunks
+from pipeline.errors import ConfigError, DocumentError
+from pipeline.ledger import Ledger
+from pipeline.ledger.report import Expected
+from pipeline.sources.discover import name_of
+from pipeline.staging import Staging, chunks_key
+
+#: Documents that nDCG looks at: the number under which the field publishes its figures.
+NDCG_DEPTH = 10
+
+#: Words of a sentence that is asked for; people's questions are no longer.
+SENTENCE_WORDS = 20
+
+#: A search as it is judged: a question to the uris of documents, best first, each once.
+Ranking = Callable[[str], Sequence[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedQuery:
+    """A question and the documents that answer it."""
+
+    text: str
+    relevant: tuple[str, ...]  #: uris, or endings of uris that begin at a slash, at least one
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Means over all questions, each 0 to 1."""
+
+    queries: int
+    k: int
+    recall: float  #: recall@k: share of the relevant documents that are among the first k
+    mrr: float  #: MRR@k: 1 by the rank of the first relevant document, 0 where none is among the first k
+    ndcg_10: float  #: nDCG@10: relevant documents near the top count most, 1 where all are as high as they can be
+
+
+def read_queries(path: Path) -> list[JudgedQuery]:
+    """The questions of a file of JSON lines: {"query": text, "relevant": [uri, ...]}, other keys are left alone.
+
+    "uris" is read too, for "relevant". Empty lines are skipped. Raises ConfigError with the number of the line that is wrong,
+    and for a file that cannot be read or holds no question.
+    """
+    try:
+        lines = path.read_text("utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read the questions in {path}: {error}") from error
+    found = [_query(line, f"{path}, line {number}") for number, line in enumerate(lines, 1) if line.strip()]
+    if not found:
+        raise ConfigError(f"{path} holds no questions; write lines as {_EXAMPLE}")
+    return found
+
+
+def evaluate(queries: Sequence[JudgedQuery], ranking: Ranking, k: int = 10) -> Scores:
+    """Ask every question and take the means. `ranking` should give max(k, NDCG_DEPTH) documents where it can.
+
+    Raises ValueError for no questions, and what `ranking` raises.
+    """
+    if not queries:
+        raise ValueError("nothing to evaluate: there are no questions")
+    recalls, reciprocals, gains_10 = [], [], []
+    for query in queries:
+        gains = gains_of(ranking(query.text), query.relevant)
+        recalls.append(recall(gains, len(query.relevant), k))
+        reciprocals.append(reciprocal_rank(gains, k))
+        gains_10.append(ndcg(gains, len(query.relevant), NDCG_DEPTH))
+    return Scores(len(queries), k, _mean(recalls), _mean(reciprocals), _mean(gains_10))
+
+
+def self_queries(ledger: Ledger, staging: Staging, generation: str, most: int, seed: int = 0) -> list[JudgedQuery]:
+    """Questions for a collection that has none: a sentence of a chunk must find the chunk's document.
+
+    Up to `most` documents are drawn, the same ones for the same seed and collection. What it measures is whether a search finds
+    texts again, not whether it understands questions.
+    """
+    drawn: list[tuple[bytes, Expected]] = []
+    for window in ledger.report.expected(generation):
+        ranked = [(hashlib.sha256(f"{seed}:{document.uri}".encode()).digest(), document) for document in window]
+        drawn = heapq.nsmallest(most, [*drawn, *ranked], key=lambda pair: pair[0])
+    found = []
+    for digest, document in drawn:
+        key = chunks_key(document.parse_fingerprint, document.content_hash, name_of(document.uri))
+        try:
+            with staging.chunks(key) as path:
+                texts = [chunk.text for chunk in read_chunks(path, document.id)[1]]
+        except DocumentError:  # its chunk file was cleared away
+            continue
+        sentence = _sentence(texts[digest[0] % len(texts)]) if texts else ""
+        if sentence:
+            found.append(JudgedQuery(sentence, (document.uri,)))
+    return found
+
+
+def _sentence(text: str) -> str:
+    """The longest sentence of a text, cut to SENTENCE_WORDS; empty where none has a few words."""
+    sentences = [sentence.split() for sentence in re.split(r"(?<=[.!?])\s+|\n+", text)]
+    longest = max(sentences, key=len, default=[])
+    return " ".join(longest[:SENTENCE_WORDS]) if len(longest) >= 3 else ""
+
+
+def gains_of(ranked: Sequence[str], relevant: Sequence[str]) -> list[bool]:
+    """For each ranked uri, whether it is relevant; of several that match one entry only the first counts."""
+    open_entries = list(relevant)
+    gains = []
+    for uri in ranked:
+        entry = next((entry for entry in open_entries if matches(uri, entry)), None)
+        gains.append(entry is not None)
+        if entry is not None:
+            open_entries.remove(entry)
+    return gains
+
+
+def matches(uri: str, entry: str) -> bool:
+    """Whether `entry` is the uri or an ending of it that begins at a slash: `library/os.html`, not `s.html`."""
+    return uri == entry or uri.endswith("/" + entry.lstrip("/"))
+
+
+def recall(gains: Sequence[bool], relevant: int, k: int) -> float:
+    """Share of the `relevant` documents that are among the first k."""
+    return sum(gains[:k]) / relevant
+
+
+def reciprocal_rank(gains: Sequence[bool], k: int) -> float:
+    """1 by the rank of the first relevant document, 0 where there is none among the first k."""
+    return next((1 / rank for rank, gain in enumerate(gains[:k], 1) if gain), 0.0)
+
+
+def ndcg(gains: Sequence[bool], relevant: int, k: int) -> float:
+    """Gain of the first k, 1 / log2(rank + 1) for each relevant document, by that of the best order there could be."""
+    best = sum(_discount(rank) for rank in range(1, min(relevant, k) + 1))
+    return sum(_discount(rank) for rank, gain in enumerate(gains[:k], 1) if gain) / best
+
+
+_EXAMPLE = '{"query": "how are parcels returned", "relevant": ["handbook/returns.html"]}'
+
+
+def _query(line: str, place: str) -> JudgedQuery:
+    try:
+        value = json.loads(line)
+    except ValueError as error:
+        raise ConfigError(f"{place} is not JSON ({error}); write it as {_EXAMPLE}") from error
+    text = value.get("query") if isinstance(value, dict) else None
+    if not isinstance(text, str) or not text.strip():
+        raise ConfigError(f'{place} has no "query" that is text; write it as {_EXAMPLE}')
+    relevant = value.get("relevant", value.get("uris"))
+    if not isinstance(relevant, list) or not relevant or not all(isinstance(uri, str) and uri.strip("/ ") for uri in relevant):
+        raise ConfigError(f'{place} has no "relevant" that is a list of uris; write it as {_EXAMPLE}')
+    return JudgedQuery(text, tuple(dict.fromkeys(relevant)))
+
+
+def _discount(rank: int) -> float:
+    return 1 / math.log2(rank + 1)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)

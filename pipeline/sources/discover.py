@@ -1,0 +1,235 @@
+"""Find the files below some folders, or the objects below some URLs, in a stream: memory does not grow with their number."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import quote_from_bytes, unquote_to_bytes
+
+from pipeline.errors import SourceError
+from pipeline.sources.objects import client_errors, is_url, object_path, object_uri, open_files, split_url, version_of
+from pipeline.text import visible
+from pipeline.types import SourceFile
+
+#: Where a listing begins: a folder or file, or the URL of objects.
+Root = Path | str
+
+
+@dataclass(frozen=True, slots=True)
+class Patterns:
+    """Which files of a root are wanted.
+
+    A pattern is matched against the name and against the path below the root, with `*` crossing folders.
+    """
+
+    include: tuple[str, ...] = ()  #: empty: everything
+    exclude: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()  #: names of files and folders that are never entered or read
+    hidden: bool = False  #: also names that begin with a dot
+
+    def wants_name(self, name: str) -> bool:
+        """Whether a file or folder of this name is looked at at all."""
+        if not self.hidden and name.startswith("."):
+            return False
+        return not any(fnmatchcase(name, pattern) for pattern in self.ignore)
+
+    def wants_file(self, name: str, below: str) -> bool:
+        """Whether a file of this name, at this path below its root, is loaded."""
+        if any(fnmatchcase(name, pattern) or fnmatchcase(below, pattern) for pattern in self.exclude):
+            return False
+        return not self.include or any(fnmatchcase(name, pattern) or fnmatchcase(below, pattern) for pattern in self.include)
+
+    def wants(self, below: str) -> bool:
+        """Whether the file at this percent-encoded path below a root is loaded, its folders considered."""
+        plain = os.fsdecode(unquote_to_bytes(below))
+        *_, name = parts = plain.split("/")
+        return all(self.wants_name(part) for part in parts) and self.wants_file(name, plain)
+
+
+@dataclass(frozen=True, slots=True)
+class Omitted:
+    """Something below a root that was left out although nobody asked for that."""
+
+    name: str  #: path or URI, for people
+    why: str
+    uri: str
+    folder: bool = False  #: nothing is known of what lies below it
+
+
+def root_of(location: str) -> Root:
+    """What a person's PATH or URL stands for."""
+    return location if is_url(location) else path_of(location) if location.startswith("file://") else Path(location)
+
+
+def root_uri(root: Root) -> str:
+    """The beginning of all URIs below a root, without a slash at its end; of a root that is a file, its URI."""
+    if isinstance(root, str):
+        return object_uri(*split_url(root))
+    return uri_of(root.expanduser().resolve()).rstrip("/")
+
+
+def uri_of(path: Path) -> str:
+    """The `file://` URI of an absolute path; names that are not valid text survive, percent-encoded byte by byte."""
+    return "file://" + quote_from_bytes(os.fsencode(path))
+
+
+def path_of(uri: str) -> Path:
+    """The path of a `file://` URI."""
+    return Path(os.fsdecode(unquote_to_bytes(uri.removeprefix("file://"))))
+
+
+def name_of(uri: str) -> str:
+    """The name of the file or object at a URI, ending included."""
+    return path_of(uri).name if uri.startswith("file://") else PurePosixPath(object_path(uri)[1]).name
+
+
+def folder_of(uri: str) -> str:
+    """The folder of the file at a URI, or the URL of the object's, for people and filters; it can always be stored."""
+    if uri.startswith("file://"):
+        return str(path_of(uri).parent).encode("utf-8", "replace").decode()
+    protocol, path = object_path(uri)
+    return f"{protocol}://{path.rpartition('/')[0]}".encode("utf-8", "replace").decode()
+
+
+def shown_path(uri: str) -> str:
+    """Folder and name of the file or object at a URI as people know them, no longer percent-encoded, with nothing hidden."""
+    return visible(f"{folder_of(uri).rstrip('/')}/{name_of(uri)}")
+
+
+def exists(uri: str) -> bool:
+    """Whether there is a file or object at a URI right now; where that cannot be said, it is taken for there."""
+    try:
+        if uri.startswith("file://"):
+            return os.path.lexists(path_of(uri))
+        protocol, path = object_path(uri)
+        with client_errors():
+            return bool(open_files(protocol).exists(path))
+    except OSError:
+        return True
+
+
+def discover(roots: Sequence[Root], patterns: Patterns) -> Iterator[SourceFile | Omitted]:
+    """Yield every wanted regular file below `roots`, each once, and what had to be left out.
+
+    A symlink to a file is followed when it stays below its root; folders behind symlinks are never entered, so no loop
+    can form. The order is the file system's.
+
+    Raises SourceError at once when a folder does not exist or cannot be listed, and ConfigError for a URL of a kind for which
+    nothing is installed.
+    """
+    for url in dict.fromkeys(root for root in roots if isinstance(root, str)):
+        yield from _walk_objects(url, patterns)
+    resolved = [_resolve(root) for root in roots if isinstance(root, Path)]
+    for number, root in enumerate(resolved):
+        if any(root == other or other in root.parents for other in resolved[:number]):
+            continue
+        nested = [other for other in resolved[:number] if root in other.parents]
+        if root.is_file():
+            yield _source(root, root.stat())
+            continue
+        yield from _walk(root, nested, patterns)
+
+
+def check_root(root: Root) -> None:
+    """Raise SourceError for a folder that does not exist or cannot be listed, ConfigError for a URL that nothing can open."""
+    if isinstance(root, str):
+        open_files(split_url(root)[0])
+    else:
+        _resolve(root)
+
+
+def _resolve(root: Path) -> Path:
+    try:
+        resolved = root.expanduser().resolve(strict=True)
+        if resolved.is_dir():
+            os.scandir(resolved).close()
+        elif not resolved.is_file():
+            raise SourceError(f"{root} is neither a folder nor a regular file")
+    except OSError as error:
+        raise SourceError(f"cannot read {root}: {error.strerror}") from error
+    return resolved
+
+
+def _walk(root: Path, nested: Sequence[Path], patterns: Patterns) -> Iterator[SourceFile | Omitted]:
+    pending = [root]
+    while pending:
+        folder = pending.pop()
+        if folder in nested:
+            continue  # an earlier root, already yielded
+        try:
+            entries = os.scandir(folder)
+        except OSError as error:
+            yield Omitted(str(folder), f"cannot be listed: {error.strerror}", uri_of(folder), folder=True)
+            continue
+        with entries:
+            for entry in entries:
+                if not patterns.wants_name(entry.name):
+                    continue
+                path = Path(entry.path)
+                try:
+                    if entry.is_dir(follow_symlinks=False):
+                        pending.append(path)
+                        continue
+                    if not patterns.wants_file(entry.name, path.relative_to(root).as_posix()):
+                        continue
+                    found = _entry(root, path, entry)
+                except OSError as error:
+                    yield Omitted(str(path), f"cannot be read: {error.strerror}", uri_of(path))
+                    continue
+                yield found
+
+
+def _entry(root: Path, path: Path, entry: os.DirEntry[str]) -> SourceFile | Omitted:
+    if entry.is_symlink():
+        target = path.resolve(strict=True)
+        if root not in target.parents:
+            return Omitted(str(path), "is a symlink that leaves its root", uri_of(path))
+        if target.is_dir():
+            return Omitted(str(path), "is a symlink to a folder", uri_of(path))
+        status = target.stat()
+    else:
+        status = entry.stat(follow_symlinks=False)
+    if not stat.S_ISREG(status.st_mode):
+        return Omitted(str(path), "is not a regular file", uri_of(path))
+    return _source(path, status)
+
+
+def _walk_objects(url: str, patterns: Patterns) -> Iterator[SourceFile | Omitted]:
+    """Every wanted object below a URL, one level of its names after the other."""
+    protocol, path = object_path(object_uri(*split_url(url)))
+    files = open_files(protocol)
+    try:
+        with client_errors():
+            single = files.info(path) if files.isfile(path) else None
+        if single is not None:
+            yield _object(protocol, path, single)
+            return
+        # Without the last word errors are left out silently, and what was not listed would look like deleted.
+        levels = files.walk(path, detail=True, on_error="raise")
+        while True:
+            with client_errors():
+                folder, folders, found = next(levels, (None, {}, {}))
+            if folder is None:
+                return
+            for name in [name for name in folders if not patterns.wants_name(name)]:
+                del folders[name]  # is not entered then
+            for name, status in found.items():
+                key = f"{folder}/{name}".strip("/")
+                below = key.removeprefix(path).strip("/")
+                if name and patterns.wants_name(name) and patterns.wants_file(name, below):
+                    yield _object(protocol, key, status)
+    except OSError as error:
+        raise SourceError(f"cannot list {url}: {error.strerror or error}") from error
+
+
+def _object(protocol: str, path: str, status: Mapping[str, Any]) -> SourceFile:
+    return SourceFile(object_uri(protocol, path), None, int(status.get("size") or 0), version_of(status))
+
+
+def _source(path: Path, status: os.stat_result) -> SourceFile:
+    return SourceFile(uri_of(path), path, status.st_size, status.st_mtime_ns)

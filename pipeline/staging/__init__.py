@@ -1,0 +1,243 @@
+"""Content-addressed copies of source files, and the chunk files made from them; in a folder or an object store."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import re
+import shutil
+import stat
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from pipeline.errors import DocumentError, NoSpace
+from pipeline.sources.objects import client_errors, object_path, open_files, version_of
+from pipeline.types import Reason, SourceFile, StagedFile
+
+#: Bytes of one read while copying.
+COPY_WINDOW = 1 << 20
+
+#: How often a file that changes while it is copied is copied again.
+COPY_TRIES = 3
+
+#: Temporary files older than this belong to nobody.
+SCRATCH_MAX_AGE_S = 24 * 3600
+
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+
+
+class Staging(Protocol):
+    """A place for copies and chunk files that every worker reaches."""
+
+    def put(self, source: SourceFile) -> StagedFile:
+        """Copy a file in; see `LocalStaging.put`."""
+
+    def blob(self, content_hash: str) -> AbstractContextManager[Path]:
+        """A local path of a copy whose bytes were checked against their hash."""
+
+    def has_chunks(self, key: str) -> bool:
+        """Whether a chunk file is there."""
+
+    def put_chunks(self, key: str, written: Path) -> None:
+        """Move a finished chunk file in."""
+
+    def chunks(self, key: str) -> AbstractContextManager[Path]:
+        """A local path of a chunk file."""
+
+    def scratch(self) -> Path:
+        """A new path for a temporary file, from where `put_chunks` takes it."""
+
+
+def open_staging(location: str) -> Staging:
+    """Open a folder, or any file system that fsspec knows by its URL."""
+    if "://" in location and not location.startswith("file://"):
+        from pipeline.staging.object_store import ObjectStaging
+
+        return ObjectStaging(location)
+    return LocalStaging(Path(location.removeprefix("file://")))
+
+
+def chunks_key(parse_fingerprint: str, content_hash: str, name: str) -> str:
+    """Where the chunk file of some bytes under some name lies.
+
+    The name's ending is part of it because it takes part in deciding what the bytes are.
+    """
+    ending = re.sub(r"[^a-z0-9]", "", os.path.splitext(name)[1].lower())[:8]
+    return f"chunks/{parse_fingerprint}/{content_hash[:2]}/{content_hash}{'.' + ending if ending else ''}.jsonl.gz"
+
+
+class LocalStaging:
+    """Staging in a folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._scratch = root / "tmp"
+        self._scratch.mkdir(parents=True, exist_ok=True)
+
+    def put(self, source: SourceFile) -> StagedFile:
+        """Copy a file: into a temporary file, its hash computed on the way, then renamed to its hash.
+
+        The version that was hashed is the version that is kept: a file that changes meanwhile is copied again.
+
+        Raises DocumentError (unreadable, changed) and NoSpace.
+        """
+        temporary = self.scratch()
+        try:
+            content_hash, copied = copy_hashed(source, temporary)
+            blob = self.root / blob_key(content_hash)
+            if blob.exists() and blob.stat().st_size == copied.size:
+                return StagedFile(copied, content_hash, blob_key(content_hash))
+            blob.parent.mkdir(parents=True, exist_ok=True)
+            temporary.replace(blob)
+            return StagedFile(copied, content_hash, blob_key(content_hash))
+        except OSError as error:
+            raise _translated(error, temporary) from error
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    @contextmanager
+    def blob(self, content_hash: str) -> Iterator[Path]:
+        """The copy with this hash.
+
+        It is read through once: a copy that a crash of the machine has cut short is removed and reported, so that the
+        next load makes it anew. Raises DocumentError (staged_lost).
+        """
+        path = self.root / blob_key(content_hash)
+        check_blob(path, content_hash)
+        yield path
+
+    def has_chunks(self, key: str) -> bool:
+        """Whether a chunk file is there."""
+        return (self.root / key).exists()
+
+    def put_chunks(self, key: str, written: Path) -> None:
+        """Move a finished chunk file in; raises NoSpace."""
+        target = self.root / key
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            written.replace(target)
+        except OSError as error:
+            raise _translated(error, written) from error
+
+    @contextmanager
+    def chunks(self, key: str) -> Iterator[Path]:
+        """The chunk file itself."""
+        yield self.root / key
+
+    def scratch(self) -> Path:
+        """A new path in the folder's own `tmp/`: a rename from there is atomic."""
+        return self._scratch / uuid.uuid4().hex
+
+    def sweep(self) -> int:
+        """Remove temporary files and folders that a killed process left behind; return how many."""
+        removed = 0
+        for path in self._scratch.iterdir():
+            try:
+                if time.time() - path.lstat().st_mtime <= SCRATCH_MAX_AGE_S:
+                    continue
+                if path.is_dir():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink()
+                removed += 1
+            except FileNotFoundError:  # somebody else was faster
+                continue
+        return removed
+
+
+def blob_key(content_hash: str) -> str:
+    """Where the copy with this hash lies; 256 folders keep each of them listable."""
+    return f"blobs/{content_hash[:2]}/{content_hash}"
+
+
+def copy_hashed(source: SourceFile, target: Path) -> tuple[str, SourceFile]:
+    """Copy a regular file or an object to `target`; return its sha256 and the source with size and time of what was copied.
+
+    Raises DocumentError with `unreadable`, or `changed` when it did not stay the same through several tries.
+    """
+    if source.path is None:
+        return _copy_object(source, target)
+    for attempt in range(COPY_TRIES):
+        try:
+            # O_NONBLOCK: a fifo that has taken the file's place must not block us.
+            handle = os.open(source.path, os.O_RDONLY | os.O_NONBLOCK | getattr(os, "O_CLOEXEC", 0))
+        except OSError as error:
+            raise DocumentError(Reason.UNREADABLE, error.strerror or str(error)) from error
+        with os.fdopen(handle, "rb", buffering=0) as reader:
+            before = os.fstat(reader.fileno())
+            if not stat.S_ISREG(before.st_mode):
+                raise DocumentError(Reason.UNREADABLE, "is not a regular file")
+            digest, size = _copy(reader, target)
+            after = os.fstat(reader.fileno())
+        if size == after.st_size and (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns):
+            return digest, SourceFile(source.uri, source.path, size, after.st_mtime_ns)
+        time.sleep(0.05 * (attempt + 1))
+    raise _changed()
+
+
+def _copy_object(source: SourceFile, target: Path) -> tuple[str, SourceFile]:
+    protocol, path = object_path(source.uri)
+    files = open_files(protocol)
+    for attempt in range(COPY_TRIES):
+        try:
+            with client_errors():
+                before = files.info(path)
+                with files.open(path, "rb") as reader:
+                    digest, size = _copy(reader, target)
+                after = files.info(path)
+        except OSError as error:
+            raise DocumentError(Reason.UNREADABLE, error.strerror or str(error)) from error
+        version = version_of(after)
+        if size == after.get("size", size) and version_of(before) == version:
+            return digest, SourceFile(source.uri, None, size, version)
+        time.sleep(0.05 * (attempt + 1))
+    raise _changed()
+
+
+def _changed() -> DocumentError:
+    return DocumentError(Reason.CHANGED, f"it changed while it was copied, {COPY_TRIES} times; load it again when it is at rest")
+
+
+def _copy(reader: BinaryIO | object, target: Path) -> tuple[str, int]:
+    digest, size = hashlib.sha256(), 0
+    with target.open("wb", buffering=0) as writer:
+        while True:
+            try:
+                window = reader.read(COPY_WINDOW)  # type: ignore[union-attr]
+            except OSError as error:
+                raise DocumentError(Reason.UNREADABLE, error.strerror or str(error)) from error
+            if not window:
+                return digest.hexdigest(), size
+            digest.update(window)
+            size += len(window)
+            written = 0
+            while written < len(window):  # an unbuffered write may be partial, and says so only in its result
+                written += writer.write(window[written:])
+
+
+def check_blob(path: Path, content_hash: str) -> None:
+    """Read a copy through; one that is not what its name says is removed.
+
+    Raises DocumentError (staged_lost).
+    """
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb", buffering=0) as reader:
+            while window := reader.read(COPY_WINDOW):
+                digest.update(window)
+    except OSError as error:
+        raise DocumentError(Reason.STAGED_LOST, f"{error.strerror}; load the document again") from error
+    if digest.hexdigest() != content_hash:
+        path.unlink(missing_ok=True)
+        raise DocumentError(Reason.STAGED_LOST, "its copy was damaged and is removed; load the document again")
+
+
+def _translated(error: OSError, path: Path) -> NoSpace | OSError:
+    if error.errno in _NO_SPACE:
+        return NoSpace(f"no room in {path.parent}: free some disk space and run the command again")
+    return error

@@ -1,0 +1,107 @@
+"""Staging in an object store, through fsspec: for workers on several hosts."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import uuid
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import fsspec
+
+from pipeline.errors import ConfigError, DocumentError, StagingUnavailable
+from pipeline.sources.objects import client_errors
+from pipeline.staging import blob_key, check_blob, copy_hashed
+from pipeline.types import Reason, SourceFile, StagedFile
+
+
+class ObjectStaging:
+    """Copies and chunk files as objects under a URL such as `s3://bucket/prefix`.
+
+    An object appears whole or not at all, so no temporary-and-rename is needed over there.
+    """
+
+    def __init__(self, url: str) -> None:
+        try:
+            self._files, self._prefix = fsspec.core.url_to_fs(url)
+        except (ImportError, ValueError) as error:
+            raise ConfigError(f"KB_STAGING_URL: {error}") from error
+        self._folder = Path(tempfile.mkdtemp(prefix="kb-staging-"))
+        weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+
+    def put(self, source: SourceFile) -> StagedFile:
+        """Copy a file in, unless an object of its hash and size is there; raises DocumentError (unreadable, changed)."""
+        temporary = self.scratch()
+        try:
+            content_hash, copied = copy_hashed(source, temporary)
+            target = self._path(blob_key(content_hash))
+            with _errors():
+                there = self._files.exists(target) and self._files.size(target) == copied.size
+            if not there:
+                self._upload(temporary, target)
+            return StagedFile(copied, content_hash, blob_key(content_hash))
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    @contextmanager
+    def blob(self, content_hash: str) -> Iterator[Path]:
+        """A checked local copy that lives as long as the context; raises DocumentError (staged_lost)."""
+        with self._local(blob_key(content_hash)) as local:
+            check_blob(local, content_hash)
+            yield local
+
+    def has_chunks(self, key: str) -> bool:
+        """Whether a chunk file is there."""
+        with _errors():
+            return bool(self._files.exists(self._path(key)))
+
+    def put_chunks(self, key: str, written: Path) -> None:
+        """Move a finished chunk file in."""
+        self._upload(written, self._path(key))
+        written.unlink(missing_ok=True)
+
+    @contextmanager
+    def chunks(self, key: str) -> Iterator[Path]:
+        """A local copy of a chunk file that lives as long as the context."""
+        with self._local(key) as local:
+            yield local
+
+    def scratch(self) -> Path:
+        """A new path in a private temporary folder of this process."""
+        return self._folder / uuid.uuid4().hex
+
+    def _path(self, key: str) -> str:
+        return f"{self._prefix}/{key}"
+
+    def _upload(self, local: Path, target: str) -> None:
+        with _errors():
+            self._files.makedirs(target.rpartition("/")[0], exist_ok=True)
+            self._files.put_file(str(local), target)
+
+    @contextmanager
+    def _local(self, key: str) -> Iterator[Path]:
+        local = self.scratch()
+        try:
+            try:
+                with _errors():
+                    self._files.get_file(self._path(key), str(local))
+            except FileNotFoundError as error:
+                raise DocumentError(Reason.STAGED_LOST, f"{key} is not in staging; load the document again") from error
+            yield local
+        finally:
+            local.unlink(missing_ok=True)
+
+
+@contextmanager
+def _errors() -> Iterator[None]:
+    """Turn what the store's client raises into StagingUnavailable; that something is not there stays FileNotFoundError."""
+    try:
+        with client_errors():
+            yield
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise StagingUnavailable(f"the object store of KB_STAGING_URL does not answer: {error}") from error

@@ -1,0 +1,1 @@
+"""What is measured and traced, and what the running code is about."""

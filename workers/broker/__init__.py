@@ -1,0 +1,1 @@
+"""What carries messages between processes: Celery's application, the queues, the dispatcher."""

@@ -1,0 +1,108 @@
+"""The broker that is a folder: kombu's file system transport, with files that appear whole.
+
+kombu 5.7 creates a file, and then writes it. Whoever looks in between, another worker that starts or the reader of a queue,
+finds it empty and ends with an error. Here a file is written under another name and renamed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from queue import Empty
+from time import monotonic
+from typing import Any
+
+from kombu.exceptions import ChannelError
+from kombu.transport import TRANSPORT_ALIASES, filesystem
+
+#: The scheme of the broker's URL.
+SCHEME = "folder"
+
+TRANSPORT_ALIASES[SCHEME] = "workers.broker.folder:Transport"
+
+
+class Channel(filesystem.Channel):
+    """Messages as files `TIME_ID.QUEUE.msg`, bindings of an exchange as one file."""
+
+    def get_table(self, exchange: str) -> list[Any]:
+        """The bindings of an exchange."""
+        try:
+            rows = json.loads(self._bindings(exchange).read_text("utf-8"))
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise ChannelError(f"cannot read the bindings of {exchange!r}: {error}") from error
+        return [filesystem.exchange_queue_t(*row) for row in rows]
+
+    def _queue_bind(self, exchange: str, routing_key: str, pattern: str, queue: str) -> None:
+        binding = filesystem.exchange_queue_t(routing_key or "", pattern or "", queue or "")
+        self._change(exchange, lambda table: table if binding in table else [binding, *table])
+
+    def _delete(self, queue: str, exchange: str, routing_key: str, pattern: str, *args: object, **kwargs: object) -> None:
+        super(filesystem.Channel, self)._delete(queue, exchange, routing_key, pattern, *args, **kwargs)  # type: ignore[no-untyped-call]
+        binding = filesystem.exchange_queue_t(routing_key or "", pattern or "", queue or "")
+        self._change(exchange, lambda table: [one for one in table if one != binding])
+
+    def _change(self, exchange: str, change: Callable[[list[Any]], list[Any]]) -> None:
+        file = self._bindings(exchange)
+        try:
+            with self._alone():
+                before = self.get_table(exchange)
+                after = change(before)
+                if after != before:
+                    _write(file, json.dumps(after).encode())
+        except OSError as error:
+            raise ChannelError(f"cannot write the bindings of {exchange!r}: {error}") from error
+
+    def _bindings(self, exchange: str) -> Path:
+        return Path(self._exchange_file(exchange))  # type: ignore[no-untyped-call]
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """No other process changes bindings meanwhile; the lock goes with the process that holds it."""
+        self.control_folder.mkdir(exist_ok=True)
+        with (self.control_folder / "bindings.lock").open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def _put(self, queue: str, payload: object, **kwargs: object) -> None:  # type: ignore[override]
+        name = f"{round(monotonic() * 1000)}_{uuid.uuid4()}.{queue}.msg"
+        try:
+            _write(Path(self.data_folder_out) / name, json.dumps(payload).encode())
+        except OSError as error:
+            raise ChannelError(f"cannot add a message to the {queue} queue: {error}") from error
+
+    def _get(self, queue: str, timeout: float | None = None) -> Any:
+        for name in sorted(os.listdir(self.data_folder_in)):
+            if name.partition(".")[2] != f"{queue}.msg":
+                continue
+            path = Path(self.data_folder_in) / name
+            try:
+                payload = path.read_bytes()
+                path.unlink()  # of several that have read it, one is first
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise ChannelError(f"cannot take a message from the {queue} queue: {error}") from error
+            return json.loads(payload)
+        raise Empty
+
+
+class Transport(filesystem.Transport):
+    """The transport with that channel."""
+
+    Channel = Channel
+
+
+def _write(path: Path, content: bytes) -> None:
+    temporary = path.with_name(f".{uuid.uuid4().hex}")
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

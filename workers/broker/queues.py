@@ -1,0 +1,97 @@
+"""The dispatcher's view of the broker: send a batch, ask how many messages wait."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+from celery import Celery
+from kombu.exceptions import ChannelError, OperationalError
+from redis.exceptions import RedisError, ResponseError
+
+from pipeline.errors import BrokerUnavailable
+from pipeline.ledger.flow import Batch
+from pipeline.types import Stage
+
+log = logging.getLogger(__name__)
+
+#: Entries at the reading end of a queue that are looked at before a worker starts; a queue of ours is far shorter.
+LOOKED_AT = 10_000
+
+#: A publish is tried again at once, a few times; a longer outage is the dispatcher's matter.
+PUBLISH_RETRY = {"max_retries": 2, "interval_start": 0.1, "interval_step": 0.2, "interval_max": 0.5}
+
+
+class Broker:
+    """Sends batches through a Celery application."""
+
+    def __init__(self, app: Celery) -> None:
+        self._app = app
+
+    def send(self, batch: Batch) -> None:
+        """Queue a batch; raises BrokerUnavailable, and then the batch may or may not be queued."""
+        try:
+            self._app.send_task(
+                task_name(batch.stage), args=[batch.id, list(batch.document_ids)], queue=batch.stage.value,
+                argsrepr=str(batch), retry=True, retry_policy=PUBLISH_RETRY,
+            )  # fmt: skip
+        except (OperationalError, RedisError, OSError) as error:
+            if "WRONGTYPE" in str(error):
+                self.mend(batch.stage.value)
+            raise BrokerUnavailable(f"the broker does not take messages: {error}") from error
+
+    def depth(self, stage: Stage) -> int:
+        """Messages that wait in a stage's queue and that no worker has fetched; raises BrokerUnavailable."""
+        return self.length(stage.value)
+
+    def length(self, queue: str) -> int:
+        """Messages that wait in a queue, as `depth`; 0 where its key in Redis is no queue, which `send` mends."""
+        try:
+            with self._app.connection_for_read() as connection:
+                connection.ensure_connection(max_retries=1, timeout=5)
+                return int(connection.default_channel.queue_declare(queue, passive=True).message_count)
+        except ChannelError:  # an empty queue does not exist
+            return 0
+        except ResponseError as error:
+            if "WRONGTYPE" not in str(error):
+                raise BrokerUnavailable(f"the broker does not answer: {error}") from error
+            return 0
+        except (OperationalError, RedisError, OSError) as error:
+            raise BrokerUnavailable(f"the broker does not answer: {error}") from error
+
+    def mend(self, queue: str) -> None:
+        """Delete from a queue in Redis what is no message, and the queue itself where it is none.
+
+        Each such entry would end a worker that reads it. Nothing is lost, as messages can always be sent again from the
+        ledger. Raises BrokerUnavailable.
+        """
+        key = str(queue)
+        try:
+            with self._app.connection_for_write() as connection:
+                connection.ensure_connection(max_retries=1, timeout=5)
+                client = connection.default_channel.client
+                if client.type(key) not in (b"list", b"none"):
+                    log.error("the key %r in Redis is no queue and is deleted", key)
+                    client.delete(key)
+                    return
+                garbage = {entry for entry in client.lrange(key, -LOOKED_AT, -1) if not _is_message(entry)}
+                for entry in garbage:
+                    client.lrem(key, 0, entry)
+                if garbage:
+                    log.error("%d entries of the %s queue were no messages and are deleted", len(garbage), key)
+        except (OperationalError, RedisError, OSError) as error:
+            raise BrokerUnavailable(f"the broker does not answer: {error}") from error
+
+
+def _is_message(entry: bytes) -> bool:
+    """Whether kombu can take an entry of a queue for a message; what it cannot, ends the worker."""
+    try:
+        message = json.loads(entry)
+        return isinstance(message["body"], str) and bool(message["properties"]["delivery_tag"])
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return False
+
+
+def task_name(stage: Stage) -> str:
+    """The name of a stage's task."""
+    return f"kb.{stage.value}"

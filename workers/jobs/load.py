@@ -1,0 +1,313 @@
+"""A whole load: stage, dispatch, wait; with workers of its own in embedded mode."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+
+from pipeline.errors import CollectionMismatch, CollectionReplaced, ConfigError, KbError, SourceError, TooManyFailures
+from pipeline.ledger import Ledger
+from pipeline.ledger.generations import Collection
+from pipeline.ledger.report import Failure, Progress, WorkerRow
+from pipeline.ledger.sources import Source
+from pipeline.settings import Settings
+from pipeline.sources.discover import Patterns, root_of, root_uri
+from pipeline.staging import LocalStaging, Staging, open_staging
+from pipeline.steps.load import Load, LoadCounts, Planned
+from pipeline.steps.plan import Plan, Planning
+from pipeline.steps.remove import vanished
+from pipeline.steps.scope import Listed, Scope, lies_below
+from pipeline.telemetry.context import about
+from pipeline.telemetry.spans import Tracing, check_tracing, open_tracing
+from pipeline.types import DocumentState, Stage
+from workers.jobs.crew import Remover, Working, queue_now
+from workers.monitoring.snapshot import Lookout, Moment
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What decides whether a document must be worked on again."""
+
+    collection: Collection  #: the live generation
+    parse_fingerprint: str
+    embed_fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is to be loaded, and how."""
+
+    scope: Scope
+    action: str = "load"  #: as it stands in the ledger
+    source: str = ""
+    schedule: str = ""
+    sync: bool = False  #: what the ledger knows in this scope and is no longer there is deleted
+    allow_delete: bool = False  #: a person's word that many deletions, or an empty source, are meant
+    wait: bool = True
+    checksum: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A finished load."""
+
+    run: int
+    counts: LoadCounts
+    progress: Progress
+    failures: list[Failure]
+    seconds: float
+    worker: WorkerRow | None  #: an embed worker that served it
+    model: str  #: that made the collection
+    deleted: int = 0  #: documents that were marked as deleted
+    refused: str = ""  #: why deletions were not carried out, in words
+
+
+class Loading:
+    """Everything a load needs, opened once; a context manager."""
+
+    def __init__(self, settings: Settings, collection: str) -> None:
+        self.settings = settings.prepare()
+        self.ledger = Ledger.open(settings.ledger_url)
+        self.staging: Staging = open_staging(settings.staging_location)
+        self._public = collection
+        self._prepared: Prepared | None = None
+        self._tracing = Tracing()
+
+    def __enter__(self) -> Loading:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._tracing.close()
+        self.ledger.close()
+
+    def prepare(self, *, create: bool = True) -> Prepared:
+        """Resolve the model and the collection; `create` records a new one.
+
+        Raises ModelError, and CollectionMismatch when the collection was made with another model.
+        """
+        if self._prepared is None:
+            self._prepared = prepare(self.settings, self.ledger, self._public, create=create)
+        return self._prepared
+
+    def step(self, *, checksum: bool = False, listed: Listed | None = None) -> Load:
+        """The staging step for this collection; fills `listed`."""
+        prepared = self.prepare()
+        return Load(
+            self.ledger, self.staging, prepared.collection.name, prepared.parse_fingerprint, prepared.embed_fingerprint,
+            max_file_bytes=self.settings.max_file_bytes, checksum=checksum, listed=listed, tracing=self._tracing,
+        )  # fmt: skip
+
+    def plan(self, scope: Scope) -> Iterator[Planned]:
+        """What a load would do, file by file; changes nothing."""
+        self.prepare(create=False)
+        return self.step().plan(scope)
+
+    def plan_sync(self, job: Job) -> Plan:
+        """What a sync would do and cost; changes nothing."""
+        from pipeline.model.files import resolve_limit, resolve_tokenizer
+        from pipeline.sandbox.guard import GuardOptions, ParseGuard
+
+        prepared = self.prepare(create=False)
+        collection, settings = prepared.collection, self.settings.of_collection(prepared.collection.profile)
+        options = GuardOptions.from_settings(settings, resolve_tokenizer(settings), resolve_limit(settings))
+        with ParseGuard(options) as guard:
+            planning = Planning(self.ledger, self.staging, guard, collection.name, collection.dimension)
+            step = self.step(listed=Listed(job.scope.uris()))
+            return planning.plan(step, job.scope, settings.max_delete_ratio)
+
+    def run(self, job: Job, on_moment: Callable[[Moment], None], worker_stderr: int = 2) -> Result:
+        """Stage everything, and wait until nothing of this run is open any more unless told not to.
+
+        Interrupting it at any point loses nothing: another run, or any worker, goes on from the ledger. Raises what the
+        stages raise, and ConfigError when the only embed worker says that it cannot work.
+        """
+        began = time.monotonic()
+        self._tracing = open_tracing(self.settings, f"load-{os.getpid()}@{socket.gethostname()}")
+        if isinstance(self.staging, LocalStaging):
+            self.staging.sweep()
+        self.ledger.life.forget(self.settings.events_days * 86_400)
+        run = self.ledger.intake.start_run(self._public, job.action, job.source, job.schedule)
+        with about(run=run), self._recorded(run), ExitStack() as stack:
+            work = stack.enter_context(Working(self.settings, self.ledger, worker_stderr)) if job.wait else None
+            watch = Watch(self.settings, self.ledger, run, work, on_moment)
+            counts, deleted, refused = self._stage(run, job, watch)
+            moment = watch.look(counts, staging=False)
+            while job.wait and moment.progress.open:
+                time.sleep(watch.pause_s)
+                moment = watch.look(counts, staging=False)
+            if job.wait:
+                self._remove(watch, counts)
+            else:
+                queue_now(self.settings, self.ledger)
+            embedders = [row for row in self.ledger.report.workers() if row.role == Stage.EMBED and row.device]
+            if work:
+                work.done()
+        result = Result(
+            run, counts, self.ledger.report.progress(run), self.ledger.report.failures(run, limit=1000),
+            time.monotonic() - began, embedders[0] if embedders else None, self.prepare().collection.model, deleted, refused,
+        )  # fmt: skip
+        if job.wait:
+            partly = "partly" if result.progress.states.get(DocumentState.QUARANTINED) else "done"
+            self.ledger.intake.end_run(run, "refused" if refused else partly, refused)
+            if job.source and not refused:
+                self.ledger.sources.synced(job.source, job.scope.uris()[0])
+        return result
+
+    def _stage(self, run: int, job: Job, watch: Watch) -> tuple[LoadCounts, int, str]:
+        """List and stage; counts, how many documents were marked as deleted, and why none were."""
+        while True:
+            listed = Listed(job.scope.uris()) if job.sync else None
+            step = self.step(checksum=job.checksum, listed=listed)
+            try:
+                with about(stage="load"):
+                    counts = step.run(run, job.scope, watch.window)
+                return counts, *(self._mark_vanished(run, job, listed) if listed is not None else (0, ""))
+            except CollectionReplaced:  # by a re-index, while we listed; what it knew by then it has taken along
+                self._prepared = None
+
+    @contextmanager
+    def _recorded(self, run: int) -> Iterator[None]:
+        """Have the ledger say why a run failed."""
+        try:
+            yield
+        except KbError as error:
+            with suppress(KbError):  # it may be the ledger that failed
+                self.ledger.intake.end_run(run, "failed", str(error))
+            raise
+
+    def _mark_vanished(self, run: int, job: Job, listed: Listed) -> tuple[int, str]:
+        """Mark what has gone from the source; return how many documents, and why not, in words."""
+        generation = self.prepare().collection.name
+        ratio = self.settings.max_delete_ratio
+        found = vanished(self.ledger, generation, job.scope, listed, ratio, allow=job.allow_delete)
+        deleted = self.ledger.removal.mark(generation, [document.id for document in found.documents])
+        self.ledger.intake.update_run(run, deleted=deleted)
+        return deleted, found.refused
+
+    def _remove(self, watch: Watch, counts: LoadCounts) -> None:
+        """Remove what is marked, and wait for workers that still hold some of it."""
+        with Remover(self.settings, self.ledger, self.prepare().collection.name) as remover:
+            while remover.left():
+                watch.look(counts, staging=False)
+                time.sleep(watch.pause_s)
+
+
+class Watch:
+    """Looks at a run now and then, and spends no more than a tenth of the time on it."""
+
+    def __init__(
+        self, settings: Settings, ledger: Ledger, run: int, work: Working | None, on_moment: Callable[[Moment], None]
+    ) -> None:
+        self._settings = settings
+        self._work = work
+        self._on_moment = on_moment
+        self._lookout = Lookout(settings, ledger, run, begins=True)
+
+    @property
+    def pause_s(self) -> float:
+        """Seconds until the next look."""
+        return self._lookout.pause_s
+
+    def window(self, counts: LoadCounts) -> None:
+        """Look if it is time to, between two windows of files that are being staged."""
+        if time.monotonic() >= self._lookout.next:
+            self.look(counts, staging=True)
+
+    def look(self, counts: LoadCounts, *, staging: bool) -> Moment:
+        """Tend the workers, and say how things stand; raises what they raise, and TooManyFailures."""
+        trouble, own_workers = (self._work.tend(), self._work.owns_workers) if self._work else ("", False)
+        moment = self._lookout.look(counts, staging=staging, trouble=trouble, own_workers=own_workers)
+        self._on_moment(moment)
+        self._check_failures(moment, counts)
+        return moment
+
+    def _check_failures(self, moment: Moment, counts: LoadCounts) -> None:
+        """Stop a run whose documents fail in numbers: the fault is elsewhere, and thousands more would only hide it."""
+        settings, states = self._settings, moment.progress.states
+        # Those that failed in earlier runs, and have not changed since, say nothing about this one.
+        failed = states.get(DocumentState.QUARANTINED, 0) - counts.refused
+        finished = failed + states.get(DocumentState.INDEXED, 0)
+        if too_many(settings, failed, finished):
+            reasons = ", ".join(sorted({failure.reason for failure in moment.failures}))
+            raise TooManyFailures(
+                f"{failed} of {finished} documents failed ({reasons}), more than KB_MAX_FAILURE_RATIO "
+                f"{settings.max_failure_ratio:g} allows; "
+                "see `kb-ingest quarantine list`, mend the cause, then `kb-ingest retry` and load again"
+            )
+
+
+def too_many(settings: Settings, failed: int, finished: int) -> bool:
+    """Whether so many documents of a run have failed that the fault is elsewhere."""
+    return finished >= settings.max_failure_floor and failed > settings.max_failure_ratio * finished
+
+
+def source_job(ledger: Ledger, settings: Settings, name: str) -> tuple[Source, Job]:
+    """A named source, and the job that keeps its collection equal to it; raises SourceError."""
+    every = ledger.sources.all()
+    source = next((one for one in every if one.name == name), None)
+    if source is None:
+        names = ", ".join(one.name for one in every) or "none yet"
+        raise SourceError(f"there is no source {name!r} (known: {names}); `kb-ingest source add` makes one")
+    root = root_of(source.location)
+    uri = root_uri(root)
+    formerly = (source.root,) if source.root not in ("", uri) else ()
+    patterns = Patterns(source.include, source.exclude, settings.ignore, settings.hidden)
+    scope = Scope([root], patterns, sources_inside(ledger, source.collection, [uri]), formerly)
+    return source, Job(scope, action="sync", source=name, sync=True)
+
+
+def sources_inside(ledger: Ledger, collection: str, uris: Sequence[str]) -> list[str]:
+    """URIs of a collection's sources that lie inside of these roots: their documents are their own matter."""
+    every = [root_uri(root_of(one.location)) for one in ledger.sources.all() if one.collection == collection]
+    return [one for one in every if any(one != uri and lies_below(one, uri) for uri in uris)]
+
+
+def prepare(settings: Settings, ledger: Ledger, name: str, *, create: bool) -> Prepared:
+    """Fingerprints of this configuration, and the collection's row in the ledger; `create` records a new one.
+
+    Raises ConfigError, ModelError, and CollectionMismatch when the collection was made with another model.
+    """
+    check_limits(settings)
+    from pipeline.embed import embed_fingerprint, make_embedder
+    from pipeline.model.files import resolve_limit, resolve_model, resolve_tokenizer
+    from pipeline.sandbox.guard import GuardOptions
+    from pipeline.search import physical_name
+    from pipeline.store import check_name
+
+    check_name(name)
+    taken = ledger.collections.get(name)
+    if taken is not None and taken.public != name:
+        raise ConfigError(f"{name!r} is a generation of the collection {taken.public!r}; use that name")
+    found = ledger.collections.live(name)
+    if found is not None:
+        settings = settings.of_collection(found.profile)
+    if settings.embed_url:
+        embedder = make_embedder(settings, device="cpu")
+        dimension = embedder.info.dimension
+        embedder.close()
+    else:
+        dimension = resolve_model(settings).dimension
+    fingerprint = embed_fingerprint(settings, dimension)
+    parse = GuardOptions.from_settings(settings, resolve_tokenizer(settings), resolve_limit(settings)).fingerprint()
+    if found is None:
+        new = Collection(
+            name, physical_name(name, fingerprint), settings.model, settings.model_revision, dimension, fingerprint, "", time.time()
+        )
+        found = ledger.collections.add(new) if create else new
+    if found.fingerprint != fingerprint:
+        raise CollectionMismatch(
+            f"the collection {name!r} was made with {found.model} ({found.dimension} dimensions), KB_MODEL is {settings.model}; "
+            f"use another --collection, set KB_MODEL back, or let `kb-ingest reindex -c {name} --model {settings.model}` change it"
+        )
+    return Prepared(found, parse, fingerprint)
+
+
+def check_limits(settings: Settings) -> None:
+    """Refuse settings that contradict each other, or ask for what is not installed; raises ConfigError."""
+    check_tracing(settings)
+    if settings.chunk_overlap >= settings.chunk_tokens // 2:
+        raise ConfigError("KB_CHUNK_OVERLAP must be less than half of KB_CHUNK_TOKENS")

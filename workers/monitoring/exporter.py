@@ -1,0 +1,263 @@
+"""Serves the metrics of the whole deployment to Prometheus: one process, which looks when it is asked."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
+from socketserver import ThreadingMixIn
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+from prometheus_client import CollectorRegistry, Metric, generate_latest, make_wsgi_app
+from prometheus_client.registry import Collector
+
+from pipeline.errors import BrokerUnavailable, ConfigError, KbError, StagingUnavailable
+from pipeline.ledger import Ledger
+from pipeline.ledger.measures import QUARANTINES
+from pipeline.settings import Settings
+from pipeline.telemetry.counters import BOUNDS
+from pipeline.types import Stage
+from workers.broker.app import make_app
+from workers.broker.queues import Broker
+from workers.monitoring import metrics
+from workers.monitoring.metrics import Counts, Figures
+from workers.versions import versions
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIEnvironment
+
+log = logging.getLogger(__name__)
+
+#: Seconds that a scrape waits for its sources, all together; Prometheus itself gives up after 10.
+WAIT_S = 6.0
+
+#: A thread that has asked for so long is let go and another one asks, with so many of them at most: what hung may answer again.
+LET_GO_S, LET_GO_MAX = 60.0, 3
+
+#: The same for counting documents, which takes long where there are very many.
+COUNT_LET_GO_S = 1800.0
+
+#: What was read is good for so long, and for so many times what it took to read: metrics never take more than 5 % of a process.
+FRESH_S, FRESH_TIMES = 1.0, 20
+
+T = TypeVar("T")
+
+
+class Reading(Generic[T]):
+    """What a source answered last; it is asked by a thread, because one that is away may take minutes to say so."""
+
+    def __init__(self, name: str, ask: Callable[[], T], let_go_s: float = LET_GO_S) -> None:
+        self._name = name  #: for people
+        self._ask = ask
+        self._let_go_s = let_go_s  #: also the longest that an answer is good for, as one that hung says little of what it costs
+        self._lock = threading.Lock()
+        self._done: threading.Event | None = None  #: of the thread that asks now
+        self._asked_at = 0.0  #: monotonic; when it began
+        self._let_go: list[threading.Event] = []  #: of threads that hang, and that nobody waits for any more
+        self._answer: T | None = None
+        self._read_at = float("-inf")  #: monotonic
+        self._good_s = 0.0
+
+    def begin(self) -> threading.Event:
+        """Have the source asked, unless its answer is fresh or awaited; the event is set once it has answered or failed."""
+        with self._lock:
+            now = time.monotonic()
+            if self._answer is not None and now - self._read_at < self._good_s:
+                answered = threading.Event()
+                answered.set()
+                return answered
+            if self._done is not None and now - self._asked_at >= self._let_go_s:
+                self._let_go = [done for done in self._let_go if not done.is_set()]
+                if len(self._let_go) < LET_GO_MAX:
+                    log.warning("%s has not answered for %.0f s; it is asked anew", self._name, now - self._asked_at)
+                    self._let_go.append(self._done)
+                    self._done = None
+            if self._done is None:
+                self._done, self._asked_at = threading.Event(), now
+                threading.Thread(target=self._read, args=(self._done,), name=self._name, daemon=True).start()
+            return self._done
+
+    def get(self, done: threading.Event, until: float | None, *, late: bool = False) -> T | None:
+        """What came of `begin`; None where the source failed, or has not answered at `until`.
+
+        `until` is monotonic; None waits as long as it takes. With `late` an older answer will do.
+        """
+        in_time = done.wait(None if until is None else max(0.0, until - time.monotonic()))
+        with self._lock:
+            return self._answer if in_time or late else None
+
+    def _read(self, done: threading.Event) -> None:
+        began, answer = time.monotonic(), None
+        try:
+            answer = self._ask()
+        except KbError as error:
+            log.warning("%s", error)
+        except Exception:
+            log.exception("%s could not be read", self._name)
+        finally:
+            with self._lock:
+                now = time.monotonic()
+                if self._done is done:  # else it was let go, and what it says is old
+                    self._answer, self._read_at, self._done = answer, now, None
+                    self._good_s = min(max(FRESH_S, FRESH_TIMES * (now - began)), self._let_go_s)
+            done.set()
+
+
+class DeploymentCollector(Collector):
+    """All metrics of a deployment.
+
+    With `wait_s` None it waits for every source; else those that have not answered by then are left out.
+    """
+
+    def __init__(self, settings: Settings, wait_s: float | None = WAIT_S) -> None:
+        self._settings = settings
+        self._wait_s = wait_s
+        self._ledger: Ledger | None = None
+        self._opening = threading.Lock()
+        self._broker = Broker(make_app(settings))
+        self._figures = Reading("the ledger", self._read_figures)
+        self._counts = Reading("the count of documents", self._read_counts, COUNT_LET_GO_S)
+        self._depths = Reading("the broker", self._read_depths)
+        self._disk = Reading("the disk of the data folder", self._read_disk)
+
+    def close(self) -> None:
+        """Close the ledger; one that is being opened right now is not waited for."""
+        if self._ledger is not None:
+            self._ledger.close()
+
+    def ledger_answers(self) -> bool:
+        """Whether the ledger has answered just now."""
+        return self._figures.get(self._figures.begin(), self._until()) is not None
+
+    def collect(self) -> Iterator[Metric]:
+        """Metrics by and by; those of a source that is away are left out, and `..._up` says so."""
+        until = self._until()
+        asked, depths_asked, disk_asked = self._figures.begin(), self._depths.begin(), self._disk.begin()
+        yield metrics.about(versions()["kb-ingest"])
+        figures = self._figures.get(asked, until)
+        yield metrics.up("ledger", figures is not None)
+        if figures is not None:
+            yield from metrics.measured(figures.measures)
+            yield from metrics.work(figures)
+            # Only now: a ledger that is away is asked once. An older count is better than none where counting takes longer.
+            counts = self._counts.get(self._counts.begin(), until, late=True)
+            if counts is not None:
+                yield from metrics.documents(counts)
+        depths = self._depths.get(depths_asked, until)
+        yield metrics.up("broker", depths is not None)
+        if depths is not None:
+            yield metrics.queued(depths)
+        disk = self._disk.get(disk_asked, until)
+        if disk is not None:
+            yield from metrics.disk(*disk)
+
+    def _until(self) -> float | None:
+        """When a scrape that begins now has to be over."""
+        return None if self._wait_s is None else time.monotonic() + self._wait_s
+
+    def _open(self) -> Ledger:
+        """The ledger, opened once it answers."""
+        if self._ledger is not None:
+            return self._ledger
+        # Not under the lock: an opening that hangs must not hold up the next one.
+        opened = Ledger.open(self._settings.ledger_url)
+        with self._opening:
+            if self._ledger is None:
+                self._ledger = opened
+        if self._ledger is not opened:
+            opened.close()
+        return self._ledger
+
+    def _read_figures(self) -> Figures:
+        ledger = self._open()
+        # By name: other measures have a run as their label, and there are ever more of those.
+        measures = ledger.measures.all(*BOUNDS, "indexed", "lease_expiries", QUARANTINES)
+        outcomes = {tuple(key): number for key, number in ledger.report.outcomes().items()}
+        return Figures(measures, ledger.report.workers(), ledger.life.pulse(), ledger.report.open(), outcomes)
+
+    def _read_counts(self) -> Counts:
+        ledger = self._open()
+        return Counts(time.time(), ledger.report.held(), ledger.report.quarantined(), ledger.collections.all())
+
+    def _read_depths(self) -> dict[str, int]:
+        try:
+            return {stage.value: self._broker.depth(stage) for stage in Stage}
+        except OSError as error:  # the folder's, as somebody takes it away
+            raise BrokerUnavailable(f"the broker does not answer: {error}") from error
+
+    def _read_disk(self) -> tuple[int, int]:
+        """Free bytes and all of them."""
+        try:
+            usage = shutil.disk_usage(self._settings.data_dir)
+        except OSError as error:
+            raise StagingUnavailable(f"the disk of the data folder: {error}") from error
+        return usage.free, usage.total
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+    def server_bind(self) -> None:
+        # The parent's asks the resolver for the name of this host, which may take long and is used for nothing here.
+        socket.socket.bind(self.socket, self.server_address)
+        self.server_address = self.socket.getsockname()
+        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
+        self.setup_environ()
+
+
+class _ServerV6(_Server):
+    address_family = socket.AF_INET6
+
+
+class _Request(WSGIRequestHandler):
+    #: Whoever connects and says nothing keeps a thread for no longer.
+    timeout = 30
+
+    def log_message(self, format: str, *args: Any) -> None:
+        log.debug(format, *args)
+
+
+def registry_of(collector: DeploymentCollector) -> CollectorRegistry:
+    """A registry of nothing else."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(collector)
+    return registry
+
+
+def once(settings: Settings) -> str:
+    """The metrics now, as text; however long that takes."""
+    with closing(DeploymentCollector(settings, None)) as collector:
+        return generate_latest(registry_of(collector)).decode()
+
+
+def serve(settings: Settings, address: str, port: int) -> None:
+    """Answer `/metrics`, and `/healthz` (200 while the ledger answers), until interrupted.
+
+    Raises ConfigError for an address that cannot be listened on.
+    """
+    collector = DeploymentCollector(settings)
+    scraped = make_wsgi_app(registry_of(collector))
+
+    def answer(environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
+        path = environ.get("PATH_INFO", "")
+        if path == "/metrics":
+            return scraped(environ, start)  # type: ignore[no-any-return]
+        healthy = path == "/healthz" and collector.ledger_answers()
+        status, text = ("200 OK", b"ok\n") if healthy else ("404 Not Found", b"see /metrics\n")
+        if path == "/healthz" and not healthy:
+            status, text = "503 Service Unavailable", b"the ledger does not answer\n"
+        start(status, [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(text)))])
+        return [text]
+
+    try:
+        server = make_server(address, port, answer, _ServerV6 if ":" in address else _Server, _Request)
+    except (OSError, OverflowError) as error:
+        raise ConfigError(f"cannot listen on {address}:{port}: {error}") from error
+    log.info("metrics on http://%s:%d/metrics", f"[{address}]" if ":" in address else address, server.server_port)
+    with server, closing(collector):
+        server.serve_forever()

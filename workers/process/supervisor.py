@@ -1,0 +1,189 @@
+"""The supervisor: starts this host's worker processes, starts them again when they die, stops them together."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+
+from pipeline.errors import KbError
+from pipeline.ledger import Ledger
+from pipeline.settings import Settings
+from pipeline.types import Stage
+from workers import health
+from workers.broker.app import SHUTDOWN_S
+from workers.process.spec import WorkerSpec
+
+log = logging.getLogger(__name__)
+
+#: A worker that lived for so long is started again at once; one that did not waits longer each time.
+SETTLED_S = 60.0
+
+#: Longest pause before a worker that keeps dying is started again.
+RESTART_MAX_S = 10.0
+
+
+@dataclass(slots=True)
+class _Running:
+    spec: WorkerSpec
+    process: subprocess.Popen[bytes] | None = None
+    started: float = 0.0
+    failures: int = 0
+    start_at: float = field(default_factory=time.monotonic)
+
+
+class Supervisor:
+    """Keeps worker processes running; a context manager that stops them at its end."""
+
+    def __init__(
+        self, settings: Settings, specs: Sequence[WorkerSpec], on_end: Callable[[str, bool], None], *, grace_s: float = SHUTDOWN_S,
+        stderr: int = 2,
+    ) -> None:  # fmt: skip
+        self._settings = settings
+        self._on_end = on_end  #: told the name of each worker that has ended, and whether it was killed
+        self._grace_s = grace_s
+        self._stderr = stderr  #: file descriptor for what workers say
+        self._running = [_Running(spec) for spec in specs]
+
+    def __enter__(self) -> Supervisor:
+        self.tend()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.stop()
+
+    def tend(self) -> None:
+        """Start what is not running and whose pause is over; call it every second or so."""
+        now = time.monotonic()
+        for worker in self._running:
+            if worker.process is not None and worker.process.poll() is not None:
+                lived = now - worker.started
+                worker.failures = 0 if lived >= SETTLED_S else worker.failures + 1
+                pause = min(RESTART_MAX_S, 0.25 * 2 ** min(worker.failures, 10)) if worker.failures > 1 else 0.0
+                log.warning("%s ended with %s; it is started again", worker.spec.name, worker.process.returncode)
+                self._kill_group(worker.process, signal.SIGKILL)
+                # Killed by a signal, its documents may be the reason. With a status it went by itself, as Celery does on
+                # some faults of Redis: no document is to blame, as none is ever touched by this process.
+                self._on_end(worker.spec.name, worker.process.returncode < 0)
+                worker.process, worker.start_at = None, now + pause
+            if worker.process is None and now >= worker.start_at:
+                worker.process, worker.started = self._start(worker.spec), now
+
+    def run(self, every_s: float, until: Callable[[], bool]) -> None:
+        """Tend the workers until `until` says so."""
+        while not until():
+            self.tend()
+            time.sleep(every_s)
+
+    def stop(self, *, idle: bool = False) -> None:
+        """Ask all workers to finish, and after half of the grace period to let go; then kill their process groups.
+
+        Letting go means that their leases are taken back: a step that sees its lease gone stops where it is. `idle` says
+        that nothing is left to do: what is done is durable, so there is nothing to wait for.
+        """
+        alive = [(worker, worker.process) for worker in self._running if worker.process is not None]
+        for _, process in alive:
+            if process.poll() is None and not idle:
+                process.send_signal(signal.SIGTERM)
+        for share in () if idle else (0.5, 1.0):
+            deadline = time.monotonic() + self._grace_s / 2
+            while time.monotonic() < deadline and any(process.poll() is None for _, process in alive):
+                time.sleep(0.05)
+            for worker, process in alive:
+                if process.poll() is None:
+                    log.warning("%s takes long to end and %s", worker.spec.name, "lets go" if share < 1 else "is killed")
+                    self._on_end(worker.spec.name, False)
+        for worker, process in alive:
+            self._kill_group(process, signal.SIGKILL)
+            process.wait()
+            worker.process = None
+            self._on_end(worker.spec.name, False)
+
+    def _start(self, spec: WorkerSpec) -> subprocess.Popen[bytes]:
+        environment = dict(os.environ)
+        environment.update(environment_of(self._settings))
+        if spec.visible_gpu:
+            # Pinned before torch is imported: inside, the GPU is number 0.
+            environment["CUDA_VISIBLE_DEVICES"] = spec.visible_gpu
+        command = [
+            sys.executable,
+            "-m",
+            "workers.process.worker" if isinstance(spec.stage, Stage) else "workers.schedules.clock",
+            spec.stage.value,
+            "--name",
+            spec.name,
+            "--concurrency",
+            str(spec.concurrency),
+        ]
+        health.expect(self._settings.health_dir, health.file_of(spec.name))
+        # A group of its own: Ctrl-C in the terminal reaches us, and we end the workers in order.
+        # Our stdout belongs to our own answer.
+        return subprocess.Popen(
+            command, env=environment, stdin=subprocess.DEVNULL, stdout=self._stderr, stderr=self._stderr, start_new_session=True
+        )
+
+    @staticmethod
+    def _kill_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+        try:
+            os.killpg(process.pid, number)
+        except (ProcessLookupError, PermissionError):
+            return
+
+
+def bury(ledger: Ledger, max_starts: int) -> Callable[[str, bool], None]:
+    """What to do in the ledger when a worker has ended: forget it, and free what it held without waiting for its leases."""
+
+    def ended(name: str, killed: bool) -> None:
+        try:
+            freed = ledger.flow.free_owner(name, max_starts if killed else None)
+            ledger.work.drop_worker(name)
+        except KbError as error:  # the leases expire by themselves, later
+            log.warning("%s", error)
+        else:
+            if freed:
+                log.warning("%d documents of %s go back", freed, name)
+
+    return ended
+
+
+def environment_of(settings: Settings) -> dict[str, str]:
+    """The settings as environment variables, so that a child process sees the same ones, whatever their source."""
+    from pydantic import SecretStr
+
+    environment = {"DO_NOT_TRACK": "1", "UNSTRUCTURED_DISABLE_NOTICE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    for name, value in settings:
+        if name == "otlp_endpoint" and settings.otlp_is_foreign:
+            continue  # it is in the environment under its own name, and would be taken for ours
+        if isinstance(value, SecretStr):
+            value = value.get_secret_value()
+        text = ",".join(value) if isinstance(value, tuple) else "" if value is None else str(value)
+        if text:
+            environment[f"KB_{name.upper()}"] = text
+    return environment
+
+
+class HostLock:
+    """Held by whoever runs the workers of an embedded data folder: two sets of them would fight for the store."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = (folder / "workers.lock").open("a+")
+
+    def acquire(self) -> bool:
+        """Take the lock if it is free."""
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def release(self) -> None:
+        """Let it go."""
+        self._file.close()

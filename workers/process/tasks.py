@@ -1,0 +1,55 @@
+"""The Celery tasks: decode, call the library, hand over to the next stage."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from typing import Any
+
+from celery import Celery
+from celery.worker import request
+
+from pipeline.errors import BrokerUnavailable
+from pipeline.types import Stage
+from workers.broker.queues import Broker, task_name
+from workers.process.runtime import EmbedRuntime, ParseRuntime
+
+log = logging.getLogger(__name__)
+
+#: The runtime of this process; made in the pool's child, after the fork, because devices and databases survive none.
+runtime: ParseRuntime | EmbedRuntime | None = None
+
+
+class Request(request.Request):  # type: ignore[misc]
+    """A task on its way through the consumer, whose acknowledgement may not fail unnoticed.
+
+    Celery logs an error of the connection and goes on, but the message stays counted as fetched: with one message fetched
+    at a time the worker would never get another one. Raised instead, the error makes the consumer connect anew.
+    """
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._connection_errors = ()
+
+
+def register(app: Celery) -> None:
+    """Add the tasks to an application."""
+    broker = Broker(app)
+
+    @app.task(name=task_name(Stage.PARSE), Request=Request)  # type: ignore[untyped-decorator]
+    def parse(batch: str, ids: list[str]) -> None:
+        """Parse documents and queue them for the embed stage."""
+        assert isinstance(runtime, ParseRuntime)
+        following = runtime.run(ids, str(uuid.uuid4()))
+        if following.document_ids:
+            try:
+                broker.send(following)
+            except BrokerUnavailable as error:
+                log.warning("%s; the dispatcher will queue the documents", error)
+                runtime.ledger.flow.unqueue([following.id])
+
+    @app.task(name=task_name(Stage.EMBED), Request=Request)  # type: ignore[untyped-decorator]
+    def embed(batch: str, ids: list[str]) -> None:
+        """Embed documents and make them searchable."""
+        assert isinstance(runtime, EmbedRuntime)
+        runtime.run(ids, batch)

@@ -1,0 +1,166 @@
+"""One worker: a Celery consumer and its pool, for one stage; started by the supervisor as a process of its own."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from celery import Celery, bootsteps, signals
+
+from pipeline.errors import BrokerUnavailable, KbError
+from pipeline.ledger import Ledger
+from pipeline.ledger.work import STARTING
+from pipeline.settings import Settings, load_settings
+from pipeline.types import Stage
+from workers import health, logs
+from workers.broker.app import make_app
+from workers.broker.queues import Broker
+from workers.process import tasks
+from workers.process.runtime import EmbedRuntime, ParseRuntime
+from workers.process.spec import role_of
+
+log = logging.getLogger(__name__)
+
+#: Seconds between two signs of life in the ledger.
+SEEN_EVERY_S = 5.0
+
+#: Seconds until a process of the pool that could not open the ledger or find its tokenizer tries again.
+BEGIN_AGAIN_S = 5.0
+
+
+#: Held while the ledger is open in the consumer's process, and while that forks. SQLite's view of its locks is memory that
+#: a child of the pool would inherit, an open transaction included: it would find the database locked for ever.
+_ledger_or_fork = threading.Lock()
+os.register_at_fork(before=_ledger_or_fork.acquire, after_in_parent=_ledger_or_fork.release, after_in_child=_ledger_or_fork.release)
+
+
+@contextmanager
+def open_ledger(settings: Settings) -> Iterator[Ledger]:
+    """The ledger for a moment, in the consumer's process."""
+    with _ledger_or_fork:
+        ledger = Ledger.open(settings.ledger_url)
+        try:
+            yield ledger
+        finally:
+            ledger.close()
+
+
+class Presence(bootsteps.StartStopStep):  # type: ignore[misc]
+    """Signs of life, from the consumer's own timer: a hung consumer goes stale, a long task of the pool does not."""
+
+    requires = {"celery.worker.consumer.connection:Connection"}  # noqa: RUF012 - Celery's interface
+    settings: Settings
+    name_of_worker: str
+    parent: int  #: process id of the supervisor
+    _entry: Any = None  #: of the timer
+
+    def start(self, consumer: Any) -> None:
+        """Begin with the consumer, each time that it has connected: Celery empties the timer when a connection is lost."""
+        self._entry = consumer.timer.call_repeatedly(SEEN_EVERY_S, self._seen)
+
+    def stop(self, consumer: Any) -> None:
+        """End with the connection."""
+        if self._entry is not None:
+            self._entry.cancel()
+            self._entry = None
+
+    def _seen(self) -> None:
+        health.touch(type(self).settings.health_dir, health.file_of(type(self).name_of_worker))
+        if os.getppid() != type(self).parent:
+            # The supervisor was killed: nobody would start us again, and another one may want our place.
+            os.kill(os.getpid(), signal.SIGTERM)
+        try:
+            with open_ledger(type(self).settings) as ledger:
+                if not ledger.work.see_worker(type(self).name_of_worker):
+                    # Forgotten, as whoever was not seen for long is; what it runs on is written again at its next start.
+                    role, host = role_of(type(self).name_of_worker), socket.gethostname()
+                    ledger.work.register_worker(type(self).name_of_worker, role, host, os.getpid())
+        except KbError as error:
+            log.warning("%s", error)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one worker until it is told to stop; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="kb-ingest-worker")
+    parser.add_argument("stage", choices=[stage.value for stage in Stage])
+    parser.add_argument("--name", required=True)
+    parser.add_argument("--concurrency", type=int, default=1)
+    options = parser.parse_args(argv)
+    settings = load_settings()
+    logs.set_up(settings.log_level, log_format=settings.log_format, prefix=options.name.partition("@")[0])
+    if settings.log_level != "debug" or logs.structured():
+        logs.divert(settings.data_dir / "logs" / f"{health.file_of(options.name)}.log")
+    app = make_app(settings)
+    tasks.register(app)
+    try:
+        _prepare(app, settings, Stage(options.stage), options.name, options.concurrency)
+    except KbError as error:  # the supervisor tries again, after a while
+        log.error("%s", error)
+        return 1
+    app.worker_main(
+        [
+            "--quiet", "worker", "--queues", options.stage, "--hostname", options.name, "--concurrency", str(options.concurrency),
+            "--pool", "prefork", "--without-gossip", "--without-mingle", "--loglevel", settings.log_level,
+        ]
+    )  # fmt: skip
+    return 0
+
+
+def _prepare(app: Celery, settings: Settings, stage: Stage, name: str, concurrency: int) -> None:
+    """Hang the runtime into the life of the pool's children, and the row in the ledger into the consumer's."""
+    Presence.settings, Presence.name_of_worker, Presence.parent = settings, name, os.getppid()
+    app.steps["consumer"].add(Presence)
+    note = STARTING if stage is Stage.EMBED else ""
+    with open_ledger(settings) as ledger:
+        ledger.work.register_worker(name, stage.value, socket.gethostname(), os.getpid(), note=note, processes=concurrency)
+
+    if not settings.embedded_broker:
+        try:
+            Broker(app).mend(stage)
+        except BrokerUnavailable as error:  # Celery waits until it answers
+            log.warning("%s", error)
+
+    def begin(**_: object) -> None:
+        complained = False
+        while tasks.runtime is None:
+            try:
+                made = ParseRuntime(settings, name) if stage is Stage.PARSE else EmbedRuntime(settings, name)
+                made.bury_siblings()
+            except KbError as error:  # Celery would swallow it and give this process work that it cannot do
+                log.error("%s; next try in %.0f s", error, BEGIN_AGAIN_S)
+                complained = True
+                with suppress(KbError), open_ledger(settings) as ledger:
+                    ledger.work.see_worker(name, note=str(error))
+                time.sleep(BEGIN_AGAIN_S)
+            else:
+                if complained and stage is Stage.PARSE:  # an embed worker says for itself how it is
+                    made.ledger.work.see_worker(name, note="")
+                tasks.runtime = made
+
+    def end(**_: object) -> None:
+        if tasks.runtime is not None:
+            tasks.runtime.close()
+
+    def gone(**_: object) -> None:
+        try:
+            with open_ledger(settings) as ledger:
+                ledger.work.drop_worker(name)
+        except KbError as error:
+            log.warning("%s", error)
+
+    signals.worker_process_init.connect(begin, weak=False)
+    signals.worker_process_shutdown.connect(end, weak=False)
+    signals.worker_shutdown.connect(gone, weak=False)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
