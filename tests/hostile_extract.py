@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,7 +25,9 @@ from pipeline.types import Reason
 _SLEEP = [sys.executable, "-c", "import time; time.sleep(600)"]
 
 
-def extract(job: ExtractJob, counter: TokenCounter, options: ChunkOptions, limits: Limits) -> Extracted:
+def extract(
+    job: ExtractJob, counter: TokenCounter, options: ChunkOptions, limits: Limits, on_type: Callable[[str], None]
+) -> Extracted:
     """Do what the document's first word says; documents that say nothing special are extracted for real."""
     deed, _, argument = Path(job.path).read_text("utf-8", "replace").partition(" ")
     title = ""  # where it has something to say
@@ -100,7 +103,7 @@ def extract(job: ExtractJob, counter: TokenCounter, options: ChunkOptions, limit
             time.sleep(600)
         case "environment":
             title = " ".join(sorted(os.environ))
-    made = real_extract(job, counter, options, limits)
+    made = real_extract(job, counter, options, limits, on_type)
     return replace(made, title=title) if title else made
 
 

@@ -12,6 +12,9 @@ import psutil
 
 _ON_LINUX = sys.platform.startswith("linux")
 
+#: Whether the kernel lists the children of a process (CONFIG_PROC_CHILDREN).
+_LISTS_CHILDREN = Path("/proc/thread-self/children").exists()
+
 #: Lines of /proc/PID/status that count. Pages of files are not among them: the kernel takes those back when it needs to.
 _USED = ("RssAnon:", "RssShmem:", "VmSwap:")
 
@@ -34,7 +37,7 @@ def used_below(process: int) -> int:
 
 def descendants(process: int) -> Iterator[int]:
     """Process ids of everything that a process has started, and of what came from that."""
-    if not _ON_LINUX:
+    if not _LISTS_CHILDREN:
         try:
             yield from (child.pid for child in psutil.Process(process).children(recursive=True))
         except psutil.Error:
@@ -63,7 +66,7 @@ def cap_growth(more_bytes: int) -> bool:
 
 
 def _children(process: int) -> list[int]:
-    """Process ids of the children; none where the kernel does not list them (CONFIG_PROC_CHILDREN)."""
+    """Process ids of the children of a process."""
     found: list[int] = []
     try:
         for thread in os.listdir(f"/proc/{process}/task"):
