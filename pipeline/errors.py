@@ -106,8 +106,8 @@ class InstallationError(PermanentError):
 
     def __str__(self) -> str:
         return (
-            f"the module {self.module} cannot be imported ({self.cause}); install kb-ingest and its packages again, "
-            "then check them with `kb-ingest doctor`"
+            f"the module {self.module} cannot be imported ({self.cause}); "
+            "install kb-ingest with its packages again, then run the command again"
         )
 
 

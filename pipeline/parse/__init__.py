@@ -58,6 +58,8 @@ _HEAVY = {
 _HEAVY_GATE = ("charset_normalizer", "olefile")
 #: Characters of an import error that are passed on: some libraries write a page.
 _CAUSE_CHARS = 200
+#: The dynamic loader's words when it runs out of memory.
+_NO_ROOM_FOR_MODULE = ("failed to map segment", "annot allocate memory")
 #: Elements at the start among which the title is looked for.
 _TITLE_WINDOW = 50
 
@@ -117,6 +119,13 @@ def _cause(error: Exception) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())[:_CAUSE_CHARS]
 
 
+def _import_failure(error: ImportError) -> InstallationError | DocumentError:
+    """The fault of the installation, as no document chooses modules; but one that has filled the memory leaves no room for them."""
+    if any(words in str(error) for words in _NO_ROOM_FOR_MODULE):
+        return DocumentError(Reason.OUT_OF_MEMORY, "the parser ran out of memory")
+    return InstallationError(error.name or "of a parser", _cause(error))
+
+
 def _translated(elements: Iterator[Element]) -> Iterator[Element]:
     while (element := _guarded(lambda: next(elements, None))) is not None:
         yield element
@@ -128,8 +137,8 @@ def _guarded(step: Callable[[], T]) -> T:
         return step()
     except (DocumentError, InstallationError, NoSpace):
         raise
-    except ImportError as error:  # no parser imports a module because a document asks for it
-        raise InstallationError(error.name or "of a parser", _cause(error)) from error
+    except ImportError as error:
+        raise _import_failure(error) from error
     except MemoryError as error:
         raise DocumentError(Reason.OUT_OF_MEMORY, "the parser ran out of memory") from error
     except RecursionError as error:
