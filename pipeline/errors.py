@@ -107,7 +107,7 @@ class InstallationError(PermanentError):
     def __str__(self) -> str:
         return (
             f"the module {self.module} cannot be imported ({self.cause}); "
-            "install kb-ingest with its packages again, then run the command again"
+            "install kb-ingest with its packages again and restart its workers"
         )
 
 
