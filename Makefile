@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 # The first of these that is 3.11 or newer; `make PYTHON=...` names another.
 PYTHON ?= $(firstword $(foreach p,python3 python3.11 python3.12 python3.13,\
 	$(shell $p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $p)))
-# More arguments for pip, such as the index that has another build of torch (README, "Which torch").
+# More arguments for pip, such as the index with another build of torch (docs/deployment.md, "Which torch").
 PIP_ARGS ?=
 # More arguments for pytest: make test ARGS="-k ledger"
 ARGS ?=
@@ -22,12 +22,27 @@ FAULT_REPORT := $(CURDIR)/.faults.jsonl
 # The environment of other programs that read a collection.
 READERS := .venv-readers
 
+# The demo's environment holds what a load imports and nothing else. Its bytecode is compiled when it is first run: compiling all
+# of it at once takes longer than the demo, and not keeping it slows down every process.
+DEMO_VENV := .venv-demo
+DEMO_PIP := $(CURDIR)/$(DEMO_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
 DEMO := $(CURDIR)/.demo
 # The demo must not write to the servers of the person who runs it, so their settings are left out: those of the
-# environment by name, those of files by running in a folder of its own. The extra `offline` brings the model.
+# environment by name, those of files by running in a folder of its own.
 DEMO_RUN := cd $(DEMO) && env -u KB_REDIS_URL -u CELERY_BROKER_URL -u KB_QDRANT_URL -u QDRANT_URL -u KB_DATABASE_URL \
 	-u KB_STAGING_URL -u KB_MODEL -u KB_MODEL_REVISION -u KB_EMBED_URL -u OPENAI_BASE_URL -u KB_COLLECTION \
-	KB_DATA_DIR=$(DEMO)/data HF_HUB_OFFLINE=1 $(BIN)/kb-ingest
+	-u PYTHONDONTWRITEBYTECODE PYTHONPATH=$(CURDIR) KB_DATA_DIR=$(DEMO)/data HF_HUB_OFFLINE=1 \
+	$(CURDIR)/$(DEMO_VENV)/bin/python -m workers
+
+# Makes an environment: $(call make-venv,folder,options)
+define make-venv
+	@test -n "$(PYTHON)" || \
+		{ echo "error: no Python 3.11 or newer found; install one or name it: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || \
+		.ci/debian "$$($(PYTHON) -c 'import sys; print("python{}.{}-venv".format(*sys.version_info))')"
+	@echo "==> Making $(1) with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv $(2) $(1)
+endef
 
 .PHONY: help env services lint format docs test test-docker test-readers test-fast pictures faults bench audit documents demo clean
 
@@ -37,12 +52,7 @@ help: ## show this list
 env: $(STAMP) ## make .venv with the tested versions (once; again when they change)
 
 $(STAMP): pyproject.toml constraints.txt
-	@test -n "$(PYTHON)" || \
-		{ echo "error: no Python 3.11 or newer found; install one or name it: make PYTHON=/path/to/python3" >&2; exit 1; }
-	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || \
-		.ci/debian "$$($(PYTHON) -c 'import sys; print("python{}.{}-venv".format(*sys.version_info))')"
-	@echo "==> Making $(VENV) with $$($(PYTHON) --version)"
-	@$(PYTHON) -m venv $(VENV)
+	$(call make-venv,$(VENV))
 	@echo "==> Installing $$(grep '^torch==' constraints.txt)"
 	@# By itself and pinned: resolved among the others, a newer build of several gigabytes may be fetched before it is dropped.
 	@$(PIP) $(PIP_ARGS) "$$(grep '^torch==' constraints.txt)"
@@ -104,8 +114,8 @@ test-readers: env $(READERS)/.installed ## run the examples of docs/search.md wi
 	@KB_TEST_READERS_PYTHON=$(CURDIR)/$(READERS)/bin/python $(BIN)/python -m pytest tests/readers $(ARGS)
 
 $(READERS)/.installed: tests/readers/constraints.txt
-	@echo "==> Making $(READERS), without torch: the tests bring their own embeddings"
-	@$(PYTHON) -m venv --clear $(READERS)
+	$(call make-venv,$(READERS),--clear)
+	@echo "==> Installing LangChain and LlamaIndex, without torch: the tests bring their own embeddings"
 	@$(READERS)/bin/python -m pip install --quiet --disable-pip-version-check -c tests/readers/constraints.txt \
 		langchain-qdrant llama-index-vector-stores-qdrant
 	@touch $@
@@ -140,11 +150,18 @@ audit: ## look up known vulnerabilities of the versions in constraints.txt, wher
 	@.audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
 	@.audit/bin/pip-audit -r constraints.txt --no-deps --disable-pip
 
-documents: env ## write the example documents in their formats to examples/documents
+documents: env ## write the example documents in office formats to examples/documents again
 	@echo "==> Making examples/documents"
 	@$(BIN)/python examples/make_documents.py examples/documents
 
-demo: documents ## load this repository's guides and examples, answer two searches
+$(DEMO_VENV)/.installed: demo-packages.txt constraints.txt
+	$(call make-venv,$(DEMO_VENV),--clear)
+	@echo "==> Installing $$(grep '^torch==' constraints.txt) and what else a load imports, versions as in constraints.txt"
+	@$(DEMO_PIP) $(PIP_ARGS) "$$(grep '^torch==' constraints.txt)"
+	@$(DEMO_PIP) $(PIP_ARGS) --no-deps -r demo-packages.txt
+	@touch $@
+
+demo: $(DEMO_VENV)/.installed ## load this repository's guides and examples, answer two searches
 	@mkdir -p $(DEMO)
 	@echo "==> kb-ingest load README.md ARCHITECTURE.md docs examples --exclude '*.py' --exclude '*.svg' --exclude '*.png' (data folder .demo/data)"
 	@$(DEMO_RUN) load $(CURDIR)/README.md $(CURDIR)/ARCHITECTURE.md $(CURDIR)/docs $(CURDIR)/examples --exclude '*.py' --exclude '*.svg' --exclude '*.png'
@@ -161,5 +178,5 @@ demo: documents ## load this repository's guides and examples, answer two search
 	@echo "Run 'make demo' again: nothing is embedded twice. 'make clean' removes everything it made."
 
 clean: ## remove .venv, the demo and all caches
-	@rm -rf $(VENV) $(READERS) .audit $(DEMO) $(FAULT_REPORT) examples/documents build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@rm -rf $(VENV) $(READERS) $(DEMO_VENV) .audit $(DEMO) $(FAULT_REPORT) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

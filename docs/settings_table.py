@@ -1,6 +1,6 @@
 """Writes the table of all settings in docs/configuration.md from the fields of Settings.
 
-`python docs/settings_table.py` rewrites the table, `--check` only says whether it is up to date.
+`python docs/settings_table.py` rewrites the table. `--check` only reports whether the table is up to date.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ PAGE = Path(__file__).parent / "configuration.md"
 BEGIN = "<!-- settings: begin, made by `make docs` -->"
 END = "<!-- settings: end -->"
 
-#: Defaults that are computed on each machine, told in words.
+#: Defaults that are computed on each machine, in words.
 COMPUTED = {"data_dir": "user data folder"}
 
 
@@ -31,7 +31,7 @@ def variable_names(name: str, field: FieldInfo) -> tuple[str, ...]:
 
 
 def kind_of(annotation: Any) -> str:
-    """The type of a setting in a word, or its choices."""
+    """The type of a setting in one or two words, or its choices."""
     if get_origin(annotation) is Literal:
         return ", ".join(f"`{choice}`" for choice in get_args(annotation))
     if get_origin(annotation) is tuple:
@@ -42,7 +42,7 @@ def kind_of(annotation: Any) -> str:
 
 
 def default_of(name: str, field: FieldInfo) -> str:
-    """The default of a setting as a person would write it; empty when there is none."""
+    """The default of a setting as a person would write it; empty if it has none."""
     if name in COMPUTED:
         return COMPUTED[name]
     value = field.get_default(call_default_factory=False)
@@ -60,7 +60,7 @@ def default_of(name: str, field: FieldInfo) -> str:
 
 
 def table() -> str:
-    """The table as Markdown: one row for every setting, in the order of the class."""
+    """The table as Markdown: one row per setting, in the order of the class."""
     rows = ["| Variable | Also read | Type | Default | Meaning |", "|---|---|---|---|---|"]
     for name, field in Settings.model_fields.items():
         ours, *others = variable_names(name, field)
@@ -70,7 +70,7 @@ def table() -> str:
 
 
 def updated(page: str) -> str:
-    """`page` with its table made anew; raises ValueError where the two markers are missing."""
+    """`page` with a new table. Raises ValueError when one of the two markers is missing."""
     before, begin, rest = page.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
@@ -79,7 +79,7 @@ def updated(page: str) -> str:
 
 
 def main() -> int:
-    """Rewrite the page, or with `--check` return 1 when it is out of date."""
+    """Rewrite the page. With `--check`, only return 1 when it is out of date."""
     page = PAGE.read_text(encoding="utf-8")
     new = updated(page)
     if page == new:

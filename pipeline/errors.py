@@ -9,6 +9,7 @@
     │   ├── LedgerUnavailable     the database does not answer, or is locked for too long
     │   ├── StagingUnavailable    the object store of the staged copies does not answer
     │   ├── CollectionReplaced    a re-index has put another generation in the collection's place
+    │   ├── SourceBusy            another run loads the same source into the same collection now
     │   ├── LeaseLost             somebody else holds the document now: stop working on it
     │   └── NoSpace               the disk is full
     └── PermanentError            a retry never helps: a person must act
@@ -17,6 +18,7 @@
         ├── DeviceError           the asked-for device is not there
         ├── HostError             this host cannot be changed as asked: Docker Desktop, `.env`
         ├── InstallationError     a module that kb-ingest needs is missing or broken
+        ├── OutputError           standard output cannot be written
         ├── CollectionMismatch    the collection was made with another model
         ├── CollectionMissing     no such collection
         ├── LedgerError           the ledger has a schema this version does not know
@@ -68,6 +70,10 @@ class CollectionReplaced(TransientError):
     """A re-index has put another generation in the collection's place: begin again with that one."""
 
 
+class SourceBusy(TransientError):
+    """Another run loads the same source into the same collection now; the text says which."""
+
+
 class LeaseLost(TransientError):
     """Somebody else holds the document now; what was computed for it must not be written."""
 
@@ -99,16 +105,9 @@ class HostError(PermanentError):
 class InstallationError(PermanentError):
     """A module that kb-ingest needs is missing or broken; no document can help it."""
 
-    def __init__(self, module: str, cause: str) -> None:
-        super().__init__(module, cause)
-        self.module = module
-        self.cause = cause
 
-    def __str__(self) -> str:
-        return (
-            f"the module {self.module} cannot be imported ({self.cause}); "
-            "install kb-ingest with its packages again and restart its workers"
-        )
+class OutputError(PermanentError):
+    """Standard output cannot be written."""
 
 
 class CollectionMismatch(PermanentError):

@@ -48,114 +48,115 @@ class Settings(BaseSettings):
     )  # fmt: skip
 
     # Places
-    data_dir: Path = Field(
-        default_factory=lambda: user_data_path("kb-ingest"), description="the one folder that holds everything persistent"
+    data_dir: Path = Field(default_factory=lambda: user_data_path("kb-ingest"), description="folder for everything persistent")
+    database_url: str = Field(
+        "", description="ledger database, as postgresql+psycopg://…; empty: SQLite `kb.db` in the data folder"
     )
-    database_url: str = Field("", description="ledger; empty: SQLite `kb.db` in the data folder, or postgresql+psycopg://…")
-    staging_url: str = Field("", description="staged copies; empty: `staging/` in the data folder, or any fsspec URL")
+    staging_url: str = Field("", description="staged copies, as any fsspec URL; empty: `staging/` in the data folder")
     redis_url: SecretStr = Field(
         SecretStr(""), validation_alias=_names("KB_REDIS_URL", "CELERY_BROKER_URL"),
-        description="broker: redis://, rediss://, sentinel://; empty: a folder in the data folder, workers start with the command",
+        description="broker: redis://, rediss:// or sentinel://; empty: a folder in the data folder, and `load` starts the workers",
     )  # fmt: skip
-    redis_sentinel_master: str = Field("", description="name of the Redis that the Sentinels of KB_REDIS_URL watch")
+    redis_sentinel_master: str = Field("", description="name of the Redis master that the Sentinels in KB_REDIS_URL monitor")
     qdrant_url: str = Field(
         "", validation_alias=_names("KB_QDRANT_URL", "QDRANT_URL"),
-        description="Qdrant server; empty: the embedded store in the data folder",
+        description="URL of the Qdrant server; empty: the embedded store in the data folder",
     )  # fmt: skip
     api_key: SecretStr = Field(
         SecretStr(""),
         validation_alias=_names("KB_API_KEY", "QDRANT_API_KEY"),
         description="API key of the Qdrant server",
     )
-    qdrant_shards: int = Field(0, ge=0, description="shards of a new collection; 0: as the server does")
-    qdrant_replicas: int = Field(0, ge=0, description="copies of each shard of a new collection; 0: as the server does")
+    qdrant_shards: int = Field(0, ge=0, description="shards of a new collection; 0: the server's default")
+    qdrant_replicas: int = Field(0, ge=0, description="replicas of each shard of a new collection; 0: the server's default")
     qdrant_write_consistency: int = Field(
-        0, ge=0, description="copies of a new collection that must have a write before it counts; 0: as the server does"
+        0, ge=0, description="replicas that must confirm a write to a new collection; 0: the server's default"
     )
-    allow_insecure: bool = Field(False, description="allow Qdrant without an API key, or Redis without a password, off this host")
+    allow_insecure: bool = Field(False, description="allow Qdrant without an API key and Redis without a password on another host")
 
     # Model and devices
     model: str = Field(DEFAULT_MODEL, description="embedding model: hub id or local folder")
     model_revision: str = Field("", description="commit of the model on the hub; empty: the newest")
-    device: str = Field("auto", description="device of searches: auto, cpu, cuda, cuda:N, mps")
-    ingest_device: str = Field("auto", description="device of embed workers: auto, cpu, cuda, cuda:N, mps")
+    device: str = Field("auto", description="device for searches: auto, cpu, cuda, cuda:N or mps")
+    ingest_device: str = Field("auto", description="device for embed workers: auto, cpu, cuda, cuda:N or mps")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="numbers of the model; auto: a short calibration decides"
+        "auto", description="precision of the model; auto: a short calibration decides"
     )
     require_gpu: bool = Field(False, description="fail instead of embedding on the CPU")
-    gpu_ids: Annotated[tuple[str, ...], NoDecode] = Field((), description="GPUs to use, comma-separated; empty: every visible one")
+    gpu_ids: Annotated[tuple[str, ...], NoDecode] = Field((), description="GPUs to use, comma-separated; empty: all visible GPUs")
     embed_url: str = Field(
         "", validation_alias=_names("KB_EMBED_URL", "OPENAI_BASE_URL"),
-        description="embedding endpoint (OpenAI-compatible or Ollama); empty: torch in the worker",
+        description="URL of an embedding endpoint (OpenAI-compatible or Ollama); empty: torch in the worker",
     )  # fmt: skip
-    embed_api: Literal["auto", "openai", "ollama"] = Field("auto", description="what KB_EMBED_URL speaks")
-    embed_model: str = Field("", description="the model's name at KB_EMBED_URL; empty: KB_MODEL")
+    embed_api: Literal["auto", "openai", "ollama"] = Field("auto", description="API of KB_EMBED_URL; auto: detected")
+    embed_model: str = Field("", description="name of the model at KB_EMBED_URL; empty: KB_MODEL")
     embed_api_key: SecretStr = Field(
-        SecretStr(""), validation_alias=_names("KB_EMBED_API_KEY", "OPENAI_API_KEY"), description="its key"
+        SecretStr(""), validation_alias=_names("KB_EMBED_API_KEY", "OPENAI_API_KEY"), description="API key of KB_EMBED_URL"
     )
-    tokenizer: str = Field("", description="tokenizer that counts tokens: hub id or folder; empty: KB_MODEL's own")
-    embed_token_budget: int = Field(0, ge=0, description="tokens in one model call; 0: by the device")
+    tokenizer: str = Field("", description="tokenizer that counts tokens: hub id or local folder; empty: the tokenizer of KB_MODEL")
+    embed_token_budget: int = Field(0, ge=0, description="maximum tokens in one model call; 0: chosen by device")
 
     # Chunks
-    collection: str = Field("documents", description="collection that commands use without --collection")
-    chunk_tokens: int = Field(256, ge=16, description="most tokens of a chunk, special tokens and headings included")
-    chunk_overlap: int = Field(0, ge=0, description="tokens repeated from the chunk before")
+    collection: str = Field(
+        "documents",
+        description="collection that commands use without --collection; unset: those that need an existing one take the only one",
+    )
+    chunk_tokens: int = Field(256, ge=16, description="maximum tokens in a chunk, including special tokens and headings")
+    chunk_overlap: int = Field(0, ge=0, description="tokens repeated from the previous chunk")
 
     # Searches
-    search_mode: SearchMode = Field("hybrid", description="what searches compare: dense the meaning, sparse the words, hybrid both")
+    search_mode: SearchMode = Field("hybrid", description="what searches compare: meaning (dense), words (sparse) or both (hybrid)")
 
     # Discovery
     hidden: bool = Field(False, description="also load hidden files and folders")
     ignore: Annotated[tuple[str, ...], NoDecode] = Field(
         ("node_modules", "__pycache__", "*.pyc", "*~", "*.tmp", "Thumbs.db", "desktop.ini"),
-        description="names that are never loaded, comma-separated patterns",
+        description="comma-separated patterns of names that are never loaded",
     )  # fmt: skip
 
     # Parsing limits
-    max_file_bytes: int = Field(256 << 20, gt=0, description="larger files are quarantined as too_large")
-    parse_memory_bytes: int = Field(2 << 30, gt=0, description="memory that parsing one document may use")
-    parse_timeout_s: float = Field(60.0, gt=0, description="wall clock for one document, plus 2 s for each MB of it")
-    zip_max_part_bytes: int = Field(50 << 20, gt=0, description="largest part of an office file, unpacked")
-    zip_max_ratio: float = Field(100.0, gt=1, description="largest ratio of unpacked to packed bytes of an office file")
+    max_file_bytes: int = Field(256 << 20, gt=0, description="maximum size of a file; larger ones are quarantined as too_large")
+    parse_memory_bytes: int = Field(2 << 30, gt=0, description="maximum memory for parsing one document")
+    parse_timeout_s: float = Field(60.0, gt=0, description="seconds to parse one document, plus 2 s for each MB of the file")
+    zip_max_part_bytes: int = Field(50 << 20, gt=0, description="maximum unpacked size of one part of an office file")
+    zip_max_ratio: float = Field(100.0, gt=1, description="maximum ratio of unpacked to packed bytes in an office file")
 
     # Work
-    parse_workers: int = Field(0, ge=0, description="parse processes of a host; 0: half of its cores, 1 to 8")
-    max_in_flight: int = Field(512, ge=1, description="documents between queue and index at one time")
-    batch_documents: int = Field(64, ge=1, description="most small documents of one message")
-    batch_bytes: int = Field(8 << 20, ge=1, description="most bytes of one message's documents")
-    lease_s: float = Field(60.0, gt=0, description="a lease that shows no progress for so long is taken back")
-    max_starts: int = Field(3, ge=1, description="starts of a document before it is quarantined as worker_lost")
-    max_failure_ratio: float = Field(0.5, gt=0, le=1, description="a load stops when a larger share of its documents fails")
-    max_failure_floor: int = Field(50, ge=1, description="finished documents before that share means anything")
-    max_delete_ratio: float = Field(
-        0.2, ge=0, le=1, description="a sync deletes nothing when a larger share of its source has vanished"
-    )
-    delete_grace: float = Field(0.0, ge=0, description="seconds that what has vanished from a source stays searchable")
-    requeue_s: float = Field(30.0, gt=0, description="a message that an empty queue does not hold is sent again after so long")
-    task_time_limit_s: int = Field(3600, gt=0, description="a task is killed after so long")
-    upsert_batch_points: int = Field(256, ge=1, description="most points of one upsert")
-    upsert_batch_bytes: int = Field(8 << 20, ge=1024, description="most bytes of one upsert")
+    parse_workers: int = Field(0, ge=0, description="parse processes on a host; 0: half of its cores, from 1 to 8")
+    max_in_flight: int = Field(512, ge=1, description="maximum number of documents between queue and index at a time")
+    batch_documents: int = Field(64, ge=1, description="maximum number of small documents in one message")
+    batch_bytes: int = Field(8 << 20, ge=1, description="maximum bytes of the documents in one message")
+    lease_s: float = Field(60.0, gt=0, description="seconds without progress before a lease is revoked")
+    max_starts: int = Field(3, ge=1, description="attempts at a document before it is quarantined as worker_lost")
+    max_failure_ratio: float = Field(0.5, gt=0, le=1, description="share of failed documents above which a load stops")
+    max_failure_floor: int = Field(50, ge=1, description="finished documents before KB_MAX_FAILURE_RATIO applies")
+    max_delete_ratio: float = Field(0.2, ge=0, le=1, description="share of missing documents above which a sync deletes nothing")
+    delete_grace: float = Field(0.0, ge=0, description="seconds for which documents missing from a source stay searchable")
+    requeue_s: float = Field(30.0, gt=0, description="seconds before a message missing from an empty queue is resent")
+    task_time_limit_s: int = Field(3600, gt=0, description="seconds before a running task is killed")
+    upsert_batch_points: int = Field(256, ge=1, description="maximum number of points in one upsert")
+    upsert_batch_bytes: int = Field(8 << 20, ge=1024, description="maximum bytes in one upsert")
     bulk_documents: int = Field(
-        10_000, ge=0, description="documents from which a first load puts Qdrant's graph off until it is done; 0: never"
+        10_000, ge=0, description="documents in a first load from which Qdrant builds its graph after the load; 0: never"
     )
     store_timeout_s: float = Field(
-        60.0, gt=0, description="timeout of one request to Qdrant or to an embedding endpoint, at most half of KB_LEASE_S"
+        60.0, gt=0, description="timeout of a request to Qdrant or to an embedding endpoint, at most half of KB_LEASE_S"
     )
-    events_days: float = Field(30.0, gt=0, description="days that the ledger remembers what happened to each document")
-    health_dir: Path | None = Field(None, description="folder for signs of life of this service's processes; empty: none are given")
+    events_days: float = Field(30.0, gt=0, description="days for which the ledger keeps the events of each document")
+    health_dir: Path | None = Field(None, description="folder for heartbeat files of this service's processes; empty: disabled")
     flower_auth: SecretStr = Field(
         SecretStr(""), validation_alias=_names("KB_FLOWER_AUTH", "FLOWER_BASIC_AUTH"),
-        description="user:password of the Flower dashboard, which does not start without",
+        description="user:password of the Flower dashboard, which does not start without them",
     )  # fmt: skip
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level of log lines")
-    log_format: Literal["text", "json"] = Field("text", description="log lines for people, or one JSON object a line")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="minimum log level")
+    log_format: Literal["text", "json"] = Field("text", description="human-readable log lines, or one JSON object per line")
     otlp_endpoint: str = Field(
         "", validation_alias=_names("KB_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"),
-        description="OTLP/HTTP receiver of traces, such as http://127.0.0.1:4318 (extra `otel`); empty: none are made",
+        description="OTLP/HTTP receiver of traces, e.g. http://127.0.0.1:4318 (extra `otel`); empty: no traces",
     )  # fmt: skip
     otlp_headers: SecretStr = Field(
         SecretStr(""), validation_alias=_names("KB_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS"),
-        description="headers for it: name=value, comma-separated",
+        description="headers for KB_OTLP_ENDPOINT: name=value, comma-separated",
     )  # fmt: skip
 
     @field_validator("gpu_ids", "ignore", mode="before")

@@ -44,8 +44,8 @@ class Stage(StrEnum):
         return DocumentState.PARSING if self is Stage.PARSE else DocumentState.EMBEDDING
 
 
-#: What stands in place of a stage in the lease of a scheduled run, which holds no documents.
-SCHEDULE = "schedule"
+#: What stands in place of a stage in the leases of a schedule that is carried out, and of a run that loads: they hold no documents.
+SCHEDULE, RUN = "schedule", "run"
 
 
 class Reason(StrEnum):

@@ -19,7 +19,8 @@ from pipeline.chunk.units import ChunkOptions
 from pipeline.errors import DocumentError, NoSpace
 from pipeline.model.tokens import TokenCounter
 from pipeline.parse.gate import Limits
-from pipeline.sandbox.extract import Extracted, ExtractJob
+from pipeline.sandbox import extract as extract_module
+from pipeline.sandbox.extract import Extracted, ExtractJob, SoFar
 from pipeline.sandbox.extract import extract as real_extract
 from pipeline.types import Reason
 
@@ -28,7 +29,12 @@ _SLEEP = [sys.executable, "-c", "import time; time.sleep(600)"]
 
 
 def extract(
-    job: ExtractJob, counter: TokenCounter, options: ChunkOptions, limits: Limits, on_type: Callable[[str], None]
+    job: ExtractJob,
+    counter: TokenCounter,
+    options: ChunkOptions,
+    limits: Limits,
+    tell: Callable[[SoFar], None],
+    on_type: Callable[[str], None],
 ) -> Extracted:
     """Do what the document's first word says; documents that say nothing special are extracted for real."""
     deed, _, argument = Path(job.path).read_text("utf-8", "replace").partition(" ")
@@ -78,6 +84,8 @@ def extract(
             extract_deeper()
         case "raise":
             raise ValueError("é😀" * 3000)
+        case "slowly":
+            extract_module.TELL_EVERY_S = 0.01
         case "refuse":
             raise DocumentError(Reason.ENCRYPTED, "needs a password")
         case "no-space":
@@ -119,7 +127,7 @@ def extract(
             time.sleep(600)
         case "environment":
             title = " ".join(sorted(os.environ))
-    made = real_extract(job, counter, options, limits, on_type)
+    made = real_extract(job, counter, options, limits, tell, on_type)
     return replace(made, title=title) if title else made
 
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pipeline.chunk.units import ChunkOptions
 from pipeline.model.tokens import TokenCounter
 from pipeline.parse.gate import Limits
-from pipeline.sandbox.extract import Extracted, ExtractJob
+from pipeline.sandbox.extract import Extracted, ExtractJob, SoFar
 from pipeline.sandbox.extract import extract as real_extract
 
 #: No parser needs them. A CUDA build of torch alone reserves more address space than a parser may use memory.
@@ -17,11 +17,16 @@ FORBIDDEN = ("torch", "sentence_transformers", "transformers", "sklearn", "scipy
 
 
 def extract(
-    job: ExtractJob, counter: TokenCounter, options: ChunkOptions, limits: Limits, on_type: Callable[[str], None]
+    job: ExtractJob,
+    counter: TokenCounter,
+    options: ChunkOptions,
+    limits: Limits,
+    tell: Callable[[SoFar], None],
+    on_type: Callable[[str], None],
 ) -> Extracted:
     """Extract; the title is the forbidden modules, then those that were imported while the document was at work."""
     before = set(sys.modules)
-    made = real_extract(job, counter, options, limits, on_type)
+    made = real_extract(job, counter, options, limits, tell, on_type)
     # The standard library is small, and which codec a text needs is known only when it is read.
     late = sorted({name.partition(".")[0] for name in sys.modules.keys() - before} - sys.stdlib_module_names)
     return replace(made, title=" ".join([*(name for name in FORBIDDEN if name in sys.modules), *late]))

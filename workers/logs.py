@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, TextIO
 
+from pipeline.files.errors import translated
 from pipeline.telemetry.context import current
 from pipeline.text import visible, well_formed
 
@@ -209,11 +210,16 @@ def divert(path: Path) -> None:
     """Keep our log lines on stderr, and send everything else that is written there, or to stdout, to a file.
 
     Banners and farewells of libraries are noise to whoever runs a command; a fatal error of the interpreter is not, so
-    it is kept.
+    it is kept. Where the file cannot be written, all of that is lost, and a warning says so: work goes on without it.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("ab")
+    except OSError as error:
+        log.warning("%s; what libraries print is lost until then", translated(error, path))
+        file = open(os.devnull, "ab")  # noqa: SIM115 - closed below
     kept = os.dup(2)
-    with path.open("ab") as file:
+    with file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     for handler in logging.getLogger().handlers:

@@ -16,8 +16,9 @@ from workers import health
 from workers.broker.app import SHUTDOWN_S, TICK_S
 from workers.broker.dispatch import DispatchThread
 from workers.jobs.crew import Remover, make_dispatcher
+from workers.process.locks import ENDING_S, WorkersLock
 from workers.process.spec import clocks, plan
-from workers.process.supervisor import HostLock, Supervisor, bury
+from workers.process.supervisor import Supervisor, bury
 from workers.schedules.due import Starter, TimerThread
 
 log = logging.getLogger(__name__)
@@ -35,23 +36,25 @@ TEND_EVERY_S = 1.0
 DISPATCHER, SCHEDULES = "dispatcher", "schedules"
 
 
-def serve(settings: Settings, stages: Sequence[str], *, schedules: bool = False, until_empty: bool = False) -> None:
+def serve(settings: Settings, ledger: Ledger, stages: Sequence[str], *, schedules: bool = False, until_empty: bool = False) -> None:
     """Run workers of these stages, none included, and a dispatcher until interrupted, or until nothing is open.
 
     `schedules` are carried out too: by beat and ticks where there is Redis, else by a timer in this process.
 
-    Raises ConfigError when another process serves this data folder already, or signs of life cannot be written.
+    Raises ConfigError when another process serves this data folder or uses a GPU of this host already, or signs of life cannot
+    be written.
     """
     check_tracing(settings)
-    ledger = Ledger.open(settings.ledger_url)
-    lock = HostLock(settings.data_dir)
+    lock = WorkersLock(settings.data_dir / "workers.lock")
     owns_store = settings.embedded_store and Stage.EMBED in stages
     # Without workers there is nothing to be alone with: a scheduler's runs bring their own, or wait for those of others.
-    if stages and (settings.embedded_broker or owns_store) and not lock.acquire():
-        raise ConfigError(f"workers of another `kb-ingest` serve {settings.data_dir} already; stop them first")
-    specs = plan(settings, ledger, [Stage(stage) for stage in stages])
+    alone = bool(stages) and (settings.embedded_broker or owns_store)
+    if alone and not lock.acquire(ENDING_S):
+        raise ConfigError(f"workers of {lock.taken_by()} serve {settings.data_dir} already; stop them first")
+    ended = bury(ledger, settings.max_starts)
+    specs = plan(settings, ledger, [Stage(stage) for stage in stages], ended)
     if schedules and not settings.embedded_broker:
-        specs += clocks(ledger)
+        specs += clocks(settings, ledger, ended)
     log.info("workers: %s", ", ".join(spec.name for spec in specs) or "none, dispatcher only")
     try:
         health.prepare(settings.health_dir)
@@ -67,7 +70,7 @@ def serve(settings: Settings, stages: Sequence[str], *, schedules: bool = False,
 
     try:
         with (
-            Supervisor(settings, specs, bury(ledger, settings.max_starts)) as supervisor,
+            Supervisor(settings, specs, ended, lock=lock if alone else None) as supervisor,
             DispatchThread(make_dispatcher(settings, ledger), SWEEP_EVERY_S, swept),
             _timer(settings, ledger) if schedules and settings.embedded_broker else nullcontext(),
         ):

@@ -1,4 +1,4 @@
-"""Versions of kb-ingest, Python, and the packages that decide how it behaves."""
+"""Versions of kb-ingest, Python, the packages that decide how it behaves, and the rules of what it stores."""
 
 from __future__ import annotations
 
@@ -11,6 +11,25 @@ PACKAGES = ("celery", "kombu", "redis", "torch", "sentence-transformers", "qdran
 def versions() -> dict[str, str]:
     """By name; `not installed` for what is not there as a package."""
     return {"kb-ingest": _version("kb-ingest"), "python": platform.python_version()} | {name: _version(name) for name in PACKAGES}
+
+
+def rules() -> dict[str, str]:
+    """What goes into fingerprints, and the formats of what is stored; a change of one makes work, or needs this version."""
+    # Imported here: a worker's metrics ask for versions alone.
+    from pipeline.chunk.file import VERSION
+    from pipeline.embed import FINGERPRINTED
+    from pipeline.ledger.schema import SCHEMA_VERSION
+    from pipeline.sandbox.extract import parse_rules
+    from pipeline.store.points import SPARSE
+
+    fixed = ", ".join(f"{name} {value}" for name, value in parse_rules().items())
+    return {
+        "parse fingerprint": f"{fixed}, chunk options, tokenizer",
+        "embed fingerprint": ", ".join(FINGERPRINTED),
+        "chunk file": f"format {VERSION}",
+        "word weights": SPARSE,
+        "ledger": f"schema {SCHEMA_VERSION}",
+    }
 
 
 def _version(name: str) -> str:

@@ -9,11 +9,13 @@ import gzip
 import json
 import zlib
 from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import DocumentError
+from pipeline.files.errors import translated
 from pipeline.types import Chunk, ChunkIds, Reason, embed_text
 
 #: Raised with every change of the format; other versions count as missing.
@@ -59,6 +61,18 @@ def read_header(path: Path) -> ChunkFileHeader:
         lines.close()
 
 
+def read_footer(path: Path) -> ChunkFileFooter:
+    """The footer alone, for which the file is unpacked but not read; raises DocumentError (staged_lost)."""
+    last = b""
+    with _translated(path), gzip.open(path, "rb") as file:
+        for line in file:
+            last = line
+        fields = json.loads(last)
+        if isinstance(fields, dict) and fields.keys() == {"chunks", "tokens"}:
+            return ChunkFileFooter(**fields)
+    raise DocumentError(Reason.STAGED_LOST, f"{path.name} is not whole")
+
+
 def read_chunks(path: Path, document_id: str) -> tuple[ChunkFileHeader, Iterator[Chunk]]:
     """The header, and the chunks as those of `document_id`, read while they are iterated over.
 
@@ -93,13 +107,20 @@ def _chunks(path: Path, lines: Iterator[dict[str, Any]], document_id: str) -> It
 
 
 def _lines(path: Path) -> Generator[dict[str, Any], None, None]:
+    with _translated(path), gzip.open(path, "rb") as file:
+        for line in file:
+            fields = json.loads(line)
+            if not isinstance(fields, dict):
+                raise ValueError("not a record")
+            yield fields
+
+
+@contextmanager
+def _translated(path: Path) -> Iterator[None]:
     try:
-        with gzip.open(path, "rb") as file:
-            for line in file:
-                fields = json.loads(line)
-                if not isinstance(fields, dict):
-                    raise ValueError("not a record")
-                yield fields
+        yield
+    except PermissionError as error:  # of every chunk file: no document is to blame
+        raise translated(error, path) from error
     except (OSError, EOFError, zlib.error, ValueError) as error:
         raise DocumentError(Reason.STAGED_LOST, f"{path.name} cannot be read: {error}") from error
 

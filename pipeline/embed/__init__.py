@@ -18,6 +18,9 @@ from pipeline.settings import Settings
 #: Calls whose fill is remembered until somebody asks.
 FILLS_KEPT = 10_000
 
+#: What an embed fingerprint is made of.
+FINGERPRINTED = ("model", "revision", "dimension")
+
 #: How far a vector's length may be from 1.
 NORM_TOLERANCE = 1e-2
 
@@ -32,7 +35,7 @@ class EmbedderInfo:
     max_tokens: int  #: most tokens of a text, special tokens included; 0: only the endpoint knows
     device: str  #: cpu, cuda:0, mps, or the endpoint's URL
     dtype: str
-    chunks_per_s: float  #: measured on a few canary texts at start
+    chunks_per_s: float  #: measured on a few canary texts at start; 0: not measured
 
 
 class Embedder(Protocol):
@@ -58,9 +61,10 @@ class Embedder(Protocol):
         """Give back what it holds."""
 
 
-def make_embedder(settings: Settings, *, device: str) -> Embedder:
+def make_embedder(settings: Settings, *, device: str, measured: bool = True) -> Embedder:
     """The embedder that the settings ask for: an endpoint at KB_EMBED_URL, or torch in this process on `device`.
 
+    A caller that embeds one question does without the rate: measuring it takes longer than the question.
     Raises ModelError, DeviceError, EmbedUnavailable.
     """
     if settings.embed_url:
@@ -69,7 +73,7 @@ def make_embedder(settings: Settings, *, device: str) -> Embedder:
         return HttpEmbedder.connect(settings)
     from pipeline.embed.local import LocalEmbedder
 
-    return LocalEmbedder.load(settings, device)
+    return LocalEmbedder.load(settings, device, measured=measured)
 
 
 def bad_rows(vectors: NDArray[np.float32]) -> list[int]:
@@ -91,5 +95,5 @@ def embed_fingerprint(settings: Settings, dimension: int) -> str:
     Not the device, the precision or the endpoint: a collection moves between them. That the name stands for the same
     weights everywhere is checked by each worker with a canary sentence.
     """
-    identity = {"model": identity_of(settings.model), "revision": settings.model_revision, "dimension": dimension}
+    identity = dict(zip(FINGERPRINTED, (identity_of(settings.model), settings.model_revision, dimension), strict=True))
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]

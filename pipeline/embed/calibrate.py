@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import time
-import uuid
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -16,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pipeline.files.replace import replace_file
 from pipeline.model.device import usable_cores
 
 if TYPE_CHECKING:
@@ -103,6 +102,9 @@ def _precision(
         trial = embedder if embedder.info.dtype == "float32" else load()
         trial.use(candidate)
         try:
+            if device.kind == "cpu" and _hopeless(trial, len(CANARY_TEXTS) / best):
+                log.info("%s does not pay on %s", dtype, device.name)
+                continue
             rate, vectors = _measure(trial)
         except RuntimeError as error:  # not every operation exists in every precision everywhere
             log.info("%s does not run in %s: %s", device.name, dtype, error)
@@ -132,6 +134,14 @@ def _streams(embedder: LocalEmbedder, device: Device, plan: Plan) -> Plan:
     return max(candidates, key=best.__getitem__)
 
 
+def _hopeless(embedder: LocalEmbedder, exact_s: float) -> bool:
+    """Whether two texts take longer than all do in fp32, `exact_s`: without the instructions a processor is 10 times as slow."""
+    embedder.embed(CANARY_TEXTS[:1])  # the first call on a device pays for its set-up
+    began = time.perf_counter()
+    embedder.embed(CANARY_TEXTS[:2])
+    return time.perf_counter() - began > exact_s
+
+
 def _measure(embedder: LocalEmbedder, texts: tuple[str, ...] = CANARY_TEXTS) -> tuple[float, NDArray[np.float32]]:
     embedder.embed(CANARY_TEXTS[:2])  # the first call on a device pays for its set-up
     began = time.perf_counter()
@@ -158,11 +168,8 @@ def _read(memory: Path) -> dict[str, object]:
 
 def _remember(memory: Path, key: str, plan: Plan) -> None:
     """Add an answer; two writers at once may lose one of them, which is measured again."""
-    temporary = memory.with_name(f"{memory.name}.{uuid.uuid4().hex}")
     try:
         memory.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps({**_read(memory), key: asdict(plan)}, indent=1), "utf-8")
-        os.replace(temporary, memory)
+        replace_file(memory, json.dumps({**_read(memory), key: asdict(plan)}, indent=1).encode())
     except OSError as error:  # a read-only data folder costs a second at each start, no more
         log.info("cannot remember the calibration: %s", error)
-        temporary.unlink(missing_ok=True)

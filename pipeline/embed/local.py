@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +16,8 @@ from numpy.typing import NDArray
 
 from pipeline.embed import FILLS_KEPT, EmbedderInfo, unit_rows
 from pipeline.embed.calibrate import CANARY_TEXTS, Plan, calibrated
-from pipeline.errors import DeviceError, ModelError
+from pipeline.embed.encoder import Encoder, load_encoder
+from pipeline.errors import DeviceError
 from pipeline.model.device import Device, choose, token_budget
 from pipeline.model.files import ModelFiles, check_weights, resolve_model
 from pipeline.settings import Settings
@@ -34,21 +33,20 @@ LEAST_TOKENS = 64
 
 
 class LocalEmbedder:
-    """A sentence-transformers model whose transformer runs in the chosen precision, and whose pooling runs in fp32.
+    """A model whose transformer runs in the chosen precision, and whose pooling runs in fp32.
 
     Pooling in half precision is what costs the precision (cosine to fp32 0.996, against 0.9999 this way).
     """
 
-    def __init__(self, model: Any, files: ModelFiles, device: Device, tokens: int = 0) -> None:
-        self._model = model.eval().to(device.name)
+    def __init__(self, encoder: Encoder, files: ModelFiles, device: Device, tokens: int = 0) -> None:
+        encoder.to(device.name)
+        self._encoder = encoder
         self._device = device
-        self._transformer = model[0]
-        self._rest = [model[number].float() for number in range(1, len(model))]
-        self._tokenizer = model.tokenizer
+        self._tokenizer = encoder.tokenizer
         self._tokenizing = threading.Lock()  # its options are state that two threads must not set at once
         self._budget = tokens or token_budget(device.kind, device.memory_bytes)
-        self._document_prompt = str(model.prompts.get("document") or "")
-        self._query_prompt = str(model.prompts.get("query") or "")
+        self._document_prompt = str(encoder.prompts.get("document") or "")
+        self._query_prompt = str(encoder.prompts.get("query") or "")
         self.info = EmbedderInfo(files.name, files.revision, files.dimension, files.max_tokens, device.name, "float32", 0.0)
         self.calls = 0
         self.fills: deque[float] = deque(maxlen=FILLS_KEPT)
@@ -56,7 +54,7 @@ class LocalEmbedder:
         self._streams = ThreadPoolExecutor(1, "stream")
 
     @classmethod
-    def load(cls, settings: Settings, wanted: str) -> LocalEmbedder:
+    def load(cls, settings: Settings, wanted: str, *, measured: bool = True) -> LocalEmbedder:
         """Load the configured model on a device, in the precision and with the streams that pay there.
 
         Raises ModelError, DeviceError.
@@ -66,15 +64,16 @@ class LocalEmbedder:
         check_weights(files)
         embedder = calibrated(
             settings.data_dir / "calibration.json", device, files.name, settings.dtype,
-            lambda: cls(_load(files), files, device, settings.embed_token_budget),
+            lambda: cls(load_encoder(files), files, device, settings.embed_token_budget),
         )  # fmt: skip
-        embedder.measure()
+        if measured:
+            embedder.measure()
         return embedder
 
     def use(self, plan: Plan) -> None:
         """Change to a precision and a number of streams; from fp32, because what a half precision drops does not come back."""
         if plan.dtype != self._plan.dtype:
-            self._transformer.to(getattr(torch, plan.dtype))
+            self._encoder.cast(getattr(torch, plan.dtype))
         self.info = replace(self.info, dtype=plan.dtype)
         self._plan = plan
         self._streams.shutdown()
@@ -115,10 +114,9 @@ class LocalEmbedder:
         return int(torch.mps.driver_allocated_memory()) if self._device.kind == "mps" else 0
 
     def close(self) -> None:
-        """Give the device's memory back."""
+        """Give the device's memory back; once more does no harm."""
         self._streams.shutdown()
-        self._model = self._transformer = None
-        self._rest = []
+        vars(self).pop("_encoder", None)
         if self._device.kind == "cuda":
             torch.cuda.empty_cache()
 
@@ -189,38 +187,15 @@ class LocalEmbedder:
         """One model call: (rows, dimension)."""
         batch = self._tokenizer.pad(
             {"input_ids": [list(ids) for ids in encoded]}, padding="max_length", max_length=self._padded(max(map(len, encoded))),
-            return_tensors="pt", verbose=False,
+            return_tensors="pt", return_attention_mask=True, verbose=False,
         )  # fmt: skip
         if self._device.kind == "cuda":  # from pinned memory the copy goes on beside the computation of other streams
             batch = {name: tensor.pin_memory() for name, tensor in batch.items()}
-        features: dict[str, Any] = {name: tensor.to(self._device.name, non_blocking=True) for name, tensor in batch.items()}
-        features = self._transformer(features)
-        for name, value in features.items():
-            if isinstance(value, torch.Tensor) and value.is_floating_point():
-                features[name] = value.float()
-        for module in self._rest:
-            features = module(features)
-        vectors: torch.Tensor = features["sentence_embedding"]
+        vectors = self._encoder({name: tensor.to(self._device.name, non_blocking=True) for name, tensor in batch.items()})
         if vectors.device.type != self._device.kind:
             raise DeviceError(f"asked for {self._device.name}, computed on {vectors.device}")
-        result: NDArray[np.float32] = vectors.float().cpu().numpy()
+        result: NDArray[np.float32] = vectors.cpu().numpy()
         return result
-
-
-def _load(files: ModelFiles) -> Any:
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    from sentence_transformers import SentenceTransformer
-    from transformers.utils import logging as transformers_logging
-
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    try:
-        # Loaded on the CPU first: a half-precision copy is all that ever reaches the device.
-        return SentenceTransformer(
-            str(files.path), device="cpu", trust_remote_code=False, local_files_only=True, model_kwargs={"use_safetensors": True}
-        )
-    except Exception as error:  # the loader's errors are of many kinds
-        raise ModelError(f"cannot load {files.name} from {files.path}: {error}") from error
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:

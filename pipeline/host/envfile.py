@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pipeline.errors import HostError
+from pipeline.files.replace import replace_file
+
+#: Mode of a file that holds secrets.
+PRIVATE = 0o600
 
 _LINE = re.compile(r"^\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=(.*)$")
 
@@ -42,8 +45,8 @@ def update(path: Path, values: Mapping[str, str], *, comment: str) -> Path | Non
         backup = None
         if before:
             backup = path.with_name(f"{path.name}.{time.strftime('%Y%m%d-%H%M%S')}.bak")
-            _write(backup, before)
-        _write(path, "\n".join(lines) + "\n")
+            replace_file(backup, before.encode(), mode=PRIVATE)
+        replace_file(path, ("\n".join(lines) + "\n").encode(), mode=PRIVATE)
     except OSError as error:
         raise HostError(f"cannot write {path}: {error.strerror}") from error
     return backup
@@ -58,13 +61,6 @@ def _place(lines: Sequence[str], name: str) -> int | None:
             if match and match[1] == name:
                 return number
     return None
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
-        file.write(text)
-    temporary.replace(path)
 
 
 def _quoted(value: str) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 
 import psutil
 
+from pipeline.files.errors import translating
 from pipeline.host.command import ask
 from pipeline.model.device import processor_name, usable_cores
 
@@ -75,10 +76,11 @@ def memory_bytes() -> int:
 
 
 def free_bytes(folder: Path) -> int:
-    """Free space of the disk that holds a folder, which need not be there yet."""
-    while not folder.exists():
-        folder = folder.parent
-    return shutil.disk_usage(folder).free
+    """Free space of the disk that holds a folder, which need not exist yet. Raises ConfigError where it cannot be looked at."""
+    with translating(folder):
+        while not folder.exists():
+            folder = folder.parent
+        return shutil.disk_usage(folder).free
 
 
 def accelerators() -> tuple[Accelerator, ...]:

@@ -2,8 +2,8 @@
 
 Its rooms, one file each: `intake` (what a load writes), `flow` (what a dispatcher does), `work` (what workers do),
 `collections` (and their generations), `mirror` (a new generation beside the live one), `removal` (what leaves), `sources` (what
-is loaded again and again), `schedules` (when), `report`, `history`, `life` and `retrospect` (what people read: now, by
-runs, by documents, of one run), `measures` (what workers count).
+is loaded again and again), `schedules` (when), `holds` (which run loads what now), `report`, `history`, `life` and `retrospect`
+(what people read: now, by runs, by documents, of one run), `measures` (what workers count).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from sqlalchemy import Engine
 from pipeline.ledger.flow import Flow
 from pipeline.ledger.generations import Generations
 from pipeline.ledger.history import History
+from pipeline.ledger.holds import Holds
 from pipeline.ledger.intake import Intake
 from pipeline.ledger.life import Life
 from pipeline.ledger.measures import Measures
@@ -29,7 +30,7 @@ from pipeline.ledger.work import Work
 class Ledger:
     """An open ledger.
 
-    Safe to use from several threads and processes; each process opens its own.
+    Safe to use from several threads and processes; each process opens its own. A context manager that closes it.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -42,6 +43,7 @@ class Ledger:
         self.removal = Removal(engine)
         self.sources = Sources(engine)
         self.schedules = Schedules(engine)
+        self.holds = Holds(engine)
         self.report = Report(engine)
         self.history = History(engine)
         self.life = Life(engine)
@@ -56,12 +58,18 @@ class Ledger:
         """
         return cls(open_engine(url))
 
+    def __enter__(self) -> Ledger:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def close(self) -> None:
         """Close all connections."""
         self.engine.dispose()
 
 
 __all__ = [
-    "Flow", "Generations", "History", "Intake", "Ledger", "Life", "Measures", "Mirror", "Removal", "Report",
+    "Flow", "Generations", "History", "Holds", "Intake", "Ledger", "Life", "Measures", "Mirror", "Removal", "Report",
     "Retrospect", "Schedules", "Sources", "Work",
 ]  # fmt: skip

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine, and_, case, delete, func, or_, select
 from pipeline.ledger.measures import QUARANTINES, count
 from pipeline.ledger.schema import documents, leases, reading, writing
 from pipeline.telemetry.counters import COUNT, Key
-from pipeline.types import OPEN_STATES, DocumentState, Reason, Stage
+from pipeline.types import OPEN_STATES, RUN, SCHEDULE, DocumentState, Reason, Stage
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,12 @@ class Lease:
     id: str
     beat: int  #: differs from the last look while its owner makes progress
     owner: str
-    stage: str  #: a Stage, or SCHEDULE
+    stage: str  #: a Stage, SCHEDULE or RUN
+
+    @property
+    def of_documents(self) -> bool:
+        """Whether documents are held under it."""
+        return self.stage not in (SCHEDULE, RUN)
 
 
 class Flow:

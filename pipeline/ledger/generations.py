@@ -66,6 +66,10 @@ class Generations:
         with reading(self._engine) as connection:
             return [Collection(**row._mapping) for row in connection.execute(select(collections).order_by(collections.c.name))]
 
+    def names(self) -> list[str]:
+        """The names that people use for the collections, in order."""
+        return sorted({one.public for one in self.all() if one.state == LIVE})
+
     def _one(self, *wanted: ColumnElement[bool]) -> Collection | None:
         with reading(self._engine) as connection:
             row = connection.execute(select(collections).where(*wanted)).first()

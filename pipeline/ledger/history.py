@@ -33,7 +33,7 @@ class Past:
     """One run, for people."""
 
     run: RunRow
-    outcome: str  #: as in the ledger; `going on` or `interrupted` where that has none and a schedule started it, or `not finished`
+    outcome: str  #: as in the ledger; where that has none `going on`, or `interrupted` for a schedule's, or `not finished`
     seconds: float | None  #: until its end, or until now; None where nobody saw it end
     figures: Figures | None  #: None before its end
     before: int | None  #: the latest earlier run of this action, source and collection that has figures
@@ -72,7 +72,8 @@ def _past(connection: Connection, run: RunRow) -> Past:
 def _open_outcome(connection: Connection, run: RunRow) -> str:
     """In words, what is true of a run without an outcome."""
     if not run.schedule:
-        return "not finished"  # it goes on, was not waited for, or its command died: nobody keeps a lease for those
+        held = connection.execute(select(leases.c.id).where(leases.c.run == run.id)).first() is not None
+        return "going on" if held else "not finished"  # which was not waited for, or its command died
     alive = select(leases.c.id).join(schedules, schedules.c.lease == leases.c.id).where(schedules.c.name == run.schedule)
     newest = select(runs.c.id).where(runs.c.schedule == run.schedule).order_by(runs.c.id.desc()).limit(1)
     goes_on = connection.execute(alive).first() is not None and connection.execute(newest).scalar() == run.id

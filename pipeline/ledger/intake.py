@@ -6,7 +6,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Engine, case, delete, func, or_, select, update
@@ -48,6 +48,16 @@ class Refused:
     detail: str
 
 
+@dataclass(frozen=True, slots=True)
+class NewRun:
+    """A run that begins."""
+
+    collection: str
+    action: str = "load"
+    source: str = ""
+    schedule: str = ""
+
+
 class Intake:
     """Runs and staged documents."""
 
@@ -78,12 +88,8 @@ class Intake:
 
     def start_run(self, collection: str, action: str = "load", source: str = "", schedule: str = "") -> int:
         """Open a run; return its number."""
-        row = {"collection": collection, "action": action, "source": source, "schedule": schedule, "started_at": time.time()}
         with writing(self._engine) as connection:
-            result = connection.execute(runs.insert().values(row))
-            key = result.inserted_primary_key
-        assert key is not None
-        return int(key[0])
+            return open_run(connection, NewRun(collection, action, source, schedule))
 
     def update_run(self, run: int, **counts: int) -> None:
         """Write some of a run's counts, by the names of their columns."""
@@ -171,7 +177,7 @@ class Intake:
                 "content_hash": content_hash, "state": state, "reason": reason, "detail": detail, "starts": 0, "batch": None,
                 "lease": None, "run": run, "updated_at": now, "title": "", "media_type": "", "parse_fingerprint": "",
                 "indexed_hash": "", "indexed_parse": "", "indexed_embed": "", "chunks": 0, "embedded": 0,
-                "dirty": 0, "tokens": 0, "deleted_at": None, "fence": None, "parsed_tokens": 0, "parse_s": 0.0,
+                "dirty": 0, "tokens": 0, "deleted_at": None, "fence": None, "parsed_tokens": 0, "parsed_chunks": 0, "parse_s": 0.0,
             }
             # In one order, as claims lock them: two that hold what the other one wants would wait for ever.
             for key, (source, content_hash, state, reason, detail) in sorted(rows.items())
@@ -192,6 +198,7 @@ class Intake:
             "deleted_at",
             "fence",
             "parsed_tokens",
+            "parsed_chunks",
             "parse_s",
         )
         with writing(self._engine) as connection:
@@ -274,6 +281,13 @@ class Intake:
                     .values(state=state, starts=0, batch=None, lease=None, updated_at=time.time())
                 ).rowcount
         return count
+
+
+def open_run(connection: Connection, new: NewRun) -> int:
+    """Write a run down; return its number."""
+    key = connection.execute(runs.insert().values(**asdict(new), started_at=time.time())).inserted_primary_key
+    assert key is not None
+    return int(key[0])
 
 
 def _newly_quarantined(connection: Connection, values: Sequence[Mapping[str, Any]]) -> dict[Key, int]:

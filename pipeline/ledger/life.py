@@ -8,22 +8,20 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from sqlalchemy import Engine, Row, RowMapping, Select, Subquery, and_, case, delete, func, or_, select
+from sqlalchemy import Connection, Engine, Row, RowMapping, and_, case, delete, func, or_, select
 
+from pipeline.ledger.advances import throughput
 from pipeline.ledger.schema import LIVE, collections, documents, events, leases, reading, runs, writing
 from pipeline.ledger.schema import measures as all_measures
 from pipeline.telemetry.counters import CHUNK_LIMIT, CHUNK_TOKENS
 from pipeline.text import well_formed
-from pipeline.types import SCHEDULE, DocumentState, document_id
+from pipeline.types import DocumentState, Stage, document_id
 
-#: Most events that a rate is made from.
-RATE_EVENTS = 5000
+#: Fewer reports, or documents, say little about a rate.
+FEW = 3
 
-#: As few documents say little about a rate.
-FEW_DOCUMENTS = 3
-
-#: States in which a worker has a document.
-_TAKEN = (DocumentState.PARSING, DocumentState.EMBEDDING)
+#: Where there are fewer, a rate is that of so many times as long.
+LONGER = 10
 
 #: States in which a document needs nobody any more.
 _ENDS = (DocumentState.INDEXED, DocumentState.QUARANTINED, DocumentState.SKIPPED, DocumentState.DELETED)
@@ -94,11 +92,12 @@ class Pulse:
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """How fast documents become searchable, as it was lately."""
+    """How fast work goes on, as it was lately."""
 
-    documents_per_s: float
-    chunks_per_s: float  #: embedded; those that were there already take no time
-    tokens_per_s: float
+    documents_per_s: float  #: that become searchable
+    chunks_per_s: float  #: that are embedded, counted as they are written; those that were there already take no time
+    tokens_per_s: float  #: of chunks that are written, or found in the store
+    parsed_bytes_per_s: float = 0.0  #: of files
 
 
 class Life:
@@ -152,29 +151,24 @@ class Life:
             return [_event(row) for row in rows]
 
     def rates(self, window_s: float, run: int | None = None, now: float | None = None) -> Rates:
-        """Of the last `window_s` seconds before `now`, or of ten times as long where few documents were done in them.
+        """Of the last `window_s` seconds before `now`, or of LONGER times as long where few reports came in them.
 
-        Of no more time than has passed since a run was staged, or since workers began after a rest.
+        Of no more time than has passed since the work began that the reports are about.
         """
         now = time.time() if now is None else now
         with reading(self._engine) as connection:
-            began = now - 10 * window_s
-            if run is not None:
-                # By the index on run and state; of each, ids go up with time.
-                first = select(func.min(events.c.id)).where(events.c.run == run, events.c.state == DocumentState.PENDING)
-                at = connection.execute(select(events.c.at).where(events.c.id == first.scalar_subquery())).scalar()
-                began = began if at is None else max(began, at)
-            # Where a worker takes something up first, and does not end what it had before, nothing was done until then.
-            first_step = connection.execute(_first_since(began)).first()
-            if first_step is not None and first_step.state in _TAKEN:
-                began = first_step.at
-            for since in (max(began, now - window_s), began):
-                done, *sums, oldest, seen = connection.execute(_done_since(since, run)).one()
-                if done >= FEW_DOCUMENTS:
-                    break
-        # Where there are more events than are looked at, they are of a shorter time.
-        span = now - (max(since, oldest) if seen >= RATE_EVENTS else since)
-        return Rates(*(float(value or 0) / max(1.0, span) for value in (done, *sums)))
+            short, long = (_done_since(connection, run, now - length) for length in (window_s, LONGER * window_s))
+
+        def per_s(stage: Stage, name: str, *enough: str) -> float:
+            done = short if any(short[stage][one] >= FEW for one in enough) else long
+            return done[stage][name] / max(1.0, now - done[stage]["since"])
+
+        return Rates(
+            per_s(Stage.EMBED, "documents", "documents"),
+            per_s(Stage.EMBED, "chunks", "documents", "reports"),
+            per_s(Stage.EMBED, "tokens", "documents", "reports"),
+            per_s(Stage.PARSE, "bytes", "documents", "reports"),
+        )
 
     def pulse(self) -> Pulse:
         """When something moved last: a document came further, or a worker has shown progress.
@@ -186,15 +180,15 @@ class Life:
                 events.c.state.in_(_ENDS), and_(events.c.state.in_(("pending", "parsed")), events.c.detail.is_(None))
             )  # fmt: skip
             last = connection.execute(select(events.c.id, events.c.at).where(further).order_by(events.c.id.desc()).limit(1)).first()
-            # A scheduled run shows that its process lives, from a thread, and not that documents move.
+            # A run shows that its process lives, from a thread, and not that documents move.
             columns = (leases.c.id, leases.c.beat, leases.c.moved_at)
-            beats = connection.execute(select(*columns).where(leases.c.stage != SCHEDULE, leases.c.beat > 0)).all()
+            beats = connection.execute(select(*columns).where(leases.c.stage.in_(Stage), leases.c.beat > 0)).all()
         beat_at = max((beat.moved_at for beat in beats if beat.moved_at is not None), default=None)
         shown = frozenset((beat.id, beat.beat) for beat in beats)
         return Pulse(last.at if last else None, beat_at, last.id if last else 0, shown)
 
     def forget(self, older_s: float) -> int:
-        """Drop events of more than `older_s` seconds ago, and what was counted for their runs; return how many events."""
+        """Drop events of more than `older_s` seconds ago, and what was counted then and for their runs; return how many events."""
         before, dropped = time.time() - older_s, 0
         while True:
             with writing(self._engine) as connection:
@@ -205,6 +199,7 @@ class Life:
                     connection.execute(delete(events).where(events.c.id >= gone[0], events.c.id <= gone[-1], events.c.at < before))
                     dropped += len(gone)
                 if len(gone) < FORGET_WINDOW:
+                    connection.execute(delete(throughput).where(throughput.c.at < before))
                     old = connection.execute(
                         select(runs.c.id).where(func.coalesce(runs.c.finished_at, runs.c.started_at) < before)
                     ).scalars()
@@ -216,24 +211,16 @@ class Life:
                     return dropped
 
 
-def _latest() -> Subquery:
-    """The last events by id, which goes up with time: however long the table, few rows are read."""
-    return select(events).order_by(events.c.id.desc()).limit(RATE_EVENTS).subquery()
-
-
-def _first_since(since: float) -> Select[Any]:
-    """What workers did first since then, for any run."""
-    latest = _latest()
-    by_workers = (latest.c.at >= since, latest.c.state != DocumentState.PENDING)
-    return select(latest.c.state, latest.c.at).where(*by_workers).order_by(latest.c.id).limit(1)
-
-
-def _done_since(since: float, run: int | None) -> Select[Any]:
-    """Documents that became searchable since then, their embedded chunks and tokens; the oldest event, and how many were seen."""
-    latest = _latest()
-    counts = [latest.c.at >= since, latest.c.state == DocumentState.INDEXED, *([latest.c.run == run] if run is not None else [])]
-    sums = (func.coalesce(func.sum(case((and_(*counts), value), else_=0)), 0) for value in (1, latest.c.embedded, latest.c.tokens))
-    return select(*sums, func.min(latest.c.at), func.count())
+def _done_since(connection: Connection, run: int | None, start: float) -> dict[str, dict[str, float]]:
+    """What each stage has done since then: sums, the number of reports, and when the work began that they are about."""
+    names = ("documents", "chunks", "tokens", "bytes")
+    columns = [throughput.c.stage, func.count(), func.min(throughput.c.since), *(func.sum(throughput.c[name]) for name in names)]
+    wanted = [throughput.c.at > start, *([throughput.c.run == run] if run is not None else [])]
+    found: dict[str, dict[str, float]] = {stage: {"since": start, **dict.fromkeys(("reports", *names), 0)} for stage in Stage}
+    for stage, reports, since, *sums in connection.execute(select(*columns).where(*wanted).group_by(throughput.c.stage)):
+        values = (float(value) for value in sums)
+        found[stage] = {"since": max(start, since), "reports": reports, **dict(zip(names, values, strict=True))}
+    return found
 
 
 def _standing(row: RowMapping) -> Standing:

@@ -89,8 +89,8 @@ class Mirror:
                 **{name: getattr(one, name) for name in _COPIED}, "id": document_id(new, one.uri), "collection": new,
                 "content_hash": one.content_hash, "run": run, "starts": 0, "batch": None, "lease": None, "dirty": 0,
                 "parse_fingerprint": "", "indexed_hash": "", "indexed_parse": "", "indexed_embed": "", "chunks": 0, "embedded": 0,
-                "tokens": 0, "deleted_at": None, "fence": None, "parsed_tokens": 0, "parse_s": 0.0, "updated_at": now,
-                **_standing(one),
+                "tokens": 0, "deleted_at": None, "fence": None, "parsed_tokens": 0, "parsed_chunks": 0, "parse_s": 0.0,
+                "updated_at": now, **_standing(one),
             }
             for one in wanted
         ]  # fmt: skip
@@ -99,7 +99,7 @@ class Mirror:
         # As with a load, the version that is indexed stays until the new one is whole.
         replaced = [
             *_COPIED, "content_hash", "state", "run", "starts", "batch", "lease", "parse_fingerprint", "deleted_at", "fence",
-            "parsed_tokens", "parse_s", "updated_at",
+            "parsed_tokens", "parsed_chunks", "parse_s", "updated_at",
         ]  # fmt: skip
         with writing(self._engine) as connection:
             hold(connection, new, building=True)

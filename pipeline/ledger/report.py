@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import astuple, dataclass
 
 from sqlalchemy import Connection, Engine, case, func, literal_column, select
 
+from pipeline.ledger.advances import InWork, in_work
 from pipeline.ledger.schema import current, documents, reading, runs, workers
 from pipeline.ledger.work import FATAL, STARTING, WORKER_SEEN_S
 from pipeline.types import OPEN_STATES, DocumentState
@@ -102,6 +103,11 @@ class Progress:
     open: int  #: documents with work ahead of them
     tokens: int = 0  #: of the indexed documents
     left_tokens: int | None = None  #: of the open ones; estimated by their size where they are not parsed; None: nobody knows
+    parsed: int = 0  #: chunks made so far, of indexed documents and of open ones
+    written: int = 0  #: of them, in the store, those of documents that are not complete included
+    written_tokens: int = 0  #: of these chunks
+    bytes: int = 0  #: of the files of indexed and open documents
+    unparsed_bytes: int = 0  #: of them, not read by a parser yet
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +145,7 @@ class Report:
         if collection is not None:
             # Concatenated, so that SQLite reads row after row: by its index on collections it takes ten times as long.
             wanted.append(documents.c.collection.concat("") == collection)
-        names = ("chunks", "embedded", "size", "tokens", "parsed_tokens")
+        names = ("chunks", "embedded", "size", "tokens", "parsed_tokens", "parsed_chunks")
         unparsed = case((documents.c.parsed_tokens == 0, documents.c.size), else_=0)
         with reading(self._engine) as connection:
             rows = connection.execute(
@@ -147,14 +153,10 @@ class Report:
                 .where(*(wanted or [current()]))
                 .group_by(documents.c.state)
             ).all()
+            working = in_work(connection, run, collection)
         states = {row[0]: int(row[1]) for row in rows}
-        fields = (*names, "unparsed")
-        sums = {row[0]: dict(zip(fields, (int(value or 0) for value in row[2:]), strict=True)) for row in rows}
-        indexed = sums.get(DocumentState.INDEXED, dict.fromkeys(fields, 0))
-        return Progress(
-            states, indexed["chunks"], indexed["embedded"], sum(states.get(state, 0) for state in OPEN_STATES), indexed["tokens"],
-            _left_tokens(sums),
-        )  # fmt: skip
+        sums = {row[0]: _Sums(*(int(value or 0) for value in row[2:])) for row in rows}
+        return _progress(states, sums, working)
 
     def failures(
         self, run: int | None = None, collection: str | None = None, reason: str | None = None, limit: int = 100
@@ -268,17 +270,59 @@ class Report:
             last = rows[-1][0]
 
 
-def _left_tokens(sums: Mapping[str, Mapping[str, int]]) -> int | None:
-    """Tokens of open documents, from sums by state: known where they are parsed, else as many a byte as the others have."""
-    opened = [sums[state] for state in OPEN_STATES if state in sums]
-    left, unparsed = (sum(figures[name] for figures in opened) for name in ("parsed_tokens", "unparsed"))
+@dataclass(frozen=True, slots=True)
+class _Sums:
+    """Of documents in one state."""
+
+    chunks: int = 0
+    embedded: int = 0
+    size: int = 0
+    tokens: int = 0
+    parsed_tokens: int = 0
+    parsed_chunks: int = 0
+    unparsed: int = 0  #: bytes of those that are not parsed
+
+    def __add__(self, other: _Sums) -> _Sums:
+        return _Sums(*(one + two for one, two in zip(astuple(self), astuple(other), strict=True)))
+
+
+def _progress(states: dict[str, int], sums: Mapping[str, _Sums], working: Sequence[InWork]) -> Progress:
+    """Sums by state, and what is known of documents that are part of the way through a stage."""
+    indexed = sums.get(DocumentState.INDEXED, _Sums())
+    opened = sum((sums[state] for state in OPEN_STATES if state in sums), _Sums())
+    # What is parsed for the first time; of what was parsed before, all is known.
+    parsing = [one for one in working if one.state == DocumentState.PARSING and not one.parsed_tokens]
+    embedding = [one for one in working if one.state == DocumentState.EMBEDDING]
+    # Where a parser does not know how much it has read, its chunks say nothing about what is left.
+    told = [one for one in parsing if one.bytes]
+    unparsed = opened.unparsed - sum(one.bytes for one in told)
+    tokens = opened.parsed_tokens + sum(one.tokens for one in told)
+    left = _left_tokens(tokens, opened.size, unparsed, indexed)
+    written = sum(min(one.tokens, one.parsed_tokens) for one in embedding)
+    # Chunk files from before schema 5 were not counted.
+    unmatched = sum(max(0, one.chunks - one.parsed_chunks) for one in embedding)
+    return Progress(
+        states,
+        chunks=indexed.chunks,
+        embedded=indexed.embedded,
+        open=sum(states.get(state, 0) for state in OPEN_STATES),
+        tokens=indexed.tokens,
+        left_tokens=None if left is None else max(0, left - written),
+        parsed=indexed.chunks + opened.parsed_chunks + sum(one.chunks for one in parsing) + unmatched,
+        written=indexed.chunks + sum(one.chunks for one in embedding),
+        written_tokens=indexed.tokens + sum(one.tokens for one in embedding),
+        bytes=indexed.size + opened.size,
+        unparsed_bytes=unparsed,
+    )
+
+
+def _left_tokens(parsed: int, size: int, unparsed: int, indexed: _Sums) -> int | None:
+    """Tokens of open documents of this size: `parsed` of them are known, of `unparsed` bytes as many a byte as elsewhere."""
     # What tokens and bytes have to do with each other is known of what is parsed or searchable.
-    indexed = sums.get(DocumentState.INDEXED, {"tokens": 0, "size": 0})
-    tokens = left + indexed["tokens"]
-    size = sum(figures["size"] for figures in opened) - unparsed + indexed["size"]
+    tokens = parsed + indexed.tokens
     if unparsed and not tokens:
         return None
-    return left + round(unparsed * tokens / max(1, size))
+    return parsed + round(unparsed * tokens / max(1, size - unparsed + indexed.size))
 
 
 def last_runs(connection: Connection, limit: int, schedule: str | None, source: str | None) -> list[RunRow]:

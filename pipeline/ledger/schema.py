@@ -40,7 +40,7 @@ from pipeline.errors import CollectionReplaced, LedgerError, LedgerUnavailable, 
 from pipeline.ledger import triggers
 
 #: Raised with every change of the tables; a newer ledger is refused, an older one migrated by `_migrate`.
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 #: Key of the lock under which tables are made; any number that nobody else uses.
 SCHEMA_LOCK = 5_113_521
@@ -168,11 +168,12 @@ documents = Table(
     Column("parsed_tokens", BigInteger, nullable=False, server_default="0"),  # of the chunk file of this version
     Column("parse_s", Float, nullable=False, server_default="0"),  # the parser's time for this version; 0: its chunk file was there
     Column("embed_s", Float, nullable=False, server_default="0"),  # its share of the time of the embed stage
+    Column("parsed_chunks", Integer, nullable=False, server_default="0"),  # of the chunk file of this version
     Index("documents_state_batch", "state", "batch"),
     # Documents with the same bytes lend each other their vectors.
     Index("documents_content", "content_hash"),
     # With the numbers that a run's display adds up, so that it reads no row.
-    Index("documents_run_figures", "run", "state", "chunks", "embedded", "size", "tokens", "parsed_tokens"),
+    Index("documents_run_figures", "run", "state", "chunks", "embedded", "size", "tokens", "parsed_tokens", "parsed_chunks"),
     # Nearly all rows have none: SQLite, which has no statistics here, must not take "has none" for a narrow condition.
     Index("documents_held", "lease", sqlite_where=text("lease IS NOT NULL"), postgresql_where=text("lease IS NOT NULL")),
     Index("documents_collection_uri", "collection", "uri"),
@@ -181,11 +182,13 @@ documents = Table(
 leases = Table(
     "leases", metadata,
     Column("id", String(36), primary_key=True),
-    Column("stage", String(16), nullable=False),  # or `schedule`: held by a scheduled run while its process lives
+    Column("stage", String(16), nullable=False),  # or `schedule` or `run`: held while the process of one lives
     Column("owner", String(255), nullable=False),
     Column("beat", BigInteger, nullable=False),  # counts up while work goes on; no clock, so a clock step cannot end it
     Column("started_at", Float, nullable=False),  # for people only
     Column("moved_at", Float),  # the last change of `beat`, for people only
+    Column("run", Integer),  # of a run that loads, as is the next one
+    Column("roots", Text),  # JSON list of the URIs that no other run may load into its collection
 )  # fmt: skip
 
 events = Table(
@@ -315,9 +318,10 @@ def _migrate(connection: Connection) -> None:
         # Version 2 has other indexes, and longer keys in this table; SQLite does not look at their length.
         if connection.dialect.name == "postgresql":
             connection.exec_driver_sql("ALTER TABLE meta ALTER COLUMN key TYPE VARCHAR(255)")
-        for old in ("documents_run_state", "documents_lease", "documents_run_progress"):
+        # Indexes that are gone, and one that has another column since version 5.
+        for old in ("documents_run_state", "documents_lease", "documents_run_progress", "documents_run_figures"):
             connection.exec_driver_sql(f"DROP INDEX IF EXISTS {old}")
-        # Versions 3 and 4 have more columns; each is nullable or has a default of the database's own.
+        # Versions 3 to 5 have more columns; each is nullable or has a default of the database's own.
         for table in (collections, runs, documents, leases, workers):
             there = {column["name"] for column in inspect(connection).get_columns(table.name)}
             for column in table.columns:
@@ -357,25 +361,30 @@ def upsert(connection: Connection, table: Table) -> Any:
 @contextmanager
 def writing(engine: Engine) -> Iterator[Connection]:
     """A transaction that writes; on SQLite it holds the write lock from its start."""
-    with _translated(), engine.begin() as connection:
+    with _translated(engine), engine.begin() as connection:
         yield connection
 
 
 @contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
     """A transaction that only reads, and waits for no writer."""
-    with _translated(), engine.connect().execution_options(kb_reads=True) as connection:
+    with _translated(engine), engine.connect().execution_options(kb_reads=True) as connection:
         yield connection
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def _translated(engine: Engine) -> Iterator[None]:
     try:
         yield
     except DBAPIError as error:
         text = str(error.orig)
         if "disk is full" in text or "No space left" in text:
             raise NoSpace(f"no room for the ledger: {text}; free some disk space and run the command again") from error
+        if getattr(error.orig, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
+            raise LedgerUnavailable(
+                f"cannot use the ledger {engine.url.database}: {text}; "
+                "give this user the right to read and write it and its folder, or set KB_DATA_DIR to another folder"
+            ) from error
         raise LedgerUnavailable(f"the ledger does not answer: {text}") from error
 
 

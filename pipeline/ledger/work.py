@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, and_, bindparam, case, delete, select, update
 
 from pipeline.errors import LeaseLost
+from pipeline.ledger.advances import Advance, record, reported_at
 from pipeline.ledger.flow import charge, refund
 from pipeline.ledger.measures import QUARANTINES, count, put
 from pipeline.ledger.schema import documents, leases, reading, upsert, workers, writing
@@ -71,6 +72,7 @@ class ParsedResult:
     parse_fingerprint: str
     tokens: int = 0  #: of its chunks
     seconds: float = 0.0  #: that the parser took; 0 where the chunk file was there
+    chunks: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,12 +135,18 @@ class Work:
                     measured.observe("wait_seconds", stage, max(0.0, time.time() - row.updated_at))
         return Claim(lease, stage, tuple(free))
 
-    def beat(self, claim: Claim, measured: Measured | None = None) -> None:
-        """Show progress; raises LeaseLost when the lease was taken back or nothing of it is left."""
+    def beat(self, claim: Claim, measured: Measured | None = None, reached: Sequence[Advance] = ()) -> None:
+        """Show progress, and record how far documents are.
+
+        Raises LeaseLost when the lease was taken back or nothing of it is left.
+        """
         with self._writing(measured) as connection:
+            since = reported_at(connection, claim.lease) if reached else 0.0
             moved = connection.execute(
                 update(leases).where(leases.c.id == claim.lease).values(beat=leases.c.beat + 1, moved_at=time.time())
             ).rowcount
+            if moved and reached and (embedded := record(connection, claim, since, reached)):
+                count(connection, {("indexed", "embedded", COUNT): embedded})
         if not moved:
             raise LeaseLost(f"the lease on {len(claim.documents)} documents was taken back")
 
@@ -151,16 +159,21 @@ class Work:
         self, claim: Claim, results: Sequence[ParsedResult], batch: str | None = None, measured: Measured | None = None
     ) -> set[str]:
         """Record parsed documents, queued for the embed stage under `batch`; return the ids that were still ours."""
-        names = ("title", "media_type", "parse_fingerprint", "parsed_tokens", "parse_s")
+        names = ("title", "media_type", "parse_fingerprint", "parsed_tokens", "parsed_chunks", "parse_s")
         rows = [
             {
                 "key": result.id, "title": result.title, "media_type": result.media_type,
-                "parse_fingerprint": result.parse_fingerprint, "parsed_tokens": result.tokens, "parse_s": result.seconds,
+                "parse_fingerprint": result.parse_fingerprint, "parsed_tokens": result.tokens, "parsed_chunks": result.chunks,
+                "parse_s": result.seconds,
             }
             for result in results
         ]  # fmt: skip
+        sizes = {document.id: document.size for document in claim.documents}
         with self._writing(measured) as connection:
-            return self._end_all(connection, claim, rows, names, state=DocumentState.PARSED, batch=batch, starts=0)
+            kept = self._end_all(connection, claim, rows, names, state=DocumentState.PARSED, batch=batch, starts=0)
+            through = [Advance(one.id, one.chunks, one.tokens, bytes=sizes[one.id]) for one in results if one.id in kept]
+            record(connection, claim, reported_at(connection, claim.lease), through, done=True)
+        return kept
 
     def indexed(self, claim: Claim, results: Sequence[IndexedResult], measured: Measured | None = None) -> set[str]:
         """Record indexed documents; return the ids that were still ours."""
@@ -179,8 +192,10 @@ class Work:
             kept = self._end_all(connection, claim, rows, names, state=state, batch=None, starts=0, reason=None, detail=None)
             sizes = {document.id: document.size for document in claim.documents}
             done = [result for result in results if result.id in kept]
+            through = [Advance(one.id, one.chunks, one.tokens, one.embedded) for one in done]
+            embedded = record(connection, claim, reported_at(connection, claim.lease), through, done=True)
             figures = {
-                "documents": len(done), "chunks": sum(result.chunks for result in done), "embedded": sum(r.embedded for r in done),
+                "documents": len(done), "chunks": sum(result.chunks for result in done), "embedded": embedded,
                 "tokens": sum(result.tokens for result in done), "bytes": sum(sizes[result.id] for result in done),
             }  # fmt: skip
             count(connection, {("indexed", name, COUNT): number for name, number in figures.items() if number})

@@ -88,6 +88,13 @@ def visible_gpus() -> list[str]:
     return mask[:count] if mask else [str(number) for number in range(count)]
 
 
+def gpu_uuids() -> list[str]:
+    """For each of `visible_gpus` what its maker calls this one GPU and no other; empty where torch does not say."""
+    import torch
+
+    return [str(getattr(torch.cuda.get_device_properties(number), "uuid", "")) for number in range(torch.cuda.device_count())]
+
+
 def token_budget(kind: str, memory_bytes: int | None) -> int:
     """Tokens of one model call on a device of this kind; `memory_bytes` is None where it shares the host's memory."""
     if kind == "cpu":

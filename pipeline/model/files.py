@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import ModelError
+from pipeline.files.errors import translating
 from pipeline.settings import DEFAULT_MODEL, Settings
 
 #: Published sha256 of the default model's model.safetensors.
@@ -16,6 +17,9 @@ DEFAULT_MODEL_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fa
 
 #: Never pickles: unpickling runs code.
 HUB_PATTERNS = ["*.json", "*.txt", "*.model", "*.safetensors"]
+
+#: A tokenizer's limit from here on means that it has none; transformers writes 1e30.
+NO_LIMIT = 1_000_000
 
 #: Seconds until a hub that does not answer is given up.
 HUB_TIMEOUT_S = 10.0
@@ -37,34 +41,39 @@ def resolve_model(settings: Settings) -> ModelFiles:
 
     Tried in turn: a local folder, the data folder's `hf_cache`, the hub, and for the default model the extra `offline`.
 
-    Raises ModelError that says what to do.
+    Raises ModelError, ConfigError that say what to do.
     """
     path = _folder(settings, settings.model, settings.model_revision)
-    if not list(path.glob("*.safetensors")):
-        raise ModelError(f"{settings.model} has no safetensors weights, and pickled ones are not loaded; choose another KB_MODEL")
-    config = _json(path / "config.json")
-    return ModelFiles(settings.model, path, settings.model_revision, _limit(path, config) or 512, _dimension(path, config))
+    with translating(path):
+        if not list(path.glob("*.safetensors")):
+            raise ModelError(
+                f"{settings.model} has no safetensors weights, and pickled ones are not loaded; choose another KB_MODEL"
+            )
+        config = read_json(path / "config.json")
+        return ModelFiles(settings.model, path, settings.model_revision, _limit(path, config) or 512, _dimension(path, config))
 
 
 def resolve_tokenizer(settings: Settings) -> Path:
     """The folder that holds `tokenizer.json` of KB_TOKENIZER or, without it, of the model.
 
-    Raises ModelError.
+    Raises ModelError, ConfigError.
     """
     name = settings.tokenizer or settings.model
     path = _folder(settings, name, "" if settings.tokenizer else settings.model_revision)
-    if not (path / "tokenizer.json").is_file():
-        raise ModelError(f"{name} has no tokenizer.json; set KB_TOKENIZER to a model or folder that has one")
+    with translating(path):
+        if not (path / "tokenizer.json").is_file():
+            raise ModelError(f"{name} has no tokenizer.json; set KB_TOKENIZER to a model or folder that has one")
     return path
 
 
 def resolve_limit(settings: Settings) -> int | None:
     """Most tokens of one text, as the folder of the tokenizer says; None where it does not.
 
-    Raises ModelError.
+    Raises ModelError, ConfigError.
     """
     folder = resolve_tokenizer(settings)
-    return _limit(folder, _json(folder / "config.json"))
+    with translating(folder):
+        return _limit(folder, read_json(folder / "config.json"))
 
 
 def check_weights(files: ModelFiles) -> None:
@@ -136,15 +145,20 @@ def _offline_folder() -> Path | None:
 
 
 def _limit(path: Path, config: dict[str, Any]) -> int | None:
-    said = (_json(path / "sentence_bert_config.json").get("max_seq_length"), config.get("max_position_embeddings"))
-    return min((int(limit) for limit in said if limit), default=None)
+    # Since version 6 sentence-transformers writes the limit into the tokenizer's file, where huge numbers mean that there is none.
+    said = (
+        read_json(path / "sentence_bert_config.json").get("max_seq_length"),
+        read_json(path / "tokenizer_config.json").get("model_max_length"),
+        config.get("max_position_embeddings"),
+    )
+    return min((int(limit) for limit in said if limit and limit < NO_LIMIT), default=None)
 
 
 def _dimension(path: Path, config: dict[str, Any]) -> int:
     """The size of what the last module puts out; pooling keeps the transformer's."""
     dimension = config.get("hidden_size") or config.get("d_model") or config.get("dim")
     for module in _modules(path):
-        inside = _json(path / module / "config.json") if module else {}
+        inside = read_json(path / module / "config.json") if module else {}
         dimension = inside.get("out_features") or dimension
     if not dimension:
         raise ModelError(f"{path / 'config.json'} does not say the model's dimension; is it an embedding model?")
@@ -156,7 +170,8 @@ def _modules(path: Path) -> list[str]:
     return [str(module["path"]) for module in json.loads(file.read_text("utf-8"))] if file.is_file() else []
 
 
-def _json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a file of a model's folder; empty where there is no such file. Raises ModelError where it is damaged."""
     try:
         value = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:

@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import TypeVar
 
 from pipeline.errors import DocumentError, InstallationError, NoSpace
+from pipeline.files.errors import disk_is_full
 from pipeline.parse import kinds
 from pipeline.parse.parsed import Parsed
 from pipeline.types import Element, ElementKind, Reason
@@ -57,7 +58,7 @@ _HEAVY = {
 #: The same for the gate.
 _HEAVY_GATE = ("charset_normalizer", "olefile")
 #: Characters of an import error that are passed on: some libraries write a page.
-_CAUSE_CHARS = 200
+_CAUSE_CHARS = 150
 #: The dynamic loader's words when it runs out of memory.
 _NO_ROOM_FOR_MODULE = ("failed to map segment", "annot allocate memory")
 #: Elements at the start among which the title is looked for.
@@ -75,10 +76,10 @@ def parse(path: Path, name: str, media_type: str) -> Parsed:
     parsed = _guarded(lambda: _parser(media_type)(path, name))
     elements = _translated(parsed.elements)
     if parsed.title:
-        return Parsed(parsed.title, elements)
+        return Parsed(parsed.title, elements, parsed.share)
     start = list(itertools.islice(elements, _TITLE_WINDOW))
     title = next((e.text for e in start if e.kind is ElementKind.HEADING), "") or name
-    return Parsed(title, itertools.chain(start, elements))
+    return Parsed(title, itertools.chain(start, elements), parsed.share)
 
 
 def preload(media_types: Iterable[str]) -> None:
@@ -106,7 +107,7 @@ def import_needed(module: str) -> ModuleType:
     except MemoryError:
         raise
     except Exception as error:  # a library built for another version of a second one may fail with anything
-        raise InstallationError(module, _cause(error)) from error
+        raise _not_importable(module, error) from error
 
 
 def _parser(media_type: str) -> Callable[[Path, str], Parsed]:
@@ -115,15 +116,18 @@ def _parser(media_type: str) -> Callable[[Path, str], Parsed]:
     return parser
 
 
-def _cause(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())[:_CAUSE_CHARS]
+def _not_importable(module: str, error: Exception) -> InstallationError:
+    cause = " ".join(f"{type(error).__name__}: {error}".split())[:_CAUSE_CHARS]
+    return InstallationError(
+        f"the module {module} cannot be imported ({cause}); install kb-ingest with its packages again and restart its workers"
+    )
 
 
 def _import_failure(error: ImportError) -> InstallationError | DocumentError:
     """The fault of the installation, as no document chooses modules; but one that has filled the memory leaves no room for them."""
     if any(words in str(error) for words in _NO_ROOM_FOR_MODULE):
         return DocumentError(Reason.OUT_OF_MEMORY, "the parser ran out of memory")
-    return InstallationError(error.name or "of a parser", _cause(error))
+    return _not_importable(error.name or "of a parser", error)
 
 
 def _translated(elements: Iterator[Element]) -> Iterator[Element]:
@@ -144,7 +148,7 @@ def _guarded(step: Callable[[], T]) -> T:
     except RecursionError as error:
         raise DocumentError(Reason.CORRUPT, "nested too deeply") from error
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if disk_is_full(error):
             raise NoSpace(f"no space to parse in: {error}") from error
         reason = Reason.UNREADABLE if error.errno in (errno.ENOENT, errno.EACCES, errno.EIO, errno.ESTALE) else Reason.CORRUPT
         raise DocumentError(reason, f"{type(error).__name__}: {error}"[:300]) from error

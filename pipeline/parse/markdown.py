@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.parse.decode import read_text
-from pipeline.parse.parsed import Parsed, clean, pieces
+from pipeline.parse.parsed import Parsed, Share, clean, pieces
 from pipeline.types import Element, ElementKind
 
 if TYPE_CHECKING:
@@ -41,17 +41,20 @@ def parse_markdown(path: Path, name: str) -> Parsed:
     text = read_text(path)
     front = _FRONT_MATTER.match(text)
     title = _FRONT_TITLE.search(front.group(1)) if front else None
-    return Parsed(clean(title.group(2)) if title else "", markdown_elements(text, front))
+    share = Share()
+    return Parsed(clean(title.group(2)) if title else "", markdown_elements(text, front, share), share)
 
 
-def markdown_elements(text: str, front: re.Match[str] | None = None) -> Iterator[Element]:
+def markdown_elements(text: str, front: re.Match[str] | None = None, share: Share | None = None) -> Iterator[Element]:
     """Elements of `text`; `front` is the match of its front matter, which becomes one paragraph."""
+    share = share or Share()
     start = 0
     if front:
         yield from _emit(front.group(1), front.start(1), front.end(1), front.group(1))
         start = front.end()
     while start < len(text):
         end = _window_end(text, start)
+        share.count(start, len(text))
         yield from _Blocks(text[start:end], start).elements()
         start = end
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TextIO
 
 from pipeline.types import Element
 
@@ -18,12 +20,36 @@ _SEPARATORS = re.compile("[\x0b\x0c\x1c-\x1f\x85\u2028\u2029]")
 _SPACES = re.compile(r"\s+")
 
 
+class Share:
+    """How much of a document its parser has read: what it has counted, or how far it is in a file that it streams."""
+
+    def __init__(self) -> None:
+        self._file: TextIO | None = None
+        self._size = 0
+        self._value: float | None = None
+
+    def count(self, done: int, total: int) -> None:
+        """Note that so many of the document's parts are read."""
+        self._value = done / total
+
+    def follow(self, file: TextIO) -> None:
+        """Have the place in an open file say it."""
+        self._file, self._size = file, os.fstat(file.fileno()).st_size
+
+    def __call__(self) -> float | None:
+        """0 to 1; None where the parser does not know."""
+        if self._file is None or not self._size:
+            return self._value
+        return 1.0 if self._file.closed else min(1.0, self._file.buffer.tell() / self._size)
+
+
 @dataclass(frozen=True, slots=True)
 class Parsed:
     """A document on its way out of its parser."""
 
     title: str  #: empty where the document does not say
     elements: Iterator[Element]  #: in reading order; may raise DocumentError until its end
+    share: Share = field(default_factory=Share)  #: how much of the document has been read
 
 
 def clean(text: str, *, strip: bool = True) -> str:

@@ -15,7 +15,7 @@ import pypdfium2 as pdfium
 import pypdfium2.raw as pdfium_c
 
 from pipeline.errors import DocumentError
-from pipeline.parse.parsed import Parsed, pieces, squeeze
+from pipeline.parse.parsed import Parsed, Share, pieces, squeeze
 from pipeline.types import Element, ElementKind, Reason
 
 #: Pages that are read ahead to learn the size of running text and of headings.
@@ -69,13 +69,14 @@ def parse_pdf(path: Path, name: str) -> Parsed:
             raise DocumentError(Reason.ENCRYPTED, "needs a password") from error
         raise DocumentError(Reason.CORRUPT, str(error)) from error
     declared = squeeze(document.get_metadata_value("Title") or "")  # before the pages: the last one closes the document
-    pages = _pages(document)
+    share = Share()
+    pages = _pages(document, share)
     sample = list(itertools.islice(pages, SAMPLE_PAGES))
     body, headings = _sizes(sample)
     elements = _elements(itertools.chain(sample, pages), body, headings)
     start = list(itertools.islice(elements, 30))
     title = next((e.text for e in start if e.kind is ElementKind.HEADING and e.level == 1), "")
-    return Parsed(title or declared, itertools.chain(start, elements))
+    return Parsed(title or declared, itertools.chain(start, elements), share)
 
 
 def _refuse_cut_off(path: Path) -> None:
@@ -86,12 +87,13 @@ def _refuse_cut_off(path: Path) -> None:
         raise DocumentError(Reason.CORRUPT, "its end is cut off")
 
 
-def _pages(document: Any) -> Iterator[_Page]:
+def _pages(document: Any, share: Share) -> Iterator[_Page]:
     try:
         count = len(document)
         if not count:
             raise DocumentError(Reason.CORRUPT, "no pages")
         for index in range(count):
+            share.count(index, count)
             try:
                 page = document[index]
             except pdfium.PdfiumError as error:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TextIO
 
 from pipeline.parse.decode import open_text
-from pipeline.parse.parsed import MAX_ELEMENT_CHARS, Parsed, clean, pieces
+from pipeline.parse.parsed import MAX_ELEMENT_CHARS, Parsed, Share, clean, pieces
 from pipeline.types import Element, ElementKind
 
 #: A line is read in parts of this size: a file may be one line.
@@ -16,11 +16,13 @@ _LINE_CHARS = 64 << 10
 
 def parse_plain(path: Path, name: str) -> Parsed:
     """Paragraphs of the text at `path`; memory does not grow with the file."""
-    return Parsed("", _of_file(path))
+    share = Share()
+    return Parsed("", _of_file(path, share), share)
 
 
-def _of_file(path: Path) -> Iterator[Element]:
+def _of_file(path: Path, share: Share) -> Iterator[Element]:
     with open_text(path) as stream:
+        share.follow(stream)
         yield from paragraphs(stream)
 
 

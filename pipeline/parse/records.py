@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.parse.decode import open_text, read_text
-from pipeline.parse.parsed import Parsed, clean, pieces, squeeze
+from pipeline.parse.parsed import Parsed, Share, clean, pieces, squeeze
 from pipeline.parse.source import parse_source
 from pipeline.types import Element
 
@@ -27,12 +27,14 @@ def parse_json(path: Path, name: str) -> Parsed:
     title = (
         next((squeeze(str(value[k])) for k in _TITLE_KEYS if isinstance(value.get(k), str)), "") if isinstance(value, dict) else ""
     )
-    return Parsed(title[:200], _records(value))
+    share = Share()
+    return Parsed(title[:200], _records(value, share), share)
 
 
 def parse_json_lines(path: Path, name: str) -> Parsed:
     """Records of the file at `path`, one a line, streamed; a line that is no JSON comes as it stands."""
-    return Parsed("", _lines(path))
+    share = Share()
+    return Parsed("", _lines(path, share), share)
 
 
 def _is_record(line: str) -> bool:
@@ -42,8 +44,9 @@ def _is_record(line: str) -> bool:
         return False
 
 
-def _lines(path: Path) -> Iterator[Element]:
+def _lines(path: Path, share: Share) -> Iterator[Element]:
     with open_text(path) as file:
+        share.follow(file)
         for line in file:
             try:
                 value = json.loads(line)
@@ -52,10 +55,11 @@ def _lines(path: Path) -> Iterator[Element]:
             yield from _grouped(_flat(value, ""))
 
 
-def _records(value: object) -> Iterator[Element]:
+def _records(value: object, share: Share) -> Iterator[Element]:
     """A list's items and an object's members are records of their own where they are not plain values."""
     if isinstance(value, list) and any(isinstance(item, dict | list) for item in value):
-        for item in value:
+        for number, item in enumerate(value):
+            share.count(number, len(value))
             yield from _grouped(_flat(item, ""))
     elif isinstance(value, dict):
         plain = {k: v for k, v in value.items() if not isinstance(v, dict | list)}

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.parse.decode import read_text
-from pipeline.parse.parsed import Parsed, clean, pieces
+from pipeline.parse.parsed import Parsed, Share, clean, pieces
 from pipeline.types import Element, ElementKind
 
 _ADORNMENT = re.compile(r"([!-/:-@\[-`{-~])\1{2,}\s*$")
@@ -47,12 +47,13 @@ _SUBSTITUTION = re.compile(r"\|([^|\s][^|\n]{0,80})\|_{0,2}")
 
 def parse_rst(path: Path, name: str) -> Parsed:
     """Elements of the reStructuredText file at `path`."""
-    return Parsed("", rst_elements(read_text(path)))
+    share = Share()
+    return Parsed("", rst_elements(read_text(path), share), share)
 
 
-def rst_elements(text: str) -> Iterator[Element]:
+def rst_elements(text: str, share: Share | None = None) -> Iterator[Element]:
     """Elements of `text` in order."""
-    return _Reader(text).elements()
+    return _Reader(text, share or Share()).elements()
 
 
 @dataclass(slots=True)
@@ -68,6 +69,7 @@ class _Reader:
     """A position in the lines of a text; blocks are told by indentation alone, so nothing recurses."""
 
     source: str
+    share: Share
     lines: list[_Line] = field(default_factory=list)
     styles: list[tuple[str, bool]] = field(default_factory=list)  #: adornments by level: character, overlined
     section: tuple[int, str] | None = None  #: level and text of the open section
@@ -84,6 +86,7 @@ class _Reader:
             self.lines.append(_Line(m.start() + len(raw) - len(body), m.start() + len(raw), indent, body))
         self.lines.append(_Line(len(self.source), len(self.source), 0, ""))
         while position < len(self.lines):
+            self.share.count(position, len(self.lines))
             position, found = self._block(position)
             for element in found:
                 if self.stale and element.kind is not ElementKind.HEADING:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TextIO
 
 from pipeline.parse.decode import open_text
-from pipeline.parse.parsed import MAX_ELEMENT_CHARS, Parsed, clean, pieces
+from pipeline.parse.parsed import MAX_ELEMENT_CHARS, Parsed, Share, clean, pieces
 from pipeline.types import Element, ElementKind
 
 #: From this size on a block also ends at a blank line inside a definition.
@@ -23,11 +23,13 @@ _DEFINITION = re.compile(
 
 def parse_source(path: Path, name: str) -> Parsed:
     """CODE elements of the file at `path`; memory does not grow with the file."""
-    return Parsed("", _of_file(path))
+    share = Share()
+    return Parsed("", _of_file(path, share), share)
 
 
-def _of_file(path: Path) -> Iterator[Element]:
+def _of_file(path: Path, share: Share) -> Iterator[Element]:
     with open_text(path) as stream:
+        share.follow(stream)
         yield from blocks(stream)
 
 

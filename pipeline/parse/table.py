@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pipeline.errors import DocumentError
 from pipeline.parse.decode import open_text
-from pipeline.parse.parsed import Parsed, squeeze
+from pipeline.parse.parsed import Parsed, Share, squeeze
 from pipeline.types import Element, ElementKind, Reason
 
 #: Rows at the start in which titles and the header are looked for.
@@ -25,18 +25,21 @@ _NUMBER = re.compile(r"[-+(]?[$€£¥]?\s?[\d.,]*\d[\d.,]*(?:e[-+]?\d+)?\s?[%�
 
 def parse_csv(path: Path, name: str) -> Parsed:
     """Rows of the csv file at `path`; the delimiter is told from its start."""
-    return Parsed("", _delimited(path, ""))
+    share = Share()
+    return Parsed("", _delimited(path, "", share), share)
 
 
 def parse_tsv(path: Path, name: str) -> Parsed:
     """Rows of the tab-separated file at `path`."""
-    return Parsed("", _delimited(path, "\t"))
+    share = Share()
+    return Parsed("", _delimited(path, "\t", share), share)
 
 
-def _delimited(path: Path, delimiter: str) -> Iterator[Element]:
+def _delimited(path: Path, delimiter: str, share: Share) -> Iterator[Element]:
     # A cell may be as long as the file that passed the gate; the default of 128 KB drops such rows with an error.
     csv.field_size_limit(sys.maxsize)
     with open_text(path) as file:
+        share.follow(file)
         start = file.read(64 << 10)
         file.seek(0)
         reader = csv.reader(

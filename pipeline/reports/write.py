@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import stat
-import tempfile
 from pathlib import Path
 
 from pipeline.errors import ConfigError
+from pipeline.files.replace import replace_file
 
 
 def write_page(text: str, file: Path) -> None:
@@ -28,21 +28,5 @@ def _write(text: str, file: Path) -> None:
             out.write(text)
         return
     target = Path(os.path.realpath(file))
-    descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=".kb-page-")
-    try:
-        with open(descriptor, "w", encoding="utf-8") as out:
-            out.write(text)
-        os.chmod(temporary, _mode(target))
-        os.replace(temporary, target)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-def _mode(target: Path) -> int:
-    try:
-        return stat.S_IMODE(target.stat().st_mode)
-    except FileNotFoundError:
-        mask = os.umask(0)
-        os.umask(mask)
-        return 0o666 & ~mask  # as any other new file
+    mode = stat.S_IMODE(target.stat().st_mode) if target.exists() else None
+    replace_file(target, text.encode(), mode=mode)

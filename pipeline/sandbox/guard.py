@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import logging
 import os
@@ -22,14 +21,18 @@ from typing import Any
 
 from pipeline.chunk.units import ChunkOptions
 from pipeline.errors import InstallationError, NoSpace, TransientError
+from pipeline.files.errors import translating
 from pipeline.model.tokens import TokenCounter
 from pipeline.parse import MEDIA_TYPES
 from pipeline.parse.gate import Limits
-from pipeline.sandbox.extract import Extracted, ExtractJob, parse_fingerprint
+from pipeline.sandbox.extract import Extracted, ExtractJob, SoFar, parse_fingerprint
 from pipeline.settings import Settings
 from pipeline.types import Reason
 
 log = logging.getLogger(__name__)
+
+#: Told how far the document of a job is.
+OnProgress = Callable[[ExtractJob, SoFar], None]
 
 #: Seconds between two calls of `on_tick` while a document is being parsed.
 TICK_S = 0.5
@@ -150,10 +153,13 @@ class ParseGuard:
             server.wait()
         server.stdout.close()
 
-    def run(self, jobs: Sequence[ExtractJob], on_tick: Callable[[], None]) -> Iterator[Outcome]:
+    def run(
+        self, jobs: Sequence[ExtractJob], on_tick: Callable[[], None], on_progress: OnProgress | None = None
+    ) -> Iterator[Outcome]:
         """Extract documents; yields an outcome for each, in no particular order.
 
-        `on_tick` is called at least every TICK_S while this waits; what it raises ends the run and the child. A document
+        `on_tick` is called at least every TICK_S while this waits; what it raises ends the run and the child. `on_progress` is
+        called with how far a document is that takes its time, as its child says; one that is tried again begins at 0. A document
         whose child dies or runs out of memory is tried once more alone, the others go on in a fresh child. Raises NoSpace,
         TransientError where no parser can be started at all, and InstallationError after all other outcomes where some
         documents need a module that cannot be imported; these have no outcome.
@@ -164,7 +170,7 @@ class ParseGuard:
         waiting = deque([list(jobs)] if jobs else [])
         while waiting:
             batch = waiting.popleft()
-            attempt = yield from self._attempt(batch, on_tick)
+            attempt = yield from self._attempt(batch, on_tick, on_progress)
             rest = [job for number, job in enumerate(batch) if number not in attempt.done and number != attempt.current]
             if attempt.current is not None:
                 culprit = batch[attempt.current]
@@ -184,7 +190,9 @@ class ParseGuard:
             self.close()  # a new server tries the import again, once the installation is repaired
             raise broken
 
-    def _attempt(self, jobs: list[ExtractJob], on_tick: Callable[[], None]) -> Generator[Outcome, None, _Attempt]:
+    def _attempt(
+        self, jobs: list[ExtractJob], on_tick: Callable[[], None], on_progress: OnProgress | None
+    ) -> Generator[Outcome, None, _Attempt]:
         folder, outputs = _private_folder(None), _private_folder(Path(jobs[0].output).parent)
         attempt = _Attempt(jobs, folder, outputs, set())
         # The child works in its own folder, so relative paths would lead elsewhere.
@@ -197,6 +205,8 @@ class ParseGuard:
             self._send(request | {"preload": sorted(self._types)})
             attempt.since = time.monotonic()
             for event in self._events(attempt, on_tick):
+                if on_progress is not None and "so_far" in event:
+                    on_progress(jobs[event["at"]], SoFar(**event["so_far"]))
                 outcome = self._event(attempt, event)
                 if outcome is not None:
                     yield outcome
@@ -237,11 +247,11 @@ class ParseGuard:
                 (attempt.outputs / str(event["end"])).replace(job.output)
                 return Outcome(job, extracted, seconds=took)
             if "broken" in event:
-                attempt.broken = InstallationError(*event["broken"])
+                attempt.broken = InstallationError(event["broken"])
                 return None
             return Outcome(job, None, Reason(event["reason"]), event["detail"], took)
         elif "broken" in event:
-            raise InstallationError(*event["broken"])
+            raise InstallationError(event["broken"])
         elif "exit" in event and attempt.cause is None and attempt.current is not None:
             used = event["memory_bytes"] >= self._options.memory_bytes * MEMORY_SHARE
             cpu = event["exit"] == -signal.SIGXCPU
@@ -359,13 +369,9 @@ class ParseGuard:
 
 
 def _private_folder(parent: Path | None) -> Path:
-    """A new folder of this user's own; None: in the system's temporary folder. Raises NoSpace."""
-    try:
+    """A new folder of this user's own; None: in the system's temporary folder. Raises NoSpace, ConfigError."""
+    with translating(parent or "the system's temporary folder"):
         return Path(tempfile.mkdtemp(prefix="kb-parse-", dir=parent))
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise NoSpace(f"no room to parse in {parent or tempfile.gettempdir()}; free some disk space") from error
-        raise
 
 
 def _last_line(path: Path) -> str:

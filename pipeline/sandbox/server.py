@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import gc
 import json
 import logging
@@ -17,16 +16,18 @@ import tempfile
 import threading
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pipeline.chunk.units import ChunkOptions
 from pipeline.errors import DocumentError, InstallationError, NoSpace
+from pipeline.files.errors import disk_is_full
 from pipeline.model.tokens import TokenCounter
 from pipeline.parse import MEDIA_TYPES, import_needed, preload, preload_gate
 from pipeline.parse.gate import Limits
 from pipeline.sandbox.confine import allow_writes_only_in, forbid_sockets, prctl
-from pipeline.sandbox.extract import Extracted, ExtractJob
+from pipeline.sandbox.extract import Extracted, ExtractJob, SoFar
 from pipeline.sandbox.memory import cap_growth, used_below, used_bytes
 from pipeline.types import Reason
 
@@ -49,7 +50,7 @@ _PR_SET_CHILD_SUBREAPER = 36
 
 
 #: Extracts one document: `pipeline.sandbox.extract.extract`, or a test's stand-in.
-Extract = Callable[[ExtractJob, TokenCounter, ChunkOptions, Limits, Callable[[str], None]], Extracted]
+Extract = Callable[[ExtractJob, TokenCounter, ChunkOptions, Limits, Callable[[SoFar], None], Callable[[str], None]], Extracted]
 
 
 class _NotImported(Exception):
@@ -208,12 +209,12 @@ class Server:
         _tell(self._out, {"start": number})
         self._allow_cpu(job)
         try:
-            made = self._extract(job, self._counter, self._chunks, self._limits, self._need)
+            made = self._extract(job, self._counter, self._chunks, self._limits, partial(self._so_far, number), self._need)
         except _NotImported as error:  # a fresh child will have it, outside this document's limits
             _tell(self._out, {"need": str(error)})
             os._exit(0)
         except InstallationError as error:
-            _tell(self._out, {"end": number, "broken": _parts(error)})
+            _tell(self._out, {"end": number, "broken": str(error)[:MOST_DETAIL_CHARS]})
         except NoSpace as error:
             _tell(self._out, {"no_space": str(error)[:MOST_DETAIL_CHARS]})
             os._exit(0)
@@ -224,7 +225,7 @@ class Server:
         except RecursionError:
             self._fail(number, Reason.CORRUPT, "nested too deeply")
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            if disk_is_full(error):
                 _tell(self._out, {"no_space": str(error)[:MOST_DETAIL_CHARS]})
                 os._exit(0)
             self._fail(number, Reason.CORRUPT, f"{type(error).__name__}: {error}")
@@ -242,6 +243,9 @@ class Server:
         if media_type not in self._imported:
             raise _NotImported(media_type)
 
+    def _so_far(self, number: int, so_far: SoFar) -> None:
+        _tell(self._out, {"at": number, "so_far": asdict(so_far)})
+
     def _fail(self, number: int, reason: Reason, detail: str) -> None:
         _tell(self._out, {"end": number, "reason": reason, "detail": detail[:MOST_DETAIL_CHARS]})
         if reason is Reason.OUT_OF_MEMORY:
@@ -257,11 +261,6 @@ class Server:
 
 def _tell(out: int, event: dict[str, Any]) -> None:
     os.write(out, json.dumps(event).encode("ascii", "replace") + b"\n")
-
-
-def _parts(error: InstallationError) -> tuple[str, str]:
-    """The arguments of `error`, short enough to travel."""
-    return error.module[:MOST_DETAIL_CHARS], error.cause[:MOST_DETAIL_CHARS]
 
 
 def _kill_group(group: int) -> None:
@@ -289,7 +288,7 @@ def main() -> None:
     try:
         server = Server(json.loads(sys.argv[1]), out)
     except InstallationError as error:
-        _tell(out, {"broken": _parts(error)})
+        _tell(out, {"broken": str(error)[:MOST_DETAIL_CHARS]})
     else:
         server.serve()
 

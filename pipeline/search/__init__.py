@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from pipeline.embed import Embedder, embed_fingerprint
-from pipeline.errors import CollectionMismatch, CollectionMissing
+from pipeline.errors import CollectionMismatch
 from pipeline.ledger import Ledger
 from pipeline.settings import Settings
 from pipeline.store import VectorStore
+from pipeline.store.choice import missing
 from pipeline.types import Hit, SearchMode
 
 #: Chunks that are asked for to have one document more: several of the best are of the same.
@@ -21,11 +22,11 @@ def physical_name(collection: str, fingerprint: str) -> str:
 
 
 def open_physical(store: VectorStore, collection: str) -> str:
-    """The physical collection behind a name; raises CollectionMissing."""
-    found = store.aliases().get(collection)
-    if found is None:
-        raise CollectionMissing(f"there is no collection {collection!r}; load something into it, or see `kb-ingest collections`")
-    return found
+    """The physical collection behind a name; raises CollectionMissing that names those that exist."""
+    aliases = store.aliases()
+    if collection not in aliases:
+        raise missing(collection, aliases)
+    return aliases[collection]
 
 
 class Searcher:
@@ -63,22 +64,19 @@ class Searcher:
 
         dimension = self._store.dimension(physical)
         if made_by(physical, self._settings, dimension):
-            return self._given or make_embedder(self._settings, device=self._settings.device)
+            return self._given or make_embedder(self._settings, device=self._settings.device, measured=False)
         settings = self._recorded(physical)
         if settings is None or not made_by(physical, settings, dimension):
             raise CollectionMismatch(
                 f"the collection {collection!r} was made with another model than {self._settings.model}; "
                 "set KB_MODEL to the one that made it"
             )
-        return make_embedder(settings, device=settings.device)
+        return make_embedder(settings, device=settings.device, measured=False)
 
     def _recorded(self, physical: str) -> Settings | None:
         """The settings with what the ledger says of the generation behind a physical collection."""
-        ledger = Ledger.open(self._settings.prepare().ledger_url)
-        try:
+        with Ledger.open(self._settings.prepare().ledger_url) as ledger:
             found = next((one for one in ledger.collections.all() if one.physical == physical), None)
-        finally:
-            ledger.close()
         return self._settings.of_collection(found.profile) if found else None
 
     def close(self) -> None:

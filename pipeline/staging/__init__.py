@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import re
@@ -15,7 +14,9 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from pipeline.errors import DocumentError, NoSpace
+from pipeline.errors import DocumentError, StagingUnavailable
+from pipeline.files.errors import translated, translating
+from pipeline.files.replace import move_file
 from pipeline.sources.objects import client_errors, object_path, open_files, version_of
 from pipeline.types import Reason, SourceFile, StagedFile
 
@@ -27,8 +28,6 @@ COPY_TRIES = 3
 
 #: Temporary files older than this belong to nobody.
 SCRATCH_MAX_AGE_S = 24 * 3600
-
-_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Staging(Protocol):
@@ -77,28 +76,26 @@ class LocalStaging:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._scratch = root / "tmp"
-        self._scratch.mkdir(parents=True, exist_ok=True)
+        with self._usable():
+            self._scratch.mkdir(parents=True, exist_ok=True)
 
     def put(self, source: SourceFile) -> StagedFile:
         """Copy a file: into a temporary file, its hash computed on the way, then renamed to its hash.
 
         The version that was hashed is the version that is kept: a file that changes meanwhile is copied again.
 
-        Raises DocumentError (unreadable, changed) and NoSpace.
+        Raises DocumentError (unreadable, changed), NoSpace, and ConfigError where the folder cannot be written.
         """
         temporary = self.scratch()
-        try:
-            content_hash, copied = copy_hashed(source, temporary)
-            blob = self.root / blob_key(content_hash)
-            if blob.exists() and blob.stat().st_size == copied.size:
+        with self._usable():
+            try:
+                content_hash, copied = copy_hashed(source, temporary)
+                blob = self.root / blob_key(content_hash)
+                if not (blob.exists() and blob.stat().st_size == copied.size):
+                    move_file(temporary, blob)
                 return StagedFile(copied, content_hash, blob_key(content_hash))
-            blob.parent.mkdir(parents=True, exist_ok=True)
-            temporary.replace(blob)
-            return StagedFile(copied, content_hash, blob_key(content_hash))
-        except OSError as error:
-            raise _translated(error, temporary) from error
-        finally:
-            temporary.unlink(missing_ok=True)
+            finally:
+                temporary.unlink(missing_ok=True)
 
     @contextmanager
     def blob(self, content_hash: str) -> Iterator[Path]:
@@ -113,16 +110,13 @@ class LocalStaging:
 
     def has_chunks(self, key: str) -> bool:
         """Whether a chunk file is there."""
-        return (self.root / key).exists()
+        with self._usable():
+            return (self.root / key).exists()
 
     def put_chunks(self, key: str, written: Path) -> None:
-        """Move a finished chunk file in; raises NoSpace."""
-        target = self.root / key
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            written.replace(target)
-        except OSError as error:
-            raise _translated(error, written) from error
+        """Move a finished chunk file in; raises NoSpace, and ConfigError where the folder cannot be written."""
+        with self._usable():
+            move_file(written, self.root / key)
 
     @contextmanager
     def chunks(self, key: str) -> Iterator[Path]:
@@ -136,18 +130,22 @@ class LocalStaging:
     def sweep(self) -> int:
         """Remove temporary files and folders that a killed process left behind; return how many."""
         removed = 0
-        for path in self._scratch.iterdir():
-            try:
-                if time.time() - path.lstat().st_mtime <= SCRATCH_MAX_AGE_S:
+        with self._usable():
+            for path in self._scratch.iterdir():
+                try:
+                    if time.time() - path.lstat().st_mtime <= SCRATCH_MAX_AGE_S:
+                        continue
+                    if path.is_dir():
+                        shutil.rmtree(path)
+                    else:
+                        path.unlink()
+                    removed += 1
+                except FileNotFoundError:  # somebody else was faster
                     continue
-                if path.is_dir():
-                    shutil.rmtree(path)
-                else:
-                    path.unlink()
-                removed += 1
-            except FileNotFoundError:  # somebody else was faster
-                continue
         return removed
+
+    def _usable(self) -> AbstractContextManager[None]:
+        return translating(self.root, StagingUnavailable)
 
 
 def blob_key(content_hash: str) -> str:
@@ -223,21 +221,17 @@ def _copy(reader: BinaryIO | object, target: Path) -> tuple[str, int]:
 def check_blob(path: Path, content_hash: str) -> None:
     """Read a copy through; one that is not what its name says is removed.
 
-    Raises DocumentError (staged_lost).
+    Raises DocumentError (staged_lost), and ConfigError where it may not be read.
     """
     digest = hashlib.sha256()
     try:
         with path.open("rb", buffering=0) as reader:
             while window := reader.read(COPY_WINDOW):
                 digest.update(window)
+    except PermissionError as error:  # of every copy: no document is to blame
+        raise translated(error, path) from error
     except OSError as error:
         raise DocumentError(Reason.STAGED_LOST, f"{error.strerror}; load the document again") from error
     if digest.hexdigest() != content_hash:
         path.unlink(missing_ok=True)
         raise DocumentError(Reason.STAGED_LOST, "its copy was damaged and is removed; load the document again")
-
-
-def _translated(error: OSError, path: Path) -> NoSpace | OSError:
-    if error.errno in _NO_SPACE:
-        return NoSpace(f"no room in {path.parent}: free some disk space and run the command again")
-    return error

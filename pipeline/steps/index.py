@@ -16,6 +16,7 @@ from pipeline.chunk.file import read_chunks
 from pipeline.embed import Embedder, bad_rows
 from pipeline.errors import DocumentError, KbError
 from pipeline.ledger import Ledger
+from pipeline.ledger.advances import Advance
 from pipeline.ledger.work import Claim, ClaimedDocument, IndexedResult
 from pipeline.sources.discover import folder_of, name_of
 from pipeline.staging import Staging, chunks_key
@@ -68,7 +69,12 @@ class _Open:
     seconds: float = 0.0  #: its share of the time of the stage
     times: Times = field(default_factory=Times)
     waiting: int = 0  #: chunks that are not in the store yet
+    waiting_tokens: int = 0  #: of these chunks
     read: bool = False  #: whether all chunks have been seen
+
+    def advance(self) -> Advance:
+        """How far it is."""
+        return Advance(self.document.id, self.chunks - self.waiting, self.tokens - self.waiting_tokens, self.embedded)
 
 
 class IndexStep:
@@ -136,6 +142,9 @@ class IndexStep:
             window = ahead.popleft()
             touched.update(self._write(claim, physical, window, window.vectors.result(beat), failed))
             indexed.extend(self._finish(claim, physical, opened, failed, touched))
+            for entry in {id(row[0]): row[0] for row in window.rows}.values():
+                if entry.document.id in opened:
+                    beat.advance(entry.advance())
 
         with ExitStack() as stack, ReusingEmbedder(self._embedder, self._measured.busy) as embedder:
             for rows in self._windows(claim, points, lenders, opened, failed, stack):
@@ -162,6 +171,7 @@ class IndexStep:
         ready = []
         for entry, chunk, known in window.rows:
             entry.waiting -= 1
+            entry.waiting_tokens -= chunk.token_count
             lent = window.lent.get(known)
             vector = next(computed).tolist() if lent is None else lent
             if entry.document.id in failed or entry.document.id not in held:
@@ -198,6 +208,7 @@ class IndexStep:
                 opened[document.id] = entry
                 for chunk, lent in self._missing(entry, chunks):
                     entry.waiting += 1
+                    entry.waiting_tokens += chunk.token_count
                     window.append((entry, chunk, lent))
                     if len(window) >= self._window_chunks:
                         yield window

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.chunk.file import read_header
+from pipeline.chunk.file import read_footer, read_header
 from pipeline.errors import DocumentError
 from pipeline.ledger import Ledger
+from pipeline.ledger.advances import Advance
 from pipeline.ledger.work import Claim, ClaimedDocument, ParsedResult
-from pipeline.sandbox.extract import ExtractJob
+from pipeline.sandbox.extract import ExtractJob, SoFar
 from pipeline.sandbox.guard import ParseGuard
 from pipeline.sources.discover import name_of
 from pipeline.staging import Staging, chunks_key
@@ -22,6 +23,8 @@ from pipeline.telemetry.counters import Measured
 from pipeline.telemetry.spans import Tracing
 from pipeline.types import Reason, Stage
 
+log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, slots=True)
 class _Made:
@@ -29,7 +32,7 @@ class _Made:
 
     document: ClaimedDocument
     result: ParsedResult
-    chunks: int  #: 0 where it was found, as are the result's tokens
+    chunks: int  #: made now: 0 where the file was found
     began_ns: int
     ended_ns: int
     reused: bool = False
@@ -86,10 +89,16 @@ class ParseStep:
     def _job(self, document: ClaimedDocument, blob: Path) -> ExtractJob:
         return ExtractJob(str(blob), name_of(document.uri), document.id, str(self._staging.scratch()))
 
-    def _parse(self, claim: Claim, jobs: dict[str, tuple[ExtractJob, ClaimedDocument]], beat: Callable[[], None]) -> list[_Made]:
+    def _parse(self, claim: Claim, jobs: dict[str, tuple[ExtractJob, ClaimedDocument]], beat: Beat) -> list[_Made]:
         found = []
+
+        def so_far(job: ExtractJob, made: SoFar) -> None:
+            document = jobs[job.document_id][1]
+            read = min(document.size, round((made.share or 0.0) * document.size))
+            beat.advance(Advance(document.id, made.chunks, made.tokens, bytes=read))
+
         try:
-            for outcome in self._guard.run([job for job, _ in jobs.values()], beat):
+            for outcome in self._guard.run([job for job, _ in jobs.values()], beat, so_far):
                 job, document = jobs[outcome.job.document_id]
                 self._measured.observe("stage_seconds", Stage.PARSE, outcome.seconds)
                 ended_ns = time.time_ns()
@@ -100,7 +109,9 @@ class ParseStep:
                     continue
                 self._staging.put_chunks(self._key(document), Path(job.output))
                 made = outcome.extracted
-                result = ParsedResult(document.id, made.title, made.media_type, self._fingerprint, made.tokens, outcome.seconds)
+                result = ParsedResult(
+                    document.id, made.title, made.media_type, self._fingerprint, made.tokens, outcome.seconds, made.chunks
+                )
                 found.append(_Made(document, result, made.chunks, began_ns, ended_ns))
         finally:
             for job, _ in jobs.values():
@@ -115,9 +126,13 @@ class ParseStep:
         key = self._key(document)
         if not self._staging.has_chunks(key):
             return None
-        with self._staging.chunks(key) as path:
-            header = read_header(path)
-        return ParsedResult(document.id, header.title, header.media_type, self._fingerprint)
+        try:
+            with self._staging.chunks(key) as path:
+                header, footer = read_header(path), read_footer(path)
+        except DocumentError as error:
+            log.info("%s is parsed again: %s", document.uri, error)
+            return None
+        return ParsedResult(document.id, header.title, header.media_type, self._fingerprint, footer.tokens, chunks=footer.chunks)
 
     def _key(self, document: ClaimedDocument) -> str:
         return chunks_key(self._fingerprint, document.content_hash, name_of(document.uri))

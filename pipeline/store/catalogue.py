@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-from pipeline.errors import CollectionMissing, ConfigError, NoSpace, StoreUnavailable
+from pipeline.errors import CollectionMissing, ConfigError, StoreUnavailable
+from pipeline.files.errors import translated, translating
+from pipeline.files.lock import FileLock
+from pipeline.files.replace import replace_file, sync_folder
 from pipeline.store import check_name
 from pipeline.store.points import SPARSE
 from pipeline.store.query import Shape
@@ -34,9 +34,10 @@ class Catalogue:
 
     def names(self) -> list[str]:
         """Physical collections, sorted."""
-        if not self._folder.is_dir():
-            return []
-        return sorted(p.parent.name for p in self._folder.glob(f"*/{COLLECTION_FILE}") if not p.parent.name.startswith("."))
+        with self._reading():
+            if not self._folder.is_dir():
+                return []
+            return sorted(p.parent.name for p in self._folder.glob(f"*/{COLLECTION_FILE}") if not p.parent.name.startswith("."))
 
     def aliases(self) -> dict[str, str]:
         """Alias -> physical collection."""
@@ -44,12 +45,13 @@ class Catalogue:
 
     def resolve(self, name: str) -> str:
         """The physical collection that `name` is or stands for. Raises CollectionMissing."""
-        if (self.path(name) / COLLECTION_FILE).is_file():
-            return name
-        physical = self.aliases().get(name)
-        if physical is None or not (self.path(physical) / COLLECTION_FILE).is_file():
-            raise CollectionMissing(f"no collection {name!r} in {self._folder}; load documents into it first")
-        return physical
+        with self._reading():
+            if (self.path(name) / COLLECTION_FILE).is_file():
+                return name
+            physical = self.aliases().get(name)
+            if physical is None or not (self.path(physical) / COLLECTION_FILE).is_file():
+                raise CollectionMissing(f"no collection {name!r} in {self._folder}; load documents into it first")
+            return physical
 
     def shape(self, physical: str) -> Shape | None:
         """The vectors of the collection; None where there is no such collection."""
@@ -73,7 +75,7 @@ class Catalogue:
             build(scrap)
             _write(scrap / COLLECTION_FILE, {"format": 1, "dimension": dimension, "distance": "cosine", "sparse": SPARSE})
             scrap.rename(target)
-            _sync_folder(self._folder)
+            sync_folder(self._folder)
 
     def remove(self, physical: str) -> None:
         """Remove the collection and its aliases. The caller sees to it that nobody has its shard open."""
@@ -103,22 +105,22 @@ class Catalogue:
     @contextmanager
     def _changing(self) -> Iterator[None]:
         """Keep other processes from changing the catalogue; reading needs no lock."""
-        try:
+        with translating(self._folder, StoreUnavailable):
             self._folder.mkdir(parents=True, exist_ok=True)
-            with (self._folder / "catalogue.lock").open("a") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)
+            with FileLock(self._folder / "catalogue.lock"):
                 yield
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise NoSpace(f"the disk of {self._folder} is full; make room and try again") from error
-            raise StoreUnavailable(f"cannot write {self._folder}: {error.strerror}") from error
+
+    def _reading(self) -> AbstractContextManager[None]:
+        return translating(self._folder, StoreUnavailable)
 
     def _read(self, path: Path) -> dict[str, object]:
         try:
             value = json.loads(path.read_text("utf-8"))
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError) as error:
+        except OSError as error:
+            raise translated(error, path, StoreUnavailable) from error
+        except ValueError as error:
             raise StoreUnavailable(f"cannot read {path}: {error}; restore it from a backup") from error
         if not isinstance(value, dict):
             raise StoreUnavailable(f"{path} holds no JSON object; restore it from a backup")
@@ -126,19 +128,4 @@ class Catalogue:
 
 
 def _write(path: Path, value: object) -> None:
-    temporary = path.with_name(f".{path.name}.new")
-    with temporary.open("w", encoding="utf-8") as file:
-        json.dump(value, file, ensure_ascii=False, indent=1, sort_keys=True)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make renames in `folder` survive a loss of power."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    replace_file(path, json.dumps(value, ensure_ascii=False, indent=1, sort_keys=True).encode(), durable=True)

@@ -40,7 +40,8 @@ from qdrant_edge import (
 )
 from qdrant_edge import Point as EdgePoint
 
-from pipeline.errors import CollectionMissing, NoSpace
+from pipeline.errors import CollectionMissing, NoSpace, StoreUnavailable
+from pipeline.files.errors import translating
 from pipeline.store import Role, StoredPoint
 from pipeline.store import points as convert
 from pipeline.store.bm25 import document_weights
@@ -257,7 +258,8 @@ class EdgeStore:
             yield shard
 
     def _check_room(self, path: Path, batch_bytes: int) -> None:
-        free, needed = shutil.disk_usage(path).free, self._reserve_bytes + batch_bytes
+        with translating(path, StoreUnavailable):
+            free, needed = shutil.disk_usage(path).free, self._reserve_bytes + batch_bytes
         if free < needed:
             raise NoSpace(f"{path} has {free >> 20} MB left and a write needs {needed >> 20} MB; make room and try again")
 

@@ -11,6 +11,7 @@ set the length of some. So the shard's own lock is taken before the engine is ca
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import shutil
@@ -24,8 +25,9 @@ from pathlib import Path
 from qdrant_edge import EdgeShard
 
 from pipeline.errors import CollectionMissing, NoSpace, StoreLocked, StoreUnavailable
+from pipeline.files.errors import translated
+from pipeline.files.lock import POLL_S, FileLock
 from pipeline.store import Role
-from pipeline.store.lock import POLL_S, FileLock
 
 _log = logging.getLogger(__name__)
 
@@ -155,6 +157,8 @@ class Shards:
                 self._turn.release()
             if isinstance(error, FileNotFoundError):
                 raise CollectionMissing(f"collection {path.name!r} was dropped a moment ago") from error
+            if isinstance(error, OSError):
+                raise translated(error, path, StoreUnavailable) from error
             raise
         finally:
             if self._role == "owner":
@@ -176,6 +180,8 @@ class Shards:
         except Exception as error:
             if "WouldBlock" in str(error):
                 raise StoreLocked(f"{path} is open in a program that is not kb-ingest; close it there") from error
+            if any(words in str(error) for words in ("Permission denied", "PermissionDenied")):  # as the engine has it or its log
+                raise translated(PermissionError(errno.EACCES, str(error)), path) from error
             raise StoreUnavailable(f"cannot open {path}: {error}; restore it, or drop it and load again") from error
 
     def _close_all(self) -> None:

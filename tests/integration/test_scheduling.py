@@ -211,6 +211,42 @@ def test_without_redis_schedules_are_carried_out_by_the_service_itself(
     assert answer(cli, "schedule", "run-now", "sync-nightly", status=1)["outcome"] == "refused"  # with workers of its own
 
 
+def test_by_hand_and_by_the_clock_one_run_at_a_time_loads_a_source(
+    model: dict[str, str], served: dict[str, str], documents: Path, tmp_path: Path
+) -> None:
+    cli = Cli(tmp_path / "data", **served, **model)
+    ledger = schedule(cli, documents, "sync-nightly")
+
+    def by_hand(*arguments: str) -> subprocess.Popen[str]:
+        process = cli.start(*arguments)
+        wait_until(lambda: bool(ledger.flow.leases()), "it holds the source")
+        return process
+
+    with running(cli, "scheduler"):
+        first = by_hand("sync", "papers")  # without workers it waits
+        make_due(ledger, "sync-nightly")
+        words = f"error: source 'papers' is being synced by run 1 (pid {first.pid} on "
+        for line in (("sync", "papers"), ("load", str(documents)), ("schedule", "run-now", "sync-nightly")):
+            assert words in cli.run(*line, status=1).stderr
+        time.sleep(SOME_TICKS_S)
+        assert outcomes(ledger, "sync-nightly") == []
+        first.send_signal(signal.SIGINT)
+        first.communicate(timeout=60)
+        assert first.returncode == 130
+        wait_until(lambda: outcomes(ledger, "sync-nightly") == ["going on"], "the schedule has its turn")
+        assert "by run 2 (pid " in cli.run("load", str(documents), status=1).stderr
+    # It was told to stop, and left nothing behind. Nor does a process that is killed, for whoever comes next.
+    assert ledger.flow.leases() == []
+    killed = by_hand("load", str(documents))
+    killed.kill()
+    killed.communicate(timeout=60)
+    assert ledger.flow.leases() != []
+    began = time.monotonic()
+    assert cli.run("load", str(documents), "--no-wait").returncode == 0
+    assert time.monotonic() - began < 30
+    assert ledger.flow.leases() == []
+
+
 def test_a_run_whose_process_is_killed_gives_way_to_the_next(
     model: dict[str, str], served: dict[str, str], documents: Path, tmp_path: Path
 ) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.chunk.file import ChunkFileHeader, read_chunks, read_header, write_chunks
+from pipeline.chunk.file import ChunkFileFooter, ChunkFileHeader, read_chunks, read_footer, read_header, write_chunks
 from pipeline.errors import DocumentError
 from pipeline.types import Chunk, Reason, chunk_id
 
@@ -46,6 +46,10 @@ def test_one_file_serves_every_document_with_these_bytes(path: Path) -> None:
         assert list(read) == chunks(document)
 
 
+def test_the_footer_says_how_many_without_reading_them(path: Path) -> None:
+    assert read_footer(path) == ChunkFileFooter(4, 18)
+
+
 def test_the_same_chunks_give_the_same_bytes(path: Path, tmp_path: Path) -> None:
     write_chunks(tmp_path / "again", HEADER, chunks(OTHER))
     assert (tmp_path / "again").read_bytes() == path.read_bytes()
@@ -58,6 +62,9 @@ def test_a_file_cut_anywhere_is_never_taken_for_whole(path: Path) -> None:
         with pytest.raises(DocumentError) as caught:
             list(read_chunks(path, ONE)[1])
         assert caught.value.reason is Reason.STAGED_LOST
+        with pytest.raises(DocumentError) as caught:
+            read_footer(path)
+        assert caught.value.reason is Reason.STAGED_LOST
 
 
 def test_damage_and_absence_are_told(path: Path, tmp_path: Path) -> None:
@@ -67,4 +74,6 @@ def test_damage_and_absence_are_told(path: Path, tmp_path: Path) -> None:
     for wrong in (path, tmp_path / "nothing"):
         with pytest.raises(DocumentError) as caught:
             list(read_chunks(wrong, ONE)[1])
+        with pytest.raises(DocumentError):
+            read_footer(wrong)
         assert caught.value.reason is Reason.STAGED_LOST

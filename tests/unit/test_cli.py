@@ -6,14 +6,18 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 
 import click
 import pytest
 
+from pipeline.chunk.pack import CHUNKER_VERSION
+from pipeline.ledger.schema import SCHEMA_VERSION
+from pipeline.parse import PARSER_VERSION
 from workers.cli import cli, run
 
-README = (Path(__file__).resolve().parents[2] / "README.md").read_text("utf-8")
+OPERATIONS = (Path(__file__).resolve().parents[2] / "docs" / "operations.md").read_text("utf-8")
 
 
 def commands(group: click.Group, prefix: str = "kb-ingest") -> Iterator[tuple[str, click.Command]]:
@@ -28,14 +32,15 @@ COMMANDS = dict(commands(cli))
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_and_option_has_help_and_stands_in_the_readme(name: str) -> None:
+def test_every_command_and_option_has_help_and_stands_in_the_guide(name: str) -> None:
     command = COMMANDS[name]
     assert command.help
     for parameter in command.params:
         if isinstance(parameter, click.Option):
             assert parameter.help, f"{name} {parameter.name}"
     *_, group, last = name.split()
-    assert f"`{name}" in README or (group in README and f"`{last}`" in README), f"{name} is not in the README"
+    rows = [line for line in OPERATIONS.splitlines() if line.startswith(f"| `kb-ingest {group} ")] if group != "kb-ingest" else []
+    assert f"`{name}" in OPERATIONS or any(f"`{last}`" in row for row in rows), f"{name} is not in docs/operations.md"
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -49,6 +54,36 @@ def test_help_imports_nothing_heavy() -> None:
         "import sys; from workers.cli import run; status = run(['--help']); "
         "heavy = {'torch', 'celery', 'qdrant_client', 'qdrant_edge', 'pydantic', 'sqlalchemy', 'numpy', 'unstructured'}; "
         "print(sorted(heavy & set(sys.modules)), file=sys.stderr); sys.exit(status)"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stderr.strip() == "[]"
+
+
+def test_the_version_comes_with_the_rules_of_what_is_stored(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--version"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"kb-ingest {metadata.version('kb-ingest')}"
+    assert lines[1].startswith(f"parse fingerprint: parser {PARSER_VERSION}, unstructured ")
+    assert lines[1].endswith(f", chunker {CHUNKER_VERSION}, chunk options, tokenizer")
+    assert lines[2:] == [
+        "embed fingerprint: model, revision, dimension",
+        "chunk file: format 1",
+        "word weights: bm25",
+        f"ledger: schema {SCHEMA_VERSION}",
+    ]
+    assert run(["version"]) == 0
+    every = capsys.readouterr().out.splitlines()
+    assert set(lines) <= set(every)
+    assert any(line.startswith("torch ") for line in every)
+    assert run(["version", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["ledger"] == f"schema {SCHEMA_VERSION}"
+
+
+def test_the_version_imports_no_model() -> None:
+    code = (
+        "import sys; from workers.cli import run; status = run(['--version']); "
+        "print(sorted({'torch', 'transformers', 'unstructured', 'qdrant_edge', 'qdrant_client', 'celery'} & set(sys.modules)), "
+        "file=sys.stderr); sys.exit(status)"
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stderr.strip() == "[]"

@@ -11,6 +11,8 @@ from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
+from rich.progress_bar import ProgressBar
+from rich.table import Table
 
 from pipeline.ledger.flow import Lease
 from pipeline.ledger.life import Rates
@@ -107,7 +109,7 @@ def test_each_way_to_stand_has_its_verdict_and_its_cause(situation: Situation, v
 
 
 MOMENT = Moment(
-    Progress({"pending": 10, "indexed": 30}, 900, 600, 10, 60_000, 20_000),
+    Progress({"pending": 10, "indexed": 30}, 900, 600, 10, 60_000, 20_000, 1300, 1000, 65_000, 4000, 1000),
     [Failure("file:///doc/a%20scan.pdf", "needs_ocr", "pages of pictures", 1)],
     list(BOTH), {Stage.PARSE: 1, Stage.EMBED: None}, Rates(2.0, 96.4, 400.0), Diagnosis(Verdict.WORKING, "10 documents"), "",
     LoadCounts(discovered=45, unchanged=5),
@@ -123,7 +125,8 @@ def shown(moment: Moment, busy: Utilisation | None = None, width: int = 120) -> 
 
 def test_the_live_picture_shows_stages_speed_workers_queues_and_failures() -> None:
     text = shown(MOMENT)
-    for words in ("45 files, 5 unchanged", "30 of 40 documents", "96 chunks/s, 2 documents/s, 50 s left", "parse@host",
+    for words in ("45 files, 5 unchanged", "30 of 40 documents, 1,300 chunks", "30 of 40 documents, 1,000 chunks",
+                  "96 chunks/s, 2 documents/s, 50 s left", "parse@host",
                   "cpu float32", "1.0 GB", "parse 1, embed does not answer", "10 for parse, 0 for embed",
                   "quarantined a scan.pdf: needs_ocr: pages of pictures"):  # fmt: skip
         assert words in text, text
@@ -187,8 +190,37 @@ def test_no_end_is_foretold_while_files_are_still_being_found_or_nothing_moves()
     for moment in (stalled, replace(MOMENT, staging=True), replace(MOMENT, rates=Rates(0, 0, 0)),
                    replace(MOMENT, progress=replace(MOMENT.progress, left_tokens=None))):  # fmt: skip
         assert "left" not in line(moment)
-    assert "45 files, 5 unchanged so far; " in line(replace(MOMENT, staging=True))
-    assert line(MOMENT).endswith("30 of 40 documents done, 0 quarantined, 600 chunks, 96 chunks/s, 2 documents/s, 50 s left")
+    assert "45 files, 5 unchanged so far · " in line(replace(MOMENT, staging=True))
+    assert line(MOMENT).endswith(
+        "30 of 40 documents done · 0 quarantined · 1,300 chunks parsed so far, 1,000 written"
+        " · 96 chunks/s, 2 documents/s, 50 s left"
+    )
+
+
+def test_one_large_document_moves_what_is_shown_long_before_its_end() -> None:
+    """As it is parsed, and then as it is written; by bytes and tokens, as there is one document only."""
+    parsed = Progress({"parsing": 1}, 0, 0, 1, 0, 90_000, 1240, 0, 0, 4000, 1000)
+    parsing = replace(MOMENT, progress=parsed, rates=Rates(0, 0, 0, 100.0))
+    assert line(parsing).endswith(
+        "0 of 1 documents done · 0 quarantined · 1,240 chunks parsed so far, 0 written"
+        " · 0 chunks/s, 0 documents/s, 10 s left to parse"
+    )
+    assert filled(parsing) == [100, 75, 0]  # staged, and three quarters are parsed
+    written = Progress({"embedding": 1}, 0, 0, 1, 0, 54_000, 1640, 820, 54_000, 4000, 0)
+    writing = replace(parsing, progress=written, rates=Rates(0, 10.0, 1000.0))
+    assert line(writing).endswith("820 of 1,640 chunks written · 10 chunks/s, 0 documents/s, 54 s left")
+    assert filled(writing) == [100, 100, 50]
+    assert "left" not in line(replace(writing, rates=Rates(0, 0, 0, 100.0)))  # all is parsed, and nothing is known of the rest
+    done = replace(writing, progress=Progress({"indexed": 1}, 1640, 1640, 0, 108_000, 0, 1640, 1640, 108_000, 4000, 0))
+    assert filled(done) == [100, 100, 100]
+    assert filled(replace(done, progress=Progress({"quarantined": 1}, 0, 0, 0, left_tokens=0))) == [100, 100, 100]
+
+
+def filled(moment: Moment) -> list[int]:
+    """How full the bars of the stages are, in percent."""
+    table = picture(moment, Utilisation()).renderables[0]
+    assert isinstance(table, Table)
+    return [round(bar.percentage_completed or 0) for bar in table.columns[1].cells if isinstance(bar, ProgressBar)]
 
 
 def test_utilisation_is_the_share_of_all_processes_and_starts_again_with_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:

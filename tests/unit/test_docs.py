@@ -17,7 +17,7 @@ from pipeline.settings import Settings, load_settings
 from pipeline.types import Reason
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-GUIDES = sorted([*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/*.md"), *REPOSITORY.glob("examples/*.md")])
+GUIDES = sorted([*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/**/*.md"), *REPOSITORY.glob("examples/*.md")])
 
 settings_table = SimpleNamespace(**runpy.run_path(str(REPOSITORY / "docs" / "settings_table.py")))
 
@@ -53,7 +53,7 @@ def test_the_table_notices_a_changed_page() -> None:
         settings_table.updated("no table here")
 
 
-@pytest.mark.parametrize("page", GUIDES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", GUIDES, ids=lambda page: str(page.relative_to(REPOSITORY)))
 def test_guides_name_only_settings_that_exist(page: Path) -> None:
     named = set(re.findall(r"\bKB_[A-Z][A-Z_]*[A-Z]\b", page.read_text(encoding="utf-8")))
     assert {name for name in named if not name.startswith(("KB_TEST_", "KB_FAULT_"))} <= known_variables()
@@ -76,14 +76,23 @@ def test_the_table_of_formats_has_every_media_type() -> None:
     assert set(re.findall(r"`([a-z]+/[a-z0-9.+-]+)`", rows)) == MEDIA_TYPES
 
 
-@pytest.mark.parametrize("page", GUIDES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", GUIDES, ids=lambda page: str(page.relative_to(REPOSITORY)))
 def test_links_lead_somewhere(page: Path) -> None:
-    for target in re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8")):
-        if "://" not in target:
-            assert (page.parent / target).exists(), target
+    for target, heading in re.findall(r"\]\(([^)#\s]*)#?([^)\s]*)\)", page.read_text(encoding="utf-8")):
+        if "://" in target:
+            continue
+        assert (page.parent / target).exists(), target
+        if heading:
+            assert heading in headings((page.parent / target) if target else page), f"{target}#{heading}"
 
 
-@pytest.mark.parametrize("page", GUIDES, ids=lambda page: page.name)
+def headings(page: Path) -> set[str]:
+    """The headings of a page as links name them."""
+    titles = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", GUIDES, ids=lambda page: str(page.relative_to(REPOSITORY)))
 def test_make_targets_exist(page: Path) -> None:
     targets = set(re.findall(r"^([a-z-]+):", read("Makefile"), re.MULTILINE))
     text = page.read_text(encoding="utf-8")

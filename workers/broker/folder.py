@@ -6,7 +6,6 @@ finds it empty and ends with an error. Here a file is written under another name
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import uuid
@@ -19,6 +18,9 @@ from typing import Any
 
 from kombu.exceptions import ChannelError
 from kombu.transport import TRANSPORT_ALIASES, filesystem
+
+from pipeline.files.lock import FileLock
+from pipeline.files.replace import replace_file
 
 #: The scheme of the broker's URL.
 SCHEME = "folder"
@@ -55,7 +57,7 @@ class Channel(filesystem.Channel):
                 before = self.get_table(exchange)
                 after = change(before)
                 if after != before:
-                    _write(file, json.dumps(after).encode())
+                    replace_file(file, json.dumps(after).encode())
         except OSError as error:
             raise ChannelError(f"cannot write the bindings of {exchange!r}: {error}") from error
 
@@ -66,14 +68,13 @@ class Channel(filesystem.Channel):
     def _alone(self) -> Iterator[None]:
         """No other process changes bindings meanwhile; the lock goes with the process that holds it."""
         self.control_folder.mkdir(exist_ok=True)
-        with (self.control_folder / "bindings.lock").open("a") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        with FileLock(self.control_folder / "bindings.lock"):
             yield
 
     def _put(self, queue: str, payload: object, **kwargs: object) -> None:  # type: ignore[override]
         name = f"{round(monotonic() * 1000)}_{uuid.uuid4()}.{queue}.msg"
         try:
-            _write(Path(self.data_folder_out) / name, json.dumps(payload).encode())
+            replace_file(Path(self.data_folder_out) / name, json.dumps(payload).encode())
         except OSError as error:
             raise ChannelError(f"cannot add a message to the {queue} queue: {error}") from error
 
@@ -97,12 +98,3 @@ class Transport(filesystem.Transport):
     """The transport with that channel."""
 
     Channel = Channel
-
-
-def _write(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{uuid.uuid4().hex}")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -35,7 +35,7 @@ class Broker:
                 task_name(batch.stage), args=[batch.id, list(batch.document_ids)], queue=batch.stage.value,
                 argsrepr=str(batch), retry=True, retry_policy=PUBLISH_RETRY,
             )  # fmt: skip
-        except (OperationalError, RedisError, OSError) as error:
+        except (OperationalError, ChannelError, RedisError, OSError) as error:
             if "WRONGTYPE" in str(error):
                 self.mend(batch.stage.value)
             raise BrokerUnavailable(f"the broker does not take messages: {error}") from error

@@ -22,6 +22,7 @@ from workers.cli import (
     info,
     life,
     load,
+    output,
     quarantine,
     reindex,
     report,
@@ -43,6 +44,14 @@ EXIT_FAILED, EXIT_USAGE, EXIT_PARTLY, EXIT_INTERRUPTED = 1, 2, 3, 130
 @click.option("--data-dir", type=click.Path(path_type=Path, file_okay=False), help="The data folder (KB_DATA_DIR).")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="Least level of log lines on stderr.")
 @click.option("--log-format", type=click.Choice(["text", "json"]), help="Log lines for people, or one JSON object a line.")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=info.print_version,
+    help="Print the version, what fingerprints are made of, and the ledger's schema.",
+)
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 @click.pass_context
 def cli(context: click.Context, data_dir: Path | None, log_level: str | None, log_format: str | None, debug: bool) -> None:
@@ -68,6 +77,8 @@ def run(arguments: Sequence[str]) -> int:
     debug = "--debug" in arguments
     try:
         result = cli.main(list(arguments), prog_name="kb-ingest", standalone_mode=False)
+        if sys.stdout is not None:  # it is if the descriptor is closed
+            sys.stdout.flush()
         return result if isinstance(result, int) else 0
     except Exit as ended:
         return int(ended.exit_code)
@@ -81,9 +92,7 @@ def run(arguments: Sequence[str]) -> int:
         say("interrupted: what is staged goes on with the next load, or with `kb-ingest up`", logging.WARNING)
         return EXIT_INTERRUPTED
     except BrokenPipeError:
-        # The reader of our output has gone, as in `kb-ingest ... | head`; writing more, even at exit, would fail again.
-        sys.stdout = None
-        return EXIT_FAILED
+        return EXIT_FAILED  # the reader has gone, as in `kb-ingest ... | head`
     except KbError as error:
         _tell(f"error: {error}", error if debug else None)
         return EXIT_FAILED
@@ -103,7 +112,12 @@ def _tell(text: str, error: Exception | None) -> None:
 def main() -> None:
     """Entry point of the console script."""
     signal.signal(signal.SIGTERM, _terminate)
-    sys.exit(run(sys.argv[1:]))
+    output.guard()
+    try:
+        status = run(sys.argv[1:])
+    finally:
+        output.abandon()
+    sys.exit(status)
 
 
 def _terminate(number: int, _frame: FrameType | None) -> None:

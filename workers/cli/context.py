@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from pipeline.text import visible
 from workers import logs
 
 if TYPE_CHECKING:
+    from pipeline.ledger import Ledger
     from pipeline.settings import Settings
 
 
@@ -42,6 +44,15 @@ class Context:
             settings = settings.model_copy(update={"log_level": default_level})
         logs.set_up(settings.log_level, log_format=settings.log_format)
         return settings
+
+    @contextmanager
+    def ledger(self, default_level: str | None = "error", **overrides: object) -> Iterator[tuple[Settings, Ledger]]:
+        """The settings, as `settings` gives them, with the data folder made; and the ledger, which is closed at the end."""
+        from pipeline.ledger import Ledger
+
+        settings = self.settings(default_level, **overrides).prepare()
+        with Ledger.open(settings.ledger_url) as ledger:
+            yield settings, ledger
 
 
 def say(text: str, level: int = logging.INFO, error: BaseException | None = None) -> None:

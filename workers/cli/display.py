@@ -18,7 +18,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.ledger.report import WorkerRow
+from pipeline.ledger.report import Progress, WorkerRow
 from pipeline.text import one_line, visible
 from pipeline.types import DocumentState, Stage
 from workers import logs
@@ -114,11 +114,20 @@ def line(moment: Moment) -> str:
     total = sum(states.values())
     found = f"{moment.counts.discovered} files, {moment.counts.unchanged} unchanged" if moment.counts else ""
     parts = [found + (" so far" if moment.staging else "")] if found else []
-    parts.append(
-        f"{total - moment.progress.open} of {total} documents done, {states.get(DocumentState.QUARANTINED, 0)} quarantined, "
-        f"{moment.progress.embedded} chunks, {_speed(moment)}"
-    )
-    return "; ".join(parts)
+    parts += [
+        f"{total - moment.progress.open} of {total} documents done",
+        f"{states.get(DocumentState.QUARANTINED, 0)} quarantined",
+        chunks(moment.progress),
+        _speed(moment),
+    ]
+    return " · ".join(parts)
+
+
+def chunks(progress: Progress) -> str:
+    """`12,400 chunks parsed so far, 8,100 written`; once all documents are parsed `8,100 of 12,400 chunks written`."""
+    if progress.unparsed_bytes:
+        return f"{progress.parsed:,} chunks parsed so far, {progress.written:,} written"
+    return f"{progress.written:,} of {progress.parsed:,} chunks written"
 
 
 def picture(moment: Moment, busy: Utilisation) -> Group:
@@ -150,9 +159,16 @@ def _bars(moment: Moment) -> Table:
             ProgressBar(total=None if moment.staging else 1, completed=1, width=BAR, pulse=moment.staging),
             Text(found),
         )
+    progress = moment.progress
     unparsed = states.get(DocumentState.PENDING, 0) + states.get(DocumentState.PARSING, 0)
-    for name, done in (("parse", total - unparsed), ("embed", total - moment.progress.open)):
-        table.add_row(Text(name), ProgressBar(total=max(total, 1), completed=done, width=BAR), Text(f"{done} of {total} documents"))
+    # By bytes and tokens rather than by documents: one of them may be larger than all the others.
+    parsed = 1 - progress.unparsed_bytes / progress.bytes if progress.bytes else 1.0
+    tokens = progress.written_tokens + (progress.left_tokens or 0)
+    written = 0.0 if progress.left_tokens is None else progress.written_tokens / tokens if tokens else 1.0
+    stages = (("parse", parsed, total - unparsed, progress.parsed), ("embed", written, total - progress.open, progress.written))
+    for name, share, done, made in stages:
+        words = f"{done} of {total} documents, {made:,} chunks"
+        table.add_row(Text(name), ProgressBar(total=1, completed=share if total else 0.0, width=BAR), Text(words))
     return table
 
 
@@ -189,9 +205,18 @@ def _queues(moment: Moment) -> Text:
 def _speed(moment: Moment) -> str:
     """`96 chunks/s, 3.1 documents/s, 2 min 5 s left`."""
     rates = moment.rates
-    left = "" if moment.left_s is None or not moment.progress.open or moment.diagnosis.stuck else f", {span(moment.left_s)} left"
     documents = f"{rates.documents_per_s:.3g}" if rates.documents_per_s < 100 else f"{rates.documents_per_s:.0f}"
-    return f"{rates.chunks_per_s:.0f} chunks/s, {documents} documents/s{left}"
+    words = f"{rates.chunks_per_s:.0f} chunks/s, {documents} documents/s"
+    return f"{words}, {left}" if (left := time_left(moment)) else words
+
+
+def time_left(moment: Moment) -> str:
+    """`2 min 5 s left`, or `to parse` as long as nothing is written; empty where nobody knows or nothing moves."""
+    if not moment.progress.open or moment.diagnosis.stuck:
+        return ""
+    if moment.left_s is not None:
+        return f"{span(moment.left_s)} left"
+    return f"{span(moment.parse_left_s)} left to parse" if moment.parse_left_s is not None else ""
 
 
 def span(seconds: float) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import rich_click as click
 
 from workers.cli.context import Context, print_json
+from workers.cli.options import existing_collection_option, json_option, of_store
 
 if TYPE_CHECKING:
     from pipeline.reports.map import Findings
@@ -22,29 +24,22 @@ MOST_SHOWN = 5
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write the picture to this file, one page without outside parts.",
 )
-@click.option("--collection", "-c", help="The collection to look at (KB_COLLECTION).")
+@existing_collection_option("look at")
 @click.option(
     "--near", type=click.FloatRange(0.5, 1), help="Least cosine of two documents that are nearly the same.  [default: 0.97]"
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the findings as one JSON value on stdout.")
+@json_option
 @click.pass_obj
 def embedding_map(context: Context, html: Path | None, collection: str | None, near: float | None, as_json: bool) -> None:
     """Show what a collection holds: documents as points, what is in it twice, and what stands alone."""
-    from pipeline.ledger import Ledger
     from pipeline.reports.map import draw
     from pipeline.reports.map.likeness import NEAR_COSINE
     from pipeline.search import open_physical
     from pipeline.store import open_store
 
-    settings = context.settings("error", collection=collection).prepare()
-    ledger = Ledger.open(settings.ledger_url)
-    store = open_store(settings, role="reader")
-    try:
-        physical = open_physical(store, settings.collection)
-        drawn = draw(ledger, store, settings.collection, physical, NEAR_COSINE if near is None else near)
-    finally:
-        store.close()
-        ledger.close()
+    with context.ledger(collection=collection) as (settings, ledger), closing(open_store(settings, role="reader")) as store:
+        name = of_store(settings, store).collection
+        drawn = draw(ledger, store, name, open_physical(store, name), NEAR_COSINE if near is None else near)
     if html is not None:
         from pipeline.reports.map.page import page
         from pipeline.reports.write import write_page

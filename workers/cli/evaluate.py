@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import rich_click as click
 
 from workers.cli.context import Context, print_json
+from workers.cli.options import existing_collection_option, json_option, of_store
 from workers.cli.search import MODES
 
 if TYPE_CHECKING:
@@ -17,10 +19,10 @@ if TYPE_CHECKING:
 
 @click.command("eval")
 @click.argument("queries", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--collection", "-c", help="The collection to search (KB_COLLECTION).")
+@existing_collection_option("search")
 @click.option("--mode", "modes", multiple=True, type=click.Choice(MODES), help="Only this mode of search; repeatable.")
 @click.option("-k", "k", type=click.IntRange(1, 100), default=10, show_default=True, help="Documents that count as found.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON value on stdout.")
+@json_option
 @click.pass_obj
 def evaluate(context: Context, queries: Path, collection: str | None, modes: tuple[SearchMode, ...], k: int, as_json: bool) -> None:
     """Measure how well searches find the documents that the questions in QUERIES are about.
@@ -34,9 +36,9 @@ def evaluate(context: Context, queries: Path, collection: str | None, modes: tup
 
     judged = read_queries(queries)
     settings = context.settings("error", collection=collection)
-    store = open_store(settings, role="reader")
     scores: dict[str, Scores] = {}
-    try:
+    with closing(open_store(settings, role="reader")) as store:
+        settings = of_store(settings, store)
         physical = open_physical(store, settings.collection)
         asked = modes or (MODES if store.has_sparse(physical) else ("dense",))
         searcher = Searcher(settings, store)
@@ -44,8 +46,6 @@ def evaluate(context: Context, queries: Path, collection: str | None, modes: tup
         for mode in asked:
             ranking = document_ranking(store, physical, embedder, mode, max(k, NDCG_DEPTH))
             scores[mode] = measured(judged, ranking, k)
-    finally:
-        store.close()
     if as_json:
         print_json({"collection": settings.collection, "queries": len(judged), "k": k, "modes": scores})
     else:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import rich_click as click
 
 from workers.cli.context import Context, print_json, say
+from workers.cli.options import json_option
 
 if TYPE_CHECKING:
     from pipeline.host.engine import Engine
@@ -48,7 +49,7 @@ def init(context: Context, native: bool) -> None:
 
 @click.command()
 @click.option("--write", is_flag=True, help="Put the recommendation into .env; the former file is kept.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON value on stdout.")
+@json_option
 @click.pass_obj
 def assess(context: Context, write: bool, as_json: bool) -> None:
     """Look at this host and recommend a model, a device, workers and limits of the containers."""
@@ -103,7 +104,7 @@ def _tell(seen: Machine, docker: Engine | None, found: Recommendation) -> None:
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON value on stdout.")
+@json_option
 @click.pass_obj
 def doctor(context: Context, as_json: bool) -> int:
     """Check broker, store, ledger, model, device, disk, versions, clock and permissions; say what mends what is wrong."""

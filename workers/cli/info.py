@@ -1,15 +1,16 @@
-"""`kb-ingest config` and `kb-ingest version`: what is set, and what runs."""
+"""`kb-ingest config`, `kb-ingest version` and `kb-ingest --version`: what is set, and what runs."""
 
 from __future__ import annotations
 
 import rich_click as click
 
 from workers.cli.context import Context, print_json
-from workers.versions import versions
+from workers.cli.options import json_option
+from workers.versions import rules, versions
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON value on stdout.")
+@json_option
 @click.pass_obj
 def config(context: Context, as_json: bool) -> None:
     """Show all settings as they are in force; secrets are masked."""
@@ -23,12 +24,26 @@ def config(context: Context, as_json: bool) -> None:
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON value on stdout.")
+@json_option
 def version(as_json: bool) -> None:
-    """Show the versions of kb-ingest, Python and the packages that matter."""
-    found = versions()
+    """Show the versions of kb-ingest, Python and the packages that matter, and what `kb-ingest --version` says."""
+    found, stored = versions(), rules()
     if as_json:
-        print_json(found)
+        print_json(found | {name.replace(" ", "_"): value for name, value in stored.items()})
         return
     for name, value in found.items():
         click.echo(f"{name} {value}")
+    _print_rules(stored)
+
+
+def print_version(context: click.Context, _option: click.Parameter, wanted: bool) -> None:
+    """Print what `--version` asks for, and end."""
+    if wanted and not context.resilient_parsing:
+        click.echo(f"kb-ingest {versions()['kb-ingest']}")
+        _print_rules(rules())
+        context.exit()
+
+
+def _print_rules(stored: dict[str, str]) -> None:
+    for name, value in stored.items():
+        click.echo(f"{name}: {value}")

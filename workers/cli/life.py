@@ -12,6 +12,7 @@ import rich_click as click
 
 from pipeline.text import one_line, visible
 from workers.cli.context import Context, print_json
+from workers.cli.options import json_option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,20 +22,18 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.option("--document", required=True, metavar="URI", help="URI or id of a document, its path, or the end of that.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON value on stdout.")
+@json_option
 @click.pass_obj
 def logs(context: Context, document: str, as_json: bool) -> int:
     """Tell the life of a document from the ledger: every state, when, where, for how long, and why.
 
     What is older than KB_EVENTS_DAYS is forgotten. Exit status 1 where no document is found.
     """
-    from pipeline.ledger import Ledger
-
-    ledger = Ledger.open(context.settings("error").prepare().ledger_url)
     meanings = _meanings(document)
-    tried = (look(one) for look in (ledger.life.find, ledger.life.gone) for one in meanings)
-    found = next(filter(None, tried), [])
-    lives = [(standing, ledger.life.of(standing.id)) for standing in found]
+    with context.ledger() as (_, ledger):
+        tried = (look(one) for look in (ledger.life.find, ledger.life.gone) for one in meanings)
+        found = next(filter(None, tried), [])
+        lives = [(standing, ledger.life.of(standing.id)) for standing in found]
     if as_json:
         print_json([_record(*life) for life in lives])
     for life in lives if not as_json else ():

@@ -10,6 +10,7 @@ import rich_click as click
 from pipeline.telemetry.context import about
 from pipeline.text import one_line, visible
 from workers.cli.context import Context, print_json, say
+from workers.cli.options import collection_option, json_option
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("paths", nargs=-1, required=True)
-@click.option("--collection", "-c", help="The collection to load into (KB_COLLECTION).")
+@collection_option("The collection to load into (KB_COLLECTION).")
 @click.option("--include", multiple=True, metavar="GLOB", help="Only files whose name or path below PATH matches; repeatable.")
 @click.option("--exclude", multiple=True, metavar="GLOB", help="No files whose name or path below PATH matches; repeatable.")
 @click.option("--hidden", is_flag=True, default=None, help="Also hidden files and folders.")
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 @click.option("--dry-run", is_flag=True, help="Print what would be added, changed, unchanged and skipped; change nothing.")
 @click.option("--checksum", is_flag=True, help="Compare files by their bytes even where size and time are the same.")
 @click.option("--require-gpu", is_flag=True, default=None, help="Fail instead of embedding on the CPU.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON value on stdout.")
+@json_option
 @click.pass_obj
 def load(
     context: Context, paths: tuple[str, ...], collection: str | None, include: tuple[str, ...], exclude: tuple[str, ...],
@@ -43,12 +44,9 @@ def load(
     Files that have not changed since the last load are left alone. Ctrl-C loses nothing: the next load goes on.
     Exit status 3 means that some documents are quarantined; `kb-ingest status` names them.
     """
-    from dataclasses import replace
-
-    from pipeline.ledger import Ledger
     from pipeline.sources.discover import Patterns, root_of
     from pipeline.steps.scope import Scope
-    from workers.jobs.load import Job, Loading, sources_inside
+    from workers.jobs.load import Job, Loading
 
     settings = context.settings("warning", collection=collection, hidden=hidden, require_gpu=require_gpu)
     patterns = Patterns(include, exclude, settings.ignore, settings.hidden)
@@ -56,11 +54,7 @@ def load(
     if dry_run:
         with Loading(settings, settings.collection) as loading:
             return _print_plan(loading.plan(scope), as_json)
-    if sync:
-        ledger = Ledger.open(settings.prepare().ledger_url)
-        scope = replace(scope, elsewhere=sources_inside(ledger, settings.collection, scope.uris()))
-    job = Job(scope, "sync" if sync else "load", sync=sync, allow_delete=allow_delete, wait=wait, checksum=checksum
-    )  # fmt: skip
+    job = Job(scope, "sync" if sync else "load", sync=sync, allow_delete=allow_delete, wait=wait, checksum=checksum)
     return run_job(settings, job, as_json=as_json)
 
 

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import rich_click as click
 
 from pipeline.text import one_line, visible
 from workers.cli.context import Context, print_json
+from workers.cli.options import collection_option, json_option, of_ledger
+
+if TYPE_CHECKING:
+    from pipeline.ledger import Ledger
+    from pipeline.settings import Settings
 
 
 @click.group()
@@ -16,15 +23,13 @@ def quarantine() -> None:
 
 
 @quarantine.command("list")
-@click.option("--collection", "-c", help="Only this collection.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON value on stdout.")
+@collection_option("Only this collection.")
+@json_option
 @click.pass_obj
 def list_(context: Context, collection: str | None, as_json: bool) -> None:
     """Count quarantined documents by reason."""
-    from pipeline.ledger import Ledger
-
-    ledger = Ledger.open(context.settings("error").prepare().ledger_url)
-    rows = ledger.report.quarantined(ledger.collections.live_name(collection) if collection else None)
+    with context.ledger(collection=collection) as (settings, ledger):
+        rows = ledger.report.quarantined(_generation(settings, ledger) if collection else None)
     if as_json:
         print_json(rows)
         return
@@ -35,19 +40,16 @@ def list_(context: Context, collection: str | None, as_json: bool) -> None:
 
 
 @quarantine.command()
-@click.option("--collection", "-c", help="Only this collection.")
+@collection_option("Only this collection.")
 @click.option("--reason", metavar="CODE", help="Only documents quarantined for this reason.")
 @click.option("--run", type=int, help="Only documents of this run.")
 @click.option("--limit", "-n", type=click.IntRange(1), default=100, show_default=True, help="Most documents, the newest first.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON value on stdout.")
+@json_option
 @click.pass_obj
 def show(context: Context, collection: str | None, reason: str | None, run: int | None, limit: int, as_json: bool) -> None:
     """Show quarantined documents with the details of their failure."""
-    from pipeline.ledger import Ledger
-
-    ledger = Ledger.open(context.settings("error").prepare().ledger_url)
-    live = ledger.collections.live_name(collection) if collection else None
-    rows = ledger.report.failures(run, live, _known(reason), limit)
+    with context.ledger(collection=collection) as (settings, ledger):
+        rows = ledger.report.failures(run, _generation(settings, ledger) if collection else None, _known(reason), limit)
     if as_json:
         print_json(rows)
         return
@@ -66,10 +68,8 @@ def retry(context: Context, uris: tuple[str, ...], reason: str | None, run: int 
 
     Workers then try them again: those of `kb-ingest up`, or of the next load.
     """
-    from pipeline.ledger import Ledger
-
-    ledger = Ledger.open(context.settings().prepare().ledger_url)
-    count = ledger.intake.retry(uris=uris_of(uris), reason=_known(reason), run=run)
+    with context.ledger(None) as (_, ledger):
+        count = ledger.intake.retry(uris=uris_of(uris), reason=_known(reason), run=run)
     click.echo(f"{count} documents are pending again")
 
 
@@ -84,16 +84,12 @@ def drop(context: Context, uris: tuple[str, ...], reason: str | None, run: int |
 
     The next load that finds them takes them for new.
     """
-    from pipeline.ledger import Ledger
     from pipeline.store import open_store
 
     if not (uris or reason or run is not None or everything):
         raise click.UsageError("name what to drop: URI, --reason, --run or --all")
-    settings = context.settings("error").prepare()
-    ledger = Ledger.open(settings.ledger_url)
-    store = open_store(settings, role="reader")
     count = 0
-    try:
+    with context.ledger() as (settings, ledger), closing(open_store(settings, role="reader")) as store:
         stored = store.collections()
         for collection, ids in ledger.intake.quarantined(uris=uris_of(uris), reason=_known(reason), run=run).items():
             # Points first: a row that is gone could not tell of them any more.
@@ -101,12 +97,15 @@ def drop(context: Context, uris: tuple[str, ...], reason: str | None, run: int |
             if made is not None and made.physical in stored:
                 store.delete_documents(made.physical, ids)
             count += ledger.intake.drop(ids)
-    finally:
-        store.close()
     click.echo(f"{count} documents dropped")
 
 
 quarantine.add_command(retry, "release")
+
+
+def _generation(settings: Settings, ledger: Ledger) -> str:
+    """The generation that answers to the collection that was named; raises CollectionMissing."""
+    return ledger.collections.live_name(of_ledger(settings, ledger).collection)
 
 
 def uris_of(texts: tuple[str, ...]) -> list[str]:

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 import rich_click as click
 
 from workers.cli.context import Context, print_json, say
+from workers.cli.options import existing_collection_option, json_option, of_ledger
 
 if TYPE_CHECKING:
     from workers.jobs.reindex import Reindexed
 
 
 @click.command()
-@click.option("--collection", "-c", help="The collection to change (KB_COLLECTION).")
+@existing_collection_option("change")
 @click.option("--model", default="", help="The new embedding model: hub id, local folder, or its name at KB_EMBED_URL.")
 @click.option("--model-revision", default="", help="Commit of the new model on the hub.")
 @click.option("--chunk-tokens", type=click.IntRange(16), default=None, help="The new most tokens of a chunk.")
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     "--max-regression", type=click.FloatRange(0.0, 1.0), default=0.02, show_default=True,
     help="Keep the old one if recall or MRR would fall by more.",
 )  # fmt: skip
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON value on stdout.")
+@json_option
 @click.pass_obj
 def reindex(
     context: Context, collection: str | None, model: str, model_revision: str, chunk_tokens: int | None, rate: float | None,
@@ -42,7 +43,8 @@ def reindex(
     from workers.cli.display import progress_display
     from workers.jobs.reindex import Change, Reindexing
 
-    settings = context.settings("warning", collection=collection)
+    with context.ledger("warning", collection=collection) as (settings, ledger):
+        settings = of_ledger(settings, ledger)
     change = Change(model, model_revision, chunk_tokens or 0, rate or 0.0, queries, k, max_regression)
     with Reindexing(settings, settings.collection, change) as reindexing, progress_display() as display:
         result = reindexing.run(display, display.stderr)
@@ -70,7 +72,7 @@ def _print(result: Reindexed) -> None:
 
 
 @click.command()
-@click.option("--collection", "-c", help="The collection to take back (KB_COLLECTION).")
+@existing_collection_option("take back")
 @click.pass_obj
 def rollback(context: Context, collection: str | None) -> None:
     """Put the generation that the last reindex replaced back in its place; again, and the new one is back.
@@ -79,7 +81,8 @@ def rollback(context: Context, collection: str | None) -> None:
     """
     from workers.jobs.reindex import roll_back
 
-    settings = context.settings("error", collection=collection)
+    with context.ledger(collection=collection) as (settings, ledger):
+        settings = of_ledger(settings, ledger)
     live, completed = roll_back(settings, settings.collection)
     click.echo(
         f"{settings.collection} is {live.name} ({live.model}){', as an interrupted swap had begun' if completed else ' again'}"

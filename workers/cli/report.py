@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import rich_click as click
 
 from workers.cli.context import Context, print_json
+from workers.cli.options import json_option
 
 if TYPE_CHECKING:
     from pipeline.ledger.history import Past
@@ -20,7 +21,7 @@ NAMED = 5
 @click.command()
 @click.argument("run", type=int, required=False)
 @click.option("--html", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Write it as a page to this file.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON value on stdout.")
+@json_option
 @click.pass_obj
 def report(context: Context, run: int | None, html: Path | None, as_json: bool) -> None:
     """Report on a RUN, or on the last one: figures, throughput, time by stage, slowest documents, failures, lengths of chunks.
@@ -28,19 +29,15 @@ def report(context: Context, run: int | None, html: Path | None, as_json: bool) 
     The page needs no network and holds no script: it can be sent to others as it is.
     """
     from pipeline.errors import ConfigError
-    from pipeline.ledger import Ledger
     from pipeline.reports.run import gather
     from pipeline.reports.run.page import page
     from pipeline.reports.write import write_page
 
-    ledger = Ledger.open(context.settings("error").prepare().ledger_url)
-    try:
+    with context.ledger() as (_, ledger):
         past = ledger.history.run(run) if run is not None else next(iter(ledger.history.runs(1)), None)
         if past is None:
             raise ConfigError("there are no runs yet" if run is None else f"there is no run {run}")
         found = gather(ledger, past)
-    finally:
-        ledger.close()
     if html is not None:
         write_page(page(found), html)
     if as_json:

@@ -9,6 +9,7 @@ import rich_click as click
 
 from pipeline.text import one_line, visible
 from workers.cli.context import Context, print_json
+from workers.cli.options import json_option
 
 if TYPE_CHECKING:
     from pipeline.ledger.history import Figures, Past
@@ -18,16 +19,15 @@ if TYPE_CHECKING:
 @click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="Most runs to list.")
 @click.option("--schedule", metavar="NAME", help="Only runs of this schedule.")
 @click.option("--source", metavar="NAME", help="Only runs of this source.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON value on stdout.")
+@json_option
 @click.pass_obj
 def runs(context: Context, limit: int, schedule: str | None, source: str | None, as_json: bool) -> None:
     """List all loads, syncs, checks and deletions, the newest first.
 
     Each is compared with the one before of the same action, source and collection.
     """
-    from pipeline.ledger import Ledger
-
-    found = Ledger.open(context.settings("error").prepare().ledger_url).history.runs(limit, schedule, source)
+    with context.ledger() as (_, ledger):
+        found = ledger.history.runs(limit, schedule, source)
     if as_json:
         print_json([record(past) for past in found])
         return

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 
 from workers.cli.context import Context, print_json
+from workers.cli.options import json_option
 
 if TYPE_CHECKING:
     from pipeline.ledger import Ledger
     from pipeline.ledger.schedules import Schedule
-    from pipeline.settings import Settings
 
 #: Longest name of a schedule.
 NAME_LENGTH = 100
@@ -39,23 +39,23 @@ def add(context: Context, name: str, cron: str, source: str, action: str, timezo
     from workers.jobs.load import source_job
     from workers.schedules.cron import Cron
 
-    settings, ledger = _open(context)
     if not name.strip() or len(name) > NAME_LENGTH:
         raise ConfigError(f"the name of a schedule has 1 to {NAME_LENGTH} characters")
-    source_job(ledger, settings, source)
-    parsed = Cron.parse(cron, timezone or _local_zone())
-    if not ledger.schedules.add(name, parsed.expression, parsed.timezone, source, action, time.time()):
-        raise ConfigError(f"there is a schedule {name!r} already; `kb-ingest schedule remove {name}` forgets it")
+    with context.ledger() as (settings, ledger):
+        source_job(ledger, settings, source)
+        parsed = Cron.parse(cron, timezone or _local_zone())
+        if not ledger.schedules.add(name, parsed.expression, parsed.timezone, source, action, time.time()):
+            raise ConfigError(f"there is a schedule {name!r} already; `kb-ingest schedule remove {name}` forgets it")
     click.echo(f"{name}: {action} of {source}, next {_when(parsed.after(time.time()), parsed.timezone)}")
 
 
 @schedule.command("list")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON value on stdout.")
+@json_option
 @click.pass_obj
 def list_(context: Context, as_json: bool) -> None:
     """List the schedules with their next run and last result."""
-    _, ledger = _open(context)
-    rows = [_record(ledger, one) for one in ledger.schedules.all()]
+    with context.ledger() as (_, ledger):
+        rows = [_record(ledger, one) for one in ledger.schedules.all()]
     if as_json:
         print_json(rows)
         return
@@ -80,8 +80,8 @@ def list_(context: Context, as_json: bool) -> None:
 @click.pass_obj
 def pause(context: Context, name: str) -> None:
     """Carry a schedule out no more until it is resumed; a run that goes on is not ended."""
-    _, ledger = _open(context)
-    _known(ledger, name, ledger.schedules.pause(name))
+    with context.ledger() as (_, ledger):
+        _known(ledger, name, ledger.schedules.pause(name))
     click.echo(f"{name} is paused; `kb-ingest schedule resume {name}` ends that")
 
 
@@ -92,9 +92,9 @@ def resume(context: Context, name: str) -> None:
     """End a pause. What would have been due meanwhile is not caught up."""
     import time
 
-    _, ledger = _open(context)
-    _known(ledger, name, ledger.schedules.resume(name, time.time()))
-    click.echo(f"{name}: next {_record(ledger, _get(ledger, name))['next_run']}")
+    with context.ledger() as (_, ledger):
+        _known(ledger, name, ledger.schedules.resume(name, time.time()))
+        click.echo(f"{name}: next {_record(ledger, _get(ledger, name))['next_run']}")
 
 
 @schedule.command()
@@ -102,14 +102,14 @@ def resume(context: Context, name: str) -> None:
 @click.pass_obj
 def remove(context: Context, name: str) -> None:
     """Forget a schedule. Its runs stay listed; one that goes on is ended."""
-    _, ledger = _open(context)
-    _known(ledger, name, ledger.schedules.remove(name))
+    with context.ledger() as (_, ledger):
+        _known(ledger, name, ledger.schedules.remove(name))
     click.echo(f"{name} is forgotten; its runs stay in `kb-ingest runs`")
 
 
 @schedule.command("run-now")
 @click.argument("name")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON value on stdout.")
+@json_option
 @click.pass_obj
 def run_now(context: Context, name: str, as_json: bool) -> int:
     """Carry a schedule out here and now, paused or not, and wait; when it is due next does not change.
@@ -120,18 +120,10 @@ def run_now(context: Context, name: str, as_json: bool) -> int:
     from workers.cli.runs import line, record
     from workers.schedules.run import run_now as carry_out
 
-    settings, ledger = _open(context, "warning")
-    with progress_display() as display:
+    with context.ledger("warning") as (settings, ledger), progress_display() as display:
         past = carry_out(settings, ledger, _get(ledger, name), display, display.stderr)
     print_json(record(past)) if as_json else click.echo(line(past))
     return {"done": 0, "partly": 3}.get(past.outcome, 1)
-
-
-def _open(context: Context, level: str = "error") -> tuple[Settings, Ledger]:
-    from pipeline.ledger import Ledger
-
-    settings = context.settings(level).prepare()
-    return settings, Ledger.open(settings.ledger_url)
 
 
 def _get(ledger: Ledger, name: str) -> Schedule:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import textwrap
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import rich_click as click
 
 from pipeline.text import visible
 from workers.cli.context import Context, print_json
+from workers.cli.options import existing_collection_option, json_option, of_store
 
 if TYPE_CHECKING:
     from pipeline.types import Hit, SearchMode
@@ -21,13 +23,13 @@ MODES: tuple[SearchMode, ...] = ("hybrid", "dense", "sparse")
 
 @click.command()
 @click.argument("query")
-@click.option("--collection", "-c", help="The collection to search (KB_COLLECTION).")
+@existing_collection_option("search")
 @click.option("--limit", "-n", type=click.IntRange(1, 1000), default=5, show_default=True, help="Most answers.")
 @click.option(
     "--filter", "filters", multiple=True, metavar="KEY=VALUE", help=f"Only where KEY ({', '.join(FILTER_KEYS)}) is VALUE."
 )
 @click.option("--mode", type=click.Choice(MODES), help="Compare the meaning, the words, or both (KB_SEARCH_MODE).")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON value on stdout.")
+@json_option
 @click.pass_obj
 def search(
     context: Context, query: str, collection: str | None, limit: int, filters: tuple[str, ...], mode: SearchMode | None,
@@ -41,11 +43,9 @@ def search(
         raise click.UsageError("the query is empty")
     wanted = dict(_filter(text) for text in filters)
     settings = context.settings("error", collection=collection, search_mode=mode)
-    store = open_store(settings, role="reader")
-    try:
-        hits = Searcher(settings, store).search(settings.collection, query, limit, wanted, settings.search_mode)
-    finally:
-        store.close()
+    with closing(open_store(settings, role="reader")) as store:
+        name = of_store(settings, store).collection
+        hits = Searcher(settings, store).search(name, query, limit, wanted, settings.search_mode)
     if as_json:
         print_json(hits)
     else:

@@ -81,4 +81,5 @@ def _serve(
 ) -> None:
     from workers.service import serve
 
-    serve(context.settings(require_gpu=require_gpu).prepare(), stages, schedules=schedules, until_empty=until_empty)
+    with context.ledger(None, require_gpu=require_gpu) as (settings, ledger):
+        serve(settings, ledger, stages, schedules=schedules, until_empty=until_empty)

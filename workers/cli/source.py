@@ -9,8 +9,10 @@ import rich_click as click
 
 from pipeline.text import one_line, visible
 from workers.cli.context import Context, print_json
+from workers.cli.options import collection_option, existing_collection_option, json_option, of_ledger
 
 if TYPE_CHECKING:
+    from pipeline.ledger import Ledger
     from pipeline.ledger.removal import Kept
     from pipeline.steps.load import Action
     from pipeline.steps.plan import Plan
@@ -24,7 +26,7 @@ def source() -> None:
 @source.command()
 @click.argument("name")
 @click.argument("location", metavar="PATH|URL")
-@click.option("--collection", "-c", help="The collection to keep equal to it (KB_COLLECTION).")
+@collection_option("The collection to keep equal to it (KB_COLLECTION).")
 @click.option("--include", multiple=True, metavar="GLOB", help="Only files whose name or path below PATH matches; repeatable.")
 @click.option("--exclude", multiple=True, metavar="GLOB", help="No files whose name or path below PATH matches; repeatable.")
 @click.pass_obj
@@ -33,35 +35,33 @@ def add(
 ) -> None:
     """Give a folder or URL a name; `kb-ingest sync NAME` loads it."""
     from pipeline.errors import SourceError
-    from pipeline.ledger import Ledger
     from pipeline.sources.discover import check_root, root_of, root_uri
     from pipeline.store import check_name
 
-    settings = context.settings("error", collection=collection).prepare()
     root = root_of(location)
-    check_name(settings.collection)
-    check_root(root)
-    absolute = root if isinstance(root, str) else str(root.expanduser().absolute())
-    ledger = Ledger.open(settings.ledger_url)
-    for other in ledger.sources.all():
-        if other.name != name and other.collection == settings.collection and root_uri(root_of(other.location)) == root_uri(root):
-            raise SourceError(
-                f"{other.name!r} is that place for {other.collection!r} already: each would delete what the other one loads; "
-                "use another --collection, or one source with several patterns"
-            )
-    if not ledger.sources.add(name, settings.collection, absolute, include, exclude):
-        raise SourceError(f"there is a source {name!r} already; `kb-ingest source remove {name}` forgets it")
+    with context.ledger(collection=collection) as (settings, ledger):
+        check_name(settings.collection)
+        check_root(root)
+        absolute = root if isinstance(root, str) else str(root.expanduser().absolute())
+        rivals = (one for one in ledger.sources.all() if one.name != name and one.collection == settings.collection)
+        for other in rivals:
+            if root_uri(root_of(other.location)) == root_uri(root):
+                raise SourceError(
+                    f"{other.name!r} is that place for {other.collection!r} already: each would delete what the other one loads; "
+                    "use another --collection, or one source with several patterns"
+                )
+        if not ledger.sources.add(name, settings.collection, absolute, include, exclude):
+            raise SourceError(f"there is a source {name!r} already; `kb-ingest source remove {name}` forgets it")
     click.echo(f"{name}: {absolute} for the collection {settings.collection}; `kb-ingest sync {name}` loads it")
 
 
 @source.command("list")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON value on stdout.")
+@json_option
 @click.pass_obj
 def list_(context: Context, as_json: bool) -> None:
     """List the sources with their collection and last sync."""
-    from pipeline.ledger import Ledger
-
-    found = Ledger.open(context.settings("error").prepare().ledger_url).sources.all()
+    with context.ledger() as (_, ledger):
+        found = ledger.sources.all()
     if as_json:
         print_json(found)
         return
@@ -73,21 +73,19 @@ def list_(context: Context, as_json: bool) -> None:
 
 @source.command()
 @click.argument("name")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON value on stdout.")
+@json_option
 @click.pass_obj
 def show(context: Context, name: str, as_json: bool) -> None:
     """Show a source with its documents and its last runs."""
-    from pipeline.ledger import Ledger
     from pipeline.sources.discover import root_of, root_uri
     from workers.jobs.load import source_job
 
-    settings = context.settings("error").prepare()
-    ledger = Ledger.open(settings.ledger_url)
-    found, job = source_job(ledger, settings, name)
-    below = [root_uri(root_of(found.location))]
-    live = ledger.collections.live_name(found.collection)
-    count = sum(len(window) for window in ledger.removal.present(live, below, job.scope.elsewhere))
-    runs = ledger.report.runs(5, source=name)
+    with context.ledger() as (settings, ledger):
+        found, job = source_job(ledger, settings, name)
+        below = [root_uri(root_of(found.location))]
+        live = ledger.collections.live_name(found.collection)
+        count = sum(len(window) for window in ledger.removal.present(live, below, job.scope.elsewhere))
+        runs = ledger.report.runs(5, source=name)
     if as_json:
         print_json({"source": found, "documents": count, "runs": runs})
         return
@@ -105,14 +103,13 @@ def show(context: Context, name: str, as_json: bool) -> None:
 def remove(context: Context, name: str) -> None:
     """Forget a source. Its documents stay; `kb-ingest delete --prefix` removes them."""
     from pipeline.errors import SourceError
-    from pipeline.ledger import Ledger
 
-    ledger = Ledger.open(context.settings("error").prepare().ledger_url)
-    used = [one.name for one in ledger.schedules.all() if one.source == name]
-    if used:
-        raise SourceError(f"schedules use the source {name!r}: {', '.join(used)}; `kb-ingest schedule remove` them first")
-    if not ledger.sources.remove(name):
-        raise SourceError(f"there is no source {name!r}; `kb-ingest source list` names them")
+    with context.ledger() as (_, ledger):
+        used = [one.name for one in ledger.schedules.all() if one.source == name]
+        if used:
+            raise SourceError(f"schedules use the source {name!r}: {', '.join(used)}; `kb-ingest schedule remove` them first")
+        if not ledger.sources.remove(name):
+            raise SourceError(f"there is no source {name!r}; `kb-ingest source list` names them")
     click.echo(f"{name} is forgotten; its documents stay")
 
 
@@ -122,7 +119,7 @@ def remove(context: Context, name: str) -> None:
 @click.option("--wait/--no-wait", default=True, help="Wait until everything is indexed, or return after staging.")
 @click.option("--checksum", is_flag=True, help="Compare files by their bytes even where size and time are the same.")
 @click.option("--require-gpu", is_flag=True, default=None, help="Fail instead of embedding on the CPU.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON value on stdout.")
+@json_option
 @click.pass_obj
 def sync(
     context: Context, name: str, allow_delete: bool, wait: bool, checksum: bool, require_gpu: bool | None, as_json: bool
@@ -133,27 +130,25 @@ def sync(
     """
     from dataclasses import replace
 
-    from pipeline.ledger import Ledger
     from workers.cli.load import run_job
     from workers.jobs.load import source_job
 
-    settings = context.settings("warning", require_gpu=require_gpu).prepare()
-    found, job = source_job(Ledger.open(settings.ledger_url), settings, name)
+    with context.ledger("warning", require_gpu=require_gpu) as (settings, ledger):
+        found, job = source_job(ledger, settings, name)
     job = replace(job, allow_delete=allow_delete, wait=wait, checksum=checksum)
     return run_job(settings.model_copy(update={"collection": found.collection}), job, as_json=as_json)
 
 
 @click.command()
 @click.argument("name")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON value on stdout.")
+@json_option
 @click.pass_obj
 def plan(context: Context, name: str, as_json: bool) -> None:
     """Say what `sync NAME` would do and cost: documents, chunks, time, and the growth of Qdrant. Changes nothing."""
-    from pipeline.ledger import Ledger
     from workers.jobs.load import Loading, source_job
 
-    settings = context.settings("warning").prepare()
-    found, job = source_job(Ledger.open(settings.ledger_url), settings, name)
+    with context.ledger("warning") as (settings, ledger):
+        found, job = source_job(ledger, settings, name)
     with Loading(settings, found.collection) as loading:
         planned = loading.plan_sync(job)
     if as_json:
@@ -184,10 +179,10 @@ def _print_plan(planned: Plan) -> None:
 @click.command()
 @click.argument("uris", nargs=-1, metavar="[URI...]")
 @click.option("--prefix", metavar="PREFIX", help="All documents whose URI begins so, instead of named ones.")
-@click.option("--collection", "-c", help="The collection to delete from (KB_COLLECTION).")
+@existing_collection_option("delete from")
 @click.option("--dry-run", is_flag=True, help="Print what would be deleted; delete nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON value on stdout.")
+@json_option
 @click.pass_obj
 def delete(
     context: Context, uris: tuple[str, ...], prefix: str | None, collection: str | None, dry_run: bool, yes: bool, as_json: bool
@@ -196,26 +191,26 @@ def delete(
 
     Their files are not touched: the next load or sync that meets them loads them again.
     """
-    from pipeline.ledger import Ledger
-
     if bool(uris) == bool(prefix):
         raise click.UsageError("name what to delete: URIs, or --prefix")
-    settings = context.settings("error", collection=collection, delete_grace=0.0).prepare()
-    ledger = Ledger.open(settings.ledger_url)
-    live = ledger.collections.live_name(settings.collection)
-    if prefix:
-        found = [
-            one for spelling in _spellings(prefix) for window in ledger.removal.present(live, prefix=spelling) for one in window
-        ]
-    else:
-        found = ledger.removal.named(live, sorted({spelling for uri in uris for spelling in _spellings(uri)}))
-    if dry_run or not found:
-        return _report(found, 0, as_json)
-    if prefix and not yes:
-        click.confirm(f"Delete {len(found)} documents from {settings.collection}?", abort=True, err=True)
-    from workers.jobs.crew import delete_now
+    with context.ledger(collection=collection, delete_grace=0.0) as (settings, ledger):
+        settings = of_ledger(settings, ledger)
+        live = ledger.collections.live_name(settings.collection)
+        found = _wanted(ledger, live, uris, prefix)
+        if dry_run or not found:
+            return _report(found, 0, as_json)
+        if prefix and not yes:
+            click.confirm(f"Delete {len(found)} documents from {settings.collection}?", abort=True, err=True)
+        from workers.jobs.crew import delete_now
 
-    return _report(found, delete_now(settings, ledger, live, [document.id for document in found]), as_json)
+        return _report(found, delete_now(settings, ledger, live, [document.id for document in found]), as_json)
+
+
+def _wanted(ledger: Ledger, live: str, uris: tuple[str, ...], prefix: str | None) -> list[Kept]:
+    """The documents of a generation that are named, or whose URI begins as asked."""
+    if not prefix:
+        return ledger.removal.named(live, sorted({spelling for uri in uris for spelling in _spellings(uri)}))
+    return [one for spelling in _spellings(prefix) for window in ledger.removal.present(live, prefix=spelling) for one in window]
 
 
 def _spellings(text: str) -> list[str]:

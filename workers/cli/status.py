@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import rich_click as click
 
 from pipeline.text import one_line, visible
 from workers.cli.context import Context, print_json
+from workers.cli.options import json_option
 
 if TYPE_CHECKING:
-    from workers.monitoring.snapshot import Moment
+    from workers.monitoring.snapshot import Lookout, Moment
 
 #: Seconds between two moments of `--watch`.
 WATCH_EVERY_S = 1.0
@@ -23,7 +24,7 @@ LISTED = 1000
 @click.command()
 @click.argument("run", type=int, required=False)
 @click.option("--watch", is_flag=True, help="Show it live until Ctrl-C; where stderr is no terminal, a line every 5 seconds.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON value on stdout.")
+@json_option
 @click.pass_obj
 def status(context: Context, run: int | None, watch: bool, as_json: bool) -> None:
     """Say whether it is stuck, and show documents by state, queues, workers and failures; of one RUN or of everything.
@@ -32,19 +33,23 @@ def status(context: Context, run: int | None, watch: bool, as_json: bool) -> Non
     worker serves a queue; stalled: nothing moves).
     """
     from pipeline.errors import ConfigError
-    from pipeline.ledger import Ledger
-    from workers.cli.display import progress_display
     from workers.monitoring.snapshot import Lookout
 
-    settings = context.settings("error").prepare()
-    ledger = Ledger.open(settings.ledger_url)
-    if run is not None and ledger.report.run(run) is None:
-        raise ConfigError(f"there is no run {run}")
-    lookout = Lookout(settings, ledger, run)
-    if not watch:
-        moment = lookout.look(failures=LISTED)
-        print_json(_record(moment)) if as_json else _print(moment)
-        return
+    with context.ledger() as (settings, ledger):
+        if run is not None and ledger.report.run(run) is None:
+            raise ConfigError(f"there is no run {run}")
+        lookout = Lookout(settings, ledger, run)
+        if watch:
+            _watch(lookout, as_json)
+        else:
+            moment = lookout.look(failures=LISTED)
+            print_json(_record(moment)) if as_json else _print(moment)
+
+
+def _watch(lookout: Lookout, as_json: bool) -> NoReturn:
+    """Show one moment after the other, until interrupted."""
+    from workers.cli.display import progress_display
+
     if as_json:
         while True:
             print_json(_record(lookout.look(failures=LISTED)))
@@ -61,8 +66,10 @@ def _record(moment: Moment) -> dict[str, Any]:
         "verdict": moment.diagnosis.verdict,
         "why": moment.diagnosis.words,
         "documents": moment.progress.states,
+        "chunks": {"parsed": moment.progress.parsed, "written": moment.progress.written},
         "rates": moment.rates,
         "left_s": None if moment.left_s is None else round(moment.left_s, 1),
+        "parse_left_s": None if moment.parse_left_s is None else round(moment.parse_left_s, 1),
         "queues": {
             stage.value: {"depth": depth, "workers": sum(worker.role == stage for worker in moment.workers)}
             for stage, depth in moment.queues.items()
@@ -73,12 +80,14 @@ def _record(moment: Moment) -> dict[str, Any]:
 
 
 def _print(moment: Moment) -> None:
-    from workers.cli.display import span
+    from workers.cli.display import chunks, time_left
 
     record = _record(moment)
-    left = f", about {span(moment.left_s)} left" if moment.left_s and not moment.diagnosis.stuck else ""
+    left = f", about {words}" if (words := time_left(moment)) else ""
     click.echo(visible(f"stuck: {'YES' if moment.diagnosis.stuck else 'no'}, {moment.diagnosis}{left}"))
     click.echo("documents: " + (", ".join(f"{count} {state}" for state, count in sorted(record["documents"].items())) or "none"))
+    if moment.progress.open:
+        click.echo(f"chunks: {chunks(moment.progress)}, {moment.rates.chunks_per_s:.0f} chunks/s")
     for name, queue in record["queues"].items():
         depth = "does not answer" if queue["depth"] is None else f"{queue['depth']} messages wait"
         click.echo(f"queue {name}: {depth}, {queue['workers']} workers")

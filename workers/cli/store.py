@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import rich_click as click
 
 from workers.cli.context import Context, print_json, say
+from workers.cli.options import existing_collection_option, json_option, of_ledger, of_store
 
 if TYPE_CHECKING:
+    from pipeline.ledger import Ledger
+    from pipeline.ledger.generations import Collection
+    from pipeline.ledger.report import Progress
     from pipeline.settings import Settings
     from pipeline.steps.verify import Verified
 
 
 @click.command()
-@click.option("--collection", "-c", help="The collection to check (KB_COLLECTION).")
+@existing_collection_option("check")
 @click.option("--repair", is_flag=True, help="Delete orphans, restore what is missing, and check again.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON value on stdout.")
+@json_option
 @click.pass_obj
 def verify(context: Context, collection: str | None, repair: bool, as_json: bool) -> int:
     """Compare the store with the ledger, point by point; exit status 1 when they differ."""
-    settings = context.settings("warning", collection=collection).prepare()
-    found = _verify(settings, repair=repair)
-    if repair and not found.clean:
-        _work_until_done(settings)
-        found = _verify(settings, repair=False)
+    with context.ledger("warning", collection=collection) as (settings, ledger):
+        settings = of_ledger(settings, ledger)
+        found = _verify(settings, ledger, repair=repair)
+        if repair and not found.clean:
+            _work_until_done(settings, ledger)
+            found = _verify(settings, ledger, repair=False)
     record = {name: getattr(found, name) for name in RECORD}
     if as_json:
         print_json(record)
@@ -37,37 +43,30 @@ def verify(context: Context, collection: str | None, repair: bool, as_json: bool
 RECORD = ("documents", "expected_points", "actual_points", "missing", "orphans", "zero_vectors")
 
 
-def _verify(settings: Settings, *, repair: bool) -> Verified:
-    from pipeline.ledger import Ledger
+def _verify(settings: Settings, ledger: Ledger, *, repair: bool) -> Verified:
     from pipeline.search import open_physical
     from pipeline.staging import open_staging
     from pipeline.steps import verify as step
     from pipeline.store import open_store
 
-    ledger = Ledger.open(settings.ledger_url)
-    store = open_store(settings, role="reader")
-    try:
+    with closing(open_store(settings, role="reader")) as store:
         physical = open_physical(store, settings.collection)
         live = ledger.collections.live_name(settings.collection)
         found = step.verify(ledger, open_staging(settings.staging_location), store, live, physical)
         if repair:
             count = step.repair(ledger, store, physical, found)
             say(f"{len(found.stray)} points deleted, {count} documents are compared again")
-    finally:
-        store.close()
     return found
 
 
-def _work_until_done(settings: Settings) -> None:
+def _work_until_done(settings: Settings, ledger: Ledger) -> None:
     """Run or wait for workers until nothing is open any more."""
     import time
 
-    from pipeline.ledger import Ledger
     from workers.cli.display import progress_display
     from workers.jobs.crew import Working
     from workers.monitoring.snapshot import Lookout
 
-    ledger = Ledger.open(settings.ledger_url)
     lookout = Lookout(settings, ledger, collection=ledger.collections.live_name(settings.collection), begins=True)
     with progress_display() as display, Working(settings, ledger, display.stderr) as work:
         while True:
@@ -79,7 +78,7 @@ def _work_until_done(settings: Settings) -> None:
 
 
 @click.group(invoke_without_command=True)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON value on stdout.")
+@json_option
 @click.pass_context
 def collections(click_context: click.Context, as_json: bool) -> None:
     """List the collections and their generations with model, documents and points."""
@@ -88,33 +87,22 @@ def collections(click_context: click.Context, as_json: bool) -> None:
 
 
 @collections.command("prune")
-@click.option("--collection", "-c", help="The collection whose generations are dropped (KB_COLLECTION).")
+@existing_collection_option("prune")
 @click.option("--refused", is_flag=True, help="Drop what a reindex built and did not swap in, instead of what was replaced.")
 @click.pass_obj
 def prune(context: Context, collection: str | None, refused: bool) -> None:
     """Drop the generations that a reindex has replaced, with all their points; there is no rollback to them then."""
     from workers.jobs.reindex import prune as drop
 
-    settings = context.settings("error", collection=collection)
+    with context.ledger(collection=collection) as (settings, ledger):
+        settings = of_ledger(settings, ledger)
     dropped = drop(settings, settings.collection, refused=refused)
     click.echo(f"dropped: {', '.join(dropped) or 'nothing'}")
 
 
 def _list(context: Context, as_json: bool) -> None:
-    from pipeline.ledger import Ledger
-
-    settings = context.settings("error").prepare()
-    ledger = Ledger.open(settings.ledger_url)
-    rows = []
-    for found in ledger.collections.all():
-        progress = ledger.report.progress(collection=found.name)
-        rows.append(
-            {
-                "name": found.public, "generation": found.name, "state": found.state, "note": found.note,
-                "physical": found.physical, "model": found.model, "dimension": found.dimension,
-                "documents": sum(progress.states.values()), "indexed": progress.states.get("indexed", 0), "points": progress.chunks,
-            }
-        )  # fmt: skip
+    with context.ledger() as (_, ledger):
+        rows = [_row(found, ledger.report.progress(collection=found.name)) for found in ledger.collections.all()]
     if as_json:
         print_json(rows)
         return
@@ -131,10 +119,25 @@ def _list(context: Context, as_json: bool) -> None:
         click.echo("no collections yet; `kb-ingest load PATH` makes one")
 
 
+def _row(found: Collection, progress: Progress) -> dict[str, object]:
+    return {
+        "name": found.public,
+        "generation": found.name,
+        "state": found.state,
+        "note": found.note,
+        "physical": found.physical,
+        "model": found.model,
+        "dimension": found.dimension,
+        "documents": sum(progress.states.values()),
+        "indexed": progress.states.get("indexed", 0),
+        "points": progress.chunks,
+    }
+
+
 @click.command()
 @click.option("--to", "url", required=True, metavar="URL", help="The Qdrant server to copy to; its key is KB_API_KEY.")
-@click.option("--collection", "-c", help="The collection to copy (KB_COLLECTION).")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON value on stdout.")
+@existing_collection_option("copy")
+@json_option
 @click.pass_obj
 def promote(context: Context, url: str, collection: str | None, as_json: bool) -> int:
     """Copy a collection of the embedded store to a Qdrant server, and compare the counts.
@@ -147,19 +150,10 @@ def promote(context: Context, url: str, collection: str | None, as_json: bool) -
 
     settings = context.settings("warning", collection=collection, qdrant_url="").prepare()
     target_settings = settings.model_copy(update={"qdrant_url": url})
-    source, target = open_store(settings, role="reader"), open_store(target_settings, role="owner")
-    try:
-        physical = open_physical(source, settings.collection)
-        report = copy(
-            source,
-            target,
-            physical,
-            settings.collection,
-            lambda done, total: say(f"{done} of {total} points copied"),
-        )
-    finally:
-        source.close()
-        target.close()
+    with closing(open_store(settings, role="reader")) as source, closing(open_store(target_settings, role="owner")) as target:
+        name = of_store(settings, source).collection
+        physical = open_physical(source, name)
+        report = copy(source, target, physical, name, lambda done, total: say(f"{done} of {total} points copied"))
     if as_json:
         print_json(report)
     else:

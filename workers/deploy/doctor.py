@@ -101,12 +101,9 @@ def disk(settings: Settings) -> Finding:
 
 def ledger(settings: Settings) -> Finding:
     """Does the ledger open, and what does it hold?"""
-    opened = Ledger.open(settings.ledger_url)
-    try:
+    with Ledger.open(settings.ledger_url) as opened:
         states = opened.report.progress().states
-        counts = ", ".join(f"{number} {state}" for state, number in sorted(states.items()) if number) or "no documents yet"
-    finally:
-        opened.close()
+    counts = ", ".join(f"{number} {state}" for state, number in sorted(states.items()) if number) or "no documents yet"
     return Finding("ledger", "ok", f"{'PostgreSQL' if settings.database_url else 'SQLite'}: {counts}")
 
 
@@ -167,7 +164,8 @@ def device(settings: Settings) -> Finding:
     unused = [one for one in accelerators() if info.device == "cpu"]
     if unused and settings.ingest_device == "auto":
         why = "torch cannot use it" if unused[0].usable else "this build of torch does not know it"
-        return Finding("device", "warning", f"{text}, although there is {unused[0].name}: {why}", 'see "Which torch" in the README')
+        text = f"{text}, although there is {unused[0].name}: {why}"
+        return Finding("device", "warning", text, 'see "Which torch" in docs/deployment.md')
     return Finding("device", "ok", text)
 
 
@@ -191,11 +189,8 @@ def _redis(app: Any, ask: Callable[[Any], Any]) -> Any:
 
 
 def _served(settings: Settings) -> set[str]:
-    opened = Ledger.open(settings.ledger_url)
-    try:
+    with Ledger.open(settings.ledger_url) as opened:
         return {row.role for row in opened.report.workers() if not row.note}
-    finally:
-        opened.close()
 
 
 def _mend(part: str) -> str:

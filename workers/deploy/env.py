@@ -82,15 +82,12 @@ def recommended(settings: Settings, found: Recommendation) -> dict[str, str]:
 
 def collections_of(settings: Settings) -> list[str]:
     """Names of the collections in the ledger; empty where there is no ledger yet or it does not answer."""
-    if not settings.database_url and not (settings.data_dir / "kb.db").exists():
-        return []
     try:
-        ledger = Ledger.open(settings.ledger_url)
-        try:
+        if not settings.database_url and not (settings.data_dir / "kb.db").exists():
+            return []
+        with Ledger.open(settings.ledger_url) as ledger:
             return [collection.name for collection in ledger.collections.all()]
-        finally:
-            ledger.close()
-    except KbError:
+    except (KbError, OSError):
         return []
 
 

@@ -12,12 +12,13 @@ from pipeline.settings import Settings
 from pipeline.steps.remove import remove_due
 from pipeline.store import VectorStore, open_store
 from pipeline.telemetry.spans import endpoint_of
-from pipeline.types import SCHEDULE, Stage
+from pipeline.types import Stage
 from workers.broker.app import make_app
 from workers.broker.dispatch import Dispatcher, DispatchThread
 from workers.broker.queues import Broker
+from workers.process.locks import WorkersLock
 from workers.process.spec import parse_processes, plan
-from workers.process.supervisor import HostLock, Supervisor, bury
+from workers.process.supervisor import Supervisor, bury
 
 #: Seconds in which workers that are done send the spans they have; they do so every half a second.
 LAST_SPANS_S = 2.0
@@ -38,7 +39,7 @@ class Working:
         self._worker_stderr = worker_stderr  #: file descriptor for what our workers say
         self._ledger = ledger
         self._stack = ExitStack()
-        self._lock = HostLock(settings.data_dir) if settings.embedded_broker else None
+        self._lock = WorkersLock(settings.data_dir / "workers.lock") if settings.embedded_broker else None
         self._supervisor: Supervisor | None = None
         self._dispatch = DispatchThread(make_dispatcher(settings, ledger), SWEEP_EVERY_S)
 
@@ -72,7 +73,7 @@ class Working:
 
     def done(self) -> None:
         """Nothing is left to do: end our own workers, without waiting for more than their last spans."""
-        if self._supervisor is not None and not any(lease.stage != SCHEDULE for lease in self._ledger.flow.leases()):
+        if self._supervisor is not None and not any(lease.of_documents for lease in self._ledger.flow.leases()):
             if endpoint_of(self._settings):
                 # Asked to end they would send them too, but Celery takes some five seconds for that.
                 time.sleep(LAST_SPANS_S)
@@ -82,10 +83,9 @@ class Working:
         if self._supervisor is not None:
             self._supervisor.tend()
         elif self._lock is not None and self._lock.acquire():
-            specs = plan(self._settings, self._ledger, list(Stage))
-            supervisor = Supervisor(
-                self._settings, specs, bury(self._ledger, self._settings.max_starts), stderr=self._worker_stderr
-            )
+            ended = bury(self._ledger, self._settings.max_starts)
+            specs = plan(self._settings, self._ledger, list(Stage), ended)
+            supervisor = Supervisor(self._settings, specs, ended, lock=self._lock, stderr=self._worker_stderr)
             self._supervisor = self._stack.enter_context(supervisor)
 
 

@@ -7,11 +7,12 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pipeline.errors import CollectionMismatch, CollectionReplaced, ConfigError, KbError, SourceError, TooManyFailures
 from pipeline.ledger import Ledger
 from pipeline.ledger.generations import Collection
+from pipeline.ledger.intake import NewRun
 from pipeline.ledger.report import Failure, Progress, WorkerRow
 from pipeline.ledger.sources import Source
 from pipeline.settings import Settings
@@ -25,6 +26,7 @@ from pipeline.telemetry.context import about
 from pipeline.telemetry.spans import Tracing, check_tracing, open_tracing
 from pipeline.types import DocumentState, Stage
 from workers.jobs.crew import Remover, Working, queue_now
+from workers.jobs.hold import holding
 from workers.monitoring.snapshot import Lookout, Moment
 
 
@@ -123,14 +125,27 @@ class Loading:
         """Stage everything, and wait until nothing of this run is open any more unless told not to.
 
         Interrupting it at any point loses nothing: another run, or any worker, goes on from the ledger. Raises what the
-        stages raise, and ConfigError when the only embed worker says that it cannot work.
+        stages raise, ConfigError when the only embed worker says that it cannot work, and SourceBusy where another run loads
+        one of the roots into this collection.
         """
+        if job.sync:
+            elsewhere = sources_inside(self.ledger, self._public, job.scope.uris())
+            job = replace(job, scope=replace(job.scope, elsewhere=elsewhere))
+        new = NewRun(self._public, job.action, job.source, job.schedule)
+        with holding(self.ledger, new, job.scope.uris(), self.settings.lease_s) as (run, still_ours):
+
+            def show(moment: Moment) -> None:
+                still_ours()
+                on_moment(moment)
+
+            return self._run(run, job, show, worker_stderr)
+
+    def _run(self, run: int, job: Job, on_moment: Callable[[Moment], None], worker_stderr: int) -> Result:
         began = time.monotonic()
         self._tracing = open_tracing(self.settings, f"load-{os.getpid()}@{socket.gethostname()}")
         if isinstance(self.staging, LocalStaging):
             self.staging.sweep()
         self.ledger.life.forget(self.settings.events_days * 86_400)
-        run = self.ledger.intake.start_run(self._public, job.action, job.source, job.schedule)
         with about(run=run), self._recorded(run), ExitStack() as stack:
             work = stack.enter_context(Working(self.settings, self.ledger, worker_stderr)) if job.wait else None
             watch = Watch(self.settings, self.ledger, run, work, on_moment)

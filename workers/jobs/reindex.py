@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.embed import embed_fingerprint, make_embedder
-from pipeline.errors import CollectionMissing, ConfigError, KbError, StoreUnavailable, TooManyFailures
+from pipeline.errors import ConfigError, KbError, StoreUnavailable, TooManyFailures
 from pipeline.ledger import Ledger
 from pipeline.ledger.generations import Collection
 from pipeline.ledger.schema import BUILDING, SUPERSEDED
@@ -23,6 +23,7 @@ from pipeline.settings import PROFILE_FIELDS, Settings
 from pipeline.staging import open_staging
 from pipeline.steps.load import LoadCounts
 from pipeline.store import VectorStore, open_store
+from pipeline.store.choice import missing
 from pipeline.telemetry.context import about
 from pipeline.types import DocumentState, document_id
 from workers.jobs.crew import Remover, Working
@@ -140,7 +141,7 @@ class Reindexing:
     def _live(self) -> Collection:
         live = self._ledger.collections.live(self._public)
         if live is None:
-            raise CollectionMissing(f"there is no collection {self._public!r}; `kb-ingest collections` lists them")
+            raise missing(self._public, self._ledger.collections.names())
         return live
 
     def _fixed(self, live: Collection) -> Collection:
@@ -245,7 +246,7 @@ class Reindexing:
         old, built = report.progress(collection=live.name), report.progress(collection=new.name)
         counts = LoadCounts(discovered=sum(old.states.values()))
         # It is given its documents by and by: those that it has not yet are ahead of it, too.
-        built = replace(built, left_tokens=max(0, old.tokens - built.tokens))
+        built = replace(built, left_tokens=max(0, old.tokens - built.written_tokens))
         moment = lookout.look(counts, trouble=trouble, own_workers=work.owns_workers, progress=built)
         on_moment(moment)
         self._check_failures(moment.progress.states)
@@ -335,7 +336,7 @@ def roll_back(settings: Settings, public: str) -> tuple[Collection, bool]:
     try:
         live = ledger.collections.live(public)
         if live is None:
-            raise CollectionMissing(f"there is no collection {public!r}; `kb-ingest collections` lists them")
+            raise missing(public, ledger.collections.names())
         if store.aliases().get(public) != live.physical:
             set_alias(store, public, live.physical)
             return live, True

@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from pipeline.ledger.flow import Lease
 from pipeline.ledger.report import WorkerRow
-from pipeline.types import SCHEDULE, DocumentState, Stage
+from pipeline.types import DocumentState, Stage
 
 #: Nothing has moved for so long. A worker shows progress every 5 s or so, as long as calls of its model or of a server end.
 QUIET_S = 30.0
@@ -154,7 +154,7 @@ def _cause(situation: Situation) -> str:
     """The likely cause of a silence that nobody explains."""
     if situation.unqueued and not situation.full:
         return f"{situation.unqueued} documents are in no queue, as no `kb-ingest up`, `scheduler` or waiting `load` fills them"
-    held = [lease for lease in situation.leases if lease.stage != SCHEDULE]
+    held = [lease for lease in situation.leases if lease.of_documents]
     if held:
         names = ", ".join(sorted({lease.owner for lease in held})[:3])
         loads = any(worker.starting and lease.owner.startswith(f"{worker.name}/") for worker in situation.workers for lease in held)

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from pipeline.errors import BrokerUnavailable, ConfigError
+from pipeline.files.errors import translating
 from pipeline.settings import Settings
 from pipeline.types import Stage
 from workers.broker.app import TICK_QUEUE, make_app
@@ -44,7 +45,8 @@ def serve_flower(settings: Settings, address: str, port: int) -> None:
     if not auth.isascii():  # Flower compares nothing else, and browsers do not agree on how to send it
         raise ConfigError("KB_FLOWER_AUTH must be ASCII")
     folder = settings.data_dir / "flower"
-    folder.mkdir(parents=True, exist_ok=True)
+    with translating(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     # Through the environment, as whoever lists processes sees arguments.
     os.environ["FLOWER_BASIC_AUTH"] = auth
     options = [

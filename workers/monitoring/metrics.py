@@ -18,7 +18,7 @@ from pipeline.ledger.measures import QUARANTINES
 from pipeline.ledger.report import Grouped, Held, WorkerRow
 from pipeline.ledger.schema import LIVE, SUPERSEDED
 from pipeline.telemetry.counters import BOUNDS, COUNT, SUM, UNBOUNDED, Key
-from pipeline.types import SCHEDULE, DocumentState, Reason, Stage
+from pipeline.types import RUN, SCHEDULE, DocumentState, Reason, Stage
 
 #: What runs can be, and how they can end: a series that appears with its first run would have no rise.
 ACTIONS, OUTCOMES = ("load", "sync", "delete", "verify", "reindex"), ("done", "partly", "refused", "failed", "interrupted")
@@ -81,7 +81,7 @@ def measured(measures: Mapping[Key, float]) -> Iterator[Metric]:
         yield _counter(f"indexed_{label}", text, [], {(): measures.get(("indexed", label, COUNT), 0)})
     embedded = measures.get(("indexed", "embedded", COUNT), 0)
     yield _counter("embedded_chunks", "Chunks that were embedded; the others had their vectors already.", [], {(): embedded})
-    expiries: Samples = {(stage,): measures.get(("lease_expiries", stage, COUNT), 0) for stage in (*map(str, Stage), SCHEDULE)}
+    expiries: Samples = {(stage,): measures.get(("lease_expiries", stage, COUNT), 0) for stage in (*map(str, Stage), SCHEDULE, RUN)}
     expiries_text = "Leases taken back from workers that died, hung or were told to stop without handing back."
     yield _counter("lease_expiries", expiries_text, ["stage"], expiries)
     quarantines: Samples = {(str(reason),): measures.get((QUARANTINES, str(reason), COUNT), 0) for reason in Reason}

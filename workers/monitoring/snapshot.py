@@ -54,6 +54,13 @@ class Moment:
             return None
         return self.progress.left_tokens / self.rates.tokens_per_s
 
+    @property
+    def parse_left_s(self) -> float | None:
+        """Seconds until everything is parsed, by the bytes that are left; None where nothing is left, or that is not known yet."""
+        if self.staging or not self.progress.unparsed_bytes or not self.rates.parsed_bytes_per_s:
+            return None
+        return self.progress.unparsed_bytes / self.rates.parsed_bytes_per_s
+
 
 class Lookout:
     """Looks at a run, a collection or everything, and says how long to wait until the next look is worth its cost."""

@@ -28,6 +28,7 @@ from pipeline.telemetry.context import about
 from pipeline.telemetry.counters import Measured
 from pipeline.telemetry.spans import open_tracing
 from pipeline.types import Stage
+from workers.process.alive import is_alive
 from workers.process.termination import Termination
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ class Runtime:
         """Free what processes of this worker held that are dead, charged, without waiting for their leases."""
         for lease in self.ledger.flow.leases():
             worker, _, process = lease.owner.rpartition("/")
-            if worker == self.name and not _runs(int(process)):
+            if worker == self.name and not is_alive(int(process)):
                 freed = self.ledger.flow.expire(lease, self.settings.max_starts)
                 log.warning("%d documents of a process that died go back", freed)
 
@@ -158,14 +159,6 @@ class Runtime:
     def _sleep(self) -> None:
         time.sleep(self._pause_s)
         self._pause_s = min(PAUSE_MAX_S, self._pause_s * 2)
-
-
-def _runs(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 def _note(error: KbError) -> str:

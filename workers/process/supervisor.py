@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import signal
@@ -11,7 +10,6 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import TracebackType
 
 from pipeline.errors import KbError
@@ -20,6 +18,8 @@ from pipeline.settings import Settings
 from pipeline.types import Stage
 from workers import health
 from workers.broker.app import SHUTDOWN_S
+from workers.process.lifeline import Lifeline
+from workers.process.locks import WorkersLock
 from workers.process.spec import WorkerSpec
 
 log = logging.getLogger(__name__)
@@ -41,14 +41,25 @@ class _Running:
 
 
 class Supervisor:
-    """Keeps worker processes running; a context manager that stops them at its end."""
+    """Keeps worker processes running; a context manager that stops them at its end.
+
+    Where it has none, because this process was killed, they end by themselves.
+    """
 
     def __init__(
-        self, settings: Settings, specs: Sequence[WorkerSpec], on_end: Callable[[str, bool], None], *, grace_s: float = SHUTDOWN_S,
+        self,
+        settings: Settings,
+        specs: Sequence[WorkerSpec],
+        on_end: Callable[[str, bool], None],
+        *,
+        lock: WorkersLock | None = None,
+        grace_s: float = SHUTDOWN_S,
         stderr: int = 2,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._settings = settings
         self._on_end = on_end  #: told the name of each worker that has ended, and whether it was killed
+        self._lock = lock  #: on the data folder; kept by the workers after us
+        self._lifeline = Lifeline()
         self._grace_s = grace_s
         self._stderr = stderr  #: file descriptor for what workers say
         self._running = [_Running(spec) for spec in specs]
@@ -59,6 +70,10 @@ class Supervisor:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.stop()
+        for worker in self._running:
+            if worker.spec.lock is not None:
+                worker.spec.lock.release()
+        self._lifeline.close()
 
     def tend(self) -> None:
         """Start what is not running and whose pause is over; call it every second or so."""
@@ -122,13 +137,25 @@ class Supervisor:
             spec.name,
             "--concurrency",
             str(spec.concurrency),
+            "--lifeline",
+            str(self._lifeline.reading),
         ]
+        locks = [lock for lock in (self._lock, spec.lock) if lock is not None]
         health.expect(self._settings.health_dir, health.file_of(spec.name))
         # A group of its own: Ctrl-C in the terminal reaches us, and we end the workers in order.
         # Our stdout belongs to our own answer.
-        return subprocess.Popen(
-            command, env=environment, stdin=subprocess.DEVNULL, stdout=self._stderr, stderr=self._stderr, start_new_session=True
+        process = subprocess.Popen(
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=self._stderr,
+            stderr=self._stderr,
+            start_new_session=True,
+            pass_fds=(self._lifeline.reading, *(lock.fileno() for lock in locks)),
         )
+        if spec.lock is not None:
+            spec.lock.started(spec.name, process.pid)
+        return process
 
     @staticmethod
     def _kill_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
@@ -168,22 +195,3 @@ def environment_of(settings: Settings) -> dict[str, str]:
         if text:
             environment[f"KB_{name.upper()}"] = text
     return environment
-
-
-class HostLock:
-    """Held by whoever runs the workers of an embedded data folder: two sets of them would fight for the store."""
-
-    def __init__(self, folder: Path) -> None:
-        self._file = (folder / "workers.lock").open("a+")
-
-    def acquire(self) -> bool:
-        """Take the lock if it is free."""
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
-
-    def release(self) -> None:
-        """Let it go."""
-        self._file.close()

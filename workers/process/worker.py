@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import signal
 import socket
 import sys
 import threading
@@ -24,7 +23,7 @@ from pipeline.types import Stage
 from workers import health, logs
 from workers.broker.app import make_app
 from workers.broker.queues import Broker
-from workers.process import tasks
+from workers.process import lifeline, tasks
 from workers.process.runtime import EmbedRuntime, ParseRuntime
 from workers.process.spec import role_of
 
@@ -60,7 +59,6 @@ class Presence(bootsteps.StartStopStep):  # type: ignore[misc]
     requires = {"celery.worker.consumer.connection:Connection"}  # noqa: RUF012 - Celery's interface
     settings: Settings
     name_of_worker: str
-    parent: int  #: process id of the supervisor
     _entry: Any = None  #: of the timer
 
     def start(self, consumer: Any) -> None:
@@ -75,9 +73,6 @@ class Presence(bootsteps.StartStopStep):  # type: ignore[misc]
 
     def _seen(self) -> None:
         health.touch(type(self).settings.health_dir, health.file_of(type(self).name_of_worker))
-        if os.getppid() != type(self).parent:
-            # The supervisor was killed: nobody would start us again, and another one may want our place.
-            os.kill(os.getpid(), signal.SIGTERM)
         try:
             with open_ledger(type(self).settings) as ledger:
                 if not ledger.work.see_worker(type(self).name_of_worker):
@@ -94,7 +89,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("stage", choices=[stage.value for stage in Stage])
     parser.add_argument("--name", required=True)
     parser.add_argument("--concurrency", type=int, default=1)
+    parser.add_argument("--lifeline", type=int, required=True)
     options = parser.parse_args(argv)
+    lifeline.resume_when_orphaned()
+    lifeline.end_with_parent(options.lifeline, os.getppid(), whole_group=True)
     settings = load_settings()
     logs.set_up(settings.log_level, log_format=settings.log_format, prefix=options.name.partition("@")[0])
     if settings.log_level != "debug" or logs.structured():
@@ -102,7 +100,7 @@ def main(argv: list[str] | None = None) -> int:
     app = make_app(settings)
     tasks.register(app)
     try:
-        _prepare(app, settings, Stage(options.stage), options.name, options.concurrency)
+        _prepare(app, settings, Stage(options.stage), options.name, options.concurrency, options.lifeline)
     except KbError as error:  # the supervisor tries again, after a while
         log.error("%s", error)
         return 1
@@ -115,9 +113,10 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _prepare(app: Celery, settings: Settings, stage: Stage, name: str, concurrency: int) -> None:
+def _prepare(app: Celery, settings: Settings, stage: Stage, name: str, concurrency: int, line: int) -> None:
     """Hang the runtime into the life of the pool's children, and the row in the ledger into the consumer's."""
-    Presence.settings, Presence.name_of_worker, Presence.parent = settings, name, os.getppid()
+    Presence.settings, Presence.name_of_worker = settings, name
+    consumer = os.getpid()
     app.steps["consumer"].add(Presence)
     note = STARTING if stage is Stage.EMBED else ""
     with open_ledger(settings) as ledger:
@@ -130,6 +129,7 @@ def _prepare(app: Celery, settings: Settings, stage: Stage, name: str, concurren
             log.warning("%s", error)
 
     def begin(**_: object) -> None:
+        lifeline.end_with_parent(line, consumer, whole_group=True)  # threads survive no fork
         complained = False
         while tasks.runtime is None:
             try:

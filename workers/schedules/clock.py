@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import signal
 import socket
 import sys
 import threading
@@ -25,6 +24,7 @@ from pipeline.settings import Settings, load_settings
 from workers import health, logs
 from workers.broker.app import TICK_QUEUE, TICK_TASK, make_app, redbeat_options
 from workers.broker.queues import Broker
+from workers.process import lifeline
 from workers.process.spec import Clock
 from workers.process.tasks import Request
 from workers.process.worker import SEEN_EVERY_S, Presence, open_ledger
@@ -44,7 +44,6 @@ class Scheduler(RedBeatScheduler):  # type: ignore[misc]
 
     settings: Settings
     name_of_worker: str
-    parent: int  #: process id of the supervisor
     ticked = threading.Event()
 
     def tick(self, *arguments: Any, **named: Any) -> Any:
@@ -55,10 +54,8 @@ class Scheduler(RedBeatScheduler):  # type: ignore[misc]
 
     @classmethod
     def seen(cls) -> None:
-        """Give a sign of life; end with the supervisor, as nobody would start us again."""
+        """Give a sign of life."""
         health.touch(cls.settings.health_dir, health.file_of(cls.name_of_worker))
-        if os.getppid() != cls.parent:
-            os.kill(os.getpid(), signal.SIGTERM)
 
     @classmethod
     def wait(cls) -> None:
@@ -73,7 +70,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("clock", choices=[clock.value for clock in Clock])
     parser.add_argument("--name", required=True)
     parser.add_argument("--concurrency", type=int, default=1)
+    parser.add_argument("--lifeline", type=int, required=True)
     options = parser.parse_args(argv)
+    lifeline.resume_when_orphaned()
+    lifeline.end_with_parent(options.lifeline, os.getppid(), whole_group=True)
     settings = load_settings()
     logs.set_up(settings.log_level, log_format=settings.log_format, prefix=options.name.partition("@")[0])
     stderr = os.dup(2)
@@ -81,7 +81,9 @@ def main(argv: list[str] | None = None) -> int:
         logs.divert(settings.data_dir / "logs" / f"{health.file_of(options.name)}.log")
     app = make_app(settings)
     try:
-        return _beat(app, settings, options.name) if options.clock == Clock.BEAT else _consume(app, settings, options.name, stderr)
+        if options.clock == Clock.BEAT:
+            return _beat(app, settings, options.name)
+        return _consume(app, settings, options.name, stderr, options.lifeline)
     except KbError as error:  # the supervisor tries again, after a while
         log.error("%s", error)
         return 1
@@ -90,7 +92,7 @@ def main(argv: list[str] | None = None) -> int:
 def _beat(app: Celery, settings: Settings, name: str) -> int:
     # Here alone: a worker tells its configuration to whoever asks over Redis, and Celery hides no password in these.
     app.conf.update(redbeat_options(settings))
-    Scheduler.settings, Scheduler.name_of_worker, Scheduler.parent = settings, name, os.getppid()
+    Scheduler.settings, Scheduler.name_of_worker = settings, name
     threading.Thread(target=Scheduler.wait, name="alive", daemon=True).start()
     _wait_for_redis(app)
     app.Beat(quiet=True, loglevel=settings.log_level, scheduler=Scheduler).run()
@@ -112,11 +114,11 @@ def _wait_for_redis(app: Celery) -> None:
             return
 
 
-def _consume(app: Celery, settings: Settings, name: str, stderr: int) -> int:
+def _consume(app: Celery, settings: Settings, name: str, stderr: int, line: int) -> int:
     ledger = Ledger.open(settings.ledger_url)
-    starter = Starter(settings, ledger, name, stderr)
+    starter = Starter(settings, ledger, name, stderr, line)
     ledger.work.register_worker(name, Clock.TICK.value, socket.gethostname(), os.getpid())
-    Presence.settings, Presence.name_of_worker, Presence.parent = settings, name, os.getppid()
+    Presence.settings, Presence.name_of_worker = settings, name
     app.steps["consumer"].add(Presence)
 
     # A tick that is lost comes again in a few seconds: nothing is gained by keeping it until it is done. Nor by telling of it:

@@ -12,10 +12,11 @@ import threading
 import time
 from collections.abc import Callable
 
-from pipeline.errors import ConfigError, KbError
+from pipeline.errors import ConfigError, KbError, SourceError
 from pipeline.ledger import Ledger
 from pipeline.ledger.schedules import Schedule
 from pipeline.settings import Settings
+from workers.process.lifeline import Lifeline
 from workers.process.supervisor import environment_of
 from workers.schedules.cron import Cron
 
@@ -37,24 +38,27 @@ def next_slot(schedule: Schedule, now: float) -> int | None:
 class Starter:
     """Starts runs that are due, and takes note of their ends; for one thread."""
 
-    def __init__(self, settings: Settings, ledger: Ledger, name: str = "", stderr: int = 2) -> None:
+    def __init__(self, settings: Settings, ledger: Ledger, name: str = "", stderr: int = 2, lifeline: int | None = None) -> None:
         self._settings = settings
         self._ledger = ledger
         self._owner = name or f"schedules-{os.getpid()}@{socket.gethostname()}"
         self._stderr = stderr  #: file descriptor for what the runs say
+        # That of our supervisor where we have one: runs end at the same time as we do, and not after us.
+        self._lifeline = Lifeline().reading if lifeline is None else lifeline
         self._running: dict[str, subprocess.Popen[bytes]] = {}  #: by lease
         self._wrong: set[str] = set()  #: names of schedules that make no sense, so that it is said once
 
     def start_due(self, now: float) -> int:
         """Start what is due at `now` and nobody else has taken; return how many. Cheap when nothing is.
 
-        Several slots that were missed are one run. A schedule whose run goes on stays due. Raises LedgerUnavailable.
+        Several slots that were missed are one run. A schedule whose run goes on stays due, and so does one whose source is
+        loaded by another run, such as one by hand. Raises LedgerUnavailable.
         """
         self.reap()
         started = 0
         for schedule in self._ledger.schedules.all():
             slot = None if schedule.lease else self._due(schedule, now)
-            if slot is None or len(self._running) >= RUNS_MAX:
+            if slot is None or len(self._running) >= RUNS_MAX or self._is_busy(schedule):
                 continue
             lease = self._ledger.schedules.claim_slot(schedule, slot, f"{self._owner}/{os.getpid()}")
             if lease is not None:
@@ -91,6 +95,20 @@ class Starter:
         except KbError as error:  # the leases expire by themselves, later
             log.warning("%s", error)
 
+    def _is_busy(self, schedule: Schedule) -> bool:
+        """Whether another run loads what this one would load."""
+        # Imported here: where nothing is due, nothing of a load is needed.
+        from workers.jobs.hold import holder
+        from workers.jobs.load import source_job
+
+        if schedule.action != "sync":
+            return False
+        try:
+            source, job = source_job(self._ledger, self._settings, schedule.source)
+        except SourceError:  # the run will say so
+            return False
+        return holder(self._ledger, source.collection, job.scope.uris()) is not None
+
     def _due(self, schedule: Schedule, now: float) -> int | None:
         try:
             slot = next_slot(schedule, now)
@@ -103,11 +121,17 @@ class Starter:
 
     def _start(self, schedule: Schedule, lease: str) -> None:
         command = [sys.executable, "-m", "workers.schedules.run", lease, "--parent", str(os.getpid())]
+        command += ["--lifeline", str(self._lifeline)]
         environment = {**os.environ, **environment_of(self._settings)}
         try:
             # In our process group, so that whoever kills us kills it too.
             self._running[lease] = subprocess.Popen(
-                command, env=environment, stdin=subprocess.DEVNULL, stdout=self._stderr, stderr=self._stderr
+                command,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=self._stderr,
+                stderr=self._stderr,
+                pass_fds=(self._lifeline,),
             )
         except OSError as error:
             log.error("cannot start a run of the schedule %s: %s", schedule.name, error)

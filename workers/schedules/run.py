@@ -7,81 +7,43 @@ import logging
 import os
 import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from types import FrameType, TracebackType
+from functools import partial
+from types import FrameType
 
-from pipeline.errors import ConfigError, KbError, LeaseLost
+from pipeline.errors import ConfigError, KbError, SourceBusy
 from pipeline.ledger import Ledger
 from pipeline.ledger.history import Past
 from pipeline.ledger.schedules import Schedule
 from pipeline.settings import Settings, load_settings
 from workers import logs
+from workers.jobs.hold import Beating
 from workers.monitoring.diagnosis import Verdict
 from workers.monitoring.snapshot import Moment
+from workers.process import lifeline
 from workers.schedules.actions import ACTIONS, Errand
 
 log = logging.getLogger(__name__)
 
-#: Longest pause between two beats of a run's lease.
-BEAT_EVERY_S = 5.0
-
-
-class Beating:
-    """Counts a lease's beat up while this process lives; a context manager.
-
-    From a thread, unlike the beats of documents: listing a large source takes as long as it takes, and a second run beside
-    one that lives is worse than one that hangs and is seen to.
-    """
-
-    def __init__(self, ledger: Ledger, lease: str, lease_s: float, parent: int | None = None) -> None:
-        self._ledger = ledger
-        self._lease = lease
-        self._every_s = min(BEAT_EVERY_S, lease_s / 4)
-        self._parent = parent  #: process id of the scheduler, whose end is ours; None: we are nobody's child
-        self._lost: LeaseLost | None = None
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="beat", daemon=True)
-
-    def __enter__(self) -> Beating:
-        self._thread.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._stop.set()
-        self._thread.join(timeout=10)
-
-    def still_ours(self) -> None:
-        """Raises LeaseLost when the lease was taken back."""
-        if self._lost is not None:
-            raise self._lost
-
-    def _run(self) -> None:
-        while not self._stop.is_set():
-            if self._parent is not None and os.getppid() != self._parent:
-                # The scheduler was killed: whoever takes its place would not know of us.
-                os.kill(os.getpid(), signal.SIGTERM)
-                return
-            try:
-                self._ledger.schedules.beat(self._lease)
-            except LeaseLost as error:
-                self._lost = error
-                return
-            except KbError as error:
-                log.warning("%s", error)
-            self._stop.wait(self._every_s)
+#: Seconds until a ledger that is away is asked again.
+AGAIN_S = 5.0
 
 
 def carry_out(
     settings: Settings, ledger: Ledger, schedule: Schedule, beating: Beating, show: Callable[[Moment], None], worker_stderr: int = 2
 ) -> Past:
-    """Do what a schedule says and return the run, which says what became of it; errors stand there too."""
+    """Do what a schedule says and return the run, which says what became of it; errors stand there too.
+
+    Raises SourceBusy, before there is a run, where one by hand or of another schedule loads the source.
+    """
     before = _newest(ledger, schedule.name)
     try:
         errand = Errand(schedule.source, schedule.name, beating.still_ours, show, worker_stderr)
         ACTIONS[schedule.action](settings, ledger, errand)
+    except SourceBusy:
+        raise
     except KbError as error:
         _record(ledger, schedule, before, str(error))
     except Exception as error:
@@ -91,12 +53,12 @@ def carry_out(
 
 
 def run_now(settings: Settings, ledger: Ledger, schedule: Schedule, show: Callable[[Moment], None], worker_stderr: int) -> Past:
-    """Carry a schedule out here and at once, whatever the time is; raises ConfigError where a run goes on."""
+    """Carry a schedule out here and at once, whatever the time is; raises ConfigError, SourceBusy where a run goes on."""
     lease = ledger.schedules.claim_now(schedule.name, f"run-now/{os.getpid()}")
     if lease is None:
         raise ConfigError(f"a run of {schedule.name!r} goes on already; `kb-ingest runs --schedule {schedule.name}` shows it")
     try:
-        with Beating(ledger, lease, settings.lease_s) as beating:
+        with Beating(partial(ledger.schedules.beat, lease), settings.lease_s) as beating:
             return carry_out(settings, ledger, schedule, beating, show, worker_stderr)
     finally:
         ledger.schedules.release(lease)
@@ -107,18 +69,26 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="kb-ingest-scheduled")
     parser.add_argument("lease")
     parser.add_argument("--parent", type=int, required=True)
+    parser.add_argument("--lifeline", type=int, required=True)
     options = parser.parse_args(argv)
+    # Whoever takes the scheduler's place would not know of us.
+    lifeline.resume_when_orphaned()
+    lifeline.end_with_parent(options.lifeline, options.parent)
     settings = load_settings()
-    ledger = Ledger.open(settings.ledger_url)
-    schedule = ledger.schedules.of_lease(options.lease)
-    name = f"schedule {schedule.name if schedule else ''}"
-    logs.set_up(settings.log_level, log_format=settings.log_format, prefix=name)
-    if schedule is None:
-        log.warning("the lease is gone: the schedule was removed, or we were too slow to start")
-        return 1
-    log.info("%s of %s", schedule.action, schedule.source)
-    with _ending(ledger, options.lease), Beating(ledger, options.lease, settings.lease_s, options.parent) as beating:
-        past = carry_out(settings, ledger, schedule, beating, Said())
+    with Ledger.open(settings.ledger_url) as ledger:
+        schedule = ledger.schedules.of_lease(options.lease)
+        logs.set_up(settings.log_level, log_format=settings.log_format, prefix=f"schedule {schedule.name if schedule else ''}")
+        if schedule is None:
+            log.warning("the lease is gone: the schedule was removed, or we were too slow to start")
+            return 1
+        log.info("%s of %s", schedule.action, schedule.source)
+        beat = partial(ledger.schedules.beat, options.lease)
+        try:
+            with _ending(ledger, options.lease), Beating(beat, settings.lease_s) as beating:
+                past = carry_out(settings, ledger, schedule, beating, Said())
+        except SourceBusy as error:
+            log.info("%s: it stays due", error)
+            return 1
     log.info("run %d: %s%s", past.run.id, past.outcome, f": {past.run.detail}" if past.run.detail else "")
     return 0 if past.outcome in ("done", "partly") else 1
 
@@ -139,7 +109,7 @@ class Said:
 
 @contextmanager
 def _ending(ledger: Ledger, lease: str) -> Iterator[None]:
-    """Release the lease at the end, however it comes; told to stop before that, the slot is due again."""
+    """Release the lease at the end, however it comes; told to stop before that, or kept from beginning, the slot is due again."""
 
     def stop(number: int, _frame: FrameType | None) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -149,7 +119,7 @@ def _ending(ledger: Ledger, lease: str) -> Iterator[None]:
     missed = False
     try:
         yield
-    except SystemExit:
+    except (SystemExit, SourceBusy):
         missed = True
         raise
     finally:
@@ -183,7 +153,7 @@ def _record(ledger: Ledger, schedule: Schedule, before: int, detail: str) -> Non
                 ledger.intake.end_run(run, "failed", detail)
         except KbError as error:
             log.warning("%s", error)
-            time.sleep(BEAT_EVERY_S)
+            time.sleep(AGAIN_S)
         else:
             return
 

