@@ -248,6 +248,7 @@ def test_a_model_that_cannot_be_had_fails_instead_of_waiting(cli: Cli, documents
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.slow
 def test_a_broken_installation_fails_and_quarantines_nothing(cli: Cli, tmp_path: Path) -> None:
     documents = tmp_path / "documents"
     documents.mkdir()
