@@ -17,6 +17,7 @@
         ├── ModelError            the model cannot be loaded, or is not what was promised
         ├── DeviceError           the asked-for device is not there
         ├── HostError             this host cannot be changed as asked: Docker Desktop, `.env`
+        ├── InstallationError     a module that kb-ingest needs is missing or broken
         ├── OutputError           standard output cannot be written
         ├── CollectionMismatch    the collection was made with another model
         ├── CollectionMissing     no such collection
@@ -99,6 +100,10 @@ class DeviceError(PermanentError):
 
 class HostError(PermanentError):
     """This host, its container engine or its `.env` cannot be changed as asked."""
+
+
+class InstallationError(PermanentError):
+    """A module that kb-ingest needs is missing or broken; no document can help it."""
 
 
 class OutputError(PermanentError):

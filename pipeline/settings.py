@@ -116,7 +116,7 @@ class Settings(BaseSettings):
 
     # Parsing limits
     max_file_bytes: int = Field(256 << 20, gt=0, description="maximum size of a file; larger ones are quarantined as too_large")
-    parse_memory_bytes: int = Field(2 << 30, gt=0, description="maximum memory of a parser process")
+    parse_memory_bytes: int = Field(2 << 30, gt=0, description="maximum memory for parsing one document")
     parse_timeout_s: float = Field(60.0, gt=0, description="seconds to parse one document, plus 2 s for each MB of the file")
     zip_max_part_bytes: int = Field(50 << 20, gt=0, description="maximum unpacked size of one part of an office file")
     zip_max_ratio: float = Field(100.0, gt=1, description="maximum ratio of unpacked to packed bytes in an office file")

@@ -58,7 +58,7 @@ class Reason(StrEnum):
     CORRUPT = "corrupt"  # the parser refused it
     TOO_LARGE = "too_large"  # over the size, element or unpacking limits
     TIMEOUT = "timeout"  # the parser passed its wall-clock or CPU limit
-    OUT_OF_MEMORY = "out_of_memory"  # the parser passed its address-space limit
+    OUT_OF_MEMORY = "out_of_memory"  # the parser used more memory than it may
     CRASHED = "crashed"  # the parser's process died, twice
     UNSUPPORTED = "unsupported"  # no parser for this kind of content
     UNREADABLE = "unreadable"  # the file could not be read while staging

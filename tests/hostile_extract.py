@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import mmap
 import os
 import signal
 import socket
@@ -23,11 +24,17 @@ from pipeline.sandbox.extract import Extracted, ExtractJob, SoFar
 from pipeline.sandbox.extract import extract as real_extract
 from pipeline.types import Reason
 
+_TAKE_200_MB = "import time; kept = b'x' * (200 << 20); time.sleep(60)"
 _SLEEP = [sys.executable, "-c", "import time; time.sleep(600)"]
 
 
 def extract(
-    job: ExtractJob, counter: TokenCounter, options: ChunkOptions, limits: Limits, tell: Callable[[SoFar], None]
+    job: ExtractJob,
+    counter: TokenCounter,
+    options: ChunkOptions,
+    limits: Limits,
+    tell: Callable[[SoFar], None],
+    on_type: Callable[[str], None],
 ) -> Extracted:
     """Do what the document's first word says; documents that say nothing special are extracted for real."""
     deed, _, argument = Path(job.path).read_text("utf-8", "replace").partition(" ")
@@ -56,6 +63,20 @@ def extract(
         case "allocate":
             kept = [bytearray(64 << 20) for _ in range(1000)]
             assert kept
+        case "reserve":  # address space that nothing is written to
+            reserved = mmap.mmap(-1, 8 << 30, mmap.MAP_PRIVATE, mmap.PROT_READ)
+            assert not reserved[0]
+        case "map-file":
+            with Path(tempfile.gettempdir(), "large").open("w+b") as file:
+                file.truncate(2 << 30)
+                assert not mmap.mmap(file.fileno(), 0, mmap.MAP_SHARED, mmap.PROT_READ)[-1]
+        case "share":
+            shared = mmap.mmap(-1, 500 << 20)
+            shared.write(b"x" * len(shared))
+            time.sleep(60)
+        case "programs":
+            programs = [subprocess.Popen([sys.executable, "-c", _TAKE_200_MB]) for _ in range(2)]
+            programs[0].wait()
         case "no-memory-abort":
             print("memory allocation of 4294967296 bytes failed", file=sys.stderr, flush=True)
             os.abort()
@@ -106,7 +127,7 @@ def extract(
             time.sleep(600)
         case "environment":
             title = " ".join(sorted(os.environ))
-    made = real_extract(job, counter, options, limits, tell)
+    made = real_extract(job, counter, options, limits, tell, on_type)
     return replace(made, title=title) if title else made
 
 

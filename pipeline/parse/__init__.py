@@ -7,9 +7,10 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import TypeVar
 
-from pipeline.errors import DocumentError, NoSpace
+from pipeline.errors import DocumentError, InstallationError, NoSpace
 from pipeline.files.errors import disk_is_full
 from pipeline.parse import kinds
 from pipeline.parse.parsed import Parsed
@@ -17,7 +18,7 @@ from pipeline.types import Element, ElementKind, Reason
 
 T = TypeVar("T")
 
-__all__ = ["MEDIA_TYPES", "PARSER_VERSION", "Parsed", "parse", "preload"]
+__all__ = ["MEDIA_TYPES", "PARSER_VERSION", "Parsed", "import_needed", "parse", "preload", "preload_gate"]
 
 #: Part of the parse fingerprint: raise it when any parser gives other elements for the same file.
 PARSER_VERSION = 1
@@ -45,15 +46,21 @@ _PARSERS = {
 }
 MEDIA_TYPES = frozenset(_PARSERS)
 
-#: What the parsers import when they run, so that a server that forks children has it in memory once.
+#: Modules that the parsers import when they run. The guard's server imports them before it forks: once, and at no document's
+#: expense.
 _HEAVY = {
     kinds.MARKDOWN: ("markdown_it",),
     kinds.XLSX: ("openpyxl",),
-    kinds.MSG: ("oxmsg", "olefile"),
+    kinds.MSG: ("oxmsg",),
     kinds.DOCX: ("unstructured.partition.docx",),
     kinds.PPTX: ("pptx", "unstructured.partition.pptx"),
-    kinds.PLAIN: ("charset_normalizer",),
 }
+#: The same for the gate.
+_HEAVY_GATE = ("charset_normalizer", "olefile")
+#: Characters of an import error that are passed on: some libraries write a page.
+_CAUSE_CHARS = 150
+#: The dynamic loader's words when it runs out of memory.
+_NO_ROOM_FOR_MODULE = ("failed to map segment", "annot allocate memory")
 #: Elements at the start among which the title is looked for.
 _TITLE_WINDOW = 50
 
@@ -76,21 +83,51 @@ def parse(path: Path, name: str, media_type: str) -> Parsed:
 
 
 def preload(media_types: Iterable[str]) -> None:
-    """Import all that the parsers of `media_types` need."""
+    """Import all modules that the parsers of `media_types` need. Raises InstallationError."""
     for media_type in media_types:
-        _parser(media_type)
+        import_needed(f"pipeline.parse.{_PARSERS[media_type][0]}")
         if media_type in (kinds.DOCX, kinds.PPTX):
             from pipeline.parse.offline import make_offline
 
             make_offline()
         for module in _HEAVY.get(media_type, ()):
-            import_module(module)
+            import_needed(module)
+
+
+def preload_gate() -> None:
+    """Import all modules that the gate needs. Raises InstallationError."""
+    for module in _HEAVY_GATE:
+        import_needed(module)
+
+
+def import_needed(module: str) -> ModuleType:
+    """Import a module that kb-ingest cannot do without. Raises InstallationError."""
+    try:
+        return import_module(module)
+    except MemoryError:
+        raise
+    except Exception as error:  # a library built for another version of a second one may fail with anything
+        raise _not_importable(module, error) from error
 
 
 def _parser(media_type: str) -> Callable[[Path, str], Parsed]:
     module, function = _PARSERS[media_type]
     parser: Callable[[Path, str], Parsed] = getattr(import_module(f"pipeline.parse.{module}"), function)
     return parser
+
+
+def _not_importable(module: str, error: Exception) -> InstallationError:
+    cause = " ".join(f"{type(error).__name__}: {error}".split())[:_CAUSE_CHARS]
+    return InstallationError(
+        f"the module {module} cannot be imported ({cause}); install kb-ingest with its packages again and restart its workers"
+    )
+
+
+def _import_failure(error: ImportError) -> InstallationError | DocumentError:
+    """The fault of the installation, as no document chooses modules; but one that has filled the memory leaves no room for them."""
+    if any(words in str(error) for words in _NO_ROOM_FOR_MODULE):
+        return DocumentError(Reason.OUT_OF_MEMORY, "the parser ran out of memory")
+    return _not_importable(error.name or "of a parser", error)
 
 
 def _translated(elements: Iterator[Element]) -> Iterator[Element]:
@@ -102,8 +139,10 @@ def _guarded(step: Callable[[], T]) -> T:
     """`step`'s result; what parsers and the libraries below them raise becomes a DocumentError here."""
     try:
         return step()
-    except (DocumentError, NoSpace):
+    except (DocumentError, InstallationError, NoSpace):
         raise
+    except ImportError as error:
+        raise _import_failure(error) from error
     except MemoryError as error:
         raise DocumentError(Reason.OUT_OF_MEMORY, "the parser ran out of memory") from error
     except RecursionError as error:

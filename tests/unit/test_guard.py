@@ -21,7 +21,7 @@ import pytest
 
 from pipeline.chunk.file import read_chunks
 from pipeline.chunk.units import ChunkOptions
-from pipeline.errors import NoSpace, TransientError
+from pipeline.errors import InstallationError, NoSpace, TransientError
 from pipeline.parse.gate import Limits
 from pipeline.sandbox import guard as guard_module
 from pipeline.sandbox.confine import landlock_version
@@ -298,11 +298,37 @@ def test_a_full_disk_is_nobodys_fault(make: Make) -> None:
         assert run(guard, make("Good."))[0].extracted
 
 
-def test_a_parser_that_cannot_be_started_is_nobodys_fault(make: Make, capfd: pytest.CaptureFixture[str]) -> None:
-    with ParseGuard(replace(OPTIONS, extract="tests.no_such_module:extract")) as guard:
+def test_a_parser_that_cannot_be_started_is_nobodys_fault(make: Make, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with ParseGuard(replace(OPTIONS, tokenizer=str(tmp_path / "no-model"))) as guard:
         with pytest.raises(TransientError, match="does not start"):
             run(guard, make("Good.", "Good too."))
-        assert "no_such_module" in capfd.readouterr().err
+        assert "no-model" in capfd.readouterr().err
+
+
+def test_a_parser_that_is_not_installed_is_nobodys_fault(make: Make) -> None:
+    options = replace(OPTIONS, extract="tests.no_such_module:extract")
+    with ParseGuard(options) as guard, pytest.raises(InstallationError, match=r"tests\.no_such_module"):
+        run(guard, make("Good.", "Good too."))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts the memory of Linux")
+@pytest.mark.parametrize("deed", ["reserve", "map-file"])
+def test_memory_that_is_not_used_counts_for_nothing(guard: ParseGuard, make: Make, deed: str) -> None:
+    """A CUDA build of torch reserves 3 GB when it is imported, and maps files of 2 GB."""
+    (outcome,) = run(guard, make(f"{deed} x"))
+    assert outcome.extracted is not None, (outcome.reason, outcome.detail)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts the memory of Linux")
+@pytest.mark.parametrize("deed", ["share", "programs"])
+def test_memory_that_the_kernel_does_not_limit_is_watched(make: Make, deed: str) -> None:
+    """Shared memory, and programs that each stay below the limit."""
+    with ParseGuard(replace(OPTIONS, timeout_s=30)) as guard:
+        bad, good = run(guard, make(f"{deed} x", "Good."))
+        assert (bad.reason, good.reason) == (Reason.OUT_OF_MEMORY, None)
+        assert "320 MB" in bad.detail
+        assert bad.seconds < 20
+        assert not psutil.Process(server_of(guard)).children(recursive=True)
 
 
 def test_a_closed_guard_leaves_no_process_no_file_and_no_descriptor(

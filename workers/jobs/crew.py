@@ -61,12 +61,14 @@ class Working:
     def tend(self) -> str:
         """Keep the workers running; return what keeps our dispatcher from its work, in words, or nothing.
 
-        Raises ConfigError when every embed worker says that it cannot work and waiting will not help.
+        Raises ConfigError when every worker of a stage says that it cannot work and waiting will not help.
         """
         self._serve()
-        embedding = [row for row in self._ledger.report.workers() if row.role == Stage.EMBED]
-        if embedding and all(row.fatal for row in embedding):
-            raise ConfigError(embedding[0].complaint)
+        rows = self._ledger.report.workers()
+        for stage in Stage:
+            serving = [row for row in rows if row.role == stage]
+            if serving and all(row.fatal for row in serving):
+                raise ConfigError(serving[0].complaint)
         return "" if self._dispatch.error is None else str(self._dispatch.error)
 
     def done(self) -> None:
