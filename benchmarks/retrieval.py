@@ -20,11 +20,12 @@ from benchmarks.command import load
 from benchmarks.corpus import pages
 from benchmarks.report import machine, save, table
 from pipeline.embed import make_embedder
-from pipeline.search import document_ranking, open_physical
+from pipeline.search import document_ranking
 from pipeline.search.evaluate import NDCG_DEPTH, Scores, evaluate, read_queries
 from pipeline.settings import load_settings
 from pipeline.store import VectorStore, open_store
 from pipeline.store.bm25 import document_weights
+from pipeline.store.names import open_physical
 from workers.cli.search import MODES
 
 GOLDEN = Path(__file__).parent / "golden" / "python_docs.jsonl"

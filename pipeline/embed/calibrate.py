@@ -6,7 +6,7 @@ import json
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pipeline.embed.plan import CANARY_TEXTS, Plan
 from pipeline.files.replace import replace_file
 from pipeline.model.device import usable_cores
 
@@ -23,21 +24,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_SENTENCES = (
-    "The scheduler starts a new run when the previous one has ended, and records how many documents changed.",
-    "An index over the payload field makes filters fast; without it every point of the collection is looked at.",
-    "Water boils at a lower temperature in the mountains, because the pressure of the air is lower there.",
-    "To open a file for writing, pass the mode as the second argument; the file is truncated if it exists.",
-    "She closed the ledger, put the pen back into its stand and looked at the rain on the window for a while.",
-    "Half precision halves the memory of the weights, but sums over many numbers should be kept in full precision.",
-    "The warranty covers parts and labour for two years, unless the seal has been broken by an unauthorised person.",
-)
-
-#: Texts of different lengths, the usual one among them, for measuring a rate and comparing precisions.
-CANARY_TEXTS = tuple(
-    " ".join(_SENTENCES[(start + step) % len(_SENTENCES)] for step in range(length))
-    for start, length in enumerate((1, 8, 8, 4, 8, 8, 2, 8, 6, 8, 8, 3))
-)
 
 #: Least cosine to fp32 for a precision to be used.
 LEAST_COSINE = 0.999
@@ -56,15 +42,6 @@ STREAM_TRIES = 2
 
 #: Streams on a GPU: while one computes, the others prepare and upload.
 GPU_STREAMS = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """How a model computes."""
-
-    dtype: str  #: of the transformer: float32, bfloat16, float16
-    streams: int  #: model calls at once
-    threads: int  #: of each of them
 
 
 def calibrated(memory: Path, device: Device, model: str, dtype: str, load: Callable[[], LocalEmbedder]) -> LocalEmbedder:

@@ -15,8 +15,9 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.embed import FILLS_KEPT, EmbedderInfo, unit_rows
-from pipeline.embed.calibrate import CANARY_TEXTS, Plan, calibrated
+from pipeline.embed.calibrate import calibrated
 from pipeline.embed.encoder import Encoder, load_encoder
+from pipeline.embed.plan import CANARY_TEXTS, Plan
 from pipeline.errors import DeviceError
 from pipeline.model.device import Device, choose, token_budget
 from pipeline.model.files import ModelFiles, check_weights, resolve_model

@@ -9,24 +9,11 @@ from pipeline.errors import CollectionMismatch
 from pipeline.ledger import Ledger
 from pipeline.settings import Settings
 from pipeline.store import VectorStore
-from pipeline.store.choice import missing
+from pipeline.store.names import open_physical, physical_name
 from pipeline.types import Hit, SearchMode
 
 #: Chunks that are asked for to have one document more: several of the best are of the same.
 CHUNKS_A_DOCUMENT = 10
-
-
-def physical_name(collection: str, fingerprint: str) -> str:
-    """The store's own name of a collection: one for each embed fingerprint, the public name is an alias of it."""
-    return f"{collection}-{fingerprint[:8]}"
-
-
-def open_physical(store: VectorStore, collection: str) -> str:
-    """The physical collection behind a name; raises CollectionMissing that names those that exist."""
-    aliases = store.aliases()
-    if collection not in aliases:
-        raise missing(collection, aliases)
-    return aliases[collection]
 
 
 class Searcher:

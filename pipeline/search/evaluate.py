@@ -18,7 +18,7 @@ from pipeline.chunk.file import read_chunks
 from pipeline.errors import ConfigError, DocumentError
 from pipeline.ledger import Ledger
 from pipeline.ledger.report import Expected
-from pipeline.sources.discover import name_of
+from pipeline.sources.uris import name_of
 from pipeline.staging import Staging, chunks_key
 
 #: Documents that nDCG looks at: the number under which the field publishes its figures.

@@ -7,17 +7,14 @@ import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
-from urllib.parse import quote_from_bytes, unquote_to_bytes
+from urllib.parse import unquote_to_bytes
 
 from pipeline.errors import SourceError
-from pipeline.sources.objects import client_errors, is_url, object_path, object_uri, open_files, split_url, version_of
-from pipeline.text import visible
+from pipeline.sources.objects import client_errors, open_files, version_of
+from pipeline.sources.uris import Root, object_path, object_uri, path_of, split_url, uri_of
 from pipeline.types import SourceFile
-
-#: Where a listing begins: a folder or file, or the URL of objects.
-Root = Path | str
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,46 +56,6 @@ class Omitted:
     why: str
     uri: str
     folder: bool = False  #: nothing is known of what lies below it
-
-
-def root_of(location: str) -> Root:
-    """What a person's PATH or URL stands for."""
-    return location if is_url(location) else path_of(location) if location.startswith("file://") else Path(location)
-
-
-def root_uri(root: Root) -> str:
-    """The beginning of all URIs below a root, without a slash at its end; of a root that is a file, its URI."""
-    if isinstance(root, str):
-        return object_uri(*split_url(root))
-    return uri_of(root.expanduser().resolve()).rstrip("/")
-
-
-def uri_of(path: Path) -> str:
-    """The `file://` URI of an absolute path; names that are not valid text survive, percent-encoded byte by byte."""
-    return "file://" + quote_from_bytes(os.fsencode(path))
-
-
-def path_of(uri: str) -> Path:
-    """The path of a `file://` URI."""
-    return Path(os.fsdecode(unquote_to_bytes(uri.removeprefix("file://"))))
-
-
-def name_of(uri: str) -> str:
-    """The name of the file or object at a URI, ending included."""
-    return path_of(uri).name if uri.startswith("file://") else PurePosixPath(object_path(uri)[1]).name
-
-
-def folder_of(uri: str) -> str:
-    """The folder of the file at a URI, or the URL of the object's, for people and filters; it can always be stored."""
-    if uri.startswith("file://"):
-        return str(path_of(uri).parent).encode("utf-8", "replace").decode()
-    protocol, path = object_path(uri)
-    return f"{protocol}://{path.rpartition('/')[0]}".encode("utf-8", "replace").decode()
-
-
-def shown_path(uri: str) -> str:
-    """Folder and name of the file or object at a URI as people know them, no longer percent-encoded, with nothing hidden."""
-    return visible(f"{folder_of(uri).rstrip('/')}/{name_of(uri)}")
 
 
 def exists(uri: str) -> bool:

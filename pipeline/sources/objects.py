@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from pipeline.errors import ConfigError, KbError
 
@@ -27,28 +26,6 @@ _VERSION_KEYS = (
     "updated",
     "created",
 )
-
-
-def is_url(location: str) -> bool:
-    """Whether a location is a URL of an object store; `file://` is a folder's."""
-    return "://" in location and not location.startswith("file://")
-
-
-def split_url(url: str) -> tuple[str, str]:
-    """Protocol and path of an object's URL or URI, as `s3` and `bucket/key`; percent-encoding stays as it is."""
-    protocol, _, path = url.partition("://")
-    return protocol.lower(), path.strip("/")
-
-
-def object_uri(protocol: str, path: str) -> str:
-    """The URI of an object, percent-encoded as those of files are."""
-    return f"{protocol}://{quote_from_bytes(path.strip('/').encode('utf-8', 'surrogateescape'))}"
-
-
-def object_path(uri: str) -> tuple[str, str]:
-    """Protocol and plain path of an object's URI."""
-    protocol, path = split_url(uri)
-    return protocol, unquote_to_bytes(path).decode("utf-8", "surrogateescape")
 
 
 def open_files(protocol: str) -> AbstractFileSystem:

@@ -17,7 +17,8 @@ from typing import BinaryIO, Protocol
 from pipeline.errors import DocumentError, StagingUnavailable
 from pipeline.files.errors import translated, translating
 from pipeline.files.replace import move_file
-from pipeline.sources.objects import client_errors, object_path, open_files, version_of
+from pipeline.sources.objects import client_errors, open_files, version_of
+from pipeline.sources.uris import object_path
 from pipeline.types import Reason, SourceFile, StagedFile
 
 #: Bytes of one read while copying.

@@ -18,7 +18,7 @@ from pipeline.errors import DocumentError, KbError
 from pipeline.ledger import Ledger
 from pipeline.ledger.advances import Advance
 from pipeline.ledger.work import Claim, ClaimedDocument, IndexedResult
-from pipeline.sources.discover import folder_of, name_of
+from pipeline.sources.uris import folder_of, name_of
 from pipeline.staging import Staging, chunks_key
 from pipeline.steps.beat import Beat
 from pipeline.steps.outcomes import Outcomes, Times

@@ -15,7 +15,7 @@ from pipeline.ledger.advances import Advance
 from pipeline.ledger.work import Claim, ClaimedDocument, ParsedResult
 from pipeline.sandbox.extract import ExtractJob, SoFar
 from pipeline.sandbox.guard import ParseGuard
-from pipeline.sources.discover import name_of
+from pipeline.sources.uris import name_of
 from pipeline.staging import Staging, chunks_key
 from pipeline.steps.beat import Beat
 from pipeline.steps.outcomes import Outcomes

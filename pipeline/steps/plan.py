@@ -16,7 +16,7 @@ from pipeline.ledger import Ledger
 from pipeline.ledger.intake import Known
 from pipeline.sandbox.extract import ExtractJob
 from pipeline.sandbox.guard import ParseGuard
-from pipeline.sources.discover import name_of, path_of
+from pipeline.sources.uris import name_of, path_of
 from pipeline.staging import Staging, chunks_key, copy_hashed
 from pipeline.steps.load import Action, Load, Planned
 from pipeline.steps.remove import vanished

@@ -6,7 +6,8 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from pipeline.sources.discover import Patterns, Root, root_uri
+from pipeline.sources.discover import Patterns
+from pipeline.sources.uris import Root, root_uri
 
 
 @dataclass(frozen=True, slots=True)

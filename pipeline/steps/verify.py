@@ -11,7 +11,7 @@ from pipeline.chunk.file import read_chunks
 from pipeline.errors import DocumentError
 from pipeline.ledger import Ledger
 from pipeline.ledger.report import Expected
-from pipeline.sources.discover import name_of
+from pipeline.sources.uris import name_of
 from pipeline.staging import Staging, chunks_key
 from pipeline.store import StoredPoint, VectorStore
 

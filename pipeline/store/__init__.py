@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from pipeline.errors import ConfigError
 from pipeline.settings import Settings
 from pipeline.types import DocumentInfo, EmbeddedChunk, Hit, PointMeta
 
@@ -117,18 +116,6 @@ class VectorStore(Protocol):
 
     def close(self) -> None:
         """Give up connections, files and locks; may be called twice."""
-
-
-def check_name(name: str) -> str:
-    """Return `name` where it can be a collection or an alias.
-
-    The rule is the server's, narrowed by what a folder of the embedded store can be called. Raises ConfigError.
-    """
-    if not name or len(name.encode("utf-8", "surrogatepass")) > 200 or name.startswith(".") or name != name.strip():
-        raise ConfigError(f"collection name {name!r}: use 1 to 200 bytes that do not begin with a dot or end in a space")
-    if not name.isprintable() or set(name) & set('<>:"/\\|?*{}'):
-        raise ConfigError(f'collection name {name!r}: leave out control characters and < > : " / \\ | ? * {{ }}')
-    return name
 
 
 def open_store(settings: Settings, *, role: Role = "reader") -> VectorStore:

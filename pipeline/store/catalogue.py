@@ -12,7 +12,7 @@ from pipeline.errors import CollectionMissing, ConfigError, StoreUnavailable
 from pipeline.files.errors import translated, translating
 from pipeline.files.lock import FileLock
 from pipeline.files.replace import replace_file, sync_folder
-from pipeline.store import check_name
+from pipeline.store.names import check_name
 from pipeline.store.points import SPARSE
 from pipeline.store.query import Shape
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import SourceError
-from pipeline.sources.discover import Omitted, Patterns, discover, path_of, uri_of
+from pipeline.sources.discover import Omitted, Patterns, discover
+from pipeline.sources.uris import path_of, uri_of
 from pipeline.types import SourceFile
 
 

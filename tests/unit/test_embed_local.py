@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from pipeline.embed import bad_rows, embed_fingerprint, make_embedder
-from pipeline.embed.calibrate import CANARY_TEXTS, Plan
 from pipeline.embed.encoder import load_encoder
 from pipeline.embed.local import LocalEmbedder
+from pipeline.embed.plan import CANARY_TEXTS, Plan
 from pipeline.errors import DeviceError
 from pipeline.model.device import choose, usable_cores
 from pipeline.model.files import resolve_model

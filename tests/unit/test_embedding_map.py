@@ -19,7 +19,7 @@ from pipeline.reports.map import EmbeddingMap, draw
 from pipeline.reports.map.folders import MOST_FOLDERS, OTHER, group
 from pipeline.reports.map.likeness import NEIGHBOURS, compare, outliers, principal_plane, written
 from pipeline.reports.map.page import page
-from pipeline.sources.discover import shown_path, uri_of
+from pipeline.sources.uris import shown_path, uri_of
 from pipeline.store.edge import EdgeStore
 from pipeline.text import visible
 from pipeline.types import DocumentInfo, SourceFile, Stage, StagedFile, document_id

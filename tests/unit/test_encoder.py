@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.embed.calibrate import CANARY_TEXTS
 from pipeline.embed.encoder import SentenceTransformerEncoder, TransformerEncoder, load_encoder, usual_pooling
 from pipeline.embed.local import LocalEmbedder
+from pipeline.embed.plan import CANARY_TEXTS
 from pipeline.errors import ModelError
 from pipeline.model.device import choose
 from pipeline.model.files import resolve_model

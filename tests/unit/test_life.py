@@ -16,7 +16,7 @@ from pipeline.ledger.advances import Advance
 from pipeline.ledger.generations import Collection
 from pipeline.ledger.life import Rates
 from pipeline.ledger.work import IndexedResult, ParsedResult
-from pipeline.sources.discover import uri_of
+from pipeline.sources.uris import uri_of
 from pipeline.telemetry.counters import COUNT, SUM, UNBOUNDED, Busy, Measured, token_bin
 from pipeline.types import Reason, SourceFile, Stage, StagedFile, document_id
 from workers.cli import run

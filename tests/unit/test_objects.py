@@ -10,8 +10,8 @@ import fsspec
 import pytest
 
 from pipeline.errors import ConfigError, DocumentError, SourceError
-from pipeline.sources.discover import Omitted, Patterns, check_root, discover, exists, folder_of, name_of, root_uri
-from pipeline.sources.objects import is_url, object_path, object_uri
+from pipeline.sources.discover import Omitted, Patterns, check_root, discover, exists
+from pipeline.sources.uris import folder_of, is_url, name_of, object_path, object_uri, root_uri
 from pipeline.staging import LocalStaging
 from pipeline.types import SourceFile
 

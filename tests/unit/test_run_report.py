@@ -22,7 +22,7 @@ from pipeline.reports.run.fold import TOP, Fold
 from pipeline.reports.run.page import page
 from pipeline.reports.run.words import duration, size
 from pipeline.settings import Settings
-from pipeline.sources.discover import shown_path, uri_of
+from pipeline.sources.uris import shown_path, uri_of
 from pipeline.telemetry.counters import CHUNK_LIMIT, CHUNK_TOKENS, UNBOUNDED, Measured
 from pipeline.types import Reason, SourceFile, Stage, StagedFile, document_id
 from workers.cli import run as command

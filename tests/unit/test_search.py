@@ -15,9 +15,10 @@ from pipeline.embed import EmbedderInfo, embed_fingerprint
 from pipeline.errors import CollectionMismatch, CollectionMissing, ModelError
 from pipeline.ledger import Ledger
 from pipeline.ledger.generations import Collection
-from pipeline.search import CHUNKS_A_DOCUMENT, Searcher, ask, document_ranking, physical_name
+from pipeline.search import CHUNKS_A_DOCUMENT, Searcher, ask, document_ranking
 from pipeline.settings import Settings, load_settings
 from pipeline.store.edge import EdgeStore
+from pipeline.store.names import physical_name
 from tests.made_points import DIMENSION, made_document, made_points, made_vector
 from tests.old_collections import make_old
 from workers.cli import run

@@ -11,7 +11,8 @@ import fsspec
 import pytest
 
 from pipeline.errors import DocumentError, NoSpace, SourceError, StagingUnavailable
-from pipeline.sources.discover import Patterns, discover, exists, uri_of
+from pipeline.sources.discover import Patterns, discover, exists
+from pipeline.sources.uris import uri_of
 from pipeline.staging import LocalStaging, Staging, chunks_key, open_staging
 from pipeline.types import Reason, SourceFile
 from tests.services import free_port

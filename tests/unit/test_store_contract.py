@@ -12,8 +12,9 @@ import pytest
 
 from pipeline.errors import CollectionMismatch, CollectionMissing, ConfigError
 from pipeline.settings import load_settings
-from pipeline.store import VectorStore, check_name, open_store
+from pipeline.store import VectorStore, open_store
 from pipeline.store.edge import EdgeStore
+from pipeline.store.names import check_name
 from pipeline.store.server import ServerStore
 from pipeline.types import PointMeta
 from tests.made_points import DIMENSION, made_document, made_points, made_vector

@@ -34,8 +34,8 @@ def embedding_map(context: Context, html: Path | None, collection: str | None, n
     """Show what a collection holds: documents as points, what is in it twice, and what stands alone."""
     from pipeline.reports.map import draw
     from pipeline.reports.map.likeness import NEAR_COSINE
-    from pipeline.search import open_physical
     from pipeline.store import open_store
+    from pipeline.store.names import open_physical
 
     with context.ledger(collection=collection) as (settings, ledger), closing(open_store(settings, role="reader")) as store:
         name = of_store(settings, store).collection

@@ -29,10 +29,11 @@ def evaluate(context: Context, queries: Path, collection: str | None, modes: tup
 
     QUERIES has a line {"query": "...", "relevant": ["URI or its ending", ...]} for each question.
     """
-    from pipeline.search import Searcher, document_ranking, open_physical
+    from pipeline.search import Searcher, document_ranking
     from pipeline.search.evaluate import NDCG_DEPTH, read_queries
     from pipeline.search.evaluate import evaluate as measured
     from pipeline.store import open_store
+    from pipeline.store.names import open_physical
 
     judged = read_queries(queries)
     settings = context.settings("error", collection=collection)

@@ -48,7 +48,7 @@ def _meanings(document: str) -> list[str]:
 
     Roots are loaded under their real paths, and a link below one under its own name.
     """
-    from pipeline.sources.discover import uri_of
+    from pipeline.sources.uris import uri_of
 
     path = Path(document).absolute()
     # realpath, as Path.resolve does not survive links in a circle.

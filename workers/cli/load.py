@@ -44,7 +44,8 @@ def load(
     Files that have not changed since the last load are left alone. Ctrl-C loses nothing: the next load goes on.
     Exit status 3 means that some documents are quarantined; `kb-ingest status` names them.
     """
-    from pipeline.sources.discover import Patterns, root_of
+    from pipeline.sources.discover import Patterns
+    from pipeline.sources.uris import root_of
     from pipeline.steps.scope import Scope
     from workers.jobs.load import Job, Loading
 

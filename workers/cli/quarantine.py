@@ -110,7 +110,7 @@ def _generation(settings: Settings, ledger: Ledger) -> str:
 
 def uris_of(texts: tuple[str, ...]) -> list[str]:
     """URIs as given, and as paths: people have the path at hand."""
-    from pipeline.sources.discover import uri_of
+    from pipeline.sources.uris import uri_of
 
     return [uri for text in texts for uri in (text, uri_of(Path(text).absolute()))]
 

@@ -35,8 +35,9 @@ def add(
 ) -> None:
     """Give a folder or URL a name; `kb-ingest sync NAME` loads it."""
     from pipeline.errors import SourceError
-    from pipeline.sources.discover import check_root, root_of, root_uri
-    from pipeline.store import check_name
+    from pipeline.sources.discover import check_root
+    from pipeline.sources.uris import root_of, root_uri
+    from pipeline.store.names import check_name
 
     root = root_of(location)
     with context.ledger(collection=collection) as (settings, ledger):
@@ -77,7 +78,7 @@ def list_(context: Context, as_json: bool) -> None:
 @click.pass_obj
 def show(context: Context, name: str, as_json: bool) -> None:
     """Show a source with its documents and its last runs."""
-    from pipeline.sources.discover import root_of, root_uri
+    from pipeline.sources.uris import root_of, root_uri
     from workers.jobs.load import source_job
 
     with context.ledger() as (settings, ledger):
@@ -215,7 +216,7 @@ def _wanted(ledger: Ledger, live: str, uris: tuple[str, ...], prefix: str | None
 
 def _spellings(text: str) -> list[str]:
     """A URI, or a beginning of URIs, as given and as it stands in the ledger; a slash at its end stays: `a/` does not mean `ab`."""
-    from pipeline.sources.discover import root_of, root_uri
+    from pipeline.sources.uris import root_of, root_uri
 
     found = root_uri(root_of(text)) + ("/" if text.endswith("/") else "")
     return [found] if "://" not in text else list(dict.fromkeys([text, found]))

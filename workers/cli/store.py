@@ -44,10 +44,10 @@ RECORD = ("documents", "expected_points", "actual_points", "missing", "orphans",
 
 
 def _verify(settings: Settings, ledger: Ledger, *, repair: bool) -> Verified:
-    from pipeline.search import open_physical
     from pipeline.staging import open_staging
     from pipeline.steps import verify as step
     from pipeline.store import open_store
+    from pipeline.store.names import open_physical
 
     with closing(open_store(settings, role="reader")) as store:
         physical = open_physical(store, settings.collection)
@@ -144,9 +144,9 @@ def promote(context: Context, url: str, collection: str | None, as_json: bool) -
 
     Nothing is embedded again. Set KB_QDRANT_URL afterwards: ledger and staging go on as they are.
     """
-    from pipeline.search import open_physical
     from pipeline.steps.promote import promote as copy
     from pipeline.store import open_store
+    from pipeline.store.names import open_physical
 
     settings = context.settings("warning", collection=collection, qdrant_url="").prepare()
     target_settings = settings.model_copy(update={"qdrant_url": url})

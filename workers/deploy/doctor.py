@@ -15,7 +15,7 @@ import redis
 from kombu.exceptions import OperationalError
 
 from pipeline.embed import make_embedder
-from pipeline.embed.calibrate import CANARY_TEXTS
+from pipeline.embed.plan import CANARY_TEXTS
 from pipeline.errors import BrokerUnavailable, KbError, ModelError
 from pipeline.host import envfile
 from pipeline.host.machine import accelerators, free_bytes

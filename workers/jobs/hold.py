@@ -17,7 +17,7 @@ from pipeline.errors import KbError, LeaseLost, SourceBusy
 from pipeline.ledger import Ledger
 from pipeline.ledger.holds import Hold
 from pipeline.ledger.intake import NewRun
-from pipeline.sources.discover import shown_path
+from pipeline.sources.uris import shown_path
 from workers.process.alive import is_alive
 
 log = logging.getLogger(__name__)

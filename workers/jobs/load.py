@@ -16,7 +16,8 @@ from pipeline.ledger.intake import NewRun
 from pipeline.ledger.report import Failure, Progress, WorkerRow
 from pipeline.ledger.sources import Source
 from pipeline.settings import Settings
-from pipeline.sources.discover import Patterns, root_of, root_uri
+from pipeline.sources.discover import Patterns
+from pipeline.sources.uris import root_of, root_uri
 from pipeline.staging import LocalStaging, Staging, open_staging
 from pipeline.steps.load import Load, LoadCounts, Planned
 from pipeline.steps.plan import Plan, Planning
@@ -290,8 +291,7 @@ def prepare(settings: Settings, ledger: Ledger, name: str, *, create: bool) -> P
     from pipeline.embed import embed_fingerprint, make_embedder
     from pipeline.model.files import resolve_limit, resolve_model, resolve_tokenizer
     from pipeline.sandbox.guard import GuardOptions
-    from pipeline.search import physical_name
-    from pipeline.store import check_name
+    from pipeline.store.names import check_name, physical_name
 
     check_name(name)
     taken = ledger.collections.get(name)

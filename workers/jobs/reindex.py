@@ -17,13 +17,14 @@ from pipeline.ledger.generations import Collection
 from pipeline.ledger.schema import BUILDING, SUPERSEDED
 from pipeline.model.files import resolve_model, resolve_tokenizer
 from pipeline.model.tokens import TokenCounter
-from pipeline.search import Searcher, document_ranking, physical_name
+from pipeline.search import Searcher, document_ranking
 from pipeline.search.evaluate import NDCG_DEPTH, JudgedQuery, Scores, evaluate, read_queries, self_queries
 from pipeline.settings import PROFILE_FIELDS, Settings
 from pipeline.staging import open_staging
 from pipeline.steps.load import LoadCounts
 from pipeline.store import VectorStore, open_store
 from pipeline.store.choice import missing
+from pipeline.store.names import physical_name
 from pipeline.telemetry.context import about
 from pipeline.types import DocumentState, document_id
 from workers.jobs.crew import Remover, Working

@@ -54,10 +54,10 @@ def reindex(settings: Settings, ledger: Ledger, errand: Errand) -> None:
 
 def verify(settings: Settings, ledger: Ledger, errand: Errand) -> None:
     """Compare the store with the ledger, point by point, when nothing of the collection is being worked on."""
-    from pipeline.search import open_physical
     from pipeline.staging import open_staging
     from pipeline.steps import verify as step
     from pipeline.store import open_store
+    from pipeline.store.names import open_physical
 
     found, _ = source_job(ledger, settings, errand.source)
     collection = found.collection

@@ -13,7 +13,7 @@ from pipeline.ledger import Ledger
 from pipeline.ledger.report import Expected
 from pipeline.reports.map.folders import OTHER, Grouping, group
 from pipeline.reports.map.likeness import NEIGHBOURS, compare, outliers, principal_plane
-from pipeline.sources.discover import folder_of, name_of, shown_path
+from pipeline.sources.uris import folder_of, name_of, shown_path
 from pipeline.store import VectorStore
 from pipeline.text import visible
 

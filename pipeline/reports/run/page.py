@@ -10,7 +10,7 @@ from pipeline.reports.run import WHOLE, Document, Failure, Group, RunReport, cha
 from pipeline.reports.run.charts import Bar, Mark
 from pipeline.reports.run.markup import Html, part, table
 from pipeline.reports.run.words import duration, file_name, missing, moment, number, plural, size
-from pipeline.sources.discover import shown_path
+from pipeline.sources.uris import shown_path
 from pipeline.text import one_line
 
 #: Failures by name that are shown without a click, of each reason.

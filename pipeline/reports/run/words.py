@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from pipeline.reports.run import PARTLY, RunReport
-from pipeline.sources.discover import name_of
+from pipeline.sources.uris import name_of
 from pipeline.text import visible
 
 

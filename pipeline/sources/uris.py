@@ -1,0 +1,75 @@
+"""Roots, URIs and paths: pure text, without a look at any disk or server."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path, PurePosixPath
+from urllib.parse import quote_from_bytes, unquote_to_bytes
+
+from pipeline.text import visible
+
+
+def is_url(location: str) -> bool:
+    """Whether a location is a URL of an object store; `file://` is a folder's."""
+    return "://" in location and not location.startswith("file://")
+
+
+def split_url(url: str) -> tuple[str, str]:
+    """Protocol and path of an object's URL or URI, as `s3` and `bucket/key`; percent-encoding stays as it is."""
+    protocol, _, path = url.partition("://")
+    return protocol.lower(), path.strip("/")
+
+
+def object_uri(protocol: str, path: str) -> str:
+    """The URI of an object, percent-encoded as those of files are."""
+    return f"{protocol}://{quote_from_bytes(path.strip('/').encode('utf-8', 'surrogateescape'))}"
+
+
+def object_path(uri: str) -> tuple[str, str]:
+    """Protocol and plain path of an object's URI."""
+    protocol, path = split_url(uri)
+    return protocol, unquote_to_bytes(path).decode("utf-8", "surrogateescape")
+
+
+#: Where a listing begins: a folder or file, or the URL of objects.
+Root = Path | str
+
+
+def root_of(location: str) -> Root:
+    """What a person's PATH or URL stands for."""
+    return location if is_url(location) else path_of(location) if location.startswith("file://") else Path(location)
+
+
+def root_uri(root: Root) -> str:
+    """The beginning of all URIs below a root, without a slash at its end; of a root that is a file, its URI."""
+    if isinstance(root, str):
+        return object_uri(*split_url(root))
+    return uri_of(root.expanduser().resolve()).rstrip("/")
+
+
+def uri_of(path: Path) -> str:
+    """The `file://` URI of an absolute path; names that are not valid text survive, percent-encoded byte by byte."""
+    return "file://" + quote_from_bytes(os.fsencode(path))
+
+
+def path_of(uri: str) -> Path:
+    """The path of a `file://` URI."""
+    return Path(os.fsdecode(unquote_to_bytes(uri.removeprefix("file://"))))
+
+
+def name_of(uri: str) -> str:
+    """The name of the file or object at a URI, ending included."""
+    return path_of(uri).name if uri.startswith("file://") else PurePosixPath(object_path(uri)[1]).name
+
+
+def folder_of(uri: str) -> str:
+    """The folder of the file at a URI, or the URL of the object's, for people and filters; it can always be stored."""
+    if uri.startswith("file://"):
+        return str(path_of(uri).parent).encode("utf-8", "replace").decode()
+    protocol, path = object_path(uri)
+    return f"{protocol}://{path.rpartition('/')[0]}".encode("utf-8", "replace").decode()
+
+
+def shown_path(uri: str) -> str:
+    """Folder and name of the file or object at a URI as people know them, no longer percent-encoded, with nothing hidden."""
+    return visible(f"{folder_of(uri).rstrip('/')}/{name_of(uri)}")
