@@ -10,7 +10,7 @@ from contextlib import nullcontext
 from pipeline.errors import ConfigError, KbError
 from pipeline.ledger import Ledger
 from pipeline.settings import Settings
-from pipeline.telemetry.spans import check_tracing
+from pipeline.telemetry import check_tracing
 from pipeline.types import Stage
 from workers import health
 from workers.broker.app import SHUTDOWN_S, TICK_S

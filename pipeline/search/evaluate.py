@@ -19,7 +19,8 @@ from pipeline.errors import ConfigError, DocumentError
 from pipeline.ledger import Ledger
 from pipeline.ledger.report import Expected
 from pipeline.sources.uris import name_of
-from pipeline.staging import Staging, chunks_key
+from pipeline.staging import Staging
+from pipeline.staging.copies import chunks_key
 
 #: Documents that nDCG looks at: the number under which the field publishes its figures.
 NDCG_DEPTH = 10

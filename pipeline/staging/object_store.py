@@ -14,7 +14,7 @@ import fsspec
 
 from pipeline.errors import ConfigError, DocumentError, StagingUnavailable
 from pipeline.sources.objects import client_errors
-from pipeline.staging import blob_key, check_blob, copy_hashed
+from pipeline.staging.copies import blob_key, check_blob, copy_hashed
 from pipeline.types import Reason, SourceFile, StagedFile
 
 

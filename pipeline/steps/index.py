@@ -19,7 +19,8 @@ from pipeline.ledger import Ledger
 from pipeline.ledger.advances import Advance
 from pipeline.ledger.work import Claim, ClaimedDocument, IndexedResult
 from pipeline.sources.uris import folder_of, name_of
-from pipeline.staging import Staging, chunks_key
+from pipeline.staging import Staging
+from pipeline.staging.copies import chunks_key
 from pipeline.steps.beat import Beat
 from pipeline.steps.outcomes import Outcomes, Times
 from pipeline.steps.reuse import ReusingEmbedder, Vectors

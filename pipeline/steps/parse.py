@@ -16,7 +16,8 @@ from pipeline.ledger.work import Claim, ClaimedDocument, ParsedResult
 from pipeline.sandbox.extract import ExtractJob, SoFar
 from pipeline.sandbox.guard import ParseGuard
 from pipeline.sources.uris import name_of
-from pipeline.staging import Staging, chunks_key
+from pipeline.staging import Staging
+from pipeline.staging.copies import chunks_key
 from pipeline.steps.beat import Beat
 from pipeline.steps.outcomes import Outcomes
 from pipeline.telemetry.counters import Measured

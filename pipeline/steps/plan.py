@@ -17,7 +17,8 @@ from pipeline.ledger.intake import Known
 from pipeline.sandbox.extract import ExtractJob
 from pipeline.sandbox.guard import ParseGuard
 from pipeline.sources.uris import name_of, path_of
-from pipeline.staging import Staging, chunks_key, copy_hashed
+from pipeline.staging import Staging
+from pipeline.staging.copies import chunks_key, copy_hashed
 from pipeline.steps.load import Action, Load, Planned
 from pipeline.steps.remove import vanished
 from pipeline.steps.scope import Scope

@@ -12,7 +12,8 @@ from pipeline.errors import DocumentError
 from pipeline.ledger import Ledger
 from pipeline.ledger.report import Expected
 from pipeline.sources.uris import name_of
-from pipeline.staging import Staging, chunks_key
+from pipeline.staging import Staging
+from pipeline.staging.copies import chunks_key
 from pipeline.store import StoredPoint, VectorStore
 
 #: Points looked at together while the store is scanned.

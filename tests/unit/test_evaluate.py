@@ -24,7 +24,8 @@ from pipeline.search.evaluate import (
     reciprocal_rank,
     self_queries,
 )
-from pipeline.staging import LocalStaging, chunks_key
+from pipeline.staging.copies import chunks_key
+from pipeline.staging.local import LocalStaging
 from pipeline.types import Chunk, SourceFile, Stage, StagedFile, chunk_id, document_id
 
 GOLDEN = Path(__file__).resolve().parents[2] / "benchmarks" / "golden" / "python_docs.jsonl"

@@ -19,7 +19,7 @@ from pipeline.sandbox.extract import ExtractJob
 from pipeline.sandbox.guard import GuardOptions, Outcome, ParseGuard
 from pipeline.sources.discover import Patterns, discover
 from pipeline.sources.uris import path_of, uri_of
-from pipeline.staging import LocalStaging
+from pipeline.staging.local import LocalStaging
 from pipeline.types import Reason, SourceFile
 from tests.documents import pdf, zip_of
 

@@ -14,7 +14,8 @@ from pipeline.chunk.file import ChunkFileHeader, write_chunks
 from pipeline.embed import EmbedderInfo, unit_rows
 from pipeline.ledger import Ledger
 from pipeline.ledger.work import Claim, ParsedResult
-from pipeline.staging import LocalStaging, chunks_key
+from pipeline.staging.copies import chunks_key
+from pipeline.staging.local import LocalStaging
 from pipeline.steps import beat
 from pipeline.steps.index import WINDOW_CHUNKS, IndexStep
 from pipeline.store.edge import EdgeStore

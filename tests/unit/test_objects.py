@@ -12,7 +12,7 @@ import pytest
 from pipeline.errors import ConfigError, DocumentError, SourceError
 from pipeline.sources.discover import Omitted, Patterns, check_root, discover, exists
 from pipeline.sources.uris import folder_of, is_url, name_of, object_path, object_uri, root_uri
-from pipeline.staging import LocalStaging
+from pipeline.staging.local import LocalStaging
 from pipeline.types import SourceFile
 
 NAMES = ("a.md", "b é #?%.txt", "sub/c.md", "sub/deep/d.html", ".hidden.md", "sub/node_modules/x.js")

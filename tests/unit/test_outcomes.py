@@ -14,7 +14,8 @@ from pipeline.ledger import Ledger
 from pipeline.ledger.work import Claim
 from pipeline.parse.gate import Limits
 from pipeline.sandbox.guard import GuardOptions, ParseGuard
-from pipeline.staging import LocalStaging, chunks_key
+from pipeline.staging.copies import chunks_key
+from pipeline.staging.local import LocalStaging
 from pipeline.steps.parse import ParseStep
 from pipeline.telemetry.spans import Span, Tracing, Version
 from pipeline.types import Reason, SourceFile, Stage, StagedFile, document_id

@@ -14,7 +14,7 @@ from pipeline.ledger.generations import Collection
 from pipeline.ledger.work import IndexedResult, ParsedResult
 from pipeline.sources.discover import Patterns
 from pipeline.sources.uris import uri_of
-from pipeline.staging import LocalStaging
+from pipeline.staging.local import LocalStaging
 from pipeline.steps.load import Load
 from pipeline.steps.remove import Vanished, refusal, remove_due, vanished
 from pipeline.steps.scope import Listed, Scope

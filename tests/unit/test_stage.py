@@ -13,7 +13,9 @@ import pytest
 from pipeline.errors import DocumentError, NoSpace, SourceError, StagingUnavailable
 from pipeline.sources.discover import Patterns, discover, exists
 from pipeline.sources.uris import uri_of
-from pipeline.staging import LocalStaging, Staging, chunks_key, open_staging
+from pipeline.staging import Staging, open_staging
+from pipeline.staging.copies import chunks_key
+from pipeline.staging.local import LocalStaging
 from pipeline.types import Reason, SourceFile
 from tests.services import free_port
 

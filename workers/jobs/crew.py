@@ -11,7 +11,7 @@ from pipeline.ledger import Ledger
 from pipeline.settings import Settings
 from pipeline.steps.remove import remove_due
 from pipeline.store import VectorStore, open_store
-from pipeline.telemetry.spans import endpoint_of
+from pipeline.telemetry import endpoint_of
 from pipeline.types import Stage
 from workers.broker.app import make_app
 from workers.broker.dispatch import Dispatcher, DispatchThread

@@ -18,13 +18,15 @@ from pipeline.ledger.sources import Source
 from pipeline.settings import Settings
 from pipeline.sources.discover import Patterns
 from pipeline.sources.uris import root_of, root_uri
-from pipeline.staging import LocalStaging, Staging, open_staging
+from pipeline.staging import Staging, open_staging
+from pipeline.staging.local import LocalStaging
 from pipeline.steps.load import Load, LoadCounts, Planned
 from pipeline.steps.plan import Plan, Planning
 from pipeline.steps.remove import vanished
 from pipeline.steps.scope import Listed, Scope, lies_below
+from pipeline.telemetry import check_tracing, open_tracing
 from pipeline.telemetry.context import about
-from pipeline.telemetry.spans import Tracing, check_tracing, open_tracing
+from pipeline.telemetry.spans import Tracing
 from pipeline.types import DocumentState, Stage
 from workers.jobs.crew import Remover, Working, queue_now
 from workers.jobs.hold import holding

@@ -41,7 +41,7 @@ def wrap(owner: type, name: str, *, before: bool) -> None:
 def boundaries() -> dict[str, tuple[type, str, bool]]:
     """Boundary -> what to wrap."""
     from pipeline.ledger.work import Work
-    from pipeline.staging import LocalStaging
+    from pipeline.staging.local import LocalStaging
     from pipeline.store.edge import EdgeStore
     from pipeline.store.server import ServerStore
     from pipeline.store.shards import Shards

@@ -1,0 +1,122 @@
+"""Copies with a hash: made from files and objects that may change meanwhile, and checked before use; and their keys."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import stat
+import time
+from pathlib import Path
+from typing import BinaryIO
+
+from pipeline.errors import DocumentError
+from pipeline.files.errors import translated
+from pipeline.sources.objects import client_errors, open_files, version_of
+from pipeline.sources.uris import object_path
+from pipeline.types import Reason, SourceFile
+
+#: Bytes of one read while copying.
+COPY_WINDOW = 1 << 20
+
+
+#: How often a file that changes while it is copied is copied again.
+COPY_TRIES = 3
+
+
+def chunks_key(parse_fingerprint: str, content_hash: str, name: str) -> str:
+    """Where the chunk file of some bytes under some name lies.
+
+    The name's ending is part of it because it takes part in deciding what the bytes are.
+    """
+    ending = re.sub(r"[^a-z0-9]", "", os.path.splitext(name)[1].lower())[:8]
+    return f"chunks/{parse_fingerprint}/{content_hash[:2]}/{content_hash}{'.' + ending if ending else ''}.jsonl.gz"
+
+
+def blob_key(content_hash: str) -> str:
+    """Where the copy with this hash lies; 256 folders keep each of them listable."""
+    return f"blobs/{content_hash[:2]}/{content_hash}"
+
+
+def copy_hashed(source: SourceFile, target: Path) -> tuple[str, SourceFile]:
+    """Copy a regular file or an object to `target`; return its sha256 and the source with size and time of what was copied.
+
+    Raises DocumentError with `unreadable`, or `changed` when it did not stay the same through several tries.
+    """
+    if source.path is None:
+        return _copy_object(source, target)
+    for attempt in range(COPY_TRIES):
+        try:
+            # O_NONBLOCK: a fifo that has taken the file's place must not block us.
+            handle = os.open(source.path, os.O_RDONLY | os.O_NONBLOCK | getattr(os, "O_CLOEXEC", 0))
+        except OSError as error:
+            raise DocumentError(Reason.UNREADABLE, error.strerror or str(error)) from error
+        with os.fdopen(handle, "rb", buffering=0) as reader:
+            before = os.fstat(reader.fileno())
+            if not stat.S_ISREG(before.st_mode):
+                raise DocumentError(Reason.UNREADABLE, "is not a regular file")
+            digest, size = _copy(reader, target)
+            after = os.fstat(reader.fileno())
+        if size == after.st_size and (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns):
+            return digest, SourceFile(source.uri, source.path, size, after.st_mtime_ns)
+        time.sleep(0.05 * (attempt + 1))
+    raise _changed()
+
+
+def _copy_object(source: SourceFile, target: Path) -> tuple[str, SourceFile]:
+    protocol, path = object_path(source.uri)
+    files = open_files(protocol)
+    for attempt in range(COPY_TRIES):
+        try:
+            with client_errors():
+                before = files.info(path)
+                with files.open(path, "rb") as reader:
+                    digest, size = _copy(reader, target)
+                after = files.info(path)
+        except OSError as error:
+            raise DocumentError(Reason.UNREADABLE, error.strerror or str(error)) from error
+        version = version_of(after)
+        if size == after.get("size", size) and version_of(before) == version:
+            return digest, SourceFile(source.uri, None, size, version)
+        time.sleep(0.05 * (attempt + 1))
+    raise _changed()
+
+
+def _changed() -> DocumentError:
+    return DocumentError(Reason.CHANGED, f"it changed while it was copied, {COPY_TRIES} times; load it again when it is at rest")
+
+
+def _copy(reader: BinaryIO | object, target: Path) -> tuple[str, int]:
+    digest, size = hashlib.sha256(), 0
+    with target.open("wb", buffering=0) as writer:
+        while True:
+            try:
+                window = reader.read(COPY_WINDOW)  # type: ignore[union-attr]
+            except OSError as error:
+                raise DocumentError(Reason.UNREADABLE, error.strerror or str(error)) from error
+            if not window:
+                return digest.hexdigest(), size
+            digest.update(window)
+            size += len(window)
+            written = 0
+            while written < len(window):  # an unbuffered write may be partial, and says so only in its result
+                written += writer.write(window[written:])
+
+
+def check_blob(path: Path, content_hash: str) -> None:
+    """Read a copy through; one that is not what its name says is removed.
+
+    Raises DocumentError (staged_lost), and ConfigError where it may not be read.
+    """
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb", buffering=0) as reader:
+            while window := reader.read(COPY_WINDOW):
+                digest.update(window)
+    except PermissionError as error:  # of every copy: no document is to blame
+        raise translated(error, path) from error
+    except OSError as error:
+        raise DocumentError(Reason.STAGED_LOST, f"{error.strerror}; load the document again") from error
+    if digest.hexdigest() != content_hash:
+        path.unlink(missing_ok=True)
+        raise DocumentError(Reason.STAGED_LOST, "its copy was damaged and is removed; load the document again")
