@@ -15,7 +15,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tests.prefork import Prefork
+
 REPOSITORY = Path(__file__).resolve().parents[1]
+
+#: Runs `kb-ingest` commands of this test process.
+commands = Prefork()
 
 
 def free_port() -> int:
@@ -235,13 +240,25 @@ class Cli:
 
     def run(self, *arguments: str, status: int | None = 0, timeout_s: float = 240) -> subprocess.CompletedProcess[str]:
         """Run a command to its end; `status` is the exit status it must have."""
-        process = self.start(*arguments)
+        self._recall()
         try:
-            out, err = process.communicate(timeout=timeout_s)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            out, err = process.communicate()
-            raise AssertionError(f"kb-ingest {' '.join(arguments)} did not end in {timeout_s} s\n{out}\n{err}") from None
-        if status is not None and process.returncode != status:
-            raise AssertionError(f"kb-ingest {' '.join(arguments)}: status {process.returncode}, not {status}\n{out}\n{err}")
-        return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+            if self.prefix or self.PROGRAM is not Cli.PROGRAM or not commands.serves(self.environment):
+                done = subprocess.run(
+                    [*self.prefix, *self.PROGRAM, *arguments],
+                    env=self.environment,
+                    stdin=subprocess.DEVNULL,
+                    capture_output=True,
+                    text=True,
+                    start_new_session=True,
+                    timeout=timeout_s,
+                    check=False,
+                )
+            else:
+                done = commands.run(arguments, environment=self.environment, timeout_s=timeout_s)
+        except subprocess.TimeoutExpired as error:
+            raise AssertionError(f"kb-ingest {' '.join(arguments)} did not end in {timeout_s} s\n{error.stderr!r}") from None
+        if status is not None and done.returncode != status:
+            raise AssertionError(
+                f"kb-ingest {' '.join(arguments)}: status {done.returncode}, not {status}\n{done.stdout}\n{done.stderr}"
+            )
+        return done

@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import re
 import sys
 import time
 from pathlib import Path
@@ -19,7 +18,10 @@ STALE_S = 30.0
 
 def file_of(worker: str) -> str:
     """The file of a worker, `role-device`, without what may make its name differ from that of the one before."""
-    return re.sub(r"(-\d+)+$", "", worker.rpartition("@")[0])
+    name = worker.rpartition("@")[0]
+    while (shorter := name.rstrip("0123456789")) != name and shorter.endswith("-"):
+        name = shorter[:-1]
+    return name
 
 
 def prepare(folder: Path | None) -> None:

@@ -19,7 +19,7 @@ HEADING_SHARE = 0.25
 #: A table's header is repeated in each chunk only while it leaves room for rows.
 HEADER_SHARE = 0.34
 
-_BREAKS = re.compile(r"\s*\n\s*|(?<=[.!?…])\s+|(?<=[.!?…][\"')\]])\s+|(?<=[。！？])")
+_BREAKS = re.compile(r"(?<!\s)\s*\n\s*|(?<=[.!?…])\s+|(?<=[.!?…][\"')\]])\s+|(?<=[。！？])")
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,6 +49,8 @@ def inspect(path: Path, name: str, limits: Limits) -> str:
         return kinds.PDF
     if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{\\rtf"):
         return kinds.RTF
+    if kinds.is_lfs_pointer(head, name):
+        raise DocumentError(Reason.UNSUPPORTED, "a Git LFS pointer, not the file: run `git lfs pull` and load again")
     if (foreign := kinds.foreign_kind(head)) is not None:
         raise DocumentError(Reason.UNSUPPORTED, foreign)
     return _text(path, name, head, size)

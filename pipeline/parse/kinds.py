@@ -67,10 +67,20 @@ FOREIGN = (
     (b"\0\1\0\0\0", "font"), (b"%!PS-Adobe", "PostScript"), (b"\xed\xab\xee\xdb", "RPM package"), (b"PAR1", "Parquet table"),
 )  # fmt: skip
 
-_HTML_START = re.compile(r"(?:<\?xml[^>]{0,200}>|<!--.{0,4000}?-->|\s)*<(?:!doctype\s+html|html|head|body)\b", re.I | re.S)
-_SVG_START = re.compile(r"(?:<\?xml[^>]{0,200}>|<!--.{0,4000}?-->|<!doctype\s+svg[^>]{0,400}>|\s)*<svg\b", re.I | re.S)
-_MAIL_START = re.compile(r"(?:[A-Za-z][A-Za-z0-9-]{1,60}:[^\n]*\n(?:[ \t]+[^\n]*\n)*){3,}\s*\n")
-_MAIL_NEEDS = re.compile(r"^From:.*^(?:Date|Received|Message-ID):|^(?:Date|Received|Message-ID):.*^From:", re.I | re.M | re.S)
+#: One piece of what may stand before the root of a page or picture. A pattern for all of them would be exponential.
+_PROLOG = re.compile(r"\s+|<\?xml[^>]{0,200}>|<!--.{0,4000}?-->", re.I | re.S)
+_HTML_ROOT = re.compile(r"<(?:!doctype\s+html|html|head|body)\b", re.I)
+_SVG_ROOT = re.compile(r"<(?:!doctype\s+)?svg\b", re.I)
+_MAIL_FIELD = re.compile(r"([A-Za-z][A-Za-z0-9-]{1,60}):")
+#: A mail has at least this many fields: From, one of these, and another.
+_MIN_MAIL_FIELDS = 3
+_MAIL_FIELDS = frozenset({"date", "received", "message-id"})
+_LFS_POINTER = b"version https://git-lfs.github.com/spec/v1\n"
+
+
+def is_lfs_pointer(head: bytes, name: str) -> bool:
+    """Whether the file that starts with `head` stands for one that Git LFS has not fetched; a plain text may be about pointers."""
+    return head.startswith(_LFS_POINTER) and _TEXT_SUFFIXES.get(suffix(name)) != PLAIN
 
 
 def foreign_kind(head: bytes) -> str | None:
@@ -104,12 +114,13 @@ def text_kind(sample: str, name: str, *, whole: bool) -> str | None:
     The name decides where it says something and the content does not contradict. `whole`: `sample` is all of the text.
     """
     ending = suffix(name)
-    if ending == "svg" or (ending in ("", "xml") and _SVG_START.match(sample)):
+    root = _root(sample)
+    if ending == "svg" or (ending in ("", "xml") and _SVG_ROOT.match(sample, root)):
         return None
     by_name = SOURCE if PurePosixPath(name.lower()).name in _SOURCE_NAMES else _TEXT_SUFFIXES.get(ending)
     if by_name not in (None, PLAIN):
         return by_name
-    if _HTML_START.match(sample):
+    if _HTML_ROOT.match(sample, root):
         return HTML
     if by_name == PLAIN:
         return PLAIN
@@ -122,6 +133,27 @@ def text_kind(sample: str, name: str, *, whole: bool) -> str | None:
         except (ValueError, RecursionError):
             return PLAIN
         return JSON
-    if (found := _MAIL_START.match(sample[:20_000])) and _MAIL_NEEDS.search(found.group()):
+    if _is_mail(sample[:20_000]):
         return EML
     return SOURCE if start.startswith("#!") else PLAIN
+
+
+def _root(text: str) -> int:
+    """Where the root element of a page or picture would start: after declarations, comments and white space."""
+    position = 0
+    while piece := _PROLOG.match(text, position):
+        position = piece.end()
+    return position
+
+
+def _is_mail(text: str) -> bool:
+    """Whether `text` starts with the fields of a mail and a blank line; each line is read once."""
+    names: list[str] = []
+    for line in text.split("\n")[:-1]:
+        if not line.strip() and len(names) >= _MIN_MAIL_FIELDS and "from" in names and not _MAIL_FIELDS.isdisjoint(names):
+            return True
+        if field := _MAIL_FIELD.match(line):
+            names.append(field.group(1).lower())
+        elif not (names and line.startswith((" ", "\t"))):  # the next line of a field is indented
+            return False
+    return False

@@ -33,7 +33,7 @@ _FENCE = re.compile(r"\s{0,3}(```+|~~~+)")
 #: Lines that are markup alone: rules, underlines of headings, table delimiters, fences, quote marks, bare list marks.
 _MARKUP_LINE = re.compile(r"[\s>*+\-_=|:#`~.]*$|\s*(?:```|~~~).*$|[\s>]*\d{1,9}[.)]\s*$")
 _FRONT_MATTER = re.compile(r"---[ \t]*\n(.{0,20000}?)\n(?:---|\.\.\.)[ \t]*(?:\n|$)", re.S)
-_FRONT_TITLE = re.compile(r"^title:[ \t]*(['\"]?)(.+?)\1[ \t]*$", re.M)
+_FRONT_TITLE = re.compile(r"^title:(.+)$", re.M)
 
 
 def parse_markdown(path: Path, name: str) -> Parsed:
@@ -42,7 +42,13 @@ def parse_markdown(path: Path, name: str) -> Parsed:
     front = _FRONT_MATTER.match(text)
     title = _FRONT_TITLE.search(front.group(1)) if front else None
     share = Share()
-    return Parsed(clean(title.group(2)) if title else "", markdown_elements(text, front, share), share)
+    own = _unquoted(title.group(1).strip(" \t")) if title else ""
+    return Parsed(clean(own), markdown_elements(text, front, share), share)
+
+
+def _unquoted(value: str) -> str:
+    """A value of the front matter without the quotes around it."""
+    return value[1:-1] if len(value) > 2 and value[0] == value[-1] and value[0] in "'\"" else value
 
 
 def markdown_elements(text: str, front: re.Match[str] | None = None, share: Share | None = None) -> Iterator[Element]:

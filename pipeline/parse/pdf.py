@@ -32,7 +32,7 @@ MAX_LEVELS = 4
 _BULLET = re.compile(r"(?:[•‣▪●○◦∙·–*-]|\(?(?:\d{1,3}|[a-z])[.)])\s+\S")
 _SENTENCE_END = re.compile(r"[.!?:;…。！？][\"'”’)\]]*$")
 _PAGE_NUMBER = re.compile(r"(?:[-–—]\s*)?(?:\d{1,5}|[ivxlc]{1,7})(?:\s*[-–—])?$")
-_LEADER = re.compile(r"\s*\.(?:\s?\.){4,}\s*")
+_LEADER = re.compile(r"\s?\.(?:\s?\.){4,}\s?")
 _HYPHENS = ("\ufffe", "\x02", "\xad")  # what pdfium writes for a hyphen at the end of a line
 
 

@@ -16,7 +16,7 @@ from pipeline.parse.parsed import Parsed, Share, clean, pieces
 from pipeline.types import Element, ElementKind
 
 _ADORNMENT = re.compile(r"([!-/:-@\[-`{-~])\1{2,}\s*$")
-_DIRECTIVE = re.compile(r"\.\.\s+(?:\|[^|\n]{1,100}\|\s+)?([A-Za-z][\w:+.-]{0,60})\s*::(?:\s+(.*\S))?\s*$")
+_DIRECTIVE = re.compile(r"\.\.\s+(?:\|[^|\n]{1,100}\|\s+)?([A-Za-z][\w:+.-]{0,60})\s*::(?:\s+(\S.*))?$")
 _OBJECT = re.compile(
     r"(?:(?:py|c|cpp|js|rst|std):)?(?:(?:co|coroutine|abstract|static|class|decorator|awaitable|async)*(?:function|method)|class|exception|data|"
     r"attribute|property|decorator|describe|object|option|cmdoption|program|envvar|macro|member|var|type|struct|enum|enumerator|"
@@ -41,7 +41,7 @@ _FOOTNOTE = re.compile(r"\.\.\s+\[[^\]\n]{1,80}\]\s+(?=\S)")
 _ROLE = re.compile(r":[A-Za-z][\w:+.-]{0,40}:`([^`]{1,600})`")
 _LITERAL = re.compile(r"``([^`\n]{1,600})``")
 _REFERENCE = re.compile(r"`([^`]{1,600})`_{0,2}")
-_TARGET = re.compile(r"\s*<[^<>]{1,500}>$")
+_TARGET = re.compile(r"(?<!\s)\s*<[^<>]{1,500}>$")
 _SUBSTITUTION = re.compile(r"\|([^|\s][^|\n]{0,80})\|_{0,2}")
 
 
@@ -269,7 +269,8 @@ class _Reader:
                     header = " ".join(row.text for row in rows)
                     rows = []
                 continue
-            cells = re.split(r"\s*\|\s*", _flat(line.text.strip("|"))) if grid else re.split(r"\s{2,}", _flat(line.text))
+            flat = _flat(line.text.strip("|") if grid else line.text)
+            cells = [cell.strip() for cell in flat.split("|")] if grid else re.split(r"\s{2,}", flat)
             text = " | ".join(cell for cell in cells if cell)
             if text:
                 rows += self._of(text, line.start, line.end, ElementKind.TABLE_ROW, header=header)

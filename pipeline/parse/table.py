@@ -20,7 +20,7 @@ HEAD_ROWS = 10
 #: A row with fewer of its cells filled is shown by those alone: somebody has written far away from everything else.
 LEAST_FILLED = 0.25
 
-_NUMBER = re.compile(r"[-+(]?[$€£¥]?\s?[\d.,]*\d[\d.,]*(?:e[-+]?\d+)?\s?[%€$)]?$|\d{4}-\d\d?-\d\d?|\d\d?[./]\d\d?[./]\d{2,4}", re.I)
+_NUMBER = re.compile(r"[-+(]?[$€£¥]?\s?[.,]*\d[\d.,]*(?:e[-+]?\d+)?\s?[%€$)]?$|\d{4}-\d\d?-\d\d?|\d\d?[./]\d\d?[./]\d{2,4}", re.I)
 
 
 def parse_csv(path: Path, name: str) -> Parsed:

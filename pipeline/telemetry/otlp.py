@@ -129,8 +129,13 @@ class _Telling(SpanExporter):
     @staticmethod
     def _scrubbed(said: str) -> str:
         """The library's words without what HTTP clients say of the URL: its query and its user, which may be keys."""
-        said = re.sub(r"(\w://)[^\s'\"]*@", r"\1****@", said)
+        said = re.sub(r"(\w://)([^\s'\"]*)", _without_user, said)
         return re.sub(r"\?[^\s'\")]+", "?****", said)
+
+
+def _without_user(url: re.Match[str]) -> str:
+    _, at, rest = url[2].rpartition("@")
+    return f"{url[1]}****@{rest}" if at else url[0]
 
 
 class _FirstWords(logging.Handler):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
+import time
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,13 @@ def test_zeros_alone_are_corrupt(tmp_path: Path) -> None:
         ("a.xyz", "grüße".encode("utf-16"), kinds.PLAIN),
         ("a", b"From: a@b.example\nTo: c@d.example\nDate: x\n\nbody", kinds.EML),
         ("a.eml", b"Subject: x\n\nbody", kinds.EML),
+        ("a", b"Received: by x\r\n\tfor y\r\nSubject: a\r\n b\r\nfrom: a@b.example\r\n\r\nbody", kinds.EML),
+        ("a", b"From: a@b.example\nDate: x\n\nbody", kinds.PLAIN),
+        ("a", b"To: a@b.example\nSubject: y\nDate: x\n\nbody", kinds.PLAIN),
+        ("a", b"From: a@b.example\nTo: c@d.example\nDate: x\nbody\n\n", kinds.PLAIN),
+        ("a", b"From: a@b.example\nTo: c@d.example\nDate: x", kinds.PLAIN),
+        ("a", b"<?xml version='1.0'?>\n<!-- <html> -->\n<!DOCTYPE html>\n<html/>", kinds.HTML),
+        ("a", b"<!-- never closed <html>", kinds.PLAIN),
         ("a.txt", b"some\0text with a few\0NULs " * 10, kinds.PLAIN),
         ("a.xml", b"<?xml version='1.0'?><a>b</a>", kinds.SOURCE),
         ("-rf", b"words", kinds.PLAIN),
@@ -106,6 +114,8 @@ def test_type_by_content_and_name(name: str, content: bytes, expected: str, tmp_
         ("a.gz", b"\x1f\x8b\x08" + bytes(range(99)), Reason.UNSUPPORTED),
         ("a.mp4", b"\0\0\0\x18ftypmp42" + bytes(40), Reason.UNSUPPORTED),
         ("a.svg", b"<svg xmlns='http://www.w3.org/2000/svg'/>", Reason.UNSUPPORTED),
+        ("a.xml", b"<?xml version='1.0'?>\n<!-- a picture -->\n<svg/>", Reason.UNSUPPORTED),
+        ("a", b'<!DOCTYPE svg PUBLIC "-//W3C//DTD SVG 1.1//EN" "svg11.dtd">\n<svg/>', Reason.UNSUPPORTED),
         ("a.bin", bytes(range(256)) * 9, Reason.UNSUPPORTED),
         ("a.pdf", bytes(range(256)) * 9, Reason.CORRUPT),
         ("a.docx", bytes(range(1, 256)) * 9, Reason.CORRUPT),
@@ -115,6 +125,43 @@ def test_type_by_content_and_name(name: str, content: bytes, expected: str, tmp_
 )
 def test_refused_content(name: str, content: bytes, reason: Reason, tmp_path: Path) -> None:
     assert refusal(written(tmp_path, name, content)) is reason
+
+
+CERTIFICATE = (
+    "Certificate:\n    Data:\n        Version: 3 (0x2)\n        Signature Algorithm: sha256WithRSAEncryption\n"
+    "        Issuer: C=XX, O=Example\n        Subject Public Key Info:\n            RSA Public-Key: (4096 bit)\n"
+    + "                00:b3:ab:73:5d:5e:ab:23:5d:ab:73:11:02:9f:\n"
+    * 60
+)
+COMMENTS = "<?xml version='1.0'?>\n" + "<!-- a short comment -->\n" * 30
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("certificate", CERTIFICATE, kinds.PLAIN),
+        ("a.crt", CERTIFICATE, kinds.PLAIN),
+        ("app.settings", "server:\n" + "    listen: 127.0.0.1\n" * 60 + "end\n", kinds.PLAIN),
+        ("a.xml", COMMENTS + "<feed>text</feed>", kinds.SOURCE),
+        ("a", COMMENTS + "<feed>text</feed>", kinds.PLAIN),
+        ("a", COMMENTS + "<html>text</html>", kinds.HTML),
+        ("a", " " * 60_000 + "x", kinds.PLAIN),
+    ],
+    ids=["certificate", "certificate.crt", "configuration", "comments.xml", "comments", "comments-html", "spaces"],
+)
+def test_a_kind_is_guessed_at_once(name: str, content: str, expected: str, tmp_path: Path) -> None:
+    path = written(tmp_path, name, content.encode())
+    begin = time.process_time()
+    assert inspect(path, name, Limits()) == expected
+    assert time.process_time() - begin < 0.5
+
+
+def test_pointers_of_git_lfs(tmp_path: Path) -> None:
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"4d7a2146" * 8 + b"\nsize 12345\n"
+    for name in ("a.pdf", "A.DOCX", "a.png", "a.csv", "a.md", "a"):
+        with pytest.raises(DocumentError, match=r"^unsupported: a Git LFS pointer.* `git lfs pull`"):
+            inspect(written(tmp_path, name, pointer), name, Limits())
+    assert inspect(written(tmp_path, "about.txt", pointer), "about.txt", Limits()) == kinds.PLAIN
 
 
 def test_containers(tmp_path: Path) -> None:

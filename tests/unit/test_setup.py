@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import stat
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from pipeline.host import envfile
 from pipeline.host.engine import Engine
 from pipeline.host.models import MODELS, card_of
 from pipeline.settings import DEFAULT_MODEL, Settings
-from tests.services import REPOSITORY
+from tests.services import commands
 from workers.deploy.env import FOLDERS, SERVICES_BYTES, shortfall
 
 GIB = 1 << 30
@@ -24,10 +23,7 @@ GIB = 1 << 30
 
 def kb(folder: Path, *arguments: str, status: int = 0, **environment: str) -> str:
     """Run `kb-ingest ARGUMENTS` in a folder; return both of its outputs."""
-    done = subprocess.run(
-        [sys.executable, "-m", "workers", *arguments], cwd=folder, env={**os.environ, "PYTHONPATH": str(REPOSITORY), **environment},
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+    done = commands.run(arguments, folder=folder, environment={**os.environ, **environment}, timeout_s=120)
     assert done.returncode == status, done.stdout + done.stderr
     return done.stdout + done.stderr
 
