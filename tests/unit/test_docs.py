@@ -142,6 +142,13 @@ def test_every_requirement_has_a_tested_version() -> None:
     assert names <= tested
 
 
+def test_the_page_of_dependencies_has_every_requirement_once() -> None:
+    project = tomllib.loads(read("pyproject.toml"))["project"]
+    wanted = [*project["dependencies"], *(one for extra in project["optional-dependencies"].values() for one in extra)]
+    rows = re.findall(r"^\| `([a-z0-9-]+)` \|", read("docs/dependencies.md").partition("## Should it stay?")[0], re.MULTILINE)
+    assert sorted(rows) == sorted({re.split(r"[\[<>=~! ]", requirement)[0].lower() for requirement in wanted})
+
+
 @pytest.mark.parametrize(("name", "part"), [("performance.md", performance.written), ("search.md", performance.searches)])
 def test_the_tables_are_what_the_benchmarks_have_kept(name: str, part: Callable[[], str]) -> None:
     page = read(f"docs/{name}")
