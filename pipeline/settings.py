@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 from urllib.parse import urlsplit, urlunsplit
 
 from platformdirs import user_data_path
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -37,6 +37,10 @@ PROFILE_FIELDS = ("model", "model_revision", "embed_model", "tokenizer", "chunk_
 def _names(*names: str) -> AliasChoices:
     """The accepted names of a setting, ours first."""
     return AliasChoices(*names)
+
+
+#: What the overlap of chunks must satisfy.
+OVERLAP_RULE = "must be less than half of KB_CHUNK_TOKENS"
 
 
 class Settings(BaseSettings):
@@ -164,6 +168,13 @@ class Settings(BaseSettings):
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
+    @field_validator("chunk_overlap")
+    @classmethod
+    def _overlap_is_small(cls, overlap: int, info: ValidationInfo) -> int:
+        if overlap >= info.data.get("chunk_tokens", 2 * overlap + 2) // 2:
+            raise ValueError(OVERLAP_RULE)
+        return overlap
+
     @field_validator("data_dir")
     @classmethod
     def _absolute(cls, value: Path) -> Path:
@@ -228,9 +239,15 @@ class Settings(BaseSettings):
         return self
 
     def of_collection(self, profile: str) -> Settings:
-        """These settings with those on top that hold for one collection: a JSON object of PROFILE_FIELDS."""
+        """These settings with those on top that hold for one collection: a JSON object of PROFILE_FIELDS.
+
+        Raises ConfigError where the two contradict each other.
+        """
         fixed = {name: value for name, value in json.loads(profile).items() if name in PROFILE_FIELDS}
-        return self.model_copy(update=fixed) if fixed else self
+        made = self.model_copy(update=fixed) if fixed else self
+        if made.chunk_overlap >= made.chunk_tokens // 2:
+            raise ConfigError(f"KB_CHUNK_OVERLAP: {OVERLAP_RULE}, here {made.chunk_tokens}")
+        return made
 
     def masked(self) -> dict[str, object]:
         """All values for people: secrets and passwords in URLs replaced by `****`."""
@@ -302,4 +319,4 @@ def load_settings(**overrides: object) -> Settings:
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         name = "KB_" + str(first["loc"][0]).upper().removeprefix("KB_")
-        raise ConfigError(f"{name}: {first['msg']}") from None
+        raise ConfigError(f"{name}: {first['msg'].removeprefix('Value error, ')}") from None

@@ -196,3 +196,12 @@ def test_masked_tells_unset_secrets_from_set_ones() -> None:
 )
 def test_mask_url(url: str, shown: str) -> None:
     assert mask_url(url) == shown
+
+
+def test_an_overlap_is_less_than_half_a_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_settings(chunk_tokens=100, chunk_overlap=49).chunk_overlap == 49
+    monkeypatch.setenv("KB_CHUNK_OVERLAP", "50")
+    with pytest.raises(ConfigError, match=r"^KB_CHUNK_OVERLAP: must be less than half of KB_CHUNK_TOKENS$"):
+        load_settings(chunk_tokens=100)
+    with pytest.raises(ConfigError, match="half of KB_CHUNK_TOKENS, here 64$"):
+        load_settings(chunk_tokens=200).of_collection('{"chunk_tokens": 64}')

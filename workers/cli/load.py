@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
     from pipeline.settings import Settings
     from pipeline.steps.load import Planned
-    from workers.jobs.load import Job, Result
+    from workers.jobs.load import Result
+    from workers.jobs.sources import Job
 
 
 @click.command()
@@ -47,7 +48,8 @@ def load(
     from pipeline.sources.discover import Patterns
     from pipeline.sources.uris import root_of
     from pipeline.steps.scope import Scope
-    from workers.jobs.load import Job, Loading
+    from workers.jobs.load import Loading
+    from workers.jobs.sources import Job
 
     settings = context.settings("warning", collection=collection, hidden=hidden, require_gpu=require_gpu)
     patterns = Patterns(include, exclude, settings.ignore, settings.hidden)

@@ -36,7 +36,7 @@ def add(context: Context, name: str, cron: str, source: str, action: str, timezo
     import time
 
     from pipeline.errors import ConfigError
-    from workers.jobs.load import source_job
+    from workers.jobs.sources import source_job
     from workers.schedules.cron import Cron
 
     if not name.strip() or len(name) > NAME_LENGTH:

@@ -79,7 +79,7 @@ def list_(context: Context, as_json: bool) -> None:
 def show(context: Context, name: str, as_json: bool) -> None:
     """Show a source with its documents and its last runs."""
     from pipeline.sources.uris import root_of, root_uri
-    from workers.jobs.load import source_job
+    from workers.jobs.sources import source_job
 
     with context.ledger() as (settings, ledger):
         found, job = source_job(ledger, settings, name)
@@ -132,7 +132,7 @@ def sync(
     from dataclasses import replace
 
     from workers.cli.load import run_job
-    from workers.jobs.load import source_job
+    from workers.jobs.sources import source_job
 
     with context.ledger("warning", require_gpu=require_gpu) as (settings, ledger):
         found, job = source_job(ledger, settings, name)
@@ -146,7 +146,8 @@ def sync(
 @click.pass_obj
 def plan(context: Context, name: str, as_json: bool) -> None:
     """Say what `sync NAME` would do and cost: documents, chunks, time, and the growth of Qdrant. Changes nothing."""
-    from workers.jobs.load import Loading, source_job
+    from workers.jobs.load import Loading
+    from workers.jobs.sources import source_job
 
     with context.ledger("warning") as (settings, ledger):
         found, job = source_job(ledger, settings, name)

@@ -5,55 +5,30 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 
-from pipeline.errors import CollectionMismatch, CollectionReplaced, ConfigError, KbError, SourceError, TooManyFailures
+from pipeline.errors import CollectionReplaced, KbError, TooManyFailures
 from pipeline.ledger import Ledger
-from pipeline.ledger.generations import Collection
 from pipeline.ledger.intake import NewRun
 from pipeline.ledger.report import Failure, Progress, WorkerRow
-from pipeline.ledger.sources import Source
 from pipeline.settings import Settings
-from pipeline.sources.discover import Patterns
-from pipeline.sources.uris import root_of, root_uri
 from pipeline.staging import Staging, open_staging
 from pipeline.staging.local import LocalStaging
 from pipeline.steps.load import Load, LoadCounts, Planned
 from pipeline.steps.plan import Plan, Planning
+from pipeline.steps.prepare import Prepared, prepare
 from pipeline.steps.remove import vanished
-from pipeline.steps.scope import Listed, Scope, lies_below
-from pipeline.telemetry import check_tracing, open_tracing
+from pipeline.steps.scope import Listed, Scope
+from pipeline.telemetry import open_tracing
 from pipeline.telemetry.context import about
 from pipeline.telemetry.spans import Tracing
 from pipeline.types import DocumentState, Stage
 from workers.jobs.crew import Remover, Working, queue_now
 from workers.jobs.hold import holding
+from workers.jobs.sources import Job, sources_inside
 from workers.monitoring.snapshot import Lookout, Moment
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """What decides whether a document must be worked on again."""
-
-    collection: Collection  #: the live generation
-    parse_fingerprint: str
-    embed_fingerprint: str
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """What is to be loaded, and how."""
-
-    scope: Scope
-    action: str = "load"  #: as it stands in the ledger
-    source: str = ""
-    schedule: str = ""
-    sync: bool = False  #: what the ledger knows in this scope and is no longer there is deleted
-    allow_delete: bool = False  #: a person's word that many deletions, or an empty source, are meant
-    wait: bool = True
-    checksum: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,70 +236,3 @@ class Watch:
 def too_many(settings: Settings, failed: int, finished: int) -> bool:
     """Whether so many documents of a run have failed that the fault is elsewhere."""
     return finished >= settings.max_failure_floor and failed > settings.max_failure_ratio * finished
-
-
-def source_job(ledger: Ledger, settings: Settings, name: str) -> tuple[Source, Job]:
-    """A named source, and the job that keeps its collection equal to it; raises SourceError."""
-    every = ledger.sources.all()
-    source = next((one for one in every if one.name == name), None)
-    if source is None:
-        names = ", ".join(one.name for one in every) or "none yet"
-        raise SourceError(f"there is no source {name!r} (known: {names}); `kb-ingest source add` makes one")
-    root = root_of(source.location)
-    uri = root_uri(root)
-    formerly = (source.root,) if source.root not in ("", uri) else ()
-    patterns = Patterns(source.include, source.exclude, settings.ignore, settings.hidden)
-    scope = Scope([root], patterns, sources_inside(ledger, source.collection, [uri]), formerly)
-    return source, Job(scope, action="sync", source=name, sync=True)
-
-
-def sources_inside(ledger: Ledger, collection: str, uris: Sequence[str]) -> list[str]:
-    """URIs of a collection's sources that lie inside of these roots: their documents are their own matter."""
-    every = [root_uri(root_of(one.location)) for one in ledger.sources.all() if one.collection == collection]
-    return [one for one in every if any(one != uri and lies_below(one, uri) for uri in uris)]
-
-
-def prepare(settings: Settings, ledger: Ledger, name: str, *, create: bool) -> Prepared:
-    """Fingerprints of this configuration, and the collection's row in the ledger; `create` records a new one.
-
-    Raises ConfigError, ModelError, and CollectionMismatch when the collection was made with another model.
-    """
-    check_limits(settings)
-    from pipeline.embed import embed_fingerprint, make_embedder
-    from pipeline.model.files import resolve_limit, resolve_model, resolve_tokenizer
-    from pipeline.sandbox.guard import GuardOptions
-    from pipeline.store.names import check_name, physical_name
-
-    check_name(name)
-    taken = ledger.collections.get(name)
-    if taken is not None and taken.public != name:
-        raise ConfigError(f"{name!r} is a generation of the collection {taken.public!r}; use that name")
-    found = ledger.collections.live(name)
-    if found is not None:
-        settings = settings.of_collection(found.profile)
-    if settings.embed_url:
-        embedder = make_embedder(settings, device="cpu")
-        dimension = embedder.info.dimension
-        embedder.close()
-    else:
-        dimension = resolve_model(settings).dimension
-    fingerprint = embed_fingerprint(settings, dimension)
-    parse = GuardOptions.from_settings(settings, resolve_tokenizer(settings), resolve_limit(settings)).fingerprint()
-    if found is None:
-        new = Collection(
-            name, physical_name(name, fingerprint), settings.model, settings.model_revision, dimension, fingerprint, "", time.time()
-        )
-        found = ledger.collections.add(new) if create else new
-    if found.fingerprint != fingerprint:
-        raise CollectionMismatch(
-            f"the collection {name!r} was made with {found.model} ({found.dimension} dimensions), KB_MODEL is {settings.model}; "
-            f"use another --collection, set KB_MODEL back, or let `kb-ingest reindex -c {name} --model {settings.model}` change it"
-        )
-    return Prepared(found, parse, fingerprint)
-
-
-def check_limits(settings: Settings) -> None:
-    """Refuse settings that contradict each other, or ask for what is not installed; raises ConfigError."""
-    check_tracing(settings)
-    if settings.chunk_overlap >= settings.chunk_tokens // 2:
-        raise ConfigError("KB_CHUNK_OVERLAP must be less than half of KB_CHUNK_TOKENS")

@@ -25,10 +25,11 @@ from pipeline.steps.load import LoadCounts
 from pipeline.store import VectorStore, open_store
 from pipeline.store.choice import missing
 from pipeline.store.names import physical_name
+from pipeline.telemetry import check_tracing
 from pipeline.telemetry.context import about
 from pipeline.types import DocumentState, document_id
 from workers.jobs.crew import Remover, Working
-from workers.jobs.load import check_limits, too_many
+from workers.jobs.load import too_many
 from workers.monitoring.snapshot import WAIT_EVERY_S, Lookout, Moment
 
 log = logging.getLogger(__name__)
@@ -187,7 +188,7 @@ class Reindexing:
             profile["chunk_tokens"] = change.chunk_tokens
         text = json.dumps(profile, sort_keys=True)
         made = self._settings.of_collection(text)
-        check_limits(made)
+        check_tracing(made)
         dimension = _dimension(made)
         fingerprint = embed_fingerprint(made, dimension)
         names = {one.name for one in self._ledger.collections.all()} | {*self._store.collections(), *self._store.aliases()}

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 
 from pipeline.ledger import Ledger
 from pipeline.settings import Settings
-from workers.jobs.load import Loading, source_job
+from workers.jobs.load import Loading
+from workers.jobs.sources import source_job
 from workers.monitoring.snapshot import Moment
 
 #: A check of documents that are being worked on says nothing: it is made so many times at most until nothing is.

@@ -99,7 +99,7 @@ class Starter:
         """Whether another run loads what this one would load."""
         # Imported here: where nothing is due, nothing of a load is needed.
         from workers.jobs.hold import holder
-        from workers.jobs.load import source_job
+        from workers.jobs.sources import source_job
 
         if schedule.action != "sync":
             return False

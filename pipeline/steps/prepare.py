@@ -1,0 +1,60 @@
+"""What decides whether a document must be processed again: the collection and the fingerprints of the configuration."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from pipeline.errors import CollectionMismatch, ConfigError
+from pipeline.ledger import Ledger
+from pipeline.ledger.generations import Collection
+from pipeline.settings import Settings
+from pipeline.telemetry import check_tracing
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What decides whether a document must be worked on again."""
+
+    collection: Collection  #: the live generation
+    parse_fingerprint: str
+    embed_fingerprint: str
+
+
+def prepare(settings: Settings, ledger: Ledger, name: str, *, create: bool) -> Prepared:
+    """Fingerprints of this configuration, and the collection's row in the ledger; `create` records a new one.
+
+    Raises ConfigError, ModelError, and CollectionMismatch when the collection was made with another model.
+    """
+    check_tracing(settings)
+    from pipeline.embed import embed_fingerprint, make_embedder
+    from pipeline.model.files import resolve_limit, resolve_model, resolve_tokenizer
+    from pipeline.sandbox.guard import GuardOptions
+    from pipeline.store.names import check_name, physical_name
+
+    check_name(name)
+    taken = ledger.collections.get(name)
+    if taken is not None and taken.public != name:
+        raise ConfigError(f"{name!r} is a generation of the collection {taken.public!r}; use that name")
+    found = ledger.collections.live(name)
+    if found is not None:
+        settings = settings.of_collection(found.profile)
+    if settings.embed_url:
+        embedder = make_embedder(settings, device="cpu")
+        dimension = embedder.info.dimension
+        embedder.close()
+    else:
+        dimension = resolve_model(settings).dimension
+    fingerprint = embed_fingerprint(settings, dimension)
+    parse = GuardOptions.from_settings(settings, resolve_tokenizer(settings), resolve_limit(settings)).fingerprint()
+    if found is None:
+        new = Collection(
+            name, physical_name(name, fingerprint), settings.model, settings.model_revision, dimension, fingerprint, "", time.time()
+        )
+        found = ledger.collections.add(new) if create else new
+    if found.fingerprint != fingerprint:
+        raise CollectionMismatch(
+            f"the collection {name!r} was made with {found.model} ({found.dimension} dimensions), KB_MODEL is {settings.model}; "
+            f"use another --collection, set KB_MODEL back, or let `kb-ingest reindex -c {name} --model {settings.model}` change it"
+        )
+    return Prepared(found, parse, fingerprint)
