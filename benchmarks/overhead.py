@@ -165,7 +165,7 @@ def main() -> None:
         broker = Broker(app)
         deployment = Deployment(
             ledger, open_staging(settings.staging_location), app, broker, Dispatcher(ledger, broker, settings),
-            ledger.intake.start_run(COLLECTION),
+            ledger.runs.start(COLLECTION),
         )  # fmt: skip
         have = 0
         for known in map(int, options.known.split(",")):

@@ -2,8 +2,9 @@
 
 Its rooms, one file each: `intake` (what a load writes), `flow` (what a dispatcher does), `work` (what workers do),
 `collections` (and their generations), `mirror` (a new generation beside the live one), `removal` (what leaves), `sources` (what
-is loaded again and again), `schedules` (when), `holds` (which run loads what now), `report`, `history`, `life` and `retrospect`
-(what people read: now, by runs, by documents, of one run), `measures` (what workers count).
+is loaded again and again), `schedules` (when), `holds` (which run loads what now), `registry` (workers), `runs` (and
+how they compare), `report`, `life` and `retrospect` (what people read: now, by documents, of one run), `measures` (what workers
+count).
 """
 
 from __future__ import annotations
@@ -12,15 +13,16 @@ from sqlalchemy import Engine
 
 from pipeline.ledger.flow import Flow
 from pipeline.ledger.generations import Generations
-from pipeline.ledger.history import History
 from pipeline.ledger.holds import Holds
 from pipeline.ledger.intake import Intake
 from pipeline.ledger.life import Life
 from pipeline.ledger.measures import Measures
 from pipeline.ledger.mirror import Mirror
+from pipeline.ledger.registry import Registry
 from pipeline.ledger.removal import Removal
 from pipeline.ledger.report import Report
 from pipeline.ledger.retrospect import Retrospect
+from pipeline.ledger.runs import Runs
 from pipeline.ledger.schedules import Schedules
 from pipeline.ledger.schema import open_engine
 from pipeline.ledger.sources import Sources
@@ -44,8 +46,9 @@ class Ledger:
         self.sources = Sources(engine)
         self.schedules = Schedules(engine)
         self.holds = Holds(engine)
+        self.registry = Registry(engine)
+        self.runs = Runs(engine)
         self.report = Report(engine)
-        self.history = History(engine)
         self.life = Life(engine)
         self.retrospect = Retrospect(engine)
         self.measures = Measures(engine)
@@ -70,6 +73,6 @@ class Ledger:
 
 
 __all__ = [
-    "Flow", "Generations", "History", "Holds", "Intake", "Ledger", "Life", "Measures", "Mirror", "Removal", "Report",
-    "Retrospect", "Schedules", "Sources", "Work",
+    "Flow", "Generations", "Holds", "Intake", "Ledger", "Life", "Measures", "Mirror", "Registry", "Removal", "Report",
+    "Retrospect", "Runs", "Schedules", "Sources", "Work",
 ]  # fmt: skip

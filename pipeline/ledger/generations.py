@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,8 +11,11 @@ from sqlalchemy import ColumnElement, Connection, Engine, and_, delete, func, or
 
 from pipeline.errors import CollectionReplaced
 from pipeline.ledger.mirror import differences, surplus
-from pipeline.ledger.schema import BUILDING, LIVE, SUPERSEDED, collections, documents, reading, upsert, writing
+from pipeline.ledger.schema import BUILDING, LIVE, SUPERSEDED, collections, documents, meta, reading, upsert, writing
 from pipeline.types import OPEN_STATES
+
+#: Key of the table `meta`, before a physical collection's name, for a graph that was put off.
+_POSTPONED = "graph:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +144,23 @@ class Generations:
             if gone:
                 connection.execute(delete(documents).where(documents.c.collection == name))
         return bool(gone)
+
+    def put_off(self, collection: Collection, links: int) -> None:
+        """Record that a collection's graph is not built for now, and how many links its nodes have when it is."""
+        row = {"key": _POSTPONED + collection.physical, "value": json.dumps([collection.name, links])}
+        with writing(self._engine) as connection:
+            connection.execute(upsert(connection, meta).values(row).on_conflict_do_nothing())
+
+    def postponed(self) -> list[tuple[str, str, int]]:
+        """Collection, physical collection and links of all graphs that were put off."""
+        with reading(self._engine) as connection:
+            rows = connection.execute(select(meta.c.key, meta.c.value).where(meta.c.key.startswith(_POSTPONED))).all()
+        return [(name, key.removeprefix(_POSTPONED), links) for key, value in rows for name, links in [json.loads(value)]]
+
+    def not_put_off(self, physical: str) -> None:
+        """Forget that a graph was put off."""
+        with writing(self._engine) as connection:
+            connection.execute(delete(meta).where(meta.c.key == _POSTPONED + physical))
 
 
 def live_name(public: ColumnElement[str]) -> ColumnElement[str]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, Engine, delete, select, update
 
 from pipeline.errors import LeaseLost
-from pipeline.ledger.intake import NewRun, open_run
+from pipeline.ledger.runs import NewRun, open_run
 from pipeline.ledger.schema import leases, reading, runs, writing
 from pipeline.types import RUN
 

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Engine, case, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, case, delete, or_, select, update
 
-from pipeline.ledger.generations import Collection, count_open, live_name
+from pipeline.ledger.generations import count_open
 from pipeline.ledger.measures import QUARANTINES, count
-from pipeline.ledger.schema import current, documents, hold, meta, reading, runs, upsert, writing
-from pipeline.ledger.schema import totals as all_totals
+from pipeline.ledger.schema import current, documents, hold, reading, upsert, writing
 from pipeline.telemetry.counters import COUNT, Key
 from pipeline.types import DocumentState, Reason, SourceFile, StagedFile
 
 #: Most ids in one IN list: SQLite takes 32,766 variables, and short statements keep the write lock short.
 ID_WINDOW = 500
-
-#: Key of the table `meta`, before a physical collection's name, for a graph that was put off.
-_POSTPONED = "graph:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,16 +43,6 @@ class Refused:
     detail: str
 
 
-@dataclass(frozen=True, slots=True)
-class NewRun:
-    """A run that begins."""
-
-    collection: str
-    action: str = "load"
-    source: str = ""
-    schedule: str = ""
-
-
 class Intake:
     """Runs and staged documents."""
 
@@ -68,72 +53,6 @@ class Intake:
         """Documents of a collection with work ahead of them; counted up to `most`."""
         with reading(self._engine) as connection:
             return count_open(connection, (collection,), most)
-
-    def put_off(self, collection: Collection, links: int) -> None:
-        """Record that a collection's graph is not built for now, and how many links its nodes have when it is."""
-        row = {"key": _POSTPONED + collection.physical, "value": json.dumps([collection.name, links])}
-        with writing(self._engine) as connection:
-            connection.execute(upsert(connection, meta).values(row).on_conflict_do_nothing())
-
-    def postponed(self) -> list[tuple[str, str, int]]:
-        """Collection, physical collection and links of all graphs that were put off."""
-        with reading(self._engine) as connection:
-            rows = connection.execute(select(meta.c.key, meta.c.value).where(meta.c.key.startswith(_POSTPONED))).all()
-        return [(name, key.removeprefix(_POSTPONED), links) for key, value in rows for name, links in [json.loads(value)]]
-
-    def not_put_off(self, physical: str) -> None:
-        """Forget that a graph was put off."""
-        with writing(self._engine) as connection:
-            connection.execute(delete(meta).where(meta.c.key == _POSTPONED + physical))
-
-    def start_run(self, collection: str, action: str = "load", source: str = "", schedule: str = "") -> int:
-        """Open a run; return its number."""
-        with writing(self._engine) as connection:
-            return open_run(connection, NewRun(collection, action, source, schedule))
-
-    def update_run(self, run: int, **counts: int) -> None:
-        """Write some of a run's counts, by the names of their columns."""
-        with writing(self._engine) as connection:
-            connection.execute(update(runs).where(runs.c.id == run).values(counts))
-
-    def end_run(self, run: int, outcome: str, detail: str = "", totals: tuple[int, int, int] | None = None) -> None:
-        """Close a run: `done`, `partly` (some documents are quarantined), `refused` (deletions were not carried out), `failed`.
-
-        `totals` are documents, chunks and failures as the run leaves them; without, they are counted in the ledger.
-        """
-        # Counted before the write lock is taken: a collection may have a million rows.
-        left = self._totals(run) if totals is None else totals
-        with writing(self._engine) as connection:
-            statement = upsert(connection, all_totals).values(run=run, documents=left[0], chunks=left[1], failures=left[2])
-            values = {name: statement.excluded[name] for name in ("documents", "chunks", "failures")}
-            connection.execute(statement.on_conflict_do_update(index_elements=[all_totals.c.run], set_=values))
-            counted = connection.execute(
-                select(documents.c.state, func.count(), func.sum(documents.c.chunks), func.sum(documents.c.embedded))
-                .where(documents.c.run == run)
-                .group_by(documents.c.state)
-            ).all()
-            states = {row[0]: row[1:] for row in counted}
-            indexed, chunks, embedded = states.get(DocumentState.INDEXED, (0, 0, 0))
-            connection.execute(
-                update(runs)
-                .where(runs.c.id == run)
-                .values(
-                    finished_at=time.time(), outcome=outcome, detail=detail[:2000], indexed=indexed, chunks=chunks,
-                    embedded=embedded, quarantined=states.get(DocumentState.QUARANTINED, (0,))[0],
-                )
-            )  # fmt: skip
-
-    def _totals(self, run: int) -> tuple[int, int, int]:
-        """Documents, chunks and quarantined documents of a run's collection."""
-        with reading(self._engine) as connection:
-            public = select(runs.c.collection).where(runs.c.id == run).scalar_subquery()
-            rows = connection.execute(
-                select(documents.c.state, func.count(), func.sum(documents.c.chunks))
-                .where(documents.c.collection == live_name(public), documents.c.state != DocumentState.DELETED)
-                .group_by(documents.c.state)
-            ).all()
-        quarantined = sum(row[1] for row in rows if row[0] == DocumentState.QUARANTINED)
-        return sum(row[1] for row in rows), sum(int(row[2] or 0) for row in rows), quarantined
 
     def known(self, ids: Sequence[str]) -> dict[str, Known]:
         """What is remembered of these documents; unknown ones are left out."""
@@ -281,13 +200,6 @@ class Intake:
                     .values(state=state, starts=0, batch=None, lease=None, updated_at=time.time())
                 ).rowcount
         return count
-
-
-def open_run(connection: Connection, new: NewRun) -> int:
-    """Write a run down; return its number."""
-    key = connection.execute(runs.insert().values(**asdict(new), started_at=time.time())).inserted_primary_key
-    assert key is not None
-    return int(key[0])
 
 
 def _newly_quarantined(connection: Connection, values: Sequence[Mapping[str, Any]]) -> dict[Key, int]:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass
 
-from sqlalchemy import Connection, Engine, case, func, literal_column, select
+from sqlalchemy import Engine, case, func, literal_column, select
 
 from pipeline.ledger.advances import InWork, in_work
-from pipeline.ledger.schema import current, documents, reading, runs, workers
-from pipeline.ledger.work import FATAL, STARTING, WORKER_SEEN_S
+from pipeline.ledger.schema import current, documents, reading
 from pipeline.types import OPEN_STATES, DocumentState
 
 
@@ -32,65 +30,6 @@ class Grouped:
     reason: str
     documents: int
     example: str  #: uri of one of them
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerRow:
-    """A worker that was seen lately."""
-
-    name: str
-    role: str
-    host: str
-    pid: int
-    device: str
-    dtype: str
-    chunks_per_s: float
-    note: str
-    processes: int  #: that work at the same time
-    busy_s: float  #: that they worked since the start, all together; of an embed worker, that its model computed
-    memory_bytes: int  #: of its device, where that has memory of its own; else of one process
-    up_s: float  #: seconds since it was started
-    seen_s: float  #: seconds since it was seen
-
-    @property
-    def starting(self) -> bool:
-        """Whether it is not ready yet: it loads its model."""
-        return self.note == STARTING
-
-    @property
-    def fatal(self) -> bool:
-        """Whether waiting will not bring it to work."""
-        return self.note.startswith(FATAL)
-
-    @property
-    def complaint(self) -> str:
-        """What keeps it from its work, in words; nothing while all is well, or while it starts."""
-        return "" if self.starting else self.note.removeprefix(FATAL)
-
-
-@dataclass(frozen=True, slots=True)
-class RunRow:
-    """One load, sync, re-index or check."""
-
-    id: int
-    collection: str
-    started_at: float
-    finished_at: float | None
-    discovered: int
-    unchanged: int
-    bytes: int
-    action: str  #: load, sync, delete, verify, reindex
-    source: str
-    schedule: str
-    outcome: str  #: done, partly, refused, failed; empty while it goes on, or when it was interrupted
-    detail: str
-    added: int
-    changed: int
-    deleted: int
-    indexed: int
-    quarantined: int
-    chunks: int
-    embedded: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,36 +128,6 @@ class Report:
             )
             return [Grouped(*row) for row in rows]
 
-    def workers(self) -> list[WorkerRow]:
-        """Workers that were seen in the last WORKER_SEEN_S seconds, by name."""
-        now = time.time()
-        names = [name for name in WorkerRow.__dataclass_fields__ if name in workers.c]
-        columns = [workers.c[name] for name in names]
-        with reading(self._engine) as connection:
-            rows = connection.execute(
-                select(*columns, workers.c.started_at, workers.c.seen_at)
-                .where(workers.c.seen_at >= now - WORKER_SEEN_S)
-                .order_by(workers.c.name)
-            )
-            return [
-                WorkerRow(
-                    **{name: row._mapping[name] for name in names}, up_s=max(0.0, now - row.started_at),
-                    seen_s=max(0.0, now - row.seen_at),
-                )
-                for row in rows
-            ]  # fmt: skip
-
-    def run(self, number: int) -> RunRow | None:
-        """One run by its number."""
-        with reading(self._engine) as connection:
-            row = connection.execute(select(runs).where(runs.c.id == number)).first()
-        return RunRow(**row._mapping) if row else None
-
-    def runs(self, limit: int = 20, schedule: str | None = None, source: str | None = None) -> list[RunRow]:
-        """The last runs, the newest first."""
-        with reading(self._engine) as connection:
-            return last_runs(connection, limit, schedule, source)
-
     def held(self) -> list[Held]:
         """What there is by generation and state, those that were replaced included; reads every document's row."""
         # Concatenated, as SQLite would else go by the index of collections, and fetch the rows in an order of no use.
@@ -238,13 +147,6 @@ class Report:
                 select(documents.c.state, func.count()).where(documents.c.state.in_(OPEN_STATES)).group_by(documents.c.state)
             )
             return counts | {row[0]: int(row[1]) for row in rows}
-
-    def outcomes(self) -> dict[tuple[str, str], int]:
-        """Runs that have ended, by action and outcome."""
-        columns = (runs.c.action, runs.c.outcome)
-        with reading(self._engine) as connection:
-            rows = connection.execute(select(*columns, func.count()).where(runs.c.outcome != "").group_by(*columns))
-            return {(row[0], row[1]): int(row[2]) for row in rows}
 
     def expected(self, collection: str, window: int = 1000) -> Iterator[list[Expected]]:
         """Documents of a collection that have points, in windows: memory does not grow with the collection."""
@@ -323,10 +225,3 @@ def _left_tokens(parsed: int, size: int, unparsed: int, indexed: _Sums) -> int |
     if unparsed and not tokens:
         return None
     return parsed + round(unparsed * tokens / max(1, size - unparsed + indexed.size))
-
-
-def last_runs(connection: Connection, limit: int, schedule: str | None, source: str | None) -> list[RunRow]:
-    """The last runs, of a schedule or a source where one is given, the newest first."""
-    wanted = [column == value for column, value in ((runs.c.schedule, schedule), (runs.c.source, source)) if value is not None]
-    rows = connection.execute(select(runs).where(*wanted).order_by(runs.c.id.desc()).limit(limit))
-    return [RunRow(**row._mapping) for row in rows]

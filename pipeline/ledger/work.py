@@ -15,21 +15,9 @@ from pipeline.errors import LeaseLost
 from pipeline.ledger.advances import Advance, record, reported_at
 from pipeline.ledger.flow import charge, refund
 from pipeline.ledger.measures import QUARANTINES, count, put
-from pipeline.ledger.schema import documents, leases, reading, upsert, workers, writing
+from pipeline.ledger.schema import documents, leases, reading, workers, writing
 from pipeline.telemetry.counters import COUNT, Measured
 from pipeline.types import DocumentState, Reason, Stage
-
-#: A worker that was not seen for so long is taken for dead: it does not serve its queue, and its name is free.
-WORKER_SEEN_S = 30.0
-
-#: The note of a worker that loads its model or is about to.
-STARTING = "starting"
-
-#: Begins the note of a worker that waiting will not heal.
-FATAL = "fatal: "
-
-#: Rows of workers that were not seen for so long are removed.
-WORKER_KEPT_S = 24 * 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,60 +300,3 @@ class Work:
             wanted.update((tuple(row[1:]), row[0]) for row in rows if row[0] not in ours)
         found = {d.id: wanted[(d.collection, d.content_hash, d.parse_fingerprint)] for d in borrowers}
         return {borrower: lender for borrower, lender in found.items() if lender}
-
-    def register_worker(
-        self,
-        name: str,
-        role: str,
-        host: str,
-        pid: int,
-        device: str = "",
-        dtype: str = "",
-        chunks_per_s: float = 0.0,
-        note: str = "",
-        processes: int = 1,
-    ) -> None:
-        """Record a worker and what it runs on."""
-        now = time.time()
-        values = {
-            "role": role, "host": host, "pid": pid, "device": device, "dtype": dtype, "chunks_per_s": chunks_per_s,
-            "note": note, "seen_at": now, "processes": processes, "busy_s": 0.0,
-        }  # fmt: skip
-        with writing(self._engine) as connection:
-            # Those of killed supervisors, which nobody dropped.
-            connection.execute(delete(workers).where(workers.c.seen_at < now - WORKER_KEPT_S))
-            statement = upsert(connection, workers).values(name=name, started_at=now, **values)
-            connection.execute(statement.on_conflict_do_update(index_elements=[workers.c.name], set_={**values, "started_at": now}))
-
-    def take_name(self, name: str, role: str, host: str, pid: int) -> bool:
-        """Take a name for a worker that is about to start, unless a living one has it; one statement, so one of two gets it."""
-        now = time.time()
-        values = {
-            "role": role, "host": host, "pid": pid, "device": "", "dtype": "", "chunks_per_s": 0.0, "note": STARTING,
-            "started_at": now, "seen_at": now,
-        }  # fmt: skip
-        with writing(self._engine) as connection:
-            statement = upsert(connection, workers).values(name=name, **values)
-            dead = workers.c.seen_at < now - WORKER_SEEN_S
-            taken = statement.on_conflict_do_update(index_elements=[workers.c.name], set_=values, where=dead)
-            # By what comes back: the count of rows is not known for an insert everywhere.
-            return connection.execute(taken.returning(workers.c.name)).first() is not None
-
-    def holder(self, name: str) -> tuple[str, int] | None:
-        """Host and process of whoever was last known by a worker's name, alive or not."""
-        with reading(self._engine) as connection:
-            row = connection.execute(select(workers.c.host, workers.c.pid).where(workers.c.name == name)).first()
-        return None if row is None else (row.host, row.pid)
-
-    def see_worker(self, name: str, note: str | None = None) -> bool:
-        """Record that a worker is alive, and what keeps it from working if anything does; whether it is known at all."""
-        values: dict[str, object] = {"seen_at": time.time()}
-        if note is not None:
-            values["note"] = note
-        with writing(self._engine) as connection:
-            return bool(connection.execute(update(workers).where(workers.c.name == name).values(values)).rowcount)
-
-    def drop_worker(self, name: str) -> None:
-        """Forget a worker that has stopped."""
-        with writing(self._engine) as connection:
-            connection.execute(delete(workers).where(workers.c.name == name))

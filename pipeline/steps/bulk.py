@@ -36,17 +36,17 @@ class Bulk:
         if not links or self._store.count(physical) > FIRST_POINTS:
             self._decided.add(physical)
         elif self._ledger.intake.open_documents(collection.name, self._least) >= self._least:
-            self._ledger.intake.put_off(collection, links)
+            self._ledger.collections.put_off(collection, links)
             self._store.set_graph_links(physical, 0)
             self._decided.add(physical)
             log.info("the graph of %s is built when its documents are loaded", physical)
 
     def settle(self) -> None:
         """Have the graphs built that were put off and whose collections have no open document any more."""
-        for collection, physical, links in self._ledger.intake.postponed():
+        for collection, physical, links in self._ledger.collections.postponed():
             if not self._ledger.intake.open_documents(collection, 1):
                 if physical in self._store.collections():
                     self._store.set_graph_links(physical, links)
                     log.info("the graph of %s is being built", physical)
-                self._ledger.intake.not_put_off(physical)
+                self._ledger.collections.not_put_off(physical)
                 self._decided.discard(physical)

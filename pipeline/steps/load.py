@@ -88,7 +88,7 @@ class Load:
         for window in _windows(self._files(scope), WINDOW_FILES):
             self._window(run, window)
             counts = self.counts
-            self._ledger.intake.update_run(
+            self._ledger.runs.update(
                 run, discovered=counts.discovered, unchanged=counts.unchanged, bytes=counts.bytes, added=counts.added,
                 changed=counts.changed,
             )  # fmt: skip

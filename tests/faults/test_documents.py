@@ -123,7 +123,9 @@ def test_a_full_disk_is_told_and_the_run_goes_on_when_there_is_room(deployment: 
     left = os.statvfs(small_disk)
     ballast.write_bytes(b"x" * (left.f_bavail * left.f_frsize))
     deployment.up()
-    wait_until(lambda: any("free some disk space" in row.note for row in deployment.ledger.report.workers()), "a word about it", 60)
+    wait_until(
+        lambda: any("free some disk space" in row.note for row in deployment.ledger.registry.workers()), "a word about it", 60
+    )
     assert "quarantined" not in deployment.states()
     ballast.unlink()
     deployment.settle(120)

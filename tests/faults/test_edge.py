@@ -65,7 +65,7 @@ def test_a_full_disk_costs_at_most_a_worker(embedded: Deployment, small_disk: Pa
         embedded.working()
         time.sleep(embedded.chance.uniform(0.0, 0.5))
         ballast = fill(small_disk)
-        wait_until(lambda: any("make room" in row.note for row in embedded.ledger.report.workers()), "a word about the disk", 60)
+        wait_until(lambda: any("make room" in row.note for row in embedded.ledger.registry.workers()), "a word about the disk", 60)
         time.sleep(8)  # longer than a lease
         assert "quarantined" not in embedded.states()
         ballast.unlink()

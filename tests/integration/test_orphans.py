@@ -158,7 +158,7 @@ def test_workers_end_with_their_supervisor_and_make_room_for_the_next(served: Cl
         time.sleep(0.05)
     while second.poll() is None:
         with ledger_of(served) as ledger:
-            names |= {worker.name.partition("@")[0] for worker in ledger.report.workers()}
+            names |= {worker.name.partition("@")[0] for worker in ledger.registry.workers()}
         time.sleep(0.2)
     assert second.returncode == 0
     assert names == {"parse", "embed-http"}  # without a process id: the names are free again
@@ -204,7 +204,7 @@ def test_everything_that_up_has_started_ends_with_it(served: Cli, folder: Path, 
     service = start(served, "up")
     with ledger_of(served) as ledger:
         wait_until(
-            lambda: [past.outcome for past in ledger.history.runs(9, schedule="nightly")] == ["done", "interrupted"],
+            lambda: [past.outcome for past in ledger.runs.history(9, schedule="nightly")] == ["done", "interrupted"],
             "the run is caught up",
         )
     service.terminate()

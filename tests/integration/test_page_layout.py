@@ -81,7 +81,7 @@ def test_a_row_is_shown_on_the_map_without_a_pointer(drawn: EmbeddingMap, browse
 
 def test_no_figure_of_a_report_leaves_its_tile(paper: Chrome, tmp_path: Path) -> None:
     ledger = Ledger.open(f"sqlite:///{tmp_path / 'kb.db'}")
-    past = ledger.history.run(ledger.intake.start_run("docs"))
+    past = ledger.runs.past(ledger.runs.start("docs"))
     assert past is not None
     found = gather(ledger, past)
     ledger.close()

@@ -48,7 +48,7 @@ def checks(cli: Cli, documents: Path, name: str) -> None:
     ledger = Ledger.open(f"sqlite:///{cli.data_dir / 'kb.db'}")
     with writing(ledger.engine) as connection:
         connection.execute(update(schedules).where(schedules.c.name == name).values(last_slot=0))
-    wait_until(lambda: [past.outcome for past in ledger.history.runs(schedule=name)] == ["done"], "it was carried out")
+    wait_until(lambda: [past.outcome for past in ledger.runs.history(schedule=name)] == ["done"], "it was carried out")
     ledger.close()
 
 

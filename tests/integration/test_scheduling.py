@@ -82,7 +82,7 @@ def make_due(ledger: Ledger, name: str) -> None:
 
 def outcomes(ledger: Ledger, name: str) -> list[str]:
     """Of a schedule's runs, the oldest first."""
-    return [past.outcome for past in ledger.history.runs(100, schedule=name)][::-1]
+    return [past.outcome for past in ledger.runs.history(100, schedule=name)][::-1]
 
 
 def schedule(cli: Cli, documents: Path, *names: str) -> Ledger:

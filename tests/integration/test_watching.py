@@ -171,7 +171,7 @@ def test_the_live_picture_of_a_load_of_real_pages(
     ledger_file = cli.data_dir / "kb.db"
     wait_until(lambda: ledger_file.exists() and ledger_file.stat().st_size > 0, "the ledger is there", 60)
     ledger, settings, busy = Ledger.open(f"sqlite:///{ledger_file}"), load_settings(data_dir=cli.data_dir), Utilisation()
-    wait_until(lambda: ledger.report.run(1) is not None, "the run has begun", 60)
+    wait_until(lambda: ledger.runs.get(1) is not None, "the run has begun", 60)
     lookout, moments = Lookout(settings, ledger, run=1), []
     shares: list[float | None] = []
     while load.poll() is None:

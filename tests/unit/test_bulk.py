@@ -73,7 +73,7 @@ def test_the_graph_of_a_large_load_is_built_when_its_last_document_is_done(ledge
     wait(ledger, 3, "another")
     bulk.settle()
     assert store.graph_links("docs-1") == 16
-    assert ledger.intake.postponed() == []
+    assert ledger.collections.postponed() == []
 
 
 def test_a_worker_that_starts_after_a_crash_builds_it(ledger: Ledger, store: ServerStore, rest: QdrantRest) -> None:
@@ -91,17 +91,17 @@ def test_a_worker_that_starts_after_a_crash_builds_it(ledger: Ledger, store: Ser
 
 
 def test_a_crash_before_the_server_was_told_does_no_harm(ledger: Ledger, store: ServerStore) -> None:
-    ledger.intake.put_off(COLLECTION, 16)
+    ledger.collections.put_off(COLLECTION, 16)
     Bulk(ledger, store, 10).settle()
     assert store.graph_links("docs-1") == 16
-    assert ledger.intake.postponed() == []
+    assert ledger.collections.postponed() == []
 
 
 def test_a_collection_that_was_dropped_is_forgotten(ledger: Ledger, store: ServerStore) -> None:
-    ledger.intake.put_off(COLLECTION, 16)
+    ledger.collections.put_off(COLLECTION, 16)
     store.drop("docs-1")
     Bulk(ledger, store, 10).settle()
-    assert ledger.intake.postponed() == []
+    assert ledger.collections.postponed() == []
 
 
 @pytest.mark.parametrize(("documents", "least"), [(9, 10), (50, 0)])
@@ -126,5 +126,5 @@ def test_the_embedded_store_has_no_graph_to_put_off(ledger: Ledger, tmp_path: Pa
     store.create("docs-1", DIMENSION)
     wait(ledger, 10)
     Bulk(ledger, store, 10).begin(COLLECTION)
-    assert ledger.intake.postponed() == []
+    assert ledger.collections.postponed() == []
     store.close()

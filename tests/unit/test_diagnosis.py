@@ -16,7 +16,8 @@ from rich.table import Table
 
 from pipeline.ledger.flow import Lease
 from pipeline.ledger.life import Rates
-from pipeline.ledger.report import Failure, Progress, WorkerRow
+from pipeline.ledger.registry import WorkerRow
+from pipeline.ledger.report import Failure, Progress
 from pipeline.steps.load import LoadCounts
 from pipeline.types import Stage
 from workers import logs

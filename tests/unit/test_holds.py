@@ -21,7 +21,7 @@ import pytest
 from pipeline.errors import LeaseLost, SourceBusy
 from pipeline.ledger import Ledger
 from pipeline.ledger.holds import Hold
-from pipeline.ledger.intake import NewRun
+from pipeline.ledger.runs import NewRun
 from pipeline.settings import Settings
 from pipeline.types import RUN
 from tests.services import wait_until
@@ -42,7 +42,7 @@ CONTAINER = f"sync-00000000@{socket.gethostname()}/"
 
 
 def outcomes(ledger: Ledger) -> list[str]:
-    return [past.outcome for past in ledger.history.runs()]
+    return [past.outcome for past in ledger.runs.history()]
 
 
 @contextmanager
@@ -90,7 +90,7 @@ def test_of_many_that_begin_at_once_one_has_the_root(ledger: Ledger, url: str) -
         found = list(pool.map(begin, range(8)))
     assert [ours for _, ours in found].count(True) == 1
     assert len({one.lease for one, _ in found}) == 1
-    assert len(ledger.history.runs()) == 1
+    assert len(ledger.runs.history()) == 1
 
 
 def test_a_lease_that_was_only_taken_back_is_taken_anew(ledger: Ledger) -> None:

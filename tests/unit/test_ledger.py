@@ -18,8 +18,9 @@ from pipeline.ledger import Ledger
 from pipeline.ledger.flow import Batch
 from pipeline.ledger.generations import Collection
 from pipeline.ledger.intake import Refused
+from pipeline.ledger.registry import WORKER_SEEN_S
 from pipeline.ledger.schema import SERVER_WAITS
-from pipeline.ledger.work import WORKER_SEEN_S, IndexedResult, ParsedResult
+from pipeline.ledger.work import IndexedResult, ParsedResult
 from pipeline.types import Reason, SourceFile, Stage, StagedFile, document_id
 from tests.services import Postgres
 
@@ -197,16 +198,16 @@ def test_a_batch_says_what_is_to_be_done_and_for_which_runs(ledger: Ledger) -> N
 
 
 def test_the_name_of_a_worker_that_lives_is_not_given_twice(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert ledger.work.take_name("parse@host", "parse", "host", 1)
-    assert not ledger.work.take_name("parse@host", "parse", "host", 2)
-    assert ledger.work.take_name("parse@other", "parse", "other", 2)
-    ledger.work.drop_worker("parse@host")
-    assert ledger.work.take_name("parse@host", "parse", "host", 3)
-    ledger.work.register_worker("parse@host", "parse", "host", 4)
-    assert not ledger.work.take_name("parse@host", "parse", "host", 5)
+    assert ledger.registry.take_name("parse@host", "parse", "host", 1)
+    assert not ledger.registry.take_name("parse@host", "parse", "host", 2)
+    assert ledger.registry.take_name("parse@other", "parse", "other", 2)
+    ledger.registry.drop("parse@host")
+    assert ledger.registry.take_name("parse@host", "parse", "host", 3)
+    ledger.registry.register("parse@host", "parse", "host", 4)
+    assert not ledger.registry.take_name("parse@host", "parse", "host", 5)
     now = time.time()
     monkeypatch.setattr("pipeline.ledger.work.time.time", lambda: now + WORKER_SEEN_S + 1)
-    assert ledger.work.take_name("parse@host", "parse", "host", 6), "nobody has seen it for long"
+    assert ledger.registry.take_name("parse@host", "parse", "host", 6), "nobody has seen it for long"
 
 
 def test_unqueued_batches_are_sent_again(ledger: Ledger) -> None:
@@ -304,8 +305,8 @@ def test_a_ledger_of_the_first_schema_is_brought_up_to_date(url: str) -> None:
     assert states(again) == {"indexed": 3}
     assert [event.state for event in again.life.of(ids[0])] == ["parsing", "parsed", "embedding", "indexed"]
     assert again.sources.add("s", "docs", "/doc", (), ())
-    again.intake.end_run(again.intake.start_run("docs", "sync", "s"), "done")
-    assert [(run.action, run.source, run.outcome, run.deleted) for run in again.report.runs()] == [("sync", "s", "done", 0)]
+    again.runs.end(again.runs.start("docs", "sync", "s"), "done")
+    assert [(run.action, run.source, run.outcome, run.deleted) for run in again.runs.latest()] == [("sync", "s", "done", 0)]
     assert again.removal.mark("docs", ids[:1]) == 1
     again.close()
     Ledger.open(url).close()

@@ -325,13 +325,13 @@ def test_what_is_left_is_known_where_it_is_parsed_and_estimated_elsewhere(ledger
 
 
 def test_old_events_are_forgotten_and_new_ones_are_kept(ledger: Ledger) -> None:
-    run = ledger.intake.start_run("docs")
+    run = ledger.runs.start("docs")
     old, new = stage(ledger, "old", run=run), stage(ledger, "new", run=run + 1)
     measured = Measured()
     measured.add("chunk_tokens", str(run), bound="64")
     measured.add("chunk_tokens", str(run + 1), bound="64")
     ledger.measures.record(measured)
-    ledger.intake.end_run(run, "done")
+    ledger.runs.end(run, "done")
     with ledger.engine.begin() as connection:
         connection.execute(text("UPDATE events SET at = at - 1000 WHERE document = :key"), {"key": old})
         connection.execute(text("UPDATE runs SET finished_at = finished_at - 1000"))
@@ -343,7 +343,7 @@ def test_old_events_are_forgotten_and_new_ones_are_kept(ledger: Ledger) -> None:
 
 
 def test_what_workers_count_is_added_up_and_nothing_twice(ledger: Ledger) -> None:
-    ledger.work.register_worker("w@host", "embed", "host", 1, processes=1)
+    ledger.registry.register("w@host", "embed", "host", 1, processes=1)
     key = stage(ledger, "a.txt")
     measured = Measured("w@host", lambda: 12_345)
     measured.observe("upsert_seconds", "", 0.02, 2)
@@ -363,7 +363,7 @@ def test_what_workers_count_is_added_up_and_nothing_twice(ledger: Ledger) -> Non
         ("upsert_seconds", "", SUM): pytest.approx(1e6 + 0.04),
     }
     assert ledger.measures.all("wait_seconds")[("wait_seconds", "parse", SUM)] >= 0
-    (worker,) = ledger.report.workers()
+    (worker,) = ledger.registry.workers()
     assert worker.memory_bytes == 12_345
     assert 0.05 <= worker.busy_s <= took
     claim = ledger.work.claim(Stage.EMBED, [key], "w@host/1")

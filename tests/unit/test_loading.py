@@ -27,7 +27,7 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 
 def test_windows_that_follow_at_once_share_a_look(ledger: Ledger, tmp_path: Path) -> None:
     moments: list[Moment] = []
-    watch = Watch(load_settings(data_dir=tmp_path), ledger, ledger.intake.start_run("docs"), None, moments.append)
+    watch = Watch(load_settings(data_dir=tmp_path), ledger, ledger.runs.start("docs"), None, moments.append)
     counts = LoadCounts(discovered=500)
     watch.window(counts)
     watch.window(counts)
@@ -39,7 +39,7 @@ def test_windows_that_follow_at_once_share_a_look(ledger: Ledger, tmp_path: Path
 
 
 def test_a_look_stops_a_run_that_fails_in_numbers(ledger: Ledger, tmp_path: Path) -> None:
-    run = ledger.intake.start_run("docs")
+    run = ledger.runs.start("docs")
     files = [SourceFile(f"file:///{number}", Path(f"/{number}"), 5, 1) for number in range(60)]
     ledger.intake.refuse("docs", run, {file.uri[-36:]: Refused(file, Reason.UNREADABLE, "no") for file in files})
     watch = Watch(load_settings(data_dir=tmp_path), ledger, run, None, lambda _: None)
@@ -49,10 +49,10 @@ def test_a_look_stops_a_run_that_fails_in_numbers(ledger: Ledger, tmp_path: Path
 
 def test_one_worker_s_complaint_is_shown_and_is_no_trouble_of_the_load(ledger: Ledger, tmp_path: Path) -> None:
     settings = load_settings(data_dir=tmp_path, redis_url="redis://127.0.0.1:1/0")
-    ledger.work.register_worker("embed-a@host", "embed", "host", 1, note="fatal: CUDA error")
-    ledger.work.register_worker("embed-b@host", "embed", "host", 2, note="starting")
+    ledger.registry.register("embed-a@host", "embed", "host", 1, note="fatal: CUDA error")
+    ledger.registry.register("embed-b@host", "embed", "host", 2, note="starting")
     trouble = Working(settings, ledger).tend()
     assert trouble == ""
     assert Lookout(settings, ledger).look(trouble=trouble).trouble == "CUDA error"
-    ledger.work.see_worker("embed-a@host", note="")
+    ledger.registry.see("embed-a@host", note="")
     assert Lookout(settings, ledger).look().trouble == ""

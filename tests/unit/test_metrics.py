@@ -78,8 +78,8 @@ def settings(url: str, tmp_path: Path) -> Settings:
 
 
 def test_every_figure_of_a_known_ledger(ledger: Ledger, settings: Settings) -> None:
-    run = ledger.intake.start_run("docs")
-    ledger.work.register_worker("embed-0-1@host", "embed", "host", 1, "cuda:0", processes=2)
+    run = ledger.runs.start("docs")
+    ledger.registry.register("embed-0-1@host", "embed", "host", 1, "cuda:0", processes=2)
     measured = Measured("embed-0-1@host", lambda: 12_345)
     for value, number in ((0.004, 2), (0.2, 1), (1e6, 1)):
         measured.observe("stage_seconds", Stage.EMBED, value, number)
@@ -93,7 +93,7 @@ def test_every_figure_of_a_known_ledger(ledger: Ledger, settings: Settings) -> N
     (lease,) = ledger.flow.leases()
     ledger.flow.expire(lease, 3)
     stage(ledger, "docs", "d.txt")
-    ledger.intake.end_run(run, "partly")
+    ledger.runs.end(run, "partly")
     found = scrape(settings)
     states = {state: found[f"documents{{collection=docs,state={state}}}"] for state in DocumentState}
     assert {state: number for state, number in states.items() if number} == {"pending": 2, "indexed": 1, "quarantined": 1}
@@ -315,26 +315,26 @@ def test_counting_takes_a_small_share_of_the_time() -> None:
 
 
 def test_a_worker_in_trouble_is_told_until_it_is_over(ledger: Ledger, settings: Settings) -> None:
-    ledger.work.register_worker("embed-cpu@host", "embed", "host", 1, "cpu", note="starting")
-    ledger.work.register_worker("parse@host", "parse", "host", 2)
+    ledger.registry.register("embed-cpu@host", "embed", "host", 1, "cpu", note="starting")
+    ledger.registry.register("parse@host", "parse", "host", 2)
 
     def trouble() -> list[float]:
         found = scrape(settings)
         return [found[f"worker_trouble{{role={role},worker={name}}}"] for role, name in WORKERS]
 
     assert trouble() == [0, 0]
-    ledger.work.see_worker("embed-cpu@host", note="Qdrant at http://127.0.0.1:6333 does not answer")
+    ledger.registry.see("embed-cpu@host", note="Qdrant at http://127.0.0.1:6333 does not answer")
     assert trouble() == [1, 0]
-    ledger.work.see_worker("embed-cpu@host", note="fatal: no such model")
+    ledger.registry.see("embed-cpu@host", note="fatal: no such model")
     assert trouble() == [1, 0]
-    ledger.work.see_worker("embed-cpu@host", note="")
+    ledger.registry.see("embed-cpu@host", note="")
     assert trouble() == [0, 0]
 
     # One process of a worker complains; what another one of it brings to its end shows that it is over.
     ids = [stage(ledger, "docs", name) for name in ("a.txt", "b.txt")]
     first, second = (ledger.work.claim(Stage.PARSE, [key], f"parse@host/{pid}") for pid, key in enumerate(ids))
     ledger.work.release(first, "the disk is full")
-    ledger.work.see_worker("parse@host", note="the disk is full")
+    ledger.registry.see("parse@host", note="the disk is full")
     ledger.work.beat(second, Measured("parse@host"))
     assert trouble() == [0, 1]
     ledger.work.release(second, measured=Measured("embed-cpu@host"))
@@ -344,14 +344,14 @@ def test_a_worker_in_trouble_is_told_until_it_is_over(ledger: Ledger, settings: 
 
 
 def test_memory_that_is_not_known_is_left_out(ledger: Ledger, settings: Settings) -> None:
-    ledger.work.register_worker("tick@host", "tick", "host", 1)
+    ledger.registry.register("tick@host", "tick", "host", 1)
     found = scrape(settings)
     assert found["worker_processes{device=,role=tick,worker=tick@host}"] == 1
     assert not [name for name in found if name.startswith("worker_memory_bytes")]
 
 
 def test_a_model_servers_address_is_no_label(ledger: Ledger, settings: Settings) -> None:
-    ledger.work.register_worker("embed-http@host", "embed", "host", 1, "http://token:****@models.example.org:8080")
+    ledger.registry.register("embed-http@host", "embed", "host", 1, "http://token:****@models.example.org:8080")
     with closing(DeploymentCollector(settings)) as collector:
         exposition = generate_latest(registry_of(collector)).decode()
     assert 'kb_ingest_worker_processes{device="http",role="embed",worker="embed-http@host"} 1.0' in exposition
@@ -362,8 +362,8 @@ def test_every_way_a_run_can_end_is_there_before_the_first_does(ledger: Ledger, 
     ends = {name: value for name, value in scrape(settings).items() if name.startswith("runs_total")}
     assert len(ends) == 25
     assert set(ends.values()) == {0}
-    run = ledger.intake.start_run("docs", "sync")
-    ledger.intake.end_run(run, "failed", "no such folder")
+    run = ledger.runs.start("docs", "sync")
+    ledger.runs.end(run, "failed", "no such folder")
     found = scrape(settings)
     assert found["runs_total{action=sync,outcome=failed}"] == 1
     assert sum(value for name, value in found.items() if name.startswith("runs_total")) == 1

@@ -72,13 +72,13 @@ def set_times(ledger: Ledger, run: int, times: dict[str, tuple[float, ...]], end
 
 
 def report_of(ledger: Ledger, run: int) -> RunReport:
-    past = ledger.history.run(run)
+    past = ledger.runs.past(run)
     assert past is not None
     return gather(ledger, past)
 
 
 def test_figures_are_exactly_those_of_the_events(ledger: Ledger) -> None:
-    run = ledger.intake.start_run("docs")
+    run = ledger.runs.start("docs")
     ids = stage(ledger, run, {"a.txt": 1000, "b.txt": 5000, "c.pdf": 300})
     index(ledger, ids["a.txt"], 4, parse_s=0.5, embed_s=1.0)
     index(ledger, ids["b.txt"], 20, embedded=15, parse_s=0.25, embed_s=0.5)
@@ -89,8 +89,8 @@ def test_figures_are_exactly_those_of_the_events(ledger: Ledger) -> None:
     measured.add(CHUNK_TOKENS, str(run + 1), 9, "16")
     measured.add(CHUNK_LIMIT, str(run), bound="256")
     ledger.measures.record(measured)
-    ledger.intake.update_run(run, discovered=5, unchanged=2, added=3, bytes=6300)
-    ledger.intake.end_run(run, "partly")
+    ledger.runs.update(run, discovered=5, unchanged=2, added=3, bytes=6300)
+    ledger.runs.end(run, "partly")
     times = {
         ids["a.txt"]: (0.5, 1.5, 2.5, 3.0, 4.25),  # waits 1 s, is parsed within 1 s, waits 0.5 s, is embedded within 1.25 s
         ids["b.txt"]: (0.5, 3.5, 4.0, 4.0, 9.75),
@@ -119,20 +119,20 @@ def test_figures_are_exactly_those_of_the_events(ledger: Ledger) -> None:
 
 
 def test_a_later_run_does_not_rewrite_what_happened(ledger: Ledger) -> None:
-    first = ledger.intake.start_run("docs")
+    first = ledger.runs.start("docs")
     names = {"mended.pdf": 9, "same.pdf": 9, "gone.pdf": 9, "tried.pdf": 9, "other.pdf": 9}
     ids = stage(ledger, first, names)
     for name in names:
         fail(ledger, ids[name], Reason.CORRUPT, f"{name} is broken")
     nothing = SourceFile("file:///doc/nothing.txt", None, 0, 1)
     ledger.intake.refuse("docs", first, {"nothing": Refused(nothing, Reason.EMPTY_FILE, "zero bytes")})
-    ledger.intake.end_run(first, "partly")
-    second = ledger.intake.start_run("docs")
+    ledger.runs.end(first, "partly")
+    second = ledger.runs.start("docs")
     index(ledger, stage(ledger, second, {"mended.pdf": 10}, "2")["mended.pdf"], 1)
     stage(ledger, second, {"other.pdf": 10}, "2")
     fail(ledger, ids["other.pdf"], Reason.TIMEOUT, "too slow")
     ledger.intake.adopt(second, [ids["same.pdf"]])
-    ledger.intake.end_run(second, "partly")
+    ledger.runs.end(second, "partly")
     assert ledger.intake.drop([ids["gone.pdf"]]) == 1
     assert ledger.intake.retry(uris=["file:///doc/tried.pdf"]) == 1
 
@@ -157,7 +157,7 @@ def test_a_later_run_does_not_rewrite_what_happened(ledger: Ledger) -> None:
     assert (figures["quarantined"].value, figures["quarantined"].before, figures["quarantined"].difference) == (2, 5, -3)
     assert (figures["indexed"].value, figures["indexed"].difference) == (1, 1)
 
-    third = ledger.intake.start_run("docs")
+    third = ledger.runs.start("docs")
     ledger.intake.adopt(third, [ids["same.pdf"]])
     again = report_of(ledger, second)
     assert [found.reason for found in again.failures] == ["timeout"]
@@ -171,14 +171,14 @@ def test_a_later_run_does_not_rewrite_what_happened(ledger: Ledger) -> None:
 
 
 def test_a_document_that_is_compared_again_counts_once(ledger: Ledger) -> None:
-    run = ledger.intake.start_run("docs")
+    run = ledger.runs.start("docs")
     (key,) = stage(ledger, run, {"a.txt": 100}).values()
     index(ledger, key, 4, embed_s=1.0)
     ledger.work.recheck([key])
     claim = ledger.work.claim(Stage.EMBED, [key], "w@host/3")
     ledger.work.indexed(claim, [IndexedResult(key, "1" * 64, "p", "e", 4, 1, 40, 0.5)])
     ledger.work.release(claim)
-    ledger.intake.end_run(run, "done")
+    ledger.runs.end(run, "done")
     found = report_of(ledger, run)
     assert (sum(one.documents for one in found.bins), sum(one.chunks for one in found.bins)) == (1, 1)
     assert (found.totals.embedded, found.totals.tokens) == (1, 40)
@@ -186,17 +186,17 @@ def test_a_document_that_is_compared_again_counts_once(ledger: Ledger) -> None:
 
 
 def test_the_parsers_time_is_that_of_the_run_that_parsed(ledger: Ledger) -> None:
-    first = ledger.intake.start_run("docs")
+    first = ledger.runs.start("docs")
     (key,) = stage(ledger, first, {"a.txt": 100}).values()
     claim = ledger.work.claim(Stage.PARSE, [key], "w@host/1")
     ledger.work.parsed(claim, [ParsedResult(key, "A", "text/plain", "p", 40, 7.0)])
     ledger.work.release(claim)
-    second = ledger.intake.start_run("docs")
+    second = ledger.runs.start("docs")
     ledger.intake.adopt(second, [key])
     claim = ledger.work.claim(Stage.EMBED, [key], "w@host/2")
     ledger.work.indexed(claim, [IndexedResult(key, "1" * 64, "p", "e", 4, 4, 40, 0.5)])
     ledger.work.release(claim)
-    ledger.intake.end_run(second, "done")
+    ledger.runs.end(second, "done")
     found = report_of(ledger, second)
     assert [(one.parse_s, one.embed_s) for one in found.slowest] == [(0.0, 0.5)]
     assert {one.stage: one.work_s for one in found.stages} == {"parse": 0.0, "embed": 0.5}
@@ -204,12 +204,12 @@ def test_the_parsers_time_is_that_of_the_run_that_parsed(ledger: Ledger) -> None
 
 
 def test_workers_whose_clocks_run_ahead_lose_nothing(ledger: Ledger) -> None:
-    run = ledger.intake.start_run("docs")
+    run = ledger.runs.start("docs")
     ids = stage(ledger, run, {"a.txt": 100, "b.txt": 100, "c.txt": 100})
     index(ledger, ids["a.txt"], 3)
     index(ledger, ids["b.txt"], 2)
     fail(ledger, ids["c.txt"], Reason.CORRUPT, "broken")
-    ledger.intake.end_run(run, "partly")
+    ledger.runs.end(run, "partly")
     times = {
         ids["a.txt"]: (0.0, 3.5, 4.0, 4.0, 4.5), ids["b.txt"]: (0.0, 3.5, 4.0, 4.5, 4.9), ids["c.txt"]: (0.0, 3.5, 4.5),
     }  # fmt: skip
@@ -226,10 +226,10 @@ def test_workers_whose_clocks_run_ahead_lose_nothing(ledger: Ledger) -> None:
 
 
 def test_what_comes_after_the_end_of_a_failed_run_is_left_out_and_said_to_be(ledger: Ledger) -> None:
-    run = ledger.intake.start_run("docs")
+    run = ledger.runs.start("docs")
     ids = stage(ledger, run, {"a.txt": 100, "b.txt": 100})
     index(ledger, ids["a.txt"], 3)
-    ledger.intake.end_run(run, "failed", "too many")
+    ledger.runs.end(run, "failed", "too many")
     index(ledger, ids["b.txt"], 2)
     found = report_of(ledger, run)
     assert (found.events, len(found.slowest), found.totals.tokens) == (WHOLE, 1, 30)
@@ -240,13 +240,13 @@ def test_what_comes_after_the_end_of_a_failed_run_is_left_out_and_said_to_be(led
 
 
 def test_only_so_many_failures_are_named_and_all_are_counted(ledger: Ledger) -> None:
-    run = ledger.intake.start_run("docs")
+    run = ledger.runs.start("docs")
     refused = {}
     for number in range(MOST_NAMED + 7):
         source = SourceFile(f"file:///doc/{number:04}.bin", None, 9, 1)
         refused[document_id("docs", source.uri)] = Refused(source, Reason.UNREADABLE, "no")
     ledger.intake.refuse("docs", run, refused)
-    ledger.intake.end_run(run, "partly")
+    ledger.runs.end(run, "partly")
     found = report_of(ledger, run)
     (group,) = found.failures
     assert (group.documents, len(group.named)) == (MOST_NAMED + 7, MOST_NAMED)
@@ -254,13 +254,13 @@ def test_only_so_many_failures_are_named_and_all_are_counted(ledger: Ledger) -> 
 
 
 def test_what_is_forgotten_is_said_and_not_drawn_as_nothing(ledger: Ledger) -> None:
-    run = ledger.intake.start_run("docs")
+    run = ledger.runs.start("docs")
     ids = stage(ledger, run, {"a.txt": 100, "b.txt": 100, "c.txt": 100})
     index(ledger, ids["a.txt"], 3)
     index(ledger, ids["b.txt"], 3)
     fail(ledger, ids["c.txt"], Reason.CORRUPT, "broken")
-    ledger.intake.update_run(run, discovered=3, bytes=300)
-    ledger.intake.end_run(run, "partly")
+    ledger.runs.update(run, discovered=3, bytes=300)
+    ledger.runs.end(run, "partly")
     assert report_of(ledger, run).events == WHOLE
     with ledger.engine.begin() as connection:
         connection.execute(text("DELETE FROM events WHERE document = :key"), {"key": ids["a.txt"]})
@@ -287,31 +287,31 @@ def test_what_is_forgotten_is_said_and_not_drawn_as_nothing(ledger: Ledger) -> N
 
 
 def test_runs_of_other_kinds_and_runs_without_anything(ledger: Ledger) -> None:
-    assert ledger.history.run(1) is None
-    empty = ledger.intake.start_run("docs")
-    ledger.intake.end_run(empty, "done")
+    assert ledger.runs.past(1) is None
+    empty = ledger.runs.start("docs")
+    ledger.runs.end(empty, "done")
     found = report_of(ledger, empty)
     assert (found.totals.indexed, found.totals.chunks_per_s, found.events, found.lengths.bins) == (0, 0.0, WHOLE, ())
     assert "No document failed." in page(found)
-    check = ledger.intake.start_run("docs", "verify", "handbook", "nightly")
-    ledger.intake.end_run(check, "failed", "2 points missing", (40, 400, 2))
+    check = ledger.runs.start("docs", "verify", "handbook", "nightly")
+    ledger.runs.end(check, "failed", "2 points missing", (40, 400, 2))
     shown = page(report_of(ledger, check))
     assert value_of(shown, "documents") == "40"
     assert value_of(shown, "failures") == "2"
     assert "2 points missing" in shown
     assert "by the schedule nightly" in shown
     assert "No document failed" not in shown
-    deletion = ledger.intake.start_run("docs", "delete")
-    ledger.intake.update_run(deletion, deleted=12)
-    ledger.intake.end_run(deletion, "done")
+    deletion = ledger.runs.start("docs", "delete")
+    ledger.runs.update(deletion, deleted=12)
+    ledger.runs.end(deletion, "done")
     assert value_of(page(report_of(ledger, deletion)), "deleted") == "12"
-    refused = ledger.intake.start_run("docs", "sync", "handbook")
-    ledger.intake.end_run(refused, "refused", "<b>everything</b> is gone")
+    refused = ledger.runs.start("docs", "sync", "handbook")
+    ledger.runs.end(refused, "refused", "<b>everything</b> is gone")
     assert "&lt;b&gt;everything&lt;/b&gt; is gone" in page(report_of(ledger, refused))
 
 
 def test_a_run_that_has_no_end_says_so_far(ledger: Ledger) -> None:
-    run = ledger.intake.start_run("docs")
+    run = ledger.runs.start("docs")
     ids = stage(ledger, run, {"a.txt": 100, "b.txt": 100})
     index(ledger, ids["a.txt"], 3)
     set_times(ledger, run, {ids["a.txt"]: (0, 1, 2, 3, 4), ids["b.txt"]: (0,)})
@@ -330,7 +330,7 @@ HOSTILE = (
 
 
 def test_nothing_that_a_name_holds_can_break_the_page(ledger: Ledger) -> None:
-    run = ledger.intake.start_run("docs", source="<i>source</i>")
+    run = ledger.runs.start("docs", source="<i>source</i>")
     names = [name.replace("/", "∕") for name in HOSTILE]
     uris = [uri_of(Path("/doc") / name) for name in names] + ["file:///doc/caf%E9%0Aend.txt"]
     sources = [SourceFile(uri, None, 10, 1) for uri in uris]
@@ -345,7 +345,7 @@ def test_nothing_that_a_name_holds_can_break_the_page(ledger: Ledger) -> None:
         ledger.work.release(claim)
     for key in ids[3:]:
         fail(ledger, key, Reason.CORRUPT, "<script>detail</script> at \x1b[31m")
-    ledger.intake.end_run(run, "partly")
+    ledger.runs.end(run, "partly")
     shown = page(report_of(ledger, run))
     assert shown.encode("utf-8").decode("utf-8") == shown
     tree = lxml_html.fromstring(shown)
@@ -367,13 +367,13 @@ def test_nothing_that_a_name_holds_can_break_the_page(ledger: Ledger) -> None:
 
 
 def test_chunks_over_the_limit_are_told_in_red(ledger: Ledger) -> None:
-    run = ledger.intake.start_run("docs")
+    run = ledger.runs.start("docs")
     measured = Measured()
     for bound, number in (("256", 5), ("272", 2), (UNBOUNDED, 2)):
         measured.add(CHUNK_TOKENS, str(run), number, bound)
     measured.add(CHUNK_LIMIT, str(run), bound="256")
     ledger.measures.record(measured)
-    ledger.intake.end_run(run, "done")
+    ledger.runs.end(run, "done")
     found = report_of(ledger, run)
     assert (found.lengths.chunks, found.lengths.over, len(found.lengths.bins)) == (7, 2, 17)
     tree = lxml_html.fromstring(page(found))
@@ -408,11 +408,11 @@ def test_the_command_speaks_of_the_last_run_and_knows_no_other(
     assert command(["report"]) == 1
     assert capsys.readouterr() == ("", "error: there are no runs yet\n")
     ledger = Ledger.open(Settings(data_dir=data_dir).prepare().ledger_url)
-    run = ledger.intake.start_run("docs")
+    run = ledger.runs.start("docs")
     ids = stage(ledger, run, {"a.txt": 1000, "b.txt": 10})
     index(ledger, ids["a.txt"], 4)
     fail(ledger, ids["b.txt"], Reason.ENCRYPTED, "needs a password")
-    ledger.intake.end_run(run, "partly")
+    ledger.runs.end(run, "partly")
     ledger.close()
     assert command(["report", "7"]) == 1
     assert capsys.readouterr() == ("", "error: there is no run 7\n")

@@ -19,7 +19,7 @@ from sqlalchemy import insert, update
 
 from pipeline.errors import LeaseLost, LedgerUnavailable
 from pipeline.ledger import Ledger
-from pipeline.ledger.intake import NewRun
+from pipeline.ledger.runs import NewRun
 from pipeline.ledger.schedules import Schedule
 from pipeline.ledger.schema import documents, runs, schedules, writing
 from pipeline.settings import Settings
@@ -49,7 +49,7 @@ def get(ledger: Ledger, name: str = "nightly") -> Schedule:
 
 
 def outcomes(ledger: Ledger) -> list[str]:
-    return [past.outcome for past in ledger.history.runs()]
+    return [past.outcome for past in ledger.runs.history()]
 
 
 def test_a_new_schedule_waits_for_its_first_time(ledger: Ledger) -> None:
@@ -107,7 +107,7 @@ def test_a_slot_during_a_run_is_caught_up_after_it(ledger: Ledger) -> None:
 def test_what_is_told_to_stop_is_due_again_and_what_dies_is_not(ledger: Ledger) -> None:
     lease = ledger.schedules.claim_slot(add(ledger), NEXT_NIGHT, "one")
     assert lease is not None
-    ledger.intake.start_run("documents", "sync", "papers", "nightly")
+    ledger.runs.start("documents", "sync", "papers", "nightly")
     assert outcomes(ledger) == ["going on"]
     ledger.schedules.release(lease, missed=True)
     assert outcomes(ledger) == ["interrupted"]
@@ -145,7 +145,7 @@ def test_a_schedule_that_is_removed_ends_its_run(ledger: Ledger) -> None:
 def test_a_dead_process_loses_its_lease_to_the_dispatcher(ledger: Ledger, tmp_path: Path) -> None:
     lease = ledger.schedules.claim_slot(add(ledger), NEXT_NIGHT, "one/1")
     assert lease is not None
-    ledger.intake.start_run("documents", "sync", "papers", "nightly")
+    ledger.runs.start("documents", "sync", "papers", "nightly")
 
     class Queues:
         def send(self, batch: object) -> None: ...
@@ -188,24 +188,24 @@ def took(ledger: Ledger, number: int, seconds: float) -> None:
 
 
 def test_a_run_is_compared_with_the_one_before_of_its_kind(ledger: Ledger) -> None:
-    first = ledger.intake.start_run("documents", "sync", "papers", "nightly")
+    first = ledger.runs.start("documents", "sync", "papers", "nightly")
     put(ledger, 1, "indexed", 10, first)
     put(ledger, 2, "indexed", 30, first)
-    ledger.intake.end_run(first, "done")
+    ledger.runs.end(first, "done")
     took(ledger, first, 4.0)
-    other = ledger.intake.start_run("documents", "sync", "letters")  # another source
-    ledger.intake.end_run(other, "done")
-    lost = ledger.intake.start_run("documents", "sync", "papers", "nightly")  # nobody knows what it came to
-    second = ledger.intake.start_run("documents", "sync", "papers")  # by hand
+    other = ledger.runs.start("documents", "sync", "letters")  # another source
+    ledger.runs.end(other, "done")
+    lost = ledger.runs.start("documents", "sync", "papers", "nightly")  # nobody knows what it came to
+    second = ledger.runs.start("documents", "sync", "papers")  # by hand
     put(ledger, 3, "indexed", 5, second)
     put(ledger, 4, "quarantined", 0, second)
     put(ledger, 5, "deleted", 7, first)
-    ledger.intake.end_run(second, "partly")
+    ledger.runs.end(second, "partly")
     took(ledger, second, 2.0)
-    checked = ledger.intake.start_run("documents", "verify", "papers")
-    ledger.intake.end_run(checked, "failed", "2 points missing", (3, 43, 2))
+    checked = ledger.runs.start("documents", "verify", "papers")
+    ledger.runs.end(checked, "failed", "2 points missing", (3, 43, 2))
     took(ledger, checked, 1.0)
-    past = {one.run.id: one for one in ledger.history.runs()}
+    past = {one.run.id: one for one in ledger.runs.history()}
     assert list(past) == [checked, second, lost, other, first]
     assert past[first].difference is None
     assert (past[first].figures, past[second].before) != (None, None)
@@ -217,12 +217,12 @@ def test_a_run_is_compared_with_the_one_before_of_its_kind(ledger: Ledger) -> No
     assert (difference.documents, difference.chunks, difference.failures, difference.chunks_per_s) == (2, 5, 1, -7.5)
     assert (past[lost].outcome, past[lost].figures, past[lost].seconds) == ("interrupted", None, None)
     assert getattr(past[checked].figures, "chunks_per_s", None) == 43.0
-    assert [one.run.id for one in ledger.history.runs(source="letters")] == [other]
-    assert [one.run.id for one in ledger.history.runs(limit=1, schedule="nightly")] == [lost]
+    assert [one.run.id for one in ledger.runs.history(source="letters")] == [other]
+    assert [one.run.id for one in ledger.runs.history(limit=1, schedule="nightly")] == [lost]
 
 
 def test_a_load_that_nobody_waits_for_is_not_called_interrupted(ledger: Ledger) -> None:
-    ledger.intake.start_run("documents")
+    ledger.runs.start("documents")
     assert outcomes(ledger) == ["not finished"]
 
 
@@ -293,7 +293,7 @@ def test_a_run_that_meets_another_one_is_due_again_and_is_no_run(
             assert carry_out_claimed([lease, "--parent", str(os.getppid())]) == 1
     finally:
         signal.signal(signal.SIGTERM, before)
-    assert [past.run.schedule for past in ledger.history.runs()] == [""]
+    assert [past.run.schedule for past in ledger.runs.history()] == [""]
     assert next_slot(get(ledger), NEXT_NIGHT + 60) == NEXT_NIGHT
     assert get(ledger).lease is None
 

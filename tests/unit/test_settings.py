@@ -203,5 +203,5 @@ def test_an_overlap_is_less_than_half_a_chunk(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("KB_CHUNK_OVERLAP", "50")
     with pytest.raises(ConfigError, match=r"^KB_CHUNK_OVERLAP: must be less than half of KB_CHUNK_TOKENS$"):
         load_settings(chunk_tokens=100)
-    with pytest.raises(ConfigError, match="half of KB_CHUNK_TOKENS, here 64$"):
+    with pytest.raises(ConfigError, match=r"half of KB_CHUNK_TOKENS, here 64$"):
         load_settings(chunk_tokens=200).of_collection('{"chunk_tokens": 64}')

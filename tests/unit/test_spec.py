@@ -123,8 +123,8 @@ def test_a_name_that_is_taken_gets_the_process_id(ledger: Ledger, tmp_path: Path
     for name in expected:  # each time another supervisor, in containers with the same process ids
         assert planned(ledger, tmp_path, ingest_device="cpu") == {name: ""}
         assert (file_of(f"{name}@{HOST}"), role_of(f"{name}@{HOST}")) == ("embed-cpu", "embed")
-    assert {worker.name for worker in ledger.report.workers()} == {f"{name}@{HOST}" for name in expected}
-    ledger.work.drop_worker(f"embed-cpu@{HOST}")
+    assert {worker.name for worker in ledger.registry.workers()} == {f"{name}@{HOST}" for name in expected}
+    ledger.registry.drop(f"embed-cpu@{HOST}")
     assert planned(ledger, tmp_path, ingest_device="cpu") == {"embed-cpu": ""}
 
 

@@ -49,10 +49,10 @@ def test_errors_of_several_lines_become_one() -> None:
 def test_no_command_lets_a_document_drive_the_terminal(data_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     settings = Settings(data_dir=data_dir).prepare()
     ledger = Ledger.open(settings.ledger_url)
-    number = ledger.intake.start_run(settings.collection)
+    number = ledger.runs.start(settings.collection)
     ids = stage(ledger, number, {"a.txt": 10})
     fail(ledger, ids["a.txt"], Reason.CORRUPT, HOSTILE.replace("\ud800", ""))
-    ledger.intake.end_run(number, "failed", HOSTILE.replace("\ud800", ""))
+    ledger.runs.end(number, "failed", HOSTILE.replace("\ud800", ""))
     ledger.close()
     commands = (["quarantine", "show"], ["status"], ["report"], ["runs"], ["logs", "--document", "file:///doc/a.txt"])
     for command in commands:

@@ -18,7 +18,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.ledger.report import Progress, WorkerRow
+from pipeline.ledger.registry import WorkerRow
+from pipeline.ledger.report import Progress
 from pipeline.text import one_line, visible
 from pipeline.types import DocumentState, Stage
 from workers import logs

@@ -11,7 +11,7 @@ from workers.cli.context import Context, print_json
 from workers.cli.options import json_option
 
 if TYPE_CHECKING:
-    from pipeline.ledger.history import Past
+    from pipeline.ledger.runs import Past
     from pipeline.reports.run import RunReport
 
 #: Documents that are named in the text, of each kind.
@@ -34,7 +34,7 @@ def report(context: Context, run: int | None, html: Path | None, as_json: bool) 
     from pipeline.reports.write import write_page
 
     with context.ledger() as (_, ledger):
-        past = ledger.history.run(run) if run is not None else next(iter(ledger.history.runs(1)), None)
+        past = ledger.runs.past(run) if run is not None else next(iter(ledger.runs.history(1)), None)
         if past is None:
             raise ConfigError("there are no runs yet" if run is None else f"there is no run {run}")
         found = gather(ledger, past)

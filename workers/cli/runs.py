@@ -12,7 +12,7 @@ from workers.cli.context import Context, print_json
 from workers.cli.options import json_option
 
 if TYPE_CHECKING:
-    from pipeline.ledger.history import Figures, Past
+    from pipeline.ledger.runs import Figures, Past
 
 
 @click.command()
@@ -27,7 +27,7 @@ def runs(context: Context, limit: int, schedule: str | None, source: str | None,
     Each is compared with the one before of the same action, source and collection.
     """
     with context.ledger() as (_, ledger):
-        found = ledger.history.runs(limit, schedule, source)
+        found = ledger.runs.history(limit, schedule, source)
     if as_json:
         print_json([record(past) for past in found])
         return

@@ -155,7 +155,7 @@ def _record(ledger: Ledger, one: Schedule) -> dict[str, Any]:
         coming = None if slot is None else _when(slot, one.timezone)
     except ConfigError as error:
         trouble = str(error)
-    last = ledger.history.runs(1, schedule=one.name)
+    last = ledger.runs.history(1, schedule=one.name)
     return {
         "name": one.name, "cron": one.cron, "timezone": one.timezone, "source": one.source, "action": one.action,
         "paused": one.paused, "going_on": one.lease is not None, "next_run": coming, "trouble": trouble,

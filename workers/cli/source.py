@@ -86,7 +86,7 @@ def show(context: Context, name: str, as_json: bool) -> None:
         below = [root_uri(root_of(found.location))]
         live = ledger.collections.live_name(found.collection)
         count = sum(len(window) for window in ledger.removal.present(live, below, job.scope.elsewhere))
-        runs = ledger.report.runs(5, source=name)
+        runs = ledger.runs.latest(5, source=name)
     if as_json:
         print_json({"source": found, "documents": count, "runs": runs})
         return

@@ -36,7 +36,7 @@ def status(context: Context, run: int | None, watch: bool, as_json: bool) -> Non
     from workers.monitoring.snapshot import Lookout
 
     with context.ledger() as (settings, ledger):
-        if run is not None and ledger.report.run(run) is None:
+        if run is not None and ledger.runs.get(run) is None:
             raise ConfigError(f"there is no run {run}")
         lookout = Lookout(settings, ledger, run)
         if watch:

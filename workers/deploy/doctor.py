@@ -190,7 +190,7 @@ def _redis(app: Any, ask: Callable[[Any], Any]) -> Any:
 
 def _served(settings: Settings) -> set[str]:
     with Ledger.open(settings.ledger_url) as opened:
-        return {row.role for row in opened.report.workers() if not row.note}
+        return {row.role for row in opened.registry.workers() if not row.note}
 
 
 def _mend(part: str) -> str:

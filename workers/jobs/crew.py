@@ -64,7 +64,7 @@ class Working:
         Raises ConfigError when every worker of a stage says that it cannot work and waiting will not help.
         """
         self._serve()
-        rows = self._ledger.report.workers()
+        rows = self._ledger.registry.workers()
         for stage in Stage:
             serving = [row for row in rows if row.role == stage]
             if serving and all(row.fatal for row in serving):
@@ -104,12 +104,12 @@ def queue_now(settings: Settings, ledger: Ledger) -> None:
 
 def delete_now(settings: Settings, ledger: Ledger, collection: str, ids: Sequence[str]) -> int:
     """Delete documents of a generation by id, without a grace; return how many. It is a run of its own in the ledger."""
-    run = ledger.intake.start_run(settings.collection, "delete")
+    run = ledger.runs.start(settings.collection, "delete")
     deleted = ledger.removal.mark(collection, ids)
-    ledger.intake.update_run(run, deleted=deleted)
+    ledger.runs.update(run, deleted=deleted)
     with Remover(settings, ledger, collection) as remover:
         waiting = remover.left()
-    ledger.intake.end_run(run, "done", f"workers still hold {waiting} of them" if waiting else "")
+    ledger.runs.end(run, "done", f"workers still hold {waiting} of them" if waiting else "")
     return deleted
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from pipeline.errors import KbError, LeaseLost, SourceBusy
 from pipeline.ledger import Ledger
 from pipeline.ledger.holds import Hold
-from pipeline.ledger.intake import NewRun
+from pipeline.ledger.runs import NewRun
 from pipeline.sources.uris import shown_path
 from workers.process.alive import is_alive
 

@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 
 from pipeline.errors import CollectionReplaced, KbError, TooManyFailures
 from pipeline.ledger import Ledger
-from pipeline.ledger.intake import NewRun
-from pipeline.ledger.report import Failure, Progress, WorkerRow
+from pipeline.ledger.registry import WorkerRow
+from pipeline.ledger.report import Failure, Progress
+from pipeline.ledger.runs import NewRun
 from pipeline.settings import Settings
 from pipeline.staging import Staging, open_staging
 from pipeline.staging.local import LocalStaging
@@ -136,7 +137,7 @@ class Loading:
                 self._remove(watch, counts)
             else:
                 queue_now(self.settings, self.ledger)
-            embedders = [row for row in self.ledger.report.workers() if row.role == Stage.EMBED and row.device]
+            embedders = [row for row in self.ledger.registry.workers() if row.role == Stage.EMBED and row.device]
             if work:
                 work.done()
         result = Result(
@@ -145,7 +146,7 @@ class Loading:
         )  # fmt: skip
         if job.wait:
             partly = "partly" if result.progress.states.get(DocumentState.QUARANTINED) else "done"
-            self.ledger.intake.end_run(run, "refused" if refused else partly, refused)
+            self.ledger.runs.end(run, "refused" if refused else partly, refused)
             if job.source and not refused:
                 self.ledger.sources.synced(job.source, job.scope.uris()[0])
         return result
@@ -169,7 +170,7 @@ class Loading:
             yield
         except KbError as error:
             with suppress(KbError):  # it may be the ledger that failed
-                self.ledger.intake.end_run(run, "failed", str(error))
+                self.ledger.runs.end(run, "failed", str(error))
             raise
 
     def _mark_vanished(self, run: int, job: Job, listed: Listed) -> tuple[int, str]:
@@ -178,7 +179,7 @@ class Loading:
         ratio = self.settings.max_delete_ratio
         found = vanished(self.ledger, generation, job.scope, listed, ratio, allow=job.allow_delete)
         deleted = self.ledger.removal.mark(generation, [document.id for document in found.documents])
-        self.ledger.intake.update_run(run, deleted=deleted)
+        self.ledger.runs.update(run, deleted=deleted)
         return deleted, found.refused
 
     def _remove(self, watch: Watch, counts: LoadCounts) -> None:

@@ -104,7 +104,7 @@ class Reindexing:
         """Build, judge, swap. Raises what models, stores and workers raise, and ConfigError where another change is under way."""
         began = time.monotonic()
         live = self._live()
-        run = self._ledger.intake.start_run(self._public, "reindex", self._change.source, self._change.schedule)
+        run = self._ledger.runs.start(self._public, "reindex", self._change.source, self._change.schedule)
         try:
             if self._store.aliases().get(self._public) not in (None, live.physical):
                 # A swap that was interrupted between ledger and store.
@@ -128,12 +128,12 @@ class Reindexing:
             if not why:
                 set_alias(self._store, self._public, new.physical)
         except KbError as error:
-            self._ledger.intake.end_run(run, "failed", str(error))
+            self._ledger.runs.end(run, "failed", str(error))
             raise
         return self._end(run, new, why, old_scores, new_scores, began)
 
     def _end(self, run: int, one: Collection, why: str, old: Scores | None, new: Scores | None, began: float) -> Reindexed:
-        self._ledger.intake.end_run(run, "refused" if why else "done", why)
+        self._ledger.runs.end(run, "refused" if why else "done", why)
         progress = self._ledger.report.progress(collection=one.name)
         return Reindexed(
             run, self._public, one.name, one.model, not why, why, progress.states.get(DocumentState.INDEXED, 0), progress.chunks,

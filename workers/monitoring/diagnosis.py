@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from pipeline.ledger.flow import Lease
-from pipeline.ledger.report import WorkerRow
+from pipeline.ledger.registry import WorkerRow
 from pipeline.types import DocumentState, Stage
 
 #: Nothing has moved for so long. A worker shows progress every 5 s or so, as long as calls of its model or of a server end.

@@ -177,8 +177,8 @@ class DeploymentCollector(Collector):
         ledger = self._open()
         # By name: other measures have a run as their label, and there are ever more of those.
         measures = ledger.measures.all(*BOUNDS, "indexed", "lease_expiries", QUARANTINES)
-        outcomes = {tuple(key): number for key, number in ledger.report.outcomes().items()}
-        return Figures(measures, ledger.report.workers(), ledger.life.pulse(), ledger.report.open(), outcomes)
+        outcomes = {tuple(key): number for key, number in ledger.runs.outcomes().items()}
+        return Figures(measures, ledger.registry.workers(), ledger.life.pulse(), ledger.report.open(), outcomes)
 
     def _read_counts(self) -> Counts:
         ledger = self._open()

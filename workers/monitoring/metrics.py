@@ -15,7 +15,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from pipeline.ledger.generations import Collection
 from pipeline.ledger.life import Pulse
 from pipeline.ledger.measures import QUARANTINES
-from pipeline.ledger.report import Grouped, Held, WorkerRow
+from pipeline.ledger.registry import WorkerRow
+from pipeline.ledger.report import Grouped, Held
 from pipeline.ledger.schema import LIVE, SUPERSEDED
 from pipeline.telemetry.counters import BOUNDS, COUNT, SUM, UNBOUNDED, Key
 from pipeline.types import RUN, SCHEDULE, DocumentState, Reason, Stage

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pipeline.errors import BrokerUnavailable
 from pipeline.ledger import Ledger
 from pipeline.ledger.life import Pulse, Rates
-from pipeline.ledger.report import Failure, Progress, WorkerRow
+from pipeline.ledger.registry import WorkerRow
+from pipeline.ledger.report import Failure, Progress
 from pipeline.settings import Settings
 from pipeline.steps.load import LoadCounts
 from pipeline.types import Stage
@@ -90,7 +91,7 @@ class Lookout:
         """
         queues, began, ledger = self._depths(), time.monotonic(), self._ledger
         progress = progress or ledger.report.progress(self._run, self._collection)
-        workers = ledger.report.workers()
+        workers = ledger.registry.workers()
         situation = Situation(
             progress.states, queues, workers, ledger.flow.leases(), ledger.flow.unqueued(), ledger.flow.in_flight(),
             self._settings.max_in_flight, self._quiet_s(ledger.life.pulse()), own_workers, trouble,

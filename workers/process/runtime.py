@@ -20,8 +20,9 @@ from pipeline.errors import CollectionMismatch, KbError, LeaseLost, ModelError, 
 from pipeline.ledger import Ledger
 from pipeline.ledger.flow import Batch
 from pipeline.ledger.generations import Collection
+from pipeline.ledger.registry import FATAL, STARTING
 from pipeline.ledger.schema import LIVE
-from pipeline.ledger.work import FATAL, STARTING, Claim
+from pipeline.ledger.work import Claim
 from pipeline.settings import Settings
 from pipeline.staging import open_staging
 from pipeline.telemetry import open_tracing
@@ -152,7 +153,7 @@ class Runtime:
     def _say(self, note: str) -> None:
         """Put what keeps us from working into our row; only for people, so never a reason to fail."""
         try:
-            self.ledger.work.see_worker(self.name, note=note)
+            self.ledger.registry.see(self.name, note=note)
         except TransientError as error:
             log.debug("%s", error)
 
@@ -242,7 +243,7 @@ class EmbedRuntime(Runtime):
         info = self._model(NO_PROFILE).embedder.info
         self._bulk = Bulk(self.ledger, self._store, settings.bulk_documents)
         self._settle()
-        self.ledger.work.register_worker(
+        self.ledger.registry.register(
             self.name, "embed", socket.gethostname(), os.getpid(), info.device, info.dtype, info.chunks_per_s
         )
         log.info("embeds with %s on %s in %s, %.0f chunks/s", info.model, info.device, info.dtype, info.chunks_per_s)

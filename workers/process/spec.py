@@ -103,7 +103,7 @@ def _lock(
     if lock.acquire(ENDING_S):
         before = lock.before
         # All of its processes are dead. Where the ledger knows another one by that name, its container has our host's name.
-        if before is not None and before.worker and ledger.work.holder(before.worker) in (None, (host, before.pid)):
+        if before is not None and before.worker and ledger.registry.holder(before.worker) in (None, (host, before.pid)):
             on_end(before.worker, True)
         return lock
     if alone:
@@ -122,7 +122,7 @@ def _take(ledger: Ledger, role: Stage | Clock, process: str) -> str:
         name
         for name in (f"{one}@{host}" for one in names)
         # One without its broker gives no signs of life, and will be back under its name.
-        if not _lives(ledger.work.holder(name), host) and ledger.work.take_name(name, role.value, host, pid)
+        if not _lives(ledger.registry.holder(name), host) and ledger.registry.take_name(name, role.value, host, pid)
     )
 
 

@@ -171,7 +171,7 @@ def bury(ledger: Ledger, max_starts: int) -> Callable[[str, bool], None]:
     def ended(name: str, killed: bool) -> None:
         try:
             freed = ledger.flow.free_owner(name, max_starts if killed else None)
-            ledger.work.drop_worker(name)
+            ledger.registry.drop(name)
         except KbError as error:  # the leases expire by themselves, later
             log.warning("%s", error)
         else:

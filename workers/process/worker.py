@@ -17,7 +17,7 @@ from celery import Celery, bootsteps, signals
 
 from pipeline.errors import BrokerUnavailable, KbError
 from pipeline.ledger import Ledger
-from pipeline.ledger.work import STARTING
+from pipeline.ledger.registry import STARTING
 from pipeline.settings import Settings, load_settings
 from pipeline.types import Stage
 from workers import health, logs
@@ -75,10 +75,10 @@ class Presence(bootsteps.StartStopStep):  # type: ignore[misc]
         health.touch(type(self).settings.health_dir, health.file_of(type(self).name_of_worker))
         try:
             with open_ledger(type(self).settings) as ledger:
-                if not ledger.work.see_worker(type(self).name_of_worker):
+                if not ledger.registry.see(type(self).name_of_worker):
                     # Forgotten, as whoever was not seen for long is; what it runs on is written again at its next start.
                     role, host = role_of(type(self).name_of_worker), socket.gethostname()
-                    ledger.work.register_worker(type(self).name_of_worker, role, host, os.getpid())
+                    ledger.registry.register(type(self).name_of_worker, role, host, os.getpid())
         except KbError as error:
             log.warning("%s", error)
 
@@ -120,7 +120,7 @@ def _prepare(app: Celery, settings: Settings, stage: Stage, name: str, concurren
     app.steps["consumer"].add(Presence)
     note = STARTING if stage is Stage.EMBED else ""
     with open_ledger(settings) as ledger:
-        ledger.work.register_worker(name, stage.value, socket.gethostname(), os.getpid(), note=note, processes=concurrency)
+        ledger.registry.register(name, stage.value, socket.gethostname(), os.getpid(), note=note, processes=concurrency)
 
     if not settings.embedded_broker:
         try:
@@ -139,11 +139,11 @@ def _prepare(app: Celery, settings: Settings, stage: Stage, name: str, concurren
                 log.error("%s; next try in %.0f s", error, BEGIN_AGAIN_S)
                 complained = True
                 with suppress(KbError), open_ledger(settings) as ledger:
-                    ledger.work.see_worker(name, note=str(error))
+                    ledger.registry.see(name, note=str(error))
                 time.sleep(BEGIN_AGAIN_S)
             else:
                 if complained and stage is Stage.PARSE:  # an embed worker says for itself how it is
-                    made.ledger.work.see_worker(name, note="")
+                    made.ledger.registry.see(name, note="")
                 tasks.runtime = made
 
     def end(**_: object) -> None:
@@ -153,7 +153,7 @@ def _prepare(app: Celery, settings: Settings, stage: Stage, name: str, concurren
     def gone(**_: object) -> None:
         try:
             with open_ledger(settings) as ledger:
-                ledger.work.drop_worker(name)
+                ledger.registry.drop(name)
         except KbError as error:
             log.warning("%s", error)
 

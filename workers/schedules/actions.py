@@ -63,7 +63,7 @@ def verify(settings: Settings, ledger: Ledger, errand: Errand) -> None:
     found, _ = source_job(ledger, settings, errand.source)
     collection = found.collection
     live = ledger.collections.live_name(collection)
-    run = ledger.intake.start_run(collection, "verify", errand.source, errand.schedule)
+    run = ledger.runs.start(collection, "verify", errand.source, errand.schedule)
     store = open_store(settings, role="reader")
     try:
         for _ in range(CHECKS):
@@ -83,7 +83,7 @@ def verify(settings: Settings, ledger: Ledger, errand: Errand) -> None:
         + f"; `kb-ingest verify --collection {collection} --repair` mends it"
     )  # fmt: skip
     totals = (seen.documents, seen.actual_points, sum(wrong.values()))
-    ledger.intake.end_run(run, "done" if seen.clean else "failed", detail, totals)
+    ledger.runs.end(run, "done" if seen.clean else "failed", detail, totals)
 
 
 #: What can be scheduled, by name.

@@ -117,7 +117,7 @@ def _wait_for_redis(app: Celery) -> None:
 def _consume(app: Celery, settings: Settings, name: str, stderr: int, line: int) -> int:
     ledger = Ledger.open(settings.ledger_url)
     starter = Starter(settings, ledger, name, stderr, line)
-    ledger.work.register_worker(name, Clock.TICK.value, socket.gethostname(), os.getpid())
+    ledger.registry.register(name, Clock.TICK.value, socket.gethostname(), os.getpid())
     Presence.settings, Presence.name_of_worker = settings, name
     app.steps["consumer"].add(Presence)
 
@@ -135,7 +135,7 @@ def _consume(app: Celery, settings: Settings, name: str, stderr: int, line: int)
         starter.stop(RUN_GRACE_S)
         try:
             with open_ledger(settings) as again:
-                again.work.drop_worker(name)
+                again.registry.drop(name)
         except KbError as error:
             log.warning("%s", error)
 

@@ -15,7 +15,7 @@ from types import FrameType
 
 from pipeline.errors import ConfigError, KbError, SourceBusy
 from pipeline.ledger import Ledger
-from pipeline.ledger.history import Past
+from pipeline.ledger.runs import Past
 from pipeline.ledger.schedules import Schedule
 from pipeline.settings import Settings, load_settings
 from workers import logs
@@ -49,7 +49,7 @@ def carry_out(
     except Exception as error:
         log.exception("the schedule %s failed", schedule.name)
         _record(ledger, schedule, before, f"{type(error).__name__}: {error} (a fault of kb-ingest)")
-    return ledger.history.runs(1, schedule=schedule.name)[0]
+    return ledger.runs.history(1, schedule=schedule.name)[0]
 
 
 def run_now(settings: Settings, ledger: Ledger, schedule: Schedule, show: Callable[[Moment], None], worker_stderr: int) -> Past:
@@ -136,7 +136,7 @@ def _release(ledger: Ledger, lease: str, *, missed: bool) -> None:
 
 def _newest(ledger: Ledger, name: str) -> int:
     """The number of a schedule's last run; 0: there was none."""
-    return next((row.id for row in ledger.report.runs(1, schedule=name)), 0)
+    return next((row.id for row in ledger.runs.latest(1, schedule=name)), 0)
 
 
 def _record(ledger: Ledger, schedule: Schedule, before: int, detail: str) -> None:
@@ -147,10 +147,10 @@ def _record(ledger: Ledger, schedule: Schedule, before: int, detail: str) -> Non
             if run == before:
                 source = ledger.sources.get(schedule.source)
                 collection = source.collection if source else ""
-                run = ledger.intake.start_run(collection, schedule.action, schedule.source, schedule.name)
-            found = ledger.report.run(run)
+                run = ledger.runs.start(collection, schedule.action, schedule.source, schedule.name)
+            found = ledger.runs.get(run)
             if found is not None and found.outcome in ("", "interrupted"):
-                ledger.intake.end_run(run, "failed", detail)
+                ledger.runs.end(run, "failed", detail)
         except KbError as error:
             log.warning("%s", error)
             time.sleep(AGAIN_S)

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from pipeline.ledger import Ledger
-from pipeline.ledger.history import Figures, Past
-from pipeline.ledger.report import Progress, RunRow
+from pipeline.ledger.report import Progress
 from pipeline.ledger.retrospect import Named
+from pipeline.ledger.runs import Figures, Past, RunRow
 from pipeline.reports.run.fold import Bin, Failed, Fold, Ranked, StageTime
 from pipeline.telemetry.counters import UNBOUNDED, token_bin
 from pipeline.types import DocumentState
@@ -186,7 +186,7 @@ def _totals(run: RunRow, now: Progress, fold: Fold, seconds: float, skipped: int
 
 
 def _comparison(ledger: Ledger, past: Past) -> Comparison | None:
-    before = ledger.history.run(past.before) if past.before is not None else None
+    before = ledger.runs.past(past.before) if past.before is not None else None
     if before is None or past.figures is None or before.figures is None:
         return None
     now, then = past.figures, before.figures
