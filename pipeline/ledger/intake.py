@@ -43,6 +43,31 @@ class Refused:
     detail: str
 
 
+#: The columns of a document that stay when another version of it is staged: the old version is searchable until the new one is
+#: complete, and its title and type are shown until then.
+_KEPT = frozenset(
+    [
+        "id",
+        "collection",
+        "uri",
+        "title",
+        "media_type",
+        "parse_fingerprint",
+        "indexed_hash",
+        "indexed_parse",
+        "indexed_embed",
+        "chunks",
+        "embedded",
+        "tokens",
+        "embed_s",
+        "dirty",
+    ]
+)
+
+#: A document's row before anything is known of it.
+_BLANK = {column.name: None if column.nullable else column.type.python_type() for column in documents.columns}
+
+
 class Intake:
     """Runs and staged documents."""
 
@@ -91,40 +116,28 @@ class Intake:
             return
         now = time.time()
         values = [
-            {
-                "id": key, "collection": collection, "uri": source.uri, "size": source.size, "mtime_ns": source.mtime_ns,
-                "content_hash": content_hash, "state": state, "reason": reason, "detail": detail, "starts": 0, "batch": None,
-                "lease": None, "run": run, "updated_at": now, "title": "", "media_type": "", "parse_fingerprint": "",
-                "indexed_hash": "", "indexed_parse": "", "indexed_embed": "", "chunks": 0, "embedded": 0,
-                "dirty": 0, "tokens": 0, "deleted_at": None, "fence": None, "parsed_tokens": 0, "parsed_chunks": 0, "parse_s": 0.0,
+            _BLANK
+            | {
+                "id": key,
+                "collection": collection,
+                "uri": source.uri,
+                "size": source.size,
+                "mtime_ns": source.mtime_ns,
+                "content_hash": content_hash,
+                "state": state,
+                "reason": reason,
+                "detail": detail,
+                "run": run,
+                "updated_at": now,
             }
             # In one order, as claims lock them: two that hold what the other one wants would wait for ever.
             for key, (source, content_hash, state, reason, detail) in sorted(rows.items())
-        ]  # fmt: skip
-        # The indexed_* columns and chunks of a known document stay: its old version is searchable until the new one is whole.
-        replaced = (
-            "size",
-            "mtime_ns",
-            "content_hash",
-            "state",
-            "reason",
-            "detail",
-            "starts",
-            "batch",
-            "lease",
-            "run",
-            "updated_at",
-            "deleted_at",
-            "fence",
-            "parsed_tokens",
-            "parsed_chunks",
-            "parse_s",
-        )
+        ]
         with writing(self._engine) as connection:
             hold(connection, collection)
             statement = upsert(connection, documents)
             statement = statement.on_conflict_do_update(
-                index_elements=[documents.c.id], set_={name: statement.excluded[name] for name in replaced}
+                index_elements=[documents.c.id], set_={name: statement.excluded[name] for name in _BLANK if name not in _KEPT}
             )
             refused = _newly_quarantined(connection, values)
             connection.execute(statement, values)

@@ -322,14 +322,14 @@ def _migrate(connection: Connection) -> None:
         for old in ("documents_run_state", "documents_lease", "documents_run_progress", "documents_run_figures"):
             connection.exec_driver_sql(f"DROP INDEX IF EXISTS {old}")
         # Versions 3 to 5 have more columns; each is nullable or has a default of the database's own.
-        for table in (collections, runs, documents, leases, workers):
+        for table in metadata.sorted_tables:
             there = {column["name"] for column in inspect(connection).get_columns(table.name)}
             for column in table.columns:
                 if column.name not in there:
                     specification = CreateColumn(column).compile(dialect=connection.dialect)
                     connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {specification}")
-        for index in documents.indexes:
-            index.create(connection, checkfirst=True)
+            for index in table.indexes:
+                index.create(connection, checkfirst=True)
         triggers.make(connection)
         connection.execute(update(meta).where(meta.c.key == "schema_version").values(value=str(SCHEMA_VERSION)))
     elif int(found) > SCHEMA_VERSION:

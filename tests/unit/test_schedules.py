@@ -27,10 +27,10 @@ from pipeline.types import SCHEDULE
 from workers.broker.dispatch import Dispatcher
 from workers.cli import run
 from workers.jobs.hold import Beating, holding
+from workers.process.lifeline import Lifeline
 from workers.schedules import due
 from workers.schedules.due import Starter, next_slot
 from workers.schedules.run import carry_out
-from workers.schedules.run import main as carry_out_claimed
 
 #: 2026-05-04 12:00 UTC, and the slot of "0 2 * * *" before and after it.
 NOON = 1777896000
@@ -287,12 +287,12 @@ def test_a_run_that_meets_another_one_is_due_again_and_is_no_run(
     assert lease is not None
     monkeypatch.setenv("KB_DATABASE_URL", url)
     monkeypatch.setenv("KB_DATA_DIR", str(tmp_path / "data"))
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        with holding(ledger, NewRun("documents"), [(tmp_path / "papers").resolve().as_uri()], 60.0):
-            assert carry_out_claimed([lease, "--parent", str(os.getppid())]) == 1
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    line = Lifeline()
+    command = [sys.executable, "-m", "workers.schedules.run", lease]
+    command += ["--parent", str(os.getpid()), "--lifeline", str(line.reading)]
+    with holding(ledger, NewRun("documents"), [(tmp_path / "papers").resolve().as_uri()], 60.0):
+        assert subprocess.run(command, pass_fds=[line.reading], check=False).returncode == 1
+    line.close()
     assert [past.run.schedule for past in ledger.runs.history()] == [""]
     assert next_slot(get(ledger), NEXT_NIGHT + 60) == NEXT_NIGHT
     assert get(ledger).lease is None
