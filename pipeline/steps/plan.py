@@ -7,7 +7,7 @@ import statistics
 import tempfile
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pipeline.chunk.file import read_chunks
@@ -21,10 +21,11 @@ from pipeline.staging import Staging
 from pipeline.staging.copies import chunks_key, copy_hashed
 from pipeline.steps.load import Action, Load, Planned
 from pipeline.steps.remove import vanished
+from pipeline.steps.sampling import Sampled, draw, extrapolate, likely
 from pipeline.steps.scope import Scope
 from pipeline.types import SourceFile, document_id
 
-#: Files that are parsed to know how many chunks there will be; with more than these the rest is estimated by size.
+#: Files that are parsed to know how many chunks there will be. Of more files, as many are chosen at random.
 SAMPLE_FILES = 64
 
 #: What Qdrant keeps in memory for a vector, by its own rule of thumb: 4 bytes a number, half as much again for graph and ids.
@@ -47,6 +48,9 @@ class Plan:
     tokens: int = 0  #: of them
     new_points: int = 0  #: of the chunks, those of new documents
     estimated: bool = False  #: chunks and tokens are extrapolated from a sample
+    parsed_files: int = 0  #: of the new and changed ones; where they are fewer than those, they were chosen at random
+    chunks_low: int = 0  #: the range that is likely to contain `chunks`; without a sample both are `chunks`
+    chunks_high: int = 0
     chunks_per_s: float = 0.0  #: measured in this deployment; 0 where nothing has been yet
     memory_bytes: int = 0  #: growth of Qdrant's memory
     disk_bytes: int = 0
@@ -108,48 +112,47 @@ class Planning:
         return Planned("moved", file.uri, file.bytes) if digest in by_size[file.bytes] else file
 
     def _estimate(self, found: Plan) -> None:
-        """Count the chunks of a sample, a share of each kind of file, and multiply by the bytes of the others."""
+        """Count the chunks of a sample of each kind of file, and extrapolate by bytes."""
         kinds: dict[tuple[str, str], list[Planned]] = defaultdict(list)
         for file in found.files:
             if file.action in ("added", "changed"):
                 kinds[file.action, os.path.splitext(name_of(file.uri))[1].lower()].append(file)
-        each = max(1, SAMPLE_FILES // max(1, len(kinds)))
+        each = SAMPLE_FILES // max(1, len(kinds))
+        estimates = []
         with tempfile.TemporaryDirectory(prefix="kb-plan-") as folder:
             for (action, _), files in kinds.items():
-                # Evenly from the whole list, as neighbours are alike.
-                sample = files[:: -(-len(files) // each)]
-                chunks, tokens, size = self._parse(sample, Path(folder))
-                scale = sum(file.bytes for file in files) / size if size else 0.0
+                sample = self._parse(draw(files, each), Path(folder))
+                estimate = extrapolate(sample, len(files), sum(file.bytes for file in files))
+                estimates.append(estimate)
                 found.estimated |= len(sample) < len(files)
-                found.chunks += round(chunks * scale)
-                found.new_points += round(chunks * scale) if action == "added" else 0
-                found.tokens += round(tokens * scale)
+                found.parsed_files += len(sample)
+                found.chunks += round(estimate.chunks)
+                found.new_points += round(estimate.chunks) if action == "added" else 0
+                found.tokens += round(estimate.tokens)
+        found.chunks_low, found.chunks_high = likely(estimates) if found.estimated else (found.chunks, found.chunks)
 
-    def _parse(self, files: Sequence[Planned], folder: Path) -> tuple[int, int, int]:
-        """Chunks to embed, their tokens, and the bytes of these files; those that cannot be parsed have none."""
-        jobs, copies, size = [], {}, 0
-        known = self.ledger.intake.known([self._id(file) for file in files])
+    def _parse(self, files: Sequence[Planned], folder: Path) -> list[Sampled]:
+        """The chunks of each file that would be embedded."""
+        jobs, copies, sampled = [], [], {self._id(file): Sampled(file.bytes, 0, 0) for file in files}
+        known = self.ledger.intake.known(list(sampled))
         for number, file in enumerate(files):
-            size += file.bytes
             copy = folder / str(number)
             try:
                 copy_hashed(_source(file), copy)
             except DocumentError:
                 continue
-            copies[self._id(file)] = copy
+            copies.append(copy)
             jobs.append(ExtractJob(str(copy), name_of(file.uri), self._id(file), str(folder / f"{number}.chunks")))
-        chunks = tokens = 0
         for outcome in self.guard.run(jobs, lambda: None):
             if outcome.extracted is not None:
                 key = outcome.job.document_id
                 before = self._ids(key, outcome.job.name, known.get(key))
                 fresh = [c for c in read_chunks(Path(outcome.job.output), key)[1] if c.id not in before]
-                chunks += len(fresh)
-                tokens += sum(chunk.token_count for chunk in fresh)
+                sampled[key] = replace(sampled[key], chunks=len(fresh), tokens=sum(chunk.token_count for chunk in fresh))
                 Path(outcome.job.output).unlink(missing_ok=True)
-        for copy in copies.values():
+        for copy in copies:
             copy.unlink(missing_ok=True)
-        return chunks, tokens, size
+        return list(sampled.values())
 
     def _id(self, file: Planned) -> str:
         return document_id(self.generation, file.uri)

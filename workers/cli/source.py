@@ -171,6 +171,12 @@ def _print_plan(planned: Plan) -> None:
     about, seconds = "about " if planned.estimated else "", planned.seconds
     span = "the time is not known before something was embedded here" if seconds is None else f"some {seconds:,.0f} s"
     click.echo(f"{about}{planned.chunks:,} chunks of {planned.tokens:,} tokens to embed, {span}")
+    if planned.estimated:
+        files = planned.count("added") + planned.count("changed")
+        click.echo(
+            f"estimated from {planned.parsed_files:,} of {files:,} files, chosen at random: probably "
+            f"{planned.chunks_low:,} to {planned.chunks_high:,} chunks"
+        )
     click.echo(
         f"Qdrant grows by some {planned.memory_bytes / 1e6:,.1f} MB of memory and {planned.disk_bytes / 1e6:,.1f} MB of disk"
     )
