@@ -74,6 +74,15 @@ class Generations:
         """The names that people use for the collections, in order."""
         return sorted({one.public for one in self.all() if one.state == LIVE})
 
+    def awaited(self) -> list[str]:
+        """Profiles of the generations that have documents to index, those with the most first."""
+        waiting = select(documents.c.collection, func.count().label("waiting")).where(documents.c.state.in_(OPEN_STATES))
+        counts = waiting.group_by(documents.c.collection).subquery()
+        statement = select(collections.c.profile).join(counts, counts.c.collection == collections.c.name)
+        with reading(self._engine) as connection:
+            rows = connection.execute(statement.order_by(counts.c.waiting.desc(), collections.c.name)).scalars()
+            return list(dict.fromkeys(rows))
+
     def _one(self, *wanted: ColumnElement[bool]) -> Collection | None:
         with reading(self._engine) as connection:
             row = connection.execute(select(collections).where(*wanted)).first()

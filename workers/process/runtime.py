@@ -234,19 +234,24 @@ class EmbedRuntime(Runtime):
             log.error("%s", error)
 
     def _load(self) -> None:
-        """Load the configured model and open the store; raises what they raise."""
+        """Open the store and load the model that is needed first; raises what they raise."""
         from pipeline.steps.bulk import Bulk
         from pipeline.store import open_store
 
         settings = self.settings
         self._store = open_store(settings, role="owner")
-        info = self._model(NO_PROFILE).embedder.info
+        info = self._model(self._first_profile()).embedder.info
         self._bulk = Bulk(self.ledger, self._store, settings.bulk_documents)
         self._settle()
         self.ledger.registry.register(
             self.name, "embed", socket.gethostname(), os.getpid(), info.device, info.dtype, info.chunks_per_s
         )
         log.info("embeds with %s on %s in %s, %.0f chunks/s", info.model, info.device, info.dtype, info.chunks_per_s)
+
+    def _first_profile(self) -> str:
+        """The profile of the documents that wait; that of the configuration where some of them follow it, or none waits."""
+        awaited = self.ledger.collections.awaited()
+        return NO_PROFILE if NO_PROFILE in awaited or not awaited else awaited[0]
 
     def _model(self, profile: str) -> Model:
         """The model of collections with this profile; loaded when it is first needed, and KEPT_MODELS of them kept."""
