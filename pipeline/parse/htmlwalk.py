@@ -246,7 +246,7 @@ class Walk:
             return None
         if table.find(".//pre") is not None or table.xpath("boolean(.//h1 | .//h2 | .//h3 | .//h4 | .//section | .//article)"):
             return None
-        header, rows, head_rows = "", list[Element](), 0
+        header, rows = "", list[Element]()
         found: list[tuple[str, bool]] = []
         for row in table.iter("tr"):
             cells = [c for c in row if c.tag in ("td", "th")]
@@ -262,7 +262,6 @@ class Walk:
         for line, is_head in found:
             if is_head and not rows:
                 header = f"{header} / {line}" if header else line
-                head_rows += 1
             else:
                 rows.append(Element(line, ElementKind.TABLE_ROW, header=header))
         caption = table.find("caption")

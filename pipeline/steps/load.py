@@ -35,7 +35,6 @@ class LoadCounts:
     added: int = 0
     changed: int = 0
     unchanged: int = 0
-    resumed: int = 0  #: known, not finished by an earlier run
     refused: int = 0  #: could not be staged, or were refused before and have not changed since
     bytes: int = 0  #: of added and changed files
     omitted: list[Omitted] = field(default_factory=list)  #: the first OMITTED_KEPT of them
@@ -209,7 +208,6 @@ class Load:
         if self._finished(before):
             self.counts.unchanged += 1
         elif before.state in OPEN_STATES:
-            self.counts.resumed += 1
             adopted.append(key)
         elif before.state in (DocumentState.QUARANTINED, DocumentState.SKIPPED) and before.reason != Reason.STAGED_LOST:
             # Tried and refused for good: it belongs to this run's result, but only `retry` or a new version starts it again.

@@ -8,7 +8,7 @@ import pytest
 
 from tests.faults.conftest import ALL, RUNS, Deployment
 
-pytestmark = [pytest.mark.faults, pytest.mark.integration]
+pytestmark = [pytest.mark.faults, pytest.mark.integration, pytest.mark.slow]
 
 #: As in inject/sitecustomize.py.
 BOUNDARIES = [

@@ -9,7 +9,7 @@ import pytest
 
 from tests.faults.conftest import ALL, RUNS, SEED, Deployment
 
-pytestmark = [pytest.mark.faults, pytest.mark.integration]
+pytestmark = [pytest.mark.faults, pytest.mark.integration, pytest.mark.slow]
 
 FAULTS = ["restart", "restart empty", "flushall", "stopped", "client kill", "maxmemory", "garbage", "wrong type", "unknown task"]
 

@@ -13,7 +13,7 @@ from pipeline.ledger import Ledger
 from pipeline.types import SourceFile, StagedFile, document_id
 from tests.faults.conftest import SEED
 
-pytestmark = [pytest.mark.faults, pytest.mark.integration]
+pytestmark = [pytest.mark.faults, pytest.mark.integration, pytest.mark.slow]
 
 COUNT = 1000
 

@@ -13,7 +13,7 @@ import pytest
 
 from tests.faults.conftest import RUNS, Deployment
 
-pytestmark = [pytest.mark.faults, pytest.mark.integration]
+pytestmark = [pytest.mark.faults, pytest.mark.integration, pytest.mark.slow]
 
 STEPS = ("+3600", "-3600", "+0")  # seconds from the true time
 

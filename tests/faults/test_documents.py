@@ -15,7 +15,7 @@ from tests.embed_server import DEADLY, NO_NUMBER
 from tests.faults.conftest import ALL, RUNS, Deployment, fill
 from tests.services import wait_until
 
-pytestmark = [pytest.mark.faults, pytest.mark.integration]
+pytestmark = [pytest.mark.faults, pytest.mark.integration, pytest.mark.slow]
 
 
 def test_poison_among_good_documents(deployment: Deployment) -> None:

@@ -12,7 +12,7 @@ from tests.faults.test_boundaries import KILLS, arm
 from tests.faults.test_kills import kill
 from tests.services import wait_until
 
-pytestmark = [pytest.mark.faults, pytest.mark.integration]
+pytestmark = [pytest.mark.faults, pytest.mark.integration, pytest.mark.slow]
 
 #: As in inject/sitecustomize.py.
 BOUNDARIES = ["Edge: in upsert, before the flush", "Edge: between flush and ledger", "Edge: after delete of old points"]

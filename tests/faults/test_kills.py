@@ -13,7 +13,7 @@ import pytest
 from tests.faults.conftest import ALL, RUNS, Deployment
 from tests.services import wait_until
 
-pytestmark = [pytest.mark.faults, pytest.mark.integration]
+pytestmark = [pytest.mark.faults, pytest.mark.integration, pytest.mark.slow]
 
 
 def kill(process: psutil.Process, *, group: bool = False) -> None:

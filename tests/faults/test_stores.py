@@ -11,7 +11,7 @@ import pytest
 from tests.faults.conftest import ALL, RUNS, SEED, Deployment
 from tests.services import wait_until
 
-pytestmark = [pytest.mark.faults, pytest.mark.integration]
+pytestmark = [pytest.mark.faults, pytest.mark.integration, pytest.mark.slow]
 
 #: What the stand-in does; upserts are PUT .../points.
 FAULTS: dict[str, list[dict[str, Any]]] = {

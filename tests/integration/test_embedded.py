@@ -121,6 +121,7 @@ def test_what_cannot_be_parsed_is_quarantined_and_the_rest_indexed(cli: Cli, doc
     assert "1 documents are pending" in cli.run("retry", "--reason", "corrupt").stdout
 
 
+@pytest.mark.slow
 def test_a_dropped_document_takes_its_last_good_version_along(cli: Cli, documents: Path) -> None:
     json_of(cli, "load", str(documents))
     points = assert_whole(cli)["actual_points"]
@@ -133,6 +134,7 @@ def test_a_dropped_document_takes_its_last_good_version_along(cli: Cli, document
     assert not any("tomatoes" in hit["uri"] for hit in json_of(cli, "search", "tomatoes", "--limit", "50"))
 
 
+@pytest.mark.slow
 def test_a_run_whose_documents_fail_in_numbers_stops(data_dir: Path, documents: Path) -> None:
     cli = Cli(data_dir, KB_INGEST_DEVICE="cpu", KB_MAX_FAILURE_FLOOR="5")
     for number in range(30):
@@ -168,6 +170,7 @@ def test_ctrl_c_loses_nothing(cli: Cli, documents: Path) -> None:
     assert_whole(cli)
 
 
+@pytest.mark.slow
 def test_verify_mends_what_is_missing(cli: Cli, documents: Path) -> None:
     json_of(cli, "load", str(documents))
     before = assert_whole(cli)
@@ -195,6 +198,7 @@ def _damage(data_dir: Path) -> None:
     store.close()
 
 
+@pytest.mark.slow
 def test_no_wait_stages_and_up_does_the_work_while_search_goes_on(cli: Cli, documents: Path) -> None:
     cli.run("load", str(documents), "--no-wait")
     assert json_of(cli, "status")["documents"] == {"pending": 4}
@@ -263,6 +267,7 @@ def test_a_broken_installation_fails_and_quarantines_nothing(cli: Cli, tmp_path:
     assert (status["documents"], status["failures"]) == ({"pending": 1}, [])
 
 
+@pytest.mark.slow
 def test_weights_that_are_not_those_that_made_the_collection_are_refused(cli: Cli, documents: Path, tmp_path: Path) -> None:
     """The same name, other weights: the canary sentence tells."""
     from safetensors.torch import load_file, save_file

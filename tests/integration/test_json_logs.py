@@ -10,7 +10,7 @@ import pytest
 
 from tests.services import Cli, Server
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.embed_server import MODEL
 from tests.services import REPOSITORY, Cli, Server, embed_server, free_port, wait_until
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 
 def get(url: str) -> str:

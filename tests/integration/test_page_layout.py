@@ -19,7 +19,7 @@ from pipeline.reports.run.page import page as report_page
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 #: Pairs of a long table.
 PAIRS = 100

@@ -70,6 +70,7 @@ def test_workers_of_their_own_give_the_same_points(redis: Server, qdrant: Server
         assert sum(a * b for a, b in zip(theirs[key][1], vector, strict=True)) > 0.9995
 
 
+@pytest.mark.slow
 def test_load_says_that_no_worker_serves_a_queue_and_goes_on_when_one_does(
     redis: Server, qdrant: Server, documents: Path, tmp_path: Path
 ) -> None:
@@ -91,6 +92,7 @@ def test_load_says_that_no_worker_serves_a_queue_and_goes_on_when_one_does(
     assert worker.returncode == 0
 
 
+@pytest.mark.slow
 def test_an_embedded_collection_is_promoted_to_a_server(qdrant: Server, documents: Path, tmp_path: Path) -> None:
     url = f"http://127.0.0.1:{qdrant.port}"
     embedded = Cli(tmp_path / "data", KB_INGEST_DEVICE="cpu", KB_DEVICE="cpu")
@@ -121,6 +123,7 @@ def test_who_only_looks_deletes_nothing_and_who_sends_does(redis: Server, tmp_pa
     client.close()
 
 
+@pytest.mark.slow
 def test_redis_that_forgets_everything_loses_nothing(redis: Server, qdrant: Server, documents: Path, tmp_path: Path) -> None:
     cli = Cli(
         tmp_path / "data", KB_REDIS_URL=f"redis://127.0.0.1:{redis.port}/0", KB_QDRANT_URL=f"http://127.0.0.1:{qdrant.port}",

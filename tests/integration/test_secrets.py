@@ -38,7 +38,7 @@ from tests.services import (
 )
 from workers.broker.app import make_app
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 #: With characters that look different in a URL, so that both forms are looked for.
 SECRETS = {

@@ -19,7 +19,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 from pipeline.telemetry.spans import Version
 from tests.services import Cli, Server, free_port
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 #: More than the endings of load and workers may take together when nobody takes their spans.
 LATE_S = 20.0

@@ -29,7 +29,7 @@ from workers.monitoring.snapshot import Lookout
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 #: Where Debian's python3-doc puts its pages.
 PYTHON_DOC = Path("/usr/share/doc/python3.11/html")
