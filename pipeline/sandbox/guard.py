@@ -106,7 +106,7 @@ class _Attempt:
 
     jobs: Sequence[ExtractJob]
     folder: Path  #: temporary files
-    outputs: Path  #: unfinished chunk files; on the file system of their targets, as a rename requires
+    outputs: Path  #: unfinished chunk files; next to their targets, as a rename requires
     done: set[int]
     begun: bool = False  #: whether it reached its first job
     current: int | None = None  #: number of the current job
