@@ -82,7 +82,7 @@ class TransformerEncoder:
 
     @classmethod
     def load(cls, folder: Path, pooling: str) -> TransformerEncoder:
-        """Load a model whose pooling is known; raises what transformers raises."""
+        """Load a model whose pooling is known; passes on the errors of transformers."""
         with _without_scipy():
             import transformers.modeling_utils
         from transformers import AutoModel, AutoTokenizer
@@ -120,7 +120,7 @@ class SentenceTransformerEncoder:
 
     @classmethod
     def load(cls, folder: Path) -> SentenceTransformerEncoder:
-        """Load any model; raises what sentence-transformers raises."""
+        """Load any model; passes on the errors of sentence-transformers."""
         from sentence_transformers import SentenceTransformer
         from transformers.utils import logging
 

@@ -132,7 +132,7 @@ class LocalEmbedder:
             )["input_ids"]  # fmt: skip
         for number, ids in enumerate(encoded):
             if len(ids) > limit:
-                raise ValueError(f"text {number} has {len(ids)} tokens, {self.info.model} takes {limit}")
+                raise ValueError(f"text {number} has {plural(len(ids), 'token')}, the limit of {self.info.model} is {limit}")
         return encoded
 
     def _embed(self, encoded: Sequence[Sequence[int]]) -> NDArray[np.float32]:

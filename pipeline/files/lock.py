@@ -38,7 +38,7 @@ class FileLock:
         self.release()
 
     def take(self, deadline: float = 0.0) -> bool:
-        """Try until `deadline` (of time.monotonic), at least once; return whether this object holds the lock now."""
+        """Try until `deadline` (of time.monotonic), but at least once; return whether this object now holds the lock."""
         while not self._lock(fcntl.LOCK_EX | fcntl.LOCK_NB):
             left_s = deadline - time.monotonic()
             if left_s <= 0:

@@ -46,7 +46,7 @@ def choose(wanted: str = "auto", *, require_gpu: bool = False) -> Device:
     """
     if wanted == "cpu":
         if require_gpu:
-            raise DeviceError("the device is set to cpu, but --require-gpu asks for a GPU: drop one of the two")
+            raise DeviceError("the device is set to cpu, but --require-gpu asks for a GPU: drop one of them")
         return _cpu()
     kind, _, number = wanted.partition(":")
     if kind not in ("auto", "cuda", "mps") or (number and not (kind == "cuda" and number.isdecimal())):

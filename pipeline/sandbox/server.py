@@ -194,7 +194,7 @@ class Server:
         os.environ["TMPDIR"] = os.environ["HOME"] = tempfile.tempdir = str(folder)
         os.chdir(folder)
         if not cap_growth(self._memory_bytes) and sys.platform.startswith("linux"):
-            log.warning("this system does not limit the parser's memory; kb-ingest only watches it")
+            log.warning("this kernel does not limit the parser's memory; the guard still watches it")
         for limit, value in ((resource.RLIMIT_CORE, 0), (resource.RLIMIT_FSIZE, MAX_FILE_BYTES)):
             try:
                 resource.setrlimit(limit, (value, value))
