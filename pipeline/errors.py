@@ -1,29 +1,29 @@
 """Every error that kb-ingest raises on purpose.
 
     KbError
-    ├── TransientError            a retry may help: nothing is charged to the document
-    │   ├── BrokerUnavailable     Redis or the broker folder does not answer
-    │   ├── StoreUnavailable      Qdrant does not answer, or not completely
+    ├── TransientError            a retry may help: it does not count as an attempt of the document
+    │   ├── BrokerUnavailable     Redis does not answer, or the broker folder cannot be used
+    │   ├── StoreUnavailable      Qdrant does not answer, or answers incompletely
     │   ├── StoreLocked           the embedded store is open in another process
     │   ├── EmbedUnavailable      the embedding endpoint does not answer
     │   ├── LedgerUnavailable     the database does not answer, or is locked for too long
     │   ├── StagingUnavailable    the object store of the staged copies does not answer
-    │   ├── CollectionReplaced    a re-index has put another generation in the collection's place
-    │   ├── SourceBusy            another run loads the same source into the same collection now
-    │   ├── LeaseLost             somebody else holds the document now: stop working on it
+    │   ├── CollectionReplaced    a re-index has replaced the collection with another generation
+    │   ├── SourceBusy            another run is loading the same source into the same collection
+    │   ├── LeaseLost             another worker holds the document now: stop working on it
     │   └── NoSpace               the disk is full
-    └── PermanentError            a retry never helps: a person must act
-        ├── ConfigError           a setting is wrong or two settings contradict
-        ├── ModelError            the model cannot be loaded, or is not what was promised
-        ├── DeviceError           the asked-for device is not there
-        ├── HostError             this host cannot be changed as asked: Docker Desktop, `.env`
+    └── PermanentError            a retry never helps: someone must act
+        ├── ConfigError           a setting is wrong, or two settings contradict each other
+        ├── ModelError            the model cannot be loaded, or differs from the configured one
+        ├── DeviceError           the requested device does not exist
+        ├── HostError             this host cannot be changed as requested: Docker Desktop, `.env`
         ├── InstallationError     a module that kb-ingest needs is missing or broken
         ├── OutputError           standard output cannot be written
         ├── CollectionMismatch    the collection was made with another model
-        ├── CollectionMissing     no such collection
-        ├── LedgerError           the ledger has a schema this version does not know
+        ├── CollectionMissing     the collection does not exist
+        ├── LedgerError           the ledger has a schema that this version does not know
         ├── SourceError           a root cannot be listed or a file cannot be copied
-        ├── TooManyFailures       so many documents of a run fail that the fault is elsewhere
+        ├── TooManyFailures       too many documents of a run fail: the fault lies elsewhere
         └── DocumentError         one document cannot become chunks; carries its Reason
 
 Constructors take positional arguments only: errors travel between processes, and unpickling calls `cls(*args)`.
@@ -35,7 +35,7 @@ from pipeline.types import Reason
 
 
 class KbError(Exception):
-    """Root of all errors of kb-ingest; its text is one line that says what to do."""
+    """Base class of all errors of kb-ingest; the text is one line that says what to do."""
 
 
 class TransientError(KbError):
@@ -67,19 +67,19 @@ class StagingUnavailable(TransientError):
 
 
 class CollectionReplaced(TransientError):
-    """A re-index has put another generation in the collection's place: begin again with that one."""
+    """A re-index has replaced the collection with another generation: start again with the new one."""
 
 
 class SourceBusy(TransientError):
-    """Another run loads the same source into the same collection now; the text says which."""
+    """Another run is loading the same source into the same collection; the text names it."""
 
 
 class LeaseLost(TransientError):
-    """Somebody else holds the document now; what was computed for it must not be written."""
+    """Another worker holds the document now; results computed for it must not be written."""
 
 
 class NoSpace(TransientError):
-    """The disk that must be written is full."""
+    """The disk to write to is full."""
 
 
 class PermanentError(KbError):
@@ -91,19 +91,19 @@ class ConfigError(PermanentError):
 
 
 class ModelError(PermanentError):
-    """The model cannot be loaded or is not what was promised."""
+    """The model cannot be loaded, or differs from the configured one."""
 
 
 class DeviceError(PermanentError):
-    """The asked-for device is not there."""
+    """The requested device does not exist."""
 
 
 class HostError(PermanentError):
-    """This host, its container engine or its `.env` cannot be changed as asked."""
+    """This host, its container engine or its `.env` cannot be changed as requested."""
 
 
 class InstallationError(PermanentError):
-    """A module that kb-ingest needs is missing or broken; no document can help it."""
+    """A module that kb-ingest needs is missing or broken; no document is at fault."""
 
 
 class OutputError(PermanentError):
@@ -115,11 +115,11 @@ class CollectionMismatch(PermanentError):
 
 
 class CollectionMissing(PermanentError):
-    """No collection has this name."""
+    """No collection with this name exists."""
 
 
 class LedgerError(PermanentError):
-    """The ledger cannot be used by this version."""
+    """This version cannot use the ledger."""
 
 
 class SourceError(PermanentError):
@@ -127,7 +127,7 @@ class SourceError(PermanentError):
 
 
 class TooManyFailures(PermanentError):
-    """So many documents of a run fail that the fault is not theirs."""
+    """Too many documents of a run fail: the fault lies elsewhere."""
 
 
 class DocumentError(PermanentError):

@@ -11,19 +11,19 @@ from typing import Literal
 
 
 class DocumentState(StrEnum):
-    """Where a document stands in its life; kept in the ledger."""
+    """The state of a document's processing; kept in the ledger."""
 
-    PENDING = "pending"  # staged, waits for a parse worker
+    PENDING = "pending"  # staged; waits for a parse worker
     PARSING = "parsing"  # a parse worker holds its lease
-    PARSED = "parsed"  # its chunk file is in staging, waits for an embed worker
+    PARSED = "parsed"  # its chunk file is in staging; waits for an embed worker
     EMBEDDING = "embedding"  # an embed worker holds its lease
     INDEXED = "indexed"  # the store holds exactly its points
-    QUARANTINED = "quarantined"  # will not be tried again by itself; `reason` says why
-    SKIPPED = "skipped"  # seen and left out on purpose; `reason` says why
-    DELETED = "deleted"  # gone from its source; its points go after a grace, and then its row
+    QUARANTINED = "quarantined"  # not retried automatically; `reason` says why
+    SKIPPED = "skipped"  # left out on purpose; `reason` says why
+    DELETED = "deleted"  # gone from its source; its points are removed after a grace period, and then its row
 
 
-#: States in which a document still has work ahead of it.
+#: States of documents that are not finished yet.
 OPEN_STATES = (DocumentState.PENDING, DocumentState.PARSING, DocumentState.PARSED, DocumentState.EMBEDDING)
 
 
@@ -44,36 +44,36 @@ class Stage(StrEnum):
         return DocumentState.PARSING if self is Stage.PARSE else DocumentState.EMBEDDING
 
 
-#: What stands in place of a stage in the leases of a schedule that is carried out, and of a run that loads: they hold no documents.
+#: Stand for a stage in the leases of a running schedule and of a loading run: these leases hold no documents.
 SCHEDULE, RUN = "schedule", "run"
 
 
 class Reason(StrEnum):
-    """Why a document was quarantined or skipped; a stable code for people and scripts."""
+    """Why a document was quarantined or skipped; a stable code for readers and scripts."""
 
-    EMPTY_FILE = "empty_file"  # zero bytes or white space only: skipped, nothing is lost
-    EMPTY_TEXT = "empty_text"  # bytes, but no text came out
-    NEEDS_OCR = "needs_ocr"  # pages that hold pictures of text
+    EMPTY_FILE = "empty_file"  # zero bytes or white space only: skipped; nothing is lost
+    EMPTY_TEXT = "empty_text"  # the file has bytes, but its parser found no text
+    NEEDS_OCR = "needs_ocr"  # its pages are images of text
     ENCRYPTED = "encrypted"  # needs a password
     CORRUPT = "corrupt"  # the parser refused it
     TOO_LARGE = "too_large"  # over the size, element or unpacking limits
-    TIMEOUT = "timeout"  # the parser passed its wall-clock or CPU limit
-    OUT_OF_MEMORY = "out_of_memory"  # the parser used more memory than it may
+    TIMEOUT = "timeout"  # the parser exceeded its wall-clock or CPU limit
+    OUT_OF_MEMORY = "out_of_memory"  # the parser exceeded its memory limit
     CRASHED = "crashed"  # the parser's process died, twice
     UNSUPPORTED = "unsupported"  # no parser for this kind of content
     UNREADABLE = "unreadable"  # the file could not be read while staging
-    CHANGED = "changed"  # the file went on changing while it was being copied
-    WORKER_LOST = "worker_lost"  # its worker died at every one of the allowed starts
+    CHANGED = "changed"  # the file kept changing while it was being copied
+    WORKER_LOST = "worker_lost"  # its worker died in each of the allowed attempts
     BAD_VECTOR = "bad_vector"  # the model gave NaN, infinite or all-zero numbers
     STAGED_LOST = "staged_lost"  # its copy in staging is gone or damaged
 
 
-#: What a search compares: the meaning of the question (dense), its words (sparse), or both, fused by rank (hybrid).
+#: How a search compares: by the meaning of the question (dense), by its words (sparse), or by both, fused by rank (hybrid).
 SearchMode = Literal["hybrid", "dense", "sparse"]
 
 
 class ElementKind(StrEnum):
-    """What a piece of a document is to its reader."""
+    """The role of a piece of a document."""
 
     HEADING = "heading"
     PARAGRAPH = "paragraph"
@@ -89,7 +89,7 @@ class SourceFile:
     uri: str  #: identity of the document, `file:///...` or `s3://...`, percent-encoded, stable between runs
     path: Path | None  #: where it can be read now; None for an object, which is read by its uri
     size: int  #: bytes
-    mtime_ns: int  #: modification time, nanoseconds since the epoch; of an object, what tells its versions apart
+    mtime_ns: int  #: modification time, nanoseconds since the epoch; of an object, a number that distinguishes its versions
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +116,7 @@ class Element:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A piece of a document of at most the model's number of tokens."""
+    """A piece of a document with up to the model's maximum number of tokens."""
 
     id: str  #: uuid, also the id of its point
     document_id: str  #: uuid
@@ -140,14 +140,14 @@ class EmbeddedChunk:
     """A chunk with its embedding."""
 
     chunk: Chunk
-    vector: list[float]  #: unit length, one number a dimension
+    vector: list[float]  #: unit length, one number per dimension
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One answer of a search."""
+    """One result of a search."""
 
-    score: float  #: dense: cosine similarity; sparse: BM25, 0 and up; hybrid: RRF, at most 2 / RRF_K and only for its rank
+    score: float  #: dense: cosine similarity; sparse: BM25, 0 and up; hybrid: RRF, up to 2 / RRF_K, which reflects the rank alone
     uri: str
     title: str
     text: str
@@ -162,7 +162,7 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class PointMeta:
-    """What a stored point says about its chunk besides the text: all that may change while the vector stays."""
+    """The metadata of a stored point besides the text: everything that may change while the vector stays."""
 
     ordinal: int
     page_first: int | None = None
@@ -173,7 +173,7 @@ class PointMeta:
 
 @dataclass(frozen=True, slots=True)
 class DocumentInfo:
-    """What every point of a document carries along."""
+    """Metadata that every point of a document carries."""
 
     id: str
     uri: str
@@ -183,7 +183,7 @@ class DocumentInfo:
     folder: str = field(default="")  #: path of the parent folder, for filters
 
 
-#: Namespace of all ids of this project; never change it, every stored point hangs on it.
+#: Namespace of all ids of this project; never change it: every stored point's id depends on it.
 NAMESPACE = uuid.UUID("5a1d5be2-7f0c-5cbb-9d3a-6b0d0e4b8f11")
 
 
@@ -200,15 +200,15 @@ def document_id(collection: str, uri: str) -> str:
 def chunk_id(document: str, embedded_text: str, occurrence: int) -> str:
     """The id of a chunk and of its point.
 
-    It hangs on the text alone, and on which occurrence of that text in the document it is (0-based), so that an edit
-    elsewhere in the document leaves it as it is.
+    It depends only on the text and on the 0-based occurrence of that text in the document. An edit elsewhere in the document
+    leaves it unchanged.
     """
     digest = hashlib.sha256(embedded_text.encode("utf-8", "surrogatepass")).hexdigest()
     return str(uuid.uuid5(uuid.UUID(document), f"{digest}:{occurrence}"))
 
 
 class ChunkIds:
-    """The ids of a document's chunks, asked for in their order; remembers 16 bytes of each text and not the text."""
+    """The ids of a document's chunks, requested in order; remembers 16 bytes per text instead of the text."""
 
     def __init__(self, document: str) -> None:
         self._document = document

@@ -1,1 +1,1 @@
-"""Documents to chunks: packing by tokens, the units that are packed, and the files that chunks travel in."""
+"""Documents to chunks: packing by tokens, the packed units, and the chunk files."""

@@ -1,6 +1,6 @@
-"""The chunk file: all chunks of some bytes, compressed JSON lines between a header and a footer.
+"""The chunk file: all chunks of a document's bytes, as compressed JSON lines between a header and a footer.
 
-Ids are not stored. They hang on the document, and one file serves every document with the same bytes.
+Ids are not stored: they depend on the document, and one file serves every document with the same bytes.
 """
 
 from __future__ import annotations
@@ -18,28 +18,28 @@ from pipeline.errors import DocumentError
 from pipeline.files.errors import translated
 from pipeline.types import Chunk, ChunkIds, Reason, embed_text
 
-#: Raised with every change of the format; other versions count as missing.
+#: Raise it with every change of the format; files of other versions count as missing.
 VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
 class ChunkFileHeader:
-    """What the parser said of the document."""
+    """Properties of the document that its parser reported."""
 
     media_type: str
-    title: str  #: empty where the document does not say
+    title: str  #: empty where the document has none
 
 
 @dataclass(frozen=True, slots=True)
 class ChunkFileFooter:
-    """Proves that the file is whole."""
+    """Proves that the file is complete."""
 
     chunks: int
     tokens: int
 
 
 def write_chunks(path: Path, header: ChunkFileHeader, chunks: Iterable[Chunk]) -> ChunkFileFooter:
-    """Write a chunk file in one pass; the same chunks give the same bytes."""
+    """Write a chunk file in one pass; the same chunks produce the same bytes."""
     count = tokens = 0
     with path.open("wb") as raw, gzip.GzipFile(fileobj=raw, mode="wb", compresslevel=1, mtime=0, filename="") as file:
         _line(file, {"version": VERSION, **asdict(header)})
@@ -53,7 +53,7 @@ def write_chunks(path: Path, header: ChunkFileHeader, chunks: Iterable[Chunk]) -
 
 
 def read_header(path: Path) -> ChunkFileHeader:
-    """The header alone; raises DocumentError (staged_lost)."""
+    """Read only the header; raises DocumentError (staged_lost)."""
     lines = _lines(path)
     try:
         return _header(path, next(lines, {}))
@@ -62,7 +62,7 @@ def read_header(path: Path) -> ChunkFileHeader:
 
 
 def read_footer(path: Path) -> ChunkFileFooter:
-    """The footer alone, for which the file is unpacked but not read; raises DocumentError (staged_lost)."""
+    """Read only the footer: the file is unpacked, but not parsed; raises DocumentError (staged_lost)."""
     last = b""
     with _translated(path), gzip.open(path, "rb") as file:
         for line in file:
@@ -70,13 +70,13 @@ def read_footer(path: Path) -> ChunkFileFooter:
         fields = json.loads(last)
         if isinstance(fields, dict) and fields.keys() == {"chunks", "tokens"}:
             return ChunkFileFooter(**fields)
-    raise DocumentError(Reason.STAGED_LOST, f"{path.name} is not whole")
+    raise DocumentError(Reason.STAGED_LOST, f"{path.name} is incomplete; load the document again")
 
 
 def read_chunks(path: Path, document_id: str) -> tuple[ChunkFileHeader, Iterator[Chunk]]:
-    """The header, and the chunks as those of `document_id`, read while they are iterated over.
+    """The header, and the chunks with ids of `document_id`, read lazily.
 
-    Raises DocumentError (staged_lost) here for a missing file, and at the end of the chunks for one that was cut short.
+    Raises DocumentError (staged_lost) here for a missing file, and at the end of the chunks for an incomplete one.
     """
     lines = _lines(path)
     return _header(path, next(lines, {})), _chunks(path, lines, document_id)
@@ -84,7 +84,7 @@ def read_chunks(path: Path, document_id: str) -> tuple[ChunkFileHeader, Iterator
 
 def _header(path: Path, fields: dict[str, Any]) -> ChunkFileHeader:
     if fields.get("version") != VERSION:
-        raise DocumentError(Reason.STAGED_LOST, f"{path.name} has a format of another version")
+        raise DocumentError(Reason.STAGED_LOST, f"{path.name} has another format version; load the document again")
     return ChunkFileHeader(str(fields.get("media_type")), str(fields.get("title")))
 
 
@@ -92,7 +92,7 @@ def _chunks(path: Path, lines: Iterator[dict[str, Any]], document_id: str) -> It
     ids = ChunkIds(document_id)
     for ordinal, fields in enumerate(lines):
         if "chunks" in fields:
-            # Reading on to the end is what checks the checksum.
+            # Reading to the end verifies the checksum.
             if fields["chunks"] == ordinal and next(lines, None) is None:
                 return
             break
@@ -100,10 +100,10 @@ def _chunks(path: Path, lines: Iterator[dict[str, Any]], document_id: str) -> It
         try:
             key = ids.next(embed_text(heading_path, fields["text"]))
             chunk = Chunk(id=key, document_id=document_id, ordinal=ordinal, heading_path=heading_path, **fields)
-        except (KeyError, TypeError) as error:  # damage that is JSON all the same
-            raise DocumentError(Reason.STAGED_LOST, f"{path.name} is damaged") from error
+        except (KeyError, TypeError) as error:  # a damaged file that is still JSON
+            raise DocumentError(Reason.STAGED_LOST, f"{path.name} is damaged; load the document again") from error
         yield chunk
-    raise DocumentError(Reason.STAGED_LOST, f"{path.name} is not whole")
+    raise DocumentError(Reason.STAGED_LOST, f"{path.name} is incomplete; load the document again")
 
 
 def _lines(path: Path) -> Generator[dict[str, Any], None, None]:
@@ -119,10 +119,10 @@ def _lines(path: Path) -> Generator[dict[str, Any], None, None]:
 def _translated(path: Path) -> Iterator[None]:
     try:
         yield
-    except PermissionError as error:  # of every chunk file: no document is to blame
+    except PermissionError as error:  # affects every chunk file: no document is at fault
         raise translated(error, path) from error
     except (OSError, EOFError, zlib.error, ValueError) as error:
-        raise DocumentError(Reason.STAGED_LOST, f"{path.name} cannot be read: {error}") from error
+        raise DocumentError(Reason.STAGED_LOST, f"{path.name} cannot be read: {error}; load the document again") from error
 
 
 def _line(file: gzip.GzipFile, fields: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Elements to chunks: packed along the document's structure, never over the model's number of tokens."""
+"""Elements to chunks: packed along the document's structure, never over the model's token limit."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from pipeline.chunk.units import WINDOW, ChunkOptions, Unit, torn, units_of
 from pipeline.model.tokens import TokenCounter
 from pipeline.types import Chunk, ChunkIds, Element, ElementKind, embed_text
 
-#: Part of the parse fingerprint: raise it when the same elements give other chunks.
+#: Part of the parse fingerprint: raise it when the same elements yield different chunks.
 CHUNKER_VERSION = 1
 
-#: Sections under this share of the budget are packed together with their neighbours under the common part of their
-#: paths: a chunk of ten tokens says too little to be found, and to be of use when it is.
+#: Sections below this share of the budget are packed together with their neighbours under the common part of their
+#: paths: a chunk of ten tokens is hard to find, and of little use once found.
 TINY_SHARE = 0.25
 
-#: A full chunk ends between this share of the budget and the whole of it, where the content says.
+#: A full chunk ends between this share of the budget and the whole budget; its content decides where.
 CUT_SHARE = 0.5
 
 
 def chunk_elements(document_id: str, elements: Iterable[Element], counter: TokenCounter, options: ChunkOptions) -> Iterator[Chunk]:
     """Chunks of a document, in order; memory is bounded by a window of elements.
 
-    Every piece of text of every element is in a chunk or, for headings, in the heading path of one. `ValueError` for
-    options that leave no room for text.
+    Every piece of text of every element is in a chunk or, for headings, in the heading path of a chunk. Raises `ValueError`
+    for options that leave no room for text.
     """
     if options.max_tokens < counter.special_tokens + 8:
         raise ValueError(f"max_tokens {options.max_tokens} leaves no room for text")
@@ -47,7 +47,7 @@ def chunk_elements(document_id: str, elements: Iterable[Element], counter: Token
 
 @dataclass(frozen=True, slots=True)
 class _Draft:
-    """Units that will be a chunk, under the part of their heading paths that they share."""
+    """Units that will form a chunk, under the part of their heading paths that they share."""
 
     units: tuple[Unit, ...]
     path: tuple[str, ...]
@@ -59,7 +59,7 @@ class _Draft:
         before: Unit | None = None
         for unit in self.units:
             if before is not None and unit.element is before.element:
-                # White space between sentences is as it was.
+                # White space between sentences stays unchanged.
                 parts += (unit.element.text[before.end : unit.begin], unit.text)
             else:
                 if before is not None:
@@ -74,19 +74,19 @@ class _Draft:
         return "".join(parts)
 
 
-#: Kinds whose neighbours stand on lines of their own without an empty line between.
+#: Kinds whose neighbours are on separate lines without an empty line between them.
 _DENSE = (ElementKind.LIST_ITEM, ElementKind.TABLE_ROW, ElementKind.CODE)
 
 
 class _Sizes:
-    """Tokens of headings and headers, which come again and again."""
+    """Token counts of headings and headers, which recur often."""
 
     def __init__(self, counter: TokenCounter) -> None:
         self._counter = counter
         self._known: dict[str, int] = {}
 
     def of(self, text: str) -> int:
-        """Tokens of a text without special tokens."""
+        """Number of tokens of a text, without special tokens."""
         if not text:
             return 0
         if text not in self._known:
@@ -109,13 +109,13 @@ class _Sizes:
 
 
 def _pack(units: Iterable[Unit], counter: TokenCounter, options: ChunkOptions) -> Iterator[_Draft]:
-    """Greedy: units until the budget is full, a section ends or the content says so.
+    """Pack greedily: add units until the budget is full, a section ends, or the content marks a cut.
 
-    Only whole tiny sections share a chunk: a section that turns out to be larger begins a chunk of its own, and what is
-    left of one at its end stays alone, so that an edit in a section moves no boundary in another.
+    Only complete tiny sections share a chunk. A larger section begins a chunk of its own, and the rest at its end stays
+    alone, so that an edit in one section moves no boundary in another.
     """
     filling = _Filling(counter, options)
-    continued = False  # the chunk began in the middle of a section
+    continued = False  # whether the chunk began in the middle of a section
     for unit in units:
         if not filling.units:
             filling.add(unit)
@@ -171,16 +171,16 @@ class _Filling:
         self._chars += unit.end - unit.begin
 
     def fits(self, unit: Unit) -> bool:
-        """Whether the budget allows one more."""
+        """Whether the budget allows this unit, too."""
         if self._chars + unit.end - unit.begin > self._most_chars:
             return False
         return self.body + unit.tokens + self._with(unit)[1] <= self.budget
 
     def cut(self) -> int:
-        """How many units the chunk keeps when it is full: up to the one, past CUT_SHARE, whose text's checksum is least.
+        """How many units a full chunk keeps: up to the unit past CUT_SHARE whose text has the lowest checksum.
 
-        The place hangs on the texts around it and not on where the chunk began, so that two versions of a document that
-        differ further up soon cut at the same places again.
+        The place depends on the texts around it and not on the beginning of the chunk. Two versions of a document that
+        differ further up therefore soon cut at the same places again.
         """
         size, best, least = self._overhead, len(self.units), 1 << 32
         for number, unit in enumerate(self.units, 1):
@@ -198,11 +198,11 @@ class _Filling:
         return start
 
     def draft(self) -> _Draft:
-        """What there is, as a chunk."""
+        """The current units as a chunk."""
         return _Draft(tuple(self.units), self._path)
 
     def _with(self, unit: Unit) -> tuple[tuple[str, ...], int]:
-        """The path and the overhead if `unit` were in."""
+        """The path and the overhead if `unit` were added."""
         if not self.units:
             return unit.path, self._sizes.overhead([unit], unit.path)
         before = self.units[-1]
@@ -213,7 +213,7 @@ class _Filling:
 
 
 def _carried(packed: Sequence[Unit], most_tokens: int) -> list[Unit]:
-    """The last units of a chunk that the next one begins with; never all of them."""
+    """The last units of a chunk, with which the next one begins; never all of them."""
     carried: list[Unit] = []
     for unit in reversed(packed[1:]):
         most_tokens -= unit.tokens
@@ -231,9 +231,9 @@ def _common(one: tuple[str, ...], other: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _checked(drafts: Iterable[_Draft], counter: TokenCounter, options: ChunkOptions) -> Iterator[tuple[_Draft, str, int]]:
-    """Drafts with their text and real number of tokens; those over the limit are divided.
+    """Drafts with their text and actual number of tokens; drafts over the limit are divided.
 
-    The sum of the parts is only an estimate: some tokenizers see another text when parts are joined.
+    The sum of the parts is only an estimate: some tokenizers split the joined text differently.
     """
     stream = iter(drafts)
     while window := list(islice(stream, WINDOW)):
@@ -247,7 +247,7 @@ def _checked(drafts: Iterable[_Draft], counter: TokenCounter, options: ChunkOpti
 
 
 def _divided(draft: _Draft, counter: TokenCounter) -> list[_Draft]:
-    """A draft in two or more smaller ones."""
+    """Divide a draft into two or more smaller ones."""
     units = draft.units
     if len(units) > 1:
         half = len(units) // 2

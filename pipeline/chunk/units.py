@@ -1,4 +1,4 @@
-"""Elements to units: the smallest pieces of a document that a chunk never tears."""
+"""Elements to units: the smallest pieces of a document, which chunks never split."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from itertools import islice
 from pipeline.model.tokens import TokenCounter
 from pipeline.types import Element, ElementKind
 
-#: Elements whose tokens are counted in one call, and drafts that are checked in one call.
+#: Number of elements whose tokens are counted in one call, and of drafts that are checked in one call.
 WINDOW = 128
 
-#: Heading paths take at most this share of the budget; outer headings go first.
+#: Maximum share of the budget for heading paths; outer headings are dropped first.
 HEADING_SHARE = 0.25
 
 #: A table's header is repeated in each chunk only while it leaves room for rows.
@@ -24,31 +24,31 @@ _BREAKS = re.compile(r"(?<!\s)\s*\n\s*|(?<=[.!?…])\s+|(?<=[.!?…][\"')\]])\s+
 
 @dataclass(frozen=True, slots=True)
 class ChunkOptions:
-    """How documents are cut."""
+    """How documents are split."""
 
-    max_tokens: int  #: of the text the model sees: heading path and special tokens included
+    max_tokens: int  #: of the text that the model sees, including heading path and special tokens
     overlap_tokens: int = 0  #: repeated from the end of the chunk before
-    max_chars: int = 4096  #: a word of a million letters is one unknown token to some tokenizers
+    max_chars: int = 4096  #: some tokenizers count a word of a million letters as one unknown token
 
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """The smallest piece that is never torn: an element, or a sentence or line of one that is too long."""
+    """The smallest piece, which is never split: an element, or a sentence or line of an element that is too long."""
 
     element: Element
     begin: int  #: span in the element's text
     end: int
     tokens: int  #: without special tokens
-    path: tuple[str, ...]  #: headings above it, the outermost first
-    header: str = ""  #: of its table, where it is short enough to be repeated
+    path: tuple[str, ...]  #: headings above the unit, the outermost first
+    header: str = ""  #: header of its table, where that is short enough to be repeated
 
     @property
     def text(self) -> str:
-        """Its part of the element's text."""
+        """The unit's part of the element's text."""
         return self.element.text[self.begin : self.end]
 
     def offsets(self) -> tuple[int, int] | None:
-        """Its span in the decoded document; of the whole element where the parser has changed the text."""
+        """The unit's span in the decoded document; the span of the whole element where the parser has changed the text."""
         element = self.element
         if element.char_start is None or element.char_end is None:
             return None
@@ -63,7 +63,7 @@ def units_of(elements: Iterable[Element], counter: TokenCounter, options: ChunkO
     header = ""
     stream = iter(elements)
     while window := list(islice(stream, WINDOW)):
-        # What is too long to fit need not be counted to its end.
+        # A text that is too long to fit need not be counted to its end.
         counts = counter.lengths([element.text[: options.max_chars + 1] for element in window])
         for element, count in zip(window, counts, strict=True):
             if element.kind is ElementKind.HEADING:
@@ -74,7 +74,7 @@ def units_of(elements: Iterable[Element], counter: TokenCounter, options: ChunkO
                 yield from _fitting(untold, len(untold.text), sections.path(), counter, options)
             if element.header != header:
                 header = element.header
-                if _too_long(header, counter, options):  # told once instead of in every chunk
+                if _too_long(header, counter, options):  # written once instead of in every chunk
                     once = replace(element, text=header, header="", char_start=None, char_end=None)
                     yield from _fitting(once, len(header), sections.path(), counter, options)
             yield from _fitting(element, count, sections.path(), counter, options)
@@ -89,17 +89,17 @@ class _Sections:
         self._counter = counter
         self._most = int((options.max_tokens - counter.special_tokens) * HEADING_SHARE)
         self._stack: list[Element] = []
-        self._used = 0  #: headings of the stack, from the outermost, that some text stands under
-        self._told = 0  #: the same, that a path or a text has told whole
-        self._left: tuple[str, ...] = ()  #: titles of the last path that text stood under
+        self._used = 0  #: number of headings of the stack, from the outermost, that have text under them
+        self._told = 0  #: number of headings that a path or a text has fully contained
+        self._left: tuple[str, ...] = ()  #: titles of the last path with text under it
         self._capped: dict[tuple[str, ...], tuple[str, ...]] = {}
-        self.above: tuple[str, ...] = ()  #: the path that headings which `enter` gives back belong under
+        self.above: tuple[str, ...] = ()  #: the path above the headings that `enter` returns
 
     def enter(self, heading: Element | None) -> list[Element]:
-        """Go into a section, or out of all of them; give back headings left without any text under them.
+        """Enter a section, or leave all of them; return headings that were left without any text under them.
 
-        Such a heading would be lost; it becomes text. One that only repeats the section just left, as parsers do to
-        return to it, says nothing new.
+        Such a heading would be lost, so it becomes text. A heading that only repeats the section just left, which parsers
+        emit to return to it, adds nothing and is dropped.
         """
         level = heading.level if heading is not None else 0
         depth = next((at for at, one in enumerate(self._stack) if one.level >= level), len(self._stack))
@@ -125,14 +125,14 @@ class _Sections:
         return self._cap(self._left)
 
     def untold(self) -> list[Element]:
-        """Headings above this place that its path had to cut or leave out: each becomes text once, before what it heads."""
+        """Headings above this place that its path had to cut or omit: each becomes text once, before the text under it."""
         if self._told == len(self._stack):
             return []
         self.path()
         return self._cut(len(self._stack))
 
     def _cut(self, depth: int) -> list[Element]:
-        """The headings of the stack's first `depth` that no text or path has told, nor the path of text under them will."""
+        """Headings among the stack's first `depth` that are in no text or path so far, nor in the path of the text under them."""
         path = self._cap(tuple(one.text for one in self._stack[:depth]))
         missing = depth - len(path)
         cut = [
@@ -144,7 +144,7 @@ class _Sections:
         return cut
 
     def _cap(self, titles: tuple[str, ...]) -> tuple[str, ...]:
-        """The path within its share of the budget: outer headings go first, then the end of the innermost."""
+        """The path within its share of the budget: outer headings are dropped first, then the end of the innermost."""
         if titles not in self._capped:
             path = tuple(map(_line, titles))
             while len(path) > 1 and self._size(path) > self._most:
@@ -192,7 +192,7 @@ def _too_long(header: str, counter: TokenCounter, options: ChunkOptions) -> bool
 
 
 def _room(options: ChunkOptions, counter: TokenCounter) -> int:
-    """Tokens that are always there for text: headings and a table's header may take the rest."""
+    """Tokens that are reserved for text: headings and a table's header may take the rest."""
     budget = options.max_tokens - counter.special_tokens
     return max(4, budget - int(budget * HEADING_SHARE) - int(budget * HEADER_SHARE) - 2)
 
@@ -209,7 +209,7 @@ def _sentences(text: str) -> Iterator[tuple[int, int]]:
 
 
 def _pieces(text: str, begin: int, end: int, most: int) -> Iterator[tuple[int, int]]:
-    """A span in parts of at most `most` characters, cut behind a space where there is one near."""
+    """A span in parts of up to `most` characters, cut after a nearby space where one exists."""
     while end - begin > most:
         space = text.rfind(" ", begin + most // 2, begin + most)
         stop = space + 1 if space >= 0 else begin + most
@@ -219,7 +219,7 @@ def _pieces(text: str, begin: int, end: int, most: int) -> Iterator[tuple[int, i
 
 
 def torn(text: str, begin: int, end: int, room: int, counter: TokenCounter) -> Iterator[tuple[int, int, int]]:
-    """Spans of at most `room` tokens of a sentence that is too long, torn between words where it has any."""
+    """Spans of up to `room` tokens of a sentence that is too long, split between words where possible."""
     encoding = counter.tokenizer.encode(text[begin:end], add_special_tokens=False)
     offsets = encoding.offsets
     words = encoding.word_ids

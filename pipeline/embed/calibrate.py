@@ -1,4 +1,4 @@
-"""A short measurement that decides which precision, and how many streams, pay on this device with this model."""
+"""A short measurement that chooses the fastest precision and number of streams for this device and this model."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pipeline.embed.plan import CANARY_TEXTS, Plan
 from pipeline.files.replace import replace_file
 from pipeline.model.device import usable_cores
+from pipeline.text import plural
 
 if TYPE_CHECKING:
     from pipeline.embed.local import LocalEmbedder
@@ -25,31 +26,31 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-#: Least cosine to fp32 for a precision to be used.
-LEAST_COSINE = 0.999
+#: Minimum cosine to fp32 for a precision to be used.
+MIN_COSINE = 0.999
 
-#: A choice must be this many times as fast as the plainer one to be taken.
-LEAST_GAIN = 1.1
+#: A choice must be at least this many times as fast as the simpler one.
+MIN_GAIN = 1.1
 
-#: Most streams: beyond this the interpreter, which they share, is what they wait for.
-MOST_STREAMS = 16
+#: Maximum number of streams: with more, they wait for the interpreter that they share.
+MAX_STREAMS = 16
 
-#: Canary texts for each core when streams are compared: every stream needs several calls.
+#: Rounds of the canary texts per core when streams are compared: every stream needs several calls.
 ROUNDS_PER_CORE = 2
 
-#: How often each number of streams is measured; the best time counts, because whatever else runs here only ever slows it down.
+#: Measurements per number of streams; the best one counts, because other work on this machine can only slow them down.
 STREAM_TRIES = 2
 
-#: Streams on a GPU: while one computes, the others prepare and upload.
+#: Number of streams on a GPU: while one computes, the others prepare and upload.
 GPU_STREAMS = 3
 
 
 def calibrated(memory: Path, device: Device, model: str, dtype: str, load: Callable[[], LocalEmbedder]) -> LocalEmbedder:
-    """The embedder that `load` gives in fp32, with the fastest plan whose vectors agree with fp32; `dtype` may fix the precision.
+    """The embedder that `load` returns in fp32, with the fastest plan whose vectors agree with fp32; `dtype` may fix the precision.
 
-    Whether a half precision pays depends on the processor's instructions and the library's kernels, and how many streams
-    on its caches, so both are measured, once a processor, number of cores, torch version and model. The answer is
-    remembered in the file `memory`. That is a cache: damaged or missing, it is made anew.
+    Whether a half precision is faster depends on the processor's instructions and the library's kernels. The best number
+    of streams depends on its caches. Both are therefore measured, once per processor, number of cores, torch version and
+    model. The file `memory` keeps the result. It is a cache: a damaged or missing one is made again.
     """
     key = f"{device.label} | {device.kind} | {usable_cores()} cores | torch {torch.__version__} | {model} | {dtype}"
     embedder = load()
@@ -72,7 +73,7 @@ def calibrated(memory: Path, device: Device, model: str, dtype: str, load: Calla
 def _precision(
     embedder: LocalEmbedder, device: Device, plan: Plan, load: Callable[[], LocalEmbedder]
 ) -> tuple[LocalEmbedder, Plan]:
-    """The fastest precision that agrees, and an embedder that is in it or still in fp32."""
+    """The fastest precision that agrees with fp32, and an embedder in that precision or still in fp32."""
     best, exact = _measure(embedder)
     for dtype in ("bfloat16",) if device.kind == "cpu" else ("float16", "bfloat16"):
         candidate = replace(plan, dtype=dtype)
@@ -80,41 +81,41 @@ def _precision(
         trial.use(candidate)
         try:
             if device.kind == "cpu" and _is_slower(trial, len(CANARY_TEXTS) / best):
-                log.info("%s does not pay on %s", dtype, device.name)
+                log.info("%s is not faster on %s", dtype, device.name)
                 continue
             rate, vectors = _measure(trial)
-        except RuntimeError as error:  # not every operation exists in every precision everywhere
+        except RuntimeError as error:  # some devices lack some operations in some precisions
             log.info("%s does not run in %s: %s", device.name, dtype, error)
             continue
         cosine = float((vectors * exact).sum(1).min())
-        log.info("%s: %.0f chunks/s, least cosine %.5f", dtype, rate, cosine)
-        if cosine >= LEAST_COSINE and rate >= best * LEAST_GAIN:
+        log.info("%s: %.0f chunks/s, minimum cosine %.5f", dtype, rate, cosine)
+        if cosine >= MIN_COSINE and rate >= best * MIN_GAIN:
             best, plan, embedder = rate, candidate, trial
     return (embedder if embedder.info.dtype in ("float32", plan.dtype) else load()), plan
 
 
 def _streams(embedder: LocalEmbedder, device: Device, plan: Plan) -> Plan:
-    """The number of streams that is fastest; each has its share of the cores."""
+    """The fastest number of streams; each stream gets its share of the cores."""
     if device.kind != "cpu":
         return replace(plan, streams=GPU_STREAMS if device.kind == "cuda" else 1)
     cores = usable_cores()
     texts = CANARY_TEXTS * (ROUNDS_PER_CORE * cores)
-    counts = [1 << power for power in range(MOST_STREAMS.bit_length()) if 1 << power <= min(cores, MOST_STREAMS)]
+    counts = [1 << power for power in range(MAX_STREAMS.bit_length()) if 1 << power <= min(cores, MAX_STREAMS)]
     candidates = [replace(plan, streams=streams, threads=cores // streams) for streams in counts]
     best = dict.fromkeys(candidates, 0.0)
     for _ in range(STREAM_TRIES if len(candidates) > 1 else 0):
         for candidate in candidates:
             embedder.use(candidate)
             rate, _ = _measure(embedder, texts)
-            log.info("%d streams of %d threads: %.0f chunks/s", candidate.streams, candidate.threads, rate)
+            log.info("%s, threads of each: %d: %.0f chunks/s", plural(candidate.streams, "stream"), candidate.threads, rate)
             best[candidate] = max(best[candidate], rate)
     return max(candidates, key=best.__getitem__)
 
 
 def _is_slower(embedder: LocalEmbedder, limit_s: float) -> bool:
-    """Whether the canary texts take longer than `limit_s`; known soon after that, however slow it is.
+    """Whether the canary texts take longer than `limit_s`; returns soon after that time, even on a slow device.
 
-    A processor without the instructions for bf16 takes six times as long as in fp32, and half a minute beside other work.
+    A processor without instructions for bf16 takes six times as long as in fp32, and half a minute next to other work.
     """
     embedder.embed(CANARY_TEXTS[:1])  # the first call on a device pays for its set-up
     began = time.perf_counter()
@@ -133,7 +134,7 @@ def _measure(embedder: LocalEmbedder, texts: tuple[str, ...] = CANARY_TEXTS) -> 
 
 
 def _plan(remembered: object) -> Plan | None:
-    """The plan that was remembered, unless the file holds something else."""
+    """The remembered plan; None where the file holds something else."""
     match remembered:
         case {"dtype": "float32" | "bfloat16" | "float16" as dtype, "streams": int(streams), "threads": int(threads)}:
             return Plan(dtype, streams, threads) if streams > 0 and threads > 0 else None
@@ -150,9 +151,9 @@ def _read(memory: Path) -> dict[str, object]:
 
 
 def _remember(memory: Path, key: str, plan: Plan) -> None:
-    """Add an answer; two writers at once may lose one of them, which is measured again."""
+    """Add a result; of two concurrent writers, one may lose its result, which is then measured again."""
     try:
         memory.parent.mkdir(parents=True, exist_ok=True)
         replace_file(memory, json.dumps({**_read(memory), key: asdict(plan)}, indent=1).encode())
-    except OSError as error:  # a read-only data folder costs a second at each start, no more
-        log.info("cannot remember the calibration: %s", error)
+    except OSError as error:  # a read-only data folder only costs a second at each start
+        log.info("cannot save the calibration, which is repeated at the next start: %s", error)

@@ -1,7 +1,7 @@
 """The model behind a local embedder: token ids to vectors. The usual models are loaded without sentence-transformers.
 
-Importing sentence-transformers also imports scikit-learn and SciPy, which no embedding needs. Models that consist of a
-text encoder, pooling and normalization are run with transformers alone, with equal results; all others go through the library.
+Importing sentence-transformers also imports scikit-learn and SciPy, which no embedding needs. This module runs models that
+consist of a text encoder, pooling and normalization with transformers alone, with equal results. All others use the library.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _ENCODERS = frozenset(
 #: Module lists that need nothing from sentence-transformers. Normalization is left out: every embedder scales to unit length.
 _MODULES = (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"])
 
-#: Values of sentence_bert_config.json with which the transformer is called as it is here; the embedder checks `max_seq_length`.
+#: Values of sentence_bert_config.json that match how this module calls the transformer; the embedder checks `max_seq_length`.
 _CALL = {
     "do_lower_case": False,
     "transformer_task": "feature-extraction",
@@ -48,18 +48,18 @@ _CALL = {
     "module_output_name": "token_embeddings",
 }
 
-#: Keys of config_sentence_transformers.json that change no vector, but for `prompts`, which are used.
+#: Keys of config_sentence_transformers.json that change no vector, except `prompts`, which are used.
 _ABOUT = frozenset({"__version__", "prompts", "default_prompt_name", "similarity_fn_name", "model_type"})
 
-#: Key of a pooling configuration that was written before version 6, and the mode it chooses.
+#: A key in pooling configurations written before version 6, with the mode that it chooses.
 _POOLING_KEY = re.compile("pooling_mode_(.+?)(?:_tokens?)?")
 
 
 class Encoder(Protocol):
-    """A loaded model. Its transformer computes in any precision, the modules after it in fp32."""
+    """A loaded model. Its transformer computes in any precision; the modules after it compute in fp32."""
 
-    tokenizer: Any  #: of transformers
-    prompts: Mapping[str, str | None]  #: text that is put before others, by purpose: `query`, `document`
+    tokenizer: Any  #: a tokenizer of transformers
+    prompts: Mapping[str, str | None]  #: prefix of texts, by purpose: `query`, `document`
 
     def to(self, device: str) -> None:
         """Move the weights to a device."""
@@ -82,7 +82,7 @@ class TransformerEncoder:
 
     @classmethod
     def load(cls, folder: Path, pooling: str) -> TransformerEncoder:
-        """Load a model whose pooling is known; raises what transformers raises."""
+        """Load a model whose pooling is known; passes on the errors of transformers."""
         with _without_scipy():
             import transformers.modeling_utils
         from transformers import AutoModel, AutoTokenizer
@@ -109,7 +109,7 @@ class TransformerEncoder:
 
 
 class SentenceTransformerEncoder:
-    """A model as sentence-transformers loads it, with whatever modules it has."""
+    """A model as sentence-transformers loads it, with all its modules."""
 
     def __init__(self, model: Any) -> None:
         self.tokenizer = model.tokenizer
@@ -120,7 +120,7 @@ class SentenceTransformerEncoder:
 
     @classmethod
     def load(cls, folder: Path) -> SentenceTransformerEncoder:
-        """Load any model; raises what sentence-transformers raises."""
+        """Load any model; passes on the errors of sentence-transformers."""
         from sentence_transformers import SentenceTransformer
         from transformers.utils import logging
 
@@ -151,7 +151,7 @@ class SentenceTransformerEncoder:
 
 
 def load_encoder(files: ModelFiles) -> Encoder:
-    """Load a model on the CPU in fp32, from safetensors and without code of its own.
+    """Load a model on the CPU in fp32, from safetensors and without running code of the model.
 
     Raises ModelError.
     """
@@ -160,12 +160,12 @@ def load_encoder(files: ModelFiles) -> Encoder:
     pooling = usual_pooling(files.path)
     try:
         return TransformerEncoder.load(files.path, pooling) if pooling else SentenceTransformerEncoder.load(files.path)
-    except Exception as error:  # the loaders' errors are of many kinds
+    except Exception as error:  # the loaders raise many kinds of errors
         raise ModelError(f"cannot load {files.name} from {files.path}: {error}") from error
 
 
 def usual_pooling(folder: Path) -> str:
-    """The pooling mode of a model that TransformerEncoder can run; empty where it has anything that is not known here.
+    """The pooling mode of a model that TransformerEncoder can run; empty where the model has anything unknown.
 
     Raises ModelError where a file is damaged.
     """
@@ -181,7 +181,7 @@ def usual_pooling(folder: Path) -> str:
         and config.get("model_type") in _ENCODERS
         and "auto_map" not in config
         and not (folder / "adapter_config.json").exists()
-        and bool(call)  # otherwise a file of another name may hold the options
+        and bool(call)  # otherwise a file with another name may hold the options
         and all(key in _CALL and value == _CALL[key] for key, value in call.items() if key != "max_seq_length")
         and about.keys() <= _ABOUT
         and about.get("model_type", "SentenceTransformer") == "SentenceTransformer"
@@ -201,7 +201,7 @@ def _modules(folder: Path) -> list[dict[str, Any]]:
 
 
 def _mode(config: Mapping[str, Any]) -> str:
-    """The mode of a pooling configuration, of version 6 or earlier; empty where it is not known here, or there are several."""
+    """The mode of a pooling configuration, of version 6 or earlier; empty for an unknown mode or several modes."""
     found = [_POOLING_KEY.fullmatch(key) for key, chosen in config.items() if chosen is True]
     mode = config.get("pooling_mode") or [match[1] for match in found if match] or "mean"
     (mode,) = mode if isinstance(mode, list) and len(mode) == 1 else (mode,)
@@ -209,7 +209,7 @@ def _mode(config: Mapping[str, Any]) -> str:
 
 
 def _cls(tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """The first token that is no padding."""
+    """The first token that is not padding."""
     return tokens[torch.arange(len(tokens), device=tokens.device), mask.int().argmax(1)]
 
 
@@ -227,12 +227,12 @@ _POOLING: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {"cl
 
 @contextmanager
 def _without_scipy() -> Iterator[None]:
-    """Let transformers believe that SciPy is not installed while its modules are imported.
+    """Make transformers believe that SciPy is not installed while its modules are imported.
 
-    What every model class rests on imports scipy.optimize for the losses of object detection where it is installed, and it is,
-    because sentence-transformers needs it: a third of a second and 30 MB.
+    The base of every model class imports scipy.optimize, where it is installed, for the losses of object detection. It is
+    installed, because sentence-transformers needs it. The import costs a third of a second and 30 MB.
     """
-    utils: Any = importlib.import_module("transformers.utils")  # its attributes are made on demand, which type checkers cannot see
+    utils: Any = importlib.import_module("transformers.utils")  # its attributes are created on demand, invisible to type checkers
     available = utils.is_scipy_available
     utils.is_scipy_available = lambda: False
     try:

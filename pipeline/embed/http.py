@@ -19,22 +19,23 @@ from numpy.typing import NDArray
 from pipeline.embed import FILLS_KEPT, EmbedderInfo, unit_rows
 from pipeline.errors import EmbedUnavailable, ModelError
 from pipeline.settings import Settings, mask_url
+from pipeline.text import plural
 
 log = logging.getLogger(__name__)
 
-#: Texts of one request; halved when the endpoint says that it is too much.
+#: Texts per request; halved when the endpoint reports that a request is too large.
 REQUEST_TEXTS = 32
 
-#: Requests under way at one time: the endpoint batches them, and the wire is never idle.
+#: Concurrent requests: the endpoint batches them, and the connection is never idle.
 REQUESTS = 4
 
-#: Texts that measure the endpoint's rate at start.
+#: Texts for measuring the endpoint's rate at startup.
 PROBE = ["A short sentence.", "Another one, a little longer than the first, to measure how fast the endpoint answers."] * 4
 
-#: Answers that a later try may not get: too many requests, and everything that is the server's fault.
+#: Status codes that a later attempt may not get: too many requests, and all faults of the server.
 _RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
 
-#: Answers to a request that is too large; text-embeddings-inference calls it invalid when it holds more texts than it allows.
+#: Status codes for a request that is too large; text-embeddings-inference calls one with too many texts invalid.
 _TOO_MUCH = frozenset({413, 422})
 
 
@@ -55,9 +56,9 @@ class HttpEmbedder:
 
     @classmethod
     def connect(cls, settings: Settings) -> HttpEmbedder:
-        """Find out what the endpoint speaks, and its model's dimension.
+        """Find out the endpoint's API and its model's dimension.
 
-        Raises EmbedUnavailable where nothing answers, ModelError where the endpoint does not have the model.
+        Raises EmbedUnavailable where the endpoint does not answer, ModelError where it does not have the model.
         """
         key = settings.embed_api_key.get_secret_value()
         base = settings.embed_url.rstrip("/").removesuffix("/v1")
@@ -78,15 +79,17 @@ class HttpEmbedder:
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Embed documents: (n, dimension) float32, unit length, in the order of `texts`.
 
-        Raises EmbedUnavailable, and ModelError for what trying again will not mend, a text over the model's limit included.
+        Raises EmbedUnavailable, and ModelError for errors that a retry does not fix, such as a text over the model's limit.
         """
         if not texts:
             return np.zeros((0, self.info.dimension), np.float32)
-        # Texts of similar length together: most servers compute on the padding too.
+        # Texts of similar length share a request: most servers compute on the padding, too.
         order = sorted(range(len(texts)), key=lambda row: len(texts[row]))
         vectors = self._all([texts[row] for row in order])
         if vectors.shape[1] != self.info.dimension:
-            raise ModelError(f"{self.info.device} gave {vectors.shape[1]} dimensions, {self.info.dimension} before: another model?")
+            raise ModelError(
+                f"{self.info.device} returns {vectors.shape[1]} dimensions, not {self.info.dimension}: check its model"
+            )
         result = np.zeros_like(vectors)
         result[order] = vectors
         return unit_rows(result)
@@ -97,27 +100,27 @@ class HttpEmbedder:
         return vector
 
     def memory_bytes(self) -> int:
-        """Nothing: the server's memory is its own."""
+        """Always 0: the server has its own memory."""
         return 0
 
     def close(self) -> None:
-        """End all connections."""
+        """Close all connections."""
         self._pool.shutdown(cancel_futures=True)
         self._client.close()
 
     def _all(self, texts: Sequence[str]) -> NDArray[np.float32]:
         parts = [texts[start : start + self._texts] for start in range(0, len(texts), self._texts)]
-        # Each in a context of its own, as none can be entered twice at a time: log lines name the run and stage of the caller.
+        # Each part runs in its own copy of the context, as none can be entered twice: log lines name the caller's run and stage.
         contexts = [copy_context() for _ in parts]
         rows = [
             row for part in self._pool.map(lambda texts, context: context.run(self._part, texts), parts, contexts) for row in part
         ]
         if len({len(row) for row in rows}) != 1:
-            raise ModelError(f"{self.info.device} gave vectors of different dimensions")
+            raise ModelError(f"{self.info.device} returned vectors of different dimensions: check its model")
         return np.array(rows, np.float32)
 
     def _part(self, texts: Sequence[str]) -> list[list[float]]:
-        """One request, or two halves of it when it was too large."""
+        """Send one request, or two halves where it is too large."""
         path, body = self._request(texts)
         response = _patiently(lambda: self._client.post(path, json=body), self._retry_s)
         self.calls += 1
@@ -130,12 +133,12 @@ class HttpEmbedder:
             raise ModelError(f"{self.info.device}{path}: {response.status_code}: {response.text.strip()[:300]}")
         vectors = self._vectors(response)
         if len(vectors) != len(texts):
-            raise ModelError(f"{self.info.device} gave {len(vectors)} vectors for {len(texts)} texts")
+            raise ModelError(f"{self.info.device} returned {plural(len(vectors), 'vector')} for {plural(len(texts), 'text')}")
         return vectors
 
     def _request(self, texts: Sequence[str]) -> tuple[str, dict[str, Any]]:
         if self._api == "ollama":
-            # Without this Ollama cuts long texts silently.
+            # Without `truncate`, Ollama silently cuts long texts.
             return "/api/embed", {"model": self._model, "input": list(texts), "truncate": False}
         return "/v1/embeddings", {"model": self._model, "input": list(texts), "encoding_format": "float"}
 
@@ -146,14 +149,14 @@ class HttpEmbedder:
                 rows = answer["embeddings"]
             else:
                 rows = [item["embedding"] for item in sorted(answer["data"], key=lambda item: item["index"])]
-            # JSON has no NaN; servers write null for it. It becomes NaN again, for the check before storing.
+            # JSON has no NaN; servers write null instead. It becomes NaN again for the check before storing.
             return [[float("nan") if number is None else float(number) for number in row] for row in rows]
         except (ValueError, KeyError, TypeError) as error:
-            raise ModelError(f"{self.info.device} does not answer as the {self._api} API does; set KB_EMBED_API") from error
+            raise ModelError(f"{self.info.device} does not answer like the {self._api} API; set KB_EMBED_API") from error
 
 
 def _speaks(client: httpx.Client, retry_s: float) -> str:
-    """`ollama` where its own version route answers, else `openai`."""
+    """`ollama` where Ollama's version route answers, else `openai`."""
     response = _patiently(lambda: client.get("/api/version"), retry_s)
     try:
         return "ollama" if response.status_code == 200 and "version" in response.json() else "openai"
@@ -162,7 +165,7 @@ def _speaks(client: httpx.Client, retry_s: float) -> str:
 
 
 def _patiently(send: Callable[[], httpx.Response], retry_s: float) -> httpx.Response:
-    """Send until something final comes back; raises EmbedUnavailable after `retry_s` of trying."""
+    """Retry until a final answer arrives; raises EmbedUnavailable after `retry_s`."""
     deadline = time.monotonic() + retry_s
     pause_s = 0.2
     while True:
@@ -176,7 +179,7 @@ def _patiently(send: Callable[[], httpx.Response], retry_s: float) -> httpx.Resp
             why = str(error) or type(error).__name__
             where = str(error.request.url)
         if time.monotonic() + pause_s > deadline:
-            raise EmbedUnavailable(f"the embedding endpoint {mask_url(where)} does not answer: {why}")
-        log.info("%s: %s; again in %.1f s", mask_url(where), why, pause_s)
+            raise EmbedUnavailable(f"the embedding endpoint {mask_url(where)} does not answer: {why}; check it and KB_EMBED_URL")
+        log.info("%s: %s; retrying in %.1f s", mask_url(where), why, pause_s)
         time.sleep(pause_s * random.uniform(0.7, 1.3))
         pause_s = min(5.0, pause_s * 2)

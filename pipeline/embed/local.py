@@ -1,4 +1,4 @@
-"""Embedding with torch in this process, on whatever device torch has."""
+"""Embedding with torch in this process, on any device that torch supports."""
 
 from __future__ import annotations
 
@@ -22,21 +22,22 @@ from pipeline.errors import DeviceError
 from pipeline.model.device import Device, choose, token_budget
 from pipeline.model.files import ModelFiles, check_weights, resolve_model
 from pipeline.settings import Settings
+from pipeline.text import plural
 
 log = logging.getLogger(__name__)
 
-#: Texts are padded to a multiple of so many tokens: kernels are made for each shape and kept, so that few shapes are faster than
-#: little padding (202 against 225 chunks/s) and take less memory (1.2 against 0.75 GB after 6,000 chunks).
+#: Texts are padded to a multiple of PAD_TOKENS. Kernels are made and kept for each shape, so that few shapes are faster than
+#: little padding (225 chunks/s instead of 202) and take less memory (0.75 GB instead of 1.2 GB after 6,000 chunks).
 PAD_TOKENS = 16
 
-#: Never fewer texts in a call than this when memory runs out before giving up.
-LEAST_TOKENS = 64
+#: Minimum token budget per call: an embedder that runs out of memory does not go below it.
+MIN_TOKENS = 64
 
 
 class LocalEmbedder:
     """A model whose transformer runs in the chosen precision, and whose pooling runs in fp32.
 
-    Pooling in half precision is what costs the precision (cosine to fp32 0.996, against 0.9999 this way).
+    Pooling in half precision loses most of the accuracy (cosine to fp32 of 0.996, compared with 0.9999 this way).
     """
 
     def __init__(self, encoder: Encoder, files: ModelFiles, device: Device, tokens: int = 0) -> None:
@@ -44,7 +45,7 @@ class LocalEmbedder:
         self._encoder = encoder
         self._device = device
         self._tokenizer = encoder.tokenizer
-        self._tokenizing = threading.Lock()  # its options are state that two threads must not set at once
+        self._tokenizing = threading.Lock()  # its options are state that two threads must not set at the same time
         self._budget = tokens or token_budget(device.kind, device.memory_bytes)
         self._document_prompt = str(encoder.prompts.get("document") or "")
         self._query_prompt = str(encoder.prompts.get("query") or "")
@@ -56,7 +57,7 @@ class LocalEmbedder:
 
     @classmethod
     def load(cls, settings: Settings, wanted: str, *, measured: bool = True) -> LocalEmbedder:
-        """Load the configured model on a device, in the precision and with the streams that pay there.
+        """Load the configured model on a device, with the precision and number of streams that are fastest there.
 
         Raises ModelError, DeviceError.
         """
@@ -72,7 +73,7 @@ class LocalEmbedder:
         return embedder
 
     def use(self, plan: Plan) -> None:
-        """Change to a precision and a number of streams; from fp32, because what a half precision drops does not come back."""
+        """Change to a precision and a number of streams; from fp32, because digits that a half precision drops are lost."""
         if plan.dtype != self._plan.dtype:
             self._encoder.cast(getattr(torch, plan.dtype))
         self.info = replace(self.info, dtype=plan.dtype)
@@ -81,9 +82,9 @@ class LocalEmbedder:
         self._streams = ThreadPoolExecutor(plan.streams, "stream", initializer=torch.set_num_threads, initargs=(plan.threads,))
 
     def measure(self) -> float:
-        """Embed the canary texts and note the rate in `info`; returns chunks a second.
+        """Embed the canary texts and store the rate in `info`; returns chunks per second.
 
-        Raises DeviceError when the numbers were not computed where they should have been.
+        Raises DeviceError when the computation ran on another device.
         """
         self.embed(CANARY_TEXTS[:2])  # the first call on a device pays for its set-up
         texts = CANARY_TEXTS * self._plan.streams
@@ -96,7 +97,7 @@ class LocalEmbedder:
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Embed documents: (n, dimension) float32, unit length, in the order of `texts`; from any thread.
 
-        Texts of similar length share a call, so that little is computed on padding. Raises ValueError for a text over the
+        Texts of similar length share a call, which saves computing on padding. Raises ValueError for a text over the
         model's limit (nothing is ever truncated), DeviceError when even a single text does not fit into memory.
         """
         if not texts:
@@ -104,18 +105,18 @@ class LocalEmbedder:
         return self._embed(self._encode([self._document_prompt + text for text in texts]))
 
     def embed_query(self, text: str) -> NDArray[np.float32]:
-        """Embed a question: (dimension,) float32, unit length; one over the limit is cut, as people paste long ones."""
+        """Embed a question: (dimension,) float32, unit length; one over the limit is cut, because users paste long ones."""
         vector: NDArray[np.float32] = self._embed(self._encode([self._query_prompt + text], cut=True))[0]
         return vector
 
     def memory_bytes(self) -> int:
-        """What torch holds of the GPU's memory, for all models of this process; 0 on the CPU."""
+        """GPU memory that torch holds for all models of this process; 0 on the CPU."""
         if self._device.kind == "cuda":
             return int(torch.cuda.memory_reserved(self._device.name))
         return int(torch.mps.driver_allocated_memory()) if self._device.kind == "mps" else 0
 
     def close(self) -> None:
-        """Give the device's memory back; once more does no harm."""
+        """Free the device's memory; a second call does no harm."""
         self._streams.shutdown()
         vars(self).pop("_encoder", None)
         if self._device.kind == "cuda":
@@ -131,7 +132,7 @@ class LocalEmbedder:
             )["input_ids"]  # fmt: skip
         for number, ids in enumerate(encoded):
             if len(ids) > limit:
-                raise ValueError(f"text {number} has {len(ids)} tokens, {self.info.model} takes {limit}")
+                raise ValueError(f"text {number} has {plural(len(ids), 'token')}, the limit of {self.info.model} is {limit}")
         return encoded
 
     def _embed(self, encoded: Sequence[Sequence[int]]) -> NDArray[np.float32]:
@@ -140,7 +141,7 @@ class LocalEmbedder:
         while rows:
             calls = self._calls(rows, encoded)
             results = list(self._streams.map(self._try, ([encoded[row] for row in call] for call in calls)))
-            rows = []  # those that found no room, for another try in smaller calls
+            rows = []  # texts that did not fit into memory; retried in smaller calls
             for call, result in zip(calls, results, strict=True):
                 if isinstance(result, RuntimeError):
                     rows += call
@@ -150,7 +151,7 @@ class LocalEmbedder:
         return unit_rows(vectors)
 
     def _calls(self, rows: Sequence[int], encoded: Sequence[Sequence[int]]) -> list[list[int]]:
-        """Rows, longest text first, divided into model calls within the token budget."""
+        """Divide rows, longest text first, into model calls within the token budget."""
         calls = []
         start = 0
         while start < len(rows):
@@ -161,11 +162,11 @@ class LocalEmbedder:
         return calls
 
     def _padded(self, tokens: int) -> int:
-        """The length that a text of so many tokens is padded to, never more than the model takes."""
+        """The length to which a text of `tokens` tokens is padded, up to the model's limit."""
         return max(tokens, min(self.info.max_tokens, -(-tokens // PAD_TOKENS) * PAD_TOKENS))
 
     def _try(self, encoded: Sequence[Sequence[int]]) -> NDArray[np.float32] | RuntimeError:
-        """One model call, or the error that says that it found no room."""
+        """Make one model call; return the error where memory does not suffice."""
         try:
             return self._forward(encoded)
         except RuntimeError as error:
@@ -177,11 +178,13 @@ class LocalEmbedder:
 
     def _shrink(self, rows: int, longest: int, error: RuntimeError) -> None:
         if rows == 1:
-            raise DeviceError(f"one text of {longest} tokens does not fit into the memory of {self._device.name}") from error
-        self._budget = min(self._budget, max(LEAST_TOKENS, rows * longest // 2))
+            raise DeviceError(
+                f"one text of {plural(longest, 'token')} does not fit into the memory of {self._device.name}"
+            ) from error
+        self._budget = min(self._budget, max(MIN_TOKENS, rows * longest // 2))
         if self._device.kind == "cuda":
             torch.cuda.empty_cache()
-        log.warning("%s is out of memory: %d tokens a call from now on", self._device.name, self._budget)
+        log.warning("%s is out of memory: up to %d tokens per call from now on", self._device.name, self._budget)
 
     @torch.inference_mode()
     def _forward(self, encoded: Sequence[Sequence[int]]) -> NDArray[np.float32]:
@@ -190,11 +193,13 @@ class LocalEmbedder:
             {"input_ids": [list(ids) for ids in encoded]}, padding="max_length", max_length=self._padded(max(map(len, encoded))),
             return_tensors="pt", return_attention_mask=True, verbose=False,
         )  # fmt: skip
-        if self._device.kind == "cuda":  # from pinned memory the copy goes on beside the computation of other streams
+        if self._device.kind == "cuda":  # a copy from pinned memory runs next to the computation of other streams
             batch = {name: tensor.pin_memory() for name, tensor in batch.items()}
         vectors = self._encoder({name: tensor.to(self._device.name, non_blocking=True) for name, tensor in batch.items()})
         if vectors.device.type != self._device.kind:
-            raise DeviceError(f"asked for {self._device.name}, computed on {vectors.device}")
+            raise DeviceError(
+                f"{self._device.name} was requested, but the model ran on {vectors.device}; check its driver, or set KB_DEVICE"
+            )
         result: NDArray[np.float32] = vectors.cpu().numpy()
         return result
 

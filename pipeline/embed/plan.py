@@ -1,4 +1,4 @@
-"""How a model computes, and the texts with which that is chosen and checked."""
+"""How a model computes, and the texts for choosing and checking this."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SENTENCES = (
 )
 
 
-#: Texts of different lengths, the usual one among them, for measuring a rate and comparing precisions.
+#: Texts of different lengths, including the usual one, for measuring rates and comparing precisions.
 CANARY_TEXTS = tuple(
     " ".join(_SENTENCES[(start + step) % len(_SENTENCES)] for step in range(length))
     for start, length in enumerate((1, 8, 8, 4, 8, 8, 2, 8, 6, 8, 8, 3))
@@ -27,5 +27,5 @@ class Plan:
     """How a model computes."""
 
     dtype: str  #: of the transformer: float32, bfloat16, float16
-    streams: int  #: model calls at once
-    threads: int  #: of each of them
+    streams: int  #: concurrent model calls
+    threads: int  #: per stream

@@ -1,4 +1,4 @@
-"""Errors of the operating system, translated so that each names the file, the reason and what to do."""
+"""Errors of the operating system, translated so that each names the file, the reason and the action to take."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from pathlib import Path
 
 from pipeline.errors import ConfigError, KbError, NoSpace
 
-#: Errors that remain until a person acts, and the action.
+#: Errors that remain until someone acts, and the action to take.
 _TO_DO = {
-    errno.EACCES: "give this user the right to read and write it, or set KB_DATA_DIR to another folder",
-    errno.EPERM: "give this user the right to read and write it, or set KB_DATA_DIR to another folder",
-    errno.EROFS: "mount its file system writable, or set KB_DATA_DIR to another folder",
-    errno.EISDIR: "move the folder away that is in the place of a file",
-    errno.ENOTDIR: "move the file away that is in the place of a folder",
-    errno.EEXIST: "move the file away that is in the place of a folder",
-    errno.ENOLCK: "set KB_DATA_DIR to a file system that has locks, such as a local disk",
-    errno.EOPNOTSUPP: "set KB_DATA_DIR to a file system that has locks, such as a local disk",
+    errno.EACCES: "give this user read and write permission, or set KB_DATA_DIR to another folder",
+    errno.EPERM: "give this user read and write permission, or set KB_DATA_DIR to another folder",
+    errno.EROFS: "mount its file system as writable, or set KB_DATA_DIR to another folder",
+    errno.EISDIR: "move away the folder that takes the place of a file",
+    errno.ENOTDIR: "move away the file that takes the place of a folder",
+    errno.EEXIST: "move away the file that takes the place of a folder",
+    errno.ENOLCK: "set KB_DATA_DIR to a folder on a file system with locks, such as a local disk",
+    errno.EOPNOTSUPP: "set KB_DATA_DIR to a folder on a file system with locks, such as a local disk",
 }
 
 
@@ -28,9 +28,9 @@ def disk_is_full(error: OSError) -> bool:
 
 
 def translated(error: OSError, path: Path | str, other: type[KbError] = ConfigError) -> KbError:
-    """NoSpace for a full disk, ConfigError where a person must act, and `other` for everything else.
+    """NoSpace for a full disk, ConfigError where someone must act, and `other` for everything else.
 
-    `path` is named where the error itself names no file.
+    The text names `path` where the error itself names no file.
     """
     file = error.filename or path
     if disk_is_full(error):
@@ -43,7 +43,7 @@ def translated(error: OSError, path: Path | str, other: type[KbError] = ConfigEr
 
 @contextmanager
 def translating(path: Path | str, other: type[KbError] = ConfigError) -> Iterator[None]:
-    """Raise `translated` instead of OSError."""
+    """Raise the `translated` error instead of OSError."""
     try:
         yield
     except OSError as error:

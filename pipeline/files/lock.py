@@ -1,4 +1,4 @@
-"""A lock on a file between processes, which ends with its process however that dies."""
+"""A file lock between processes. It is released when its process ends, however that happens."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from pathlib import Path
 
 from pipeline.files.errors import translated
 
-#: Seconds between two tries for a lock that somebody holds.
+#: Seconds between two attempts to take a lock that another process holds.
 POLL_S = 0.02
 
 
 class FileLock:
-    """An exclusive lock on `path`, whose folder must exist; as a context manager it waits for as long as it takes.
+    """An exclusive lock on `path`, whose folder must exist; as a context manager it waits without a limit.
 
-    Not a lock between threads: the caller has one. A child that was forked without exec keeps the lock of a parent that
-    died; nothing here forks so while it holds one.
+    It does not lock out other threads: the caller has a lock for that. A child forked without exec keeps the lock of a parent
+    that died; nothing here forks in this way while it holds one.
 
     Taking it raises FileNotFoundError where the folder does not exist, and ConfigError or NoSpace where the file cannot be
     opened or locked.
@@ -38,7 +38,7 @@ class FileLock:
         self.release()
 
     def take(self, deadline: float = 0.0) -> bool:
-        """Try until `deadline` (of time.monotonic), at least once; tell whether the lock is ours now."""
+        """Try until `deadline` (of time.monotonic), but at least once; return whether this object now holds the lock."""
         while not self._lock(fcntl.LOCK_EX | fcntl.LOCK_NB):
             left_s = deadline - time.monotonic()
             if left_s <= 0:
@@ -48,7 +48,7 @@ class FileLock:
         return True
 
     def wanted(self) -> bool:
-        """Whether somebody else holds the lock."""
+        """Whether another process holds the lock."""
         if self.held:
             return False
         if not self._lock(fcntl.LOCK_SH | fcntl.LOCK_NB):
@@ -57,7 +57,7 @@ class FileLock:
         return False
 
     def release(self) -> None:
-        """Give the lock back and close its file; nothing where it is not ours."""
+        """Release the lock and close its file; do nothing where this object does not hold it."""
         if self._file is not None:
             if self._pid == os.getpid():
                 fcntl.flock(self._file, fcntl.LOCK_UN)  # a forked child may have the file open, so closing is not enough
@@ -66,7 +66,7 @@ class FileLock:
         self.held = False
 
     def fileno(self) -> int:
-        """The descriptor to pass on to processes that are to keep the lock until they end, too."""
+        """The descriptor to pass to processes that should also keep the lock until they end."""
         return self._descriptor()
 
     def leave(self) -> None:
@@ -77,7 +77,7 @@ class FileLock:
         self.held = False
 
     def _lock(self, mode: int) -> bool:
-        """Change the lock; tell whether that was possible without waiting, where `mode` does not wait."""
+        """Change the lock; return whether that succeeded where `mode` does not wait."""
         try:
             fcntl.flock(self._descriptor(), mode)
         except BlockingIOError:

@@ -1,1 +1,1 @@
-"""The model's files, its tokenizer, and the device it runs on."""
+"""The model's files, its tokenizer, and the device that it runs on."""

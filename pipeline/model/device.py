@@ -1,4 +1,4 @@
-"""Which device does the work: what torch finds, what was asked for, and the fall back to the CPU."""
+"""Chooses the device: the devices that torch finds, the requested one, and the fallback to the CPU."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Where a container's share of the processor stands, in the second and in the first version of control groups.
+#: Files with a container's CPU quota, in version 2 and in version 1 of control groups.
 _CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
 _CPU_V1 = Path("/sys/fs/cgroup/cpu")
 
-#: Tokens of one model call. On a CPU more than this falls out of a core's caches; a GPU needs many to be busy.
+#: Tokens per model call. On a CPU, more tokens than this no longer fit into a core's caches; a GPU needs many to be busy.
 CPU_TOKENS = 2048
 GPU_TOKENS = 65536
 
-#: Memory a GPU needs for each token of a call with a small model, generously; larger models halve their way down.
+#: GPU memory per token of a call with a small model, a generous estimate; larger models halve the call until it fits.
 GPU_BYTES_PER_TOKEN = 96 * 1024
 
 
@@ -34,40 +34,40 @@ class Device:
 
     name: str  #: cpu, cuda:0, mps
     kind: str  #: cpu, cuda, mps
-    label: str  #: what its maker calls it
-    memory_bytes: int | None  #: of its own; None where it shares the host's
+    label: str  #: the maker's name for it
+    memory_bytes: int | None  #: of its own memory; None where it shares the host's
 
 
 def choose(wanted: str = "auto", *, require_gpu: bool = False) -> Device:
     """The device for a setting: auto, cpu, cuda, cuda:N or mps.
 
-    What is not there, or is there and does not work, is replaced by the CPU with a warning. Raises DeviceError instead
-    when `require_gpu`, or when the setting is no device.
+    A GPU that does not exist or does not work is replaced by the CPU, with a warning. Raises DeviceError instead with
+    `require_gpu`, and for a setting that names no device.
     """
     if wanted == "cpu":
         if require_gpu:
-            raise DeviceError("the device is set to cpu and --require-gpu asks for a GPU: drop one of them")
+            raise DeviceError("the device is set to cpu, but --require-gpu asks for a GPU: drop one of them")
         return _cpu()
     kind, _, number = wanted.partition(":")
     if kind not in ("auto", "cuda", "mps") or (number and not (kind == "cuda" and number.isdecimal())):
-        raise DeviceError(f"{wanted!r} is no device: auto, cpu, cuda, cuda:N or mps")
-    why = "torch finds none"
+        raise DeviceError(f"{wanted!r} is not a device: use auto, cpu, cuda, cuda:N or mps")
+    why = "torch finds no GPU"
     for name in [f"cuda:{number or 0}"] * (kind != "mps") + ["mps"] * (kind != "cuda"):
         try:
             found = _try(name)
-        except RuntimeError as error:  # a driver that does not fit, a device in a bad state
+        except RuntimeError as error:  # for example an incompatible driver, or a device in a bad state
             why = str(error).splitlines()[0]
             continue
         if found is not None:
             return found
     if require_gpu:
-        raise DeviceError(f"no GPU can be used ({why}) and --require-gpu forbids the CPU")
+        raise DeviceError(f"no GPU can be used ({why}), and --require-gpu forbids the CPU: repair the GPU or drop --require-gpu")
     log.warning("no GPU can be used (%s): embedding on the CPU", why)
     return _cpu()
 
 
 def devices() -> list[Device]:
-    """Every accelerator that torch has and that computes, in torch's order."""
+    """Every accelerator that torch finds and that computes correctly, in torch's order."""
     import torch
 
     found = []
@@ -75,12 +75,12 @@ def devices() -> list[Device]:
         try:
             found.append(_try(name))
         except RuntimeError as error:
-            log.warning("%s is there and cannot be used: %s", name, error)
+            log.warning("%s exists, but cannot be used: %s", name, error)
     return [device for device in found if device is not None]
 
 
 def visible_gpus() -> list[str]:
-    """What CUDA_VISIBLE_DEVICES would have to be set to for each GPU this process may use, in torch's order."""
+    """For each GPU this process may use, the value of CUDA_VISIBLE_DEVICES that selects it, in torch's order."""
     import torch
 
     count = torch.cuda.device_count()
@@ -89,14 +89,14 @@ def visible_gpus() -> list[str]:
 
 
 def gpu_uuids() -> list[str]:
-    """For each of `visible_gpus` what its maker calls this one GPU and no other; empty where torch does not say."""
+    """For each of `visible_gpus`, the maker's unique id of this GPU; empty where torch does not report it."""
     import torch
 
     return [str(getattr(torch.cuda.get_device_properties(number), "uuid", "")) for number in range(torch.cuda.device_count())]
 
 
 def token_budget(kind: str, memory_bytes: int | None) -> int:
-    """Tokens of one model call on a device of this kind; `memory_bytes` is None where it shares the host's memory."""
+    """Tokens per model call on a device of this kind; `memory_bytes` is None where it shares the host's memory."""
     if kind == "cpu":
         return CPU_TOKENS
     if memory_bytes is None:
@@ -105,12 +105,12 @@ def token_budget(kind: str, memory_bytes: int | None) -> int:
 
 
 def usable_cores() -> int:
-    """Cores this process may run on: by its affinity, and by the container's CPU quota where one is set."""
+    """Number of cores that this process may use, by its affinity and by the container's CPU quota where one is set."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
         if _CPU_MAX.exists():
             quota, period = _CPU_MAX.read_text("ascii").split()
-        else:  # the first version of control groups
+        else:  # version 1 of control groups
             quota, period = ((_CPU_V1 / name).read_text("ascii").strip() for name in ("cpu.cfs_quota_us", "cpu.cfs_period_us"))
         return cores if quota in ("max", "-1") else max(1, min(cores, int(quota) // int(period)))
     except (OSError, ValueError):
@@ -118,7 +118,7 @@ def usable_cores() -> int:
 
 
 def _try(name: str) -> Device | None:
-    """The device if it is there and computes; raises RuntimeError if it is there and does not."""
+    """The device, or None if it does not exist; raises RuntimeError if it exists, but does not compute correctly."""
     import torch
 
     if name == "mps":

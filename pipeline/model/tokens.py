@@ -11,16 +11,16 @@ from tokenizers import Tokenizer
 
 from pipeline.errors import ModelError
 
-#: Words whose number of tokens is remembered, about 10 MB; a full memory is emptied.
+#: Number of words whose token counts are cached, about 10 MB; a full cache is emptied.
 CACHED_WORDS = 100_000
 
-#: Longer words are not remembered: they are data, and rarely come twice.
+#: Longer words are not cached: they are data and rarely recur.
 CACHED_WORD_CHARS = 48
 
-#: A text of which a larger share of the words is new is counted whole: word by word costs twice as much.
+#: A text with a larger share of new words is counted whole: counting word by word costs twice as much.
 MAX_NEW_SHARE = 0.4
 
-#: Texts that show whether a tokenizer takes words one by one: spaces, lines, indentation, marks, other scripts.
+#: Texts that show whether a tokenizer handles each word on its own: spaces, lines, indentation, marks, other scripts.
 _PROBES = (
     "The quick (brown) fox's den; isn't 3.14 > e?\n\n  def  f(x_1):\n\treturn x_1\n",
     "Tokenizers unbelievably mis-tokenize 12,345 naïve café-goers — “quoted”… e-mail@example.org",
@@ -29,15 +29,15 @@ _PROBES = (
 
 
 class TokenCounter:
-    """The model's tokenizer with truncation and padding off: it counts, it never cuts."""
+    """The model's tokenizer with truncation and padding off: it counts and never cuts."""
 
     def __init__(self, tokenizer: Tokenizer, fingerprint: str) -> None:
         tokenizer.no_truncation()
         tokenizer.no_padding()
         self.tokenizer = tokenizer
-        self.fingerprint = fingerprint  #: sha256[:16] of its description
+        self.fingerprint = fingerprint  #: sha256[:16] of tokenizer.json
         self.special_tokens = int(tokenizer.num_special_tokens_to_add(False))  #: added to every text
-        self._known: dict[str, int] = {}  #: tokens of words
+        self._known: dict[str, int] = {}  #: token counts of words
         self._by_word = all(self._bare([text])[0] == sum(self._bare(text.split())) for text in _PROBES)
 
     @classmethod
@@ -59,14 +59,14 @@ class TokenCounter:
         return len(self.tokenizer.encode(text))
 
     def count_batch(self, texts: Sequence[str]) -> list[int]:
-        """Tokens of each text, special tokens included; much faster than one call a text."""
+        """Tokens of each text, special tokens included; much faster than one call per text."""
         return [len(encoding) for encoding in self.tokenizer.encode_batch_fast(list(texts))]
 
     def lengths(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text without special tokens, several times faster than `count_batch` on running text.
 
-        Remembers words where the tokenizer takes them one by one (BERT's and most of SentencePiece), else counts whole
-        texts. Meant for packing: what must not be exceeded is checked with `count_batch`.
+        Caches words where the tokenizer handles each one on its own (BERT's and most of SentencePiece), else counts whole
+        texts. Meant for packing: hard limits are checked with `count_batch`.
         """
         if not self._by_word:
             return self._bare(texts)
@@ -84,7 +84,7 @@ class TokenCounter:
             found[place] = sum(filter(None, parts))
             if new:
                 waiting.append((place, [word for word, part in zip(words, parts, strict=True) if part is None]))
-        # One call for all of them: a call of the tokenizer costs as much as some twenty words.
+        # One call for all words: calling the tokenizer costs as much as about twenty words.
         learned = self._learn([word for _, words in waiting for word in words]) if waiting else {}
         for place, words in waiting:
             found[place] += sum(learned[word] for word in words)
@@ -102,5 +102,5 @@ class TokenCounter:
         return learned
 
     def _bare(self, texts: Sequence[str]) -> list[int]:
-        # len() of an encoding, not of its ids: those would be copied into a list first.
+        # len() of the encoding, not of its ids, which would be copied into a list first.
         return [len(encoding) for encoding in self.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]

@@ -1,4 +1,4 @@
-"""A document's file to its elements: `parse` picks the parser of its media type and imports it only then."""
+"""Turns a document's file into elements: `parse` selects the parser for the media type and imports it only then."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ T = TypeVar("T")
 
 __all__ = ["MEDIA_TYPES", "PARSER_VERSION", "Parsed", "import_needed", "parse", "preload", "preload_gate"]
 
-#: Part of the parse fingerprint: raise it when any parser gives other elements for the same file.
+#: Part of the parse fingerprint: raise it when any parser yields different elements for the same file.
 PARSER_VERSION = 1
 
-#: Module and function of each media type; modules are imported when the first such document comes.
+#: Module and function for each media type; a module is imported when the first such document arrives.
 _PARSERS = {
     kinds.PLAIN: ("plain", "parse_plain"),
     kinds.MARKDOWN: ("markdown", "parse_markdown"),
@@ -46,8 +46,8 @@ _PARSERS = {
 }
 MEDIA_TYPES = frozenset(_PARSERS)
 
-#: Modules that the parsers import when they run. The guard's server imports them before it forks: once, and at no document's
-#: expense.
+#: Modules that the parsers import when they run. The guard's server imports them before it forks: once, and outside the
+#: limits of any document.
 _HEAVY = {
     kinds.MARKDOWN: ("markdown_it",),
     kinds.XLSX: ("openpyxl",),
@@ -57,19 +57,19 @@ _HEAVY = {
 }
 #: The same for the gate.
 _HEAVY_GATE = ("charset_normalizer", "olefile")
-#: Characters of an import error that are passed on: some libraries write a page.
+#: Maximum reported characters of an import error: some libraries write a page.
 _CAUSE_CHARS = 150
-#: The dynamic loader's words when it runs out of memory.
+#: The dynamic loader prints these words when it runs out of memory.
 _NO_ROOM_FOR_MODULE = ("failed to map segment", "annot allocate memory")
-#: Elements at the start among which the title is looked for.
+#: Number of elements at the start that may contain the title.
 _TITLE_WINDOW = 50
 
 
 def parse(path: Path, name: str, media_type: str) -> Parsed:
-    """Elements of the document at `path`, called `name` by people, of a type that `gate.inspect` gave.
+    """Elements of the document at `path`, with the original name `name` and the type that `gate.inspect` returned.
 
-    Elements come lazily where the format allows it. The title is what the document says, else its first heading, else
-    `name`. Raises DocumentError here or while the elements are read, with the most telling reason; NoSpace.
+    Elements are read lazily where the format allows it. The title is the document's own, else its first heading, else
+    `name`. Raises DocumentError, with the most specific reason, here or while the elements are read; NoSpace.
     """
     if media_type not in _PARSERS:
         raise DocumentError(Reason.UNSUPPORTED, media_type)
@@ -101,12 +101,12 @@ def preload_gate() -> None:
 
 
 def import_needed(module: str) -> ModuleType:
-    """Import a module that kb-ingest cannot do without. Raises InstallationError."""
+    """Import a module that kb-ingest requires. Raises InstallationError."""
     try:
         return import_module(module)
     except MemoryError:
         raise
-    except Exception as error:  # a library built for another version of a second one may fail with anything
+    except Exception as error:  # a library built for another version of a dependency may raise anything
         raise _not_importable(module, error) from error
 
 
@@ -119,12 +119,12 @@ def _parser(media_type: str) -> Callable[[Path, str], Parsed]:
 def _not_importable(module: str, error: Exception) -> InstallationError:
     cause = " ".join(f"{type(error).__name__}: {error}".split())[:_CAUSE_CHARS]
     return InstallationError(
-        f"the module {module} cannot be imported ({cause}); install kb-ingest with its packages again and restart its workers"
+        f"the module {module} cannot be imported ({cause}); reinstall kb-ingest with its packages and restart its workers"
     )
 
 
 def _import_failure(error: ImportError) -> InstallationError | DocumentError:
-    """The fault of the installation, as no document chooses modules; but one that has filled the memory leaves no room for them."""
+    """A fault of the installation, since no document chooses modules; or a document that left no memory for importing them."""
     if any(words in str(error) for words in _NO_ROOM_FOR_MODULE):
         return DocumentError(Reason.OUT_OF_MEMORY, "the parser ran out of memory")
     return _not_importable(error.name or "of a parser", error)
@@ -136,7 +136,7 @@ def _translated(elements: Iterator[Element]) -> Iterator[Element]:
 
 
 def _guarded(step: Callable[[], T]) -> T:
-    """`step`'s result; what parsers and the libraries below them raise becomes a DocumentError here."""
+    """The result of `step`; errors of parsers and of the libraries below them become a DocumentError."""
     try:
         return step()
     except (DocumentError, InstallationError, NoSpace):
@@ -149,8 +149,8 @@ def _guarded(step: Callable[[], T]) -> T:
         raise DocumentError(Reason.CORRUPT, "nested too deeply") from error
     except OSError as error:
         if disk_is_full(error):
-            raise NoSpace(f"no space to parse in: {error}") from error
+            raise NoSpace(f"no space for temporary files of the parser: {error}") from error
         reason = Reason.UNREADABLE if error.errno in (errno.ENOENT, errno.EACCES, errno.EIO, errno.ESTALE) else Reason.CORRUPT
         raise DocumentError(reason, f"{type(error).__name__}: {error}"[:300]) from error
-    except Exception as error:  # dozens of libraries, each with errors of its own
+    except Exception as error:  # dozens of libraries, each with its own errors
         raise DocumentError(Reason.CORRUPT, f"{type(error).__name__}: {error}"[:300]) from error

@@ -1,4 +1,4 @@
-"""What is inside a zip or OLE container, told from its directory without unpacking it."""
+"""Identifies the content of a zip or OLE container by its directory, without unpacking it."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from pipeline.errors import DocumentError
 from pipeline.parse.kinds import DOCX, EPUB, MSG, ODT, PPTX, XLSX
 from pipeline.types import Reason
 
-#: Office files have hundreds of parts, long books some thousand.
+#: Office files have hundreds of parts; long books have a few thousand.
 MAX_MEMBERS = 20_000
-#: Parts below this may have any ratio: a megabyte of one letter harms nobody.
+#: Parts smaller than this may have any ratio: a megabyte of one letter does no harm.
 RATIO_FLOOR_BYTES = 2 << 20
-#: Most bytes of all parts together, in multiples of the largest part that is allowed.
+#: Maximum size of all parts together, in multiples of the maximum size of one part.
 TOTAL_PARTS = 8
 
 _OOXML = {"word/document.xml": DOCX, "ppt/presentation.xml": PPTX, "xl/workbook.xml": XLSX}
@@ -26,7 +26,7 @@ _OPEN_DOCUMENT = "application/vnd.oasis.opendocument."
 def zip_kind(file: IO[bytes], *, max_part_bytes: int, max_ratio: float) -> str:
     """The media type of the document in the zip `file`.
 
-    Raises DocumentError: CORRUPT, ENCRYPTED, TOO_LARGE for bombs, UNSUPPORTED for anything but the known families.
+    Raises DocumentError: CORRUPT, ENCRYPTED, TOO_LARGE for bombs, UNSUPPORTED for anything outside the known families.
     """
     try:
         with zipfile.ZipFile(file) as archive:
@@ -34,9 +34,9 @@ def zip_kind(file: IO[bytes], *, max_part_bytes: int, max_ratio: float) -> str:
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, ValueError, EOFError, OverflowError, UnicodeError) as error:
         raise DocumentError(Reason.CORRUPT, f"not a readable zip: {error}") from error
     except OSError as error:
-        if error.errno != errno.EINVAL:  # a directory that points to before the file's beginning; others are the disk's
+        if error.errno != errno.EINVAL:  # a directory that points before the start of the file; other errors come from the disk
             raise
-        raise DocumentError(Reason.CORRUPT, "not a readable zip: its directory points out of it") from error
+        raise DocumentError(Reason.CORRUPT, "not a readable zip: its directory points outside the file") from error
 
 
 def _kind_of(archive: zipfile.ZipFile, max_part_bytes: int, max_ratio: float) -> str:
@@ -44,18 +44,20 @@ def _kind_of(archive: zipfile.ZipFile, max_part_bytes: int, max_ratio: float) ->
     names = {m.filename for m in members}
     kind = _family(archive, names)
     if len(members) > MAX_MEMBERS:
-        raise DocumentError(Reason.TOO_LARGE, f"{len(members)} parts")
+        raise DocumentError(Reason.TOO_LARGE, f"{len(members):,} parts, the limit is {MAX_MEMBERS:,}")
     if any(m.flag_bits & 0x1 for m in members) or _is_protected(archive, names, kind):
         raise DocumentError(Reason.ENCRYPTED, "its parts are encrypted")
     total = 0
     for m in members:
         total += m.file_size
         if m.file_size > max_part_bytes:
-            raise DocumentError(Reason.TOO_LARGE, f"a part of {m.file_size >> 20} MB unpacked")
+            raise DocumentError(
+                Reason.TOO_LARGE, f"one part has {m.file_size >> 20} MB unpacked, the limit is {max_part_bytes >> 20} MB"
+            )
         if m.file_size > RATIO_FLOOR_BYTES and m.file_size > max_ratio * max(m.compress_size, 1):
-            raise DocumentError(Reason.TOO_LARGE, f"a part that unpacks to {m.file_size // max(m.compress_size, 1)} times its size")
+            raise DocumentError(Reason.TOO_LARGE, f"one part unpacks to {m.file_size // max(m.compress_size, 1)} times its size")
     if total > TOTAL_PARTS * max_part_bytes:
-        raise DocumentError(Reason.TOO_LARGE, f"{total >> 20} MB unpacked")
+        raise DocumentError(Reason.TOO_LARGE, f"all parts have {total >> 20} MB unpacked")
     return kind
 
 
@@ -80,7 +82,7 @@ def _family(archive: zipfile.ZipFile, names: set[str]) -> str:
 
 
 def _is_protected(archive: zipfile.ZipFile, names: set[str], kind: str) -> bool:
-    """Whether an OpenDocument or EPUB says that its content is encrypted; obfuscated fonts alone do not count."""
+    """Whether an OpenDocument or EPUB declares its content as encrypted; obfuscated fonts alone do not count."""
     part, marks = {
         ODT: ("META-INF/manifest.xml", (b"encryption-data",)),
         EPUB: ("META-INF/encryption.xml", (b".xhtml", b".html", b".htm")),
@@ -102,10 +104,10 @@ def ole_kind(path: Path) -> str:
     try:
         with olefile.OleFileIO(str(path)) as container:
             entries = {entry[0].lower() for entry in container.listdir(streams=True, storages=True)}
-    except Exception as error:  # a damaged container fails in many ways, none of them documented
+    except Exception as error:  # a damaged container fails in many undocumented ways
         raise DocumentError(Reason.CORRUPT, f"not a readable OLE file: {error}") from error
     if "encryptedpackage" in entries:
-        raise DocumentError(Reason.ENCRYPTED, "an office file with a password")
+        raise DocumentError(Reason.ENCRYPTED, "an office file protected by a password")
     if "__properties_version1.0" in entries or any(e.startswith("__substg1.0_") for e in entries):
         return MSG
     legacy = {"worddocument": "Word 97", "workbook": "Excel 97", "book": "Excel 5", "powerpoint document": "PowerPoint 97"}

@@ -1,7 +1,7 @@
-"""Which encoding a text has, and how it is read.
+"""Detects the encoding of texts and reads them.
 
-Character offsets everywhere in this package count the characters of what `read_text` gives: decoded, without a byte
-order mark, every line end as one newline.
+All character offsets in this package count characters of the result of `read_text`: decoded, without a byte order mark,
+with every line end as one newline.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-#: Encodings that guessing may name: the ones that are still met, so that short texts are not taken for exotic ones.
+#: Candidates for guessing: only encodings still in use, so that a short text is not mistaken for one in an exotic encoding.
 _LEGACY = ["cp932", "euc_jp", "gb18030", "big5", "cp949", "cp1252", "cp1251", "cp1250", "koi8_r", "cp1253", "cp1255", "cp1256"]
 _CONTROLS = bytes(b for b in range(1, 32) if b not in b"\t\n\r\f\b\x1b")
-#: Highest share of control bytes that still passes for text; random bytes have a share of 0.1.
+#: Maximum share of control bytes in text; random bytes have a share of 0.1.
 MAX_CONTROL_SHARE = 0.03
-#: The same for NULs: logs and texts of old programs have some, UTF-16 has half, structures of numbers have more.
+#: Maximum share of NULs in text: logs and texts of old programs have some, UTF-16 has half, binary structures have more.
 MAX_NUL_SHARE = 0.15
 
 
@@ -40,9 +40,9 @@ class Encoding:
 
 
 def detect(path: Path) -> Encoding | None:
-    """The encoding of the file at `path`; None when it is no text.
+    """The encoding of the file at `path`; None when it is not text.
 
-    Reads the whole file once to be sure of UTF-8, in windows of constant memory.
+    Reads the whole file once to verify UTF-8, in windows of constant size.
     """
     with path.open("rb") as file:
         head = file.read(SAMPLE_BYTES)
@@ -63,7 +63,7 @@ def detect(path: Path) -> Encoding | None:
 
 
 def detect_bytes(data: bytes) -> Encoding | None:
-    """The encoding of `data`; None when it is no text."""
+    """The encoding of `data`; None when it is not text."""
     if (known := _by_mark(data)) is not None:
         return known
     if looks_binary(data[:SAMPLE_BYTES]):
@@ -82,19 +82,19 @@ def looks_binary(sample: bytes) -> bool:
 
 
 def open_text(path: Path) -> TextIO:
-    """The file at `path` as text, line ends as newlines, undecodable bytes as U+FFFD; content that is no text as Latin-1."""
+    """The file at `path` as text, line ends as newlines, undecodable bytes as U+FFFD; content that is not text as Latin-1."""
     found = detect(path)
     return path.open(encoding=found.name if found else "latin-1", errors="replace", newline=None)
 
 
 def read_text(path: Path) -> str:
-    """The whole text of the file at `path`, as `open_text` gives it."""
+    """The whole text of the file at `path`, as `open_text` decodes it."""
     with open_text(path) as file:
         return file.read()
 
 
 def decode_bytes(data: bytes, declared: str = "") -> str:
-    """`data` as text by the `declared` encoding where it is known and fits, else by the one that is detected."""
+    """`data` as text, in the `declared` encoding where that is known and fits, else in the detected one."""
     found = _by_mark(data)
     if found is None and declared:
         try:
@@ -110,7 +110,7 @@ def _by_mark(head: bytes) -> Encoding | None:
 
 
 def _wide(sample: bytes) -> Encoding | None:
-    """UTF-16 or UTF-32 without a mark: zero bytes at every other place, or at three of four."""
+    """UTF-16 or UTF-32 without a mark: zero bytes at every other position, or at three of four."""
     sample = sample[: len(sample) & ~3]
     if len(sample) < 8:
         return None
@@ -129,7 +129,7 @@ def _guess(file: io.BufferedReader | io.BytesIO) -> Encoding | None:
         if found := re.search(rb"[\x80-\xff]", data):
             start = max(0, data.rfind(b"\n", 0, found.start()))
             window = data[start : start + SAMPLE_BYTES]
-            if len(window) == SAMPLE_BYTES:  # a cut in the middle of a character would speak against its encoding
+            if len(window) == SAMPLE_BYTES:  # a cut in the middle of a character would count against its encoding
                 window = window[: window.rfind(b"\n") + 1] or window
             break
     text = window.decode("utf-8", errors="replace")

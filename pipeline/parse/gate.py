@@ -1,4 +1,4 @@
-"""The gate before every parser: a regular file of bearable size, whose type is decided here by its content and name."""
+"""The gate before every parser: admits regular files of limited size and decides their type by content and name."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ _OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a file may cost before a parser sees it."""
+    """Limits that a file must meet before it reaches a parser."""
 
     max_file_bytes: int = 256 << 20
-    zip_max_part_bytes: int = 50 << 20  #: largest part of an office file, unpacked
-    zip_max_ratio: float = 100.0  #: largest ratio of unpacked to packed bytes of a part
+    zip_max_part_bytes: int = 50 << 20  #: maximum size of a part of an office file, unpacked
+    zip_max_ratio: float = 100.0  #: maximum ratio of unpacked to packed bytes of a part
 
 
 def inspect(path: Path, name: str, limits: Limits) -> str:
-    """The media type of the file at `path`, which people know as `name`.
+    """The media type of the file at `path`, with the original name `name`.
 
     Raises DocumentError: UNREADABLE, UNSUPPORTED (also for links, pipes and devices), TOO_LARGE, EMPTY_FILE, ENCRYPTED,
     CORRUPT.
@@ -43,7 +43,7 @@ def inspect(path: Path, name: str, limits: Limits) -> str:
             return archive.zip_kind(file, max_part_bytes=limits.zip_max_part_bytes, max_ratio=limits.zip_max_ratio)
     if head.startswith(_OLE):
         return archive.ole_kind(path)
-    # Mail gateways put bytes before the header of a PDF; a text that only speaks of one has no binary in it.
+    # Mail gateways put bytes before the header of a PDF; a text that only mentions one contains no binary data.
     start = head[:1024].find(b"%PDF-")
     if start >= 0 and (not head[:start].strip(b"\xef\xbb\xbf \t\r\n") or kinds.suffix(name) == "pdf" or b"\0" in head):
         return kinds.PDF
@@ -57,21 +57,21 @@ def inspect(path: Path, name: str, limits: Limits) -> str:
 
 
 def _open_regular(path: Path) -> FileIO:
-    """Open without following a link and without waiting on a pipe; what was checked is what is read."""
+    """Open without following a link and without waiting on a pipe; the checked file is the one that is read."""
     try:
         if not stat.S_ISREG(os.lstat(path).st_mode):
             raise DocumentError(Reason.UNSUPPORTED, "not a regular file")
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except (OSError, ValueError) as error:
         raise DocumentError(Reason.UNREADABLE, str(getattr(error, "strerror", None) or error)) from error
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):  # swapped between the two calls
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):  # the file was swapped between the two calls
         os.close(descriptor)
         raise DocumentError(Reason.UNSUPPORTED, "not a regular file")
     return FileIO(descriptor, "rb", closefd=True)
 
 
 def _refuse_blank(file: FileIO, head: bytes) -> None:
-    """Raise EMPTY_FILE for white space only, CORRUPT for NULs only, as a crash leaves them."""
+    """Raise EMPTY_FILE for white space only, CORRUPT for NULs only, which a crash may leave."""
     blanks = b" \t\r\n\x0b\x0c\0\xef\xbb\xbf\xff\xfe"
     window, nul = head, False
     while window:
@@ -80,7 +80,7 @@ def _refuse_blank(file: FileIO, head: bytes) -> None:
         nul = nul or b"\0\0\0\0" in window
         window = file.read(1 << 20) or b""
     if nul:
-        raise DocumentError(Reason.CORRUPT, "nothing but zero bytes")
+        raise DocumentError(Reason.CORRUPT, "the file contains only zero bytes")
     raise DocumentError(Reason.EMPTY_FILE, "")
 
 
@@ -89,7 +89,7 @@ def _text(path: Path, name: str, head: bytes, size: int) -> str:
     found = detect(path)
     if found is None or (promised is not None and not found.marked):
         if promised is not None:
-            raise DocumentError(Reason.CORRUPT, f"the name says {kinds.suffix(name)}, the content does not")
+            raise DocumentError(Reason.CORRUPT, f"the name ends in .{kinds.suffix(name)}, but the content is something else")
         raise DocumentError(Reason.UNSUPPORTED, "binary content of an unknown kind")
     whole = size <= len(head)
     sample = head.decode(found.name, errors="replace" if whole else "ignore")

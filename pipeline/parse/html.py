@@ -1,8 +1,8 @@
 """HTML by a walk over lxml's tree: headings, paragraphs, lists, code and table rows; marked boilerplate is left out.
 
-A walk of our own, because what the general parser makes of a page is poor to search: it keeps navigation and permalink
-marks, flattens tables and loses text in trees nested 256 levels or more. What the tree loses is counted here against the
-bare text of the file, and where it is too much, the bare text is taken.
+kb-ingest has its own walk because the result of the general parser is hard to search: it keeps navigation and permalink
+marks, flattens tables, and loses text in trees nested 256 levels or more. This module compares the tree's text with the
+bare text of the file, and uses the bare text where the tree has lost too much.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pipeline.parse.htmlwalk import Walk
 from pipeline.parse.parsed import Parsed, clean, pieces, squeeze
 from pipeline.types import Element
 
-#: Least share of the visible characters that the tree must account for.
+#: Minimum share of the visible characters that the tree must contain.
 MIN_SHARE = 0.95
 
 _CHARSET = re.compile(rb"<meta[^>]{0,200}?charset\s*+=\s*+[\"']?\s*+([A-Za-z0-9_.:-]{2,40})", re.I)
@@ -25,7 +25,7 @@ _XML_ENCODING = re.compile(rb"\s*<\?xml[^>]{0,200}?encoding\s*=\s*[\"']([A-Za-z0
 _DECLARATION = re.compile(r"<\?xml[^<>]*>")
 _TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9:-]*)((?:[^<>\"']|\"[^\"<]*\"|'[^'<]*')*+)>?|<!--|<[!?][^<>]*>?")
 _TITLE = re.compile(r"<title[^<>]*>([^<]*)", re.I)
-#: Elements whose content no reader sees.
+#: Elements whose content is invisible to readers.
 _UNSEEN_NAMES = "script style template head noscript svg iframe object select textarea button noembed noframes"
 _UNSEEN = frozenset(_UNSEEN_NAMES.split())
 _INLINE_NAMES = "a abbr b bdi bdo cite code data dfn em font i kbd mark q s samp small span strong sub sup time tt u var wbr"
@@ -40,7 +40,7 @@ def parse_html(path: Path, name: str) -> Parsed:
 
 
 def html_parsed(text: str, *, declared_title: bool = False) -> Parsed:
-    """Elements and title of the page `text`; `declared_title`: what `<title>` says goes before the first heading."""
+    """Elements and title of the page `text`; `declared_title`: `<title>` takes precedence over the first heading."""
     text = _DECLARATION.sub("", clean(text), count=1)
     visible, title = bare_text(text)
     walk = Walk.of(text)
@@ -53,7 +53,7 @@ def html_parsed(text: str, *, declared_title: bool = False) -> Parsed:
 
 
 def bare_text(page: str) -> tuple[str, str]:
-    """What is visible of `page` by its tags alone, a blank line between blocks, and its title; linear in any input."""
+    """The visible text of `page` by its tags alone, with a blank line between blocks, and its title; linear on any input."""
     parts: list[str] = []
     title = ""
     position = 0
@@ -75,7 +75,7 @@ def bare_text(page: str) -> tuple[str, str]:
         if name in _UNSEEN and not closing and page[end - 2 : end] != "/>":
             end_tag = re.compile(f"</{name}", re.I).search(page, position)
             if end_tag is None and name in ("head", "svg", "object", "select", "button"):
-                continue  # left open by mistake: what follows is seen
+                continue  # left open by mistake: the following text is visible
             if name == "head" and (found := _TITLE.search(page, position, end_tag.start() if end_tag else len(page))):
                 title = squeeze(html.unescape(found.group(1)))
             position = end_tag.start() if end_tag else len(page)
@@ -94,5 +94,5 @@ def _paragraphs(text: str) -> Iterator[Element]:
 
 
 def _weight(text: str) -> int:
-    """Characters without white space, and without the bars that tables gain here."""
+    """Characters without white space and without the bars that the walk adds to tables."""
     return sum(map(len, text.split())) - text.count("|")

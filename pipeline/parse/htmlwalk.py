@@ -1,4 +1,4 @@
-"""The walk over an HTML tree: which text belongs together, what it is, and under which heading it stands."""
+"""The walk over an HTML tree: groups the text, classifies it, and assigns it to headings."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lxml import etree
 from pipeline.parse.parsed import clean, pieces, squeeze
 from pipeline.types import Element, ElementKind
 
-#: lxml is distributed without types.
+#: lxml has no type information.
 Node = Any
 
 _UNSEEN_NAMES = "script style template head noscript svg iframe object select textarea button input noembed noframes"
@@ -33,35 +33,35 @@ _PERMALINK = re.compile(r"[¶§#\uf0c1🔗\s]+$")
 _HIDDEN = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden", re.I)
 #: Parts whose `header` and `footer` children belong to the content.
 _SECTIONS = frozenset(("article", "main", "section", "blockquote", "td"))
-#: Least share of a page's text that its main part must hold for the rest to be taken as boilerplate.
+#: Minimum share of a page's text in its main part for the rest to count as boilerplate.
 MAIN_SHARE = 0.5
-#: A cell longer than this holds layout, not data.
+#: A longer cell holds layout, not data.
 MAX_CELL_CHARS = 1_500
 MAX_NAME_CHARS = 100
 
 
 @dataclass(slots=True)
 class Walk:
-    """One pass over a tree; `left_out` and the other results are complete when `elements` is exhausted."""
+    """One pass over a tree; `left_out` and the other results are final when `elements` is exhausted."""
 
     root: Node
     title: str = ""  #: the first heading of the highest level
-    left_out: int = 0  #: characters without white space that were skipped on purpose
-    in_headers: int = 0  #: the same, of table headers, which rows carry along
+    left_out: int = 0  #: number of characters, without white space, skipped on purpose
+    in_headers: int = 0  #: number of characters, without white space, in table headers, which rows repeat
     _run: list[str] = field(default_factory=list)
-    _context: list[str] = field(default_factory=list)  #: open elements that give text its kind
-    _heading: tuple[int, str] | None = None  #: the heading that text now stands under
-    _stale: bool = False  #: object headings have ended; the one above must be said again
+    _context: list[str] = field(default_factory=list)  #: open elements that determine the kind of text
+    _heading: tuple[int, str] | None = None  #: the heading above the current text
+    _stale: bool = False  #: object headings have ended; the heading above must be repeated
     _lists: list[tuple[int, str] | None] = field(default_factory=list)  #: headings at the start of the open definition lists
-    _label: str = ""  #: title of a note, waits for its first paragraph
-    _mark: str = ""  #: number of an item in an ordered list
-    _counts: list[int] = field(default_factory=list)  #: items so far of the open lists, -1 for unordered
+    _label: str = ""  #: title of a note; waits for the note's first paragraph
+    _mark: str = ""  #: number of the item in an ordered list
+    _counts: list[int] = field(default_factory=list)  #: items so far in the open lists; -1 for unordered lists
     _top: int = 99  #: level of `title`
 
     @classmethod
     def of(cls, page: str) -> Walk | None:
         """A walk over the tree of `page`; None where lxml finds none in it."""
-        # huge_tree raises the depth at which libxml2 cuts a tree off from 256 to 2,048.
+        # huge_tree raises libxml2's maximum tree depth from 256 to 2,048.
         parser = etree.HTMLParser(encoding="utf-8", huge_tree=True, no_network=True, remove_comments=True, remove_pis=True)
         try:
             root = etree.fromstring(page.encode("utf-8", "replace"), parser)
@@ -70,7 +70,7 @@ class Walk:
         return cls(root) if root is not None else None
 
     def elements(self) -> Iterator[Element]:
-        """Elements of the page, or of its main part where that is marked and holds most of the text."""
+        """Elements of the page, or of its main part where it is marked and holds most of the text."""
         body = self.root.find(".//body")
         body = self.root if body is None else body
         main = self._main(body)
@@ -78,7 +78,7 @@ class Walk:
             body, around = main
             self.left_out += around
         walk = etree.iterwalk(body, events=("start", "end"))
-        skipped: Node | None = None  # what the walk does not go into; its end comes next
+        skipped: Node | None = None  # an element that the walk does not enter; its end comes next
         for event, node in walk:
             tag = node.tag if isinstance(node.tag, str) else ""
             if event == "start":
@@ -106,7 +106,7 @@ class Walk:
         yield from self._flush()
 
     def _main(self, body: Node) -> tuple[Node, int] | None:
-        """The part that is marked as the main one, and how much text stands around it; None where it is not most of the page."""
+        """The part marked as the main one, and the amount of text around it; None where it is not most of the page."""
         found = body.xpath(".//main | .//*[@role='main']")
         if len(found) != 1:
             return None
@@ -209,7 +209,7 @@ class Walk:
         classes = node.get("class", "").split()
         if "sig" in classes or node.find(".//*[@class='sig-name descname']") is not None:
             parts = node.xpath(".//*[contains(@class, 'sig-prename') or contains(@class, 'sig-name')]")
-            if not node.get("id") and _follows_dt(node):  # a second signature of the same object stays under the first
+            if not node.get("id") and _follows_dt(node):  # a second signature of one object stays under the first
                 return ""
             return squeeze("".join("".join(p.itertext()) for p in parts))[:MAX_NAME_CHARS]
         return text if node.get("id") and len(text) <= MAX_NAME_CHARS else ""
@@ -228,7 +228,7 @@ class Walk:
 
     def _again(self) -> Element:
         level, text = cast("tuple[int, str]", self._heading)
-        self.left_out -= sum(map(len, text.split()))  # said twice, counts once
+        self.left_out -= sum(map(len, text.split()))  # repeated, but counted once
         return Element(text, ElementKind.HEADING, level)
 
     def _emit(self, element: Element) -> Iterator[Element]:
@@ -281,7 +281,7 @@ def _follows_dt(node: Node) -> bool:
 
 
 def _size(node: Node) -> int:
-    """Visible characters without white space of `node`; what no reader sees does not count."""
+    """Number of visible characters of `node` without white space."""
     total = sum(map(len, " ".join(node.itertext()).split()))
     for unseen in node.iter(*_UNSEEN):
         if not any(a.tag in _UNSEEN for a in unseen.iterancestors()):

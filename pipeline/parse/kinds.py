@@ -1,4 +1,4 @@
-"""Media types that have a parser, and how content and name decide between them."""
+"""Media types with a parser, and the choice between them by content and name."""
 
 from __future__ import annotations
 
@@ -49,13 +49,13 @@ _TEXT_SUFFIXES = {
 _SOURCE_NAMES = {"makefile", "gnumakefile", "dockerfile", "containerfile", "rakefile", "gemfile", "vagrantfile", "jenkinsfile",
                  "cmakelists.txt", "meson.build", "requirements.txt", "constraints.txt", "go.mod", "go.sum"}  # fmt: skip
 
-#: Suffixes of kinds that are never text: content that is text all the same is judged by the content alone.
+#: Suffixes of binary kinds: where the content is text nevertheless, the content alone decides.
 BINARY_SUFFIXES = {
     "pdf": PDF, "docx": DOCX, "docm": DOCX, "dotx": DOCX, "pptx": PPTX, "xlsx": XLSX, "xlsm": XLSX, "epub": EPUB, "odt": ODT,
     "ott": ODT, "rtf": RTF, "msg": MSG,
 }  # fmt: skip
 
-#: First bytes of kinds that have no parser here, and what they are called.
+#: First bytes of kinds without a parser, and the names of these kinds.
 FOREIGN = (
     (b"\x89PNG\r\n", "PNG image"), (b"\xff\xd8\xff", "JPEG image"), (b"GIF87a", "GIF image"), (b"GIF89a", "GIF image"),
     (b"II*\0", "TIFF image"), (b"MM\0*", "TIFF image"), (b"\0\0\1\0", "icon"), (b"8BPS", "Photoshop image"),
@@ -67,24 +67,24 @@ FOREIGN = (
     (b"\0\1\0\0\0", "font"), (b"%!PS-Adobe", "PostScript"), (b"\xed\xab\xee\xdb", "RPM package"), (b"PAR1", "Parquet table"),
 )  # fmt: skip
 
-#: One piece of what may stand before the root of a page or picture. A pattern for all of them would be exponential.
+#: One piece of the prolog before the root of a page or picture. A pattern for the whole prolog would be exponential.
 _PROLOG = re.compile(r"\s+|<\?xml[^>]{0,200}>|<!--.{0,4000}?-->", re.I | re.S)
 _HTML_ROOT = re.compile(r"<(?:!doctype\s+html|html|head|body)\b", re.I)
 _SVG_ROOT = re.compile(r"<(?:!doctype\s+)?svg\b", re.I)
 _MAIL_FIELD = re.compile(r"([A-Za-z][A-Za-z0-9-]{1,60}):")
-#: A mail has at least this many fields: From, one of these, and another.
+#: Minimum number of header fields in a mail: From, one of _MAIL_FIELDS, and another.
 _MIN_MAIL_FIELDS = 3
 _MAIL_FIELDS = frozenset({"date", "received", "message-id"})
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/v1\n"
 
 
 def is_lfs_pointer(head: bytes, name: str) -> bool:
-    """Whether the file that starts with `head` stands for one that Git LFS has not fetched; a plain text may be about pointers."""
+    """Whether the file that starts with `head` is a pointer to one that Git LFS has not fetched; plain text may quote pointers."""
     return head.startswith(_LFS_POINTER) and _TEXT_SUFFIXES.get(suffix(name)) != PLAIN
 
 
 def foreign_kind(head: bytes) -> str | None:
-    """What the file that starts with `head` is, if that is a well-known kind without a parser."""
+    """The kind of the file that starts with `head`, if it is a well-known one without a parser."""
     if (found := next((kind for magic, kind in FOREIGN if head.startswith(magic)), None)) is not None:
         return found
     if head.startswith(b"RIFF") and head[8:12] in (b"WEBP", b"WAVE", b"AVI "):
@@ -101,7 +101,7 @@ def foreign_kind(head: bytes) -> str | None:
 
 
 def suffix(name: str) -> str:
-    """The suffix of `name` in lower case without its dot; for `page.rst.txt`, as Sphinx publishes its sources, `rst`."""
+    """The suffix of `name` in lower case, without its dot; `rst` for `page.rst.txt`, as Sphinx names published sources."""
     path = PurePosixPath(name.lower())
     last = path.suffix.removeprefix(".")
     inner = PurePosixPath(path.stem).suffix.removeprefix(".")
@@ -109,9 +109,9 @@ def suffix(name: str) -> str:
 
 
 def text_kind(sample: str, name: str, *, whole: bool) -> str | None:
-    """The media type of a text that starts with `sample`; None for pictures that are written as text.
+    """The media type of a text that starts with `sample`; None for pictures in a text format.
 
-    The name decides where it says something and the content does not contradict. `whole`: `sample` is all of the text.
+    The name decides where its suffix is known and the content does not contradict it. `whole`: `sample` is the whole text.
     """
     ending = suffix(name)
     root = _root(sample)
@@ -139,7 +139,7 @@ def text_kind(sample: str, name: str, *, whole: bool) -> str | None:
 
 
 def _root(text: str) -> int:
-    """Where the root element of a page or picture would start: after declarations, comments and white space."""
+    """The position where the root element of a page or picture would start: after declarations, comments and white space."""
     position = 0
     while piece := _PROLOG.match(text, position):
         position = piece.end()
@@ -154,6 +154,6 @@ def _is_mail(text: str) -> bool:
             return True
         if field := _MAIL_FIELD.match(line):
             names.append(field.group(1).lower())
-        elif not (names and line.startswith((" ", "\t"))):  # the next line of a field is indented
+        elif not (names and line.startswith((" ", "\t"))):  # a continued line of a field is indented
             return False
     return False

@@ -1,4 +1,4 @@
-"""Mail: subject as heading, sender, recipients and date as a paragraph, the body, attachments by name only."""
+"""Mail: the subject as heading; sender, recipients and date as a paragraph; the body; attachments by name only."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pipeline.parse.plain import paragraphs
 from pipeline.types import Element, ElementKind, Reason
 
 _HEADERS = ("From", "To", "Cc", "Date")
-#: Messages inside messages that are followed.
+#: Maximum depth of messages inside messages.
 MAX_FORWARDS = 8
 #: Property of an Outlook message that holds its HTML as bytes.
 _PID_HTML = 0x1013
@@ -25,7 +25,7 @@ _ENCRYPTED_TYPES = ("multipart/encrypted", "application/pkcs7-mime", "applicatio
 
 
 def parse_eml(path: Path, name: str) -> Parsed:
-    """Elements of the mail at `path`. Raises DocumentError ENCRYPTED for a body that only a key opens."""
+    """Elements of the mail at `path`. Raises DocumentError (ENCRYPTED) for an encrypted body."""
     with path.open("rb") as file:
         message = email.message_from_binary_file(file)
     if not message.keys():
@@ -66,13 +66,13 @@ def _body(part: Message, level: int) -> Iterator[Element]:
     if kind in ("text/plain", "text/html") and part.get_content_disposition() != "attachment":
         yield from _text(part, kind, level)
     elif filename or part.get_content_disposition() == "attachment":
-        # Its name may be a path out of the folder: it is only ever text here.
+        # The name may be a path that leaves the folder: it is only used as text.
         name = squeeze(_decoded(filename or "").replace("\\", "/").rsplit("/", 1)[-1] or kind) or "without a name"
         yield Element(f"Attachment: {name}", ElementKind.LIST_ITEM)
 
 
 def _best(children: list[Message], level: int) -> Iterator[Element]:
-    """The alternative with the most text: HTML where it holds about as much as the others, for its structure."""
+    """The alternative with the most text: HTML, for its structure, where it holds about as much as the others."""
     found = [(child.get_content_type(), list(_body(child, level))) for child in children]
     sizes = [sum(len(e.text) for e in elements) for _, elements in found]
     most = max(sizes, default=0)
@@ -92,7 +92,7 @@ def _text(part: Message, kind: str, level: int) -> Iterator[Element]:
 
 
 def _content(text: str, is_html: bool, level: int) -> Iterator[Element]:
-    """The body; offsets into a part of a mail would point nowhere, and its headings stand below the subject."""
+    """The body, with its headings below the subject and without offsets, which would be meaningless inside a mail."""
     found = html_parsed(text).elements if is_html else paragraphs(io.StringIO(text.replace("\r\n", "\n")))
     for e in found:
         yield Element(e.text, e.kind, e.level + level if e.level else 0, header=e.header)
@@ -103,7 +103,7 @@ def _header(message: Message, name: str) -> str:
 
 
 def _decoded(value: str) -> str:
-    """`value` with its encoded words as text; as it stands where they are damaged."""
+    """`value` with its encoded words decoded; unchanged where they are damaged."""
     try:
         return squeeze(str(make_header(decode_header(value))))
     except (ValueError, LookupError):
@@ -125,7 +125,7 @@ def parse_msg(path: Path, name: str) -> Parsed:
         ("From", squeeze(message.sender or "")), ("To", squeeze(people or headers.get("To", ""))), ("Date", sent),
     ), 1))  # fmt: skip
     page = message.properties.binary_prop_value(_PID_HTML)
-    # What the file says about the encoding of its HTML is wrong too often to fail on.
+    # The file's statement about the encoding of its HTML is wrong too often to fail on.
     html = decode_bytes(page, message.properties.body_encoding) if page else message.html_body
     body = list(_content(html, True, 1)) if html else []
     body = body or list(_content(message.body.replace("\r\n", "\n"), False, 1) if message.body else ())

@@ -1,6 +1,6 @@
 """Markdown: block structure by markdown-it, with the character offsets of every block.
 
-Only the block rules run. Inline rules are left out: they are the part with quadratic time on hostile input, and the
+Only the block rules run. Inline rules are left out because they take quadratic time on hostile input; without them, the
 offsets of a block stay exact. Links and images are reduced to their text.
 """
 
@@ -20,7 +20,7 @@ from pipeline.types import Element, ElementKind
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt
 
-#: Longer texts are parsed in parts that end before a heading, so that memory follows the part and not the file.
+#: Longer texts are parsed in parts that end before a heading, so that memory use depends on the part and not on the file.
 WINDOW_CHARS = 500_000
 
 # Linear on any input: each stops at the next bracket.
@@ -30,7 +30,7 @@ _DEFINITION = re.compile(r"\s{0,3}\[[^\]\n]{1,300}\]:\s*\S+\s*$")
 _HTML_HEADING = re.compile(r"\s*<h([1-6])\b[^<>]{0,500}>[^\n]*</h\1>\s*$", re.I)
 _ATX = re.compile(r" {0,3}#{1,6}(?:\s|$)")
 _FENCE = re.compile(r"\s{0,3}(```+|~~~+)")
-#: Lines that are markup alone: rules, underlines of headings, table delimiters, fences, quote marks, bare list marks.
+#: Lines of markup alone: rules, underlines of headings, table delimiters, fences, quote marks, bare list marks.
 _MARKUP_LINE = re.compile(r"[\s>*+\-_=|:#`~.]*$|\s*(?:```|~~~).*$|[\s>]*\d{1,9}[.)]\s*$")
 _FRONT_MATTER = re.compile(r"---[ \t]*\n(.{0,20000}?)\n(?:---|\.\.\.)[ \t]*(?:\n|$)", re.S)
 _FRONT_TITLE = re.compile(r"^title:(.+)$", re.M)
@@ -66,7 +66,7 @@ def markdown_elements(text: str, front: re.Match[str] | None = None, share: Shar
 
 
 def _window_end(text: str, start: int) -> int:
-    """Where the window that begins at `start` ends: before a heading outside code, else at a blank line, else anywhere."""
+    """The end of the window that begins at `start`: before a heading outside code, else at a blank line, else anywhere."""
     limit = start + WINDOW_CHARS
     if limit >= len(text):
         return len(text)
@@ -90,20 +90,20 @@ def _window_end(text: str, start: int) -> int:
 def _parser() -> MarkdownIt:
     from markdown_it import MarkdownIt
 
-    # `reference` is quadratic in unclosed brackets, `inline` in many more things.
+    # `reference` is quadratic in unclosed brackets, `inline` in many more constructs.
     return MarkdownIt("commonmark").enable("table").disable(["reference", "inline", "text_join"])
 
 
 @dataclass(slots=True)
 class _Blocks:
-    """One window of Markdown on its way to elements."""
+    """One window of Markdown that is turned into elements."""
 
     text: str
     base: int  #: offset of the window in the document
-    lines: list[int] = field(default_factory=list)  #: start of every line, then the end of the last
+    lines: list[int] = field(default_factory=list)  #: start of every line, and the end of the last one
 
     def elements(self) -> Iterator[Element]:
-        """Elements of the window in order; lines that no token speaks for (nested too deeply) come as paragraphs."""
+        """Elements of the window in order; lines without a token (nested too deeply) become paragraphs."""
         self.lines = [0, *(m.end() for m in re.finditer(r"\n", self.text))]
         if self.lines[-1] != len(self.text):
             self.lines.append(len(self.text))
@@ -115,8 +115,8 @@ class _Blocks:
         yield from self._unclaimed(reached, len(self.lines) - 1)
 
     def _tokens(self) -> Iterator[tuple[int, int, list[Element]]]:
-        """For every token that holds text: its first line, the line after its last, its elements."""
-        marks: list[str] = []  # of the open list items, as long as no text has used them
+        """For every token with text: its first line, the line after its last, and its elements."""
+        marks: list[str] = []  # of the open list items, until text uses them
         cells: list[str] | None = None
         header, rows, level, in_head = "", 0, 0, False
         lines = (0, 0)
@@ -169,7 +169,7 @@ class _Blocks:
         return first, last, list(_emit(text, self.base + start, self.base + end, self.text[start:end], kind, level, header))
 
     def _unclaimed(self, first: int, last: int) -> Iterator[Element]:
-        """Paragraphs from the lines `first` to `last` (exclusive), markup lines left out."""
+        """Paragraphs of the lines from `first` to `last` (exclusive), without markup lines."""
         block: tuple[int, int] | None = None
         for line in range(first, last):
             if not _MARKUP_LINE.match(self.text, self.lines[line], self.lines[line + 1]):
@@ -189,7 +189,7 @@ class _Blocks:
 def _emit(
     text: str, start: int, end: int, source: str, kind: ElementKind = ElementKind.PARAGRAPH, level: int = 0, header: str = ""
 ) -> Iterator[Element]:
-    """`text` as elements with the span from `start` to `end`, which holds `source`; long texts in pieces with their own spans."""
+    """`text` as elements with the span from `start` to `end`, which holds `source`; long texts in pieces with own spans."""
     text = clean(text, strip=kind is not ElementKind.CODE)
     if not text.strip():
         return
@@ -212,9 +212,9 @@ def _emit(
 
 
 def _flat(text: str) -> str:
-    """`text` with links and images as their text, tags and definitions of link targets left out."""
+    """`text` with links and images reduced to their text, without tags and definitions of link targets."""
     if "[" in text:
-        text = _LINK.sub(lambda m: m.group(1), _LINK.sub(lambda m: m.group(1), text))  # twice: a picture inside a link
+        text = _LINK.sub(lambda m: m.group(1), _LINK.sub(lambda m: m.group(1), text))  # twice, for an image inside a link
         text = "\n".join(line for line in text.split("\n") if not _DEFINITION.match(line))
     return _TAG.sub("", text) if "</" in text or "/>" in text or "<br" in text else text
 

@@ -1,4 +1,4 @@
-"""Word and PowerPoint files through unstructured, checked against the text that the file holds."""
+"""Word and PowerPoint files through unstructured, checked against the text in the file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pipeline.types import Element, ElementKind
 if TYPE_CHECKING:
     from unstructured.documents.elements import Element as Found
 
-#: Least share of the characters in the file that must come out.
+#: Minimum share of the file's characters that the elements must contain.
 MIN_SHARE = 0.95
 
 _W = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
@@ -29,7 +29,7 @@ _SILENT = frozenset(("PageBreak", "Header", "Footer", "Image"))
 
 
 def parse_docx(path: Path, name: str) -> Parsed:
-    """Elements of the Word file at `path`; pages only where the file remembers where it broke them."""
+    """Elements of the Word file at `path`; pages only where the file records its page breaks."""
     make_offline()
     from unstructured.partition.docx import partition_docx
 
@@ -45,7 +45,7 @@ def parse_docx(path: Path, name: str) -> Parsed:
 
 
 def parse_pptx(path: Path, name: str) -> Parsed:
-    """Elements of the PowerPoint file at `path`: the title of a slide is its heading, its number the page, notes included."""
+    """Elements of the PowerPoint file at `path`: a slide's title is its heading, its number is the page; notes are included."""
     make_offline()
     from pptx import Presentation
     from unstructured.partition.pptx import partition_pptx
@@ -66,7 +66,7 @@ def parse_pptx(path: Path, name: str) -> Parsed:
 
 
 def _by_slide(elements: list[Element]) -> list[Element]:
-    """`elements` with the heading of every slide first: its notes come before it, and a slide may have none."""
+    """`elements` with the heading of every slide first: unstructured puts notes before it, and a slide may have no heading."""
     ordered: list[Element] = []
     for page, group in itertools.groupby(elements, key=lambda e: e.page):
         slide = list(group)
@@ -77,7 +77,7 @@ def _by_slide(elements: list[Element]) -> list[Element]:
 
 
 def _element(found: Found, *, slides: bool) -> Iterator[Element]:
-    """`found` in our terms; on slides every short line is called a title, so only those at the top level count."""
+    """`found` as elements; unstructured calls every short line of a slide a title, so only titles at the top level count."""
     page = found.metadata.page_number
     category = found.category
     text = clean(found.text)
@@ -99,7 +99,7 @@ def _element(found: Found, *, slides: bool) -> Iterator[Element]:
 
 
 def _rows(table: str, text: str, page: int | None) -> Iterator[Element]:
-    """Rows of a table; the first is the header where there are more, as office tables do not mark it."""
+    """Rows of a table; the first of several rows is the header, because office tables do not mark it."""
     lines: list[str] = []
     if table:
         parser = etree.HTMLParser(encoding="utf-8", huge_tree=True, no_network=True)
@@ -114,7 +114,7 @@ def _rows(table: str, text: str, page: int | None) -> Iterator[Element]:
 
 
 def _paragraphs(archive: zipfile.ZipFile, part: str) -> list[Element]:
-    """Every paragraph of an XML part, those in text boxes and tables included, and alternatives for old programs left out."""
+    """Every paragraph of an XML part, including text boxes and tables, but not alternatives for old programs."""
     if part not in archive.namelist():
         return []
     elements: list[Element] = []

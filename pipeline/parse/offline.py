@@ -1,4 +1,4 @@
-"""unstructured made to work without a network and without torch: no telemetry, no model download, no spaCy."""
+"""Makes unstructured work without a network and without torch: no telemetry, no model download, no spaCy."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ def words(text: str) -> list[str]:
 
 
 def tags(text: str) -> list[tuple[str, str]]:
-    """Words with a part of speech that only tells what looks like a verb: all that the classification asks for."""
+    """Words with a part of speech that only marks likely verbs: unstructured's classification needs no more."""
     return [(word, "VB" if _VERBISH.match(word) else "NN") for word in _WORD.findall(text)]
 
 
 @cache
 def make_offline() -> None:
-    """Prepare unstructured to stay on this machine and to stay light; call before the first of its partitioners is imported.
+    """Keep unstructured offline and light; call this before the first import of one of its partitioners.
 
     Its module for words and sentences imports spaCy, which imports torch where that is installed: a CUDA build reserves 3 GB
-    of address space. On first use it downloads a spaCy model into site-packages. A module of ours takes its place before
-    anything imports it, so neither is ever imported.
+    of address space. On first use it downloads a spaCy model into site-packages. This module takes its place
+    before anything imports it, so that neither spaCy nor torch is ever imported.
     """
     os.environ["DO_NOT_TRACK"] = "1"
     os.environ["SCARF_NO_ANALYTICS"] = "1"

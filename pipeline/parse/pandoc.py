@@ -1,4 +1,4 @@
-"""EPUB, OpenDocument text and RTF: pandoc makes HTML of them, and the HTML walk makes elements."""
+"""EPUB, OpenDocument text and RTF: pandoc converts them to HTML, and the HTML walk produces the elements."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipeline.parse.html import html_parsed
 from pipeline.parse.parsed import Parsed
 from pipeline.types import Reason
 
-#: Heap of pandoc, in its runtime's notation; the memory limit of this process holds for it as well.
+#: Maximum heap of pandoc, in its runtime's notation; the memory limit of this process applies to it, too.
 HEAP = "1g"
 #: pandoc's exit status when that heap is full.
 _HEAP_FULL = (2, 251)
@@ -22,7 +22,7 @@ _TEMPLATE = "<html><head><title>$if(title)$$title$$endif$</title></head><body>\n
 
 
 def parse_epub(path: Path, name: str) -> Parsed:
-    """Elements of the book at `path`; its title is what its metadata says."""
+    """Elements of the book at `path`; its title comes from its metadata."""
     return _converted(path, "epub")
 
 
@@ -38,7 +38,7 @@ def parse_rtf(path: Path, name: str) -> Parsed:
 
 @cache
 def pandoc_path() -> str | None:
-    """The pandoc that pypandoc_binary brings, else the one on the path; without running it, as pypandoc would."""
+    """The pandoc of pypandoc_binary, else the one on the path; found without running it, unlike with pypandoc."""
     found = importlib.util.find_spec("pypandoc")
     for folder in (found.submodule_search_locations or ()) if found else ():
         binary = Path(folder, "files", "pandoc")
@@ -48,12 +48,14 @@ def pandoc_path() -> str | None:
 
 
 def _converted(path: Path, source: str) -> Parsed:
-    """Run pandoc inside a temporary folder, in its sandbox: it reads no file but this one and no network.
+    """Run pandoc in a temporary folder, in its sandbox: it reads no other file and no network.
 
-    It is a plain child: the limits of this process are its limits, and whoever kills this process group kills it too.
+    It is a plain child: it inherits the limits of this process, and killing this process group kills it, too.
     """
     if (pandoc := pandoc_path()) is None:
-        raise DocumentError(Reason.UNSUPPORTED, f"{source} needs pandoc, which is not installed")
+        raise DocumentError(
+            Reason.UNSUPPORTED, f"{source} needs pandoc, which is not installed: install pypandoc_binary or pandoc, then retry"
+        )
     with tempfile.TemporaryDirectory(prefix="pandoc-") as folder:
         template, output, errors = Path(folder, "page.html"), Path(folder, "out.html"), Path(folder, "errors")
         template.write_text(_TEMPLATE, encoding="utf-8")
@@ -70,7 +72,7 @@ def _converted(path: Path, source: str) -> Parsed:
         if done.returncode in _HEAP_FULL and ("heap" in message.lower() or done.returncode == 251):
             raise DocumentError(Reason.OUT_OF_MEMORY, f"pandoc: {message}")
         if done.returncode < 0:
-            raise DocumentError(Reason.CRASHED, f"pandoc ended by signal {-done.returncode}")
+            raise DocumentError(Reason.CRASHED, f"pandoc was killed by signal {-done.returncode}")
         if done.returncode:
             raise DocumentError(Reason.CORRUPT, f"pandoc: {message}")
         return html_parsed(output.read_text("utf-8", "replace"), declared_title=True)

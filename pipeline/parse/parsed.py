@@ -1,4 +1,4 @@
-"""What a parser gives back, and the cleaning that every text goes through."""
+"""The result of a parser, and the cleaning of every text."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import TextIO
 
 from pipeline.types import Element
 
-#: Most characters of one element of running text: keeps the memory of a streamed 256 MB line flat.
+#: Maximum characters per element of running text: keeps memory use constant while a 256 MB line is streamed.
 MAX_ELEMENT_CHARS = 20_000
 
-#: NUL and other controls, lone surrogates and non-characters: no store or tokenizer wants them.
+#: NUL and other controls, lone surrogates and non-characters: stores and tokenizers cannot handle them.
 _UNWANTED = re.compile("[\x00-\x08\x0e-\x1b\x7f\ud800-\udfff\ufeff\ufffe\uffff]")
 #: Controls that separate words.
 _SEPARATORS = re.compile("[\x0b\x0c\x1c-\x1f\x85\u2028\u2029]")
@@ -21,7 +21,7 @@ _SPACES = re.compile(r"\s+")
 
 
 class Share:
-    """How much of a document its parser has read: what it has counted, or how far it is in a file that it streams."""
+    """The share of a document that its parser has read: by counted parts, or by the position in a streamed file."""
 
     def __init__(self) -> None:
         self._file: TextIO | None = None
@@ -29,15 +29,15 @@ class Share:
         self._value: float | None = None
 
     def count(self, done: int, total: int) -> None:
-        """Note that so many of the document's parts are read."""
+        """Record that `done` of `total` parts of the document have been read."""
         self._value = done / total
 
     def follow(self, file: TextIO) -> None:
-        """Have the place in an open file say it."""
+        """Derive the share from the position in an open file."""
         self._file, self._size = file, os.fstat(file.fileno()).st_size
 
     def __call__(self) -> float | None:
-        """0 to 1; None where the parser does not know."""
+        """The share from 0 to 1; None where unknown."""
         if self._file is None or not self._size:
             return self._value
         return 1.0 if self._file.closed else min(1.0, self._file.buffer.tell() / self._size)
@@ -45,15 +45,15 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """A document on its way out of its parser."""
+    """A parsed document, whose elements may still be read."""
 
-    title: str  #: empty where the document does not say
-    elements: Iterator[Element]  #: in reading order; may raise DocumentError until its end
-    share: Share = field(default_factory=Share)  #: how much of the document has been read
+    title: str  #: empty where the document has none
+    elements: Iterator[Element]  #: in reading order; may raise DocumentError until exhausted
+    share: Share = field(default_factory=Share)  #: the share of the document that has been read
 
 
 def clean(text: str, *, strip: bool = True) -> str:
-    """`text` without NULs, lone surrogates and other controls; `strip` also takes the white space at both ends."""
+    """`text` without NULs, lone surrogates and other controls; `strip` also removes white space at both ends."""
     if _UNWANTED.search(text):
         text = _UNWANTED.sub("", text)
     if _SEPARATORS.search(text):
@@ -62,12 +62,12 @@ def clean(text: str, *, strip: bool = True) -> str:
 
 
 def squeeze(text: str) -> str:
-    """`clean`, with every run of white space as one space."""
+    """Like `clean`, with every run of white space reduced to one space."""
     return _SPACES.sub(" ", clean(text)).strip()
 
 
 def pieces(text: str, limit: int = MAX_ELEMENT_CHARS) -> Iterator[tuple[int, int]]:
-    """Spans of `text` of at most `limit` characters that together cover it, cut at a line end or a space where one is near."""
+    """Spans of up to `limit` characters that together cover `text`, cut at a nearby line end or space where one exists."""
     start = 0
     while len(text) - start > limit:
         floor = start + limit // 2

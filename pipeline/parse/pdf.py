@@ -1,4 +1,4 @@
-"""PDF through pdfium, page by page: lines become paragraphs again, and larger type becomes headings."""
+"""PDF through pdfium, page by page: lines are joined into paragraphs, and larger type becomes headings."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ import pypdfium2.raw as pdfium_c
 
 from pipeline.errors import DocumentError
 from pipeline.parse.parsed import Parsed, Share, pieces, squeeze
+from pipeline.text import plural
 from pipeline.types import Element, ElementKind, Reason
 
-#: Pages that are read ahead to learn the size of running text and of headings.
+#: Number of pages read in advance to determine the sizes of running text and of headings.
 SAMPLE_PAGES = 10
-#: A page with fewer characters than this, and a picture, counts as a picture.
+#: A page with a picture and fewer characters than this counts as a picture.
 MIN_PAGE_CHARS = 20
-#: Above this share of picture pages the document needs OCR: a few words would hide that the rest is missing.
+#: A document with a larger share of picture pages needs OCR: a few words would hide that the rest is missing.
 MAX_PICTURE_SHARE = 0.5
-#: Type at least so much larger than running text makes a heading.
+#: Minimum size of a heading's type relative to running text.
 HEADING_RATIO = 1.15
 MAX_HEADING_CHARS = 200
 MAX_LEVELS = 4
@@ -33,7 +34,7 @@ _BULLET = re.compile(r"(?:[•‣▪●○◦∙·–*-]|\(?(?:\d{1,3}|[a-z])[.)
 _SENTENCE_END = re.compile(r"[.!?:;…。！？][\"'”’)\]]*$")
 _PAGE_NUMBER = re.compile(r"(?:[-–—]\s*)?(?:\d{1,5}|[ivxlc]{1,7})(?:\s*[-–—])?$")
 _LEADER = re.compile(r"\s?\.(?:\s?\.){4,}\s?")
-_HYPHENS = ("\ufffe", "\x02", "\xad")  # what pdfium writes for a hyphen at the end of a line
+_HYPHENS = ("\ufffe", "\x02", "\xad")  # pdfium's characters for a hyphen at the end of a line
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +57,10 @@ class _Page:
 
 
 def parse_pdf(path: Path, name: str) -> Parsed:
-    """Paragraphs and headings of the PDF at `path` with their page.
+    """Paragraphs and headings of the PDF at `path`, with their pages.
 
-    Raises DocumentError: ENCRYPTED, CORRUPT (also where its end is cut off, because pdfium would silently give the pages
-    that are left), NEEDS_OCR, EMPTY_TEXT; the last two at the end of the elements.
+    Raises DocumentError: ENCRYPTED, CORRUPT (also where its end is cut off, because pdfium would silently return only
+    the remaining pages), NEEDS_OCR, EMPTY_TEXT; the last two at the end of the elements.
     """
     _refuse_cut_off(path)
     try:
@@ -116,7 +117,7 @@ def _page(page: Any, number: int) -> _Page:
     legible = sum(1 for c in text if not c.isspace() and c != "\ufffd" and not "\ue000" <= c <= "\uf8ff")
     if legible >= MIN_PAGE_CHARS and 2 * legible >= len("".join(text.split())):
         return _Page(number, lines, False)
-    # Fonts without a character map give private or replacement characters: pictures of text as well.
+    # Fonts without a character map yield private or replacement characters: such pages are pictures of text, too.
     has_picture = next(page.get_objects(filter=[pdfium_c.FPDF_PAGEOBJ_IMAGE], max_depth=3), None) is not None
     return _Page(number, lines if legible else [], has_picture or legible < len(text.split()))
 
@@ -141,7 +142,7 @@ def _lines(textpage: Any) -> Iterator[_Line]:
 
 
 def _sizes(pages: Sequence[_Page]) -> tuple[float, list[float]]:
-    """The size of running text, and the sizes of headings from the largest down; points, rounded to halves."""
+    """The size of running text, and the sizes of headings in descending order; in points, rounded to halves."""
     weights: Counter[float] = Counter()
     for page in pages:
         for line in page.lines:
@@ -151,7 +152,7 @@ def _sizes(pages: Sequence[_Page]) -> tuple[float, list[float]]:
     body = weights.most_common(1)[0][0]
     larger: list[float] = []
     for size in sorted(weights, reverse=True):
-        # Fonts of one size differ a little in the height of their boxes.
+        # Fonts of the same size differ slightly in the height of their boxes.
         if size >= body * HEADING_RATIO and not (larger and size > 0.94 * larger[-1]):
             larger.append(size)
     return body, larger
@@ -183,13 +184,15 @@ def _elements(pages: Iterator[_Page], body: float, headings: list[float]) -> Ite
                     kind = ElementKind.LIST_ITEM if _BULLET.match(part) else ElementKind.PARAGRAPH
                     yield Element(part, kind, page=page.number)
     if pictures > MAX_PICTURE_SHARE * count:
-        raise DocumentError(Reason.NEEDS_OCR, f"{pictures} of {count} pages are pictures")
+        raise DocumentError(
+            Reason.NEEDS_OCR, f"{pictures} of {plural(count, 'page')} {'is a picture' if pictures == 1 else 'are pictures'}"
+        )
     if not some:
-        raise DocumentError(Reason.NEEDS_OCR if pictures else Reason.EMPTY_TEXT, f"no text on {count} pages")
+        raise DocumentError(Reason.NEEDS_OCR if pictures else Reason.EMPTY_TEXT, f"no text on {plural(count, 'page')}")
 
 
 def _without_number(lines: list[_Line]) -> list[_Line]:
-    """`lines` without a page number that stands alone at the head or foot."""
+    """`lines` without a separate page number at the top or bottom."""
     if len(lines) > 1 and _PAGE_NUMBER.match(lines[-1].text):
         lines = lines[:-1]
     return lines[1:] if len(lines) > 1 and _PAGE_NUMBER.match(lines[0].text) else lines
@@ -226,7 +229,7 @@ def _begins(line: _Line, above: _Line, usual: float, margin: float) -> bool:
 
 
 def _joined(block: list[_Line]) -> str:
-    """The text of a paragraph: a word that is broken at a line end is one again."""
+    """The text of a paragraph: words broken at a line end are joined."""
     parts: list[str] = []
     for line, below in itertools.zip_longest(block, block[1:]):
         text = line.text

@@ -10,12 +10,12 @@ from pipeline.parse.decode import open_text
 from pipeline.parse.parsed import MAX_ELEMENT_CHARS, Parsed, Share, clean, pieces
 from pipeline.types import Element, ElementKind
 
-#: A line is read in parts of this size: a file may be one line.
+#: Lines are read in parts of this size, because a file may be one long line.
 _LINE_CHARS = 64 << 10
 
 
 def parse_plain(path: Path, name: str) -> Parsed:
-    """Paragraphs of the text at `path`; memory does not grow with the file."""
+    """Paragraphs of the text at `path`; memory use does not grow with the file."""
     share = Share()
     return Parsed("", _of_file(path, share), share)
 
@@ -27,7 +27,7 @@ def _of_file(path: Path, share: Share) -> Iterator[Element]:
 
 
 def paragraphs(stream: TextIO, kind: ElementKind = ElementKind.PARAGRAPH) -> Iterator[Element]:
-    """Paragraphs of `stream`, offsets counted from where it stands."""
+    """Paragraphs of `stream`, with offsets counted from its current position."""
     block: list[str] = []
     start = length = 0
     fresh = True  # whether the next part begins a line
@@ -41,7 +41,7 @@ def paragraphs(stream: TextIO, kind: ElementKind = ElementKind.PARAGRAPH) -> Ite
             length += len(line)
             if length > MAX_ELEMENT_CHARS:
                 text = "".join(block)
-                # The last piece waits for what follows, so that no cut falls into a word.
+                # The last piece waits for the following text, so that no cut falls into a word.
                 *whole, (rest, _) = pieces(text)
                 for first, last in whole:
                     yield from _elements(text[first:last], start + first, kind)

@@ -1,4 +1,4 @@
-"""JSON and JSON lines as readable lines `key.path: value`, a record at a time."""
+"""JSON and JSON lines as readable lines `key.path: value`, one record at a time."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pipeline.parse.parsed import Parsed, Share, clean, pieces, squeeze
 from pipeline.parse.source import parse_source
 from pipeline.types import Element
 
-#: A record longer than this goes on in the next element.
+#: A longer record continues in the next element.
 MAX_RECORD_CHARS = 2_000
 _TITLE_KEYS = ("title", "name", "subject")
 
 
 def parse_json(path: Path, name: str) -> Parsed:
-    """Records of the JSON file at `path`; what is no JSON after all, or nested too deeply, comes as text."""
+    """Records of the JSON file at `path`; content that is not JSON, or is nested too deeply, becomes plain text."""
     try:
         value = json.loads(read_text(path))
     except (ValueError, RecursionError):
@@ -32,7 +32,7 @@ def parse_json(path: Path, name: str) -> Parsed:
 
 
 def parse_json_lines(path: Path, name: str) -> Parsed:
-    """Records of the file at `path`, one a line, streamed; a line that is no JSON comes as it stands."""
+    """Records of the file at `path`, one per line, streamed; a line that is not JSON stays unchanged."""
     share = Share()
     return Parsed("", _lines(path, share), share)
 
@@ -56,7 +56,7 @@ def _lines(path: Path, share: Share) -> Iterator[Element]:
 
 
 def _records(value: object, share: Share) -> Iterator[Element]:
-    """A list's items and an object's members are records of their own where they are not plain values."""
+    """Items of a list and members of an object that are not plain values are separate records."""
     if isinstance(value, list) and any(isinstance(item, dict | list) for item in value):
         for number, item in enumerate(value):
             share.count(number, len(value))
@@ -75,7 +75,7 @@ def _records(value: object, share: Share) -> Iterator[Element]:
 
 
 def _flat(value: object, path: str) -> Iterator[str]:
-    """Lines of `value`, depth first; a stack instead of recursion, so that depth costs nothing."""
+    """Lines of `value`, depth first; uses a stack instead of recursion, so that depth costs nothing."""
     stack: list[tuple[str, object]] = [(path, value)]
     while stack:
         path, value = stack.pop()
@@ -85,7 +85,7 @@ def _flat(value: object, path: str) -> Iterator[str]:
             case list() if value and all(isinstance(item, int | float | bool) or item is None for item in value):
                 yield f"{path}: {', '.join(map(_shown, value))}" if path else ", ".join(map(_shown, value))
             case list() if value and all(isinstance(item, str) for item in value):
-                # Notebooks keep a text as a list of its lines.
+                # Notebooks store a text as a list of lines.
                 joint = "" if any(item.endswith("\n") for item in value) else ", " if sum(map(len, value)) < 200 else "\n"
                 yield from _text(path, joint.join(value))
             case list():

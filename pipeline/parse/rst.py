@@ -1,7 +1,7 @@
 """reStructuredText: headings, paragraphs, lists, code, tables and directives by a light reader with character offsets.
 
 Roles and links are reduced to their text. Directives that describe an object (`.. function:: open(file)`) become a
-heading with its name and a paragraph with its signature, so that the description is found under that name.
+heading with its name and a paragraph with its signature, so that a search for the name finds the description.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _OBJECT = re.compile(
 )
 _CODE = {"code", "code-block", "sourcecode", "parsed-literal", "productionlist", "doctest", "testcode", "testsetup", "testoutput",
          "highlight-block", "math", "prompt"}  # fmt: skip
-#: Directives without text of their own, or with text for machines.
+#: Directives without text, or with text for machines.
 _SILENT = {"toctree", "index", "contents", "highlight", "currentmodule", "py:currentmodule", "tabularcolumns", "include",
            "literalinclude", "raw", "sectionauthor", "moduleauthor", "codeauthor", "image", "meta", "default-domain",
            "highlightlang", "program"}  # fmt: skip
@@ -66,7 +66,7 @@ class _Line:
 
 @dataclass(slots=True)
 class _Reader:
-    """A position in the lines of a text; blocks are told by indentation alone, so nothing recurses."""
+    """A reader over the lines of a text; indentation alone delimits blocks, so nothing recurses."""
 
     source: str
     share: Share
@@ -74,7 +74,7 @@ class _Reader:
     styles: list[tuple[str, bool]] = field(default_factory=list)  #: adornments by level: character, overlined
     section: tuple[int, str] | None = None  #: level and text of the open section
     objects: list[tuple[int, int, str]] = field(default_factory=list)  #: open object directives: indent of body, level, name
-    stale: bool = False  #: an object has ended: its heading must not stand over the text that follows
+    stale: bool = False  #: an object has ended: its heading must not apply to the following text
 
     def elements(self) -> Iterator[Element]:
         """Read the text from its first line to its last."""
@@ -135,7 +135,7 @@ class _Reader:
         return at + (3 if over else 2), self._of(text, title.start, title.end, ElementKind.HEADING, level)
 
     def _heading_again(self) -> Iterator[Element]:
-        """The heading that the text after an object's end belongs to, without a span: it stands elsewhere."""
+        """The heading for the text after an object's end; without a span, because it is a repetition."""
         above = self.objects[-1][1:] if self.objects else self.section
         if above is not None and (text := clean(above[1])):
             yield Element(text, ElementKind.HEADING, above[0])
@@ -150,7 +150,7 @@ class _Reader:
         if found is None:  # a comment or a target, with its indented lines
             return self._indented_end(at + 1, line.indent), []
         name, argument = found.group(1), found.group(2) or ""
-        if name.endswith("module"):  # its one line of text is the synopsis
+        if name.endswith("module"):  # its only line of text is the synopsis
             end = self._indented_end(at + 1, line.indent)
             synopsis = (n for n in self.lines[at + 1 : end] if n.text.startswith(":synopsis:"))
             return end, [e for n in synopsis for e in self._of(_flat(n.text[10:]), n.start + 10, n.end)]
@@ -175,7 +175,7 @@ class _Reader:
         start = line.start + found.start(2)
         label = _LABELS.get(name, "")
         end = line.end
-        # The lines right below the argument belong to its paragraph.
+        # The lines directly below the argument belong to its paragraph.
         last = body
         while name in _LABELS and last < len(self.lines) and self.lines[last].text and self.lines[last].indent > line.indent:
             argument, end, last = f"{argument} {self.lines[last].text}", self.lines[last].end, last + 1
@@ -229,7 +229,7 @@ class _Reader:
         return end
 
     def _indented_end(self, at: int, indent: int) -> int:
-        """The line after the lines from `at` on that are blank or indented by more than `indent`."""
+        """The line after the block of lines from `at` that are blank or indented by more than `indent`."""
         while at < len(self.lines) and (not self.lines[at].text or self.lines[at].indent > indent):
             at += 1
         return at
@@ -288,7 +288,7 @@ class _Reader:
 
 
 def _flat(text: str) -> str:
-    """`text` with roles, literals, links and substitutions as their text."""
+    """`text` with roles, literals, links and substitutions reduced to their text."""
     if "`" in text:
         text = _ROLE.sub(lambda m: _visible(m.group(1)), text)
         text = _LITERAL.sub(lambda m: m.group(1), text)
@@ -297,7 +297,7 @@ def _flat(text: str) -> str:
 
 
 def _visible(content: str) -> str:
-    """What a reader sees of a role's content: `text` of `text <target>`, `c` of `~a.b.c`."""
+    """The visible part of a role's content: `text` of `text <target>`, `c` of `~a.b.c`."""
     if content.startswith("~"):
         return content[1:].rsplit(".", 1)[-1]
     return (_TARGET.sub("", content) or content).removeprefix("!")

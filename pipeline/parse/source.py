@@ -11,10 +11,10 @@ from pipeline.parse.decode import open_text
 from pipeline.parse.parsed import MAX_ELEMENT_CHARS, Parsed, Share, clean, pieces
 from pipeline.types import Element, ElementKind
 
-#: From this size on a block also ends at a blank line inside a definition.
+#: A block of this size or more also ends at a blank line inside a definition.
 SOFT_CHARS = 1_500
 _LINE_CHARS = 64 << 10
-#: What begins a definition at the left margin in the usual languages; a block ends before it.
+#: The beginning of a definition at the left margin in common languages; a block ends before it.
 _DEFINITION = re.compile(
     r"(?:@\w|(?:(?:export|public|private|protected|static|async|abstract|final|pub(?:\([a-z]+\))?|default)\s+)*"
     r"(?:def|class|func|fn|function|interface|struct|enum|trait|impl|module|namespace|package|type|sub|proc|CREATE)\b)"
@@ -22,7 +22,7 @@ _DEFINITION = re.compile(
 
 
 def parse_source(path: Path, name: str) -> Parsed:
-    """CODE elements of the file at `path`; memory does not grow with the file."""
+    """CODE elements of the file at `path`; memory use does not grow with the file."""
     share = Share()
     return Parsed("", _of_file(path, share), share)
 
@@ -34,7 +34,7 @@ def _of_file(path: Path, share: Share) -> Iterator[Element]:
 
 
 def blocks(stream: TextIO) -> Iterator[Element]:
-    """Blocks of `stream`: indentation is kept, offsets are counted from where it stands."""
+    """Blocks of `stream`: indentation is kept; offsets are counted from its current position."""
     block: list[str] = []
     start = length = 0
     fresh = blank = decorated = False
@@ -59,7 +59,7 @@ def _elements(raw: str, start: int) -> Iterator[Element]:
     for first, last in pieces(raw):
         part = raw[first:last]
         body = part.rstrip()
-        # Blank lines at the start go, the indentation of the first line with text stays.
+        # Leading blank lines are dropped; the indentation of the first line with text is kept.
         skip = len(body) - len(body.lstrip())
         skip = body.rfind("\n", 0, skip) + 1
         text = clean(body[skip:], strip=False)

@@ -1,4 +1,4 @@
-"""Tables by row: csv and tsv streamed, xlsx sheet by sheet; the header line goes with every row."""
+"""Tables by row: csv and tsv streamed, xlsx sheet by sheet; every row carries the header line."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from pipeline.parse.decode import open_text
 from pipeline.parse.parsed import Parsed, Share, squeeze
 from pipeline.types import Element, ElementKind, Reason
 
-#: Rows at the start in which titles and the header are looked for.
+#: Number of rows at the start that may contain titles and the header.
 HEAD_ROWS = 10
-#: A row with fewer of its cells filled is shown by those alone: somebody has written far away from everything else.
-LEAST_FILLED = 0.25
+#: A row with a smaller share of filled cells is reduced to those cells: they are far away from all other content.
+MIN_FILLED = 0.25
 
 _NUMBER = re.compile(r"[-+(]?[$€£¥]?\s?[.,]*\d[\d.,]*(?:e[-+]?\d+)?\s?[%€$)]?$|\d{4}-\d\d?-\d\d?|\d\d?[./]\d\d?[./]\d{2,4}", re.I)
 
 
 def parse_csv(path: Path, name: str) -> Parsed:
-    """Rows of the csv file at `path`; the delimiter is told from its start."""
+    """Rows of the csv file at `path`; the delimiter is detected from its start."""
     share = Share()
     return Parsed("", _delimited(path, "", share), share)
 
@@ -36,7 +36,7 @@ def parse_tsv(path: Path, name: str) -> Parsed:
 
 
 def _delimited(path: Path, delimiter: str, share: Share) -> Iterator[Element]:
-    # A cell may be as long as the file that passed the gate; the default of 128 KB drops such rows with an error.
+    # A cell may be as long as a file that passes the gate; with the default limit of 128 KB, csv rejects such rows.
     csv.field_size_limit(sys.maxsize)
     with open_text(path) as file:
         share.follow(file)
@@ -49,7 +49,7 @@ def _delimited(path: Path, delimiter: str, share: Share) -> Iterator[Element]:
 
 
 def _delimiter(sample: str) -> str:
-    """The delimiter that gives the most lines of `sample` the same number of cells."""
+    """The delimiter with which the most lines of `sample` have the same number of cells."""
     lines = [line for line in sample.split("\n")[:50] if line.strip()]
     best, most = ",", 0
     for candidate in ",;\t|":
@@ -79,7 +79,7 @@ def rows(table: Iterable[list[str]], page: int | None = None) -> Iterator[Elemen
 
 
 def _is_header(head: list[list[str]]) -> bool:
-    """Whether the first row names columns: words, no two alike, short, and nearly as many as the rows below have cells."""
+    """Whether the first row names columns: its cells are short, distinct words, nearly as many as the rows below have cells."""
     names = [cell for cell in head[0] if cell]
     below = max(sum(map(bool, row)) for row in head[1:])
     return (
@@ -90,9 +90,9 @@ def _is_header(head: list[list[str]]) -> bool:
 
 
 def _line(row: list[str]) -> str:
-    """Cells joined by bars; empty ones keep their place, except at the end and in a row of nearly nothing else."""
+    """Cells joined by bars; empty ones keep their place, except at the end and in a nearly empty row."""
     filled = [cell for cell in row if cell]
-    if len(filled) < LEAST_FILLED * len(row):
+    if len(filled) < MIN_FILLED * len(row):
         return " | ".join(filled)
     while row and not row[-1]:
         row = row[:-1]
@@ -101,7 +101,7 @@ def _line(row: list[str]) -> str:
 
 def parse_xlsx(path: Path, name: str) -> Parsed:
     """Rows of the workbook at `path`: every sheet is a heading and a page."""
-    return Parsed(name, _sheets(path))  # the name of a first sheet says little
+    return Parsed(name, _sheets(path))  # the name of the first sheet says little
 
 
 def _sheets(path: Path) -> Iterator[Element]:
@@ -118,7 +118,7 @@ def _sheets(path: Path) -> Iterator[Element]:
                 raise DocumentError(Reason.CORRUPT, f"not a readable workbook: {error!r}") from error
             try:
                 for number, sheet in enumerate(workbook.worksheets, 1):
-                    # What the file says about its used range may be wrong in both directions.
+                    # The used range in the file may be wrong in both directions.
                     sheet.reset_dimensions()
                     found = rows(_cells(sheet.iter_rows(values_only=True)), number)
                     first = next(found, None)
@@ -132,13 +132,13 @@ def _sheets(path: Path) -> Iterator[Element]:
 
 def _cells(values: Iterable[tuple[object, ...]]) -> Iterator[list[str]]:
     for row in values:
-        # Programs mark a million rows as used that hold nothing.
+        # Programs mark up to a million empty rows as used.
         if any(value is not None for value in row):
             yield [_shown(value) for value in row]
 
 
 def _shown(value: object) -> str:
-    """A cell as people read it."""
+    """A human-readable cell."""
     match value:
         case None:
             return ""

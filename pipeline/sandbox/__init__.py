@@ -1,1 +1,1 @@
-"""Untrusted documents are parsed here: in a child process with limits, without network, with two private folders to write to."""
+"""Parses untrusted documents in a child process with limits, without network, and with two private folders to write to."""

@@ -1,7 +1,7 @@
-"""Takes from this process, for good, what a parser of untrusted documents never needs: sockets, and writing elsewhere.
+"""Permanently revokes rights that a parser of untrusted documents never needs: opening sockets, and writing elsewhere.
 
-Both need no privilege, so they work inside a container without capabilities, where the user namespaces that `unshare`
-would need are refused. The numbers are those of the kernel's headers: linux/landlock.h, linux/seccomp.h, linux/filter.h,
+Neither step needs privileges, so both work inside a container without capabilities. User namespaces, which `unshare` would
+need, are refused there. The numbers are those of the kernel's headers: linux/landlock.h, linux/seccomp.h, linux/filter.h,
 linux/audit.h, asm/unistd.h.
 """
 
@@ -22,9 +22,9 @@ _SECCOMP_MODE_FILTER = 2
 _SECCOMP_RET_ALLOW = 0x7FFF0000
 _SECCOMP_RET_ERRNO = 0x00050000
 
-#: Machine -> how the kernel calls it, and its number of socket(2).
+#: Machine -> the kernel's id for it, and its number of socket(2).
 _MACHINES = {"x86_64": (0xC000003E, 41), "aarch64": (0xC00000B7, 198)}
-#: The same everywhere. It can open sockets without calling socket(2).
+#: The same number on every machine. io_uring can open sockets without calling socket(2).
 _IO_URING_SETUP = 425
 #: Numbers from here on belong to another calling convention of x86_64.
 _X32 = 0x40000000
@@ -37,9 +37,9 @@ _LANDLOCK_CREATE_RULESET, _LANDLOCK_ADD_RULE, _LANDLOCK_RESTRICT_SELF = 444, 445
 _LANDLOCK_CREATE_RULESET_VERSION = 1
 _LANDLOCK_RULE_PATH_BENEATH = 1
 _WRITE_FILE = 1 << 1
-#: Remove and make files, folders, links, pipes, sockets and devices: bits 4 to 12 of the first version.
+#: Remove and create files, folders, links, pipes, sockets and devices: bits 4 to 12 of version 1.
 _CHANGE_FOLDER = sum(1 << bit for bit in range(4, 13))
-#: Version of Landlock -> rights that it brought: moving between folders, truncating.
+#: Version of Landlock -> the right that it added: moving between folders, truncating.
 _LATER_RIGHTS = {2: 1 << 13, 3: 1 << 14}
 #: Version 6: no signals to processes outside, no abstract sockets.
 _SCOPED, _SCOPED_SINCE = 0b11, 6
@@ -50,7 +50,7 @@ class _Program(ctypes.Structure):
 
 
 def prctl(option: int, value: object, further: object = 0) -> bool:
-    """Ask the Linux kernel for something about this process; False where it refuses, and on other systems."""
+    """Call prctl(2) for this process; False where the Linux kernel refuses, and on other systems."""
     try:
         return bool(_libc().prctl(option, value, further, 0, 0) == 0)
     except (OSError, AttributeError):
@@ -58,16 +58,16 @@ def prctl(option: int, value: object, further: object = 0) -> bool:
 
 
 def landlock_version() -> int:
-    """Version of Landlock that the kernel offers; 0 without it (Linux before 5.13, other systems, switched off)."""
+    """Version of Landlock that the kernel offers; 0 without it (Linux before 5.13, other systems, disabled)."""
     if not sys.platform.startswith("linux"):
         return 0
     return max(0, int(_libc().syscall(_LANDLOCK_CREATE_RULESET, None, ctypes.c_size_t(0), _LANDLOCK_CREATE_RULESET_VERSION)))
 
 
 def forbid_sockets() -> bool:
-    """Have every attempt to open a socket fail with EACCES, here and in all processes started from here.
+    """Make every attempt to open a socket fail with EACCES, in this process and in all processes that it starts.
 
-    Open sockets go on. False where the kernel or the machine's architecture does not allow it.
+    Open sockets keep working. False where the kernel or the machine's architecture does not allow it.
     """
     if not sys.platform.startswith("linux") or platform.machine() not in _MACHINES:
         return False
@@ -88,9 +88,9 @@ def forbid_sockets() -> bool:
 
 
 def allow_writes_only_in(folders: Iterable[Path]) -> bool:
-    """Have every attempt to change the file system outside `folders` fail with EACCES, here and in processes started here.
+    """Make every change of the file system outside `folders` fail with EACCES, in this process and in those that it starts.
 
-    Files that are open for writing stay so; /dev/null takes everything still. False where the kernel does not allow it.
+    Files that are open for writing stay writable, and so does /dev/null. False where the kernel does not allow it.
     Raises OSError when a folder cannot be opened.
     """
     version = landlock_version()
@@ -99,7 +99,7 @@ def allow_writes_only_in(folders: Iterable[Path]) -> bool:
     rights = _WRITE_FILE | _CHANGE_FOLDER
     for since, right in _LATER_RIGHTS.items():
         rights |= right if version >= since else 0
-    # handled_access_fs, handled_access_net, scoped; older kernels know the first alone.
+    # handled_access_fs, handled_access_net, scoped; older kernels only know the first.
     attributes = struct.pack("=QQQ", rights, 0, _SCOPED) if version >= _SCOPED_SINCE else struct.pack("=Q", rights)
     ruleset = _libc().syscall(_LANDLOCK_CREATE_RULESET, attributes, ctypes.c_size_t(len(attributes)), 0)
     if ruleset < 0:
@@ -114,7 +114,7 @@ def allow_writes_only_in(folders: Iterable[Path]) -> bool:
 
 
 def _allow(ruleset: int, path: Path, rights: int) -> bool:
-    """Whether `rights` below `path` could be added to the rules."""
+    """Add `rights` below `path` to the rules; return whether that succeeded."""
     handle = os.open(path, getattr(os, "O_PATH", os.O_RDONLY) | os.O_CLOEXEC)
     try:
         rule = struct.pack("=Qi", rights, handle)
@@ -124,7 +124,7 @@ def _allow(ruleset: int, path: Path, rights: int) -> bool:
 
 
 def _no_new_privileges() -> bool:
-    """The kernel's condition for both: no program started from here gains rights, by setuid or otherwise."""
+    """Meet the kernel's condition for both steps: no program started by this process gains rights, by setuid or otherwise."""
     return prctl(_PR_SET_NO_NEW_PRIVS, 1)
 
 

@@ -1,4 +1,4 @@
-"""A file to its chunk file in one go: gate, parse, chunk, write; runs inside the guarded child."""
+"""Turns a file into its chunk file: gate, parse, chunk, write; runs inside the guarded child."""
 
 from __future__ import annotations
 
@@ -19,37 +19,37 @@ from pipeline.parse import PARSER_VERSION, parse
 from pipeline.parse.gate import Limits, inspect
 from pipeline.types import Chunk, Element, Reason
 
-#: Seconds between two reports of how far a document is.
+#: Seconds between two progress reports of a document.
 TELL_EVERY_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class ExtractJob:
-    """One document to extract; paths as text, because a job travels as JSON."""
+    """One document to extract; paths are text, because a job is sent as JSON."""
 
     path: str  #: the staged copy
-    name: str  #: what people call the file; its ending takes part in deciding the type
+    name: str  #: the file's original name; its ending takes part in deciding the type
     document_id: str
     output: str  #: where to write the chunk file
 
 
 @dataclass(frozen=True, slots=True)
 class Extracted:
-    """What came out."""
+    """The result of an extraction."""
 
     media_type: str
-    title: str  #: empty where the document does not say
+    title: str  #: empty where the document has none
     chunks: int
     tokens: int
 
 
 @dataclass(frozen=True, slots=True)
 class SoFar:
-    """How far a document is that is being extracted."""
+    """The progress of a document that is being extracted."""
 
     chunks: int
     tokens: int
-    share: float | None  #: of the document, read by its parser; None where that does not know
+    share: float | None  #: share of the document that its parser has read; None where unknown
 
 
 def extract(
@@ -62,8 +62,8 @@ def extract(
 ) -> Extracted:
     """Write the chunk file of a document; memory is bounded by the parser of its type.
 
-    `tell` is called with chunks that are there, about every TELL_EVERY_S. `on_type` gets the media type before its parser is
-    imported; an exception of it ends the extraction. Raises DocumentError with the reason why there is no chunk file,
+    `tell` is called with the progress about every TELL_EVERY_S. `on_type` gets the media type before its parser is imported;
+    an exception from it ends the extraction. Raises DocumentError with the reason for a missing chunk file,
     InstallationError, NoSpace. A file that yields no text is never a success.
     """
     output = Path(job.output)
@@ -71,12 +71,12 @@ def extract(
         media_type = inspect(Path(job.path), job.name, limits)
         on_type(media_type)
         parsed = parse(Path(job.path), job.name, media_type)
-        # The name is not the document's: the same bytes may be called otherwise elsewhere.
+        # The name does not belong to the content: the same bytes may have another name elsewhere.
         title = parsed.title if parsed.title != job.name else ""
         chunks = chunk_elements(job.document_id, _with_text(parsed.elements), counter, options)
         footer = write_chunks(output, ChunkFileHeader(media_type, title), _told(chunks, parsed.share, tell))
         if not footer.chunks:
-            raise DocumentError(Reason.EMPTY_TEXT, f"no text came out of {media_type}")
+            raise DocumentError(Reason.EMPTY_TEXT, f"the parser found no text in this {media_type}")
     except BaseException:
         output.unlink(missing_ok=True)
         raise
@@ -84,18 +84,18 @@ def extract(
 
 
 def parse_rules() -> dict[str, object]:
-    """The part of every parse fingerprint that neither the configuration nor the model decides."""
+    """The part of every parse fingerprint that depends on neither the configuration nor the model."""
     return {"parser": PARSER_VERSION, "unstructured": metadata.version("unstructured"), "chunker": CHUNKER_VERSION}
 
 
 def parse_fingerprint(counter: TokenCounter, options: ChunkOptions) -> str:
-    """What decides the chunks of given bytes: parser, chunker, their options and the tokenizer; 16 hexadecimal digits."""
+    """Identifies what determines the chunks of given bytes: parser, chunker, options and tokenizer; 16 hexadecimal digits."""
     identity = parse_rules() | {"options": asdict(options), "tokenizer": counter.fingerprint}
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _told(chunks: Iterator[Chunk], share: Callable[[], float | None], tell: Callable[[SoFar], None]) -> Iterator[Chunk]:
-    """The chunks, telling now and then how many there were."""
+    """Pass the chunks on, and report their number from time to time."""
     count = tokens = 0
     told = time.monotonic()
     for chunk in chunks:

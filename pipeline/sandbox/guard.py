@@ -1,4 +1,4 @@
-"""The guard: extracts documents in a child process that may crash, hang or run out of memory without hurting the caller."""
+"""The guard: extracts documents in a child process that may crash, hang or run out of memory without harming the caller."""
 
 from __future__ import annotations
 
@@ -31,52 +31,52 @@ from pipeline.types import Reason
 
 log = logging.getLogger(__name__)
 
-#: Told how far the document of a job is.
+#: Called with the progress of a job's document.
 OnProgress = Callable[[ExtractJob, SoFar], None]
 
 #: Seconds between two calls of `on_tick` while a document is being parsed.
 TICK_S = 0.5
 
-#: Wall clock that a document gets on top for each MB.
+#: Additional wall-clock seconds per MB of a document.
 SECONDS_PER_MB = 2.0
 
-#: Crashes of a document until it is given up; the second one happens alone in a fresh child.
-MOST_CRASHES = 2
+#: Maximum crashes of a document before it fails; for the second attempt it is alone in a fresh child.
+MAX_CRASHES = 2
 
-#: Seconds the server may take to start and to import what a type of document needs.
+#: Seconds that the server may take to start and to import the modules for a type of document.
 SERVER_START_S = 120.0
 
-#: How often in a row the server may end before it has begun a document; then nothing is wrong with the documents.
-MOST_FALSE_STARTS = 3
+#: Maximum number of times in a row that the server may end before it begins a document; then the documents are not at fault.
+MAX_FALSE_STARTS = 3
 
-#: Seconds in which the server ends by itself when its stdin is closed.
+#: Seconds that the server may take to end once its stdin is closed.
 SERVER_END_S = 5.0
 
-#: A crash with this share of the allowed memory in use was the memory.
+#: A crash with at least this share of the allowed memory in use counts as out of memory.
 MEMORY_SHARE = 0.7
 
-#: What libraries print before they abort for want of memory, long before MEMORY_SHARE when they ask for much at once.
+#: Libraries print these words before they abort for lack of memory, long before MEMORY_SHARE when they request much at once.
 _MEMORY_WORDS = ("out of memory", "bad_alloc", "annot allocate memory", "memory allocation", "MemoryError")
 
-#: All that the parser's process sees of the environment: no secret of the worker is in it.
+#: The only environment variables that the parser's process sees: they hold no secret of the worker.
 _ENVIRONMENT = ("PATH", "HOME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 _ENVIRONMENT_PREFIXES = ("LC_", "PYTHON")
 
 
 @dataclass(frozen=True, slots=True)
 class GuardOptions:
-    """How documents are extracted, and what one of them may cost."""
+    """How documents are extracted, and the limits for one document."""
 
-    tokenizer: str  #: folder of tokenizer.json
+    tokenizer: str  #: folder that holds tokenizer.json
     chunks: ChunkOptions
     limits: Limits
-    memory_bytes: int  #: memory that the child may use, with all that it starts, on top of what its parent has
-    timeout_s: float  #: wall clock of a document, plus SECONDS_PER_MB
-    extract: str = "pipeline.sandbox.extract:extract"  #: the function that does it, as module:name
+    memory_bytes: int  #: memory that the child and its descendants may use in addition to the parent's
+    timeout_s: float  #: wall clock per document, plus SECONDS_PER_MB
+    extract: str = "pipeline.sandbox.extract:extract"  #: the extracting function, as module:name
 
     @classmethod
     def from_settings(cls, settings: Settings, tokenizer: Path, model_max_tokens: int | None = None) -> GuardOptions:
-        """Options of a configuration; chunks never exceed what the model takes."""
+        """Options from the settings; chunks never exceed the model's limit."""
         tokens = min(settings.chunk_tokens, model_max_tokens or settings.chunk_tokens)
         return cls(
             str(tokenizer), ChunkOptions(tokens, settings.chunk_overlap, tokens * 16),
@@ -85,44 +85,44 @@ class GuardOptions:
         )  # fmt: skip
 
     def fingerprint(self) -> str:
-        """The parse fingerprint of everything that is extracted with these options."""
+        """The parse fingerprint of documents extracted with these options."""
         return parse_fingerprint(TokenCounter.from_folder(Path(self.tokenizer)), self.chunks)
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a job: `extracted`, or the reason why not."""
+    """The result of a job: `extracted`, or the reason for its failure."""
 
     job: ExtractJob
     extracted: Extracted | None
     reason: Reason | None = None
     detail: str = ""
-    seconds: float = 0.0  #: that the parser was at it, the last time if it was tried twice
+    seconds: float = 0.0  #: time that the parser took, in the last attempt
 
 
 @dataclass(slots=True)
 class _Attempt:
-    """One child at work on a batch."""
+    """One child that works on a batch."""
 
     jobs: Sequence[ExtractJob]
     folder: Path  #: temporary files
-    outputs: Path  #: chunk files that are being written; beside the place where they are wanted, as a rename needs it
+    outputs: Path  #: unfinished chunk files; next to their targets, as a rename requires
     done: set[int]
-    begun: bool = False  #: whether it came to its first job
-    current: int | None = None  #: the job the child is at
-    since: float = 0.0  #: when it began, monotonic
-    child: int = 0  #: its process id, also of its process group
-    cause: Reason | None = None  #: why it was killed, or what killed it
-    said: str = ""  #: its last line on stderr
-    broken: InstallationError | None = None  #: why it could not begin with some documents
+    begun: bool = False  #: whether it reached its first job
+    current: int | None = None  #: number of the current job
+    since: float = 0.0  #: start of the current job, monotonic
+    child: int = 0  #: the child's process id, also the id of its process group
+    cause: Reason | None = None  #: why the child was killed, or the cause of its death
+    said: str = ""  #: the child's last line on stderr
+    broken: InstallationError | None = None  #: why some documents could not be started
 
 
 class ParseGuard:
     """Feeds jobs to a server process that forks a child for each batch; a context manager.
 
-    The server imports the modules of a type of documents once, when the first such document has passed the gate: a child costs
-    a fork and not an import, and imports count toward no limit of a document. It ends with this process, however that ends,
-    and takes its child and everything that one has started along.
+    The server imports the modules for a type of document once, when the first such document has passed the gate. A child
+    therefore costs a fork and not an import, and imports count toward no limit of a document. The server ends with this
+    process, however that ends, together with its child and all descendants of the child.
     """
 
     def __init__(self, options: GuardOptions) -> None:
@@ -138,14 +138,14 @@ class ParseGuard:
         self.close()
 
     def close(self) -> None:
-        """End the server, its child and everything that one has started."""
+        """End the server, its child and all descendants of the child."""
         if self._server is None:
             return
         server, self._server = self._server, None
         assert server.stdin is not None
         assert server.stdout is not None
         with contextlib.suppress(OSError):
-            server.stdin.close()  # it kills its child when it sees this
+            server.stdin.close()  # makes the server kill its child
         try:
             server.wait(SERVER_END_S)
         except subprocess.TimeoutExpired:
@@ -158,11 +158,11 @@ class ParseGuard:
     ) -> Iterator[Outcome]:
         """Extract documents; yields an outcome for each, in no particular order.
 
-        `on_tick` is called at least every TICK_S while this waits; what it raises ends the run and the child. `on_progress` is
-        called with how far a document is that takes its time, as its child says; one that is tried again begins at 0. A document
-        whose child dies or runs out of memory is tried once more alone, the others go on in a fresh child. Raises NoSpace,
-        TransientError where no parser can be started at all, and InstallationError after all other outcomes where some
-        documents need a module that cannot be imported; these have no outcome.
+        `on_tick` is called at least every TICK_S while this method waits; an exception from it ends the run and the child.
+        `on_progress` is called with the progress of a slow document, as its child reports it; a retried document begins at 0.
+        A document whose child dies or runs out of memory is retried once, alone; the others continue in a fresh child. Raises
+        NoSpace; TransientError where no parser can be started at all; and, after all other outcomes, InstallationError where
+        some documents need a module that cannot be imported. These documents have no outcome.
         """
         crashes: Counter[str] = Counter()
         false_starts = 0
@@ -176,18 +176,18 @@ class ParseGuard:
                 culprit = batch[attempt.current]
                 crashes[culprit.document_id] += 1
                 reason, detail = self._verdict(attempt)
-                if reason is Reason.TIMEOUT or crashes[culprit.document_id] >= MOST_CRASHES:
+                if reason is Reason.TIMEOUT or crashes[culprit.document_id] >= MAX_CRASHES:
                     yield Outcome(culprit, None, reason, detail, time.monotonic() - attempt.since)
                 else:
                     waiting.append([culprit])
             broken = broken or attempt.broken
             false_starts = 0 if attempt.begun else false_starts + 1
-            if false_starts >= MOST_FALSE_STARTS:  # an installation that is broken, or a host without memory for a fork
-                raise TransientError("the parser's process does not start; the lines above in the log say why")
+            if false_starts >= MAX_FALSE_STARTS:  # a broken installation, or a host without memory for a fork
+                raise TransientError("the parser's process does not start; see the preceding log lines for the cause")
             if rest:
                 waiting.appendleft(rest)
         if broken is not None:
-            self.close()  # a new server tries the import again, once the installation is repaired
+            self.close()  # a new server imports again once the installation is repaired
             raise broken
 
     def _attempt(
@@ -195,7 +195,7 @@ class ParseGuard:
     ) -> Generator[Outcome, None, _Attempt]:
         folder, outputs = _private_folder(None), _private_folder(Path(jobs[0].output).parent)
         attempt = _Attempt(jobs, folder, outputs, set())
-        # The child works in its own folder, so relative paths would lead elsewhere.
+        # The child works in its own folder, where relative paths would point elsewhere.
         private = [
             replace(job, path=os.path.abspath(job.path), output=os.path.abspath(outputs / str(number)))
             for number, job in enumerate(jobs)
@@ -210,11 +210,11 @@ class ParseGuard:
                 outcome = self._event(attempt, event)
                 if outcome is not None:
                     yield outcome
-            if self._server is None:  # it died, and nobody else has killed what its child had started
+            if self._server is None:  # it died, and nothing else has killed the descendants of its child
                 self._kill(attempt)
             attempt.said = _last_line(folder / "stderr")
         except BaseException:
-            # Also GeneratorExit: whoever stops listening must not leave a child at work.
+            # Also GeneratorExit: a caller that stops iterating must not leave a child running.
             self._kill(attempt)
             self.close()
             raise
@@ -229,7 +229,7 @@ class ParseGuard:
         elif "start" in event:
             attempt.current, attempt.since, attempt.begun = event["start"], time.monotonic(), True
         elif "need" in event and event["need"] in MEDIA_TYPES - self._types:
-            # The server imports its modules before the next fork; this document comes again, and its time has not begun.
+            # The server imports its modules before the next fork. This document is sent again, and its time has not begun.
             self._types.add(event["need"])
             attempt.current, attempt.since = None, time.monotonic()
         elif "no_space" in event:
@@ -237,7 +237,7 @@ class ParseGuard:
         elif "end" in event:
             job = attempt.jobs[event["end"]]
             if event.get("reason") == Reason.OUT_OF_MEMORY and len(attempt.jobs) > 1:
-                # The documents before it may have left too little; the child has ended itself, and this one comes again.
+                # Earlier documents may have left too little memory. The child has ended itself, and this document is sent again.
                 attempt.cause = Reason.OUT_OF_MEMORY
                 return None
             attempt.done.add(event["end"])
@@ -259,7 +259,7 @@ class ParseGuard:
         return None
 
     def _events(self, attempt: _Attempt, on_tick: Callable[[], None]) -> Iterator[dict[str, Any]]:
-        """What the server and its child say, until the child has ended."""
+        """Events of the server and its child, until the child has ended."""
         ticked = 0.0
         while True:
             if time.monotonic() - ticked >= TICK_S:
@@ -267,7 +267,7 @@ class ParseGuard:
                 on_tick()
             event = self._receive(TICK_S)
             if event is None:
-                # Only now: while the caller was busy with the last outcome, the end of this document may have been told.
+                # Only now: while the caller handled the last outcome, the end of this document may have been reported.
                 self._watch(attempt)
                 continue
             yield event
@@ -286,7 +286,7 @@ class ParseGuard:
             self._kill(attempt)
 
     def allowed_s(self, job: ExtractJob) -> float:
-        """Wall clock that a document may take."""
+        """Wall-clock seconds that a document may take."""
         try:
             size = Path(job.path).stat().st_size
         except OSError:
@@ -311,7 +311,7 @@ class ParseGuard:
             name: value for name, value in os.environ.items() if name in _ENVIRONMENT or name.startswith(_ENVIRONMENT_PREFIXES)
         }
         environment |= {"DO_NOT_TRACK": "1", "UNSTRUCTURED_DISABLE_NOTICE": "1", "TOKENIZERS_PARALLELISM": "false"}
-        # One thread: the server forks, and what threads hold at that moment stays locked in the child for ever.
+        # One thread: the server forks, and a lock that a thread holds at that moment stays locked in the child forever.
         environment |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         root = Path(__file__).resolve().parents[2]
         if root.name not in ("site-packages", "dist-packages"):  # a checkout
@@ -319,7 +319,7 @@ class ParseGuard:
                 filter(None, [str(root), *environment.get("PYTHONPATH", "").split(os.pathsep)])
             )
         return subprocess.Popen(
-            # -P: the working directory may be the folder that is loaded, and a json.py in it must not be imported.
+            # -P: the working directory may be the folder being loaded, and a json.py in it must not be imported.
             [sys.executable, "-P", "-m", "pipeline.sandbox.server", json.dumps(asdict(self._options))], env=environment,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True,
         )  # fmt: skip
@@ -335,11 +335,11 @@ class ParseGuard:
                 self._server.stdin.write(line)
                 self._server.stdin.flush()
                 return
-            except BrokenPipeError:  # it died since the last batch
+            except BrokenPipeError:  # it has died since the last batch
                 self.close()
 
     def _receive(self, timeout_s: float) -> dict[str, Any] | None:
-        """The next event, or None when there is none in time; a server that has died gives an exit event."""
+        """The next event, or None when none arrives in time; a dead server yields an exit event."""
         while b"\n" not in self._buffer:
             if self._server is None:
                 return {"exit": -signal.SIGKILL, "memory_bytes": 0}
@@ -369,7 +369,7 @@ class ParseGuard:
 
 
 def _private_folder(parent: Path | None) -> Path:
-    """A new folder of this user's own; None: in the system's temporary folder. Raises NoSpace, ConfigError."""
+    """A new folder that only this user can access; None: in the system's temporary folder. Raises NoSpace, ConfigError."""
     with translating(parent or "the system's temporary folder"):
         return Path(tempfile.mkdtemp(prefix="kb-parse-", dir=parent))
 

@@ -1,4 +1,4 @@
-"""Memory that processes use: pages that they have written to, not the address space that they have reserved."""
+"""Memory that processes use: pages they have written to, not address space they have reserved."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _ON_LINUX = sys.platform.startswith("linux")
 #: Whether the kernel lists the children of a process (CONFIG_PROC_CHILDREN).
 _LISTS_CHILDREN = Path("/proc/thread-self/children").exists()
 
-#: Lines of /proc/PID/status that count. Pages of files are not among them: the kernel takes those back when it needs to.
+#: Lines of /proc/PID/status that count. Pages of files are left out: the kernel reclaims them when it needs to.
 _USED = ("RssAnon:", "RssShmem:", "VmSwap:")
 
 
 def used_bytes(process: int) -> int:
-    """Memory that one process uses; 0 when it has ended."""
+    """Memory that a process uses; 0 when it has ended."""
     if not _ON_LINUX:
         return _resident_bytes(process)
     try:
@@ -36,27 +36,27 @@ def used_below(process: int) -> int:
 
 
 def descendants(process: int) -> Iterator[int]:
-    """Process ids of everything that a process has started, and of what came from that."""
+    """Process ids of the children of a process, and of their descendants."""
     if not _LISTS_CHILDREN:
         try:
             yield from (child.pid for child in psutil.Process(process).children(recursive=True))
         except psutil.Error:
             return
         return
-    # psutil reads the parents of all processes of the host for this; the guard looks ten times a second.
+    # psutil would read the parents of all processes of the host; the guard looks ten times a second.
     for child in _children(process):
         yield child
         yield from descendants(child)
 
 
 def cap_growth(more_bytes: int) -> bool:
-    """Let this process, and each one started from here, have at most so much more private memory to write to.
+    """Allow this process, and each process that it starts, only `more_bytes` of additional private writable memory.
 
-    Requests beyond it fail at once, so that no document gets far ahead of a watch. Address space that is only reserved, and
-    mapped files, are free. False where the kernel counts none of it: macOS takes the limit and ignores it.
+    Requests beyond the limit fail at once, so that no document gets far ahead of the watching process. Reserved address space
+    and mapped files do not count. False where the kernel counts nothing: macOS accepts the limit and ignores it.
     """
     try:
-        # Sixth field: data and stacks, in pages; what the limit is compared with.
+        # Sixth field: data and stacks, in pages; the kernel compares the limit with it.
         has = int(Path("/proc/self/statm").read_text("ascii").split()[5]) * resource.getpagesize()
         limit = has + more_bytes
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
@@ -71,7 +71,7 @@ def _children(process: int) -> list[int]:
     try:
         for thread in os.listdir(f"/proc/{process}/task"):
             found += map(int, Path(f"/proc/{process}/task/{thread}/children").read_text("ascii").split())
-    except OSError:  # it has ended meanwhile
+    except OSError:  # the process has ended meanwhile
         return found
     return found
 

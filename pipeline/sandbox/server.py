@@ -1,4 +1,4 @@
-"""The guard's server: reads batches on stdin, forks a child for each, and lets it tell what becomes of every document."""
+"""The guard's server: reads batches on stdin and forks a child for each, which reports the result of every document."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ from pipeline.types import Reason
 
 log = logging.getLogger(__name__)
 
-#: A chunk file or temporary file larger than this is a bomb.
-MOST_FILE_BYTES = 8 << 30
+#: Maximum size of a chunk file or temporary file; only a bomb makes larger ones.
+MAX_FILE_BYTES = 8 << 30
 
-#: Longest text that is passed on: an event must fit into one atomic write to a pipe, 12 bytes for the widest character.
-MOST_DETAIL_CHARS = 300
+#: Maximum length of a reported text: an event must fit into one atomic write to a pipe, with 12 bytes for the widest character.
+MAX_DETAIL_CHARS = 300
 
-#: Seconds between two looks of the server whether its parent still exists, besides waiting for the end of stdin.
+#: Seconds between two checks of the server that its parent still exists, in addition to waiting for the end of stdin.
 ORPHAN_CHECK_S = 1.0
 
-#: Seconds between two looks at the memory of a child and of the processes below it.
+#: Seconds between two checks of the memory of a child and its descendants.
 MEMORY_CHECK_S = 0.1
 
 _PR_SET_PDEATHSIG = 1
@@ -73,15 +73,15 @@ class Server:
         self._imported: set[str] = set()  #: media types whose modules are in memory
         self._broken: dict[str, InstallationError] = {}  #: media types whose modules cannot be imported
         self._parent = os.getppid()
-        self._pending = b""  # bytes of a request that is not whole yet
+        self._pending = b""  # bytes of an incomplete request
         # The end of a child wakes the same select() that sees the end of stdin.
         self._ended, self._wakeup = os.pipe()
         os.set_blocking(self._ended, False)
         os.set_blocking(self._wakeup, False)
 
     def serve(self) -> None:
-        """Work until stdin ends or the parent is gone."""
-        # What a child leaves behind becomes a child of this process, wherever it has hidden from its group.
+        """Work until stdin ends or the parent has ended."""
+        # Processes that a child leaves behind become children of this process, even if they left the child's group.
         prctl(_PR_SET_CHILD_SUBREAPER, 1)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(self._wakeup, warn_on_full_buffer=False)
@@ -101,12 +101,12 @@ class Server:
                 shutil.rmtree(request["folder"], ignore_errors=True)
                 shutil.rmtree(request["outputs"], ignore_errors=True)
                 return
-            # On a line of its own even if the child was killed in the middle of one.
+            # Start a new line, even if the child was killed in the middle of one.
             os.write(self._out, b"\n")
             _tell(self._out, {"exit": os.waitstatus_to_exitcode(ended[0]), "memory_bytes": ended[1]})
 
     def _request(self) -> dict[str, Any] | None:
-        """The next request; None when there will be none."""
+        """The next request; None when no more will come."""
         while b"\n" not in self._pending:
             if not self._look(0, ORPHAN_CHECK_S):
                 return None
@@ -115,10 +115,10 @@ class Server:
         return request
 
     def _wait(self, pid: int, has: int) -> tuple[int, int] | None:
-        """Status of a child that has ended, and memory that it used on top of what it `has`; None when the parent ended first.
+        """Status of an ended child, and the memory that it used on top of what it `has`; None when the parent ended first.
 
-        A child that uses too much together with what it has started is killed. Twice in a row: a process between fork and exec
-        shows its parent's pages as its own.
+        A child that, with its descendants, uses too much memory in two checks in a row is killed. One check is not enough: a
+        process between fork and exec shows its parent's pages as its own.
         """
         most = in_a_row = 0
         while True:
@@ -134,7 +134,7 @@ class Server:
                 _kill_group(pid)
 
     def _look(self, other: int, timeout_s: float) -> bool:
-        """Wait a moment for stdin or `other`; whether the parent still exists."""
+        """Wait up to `timeout_s` for stdin or `other`; return whether the parent still exists."""
         readable, _, _ = select.select([0, other], [], [], timeout_s)
         if self._ended in readable:
             os.read(self._ended, 4096)
@@ -142,11 +142,11 @@ class Server:
             data = os.read(0, 1 << 16)
             self._pending += data
             return bool(data)
-        # Another process may hold the other end of stdin open: a fork of the parent without exec.
+        # Another process may hold the other end of stdin open, such as a fork of the parent without exec.
         return os.getppid() == self._parent
 
     def _preload(self, types: set[str]) -> None:
-        """Import all modules that the parsers of `types` need, so that forks have them."""
+        """Import all modules that the parsers of `types` need, so that forked children have them."""
         if new := types - self._imported - self._broken.keys():
             for media_type in new:
                 try:
@@ -155,15 +155,15 @@ class Server:
                     self._broken[media_type] = error
                 else:
                     self._imported.add(media_type)
-            # These objects are never collected in children: their pages stay shared.
+            # Children never collect these objects, so their pages stay shared.
             gc.collect()
             gc.freeze()
 
     def _child(self, request: dict[str, Any], server: int) -> None:
         try:
-            os.setsid()  # a group of its own: killing it takes pandoc along
+            os.setsid()  # a separate group: killing it also kills pandoc
             prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-            if os.getppid() != server:  # it died before the line above
+            if os.getppid() != server:  # the server died before the line above
                 return
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -175,14 +175,14 @@ class Server:
             for number, job in enumerate(request["jobs"]):
                 self._one(number, ExtractJob(**job))
         finally:
-            # Never back into the server's loop, and no exit handlers of what the server has imported.
+            # Never return to the server's loop, and run no exit handlers of modules that the server has imported.
             os._exit(0)
 
     def _confine(self, folders: list[Path]) -> None:
-        """Leave the child no network, and nothing to write to but its `folders`; best effort."""
+        """Deny the child the network, and writing anywhere but to its `folders`; best effort."""
         sockets, writes = forbid_sockets(), allow_writes_only_in(folders)
         if sys.platform.startswith("linux") and not (sockets and writes):
-            log.warning("this kernel confines parsers in part: sockets forbidden %s, writes %s", sockets, writes)
+            log.warning("this kernel confines parsers only partly: sockets forbidden: %s, writes confined: %s", sockets, writes)
 
     def _limit(self, folder: Path) -> None:
         """Give the child a private temporary folder and its limits."""
@@ -194,29 +194,29 @@ class Server:
         os.environ["TMPDIR"] = os.environ["HOME"] = tempfile.tempdir = str(folder)
         os.chdir(folder)
         if not cap_growth(self._memory_bytes) and sys.platform.startswith("linux"):
-            log.warning("no limit of memory here; the parser is watched only")
-        for limit, value in ((resource.RLIMIT_CORE, 0), (resource.RLIMIT_FSIZE, MOST_FILE_BYTES)):
+            log.warning("this kernel does not limit the parser's memory; the guard still watches it")
+        for limit, value in ((resource.RLIMIT_CORE, 0), (resource.RLIMIT_FSIZE, MAX_FILE_BYTES)):
             try:
                 resource.setrlimit(limit, (value, value))
             except (ValueError, OSError) as error:
-                log.warning("no limit %d here: %s", limit, error)
+                log.warning("cannot set resource limit %d: %s", limit, error)
         with contextlib.suppress(OSError):
-            # If the host runs out of memory, the kernel takes the parser and not its caller.
+            # If the host runs out of memory, the kernel kills the parser and not its caller.
             Path("/proc/self/oom_score_adj").write_text("1000", "ascii")
 
     def _one(self, number: int, job: ExtractJob) -> None:
-        """Extract one document and tell what became of it."""
+        """Extract one document and report the result."""
         _tell(self._out, {"start": number})
         self._allow_cpu(job)
         try:
             made = self._extract(job, self._counter, self._chunks, self._limits, partial(self._so_far, number), self._need)
-        except _NotImported as error:  # a fresh child will have it, outside this document's limits
+        except _NotImported as error:  # a fresh child will have the modules, imported outside this document's limits
             _tell(self._out, {"need": str(error)})
             os._exit(0)
         except InstallationError as error:
-            _tell(self._out, {"end": number, "broken": str(error)[:MOST_DETAIL_CHARS]})
+            _tell(self._out, {"end": number, "broken": str(error)[:MAX_DETAIL_CHARS]})
         except NoSpace as error:
-            _tell(self._out, {"no_space": str(error)[:MOST_DETAIL_CHARS]})
+            _tell(self._out, {"no_space": str(error)[:MAX_DETAIL_CHARS]})
             os._exit(0)
         except DocumentError as error:
             self._fail(number, error.reason, error.detail)
@@ -226,18 +226,18 @@ class Server:
             self._fail(number, Reason.CORRUPT, "nested too deeply")
         except OSError as error:
             if disk_is_full(error):
-                _tell(self._out, {"no_space": str(error)[:MOST_DETAIL_CHARS]})
+                _tell(self._out, {"no_space": str(error)[:MAX_DETAIL_CHARS]})
                 os._exit(0)
             self._fail(number, Reason.CORRUPT, f"{type(error).__name__}: {error}")
-        except Exception as error:  # whatever a parser may raise is a fact about the document
+        except Exception as error:  # any other exception of a parser is a fact about the document
             self._fail(number, Reason.CORRUPT, f"{type(error).__name__}: {error}")
         else:
             fields = asdict(made)
-            fields["title"] = made.title[:MOST_DETAIL_CHARS]
+            fields["title"] = made.title[:MAX_DETAIL_CHARS]
             _tell(self._out, {"end": number, "extracted": fields})
 
     def _need(self, media_type: str) -> None:
-        """Let a document's parser be imported only where the server has done so already."""
+        """Allow only document types whose parser the server has already imported."""
         if media_type in self._broken:
             raise self._broken[media_type]
         if media_type not in self._imported:
@@ -247,12 +247,12 @@ class Server:
         _tell(self._out, {"at": number, "so_far": asdict(so_far)})
 
     def _fail(self, number: int, reason: Reason, detail: str) -> None:
-        _tell(self._out, {"end": number, "reason": reason, "detail": detail[:MOST_DETAIL_CHARS]})
+        _tell(self._out, {"end": number, "reason": reason, "detail": detail[:MAX_DETAIL_CHARS]})
         if reason is Reason.OUT_OF_MEMORY:
-            os._exit(0)  # the heap is in pieces; the next document deserves a fresh child
+            os._exit(0)  # the heap is fragmented; the next document gets a fresh child
 
     def _allow_cpu(self, job: ExtractJob) -> None:
-        """CPU time for one document on top of what the batch has used; the wall clock is the parent's matter."""
+        """Set the CPU limit for one document on top of the batch's usage so far; the parent watches the wall clock."""
         usage = resource.getrusage(resource.RUSAGE_SELF)
         size = Path(job.path).stat().st_size if Path(job.path).exists() else 0
         allowed = int(usage.ru_utime + usage.ru_stime + self._timeout_s + 2 * size / 1e6) + 2
@@ -269,11 +269,11 @@ def _kill_group(group: int) -> None:
 
 
 def _kill_strays() -> None:
-    """Kill and reap what a child has left behind; where the kernel does not list it, reap what has ended."""
+    """Kill and reap processes that a child has left behind; where the kernel does not list them, reap those that have ended."""
     listing = Path(f"/proc/self/task/{threading.get_native_id()}/children")
     with contextlib.suppress(ChildProcessError):
         while True:
-            # Children of what dies come to this process in turn.
+            # Children of a dying process become children of this process in turn.
             for stray in listing.read_text("ascii").split() if listing.exists() else ():
                 os.kill(int(stray), signal.SIGKILL)
             if os.waitpid(-1, 0 if listing.exists() else os.WNOHANG) == (0, 0):
@@ -281,14 +281,14 @@ def _kill_strays() -> None:
 
 
 def main() -> None:
-    """Serve on stdin and on what was stdout; everything that libraries print goes to stderr."""
+    """Serve on stdin and the original stdout; all output of libraries goes to stderr."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     out = os.dup(1)
     os.dup2(2, 1)
     try:
         server = Server(json.loads(sys.argv[1]), out)
     except InstallationError as error:
-        _tell(out, {"broken": str(error)[:MOST_DETAIL_CHARS]})
+        _tell(out, {"broken": str(error)[:MAX_DETAIL_CHARS]})
     else:
         server.serve()
 

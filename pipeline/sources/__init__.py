@@ -1,1 +1,1 @@
-"""Where documents come from: folders and object stores, the URIs of what lies in them, and their listing."""
+"""The sources of documents: folders and object stores, the URIs of their files and objects, and their listings."""

@@ -1,4 +1,4 @@
-"""Find the files below some folders, or the objects below some URLs, in a stream: memory does not grow with their number."""
+"""Stream the files below folders, or the objects below URLs; memory use does not grow with their number."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from pipeline.types import SourceFile
 
 @dataclass(frozen=True, slots=True)
 class Patterns:
-    """Which files of a root are wanted.
+    """Selects files below a root.
 
-    A pattern is matched against the name and against the path below the root, with `*` crossing folders.
+    A pattern is matched against the name and against the path below the root; `*` also matches across folders.
     """
 
     include: tuple[str, ...] = ()  #: empty: everything
@@ -30,19 +30,19 @@ class Patterns:
     hidden: bool = False  #: also names that begin with a dot
 
     def wants_name(self, name: str) -> bool:
-        """Whether a file or folder of this name is looked at at all."""
+        """Whether a file or folder with this name is considered at all."""
         if not self.hidden and name.startswith("."):
             return False
         return not any(fnmatchcase(name, pattern) for pattern in self.ignore)
 
     def wants_file(self, name: str, below: str) -> bool:
-        """Whether a file of this name, at this path below its root, is loaded."""
+        """Whether a file with this name, at this path below its root, is loaded."""
         if any(fnmatchcase(name, pattern) or fnmatchcase(below, pattern) for pattern in self.exclude):
             return False
         return not self.include or any(fnmatchcase(name, pattern) or fnmatchcase(below, pattern) for pattern in self.include)
 
     def wants(self, below: str) -> bool:
-        """Whether the file at this percent-encoded path below a root is loaded, its folders considered."""
+        """Whether the file at this percent-encoded path below a root is loaded; the names of its folders count, too."""
         plain = os.fsdecode(unquote_to_bytes(below))
         *_, name = parts = plain.split("/")
         return all(self.wants_name(part) for part in parts) and self.wants_file(name, plain)
@@ -50,16 +50,16 @@ class Patterns:
 
 @dataclass(frozen=True, slots=True)
 class Omitted:
-    """Something below a root that was left out although nobody asked for that."""
+    """Something below a root that was left out although no pattern asked for that."""
 
-    name: str  #: path or URI, for people
+    name: str  #: path or URI, human-readable
     why: str
     uri: str
-    folder: bool = False  #: nothing is known of what lies below it
+    folder: bool = False  #: a folder whose content is unknown
 
 
 def exists(uri: str) -> bool:
-    """Whether there is a file or object at a URI right now; where that cannot be said, it is taken for there."""
+    """Whether a file or object exists at a URI now; where that cannot be determined, it counts as existing."""
     try:
         if uri.startswith("file://"):
             return os.path.lexists(path_of(uri))
@@ -71,13 +71,13 @@ def exists(uri: str) -> bool:
 
 
 def discover(roots: Sequence[Root], patterns: Patterns) -> Iterator[SourceFile | Omitted]:
-    """Yield every wanted regular file below `roots`, each once, and what had to be left out.
+    """Yield every wanted regular file below `roots`, each once, and everything that had to be left out.
 
-    A symlink to a file is followed when it stays below its root; folders behind symlinks are never entered, so no loop
-    can form. The order is the file system's.
+    A symlink to a file is followed when its target lies below the same root. Folders behind symlinks are never entered, so no
+    loop can form. The order is that of the file system.
 
-    Raises SourceError at once when a folder does not exist or cannot be listed, and ConfigError for a URL of a kind for which
-    nothing is installed.
+    Raises SourceError at once when a folder does not exist or cannot be listed, and ConfigError for a URL whose protocol has
+    no package installed.
     """
     for url in dict.fromkeys(root for root in roots if isinstance(root, str)):
         yield from _walk_objects(url, patterns)
@@ -93,7 +93,7 @@ def discover(roots: Sequence[Root], patterns: Patterns) -> Iterator[SourceFile |
 
 
 def check_root(root: Root) -> None:
-    """Raise SourceError for a folder that does not exist or cannot be listed, ConfigError for a URL that nothing can open."""
+    """Raise SourceError for a folder that does not exist or cannot be listed, ConfigError for a URL without an installed client."""
     if isinstance(root, str):
         open_files(split_url(root)[0])
     else:
@@ -157,7 +157,7 @@ def _entry(root: Path, path: Path, entry: os.DirEntry[str]) -> SourceFile | Omit
 
 
 def _walk_objects(url: str, patterns: Patterns) -> Iterator[SourceFile | Omitted]:
-    """Every wanted object below a URL, one level of its names after the other."""
+    """Every wanted object below a URL, one level of names after the other."""
     protocol, path = object_path(object_uri(*split_url(url)))
     files = open_files(protocol)
     try:
@@ -166,7 +166,7 @@ def _walk_objects(url: str, patterns: Patterns) -> Iterator[SourceFile | Omitted
         if single is not None:
             yield _object(protocol, path, single)
             return
-        # Without the last word errors are left out silently, and what was not listed would look like deleted.
+        # Without on_error="raise", errors are dropped silently, and objects that were not listed would look deleted.
         levels = files.walk(path, detail=True, on_error="raise")
         while True:
             with client_errors():
@@ -174,7 +174,7 @@ def _walk_objects(url: str, patterns: Patterns) -> Iterator[SourceFile | Omitted
             if folder is None:
                 return
             for name in [name for name in folders if not patterns.wants_name(name)]:
-                del folders[name]  # is not entered then
+                del folders[name]  # so it is not entered
             for name, status in found.items():
                 key = f"{folder}/{name}".strip("/")
                 below = key.removeprefix(path).strip("/")

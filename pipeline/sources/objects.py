@@ -1,4 +1,4 @@
-"""Files that lie in an object store and not in a folder: which URLs they have, and what opens them."""
+"""Files in an object store instead of a folder: their URLs, and the clients that open them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipeline.errors import ConfigError, KbError
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
-#: What a store says of a version of an object, the surest first.
+#: Keys under which stores report the version of an object, the most reliable first.
 _VERSION_KEYS = (
     "ETag",
     "etag",
@@ -29,23 +29,23 @@ _VERSION_KEYS = (
 
 
 def open_files(protocol: str) -> AbstractFileSystem:
-    """The file system of a protocol; keys and endpoints come from where its client looks for them.
+    """The file system of a protocol; its client finds keys and endpoints in its usual places.
 
-    Listings are not kept: the next one must see what has changed. Raises ConfigError for a protocol that is not installed.
+    Listings are not cached: the next one must see all changes. Raises ConfigError for a protocol that is not installed.
     """
     import fsspec
 
     if protocol in ("http", "https"):
-        raise ConfigError(f"{protocol}:// has no listings to rely on; use the store's own protocol, such as s3://")
+        raise ConfigError(f"{protocol}:// has no reliable listings; use the store's own protocol, such as s3://")
     try:
         return fsspec.filesystem(protocol, use_listings_cache=False)
-    except (ImportError, ValueError, TypeError) as error:  # TypeError: it wants to be told a host first
+    except (ImportError, ValueError, TypeError) as error:  # TypeError: the protocol needs a host
         raise ConfigError(f"{protocol}://: {error}") from error
 
 
 @contextmanager
 def client_errors() -> Iterator[None]:
-    """Turn what the stores' clients raise, each errors of its own, into OSError; what is OSError already stays as it is."""
+    """Turn the errors of the stores' clients, each of which has its own, into OSError; an OSError stays unchanged."""
     try:
         yield
     except (OSError, KbError, GeneratorExit):
@@ -55,10 +55,10 @@ def client_errors() -> Iterator[None]:
 
 
 def version_of(status: Mapping[str, Any]) -> int:
-    """A number below 2**56 that differs when an object's content does, made from what the store says of its version."""
+    """A number below 2**56 that changes when an object's content does, derived from the version that the store reports."""
     for key in _VERSION_KEYS:
         found = status.get(key)
-        if isinstance(found, datetime):  # some tell the same time as a number elsewhere
+        if isinstance(found, datetime):  # some stores report the same time as a number elsewhere
             found = found.timestamp()
         if found:
             return int.from_bytes(hashlib.blake2b(str(found).encode(), digest_size=7).digest(), "big")

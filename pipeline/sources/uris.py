@@ -1,4 +1,4 @@
-"""Roots, URIs and paths: pure text, without a look at any disk or server."""
+"""Roots, URIs and paths: pure text functions that access no disk and no server."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from pipeline.text import visible
 
 
 def is_url(location: str) -> bool:
-    """Whether a location is a URL of an object store; `file://` is a folder's."""
+    """Whether a location is the URL of an object store; a `file://` URL is a folder."""
     return "://" in location and not location.startswith("file://")
 
 
 def split_url(url: str) -> tuple[str, str]:
-    """Protocol and path of an object's URL or URI, as `s3` and `bucket/key`; percent-encoding stays as it is."""
+    """Protocol and path of an object's URL or URI, as `s3` and `bucket/key`; percent-encoding stays unchanged."""
     protocol, _, path = url.partition("://")
     return protocol.lower(), path.strip("/")
 
 
 def object_uri(protocol: str, path: str) -> str:
-    """The URI of an object, percent-encoded as those of files are."""
+    """The URI of an object, percent-encoded like those of files."""
     return f"{protocol}://{quote_from_bytes(path.strip('/').encode('utf-8', 'surrogateescape'))}"
 
 
@@ -36,19 +36,19 @@ Root = Path | str
 
 
 def root_of(location: str) -> Root:
-    """What a person's PATH or URL stands for."""
+    """The root that a PATH or URL from the command line stands for."""
     return location if is_url(location) else path_of(location) if location.startswith("file://") else Path(location)
 
 
 def root_uri(root: Root) -> str:
-    """The beginning of all URIs below a root, without a slash at its end; of a root that is a file, its URI."""
+    """The beginning of all URIs below a root, without a trailing slash; for a root that is a file, its URI."""
     if isinstance(root, str):
         return object_uri(*split_url(root))
     return uri_of(root.expanduser().resolve()).rstrip("/")
 
 
 def uri_of(path: Path) -> str:
-    """The `file://` URI of an absolute path; names that are not valid text survive, percent-encoded byte by byte."""
+    """The `file://` URI of an absolute path; names that are not valid text are preserved, percent-encoded byte by byte."""
     return "file://" + quote_from_bytes(os.fsencode(path))
 
 
@@ -63,7 +63,7 @@ def name_of(uri: str) -> str:
 
 
 def folder_of(uri: str) -> str:
-    """The folder of the file at a URI, or the URL of the object's, for people and filters; it can always be stored."""
+    """The folder of the file at a URI, or the URL of the object's folder, for display and filters; it can always be stored."""
     if uri.startswith("file://"):
         return str(path_of(uri).parent).encode("utf-8", "replace").decode()
     protocol, path = object_path(uri)
@@ -71,5 +71,5 @@ def folder_of(uri: str) -> str:
 
 
 def shown_path(uri: str) -> str:
-    """Folder and name of the file or object at a URI as people know them, no longer percent-encoded, with nothing hidden."""
+    """Folder and name of the file or object at a URI human-readable: not percent-encoded, with nothing hidden."""
     return visible(f"{folder_of(uri).rstrip('/')}/{name_of(uri)}")

@@ -10,16 +10,16 @@ from pipeline.types import SourceFile, StagedFile
 
 
 class Staging(Protocol):
-    """A place for copies and chunk files that every worker reaches."""
+    """A place for copies and chunk files that every worker can reach."""
 
     def put(self, source: SourceFile) -> StagedFile:
         """Copy a file in; see `LocalStaging.put`."""
 
     def blob(self, content_hash: str) -> AbstractContextManager[Path]:
-        """A local path of a copy whose bytes were checked against their hash."""
+        """A local path of a copy; its bytes were checked against its hash."""
 
     def has_chunks(self, key: str) -> bool:
-        """Whether a chunk file is there."""
+        """Whether a chunk file exists."""
 
     def put_chunks(self, key: str, written: Path) -> None:
         """Move a finished chunk file in."""
@@ -28,11 +28,11 @@ class Staging(Protocol):
         """A local path of a chunk file."""
 
     def scratch(self) -> Path:
-        """A new path for a temporary file, from where `put_chunks` takes it."""
+        """A new path for a temporary file, for `put_chunks` to take."""
 
 
 def open_staging(location: str) -> Staging:
-    """Open a folder, or any file system that fsspec knows by its URL."""
+    """Open a folder, or by URL any file system that fsspec knows."""
     if "://" in location and not location.startswith("file://"):
         from pipeline.staging.object_store import ObjectStaging
 

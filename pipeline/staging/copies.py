@@ -1,4 +1,4 @@
-"""Copies with a hash: made from files and objects that may change meanwhile, and checked before use; and their keys."""
+"""Hashed copies: made from files and objects that may change meanwhile, and checked before use. Also their keys."""
 
 from __future__ import annotations
 
@@ -20,34 +20,34 @@ from pipeline.types import Reason, SourceFile
 COPY_WINDOW = 1 << 20
 
 
-#: How often a file that changes while it is copied is copied again.
+#: Attempts to copy a file that changes while it is being copied.
 COPY_TRIES = 3
 
 
 def chunks_key(parse_fingerprint: str, content_hash: str, name: str) -> str:
-    """Where the chunk file of some bytes under some name lies.
+    """The key of the chunk file for some bytes under some name.
 
-    The name's ending is part of it because it takes part in deciding what the bytes are.
+    It contains the name's ending because the ending takes part in deciding the type of the bytes.
     """
     ending = re.sub(r"[^a-z0-9]", "", os.path.splitext(name)[1].lower())[:8]
     return f"chunks/{parse_fingerprint}/{content_hash[:2]}/{content_hash}{'.' + ending if ending else ''}.jsonl.gz"
 
 
 def blob_key(content_hash: str) -> str:
-    """Where the copy with this hash lies; 256 folders keep each of them listable."""
+    """The key of the copy with this hash; 256 folders keep each of them listable."""
     return f"blobs/{content_hash[:2]}/{content_hash}"
 
 
 def copy_hashed(source: SourceFile, target: Path) -> tuple[str, SourceFile]:
-    """Copy a regular file or an object to `target`; return its sha256 and the source with size and time of what was copied.
+    """Copy a regular file or an object to `target`; return its sha256, and the source with the size and time of the copied version.
 
-    Raises DocumentError with `unreadable`, or `changed` when it did not stay the same through several tries.
+    Raises DocumentError with `unreadable`, or `changed` when it changed during each of COPY_TRIES attempts.
     """
     if source.path is None:
         return _copy_object(source, target)
     for attempt in range(COPY_TRIES):
         try:
-            # O_NONBLOCK: a fifo that has taken the file's place must not block us.
+            # O_NONBLOCK: a fifo that has replaced the file must not block this process.
             handle = os.open(source.path, os.O_RDONLY | os.O_NONBLOCK | getattr(os, "O_CLOEXEC", 0))
         except OSError as error:
             raise DocumentError(Reason.UNREADABLE, error.strerror or str(error)) from error
@@ -83,7 +83,9 @@ def _copy_object(source: SourceFile, target: Path) -> tuple[str, SourceFile]:
 
 
 def _changed() -> DocumentError:
-    return DocumentError(Reason.CHANGED, f"it changed while it was copied, {COPY_TRIES} times; load it again when it is at rest")
+    return DocumentError(
+        Reason.CHANGED, f"it changed in each of {COPY_TRIES} attempts to copy it; load it again when it has settled"
+    )
 
 
 def _copy(reader: BinaryIO | object, target: Path) -> tuple[str, int]:
@@ -99,24 +101,24 @@ def _copy(reader: BinaryIO | object, target: Path) -> tuple[str, int]:
             digest.update(window)
             size += len(window)
             written = 0
-            while written < len(window):  # an unbuffered write may be partial, and says so only in its result
+            while written < len(window):  # an unbuffered write may be partial and reports that only in its result
                 written += writer.write(window[written:])
 
 
 def check_blob(path: Path, content_hash: str) -> None:
-    """Read a copy through; one that is not what its name says is removed.
+    """Read a whole copy; remove it when its content does not match the hash in its name.
 
-    Raises DocumentError (staged_lost), and ConfigError where it may not be read.
+    Raises DocumentError (staged_lost), and ConfigError where this user must not read it.
     """
     digest = hashlib.sha256()
     try:
         with path.open("rb", buffering=0) as reader:
             while window := reader.read(COPY_WINDOW):
                 digest.update(window)
-    except PermissionError as error:  # of every copy: no document is to blame
+    except PermissionError as error:  # affects every copy: no document is at fault
         raise translated(error, path) from error
     except OSError as error:
         raise DocumentError(Reason.STAGED_LOST, f"{error.strerror}; load the document again") from error
     if digest.hexdigest() != content_hash:
         path.unlink(missing_ok=True)
-        raise DocumentError(Reason.STAGED_LOST, "its copy was damaged and is removed; load the document again")
+        raise DocumentError(Reason.STAGED_LOST, "its copy in staging was damaged and has been removed; load the document again")

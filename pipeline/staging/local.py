@@ -15,7 +15,7 @@ from pipeline.files.replace import move_file
 from pipeline.staging.copies import blob_key, check_blob, copy_hashed
 from pipeline.types import SourceFile, StagedFile
 
-#: Temporary files older than this belong to nobody.
+#: Temporary files older than this belong to no running process.
 SCRATCH_MAX_AGE_S = 24 * 3600
 
 
@@ -29,11 +29,11 @@ class LocalStaging:
             self._scratch.mkdir(parents=True, exist_ok=True)
 
     def put(self, source: SourceFile) -> StagedFile:
-        """Copy a file: into a temporary file, its hash computed on the way, then renamed to its hash.
+        """Copy a file into a temporary file while computing its hash, then rename it to that hash.
 
-        The version that was hashed is the version that is kept: a file that changes meanwhile is copied again.
+        The kept version is the hashed version: a file that changes meanwhile is copied again.
 
-        Raises DocumentError (unreadable, changed), NoSpace, and ConfigError where the folder cannot be written.
+        Raises DocumentError (unreadable, changed), NoSpace, and ConfigError where the folder is not writable.
         """
         temporary = self.scratch()
         with self._usable():
@@ -50,20 +50,20 @@ class LocalStaging:
     def blob(self, content_hash: str) -> Iterator[Path]:
         """The copy with this hash.
 
-        It is read through once: a copy that a crash of the machine has cut short is removed and reported, so that the
-        next load makes it anew. Raises DocumentError (staged_lost).
+        The whole copy is read once: one that a crash of the machine has cut short is removed and reported, so that the next
+        load makes it again. Raises DocumentError (staged_lost).
         """
         path = self.root / blob_key(content_hash)
         check_blob(path, content_hash)
         yield path
 
     def has_chunks(self, key: str) -> bool:
-        """Whether a chunk file is there."""
+        """Whether a chunk file exists."""
         with self._usable():
             return (self.root / key).exists()
 
     def put_chunks(self, key: str, written: Path) -> None:
-        """Move a finished chunk file in; raises NoSpace, and ConfigError where the folder cannot be written."""
+        """Move a finished chunk file in; raises NoSpace, and ConfigError where the folder is not writable."""
         with self._usable():
             move_file(written, self.root / key)
 
@@ -77,7 +77,7 @@ class LocalStaging:
         return self._scratch / uuid.uuid4().hex
 
     def sweep(self) -> int:
-        """Remove temporary files and folders that a killed process left behind; return how many."""
+        """Remove temporary files and folders that a killed process left behind; return their number."""
         removed = 0
         with self._usable():
             for path in self._scratch.iterdir():
@@ -89,7 +89,7 @@ class LocalStaging:
                     else:
                         path.unlink()
                     removed += 1
-                except FileNotFoundError:  # somebody else was faster
+                except FileNotFoundError:  # another process was faster
                     continue
         return removed
 

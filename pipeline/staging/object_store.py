@@ -21,7 +21,7 @@ from pipeline.types import Reason, SourceFile, StagedFile
 class ObjectStaging:
     """Copies and chunk files as objects under a URL such as `s3://bucket/prefix`.
 
-    An object appears whole or not at all, so no temporary-and-rename is needed over there.
+    An object appears whole or not at all, so the store needs no temporary object and no rename.
     """
 
     def __init__(self, url: str) -> None:
@@ -33,7 +33,7 @@ class ObjectStaging:
         weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
 
     def put(self, source: SourceFile) -> StagedFile:
-        """Copy a file in, unless an object of its hash and size is there; raises DocumentError (unreadable, changed)."""
+        """Copy a file in, unless an object with its hash and size exists; raises DocumentError (unreadable, changed)."""
         temporary = self.scratch()
         try:
             content_hash, copied = copy_hashed(source, temporary)
@@ -54,7 +54,7 @@ class ObjectStaging:
             yield local
 
     def has_chunks(self, key: str) -> bool:
-        """Whether a chunk file is there."""
+        """Whether a chunk file exists."""
         with _errors():
             return bool(self._files.exists(self._path(key)))
 
@@ -97,7 +97,7 @@ class ObjectStaging:
 
 @contextmanager
 def _errors() -> Iterator[None]:
-    """Turn what the store's client raises into StagingUnavailable; that something is not there stays FileNotFoundError."""
+    """Turn errors of the store's client into StagingUnavailable; FileNotFoundError for a missing object stays unchanged."""
     try:
         with client_errors():
             yield

@@ -162,7 +162,7 @@ def test_the_lock_of_workers_is_named(documents: Path, data_dir: Path, capsys: p
     (data_dir / "workers.lock").mkdir()
     assert run(command.format(documents).split()) == 1
     assert capsys.readouterr().err.splitlines()[-1] == (
-        f"error: cannot use {data_dir}/workers.lock: Is a directory; move the folder away that is in the place of a file"
+        f"error: cannot use {data_dir}/workers.lock: Is a directory; move away the folder that takes the place of a file"
     )
 
 

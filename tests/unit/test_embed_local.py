@@ -77,7 +77,7 @@ def test_order_and_company_do_not_matter(embedder: LocalEmbedder) -> None:
 
 
 def test_nothing_is_truncated(embedder: LocalEmbedder) -> None:
-    with pytest.raises(ValueError, match=r"text 1 has .* takes 256"):
+    with pytest.raises(ValueError, match=r"text 1 has 302 tokens, the limit of .* is 256"):
         embedder.embed(["short", "long " * 300])
     assert embedder.embed_query("long " * 300).shape == (384,)
     assert embedder.embed([]).shape == (0, 384)

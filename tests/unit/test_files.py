@@ -49,7 +49,7 @@ def test_a_lock_that_cannot_be_opened_says_what_to_do(tmp_path: Path, use: objec
     (tmp_path / "lock").mkdir()
     with pytest.raises(ConfigError) as caught:
         use(FileLock(tmp_path / "lock"))  # type: ignore[operator]
-    assert str(caught.value) == f"cannot use {tmp_path}/lock: Is a directory; move the folder away that is in the place of a file"
+    assert str(caught.value) == f"cannot use {tmp_path}/lock: Is a directory; move away the folder that takes the place of a file"
     with pytest.raises(FileNotFoundError):
         use(FileLock(tmp_path / "nowhere" / "lock"))  # type: ignore[operator]
 
@@ -86,8 +86,8 @@ def test_a_finished_file_is_moved_into_a_folder_that_is_made(tmp_path: Path) -> 
     [
         (errno.ENOSPC, NoSpace, "no room for /data/x: free some disk space"),
         (errno.EDQUOT, NoSpace, "no room for /data/x: free some disk space"),
-        (errno.EACCES, ConfigError, "cannot use /data/x: Permission denied; give this user the right"),
-        (errno.EROFS, ConfigError, "cannot use /data/x: Read-only file system; mount its file system writable"),
+        (errno.EACCES, ConfigError, "cannot use /data/x: Permission denied; give this user read and write permission"),
+        (errno.EROFS, ConfigError, "cannot use /data/x: Read-only file system; mount its file system as writable"),
         (errno.EIO, StoreUnavailable, "cannot use /data/x: Input/output error; check the disk"),
     ],
 )

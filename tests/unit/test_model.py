@@ -50,7 +50,7 @@ def test_a_local_folder_and_what_its_files_say(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("nobody/nothing", "cannot get the model nobody/nothing"), ("/no/such/folder", "there is no folder")],
+    [("nobody/nothing", "cannot get the model nobody/nothing"), ("/no/such/folder", "the folder /no/such/folder does not exist")],
 )
 def test_a_model_that_is_nowhere_is_one_clear_error(tmp_path: Path, name: str, words: str) -> None:
     with pytest.raises(ModelError, match=words):
