@@ -64,7 +64,7 @@ class Reason(StrEnum):
     UNREADABLE = "unreadable"  # the file could not be read while staging
     CHANGED = "changed"  # the file went on changing while it was being copied
     WORKER_LOST = "worker_lost"  # its worker died at every one of the allowed starts
-    BAD_VECTOR = "bad_vector"  # the model gave NaN, infinite or all-zero numbers
+    BAD_VECTOR = "bad_vector"  # the model returned NaN, infinite or all-zero numbers
     STAGED_LOST = "staged_lost"  # its copy in staging is gone or damaged
 
 

@@ -1,4 +1,4 @@
-"""What the code that runs now is about, for log lines: a run, a stage, a document."""
+"""The context of the running code for log lines: a run, a stage, a document."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ _about: ContextVar[About] = ContextVar("about", default=_NOTHING)
 
 
 def current() -> About:
-    """What the calling code is about. A thread begins with nothing, unless it runs in a copy of another one's context."""
+    """Context of the calling code. A thread starts with an empty one, unless it runs in a copy of another thread's context."""
     return _about.get()
 
 
 @contextmanager
 def about(**known: Any) -> Iterator[None]:
-    """Say by the names of `About` what a `with` block is about; the rest stays as it was.
+    """Set fields of `About` for a `with` block; the other fields keep their values.
 
-    Not around a `yield` of a generator: whoever takes its values would be about the same.
+    Do not use it around a `yield` in a generator: the consumer's code would get the same context.
     """
     token = _about.set(replace(_about.get(), **known))
     try:
