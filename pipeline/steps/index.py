@@ -49,7 +49,7 @@ class _Window:
 
     rows: list[_Row]
     lent: dict[str, list[float]]  #: vectors by the ids in the rows
-    vectors: Vectors  #: of the other rows, in their order
+    vectors: Vectors  #: vectors of the other rows, in order
 
 
 @dataclass(slots=True)
@@ -61,7 +61,7 @@ class _Open:
     stored: bool  #: whether it had points before
     stale: dict[str, PointMeta]  #: stored points not yet found in the new version
     lender: ChunkIds | None  #: ids of the chunks of another document with the same bytes
-    chunks: int = 0  #: of the new version, so far
+    chunks: int = 0  #: chunks of the new version read so far
     tokens: int = 0
     lengths: Counter[int] = field(default_factory=Counter)  #: chunks by `token_bin`
     cut: int = 0  #: chunks over the model's limit, which the model truncates
@@ -70,7 +70,7 @@ class _Open:
     seconds: float = 0.0  #: its share of the time of the stage
     times: Times = field(default_factory=Times)
     waiting: int = 0  #: chunks not yet in the store
-    waiting_tokens: int = 0  #: of these chunks
+    waiting_tokens: int = 0  #: tokens of these chunks
     read: bool = False  #: whether all chunks have been read
 
     def advance(self) -> Advance:

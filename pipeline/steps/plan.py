@@ -69,7 +69,7 @@ class Planning:
     ledger: Ledger
     staging: Staging
     guard: ParseGuard
-    generation: str  #: of the collection, as the ledger knows it
+    generation: str  #: the ledger's name of the collection's generation
     dimension: int
 
     def plan(self, step: Load, scope: Scope, max_delete_ratio: float) -> Plan:

@@ -64,7 +64,7 @@ class ServerStore:
         if not (loopback or api_key or allow_insecure):
             raise ConfigError(
                 f"KB_QDRANT_URL names {host}, which is not this host, and there is no API key: "
-                "set KB_API_KEY, or KB_ALLOW_INSECURE=1 where the network itself is safe"
+                "set KB_API_KEY, or KB_ALLOW_INSECURE=1 if the network itself is safe"
             )
         self._retry_s = retry_s
         self._batch_points = batch_points

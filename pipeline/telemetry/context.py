@@ -13,10 +13,10 @@ from typing import Any
 class About:
     """A run, a stage and a document, as far as they are known."""
 
-    run: int | None = None  #: None also where a batch holds documents of several runs
+    run: int | None = None  #: None also if a batch contains documents of several runs
     stage: str | None = None  #: load, parse or embed
     document: str | None = None  #: id
-    uri: str | None = None  #: of the document
+    uri: str | None = None  #: URI of the document
 
 
 _NOTHING = About()

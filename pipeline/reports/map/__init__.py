@@ -44,7 +44,7 @@ class Copies:
 class Near:
     """Two documents with nearly the same content that are not copies."""
 
-    cosine: float  #: of their vectors
+    cosine: float  #: cosine of their vectors
     first: Named
     second: Named
 

@@ -100,7 +100,7 @@ class Lengths:
     """Lengths of a run's chunks."""
 
     limit: int  #: maximum tokens that the model accepts; 0 if unknown
-    width: int  #: of a bin, in tokens
+    width: int  #: width of a bin, in tokens
     bins: tuple[int, ...]  #: numbers of chunks; the first bin is for 1 to `width` tokens
     chunks: int  #: measured chunks; those of a document that was processed twice count twice
     over: int  #: chunks over the limit, which the model truncated
