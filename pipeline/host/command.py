@@ -1,16 +1,16 @@
-"""Programs of the platform, asked with a deadline; one that is missing or fails has no answer."""
+"""Runs programs of the platform with a deadline; a program that is missing or fails has no output."""
 
 from __future__ import annotations
 
 import subprocess
 from collections.abc import Sequence
 
-#: Seconds until a program that says nothing is given up; the macOS profiler takes its time.
+#: Timeout of a program in seconds; the macOS profiler is slow.
 ANSWER_S = 20.0
 
 
 def ask(command: Sequence[str], timeout_s: float = ANSWER_S) -> str | None:
-    """What a program prints on stdout; None where it is missing, fails or takes too long."""
+    """Output of a program on stdout; None if it is missing, fails or takes too long."""
     try:
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=timeout_s, check=False,

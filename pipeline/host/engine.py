@@ -1,4 +1,4 @@
-"""The container engine of this host, and the memory that it has; on a Mac that is the memory of Docker Desktop's machine."""
+"""The container engine of this host and its memory; on a Mac that is the memory of Docker Desktop's virtual machine."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from typing import Any
 from pipeline.errors import HostError
 from pipeline.host.command import ask
 
-#: Seconds that Docker Desktop gets to quit when asked, before it is made to; both together.
+#: Seconds for Docker Desktop to quit: half of them on request, the rest by force.
 QUIT_S = 20.0
 
-#: Seconds until its daemon must answer again.
+#: Seconds until its daemon must respond again.
 START_S = 60.0
 
-#: Seconds between two looks.
+#: Seconds between two checks.
 LOOK_S = 1.0
 
-#: The machine reports a little less than it was given.
+#: The virtual machine reports slightly less memory than it was given.
 SLACK = 0.9
 
 _MIB = 1 << 20
@@ -33,19 +33,19 @@ _MIB = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """An engine that answers."""
+    """An engine that responds."""
 
     version: str
-    memory_bytes: int  #: that all its containers together can have
+    memory_bytes: int  #: available to all its containers together
     cores: int
-    desktop: bool  #: in a machine of its own, whose memory is a setting
+    desktop: bool  #: runs in its own virtual machine, whose memory is a setting
 
 
 @dataclass(frozen=True, slots=True)
 class Platform:
-    """How Docker Desktop is found, ended and started on one system."""
+    """How to find, stop and start Docker Desktop on one operating system."""
 
-    settings: tuple[str, ...]  #: files below the home folder, the newest kind first
+    settings: tuple[str, ...]  #: files below the home folder, the newest format first
     stop: tuple[str, ...]
     kill: tuple[str, ...]
     start: tuple[str, ...]
@@ -71,10 +71,10 @@ PLATFORMS = {
 
 
 def engine() -> Engine | None:
-    """The engine that answers `docker info`; None where there is none or it does not run."""
+    """The engine that `docker info` reports; None if there is none or it is not running."""
     try:
         said = json.loads(ask(("docker", "info", "--format", "{{json .}}"), 10.0) or "")
-        if not said.get("ServerVersion"):  # the client alone answers too
+        if not said.get("ServerVersion"):  # the client responds without an engine too
             return None
         return Engine(str(said["ServerVersion"]), int(said["MemTotal"]), int(said["NCPU"]),
                       "docker desktop" in str(said.get("OperatingSystem", "")).lower())  # fmt: skip
@@ -83,16 +83,16 @@ def engine() -> Engine | None:
 
 
 class Desktop:
-    """Docker Desktop's own memory: in its settings file, and in force only after it has been started again."""
+    """The memory of Docker Desktop, a value in its settings file that takes effect only after a restart."""
 
     def __init__(self, say: Callable[[str], None], *, home: Path | None = None, system: str | None = None) -> None:
-        """`say` is told each step. Raises HostError where there is no Docker Desktop whose memory can be set."""
+        """`say` is called with each step. Raises HostError if there is no Docker Desktop whose memory can be set."""
         self._say = say
         name = system or platform.system()
         found = PLATFORMS.get(name)
         if found is None:
             raise HostError(
-                "on Windows the memory of Docker's machine is that of WSL: put `memory=10GB` below `[wsl2]` in .wslconfig in your "
+                "on Windows Docker uses the memory of WSL: put `memory=10GB` below `[wsl2]` in .wslconfig in your "
                 "user folder, then run `wsl --shutdown` and start Docker Desktop"
             )
         self._platform = found
@@ -100,22 +100,22 @@ class Desktop:
         existing = [file for file in files if file.is_file()]
         if not existing:
             raise HostError(
-                "Docker runs on this host itself, there is no virtual machine to size: containers can have all of its memory"
+                "Docker runs directly on this host, so there is no virtual machine to size: containers can use all of its memory"
                 if name == "Linux"
                 else f"Docker Desktop has no settings at {files[0]}: install it, start it once, and try again"
             )
         self.settings = existing[0]
 
     def memory_bytes(self) -> int:
-        """What the settings give the machine; raises HostError where they cannot be read."""
+        """Memory that the settings give the virtual machine; raises HostError if they cannot be read."""
         key, settings = self._read()
         return int(settings.get(key, 0)) * _MIB
 
     def set_memory(self, size: int) -> Path:
-        """Give the machine `size` bytes: back the settings up, change them, quit, start, wait; return the backup.
+        """Give the virtual machine `size` bytes: back up and change the settings, quit, start, wait; return the backup.
 
-        Where the daemon does not come back the settings are restored and Docker Desktop is started with them. Raises
-        HostError that says how far it came and what to do.
+        If the daemon does not come back, the settings are restored and Docker Desktop is started with them. Raises
+        HostError, which says which step failed and what to do.
         """
         key, settings = self._read()
         backup = self.settings.with_name(f"{self.settings.name}.{time.strftime('%Y%m%d-%H%M%S')}.bak")
@@ -127,7 +127,7 @@ class Desktop:
         try:
             self._write(settings | {key: size // _MIB})
             self._quit()
-            # It may have written its own settings once more on its way out.
+            # It may have written its settings again while quitting.
             self._write(self._read()[1] | {key: size // _MIB})
             self._start(size)
         except BaseException as error:
@@ -136,7 +136,7 @@ class Desktop:
         return backup
 
     def _read(self) -> tuple[str, dict[str, Any]]:
-        """The name that the memory has in this version's settings, and all of them."""
+        """The key of the memory in this version's settings, and all settings."""
         try:
             settings = json.loads(self.settings.read_text("utf-8"))
             key = next((name for name in settings if name.lower() == "memorymib"), "")
@@ -154,24 +154,24 @@ class Desktop:
             raise HostError(f"cannot write {self.settings}: {error.strerror}") from error
 
     def _quit(self) -> None:
-        self._say("Docker Desktop quits")
+        self._say("quitting Docker Desktop")
         ask(self._platform.stop, QUIT_S / 2)
         if not self._wait(lambda: engine() is None, QUIT_S / 2):
-            self._say("it does not, and is ended by force")
+            self._say("it does not quit; killing it")
             ask(self._platform.kill, QUIT_S / 4)
             if not self._wait(lambda: engine() is None, QUIT_S / 4):
-                raise HostError("Docker Desktop does not end: quit it by hand, then run the command again")
+                raise HostError("Docker Desktop does not quit: quit it by hand, then run the command again")
 
     def _start(self, size: int) -> None:
-        self._say("Docker Desktop starts; its daemon is what counts, not its window")
+        self._say("starting Docker Desktop; waiting for its daemon, whatever its window shows")
         if ask(self._platform.start, 10.0) is None:
-            raise HostError(f"`{' '.join(self._platform.start)}` failed; start Docker Desktop by hand and look at what it says")
+            raise HostError(f"`{' '.join(self._platform.start)}` failed; start Docker Desktop by hand and check its messages")
         if not self._wait(lambda: (now := engine()) is not None and now.memory_bytes >= size * SLACK, START_S):
             now = engine()
-            what = "does not answer" if now is None else f"has {now.memory_bytes // _MIB} MiB still"
+            what = "does not answer" if now is None else f"still has {now.memory_bytes // _MIB} MiB"
             raise HostError(
-                f"the daemon {what} after {START_S:.0f} s; quit Docker Desktop from its menu, start it again, and "
-                "see Troubleshoot there if it stays so"
+                f"the daemon {what} after {START_S:.0f} s; quit Docker Desktop from its menu and start it again; "
+                "if that does not help, open Troubleshoot there"
             )
 
     def _wait(self, done: Callable[[], bool], limit_s: float) -> bool:
@@ -183,13 +183,13 @@ class Desktop:
                 return False
             if int(waited) >= told + 5:
                 told = int(waited)
-                self._say(f"waiting for {told} s")
+                self._say(f"waited {told} s so far")
             time.sleep(LOOK_S)
         return True
 
     def _restore(self, backup: Path, error: BaseException) -> None:
-        """Put the settings back as they were and start Docker Desktop with them, as well as that can be done now."""
-        self._say(f"{str(error) or 'interrupted'}; the settings are put back as they were")
+        """Restore the settings and start Docker Desktop with them; errors are ignored."""
+        self._say(f"{str(error) or 'interrupted'}; restoring the previous settings")
         with contextlib.suppress(OSError):
             shutil.copy2(backup, self.settings)
         if engine() is None:
@@ -197,8 +197,8 @@ class Desktop:
 
 
 def compose(arguments: Sequence[str]) -> None:
-    """Become `docker compose ARGUMENTS`; raises HostError where there is no docker."""
+    """Replace this process with `docker compose ARGUMENTS`; raises HostError if docker is not installed."""
     try:
         os.execvp("docker", ["docker", "compose", *arguments])
     except OSError as error:
-        raise HostError(f"docker cannot be run: {error.strerror}; install Docker Engine or Docker Desktop") from error
+        raise HostError(f"cannot run docker: {error.strerror}; install Docker Engine or Docker Desktop") from error

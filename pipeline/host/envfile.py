@@ -1,4 +1,4 @@
-"""The `.env` file: values set line by line, everything else in it left as it is, the former file kept."""
+"""The `.env` file: values are set line by line, everything else stays as it is, and the previous file is kept."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LINE = re.compile(r"^\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=(.*)$")
 
 
 def read(path: Path) -> dict[str, str]:
-    """The values of the file, quotes taken off; empty where there is none."""
+    """The values of the file, without quotes; empty if the file does not exist."""
     if not path.is_file():
         return {}
     found = (_LINE.match(line) for line in path.read_text("utf-8").splitlines())
@@ -25,10 +25,10 @@ def read(path: Path) -> dict[str, str]:
 
 
 def update(path: Path, values: Mapping[str, str], *, comment: str) -> Path | None:
-    """Set values: in the lines that have them, also those behind a #, else at the end below `comment`.
+    """Set values in their existing lines, even commented-out ones, else at the end below `comment`.
 
-    Readable for its owner alone, because it holds secrets. Returns the backup of the former file, if there was one. Raises
-    HostError where it cannot be written.
+    The file is readable only by its owner, because it holds secrets. Returns the backup of the previous file, if there was
+    one. Raises HostError if the file cannot be written.
     """
     try:
         before = path.read_text("utf-8") if path.is_file() else ""
@@ -53,7 +53,7 @@ def update(path: Path, values: Mapping[str, str], *, comment: str) -> Path | Non
 
 
 def _place(lines: Sequence[str], name: str) -> int | None:
-    """The line that sets a value: the last that is in force, else the last that is commented out."""
+    """The line that sets a value: the last active one, else the last commented-out one."""
     for prefix in ("", "#"):
         for number in reversed(range(len(lines))):
             line = lines[number].strip()
@@ -64,7 +64,7 @@ def _place(lines: Sequence[str], name: str) -> int | None:
 
 
 def _quoted(value: str) -> str:
-    """Single quotes are taken literally by compose and by us; a plain word needs none."""
+    """`value` in single quotes, which compose and kb-ingest read literally; a plain word needs none."""
     return value if re.fullmatch(r"[\w./:@%+,=-]*", value) else "'" + value.replace("'", "\\'") + "'"
 
 

@@ -18,10 +18,10 @@ from pipeline.files.errors import translating
 from pipeline.host.command import ask
 from pipeline.model.device import processor_name, usable_cores
 
-#: Where the limit of a container's memory stands, in the second and in the first version of control groups.
+#: Files with a container's memory limit, in version 2 and version 1 of control groups.
 _MEMORY_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 
-#: Instructions that decide how fast a processor embeds, the best first: the flag, and what people call it.
+#: Instructions that decide how fast a processor embeds, the best first: flag -> common name.
 INSTRUCTIONS = {"amx_bf16": "AMX", "avx512_bf16": "AVX-512 bf16", "avx512f": "AVX-512", "avx2": "AVX2", "asimd": "NEON"}
 
 
@@ -29,27 +29,27 @@ INSTRUCTIONS = {"amx_bf16": "AMX", "avx512_bf16": "AVX-512 bf16", "avx512f": "AV
 class Accelerator:
     """A device that can embed faster than the processor."""
 
-    name: str  #: what its maker calls it
-    kind: str  #: what torch calls it: cuda, mps
-    memory_bytes: int | None  #: of its own; None where it shares the host's
-    usable: bool  #: torch has it; False: only the maker's own program sees it
+    name: str  #: the vendor's name
+    kind: str  #: torch's name: cuda, mps
+    memory_bytes: int | None  #: its own memory; None if it shares the host's
+    usable: bool  #: torch can use it; False if only the vendor's program sees it
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """A host, as far as it matters here."""
+    """The properties of a host that matter here."""
 
     system: str  #: Linux, Darwin, Windows
     processor: str
-    cores: int  #: that this process may use
+    cores: int  #: cores that this process may use
     instructions: tuple[str, ...]  #: keys of INSTRUCTIONS
-    memory_bytes: int  #: in a container: what it may use
-    disk_free_bytes: int  #: where the data folder is or will be
+    memory_bytes: int  #: in a container: its limit
+    disk_free_bytes: int  #: on the disk where the data folder is or will be
     accelerators: tuple[Accelerator, ...]
 
 
 def look(data_dir: Path) -> Machine:
-    """Look at this host; asks torch in a process of its own, and the vendors' programs where torch finds nothing."""
+    """Inspect this host. Runs torch in a separate process, and the vendors' programs if torch finds nothing."""
     return Machine(
         platform.system(), processor_name(), usable_cores(), instructions(), memory_bytes(), free_bytes(data_dir), accelerators()
     )
@@ -65,18 +65,18 @@ def instructions() -> tuple[str, ...]:
 
 
 def memory_bytes() -> int:
-    """Memory of the host, or the container's limit where that is less."""
+    """Memory of the host, or the container's limit if that is lower."""
     total = int(psutil.virtual_memory().total)
     for path in _MEMORY_LIMITS:
         try:
             return min(total, int(path.read_text("ascii")))
-        except (OSError, ValueError):  # no container, or `max`
+        except (OSError, ValueError):  # not in a container, or the limit is `max`
             continue
     return total
 
 
 def free_bytes(folder: Path) -> int:
-    """Free space of the disk that holds a folder, which need not exist yet. Raises ConfigError where it cannot be looked at."""
+    """Free space on the disk of a folder, which may not exist yet. Raises ConfigError if the folder cannot be accessed."""
     with translating(folder):
         while not folder.exists():
             folder = folder.parent
@@ -84,18 +84,18 @@ def free_bytes(folder: Path) -> int:
 
 
 def accelerators() -> tuple[Accelerator, ...]:
-    """Every accelerator: those of torch, else what the vendors' programs see."""
+    """Every accelerator: those that torch finds, else those that the vendors' programs report."""
     return _of_torch() or tuple(found for probe in probes() for found in answered(probe, ask(probe["command"])))
 
 
 @cache
 def probes() -> list[dict[str, Any]]:
-    """The vendors' programs and how to read them, from probes.toml."""
+    """The vendors' programs and how to parse their output, from probes.toml."""
     return list(tomllib.loads((Path(__file__).parent / "probes.toml").read_text("utf-8"))["probe"])
 
 
 def answered(probe: dict[str, Any], answer: str | None) -> list[Accelerator]:
-    """The accelerators in what a program of `probes` has printed."""
+    """The accelerators in the output of a program from `probes`."""
     names = re.findall(probe["name"], answer or "", re.M)
     memories = re.findall(probe["memory"], answer or "", re.M) if "memory" in probe else [None] * len(names)
     return [
@@ -105,7 +105,7 @@ def answered(probe: dict[str, Any], answer: str | None) -> list[Accelerator]:
 
 
 def _of_torch() -> tuple[Accelerator, ...]:
-    # In a process of its own: it takes a second, and a broken driver can end the process that asks.
+    # In a separate process: it takes a second, and a broken driver can crash the process that loads it.
     code = (
         "from pipeline.model.device import devices\n"
         "for device in devices(): print(device.kind, device.memory_bytes or 0, device.label, sep='\\t')"

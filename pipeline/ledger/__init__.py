@@ -1,10 +1,9 @@
-"""The ledger: the state of every document, kept in SQLite or Postgres; the truth that brokers only hint at.
+"""The ledger: the state of every document, kept in SQLite or Postgres. It is authoritative; messages of a broker are only hints.
 
-Its rooms, one file each: `intake` (what a load writes), `flow` (what a dispatcher does), `work` (what workers do),
-`collections` (and their generations), `mirror` (a new generation beside the live one), `removal` (what leaves), `sources` (what
-is loaded again and again), `schedules` (when), `holds` (which run loads what now), `registry` (workers), `runs` (and
-how they compare), `report`, `life` and `retrospect` (what people read: now, by documents, of one run), `measures` (what workers
-count).
+Its parts, one file each: `intake` (writes of a load), `flow` (the dispatcher), `work` (the workers), `collections` (and their
+generations), `mirror` (a new generation next to the live one), `removal` (deletions), `sources` (loaded repeatedly),
+`schedules` (and when), `holds` (which run loads which roots now), `registry` (worker processes), `runs` (and how they compare),
+`report`, `life` and `retrospect` (for people: the present, documents, one run), `measures` (counters of workers).
 """
 
 from __future__ import annotations
@@ -55,9 +54,9 @@ class Ledger:
 
     @classmethod
     def open(cls, url: str) -> Ledger:
-        """Open the ledger at a SQLAlchemy URL, making its tables when they are missing.
+        """Open the ledger at a SQLAlchemy URL and create missing tables.
 
-        Raises LedgerError for a database or schema that cannot be used, LedgerUnavailable where it does not answer.
+        Raises LedgerError for an unusable database or schema, LedgerUnavailable if the database does not answer.
         """
         return cls(open_engine(url))
 

@@ -1,4 +1,4 @@
-"""How far documents are that a worker has in hand, and how fast the stages are: written with heartbeats and results.
+"""Progress of the documents that workers hold, and throughput of the stages, written with heartbeats and results.
 
 The two tables are here, next to the only code that writes them.
 """
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 advances = Table(
     "advances",
     metadata,
-    # How far a document is in the stage in which a worker has it, where that takes more than a few seconds. A row counts while its
-    # lease holds the document, and goes with the lease.
+    # Progress of a document in the stage in which a worker holds it, if that takes more than a few seconds. A row is valid while
+    # its lease holds the document, and is deleted with the lease.
     Column("document", String(36), primary_key=True),
     Column("lease", String(36), ForeignKey("leases.id", ondelete="CASCADE"), nullable=False, index=True),
     Column("chunks", Integer, nullable=False),
@@ -35,54 +35,54 @@ advances = Table(
 throughput = Table(
     "throughput",
     metadata,
-    # What a claim came to since it was last reported on; forgotten with the events.
+    # Progress of a claim since it was last reported on; deleted together with the events.
     Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
     Column("at", Float, nullable=False),
     Column("since", Float, nullable=False),  # the last report, or the start of the claim
     Column("run", Integer, nullable=False),
     Column("stage", String(16), nullable=False),
-    Column("documents", Integer, nullable=False),  # that are through the stage
+    Column("documents", Integer, nullable=False),  # documents that completed the stage
     Column("chunks", Integer, nullable=False),  # parsed; in the embed stage, embedded
-    Column("tokens", BigInteger, nullable=False),  # of the chunks that were parsed, or are in the store
-    Column("bytes", BigInteger, nullable=False),  # of files, parsed
+    Column("tokens", BigInteger, nullable=False),  # tokens of the chunks that were parsed, or are in the store
+    Column("bytes", BigInteger, nullable=False),  # bytes of files that were parsed
     Index("throughput_at", "at"),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Advance:
-    """How far a document is in its stage."""
+    """Progress of a document in its stage."""
 
     document: str  #: id
     chunks: int  #: made by the parser; in the embed stage, in the store
-    tokens: int  #: of these chunks
-    embedded: int = 0  #: of these chunks, embedded under this claim; the others were in the store already
-    bytes: int = 0  #: of the file, read by the parser; 0 where it does not know
+    tokens: int  #: tokens of these chunks
+    embedded: int = 0  #: chunks embedded under this claim; the others were in the store already
+    bytes: int = 0  #: bytes of the file read by the parser; 0 if unknown
 
 
 @dataclass(frozen=True, slots=True)
 class InWork:
-    """A document that is part of the way through a stage."""
+    """A document in progress in a stage."""
 
     state: str
-    parsed_chunks: int  #: of its chunk file; 0, like its tokens, while it is parsed for the first time
+    parsed_chunks: int  #: chunks of its chunk file; 0, like its tokens, while it is parsed for the first time
     parsed_tokens: int
-    chunks: int  #: as in Advance, like the following
+    chunks: int  #: as in Advance; so are the next fields
     tokens: int
     bytes: int
 
 
 def reported_at(connection: Connection, lease: str) -> float:
-    """When a lease was last reported on, or taken; now where it is gone."""
+    """Time at which a lease was last reported on, or taken; the current time if the lease is gone."""
     at = func.coalesce(leases.c.moved_at, leases.c.started_at)
     return float(connection.execute(select(at).where(leases.c.id == lease)).scalar() or time.time())
 
 
 def record(connection: Connection, claim: Claim, since: float, reached: Sequence[Advance], *, done: bool = False) -> int:
-    """Record how far documents are that the claim holds; return how many of their chunks were embedded since the last record.
+    """Record the progress of the claim's documents; return how many of their chunks were embedded since the last record.
 
-    `since` is when the claim was last reported on. With `done` the documents are through the stage; the caller has made sure that
-    the claim held them. What was recorded before is taken off, so that nothing counts twice at a document's end.
+    `since` is when the claim was last reported on. With `done`, the documents have completed the stage, and the caller has made
+    sure that the claim held them. Earlier records are subtracted, so that nothing counts twice when a document is finished.
     """
     ids = [one.document for one in reached]
     mine = (advances.c.document.in_(ids), advances.c.lease == claim.lease)
@@ -114,12 +114,12 @@ def record(connection: Connection, claim: Claim, since: float, reached: Sequence
 #: Columns of `throughput` that are sums.
 _SUMMED = ("documents", "chunks", "tokens", "bytes")
 
-#: Fields of an Advance that only go up.
+#: Fields of an Advance that only increase.
 _GAINED = ("chunks", "tokens", "embedded", "bytes")
 
 
 def _gained(reached: Advance, before: Row[Any] | None) -> Counter[str]:
-    """What came on top of an earlier record; a parser that begins again, after a crash, gains nothing until it is further."""
+    """Gain since an earlier record; a parser that starts over after a crash gains nothing until it passes that record."""
     return Counter({name: max(0, getattr(reached, name) - (getattr(before, name) if before else 0)) for name in _GAINED})
 
 
@@ -133,10 +133,10 @@ def _keep(connection: Connection, lease: str, reached: Sequence[Advance]) -> Non
 
 
 def in_work(connection: Connection, run: int | None = None, collection: str | None = None) -> list[InWork]:
-    """Documents that are part of the way through a stage; of a run, of a collection, or all."""
+    """Documents in progress in a stage: of a run, of a collection, or all."""
     rows = {row.document: row for row in connection.execute(select(advances))}
     columns = [documents.c[name] for name in ("id", "lease", "state", "run", "collection", "parsed_chunks", "parsed_tokens")]
-    # By id alone, and sorted out here: these are few, and SQLite would rather look through all documents of the run.
+    # Selected by id and filtered here: these are few, and with more conditions SQLite would scan all documents of the run.
     there = connection.execute(select(*columns).where(documents.c.id.in_(list(rows)))).all() if rows else []
     found = [(row, rows[row.id]) for row in there if run in (None, row.run) and collection in (None, row.collection)]
     return [

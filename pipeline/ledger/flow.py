@@ -1,4 +1,4 @@
-"""What a dispatcher does in the ledger: documents into batches, lost batches and dead leases back."""
+"""The dispatcher's part of the ledger: forms batches of documents, and takes back lost batches and dead leases."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from pipeline.types import OPEN_STATES, RUN, SCHEDULE, DocumentState, Reason, St
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Documents that travel in one message."""
+    """Documents in one message."""
 
     id: str
     stage: Stage
     document_ids: tuple[str, ...]
-    runs: tuple[int, ...] = ()  #: that brought them, in order; only for people
+    runs: tuple[int, ...] = ()  #: runs that brought them, in order; only for people
 
     def __str__(self) -> str:
-        """What is to be done, for people: `parse 64 documents of run 12`."""
+        """The work, human-readable: `parse 64 documents of run 12`."""
         count = len(self.document_ids)
         text = f"{self.stage} {count} {'document' if count == 1 else 'documents'}"
         if not self.runs:
@@ -34,7 +34,7 @@ class Batch:
         return f"{text} of {'run' if len(self.runs) == 1 else 'runs'} {', '.join(map(str, self.runs))}"
 
 
-#: The measure of leases that were taken back from whoever did not end them, by stage.
+#: The measure of leases that were taken back because their owners did not end them, by stage.
 EXPIRIES = "lease_expiries"
 
 
@@ -43,13 +43,13 @@ class Lease:
     """A claim as the dispatcher sees it."""
 
     id: str
-    beat: int  #: differs from the last look while its owner makes progress
+    beat: int  #: changes between two looks while its owner makes progress
     owner: str
     stage: str  #: a Stage, SCHEDULE or RUN
 
     @property
     def of_documents(self) -> bool:
-        """Whether documents are held under it."""
+        """Whether it holds documents."""
         return self.stage not in (SCHEDULE, RUN)
 
 
@@ -60,15 +60,15 @@ class Flow:
         self._engine = engine
 
     def in_flight(self) -> int:
-        """Documents that are queued or worked on."""
-        # Two counts, each by an index of its own: what merely waits may be a million rows, and none of them is read.
+        """Number of documents that are queued or in progress."""
+        # Two counts, each by its own index: a million rows may be waiting, and none of them is read.
         queued = select(func.count()).where(documents.c.state.in_(OPEN_STATES), documents.c.batch.is_not(None))
         held = select(func.count()).where(documents.c.lease.is_not(None), documents.c.batch.is_(None))
         with reading(self._engine) as connection:
             return int(connection.execute(queued).scalar_one()) + int(connection.execute(held).scalar_one())
 
     def unqueued(self) -> int:
-        """Documents that wait and are in no message."""
+        """Number of documents that wait and are in no message."""
         waiting = [stage.waiting for stage in Stage]
         statement = select(func.count()).where(documents.c.state.in_(waiting), documents.c.batch.is_(None))
         with reading(self._engine) as connection:
@@ -77,9 +77,9 @@ class Flow:
     def take(self, stage: Stage, *, documents_max: int, batch_documents: int, batch_bytes: int, spread: int = 1) -> list[Batch]:
         """Form batches of up to `documents_max` waiting documents and mark them as queued; return the batches to send.
 
-        Small documents of a collection travel together, in at least `spread` batches when there are enough of them. One
-        whose worker died before travels alone, so that it cannot take others along. Two dispatchers never take the same
-        document: the marking happens in the transaction that selects.
+        Small documents of a collection share a batch; there are at least `spread` batches if there are enough documents. A
+        document whose worker died before gets its own batch, so that it cannot fail others. Two dispatchers never take the
+        same document: it is marked in the transaction that selects it.
         """
         with writing(self._engine) as connection:
             rows = connection.execute(
@@ -95,7 +95,7 @@ class Flow:
         return batches
 
     def queued(self) -> dict[str, Stage]:
-        """Batches that were sent and that nobody has claimed yet, with their stage."""
+        """Batches that were sent and that no worker has claimed yet, with their stage."""
         found: dict[str, Stage] = {}
         with reading(self._engine) as connection:
             for stage in Stage:
@@ -108,7 +108,7 @@ class Flow:
         return found
 
     def unqueue(self, batch_ids: Sequence[str]) -> int:
-        """Forget that these batches were sent, so that their documents are sent again; return how many documents."""
+        """Mark the documents of these batches as not sent, so that they are sent again; return how many documents."""
         if not batch_ids:
             return 0
         with writing(self._engine) as connection:
@@ -130,24 +130,24 @@ class Flow:
     def expire(self, lease: Lease, max_starts: int) -> int:
         """Take back a lease that has not moved since `lease` was read; return how many documents were freed.
 
-        They wait again, charged with the start; at `max_starts` they are quarantined as worker_lost. Nothing happens
-        when the owner has shown progress in the meantime.
+        They wait again, and this counts as an attempt; after `max_starts` attempts they are quarantined as worker_lost.
+        Nothing happens if the owner has made progress in the meantime.
         """
         with writing(self._engine) as connection:
             still = select(leases.c.id).where(leases.c.id == lease.id, leases.c.beat == lease.beat).with_for_update()
             if connection.execute(still).first() is None:
                 return 0
-            # Before the lease goes: the trigger that writes down whose the documents were looks it up.
+            # Before the lease is deleted: the trigger that records the owner of the documents reads it.
             freed, lost = charge(connection, lease.id, max_starts, f"its worker died: {lease.owner}")
             connection.execute(delete(leases).where(leases.c.id == lease.id))
             count(connection, {(EXPIRIES, lease.stage, COUNT): 1, **lost})
             return freed
 
     def free_owner(self, worker: str, max_starts: int | None) -> int:
-        """Take back all leases of a worker's processes that are known to be gone; return how many documents were freed.
+        """Take back all leases of a worker's processes, which are known to be dead; return how many documents were freed.
 
-        With `max_starts` they stay charged with the start, as the worker died by itself; without, it was told to stop and
-        the start is given back.
+        With `max_starts`, this counts as an attempt, because the worker died by itself. Without it, the worker was told to stop
+        and the attempt does not count.
         """
         freed, charged = 0, Counter[Key]()
         with writing(self._engine) as connection:
@@ -166,9 +166,9 @@ class Flow:
         return freed
 
     def free_strays(self) -> int:
-        """Free documents that say they are worked on under a lease that no longer exists; return how many.
+        """Free documents marked as in progress under a lease that no longer exists; return how many.
 
-        Cannot happen while every transaction is whole; a ledger restored from a backup may hold such rows.
+        Transactions prevent such rows, but a ledger restored from a backup may contain them.
         """
         with writing(self._engine) as connection:
             back = case((documents.c.state == DocumentState.PARSING, DocumentState.PENDING), else_=DocumentState.PARSED)
@@ -185,9 +185,10 @@ class Flow:
 
 
 def charge(connection: Connection, lease: str, max_starts: int, detail: str) -> tuple[int, dict[Key, int]]:
-    """Free a lease's documents, charged with their start; return how many, and what is to be counted at the transaction's end.
+    """Free a lease's documents, counting the attempt; return how many, and the counts to add at the transaction's end.
 
-    At `max_starts` they are quarantined as worker_lost; before, they wait with the same reason and detail, for people.
+    After `max_starts` attempts they are quarantined as worker_lost; before that, they wait with the same reason and detail, for
+    people.
     """
     spent = documents.c.starts >= max_starts
     held = documents.c.lease == lease
@@ -206,7 +207,7 @@ def charge(connection: Connection, lease: str, max_starts: int, detail: str) -> 
 
 
 def refund(connection: Connection, lease: str, why: str = "") -> int:
-    """Free a lease's documents and give their start back; return how many. `why` stays with them until they are tried again."""
+    """Free a lease's documents without counting the attempt; return how many. `why` stays with them until the next attempt."""
     back = case((documents.c.state == DocumentState.PARSING, DocumentState.PENDING), else_=DocumentState.PARSED)
     fewer = case((documents.c.starts > 0, documents.c.starts - 1), else_=0)
     return connection.execute(

@@ -21,15 +21,15 @@ HOLDS_LOCK = 5_113_522
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """A run's lease, and what the run holds."""
+    """A run's lease, and the roots that the run holds."""
 
     lease: str
-    beat: int  #: differs from the last look while the run's process lives
+    beat: int  #: changes between two looks while the run's process lives
     owner: str  #: `sync-PLACE@host/4711`: the process
     run: int
     action: str  #: load, sync
-    source: str  #: empty where its roots were named by path
-    collection: str  #: the name that people use
+    source: str  #: empty if its roots were named by path
+    collection: str  #: the public name
     roots: tuple[str, ...]  #: URIs
     since: float  #: seconds since the epoch
 
@@ -37,7 +37,7 @@ class Hold:
 class Holds:
     """Leases of runs.
 
-    The run ends its lease itself; any dispatcher takes back a lease without heartbeat, as it does those of documents.
+    The run ends its lease itself; any dispatcher takes back a lease without heartbeat, as with leases of documents.
     """
 
     def __init__(self, engine: Engine) -> None:

@@ -1,4 +1,4 @@
-"""What happened to documents: every change of their state, from the events that the database writes down."""
+"""History of documents: every change of their state, from the events that the database records."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from pipeline.telemetry.counters import CHUNK_LIMIT, CHUNK_TOKENS
 from pipeline.text import well_formed
 from pipeline.types import DocumentState, Stage, document_id
 
-#: Fewer reports, or documents, say little about a rate.
+#: Minimum number of reports or documents for a meaningful rate.
 FEW = 3
 
-#: Where there are fewer, a rate is that of so many times as long.
+#: Factor by which the window of a rate is extended if it contains fewer than FEW.
 LONGER = 10
 
-#: States in which a document needs nobody any more.
+#: States in which no work on a document is left.
 _ENDS = (DocumentState.INDEXED, DocumentState.QUARANTINED, DocumentState.SKIPPED, DocumentState.DELETED)
 
-#: Events that are dropped in one transaction.
+#: Events deleted in one transaction.
 FORGET_WINDOW = 10_000
 
 
@@ -35,13 +35,13 @@ class Event:
     """A change of a document's state."""
 
     document: str  #: id
-    run: int  #: that brought the version it is about
+    run: int  #: run that brought the version it is about
     at: float  #: seconds since the epoch
     state: str  #: the new one
-    owner: str  #: the worker's process that holds it now or held it until now; empty: nobody
-    reason: str  #: why it is there, as a code; empty where it is what everybody hopes for
-    detail: str  #: the same in words
-    chunks: int | None  #: of the version that became searchable, as are the following; None for other states
+    owner: str  #: worker process that holds the document or held it until now; empty if none
+    reason: str  #: reason code; empty on success
+    detail: str  #: human-readable reason
+    chunks: int | None  #: of the version that became searchable, like the next fields; None for other states
     embedded: int | None
     tokens: int | None
     parse_s: float | None
@@ -50,7 +50,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """A document as it stands now."""
+    """Current state of a document."""
 
     id: str
     collection: str  #: the generation it belongs to
@@ -59,49 +59,49 @@ class Standing:
     media_type: str
     size: int
     content_hash: str
-    state: str  #: or `forgotten`, where its row is gone
+    state: str  #: a state, or `forgotten` if its row is gone
     reason: str
     detail: str
     starts: int
     run: int
     chunks: int
     updated_at: float
-    worker: str  #: who holds it
-    beat_s: float | None  #: seconds since its worker showed progress
+    worker: str  #: worker that holds it
+    beat_s: float | None  #: seconds since its worker last made progress
 
 
 @dataclass(frozen=True, slots=True)
 class Pulse:
-    """When something moved last."""
+    """Time of the last progress of any document."""
 
     event_at: float | None  #: the last change of any document's state
-    beat_at: float | None  #: the last progress that a worker has shown
-    event: int = 0  #: the id of that change
-    beats: frozenset[tuple[str, int]] = frozenset()  #: leases under which progress was shown, and how often
+    beat_at: float | None  #: the last heartbeat of a worker
+    event: int = 0  #: id of the last change of state
+    beats: frozenset[tuple[str, int]] = frozenset()  #: leases with heartbeats, and the number of their heartbeats
 
     @property
     def quiet_s(self) -> float | None:
-        """Seconds since then; None where nothing ever moved."""
+        """Seconds since then; None if there was never any progress."""
         latest = max(self.event_at or 0.0, self.beat_at or 0.0)
         return max(0.0, time.time() - latest) if latest else None
 
     def moved_since(self, before: Pulse) -> bool:
-        """Whether something has moved since an earlier look, by no clock; a lease that ends, or is taken back, is no progress."""
+        """Whether there was progress since an earlier look, independent of clocks. The end of a lease is not progress."""
         return self.event > before.event or not self.beats <= before.beats
 
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """How fast work goes on, as it was lately."""
+    """Recent speed of the work."""
 
-    documents_per_s: float  #: that become searchable
-    chunks_per_s: float  #: that are embedded, counted as they are written; those that were there already take no time
-    tokens_per_s: float  #: of chunks that are written, or found in the store
-    parsed_bytes_per_s: float = 0.0  #: of files
+    documents_per_s: float  #: documents that become searchable
+    chunks_per_s: float  #: embedded chunks, counted when they are written; chunks that were in the store already take no time
+    tokens_per_s: float  #: tokens of chunks that are written, or found in the store
+    parsed_bytes_per_s: float = 0.0  #: bytes of files
 
 
 class Life:
-    """Events, and the documents they happened to."""
+    """Events, and their documents."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -109,9 +109,9 @@ class Life:
     def find(self, wanted: str, limit: int = 10) -> list[Standing]:
         """Documents with this URI or id, or whose URI ends with it, percent-encoded or not; live generations first."""
         columns = [documents.c[name] for name in Standing.__dataclass_fields__ if name in documents.c]
-        plain = well_formed(wanted)  # a name that is no valid text is found percent-encoded alone
+        plain = well_formed(wanted)  # a name that is not valid text is found only percent-encoded
         exact = or_(documents.c.uri == plain, documents.c.id == plain)
-        # Compared as text, as LIKE takes small letters for capitals in SQLite.
+        # Not by LIKE, which ignores case in SQLite.
         endings = {f"/{one.lstrip('/')}" for one in (plain, quote(os.fsencode(wanted)))}
         ends = or_(*(func.substr(documents.c.uri, func.length(documents.c.uri) - len(one) + 1) == one for one in endings))
         base = (
@@ -126,7 +126,7 @@ class Life:
         return [_standing(row._mapping) for row in rows]
 
     def gone(self, wanted: str) -> list[Standing]:
-        """Documents with this URI or id that were deleted and have no row any more: only their events are left."""
+        """Documents with this URI or id that were deleted and have no row left, only events."""
         with reading(self._engine) as connection:
             names = connection.execute(select(collections.c.name)).scalars().all()
             wanted = well_formed(wanted)
@@ -145,15 +145,15 @@ class Life:
         ]  # fmt: skip
 
     def of(self, document: str) -> list[Event]:
-        """A document's events, in their order."""
+        """A document's events, in order."""
         with reading(self._engine) as connection:
             rows = connection.execute(select(events).where(events.c.document == document).order_by(events.c.id))
             return [_event(row) for row in rows]
 
     def rates(self, window_s: float, run: int | None = None, now: float | None = None) -> Rates:
-        """Of the last `window_s` seconds before `now`, or of LONGER times as long where few reports came in them.
+        """Rates of the last `window_s` seconds before `now`, or of a window LONGER times as long if it has too few reports.
 
-        Of no more time than has passed since the work began that the reports are about.
+        The window never begins before the work that the reports are about.
         """
         now = time.time() if now is None else now
         with reading(self._engine) as connection:
@@ -171,16 +171,16 @@ class Life:
         )
 
     def pulse(self) -> Pulse:
-        """When something moved last: a document came further, or a worker has shown progress.
+        """Time of the last progress: a document advanced, or a worker sent a heartbeat.
 
-        Claims, and documents that are given back with a reason, are no progress: they go on while a server is away.
+        Claims, and documents released with a reason, are not progress: they continue while a server is down.
         """
         with reading(self._engine) as connection:
             further = or_(
                 events.c.state.in_(_ENDS), and_(events.c.state.in_(("pending", "parsed")), events.c.detail.is_(None))
             )  # fmt: skip
             last = connection.execute(select(events.c.id, events.c.at).where(further).order_by(events.c.id.desc()).limit(1)).first()
-            # A run shows that its process lives, from a thread, and not that documents move.
+            # A run's heartbeat comes from a thread: it shows that the process lives, not that documents make progress.
             columns = (leases.c.id, leases.c.beat, leases.c.moved_at)
             beats = connection.execute(select(*columns).where(leases.c.stage.in_(Stage), leases.c.beat > 0)).all()
         beat_at = max((beat.moved_at for beat in beats if beat.moved_at is not None), default=None)
@@ -188,11 +188,11 @@ class Life:
         return Pulse(last.at if last else None, beat_at, last.id if last else 0, shown)
 
     def forget(self, older_s: float) -> int:
-        """Drop events of more than `older_s` seconds ago, and what was counted then and for their runs; return how many events."""
+        """Delete events older than `older_s` seconds, and the throughput and counts of that time; return how many events."""
         before, dropped = time.time() - older_s, 0
         while True:
             with writing(self._engine) as connection:
-                # Ids go up with time, so the oldest ones are first and few rows are looked at.
+                # Ids increase with time, so the oldest events come first and few rows are read.
                 oldest = connection.execute(select(events.c.id, events.c.at).order_by(events.c.id).limit(FORGET_WINDOW)).all()
                 gone = [row.id for row in oldest if row.at < before]
                 if gone:
@@ -212,7 +212,7 @@ class Life:
 
 
 def _done_since(connection: Connection, run: int | None, start: float) -> dict[str, dict[str, float]]:
-    """What each stage has done since then: sums, the number of reports, and when the work began that they are about."""
+    """Work of each stage since `start`: sums, the number of reports, and when the reported work began."""
     names = ("documents", "chunks", "tokens", "bytes")
     columns = [throughput.c.stage, func.count(), func.min(throughput.c.since), *(func.sum(throughput.c[name]) for name in names)]
     wanted = [throughput.c.at > start, *([throughput.c.run == run] if run is not None else [])]

@@ -1,4 +1,4 @@
-"""What all workers have counted, added up."""
+"""The counters of all workers, added up."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Engine, select, update
 from pipeline.ledger.schema import measures, reading, upsert, workers, writing
 from pipeline.telemetry.counters import Key, Measured
 
-#: The measure of documents that were quarantined, by reason; unlike what is quarantined now, it never goes down.
+#: The measure of documents that were quarantined, by reason; unlike the number of quarantined documents, it never decreases.
 QUARANTINES = "quarantines"
 
 
@@ -21,7 +21,7 @@ class Measures:
         self._engine = engine
 
     def all(self, *metrics: str) -> dict[Key, float]:
-        """Values by metric, label and bound; of these metrics, or of all."""
+        """Values by metric, label and bound, of these metrics or of all."""
         statement = select(measures).order_by(measures.c.metric, measures.c.label)
         if metrics:
             statement = statement.where(measures.c.metric.in_(metrics))
@@ -29,14 +29,14 @@ class Measures:
             return {(row.metric, row.label, row.bound): row.value for row in connection.execute(statement)}
 
     def record(self, measured: Measured) -> None:
-        """Add what was counted by somebody who has no other word for the ledger, and begin to count anew."""
+        """Add the counts of a process that has nothing else to write to the ledger, and reset them."""
         with writing(self._engine) as connection:
             put(connection, measured)
         measured.clear()
 
 
 def count(connection: Connection, counts: Mapping[Key, float]) -> None:
-    """Add to the values. Call it last in a transaction: all processes write to these rows, and wait for each other there."""
+    """Add to the values. Call it last in a transaction, because all processes write to these rows and wait for each other."""
     if not counts:
         return
     statement = upsert(connection, measures)
@@ -44,7 +44,7 @@ def count(connection: Connection, counts: Mapping[Key, float]) -> None:
         index_elements=[measures.c.metric, measures.c.label, measures.c.bound],
         set_={"value": measures.c.value + statement.excluded.value},
     )
-    # In one order everywhere: two processes that each hold a row which the other one wants would wait for ever.
+    # Always in the same order: two processes that each hold a row that the other one needs would deadlock.
     rows = [
         {"metric": metric, "label": label, "bound": bound, "value": value}
         for (metric, label, bound), value in sorted(counts.items())
@@ -53,7 +53,7 @@ def count(connection: Connection, counts: Mapping[Key, float]) -> None:
 
 
 def put(connection: Connection, measured: Measured) -> None:
-    """Write down what a worker has counted, and how busy it was; as for `count`, the last thing in a transaction."""
+    """Record a worker's counts and busy time; like `count`, call it last in a transaction."""
     counts = measured.counts()
     if measured.worker:
         connection.execute(

@@ -1,4 +1,4 @@
-"""What a generation that is being built lacks beside the live one, and what it has too much."""
+"""Differences between a generation that is being built and the live one: missing versions and surplus documents."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from sqlalchemy.orm import aliased
 from pipeline.ledger.schema import documents, hold, reading, upsert, writing
 from pipeline.types import OPEN_STATES, DocumentState, document_id
 
-#: In these states the staged version is the one to have; in all others it is the one that is indexed, if any.
+#: In these states the staged version is the current one; in all others the indexed version is, if any.
 _CURRENT = (*OPEN_STATES, DocumentState.INDEXED)
 
-#: Columns of a document that a mirrored one takes over.
+#: Columns that a mirrored document copies.
 _COPIED = ("uri", "size", "mtime_ns", "reason", "detail", "title", "media_type")
 
 
@@ -30,12 +30,12 @@ class Wanted:
     detail: str | None
     title: str
     media_type: str
-    content_hash: str  #: empty: it has never been indexed, and its refusal is all there is to have
+    content_hash: str  #: empty if it has never been indexed, so that only its refusal is mirrored
     state: str
 
 
 def differences(connection: Connection, live: str, new: str, limit: int, after: str = "") -> list[Wanted]:
-    """Versions of `live` that `new` has not been given, by uri, from the one after `after`."""
+    """Versions of `live` that `new` lacks, by uri, starting after `after`."""
     theirs, ours = documents.alias("theirs"), documents.alias("ours")
     version = case((theirs.c.state.in_(_CURRENT), theirs.c.content_hash), else_=theirs.c.indexed_hash)
     statement = (
@@ -52,7 +52,7 @@ def differences(connection: Connection, live: str, new: str, limit: int, after: 
 
 
 def surplus(connection: Connection, live: str, new: str, limit: int) -> list[str]:
-    """Ids of documents of `new` that `live` has no more."""
+    """Ids of documents of `new` that `live` no longer has."""
     theirs, ours = aliased(documents), documents
     there = select(theirs.c.id).where(
         theirs.c.collection == live, theirs.c.uri == ours.c.uri, theirs.c.state != DocumentState.DELETED
@@ -78,9 +78,9 @@ class Mirror:
             return surplus(connection, live, new, limit)
 
     def give(self, new: str, run: int, wanted: Sequence[Wanted]) -> int:
-        """Have documents of `new` made from these versions; return how many there is work for.
+        """Add these versions to `new`; return for how many there is work to do.
 
-        Their bytes are in staging already, and nothing is read from the source. Raises CollectionReplaced where `new` is no longer
+        Their bytes are in staging already, so nothing is read from the source. Raises CollectionReplaced if `new` is no longer
         being built.
         """
         now = time.time()
@@ -96,7 +96,7 @@ class Mirror:
         ]  # fmt: skip
         if not rows:
             return 0
-        # As with a load, the version that is indexed stays until the new one is whole.
+        # As with a load, the indexed version stays until the new one is complete.
         replaced = [
             *_COPIED, "content_hash", "state", "run", "starts", "batch", "lease", "parse_fingerprint", "deleted_at", "fence",
             "parsed_tokens", "parsed_chunks", "parse_s", "updated_at",
@@ -117,5 +117,5 @@ def _standing(one: Wanted) -> dict[str, object]:
         return {"state": one.state}
     changes: dict[str, object] = {"state": DocumentState.PENDING, "reason": None, "detail": None}
     if one.state not in _CURRENT:
-        changes["mtime_ns"] = 0  # its file holds a newer version, which could not be indexed: a load shall try that again
+        changes["mtime_ns"] = 0  # its file has a newer version that could not be indexed: the next load retries it
     return changes

@@ -1,4 +1,4 @@
-"""How documents leave: marked as deleted first, forgotten when their points are gone."""
+"""Removal of documents: they are marked as deleted first, and forgotten once their points are gone."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pipeline.types import OPEN_STATES, DocumentState, document_id
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A document that the ledger takes for present."""
+    """A document that the ledger considers present."""
 
     id: str
     uri: str
@@ -27,15 +27,15 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """A document that is marked as deleted, and whose points may go now."""
+    """A document that is marked as deleted and whose points may be deleted now."""
 
     id: str
     collection: str
-    fenced: bool  #: a worker may still write points of it: look again when its lease has ended
+    fenced: bool  #: a worker may still write points of it: look again after its lease has ended
 
 
 class Removal:
-    """Documents on their way out."""
+    """Removal of documents."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -43,12 +43,12 @@ class Removal:
     def present(
         self, collection: str, below: Sequence[str] = (), elsewhere: Sequence[str] = (), prefix: str = "", window: int = 1000
     ) -> Iterator[list[Kept]]:
-        """A collection's documents at or below some URIs, not below others, in windows by id; marked ones are left out.
+        """A collection's documents at or below the URIs in `below`, not at or below those in `elsewhere`, in windows by id.
 
-        `prefix` is a beginning that need not end where a name does.
+        Marked documents are left out. `prefix` may end in the middle of a name.
         """
         columns = [documents.c[name] for name in Kept.__dataclass_fields__]
-        # Concatenated, so that SQLite walks by id instead of sorting the collection anew for each window.
+        # Concatenated, so that SQLite reads by id instead of sorting the collection again for each window.
         wanted = [documents.c.collection.concat("") == collection, documents.c.state != DocumentState.DELETED]
         if below:
             wanted.append(or_(*(_below(uri) for uri in below)))
@@ -77,10 +77,10 @@ class Removal:
         return found
 
     def mark(self, generation: str, ids: Sequence[str]) -> int:
-        """Mark documents of a generation as deleted; return how many were not.
+        """Mark documents of a generation as deleted; return how many were not marked before.
 
-        Whoever works on one loses it by this. A load that meets it again takes the mark away. Raises CollectionReplaced where
-        searches no longer go to this generation: deleting there would help nobody.
+        A worker that holds one loses it. A load that finds it again removes the mark. Raises CollectionReplaced if searches no
+        longer use this generation: deleting there would have no effect.
         """
         now, count = time.time(), 0
         for start in range(0, len(ids), ID_WINDOW):
@@ -100,7 +100,7 @@ class Removal:
     def due(self, grace_s: float, collection: str | None = None, limit: int = ID_WINDOW, without: Sequence[str] = ()) -> list[Due]:
         """Marked documents whose grace is over, but for those named.
 
-        One whose bytes wait to be indexed under another name is not due yet: it was moved, and lends its vectors.
+        A document whose bytes wait to be indexed under another name is not due yet: it was moved, and lends its vectors.
         """
         other = aliased(documents)
         moving = exists().where(
@@ -119,7 +119,7 @@ class Removal:
             return [Due(row[0], row[1], bool(row[2])) for row in connection.execute(statement.limit(limit))]
 
     def forget(self, ids: Sequence[str]) -> set[str]:
-        """Drop the rows of marked documents, whose points are gone; return the ids that were no longer marked."""
+        """Delete the rows of marked documents whose points are gone; return the ids that were no longer marked."""
         with writing(self._engine) as connection:
             rows = select(documents.c.id).where(documents.c.id.in_(ids), documents.c.state != DocumentState.DELETED)
             back = set(connection.execute(rows.with_for_update()).scalars())
@@ -128,17 +128,17 @@ class Removal:
         return back
 
     def marked(self, collection: str) -> int:
-        """How many documents of a collection are marked and not forgotten."""
+        """Number of documents of a collection that are marked and not yet forgotten."""
         with reading(self._engine) as connection:
             statement = select(func.count()).where(documents.c.state == DocumentState.DELETED, documents.c.collection == collection)
             return int(connection.execute(statement).scalar_one())
 
 
 def _below(uri: str) -> ColumnElement[bool]:
-    """Documents at a URI or below it as a folder."""
+    """Condition: documents at a URI, or below it as a folder."""
     return or_(documents.c.uri == uri, _begins(f"{uri}/"))
 
 
 def _begins(prefix: str) -> ColumnElement[bool]:
-    """URIs with this beginning; not by LIKE, to which SQLite's capitals are equal, nor by a range, which hangs on a collation."""
+    """Condition: URIs with this prefix. Not by LIKE, which ignores case in SQLite, nor by a range, which depends on a collation."""
     return func.substr(documents.c.uri, 1, len(prefix)) == prefix

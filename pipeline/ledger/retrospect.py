@@ -1,4 +1,4 @@
-"""What the ledger remembers of one run: the events of its documents, what they are called, and how long its chunks were."""
+"""Records of one run: the events of its documents, their names, and the lengths of its chunks."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from pipeline.ledger.schema import documents, events, measures, reading
 from pipeline.telemetry.counters import CHUNK_LIMIT, CHUNK_TOKENS
 from pipeline.types import DocumentState
 
-#: Rows that are fetched at a time: a run may have a million events.
+#: Rows fetched at a time: a run may have a million events.
 FETCH = 5000
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """From when to when there are events."""
+    """Period covered by events."""
 
-    oldest: float | None  #: the first event of any run that is still remembered
-    last: float | None  #: the one of this run that was written last
-    events: int  #: of this run
+    oldest: float | None  #: time of the oldest event that still exists, of any run
+    last: float | None  #: time of this run's last event
+    events: int  #: number of this run's events
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """An event, as far as the report of a run needs it."""
+    """The fields of an event that the report of a run needs."""
 
     document: str  #: id
     at: float
@@ -45,7 +45,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """A document as people know it, and where it stands now."""
+    """A document's names and its current state."""
 
     id: str
     uri: str
@@ -57,22 +57,22 @@ class Named:
 
 
 class Retrospect:
-    """One run, looked back at."""
+    """Queries about one run."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     def span(self, run: int) -> Span:
-        """From when to when there are events."""
+        """Period covered by events."""
         with reading(self._engine) as connection:
             oldest = connection.execute(select(events.c.at).order_by(events.c.id).limit(1)).scalar()
-            # Counted from the index alone, and then one row: the time of each event stands in its row.
+            # Counted from the index alone; then one row is read, because the time of an event is in its row.
             newest, count = connection.execute(select(func.max(events.c.id), func.count()).where(events.c.run == run)).one()
             last = connection.execute(select(events.c.at).where(events.c.id == newest)).scalar()
         return Span(oldest, last, count)
 
     def steps(self, run: int, until: float = float("inf")) -> Iterator[Step]:
-        """A run's events, or those up to a time, by document and each one's in their order; memory does not grow with them."""
+        """A run's events, or those up to a time, by document and in order; memory does not grow with their number."""
         names = list(Step.__dataclass_fields__)
         statement = (
             select(*(events.c[name] for name in names))
@@ -96,7 +96,7 @@ class Retrospect:
         return found
 
     def refused(self, run: int, until: float) -> Iterator[Named]:
-        """Documents that belong to a run and are quarantined or skipped since before `until`; with those it found like that."""
+        """Documents of a run that were quarantined or skipped by `until`, including those it found in that state."""
         columns = [documents.c[name] for name in Named.__dataclass_fields__]
         statement = (
             select(*columns)
@@ -111,7 +111,7 @@ class Retrospect:
                 yield _named(row)
 
     def lengths(self, run: int) -> tuple[dict[str, int], int]:
-        """Chunks of a run by the upper bound of their number of tokens, and the model's limit, 0 if unknown."""
+        """Chunks of a run by upper bound of their number of tokens, and the model's limit, 0 if unknown."""
         wanted = (measures.c.metric.in_((CHUNK_TOKENS, CHUNK_LIMIT)), measures.c.label == str(run))
         columns = (measures.c.metric, measures.c.bound, measures.c.value)
         with reading(self._engine) as connection:

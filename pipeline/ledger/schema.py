@@ -1,4 +1,4 @@
-"""The ledger's tables, and how its database is opened."""
+"""The ledger's tables, migrations and connections."""
 
 from __future__ import annotations
 
@@ -39,23 +39,23 @@ from sqlalchemy.schema import CreateColumn
 from pipeline.errors import CollectionReplaced, LedgerError, LedgerUnavailable, NoSpace
 from pipeline.ledger import triggers
 
-#: Raised with every change of the tables; a newer ledger is refused, an older one migrated by `_migrate`.
+#: Increased with every change of the tables; a newer ledger is refused, an older one is migrated by `_migrate`.
 SCHEMA_VERSION = 5
 
-#: Key of the lock under which tables are made; any number that nobody else uses.
+#: Key of the advisory lock for creating tables; any unused number.
 SCHEMA_LOCK = 5_113_521
 
-#: Seconds that SQLite waits for another process's write before it says that the database is locked.
+#: Seconds that SQLite waits for another process's write before it reports that the database is locked.
 BUSY_TIMEOUT_S = 60.0
 
-#: How long a Postgres that says nothing is waited for, as libpq has it: seconds, and milliseconds in the last. Without them a host
-#: that has gone, and a connection that a firewall forgot, hold whoever asked for a quarter of an hour or for ever.
+#: Timeouts for a Postgres that does not respond, as libpq settings: in seconds, the last one in milliseconds. Without them, a dead
+#: host or a connection dropped by a firewall blocks the caller for a quarter of an hour or forever.
 SERVER_WAITS = {
     "connect_timeout": 10, "keepalives": 1, "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3,
     "tcp_user_timeout": 60_000,
 }  # fmt: skip
 
-#: What a generation is: found under its collection's name; being built beside that one; replaced, and kept for a rollback.
+#: States of a generation: found under its collection's name; being built next to that one; replaced, and kept for a rollback.
 LIVE, BUILDING, SUPERSEDED = "live", "building", "superseded"
 
 metadata = MetaData()
@@ -65,7 +65,7 @@ meta = Table("meta", metadata, Column("key", String(255), primary_key=True), Col
 collections = Table(
     "collections", metadata,
     Column("name", String(255), primary_key=True),
-    Column("physical", String(255), nullable=False),  # what the alias `name` points to
+    Column("physical", String(255), nullable=False),  # target of the alias `name`
     Column("model", Text, nullable=False),
     Column("revision", Text, nullable=False),
     Column("dimension", Integer, nullable=False),
@@ -74,7 +74,7 @@ collections = Table(
     Column("created_at", Float, nullable=False),
     Column("serves", String(255), nullable=False, server_default=""),  # the collection it is a generation of; empty: `name`
     Column("state", String(16), nullable=False, server_default="live"),  # live, building, superseded
-    Column("profile", Text, nullable=False, server_default="{}"),  # settings that hold for it, JSON
+    Column("profile", Text, nullable=False, server_default="{}"),  # settings that apply to it, JSON
     Column("swapped_at", Float),
     Column("note", Text, nullable=False, server_default=""),  # why it was not swapped in
 )  # fmt: skip
@@ -91,9 +91,9 @@ runs = Table(
     Column("action", String(16), nullable=False, server_default="load"),  # load, sync, delete, verify, reindex
     Column("source", String(255), nullable=False, server_default=""),
     Column("schedule", String(255), nullable=False, server_default=""),
-    Column("outcome", String(16), nullable=False, server_default=""),  # empty while it goes on, or when its process died
-    Column("detail", Text, nullable=False, server_default=""),  # why, where the outcome is not `done`
-    # What it came to, written at its end: the documents' own rows belong to later runs by and by.
+    Column("outcome", String(16), nullable=False, server_default=""),  # empty while it is running, or if its process died
+    Column("detail", Text, nullable=False, server_default=""),  # the reason, if the outcome is not `done`
+    # Results, written at the end of the run: the documents' own rows come to belong to later runs.
     Column("added", Integer, nullable=False, server_default="0"),
     Column("changed", Integer, nullable=False, server_default="0"),
     Column("deleted", Integer, nullable=False, server_default="0"),
@@ -111,30 +111,30 @@ sources = Table(
     Column("include", Text, nullable=False),  # JSON list of patterns
     Column("exclude", Text, nullable=False),
     Column("created_at", Float, nullable=False),
-    Column("synced_at", Float),  # end of the last sync that listed it whole
-    Column("root", Text, nullable=False, server_default=""),  # URI of what the location was then
+    Column("synced_at", Float),  # end of the last sync that listed it completely
+    Column("root", Text, nullable=False, server_default=""),  # URI that the location resolved to then
 )  # fmt: skip
 
 schedules = Table(
     "schedules", metadata,
     Column("name", String(255), primary_key=True),
     Column("cron", String(255), nullable=False),  # five fields
-    Column("timezone", String(64), nullable=False),  # whose clocks the fields are read on
+    Column("timezone", String(64), nullable=False),  # time zone of the cron expression
     Column("source", String(255), nullable=False),
     Column("action", String(16), nullable=False),
     Column("paused", Integer, nullable=False, server_default="0"),
-    Column("last_slot", BigInteger, nullable=False),  # the latest time of the expression that was run for, or let pass; epoch
-    Column("lease", String(36)),  # of the run that goes on, if it is among the leases; of one that ended badly otherwise
+    Column("last_slot", BigInteger, nullable=False),  # the latest slot that was run or skipped; epoch
+    Column("lease", String(36)),  # lease of the run in progress, if it exists in `leases`; else of a run that died
     Column("created_at", Float, nullable=False),
 )  # fmt: skip
 
 totals = Table(
     "totals", metadata,
-    # What a run left behind, to compare the next one with; the run's own counts are of what it touched.
+    # State of the collection after a run, to compare the next run with; the run's own counts cover only what it touched.
     Column("run", Integer, primary_key=True, autoincrement=False),
-    Column("documents", BigInteger, nullable=False),  # of the collection, those that are deleted left out
-    Column("chunks", BigInteger, nullable=False),  # points of them
-    Column("failures", BigInteger, nullable=False),  # quarantined documents; of a check, points that are not as they should be
+    Column("documents", BigInteger, nullable=False),  # documents of the collection, without deleted ones
+    Column("chunks", BigInteger, nullable=False),  # their points
+    Column("failures", BigInteger, nullable=False),  # quarantined documents; for a check, wrong points
 )  # fmt: skip
 
 documents = Table(
@@ -144,37 +144,37 @@ documents = Table(
     Column("uri", Text, nullable=False),
     Column("size", BigInteger, nullable=False),
     Column("mtime_ns", BigInteger, nullable=False),
-    Column("content_hash", String(64), nullable=False),  # of the staged version; empty where staging failed
+    Column("content_hash", String(64), nullable=False),  # of the staged version; empty if staging failed
     Column("state", String(16), nullable=False),
     Column("reason", String(32)),
     Column("detail", Text),
-    Column("starts", Integer, nullable=False, default=0),  # charged at a claim, given back when the stage ends cleanly
+    Column("starts", Integer, nullable=False, default=0),  # attempts: one more at a claim, one less when the stage ends cleanly
     Column("batch", String(36)),  # the message that carries it; null: not queued
-    Column("lease", String(36)),  # the claim that holds it; null: nobody works on it
-    Column("dirty", Integer, nullable=False, default=0),  # 1: a worker that had lost its lease may have written points meanwhile
+    Column("lease", String(36)),  # the claim that holds it; null: no worker holds it
+    Column("dirty", Integer, nullable=False, default=0),  # 1: a worker that had lost its lease may have written points
     Column("run", Integer, nullable=False),  # the run that brought this version
     Column("title", Text, nullable=False, default=""),
     Column("media_type", String(255), nullable=False, default=""),
-    Column("parse_fingerprint", String(64), nullable=False, default=""),  # what made the chunk file of this version
-    Column("indexed_hash", String(64), nullable=False, default=""),  # the version that searches find now
+    Column("parse_fingerprint", String(64), nullable=False, default=""),  # of the chunk file of this version
+    Column("indexed_hash", String(64), nullable=False, default=""),  # the version that searches find
     Column("indexed_parse", String(64), nullable=False, default=""),
     Column("indexed_embed", String(64), nullable=False, default=""),
     Column("chunks", Integer, nullable=False, default=0),  # points of the indexed version
-    Column("embedded", Integer, nullable=False, default=0),  # of them, embedded by the last indexing; the rest were there
+    Column("embedded", Integer, nullable=False, default=0),  # points embedded by the last indexing; the others existed already
     Column("updated_at", Float, nullable=False),
     Column("tokens", BigInteger, nullable=False, server_default="0"),  # of the indexed version's chunks
-    Column("deleted_at", Float),  # when it was marked as deleted; its points go after a grace
-    Column("fence", String(36)),  # the lease it was taken from by that: until it ends, its owner may still write points
+    Column("deleted_at", Float),  # when it was marked as deleted; its points are deleted after a grace period
+    Column("fence", String(36)),  # the lease that held it when it was marked; until that ends, its owner may still write points
     Column("parsed_tokens", BigInteger, nullable=False, server_default="0"),  # of the chunk file of this version
-    Column("parse_s", Float, nullable=False, server_default="0"),  # the parser's time for this version; 0: its chunk file was there
-    Column("embed_s", Float, nullable=False, server_default="0"),  # its share of the time of the embed stage
+    Column("parse_s", Float, nullable=False, server_default="0"),  # the parser's time for this version; 0: its chunk file existed
+    Column("embed_s", Float, nullable=False, server_default="0"),  # its share of the embed stage's time
     Column("parsed_chunks", Integer, nullable=False, server_default="0"),  # of the chunk file of this version
     Index("documents_state_batch", "state", "batch"),
     # Documents with the same bytes lend each other their vectors.
     Index("documents_content", "content_hash"),
-    # With the numbers that a run's display adds up, so that it reads no row.
+    # Includes the numbers that a run's display adds up, so that it reads no rows.
     Index("documents_run_figures", "run", "state", "chunks", "embedded", "size", "tokens", "parsed_tokens", "parsed_chunks"),
-    # Nearly all rows have none: SQLite, which has no statistics here, must not take "has none" for a narrow condition.
+    # Nearly all rows have no lease: SQLite has no statistics here and must not treat "no lease" as a selective condition.
     Index("documents_held", "lease", sqlite_where=text("lease IS NOT NULL"), postgresql_where=text("lease IS NOT NULL")),
     Index("documents_collection_uri", "collection", "uri"),
 )  # fmt: skip
@@ -182,27 +182,27 @@ documents = Table(
 leases = Table(
     "leases", metadata,
     Column("id", String(36), primary_key=True),
-    Column("stage", String(16), nullable=False),  # or `schedule` or `run`: held while the process of one lives
+    Column("stage", String(16), nullable=False),  # a stage, or `schedule` or `run`: held while its process lives
     Column("owner", String(255), nullable=False),
-    Column("beat", BigInteger, nullable=False),  # counts up while work goes on; no clock, so a clock step cannot end it
+    Column("beat", BigInteger, nullable=False),  # increases during work; not a clock, so a clock step cannot end the lease
     Column("started_at", Float, nullable=False),  # for people only
     Column("moved_at", Float),  # the last change of `beat`, for people only
-    Column("run", Integer),  # of a run that loads, as is the next one
+    Column("run", Integer),  # only for the lease of a run, like the next column
     Column("roots", Text),  # JSON list of the URIs that no other run may load into its collection
 )  # fmt: skip
 
 events = Table(
     "events", metadata,
-    # Every change of a document's state, written by triggers; forgotten after KB_EVENTS_DAYS.
+    # Every change of a document's state, written by triggers; deleted after KB_EVENTS_DAYS.
     Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
     Column("document", String(36), nullable=False),
     Column("run", Integer, nullable=False),
     Column("at", Float, nullable=False),
     Column("state", String(16), nullable=False),
-    Column("owner", String(255)),  # whose lease it was or is, if anybody's
+    Column("owner", String(255)),  # owner of the lease that holds or held it, if any
     Column("reason", String(32)),
     Column("detail", Text),
-    # Of a document that became searchable.
+    # Only for a document that became searchable.
     Column("size", BigInteger),
     Column("chunks", Integer),
     Column("embedded", Integer),
@@ -215,7 +215,7 @@ events = Table(
 
 measures = Table(
     "measures", metadata,
-    # What all workers have counted since the ledger was made; see pipeline.telemetry.counters.
+    # Counters of all workers since the ledger was created; see pipeline.telemetry.counters.
     Column("metric", String(64), primary_key=True),
     Column("label", String(255), primary_key=True),  # a stage, a run, or empty
     Column("bound", String(16), primary_key=True),  # upper bound of a histogram's bucket, or `sum` or `count`
@@ -231,26 +231,26 @@ workers = Table(
     Column("device", String(64), nullable=False, default=""),
     Column("dtype", String(16), nullable=False, default=""),
     Column("chunks_per_s", Float, nullable=False, default=0.0),  # canary rate at start
-    Column("note", Text, nullable=False, default=""),  # what keeps it from working, in words
+    Column("note", Text, nullable=False, default=""),  # obstacle that keeps it from working, human-readable
     Column("started_at", Float, nullable=False),
     Column("seen_at", Float, nullable=False),
-    Column("processes", Integer, nullable=False, server_default="1"),  # that work at the same time
-    Column("busy_s", Float, nullable=False, server_default="0"),  # of all of them, since the start
-    Column("memory_bytes", BigInteger, nullable=False, server_default="0"),  # of the device, else of one process
+    Column("processes", Integer, nullable=False, server_default="1"),  # number of concurrent processes
+    Column("busy_s", Float, nullable=False, server_default="0"),  # of all processes, since the start
+    Column("memory_bytes", BigInteger, nullable=False, server_default="0"),  # of the device, or else of one process
 )  # fmt: skip
 
 
 def open_engine(url: str) -> Engine:
-    """Open the ledger's database and make or check its tables.
+    """Open the ledger's database and create or check its tables.
 
-    Open it after a fork, never before: neither SQLite's nor Postgres' connections survive one.
+    Open it after a fork, never before: neither SQLite nor Postgres connections survive one.
 
-    Raises LedgerError for a schema of a newer version, LedgerUnavailable where the database does not answer.
+    Raises LedgerError for a schema of a newer version, LedgerUnavailable if the database does not answer.
     """
     parsed = make_url(url)
     try:
         if parsed.get_backend_name() == "sqlite":
-            # A connection a call keeps no file handle open across forks; reopening costs some 50 us.
+            # One connection per call keeps no file handle open across forks; reopening costs about 50 us.
             engine = create_engine(url, poolclass=NullPool, connect_args={"timeout": BUSY_TIMEOUT_S, "check_same_thread": False})
             _configure_sqlite(engine)
         else:
@@ -270,7 +270,7 @@ def open_engine(url: str) -> Engine:
 def _make_tables(engine: Engine) -> None:
     with writing(engine) as connection:
         if connection.dialect.name != "sqlite":
-            # Two processes that make the same table at once collide in the catalogue; SQLite's write lock keeps them apart.
+            # Two processes that create the same table at once collide in the catalogue; SQLite's write lock prevents that.
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({SCHEMA_LOCK})")
         metadata.create_all(connection)
         _migrate(connection)
@@ -279,10 +279,10 @@ def _make_tables(engine: Engine) -> None:
 def _configure_sqlite(engine: Engine) -> None:
     @event.listens_for(engine, "connect")
     def on_connect(connection: Any, _record: Any) -> None:
-        # The driver's own BEGIN is deferred and fails late with SQLITE_BUSY; we begin by hand.
+        # The driver's own BEGIN is deferred and fails late with SQLITE_BUSY, so transactions begin explicitly.
         connection.isolation_level = None
-        # WAL with NORMAL: a killed process loses nothing; a power cut may lose the last commits, whose work is done again.
-        # busy_timeout comes with the connection; journal_mode is kept in the file, so asking again is nearly free.
+        # WAL with NORMAL: a killed process loses nothing; a power failure may lose the last commits, whose work is then repeated.
+        # busy_timeout is set with the connection; journal_mode is stored in the file, so setting it again is nearly free.
         _write_ahead(connection)
         for pragma in ("synchronous=NORMAL", "foreign_keys=ON"):
             connection.execute(f"PRAGMA {pragma}")
@@ -294,7 +294,7 @@ def _configure_sqlite(engine: Engine) -> None:
 
 
 def _write_ahead(connection: sqlite3.Connection) -> None:
-    """Turn a new file to write-ahead logging; SQLite does not wait for others at that, so two first processes need this."""
+    """Set a new file to write-ahead logging. SQLite does not wait for other processes here, so two first processes need this."""
     deadline = time.monotonic() + BUSY_TIMEOUT_S
     while True:
         try:
@@ -308,17 +308,17 @@ def _write_ahead(connection: sqlite3.Connection) -> None:
 
 
 def _migrate(connection: Connection) -> None:
-    """Bring older tables up to this version; raises LedgerError for newer ones."""
+    """Migrate older tables to this version; raises LedgerError for newer ones."""
     found = connection.execute(select(meta.c.value).where(meta.c.key == "schema_version")).scalar()
     if found is None:
         statement = upsert(connection, meta).values(key="schema_version", value=str(SCHEMA_VERSION))
         connection.execute(statement.on_conflict_do_nothing())
         triggers.make(connection)
     elif int(found) < SCHEMA_VERSION:
-        # Version 2 has other indexes, and longer keys in this table; SQLite does not look at their length.
+        # Version 2 has other indexes, and longer keys in this table; SQLite does not enforce their length.
         if connection.dialect.name == "postgresql":
             connection.exec_driver_sql("ALTER TABLE meta ALTER COLUMN key TYPE VARCHAR(255)")
-        # Indexes that are gone, and one that has another column since version 5.
+        # Indexes that no longer exist, and one that has another column since version 5.
         for old in ("documents_run_state", "documents_lease", "documents_run_progress", "documents_run_figures"):
             connection.exec_driver_sql(f"DROP INDEX IF EXISTS {old}")
         # Versions 3 to 5 have more columns; each is nullable or has a default of the database's own.
@@ -333,34 +333,36 @@ def _migrate(connection: Connection) -> None:
         triggers.make(connection)
         connection.execute(update(meta).where(meta.c.key == "schema_version").values(value=str(SCHEMA_VERSION)))
     elif int(found) > SCHEMA_VERSION:
-        raise LedgerError(f"the ledger has schema {found}, this version knows {SCHEMA_VERSION}; use the kb-ingest that wrote it")
+        raise LedgerError(
+            f"the ledger has schema {found}, but this kb-ingest supports only {SCHEMA_VERSION}; use the version that wrote it"
+        )
 
 
 def current() -> ColumnElement[bool]:
-    """A condition on documents: not of a generation that was replaced and is only kept for a rollback."""
+    """Condition on documents: not of a generation that was replaced and is kept only for a rollback."""
     return documents.c.collection.not_in(select(collections.c.name).where(collections.c.state == SUPERSEDED))
 
 
 def hold(connection: Connection, generation: str, *, building: bool = False) -> None:
-    """Keep a generation from being swapped until the transaction ends; call it before documents of it are changed.
+    """Prevent the swap of a generation until the transaction ends; call it before changing its documents.
 
-    Raises CollectionReplaced for one that is no longer live nor being built, or with `building` is not being built.
+    Raises CollectionReplaced if it is neither live nor being built, or, with `building`, if it is not being built.
     """
     state = connection.execute(
         select(collections.c.state).where(collections.c.name == generation).with_for_update(read=True)
     ).scalar()
     if state == SUPERSEDED or (building and state != BUILDING):
-        raise CollectionReplaced(f"the collection behind {generation!r} has been replaced or dropped meanwhile; begin again")
+        raise CollectionReplaced(f"the collection behind {generation!r} was replaced or dropped meanwhile; run the command again")
 
 
 def upsert(connection: Connection, table: Table) -> Any:
-    """An INSERT of the connection's dialect that offers `on_conflict_do_*`."""
+    """An INSERT of the connection's dialect, with `on_conflict_do_*`."""
     return postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)
 
 
 @contextmanager
 def writing(engine: Engine) -> Iterator[Connection]:
-    """A transaction that writes; on SQLite it holds the write lock from its start."""
+    """A transaction that writes; in SQLite it holds the write lock from its start."""
     with _translated(engine), engine.begin() as connection:
         yield connection
 
@@ -379,11 +381,11 @@ def _translated(engine: Engine) -> Iterator[None]:
     except DBAPIError as error:
         text = str(error.orig)
         if "disk is full" in text or "No space left" in text:
-            raise NoSpace(f"no room for the ledger: {text}; free some disk space and run the command again") from error
+            raise NoSpace(f"no disk space for the ledger: {text}; free some space and run the command again") from error
         if getattr(error.orig, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
             raise LedgerUnavailable(
                 f"cannot use the ledger {engine.url.database}: {text}; "
-                "give this user the right to read and write it and its folder, or set KB_DATA_DIR to another folder"
+                "give this user read and write permission on it and its folder, or set KB_DATA_DIR to another folder"
             ) from error
         raise LedgerUnavailable(f"the ledger does not answer: {text}") from error
 

@@ -1,4 +1,4 @@
-"""What is loaded again and again: named sources, and the runs they had."""
+"""Named sources, which are loaded repeatedly."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipeline.ledger.schema import reading, sources, upsert, writing
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A folder or URL that a collection is kept equal to."""
+    """A folder or URL that a collection is kept in sync with."""
 
     name: str
     collection: str
@@ -23,7 +23,7 @@ class Source:
     exclude: tuple[str, ...]
     created_at: float  #: seconds since the epoch
     synced_at: float | None  #: end of the last sync that listed it whole
-    root: str  #: URI of what the location was then; a link may lead elsewhere since
+    root: str  #: URI that the location resolved to then; a link may lead elsewhere now
 
 
 class Sources:
@@ -33,14 +33,14 @@ class Sources:
         self._engine = engine
 
     def add(self, name: str, collection: str, location: str, include: Sequence[str], exclude: Sequence[str]) -> bool:
-        """Record a source; whether it is new. One of the same name is left as it is."""
+        """Record a source; return whether it is new. An existing one with the same name stays unchanged."""
         values = {
             "name": name, "collection": collection, "location": location, "include": json.dumps(list(include)),
             "exclude": json.dumps(list(exclude)), "created_at": time.time(),
         }  # fmt: skip
         with writing(self._engine) as connection:
             statement = upsert(connection, sources).values(values).on_conflict_do_nothing()
-            # Not by the number of rows, which the driver of Postgres does not tell of such a statement.
+            # Not by the row count, which the Postgres driver does not report for such a statement.
             return connection.execute(statement.returning(sources.c.name)).first() is not None
 
     def all(self) -> list[Source]:
@@ -56,15 +56,15 @@ class Sources:
         ]  # fmt: skip
 
     def get(self, name: str) -> Source | None:
-        """The source of this name."""
+        """The source with this name."""
         return next((source for source in self.all() if source.name == name), None)
 
     def remove(self, name: str) -> bool:
-        """Forget a source, not its documents; whether it was there."""
+        """Remove a source, but not its documents; return whether it existed."""
         with writing(self._engine) as connection:
             return bool(connection.execute(delete(sources).where(sources.c.name == name)).rowcount)
 
     def synced(self, name: str, root: str) -> None:
-        """Record that a sync has listed the source whole, at this URI, and done its work."""
+        """Record that a sync has listed the whole source, at this URI, and finished."""
         with writing(self._engine) as connection:
             connection.execute(update(sources).where(sources.c.name == name).values(synced_at=time.time(), root=root))

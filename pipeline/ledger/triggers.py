@@ -1,13 +1,13 @@
-"""Triggers by which the database itself writes down every change of a document's state.
+"""Triggers with which the database itself records every change of a document's state.
 
-Documents change in many statements, some of them for thousands of rows at once; none of them can forget it this way.
+Many statements change documents, some of them thousands of rows at once; with triggers, no statement can omit the event.
 """
 
 from __future__ import annotations
 
 from sqlalchemy import Connection
 
-#: Columns of `events`, and what they get from the new row; figures only where a document became searchable.
+#: Columns of `events` that are filled from the new row; figures only if a document became searchable.
 _FIGURES = ("size", "chunks", "embedded", "tokens", "parse_s", "embed_s")
 _COLUMNS = ", ".join(("document", "run", "at", "state", "owner", "reason", "detail", *_FIGURES))
 
@@ -15,12 +15,12 @@ _COLUMNS = ", ".join(("document", "run", "at", "state", "owner", "reason", "deta
 def _values(old_lease: str) -> str:
     lease = f"COALESCE(NEW.lease, {old_lease})"
     figures = ", ".join(f"CASE WHEN NEW.state = 'indexed' THEN NEW.{name} END" for name in _FIGURES)
-    # Who it was: whoever holds it now, or held it until now.
+    # The process that holds the document now, or held it until now.
     owner = f"(SELECT owner FROM leases WHERE id = {lease})"
     return f"NEW.id, NEW.run, NEW.updated_at, NEW.state, {owner}, NEW.reason, NEW.detail, {figures}"
 
 
-#: A document that is staged anew while it waits is in the same state as before, and yet it is news.
+#: Condition for an event. A document that is staged again while it waits keeps its state, but this is an event too.
 _NEWS = "NEW.state <> OLD.state OR NEW.content_hash <> OLD.content_hash OR NEW.run <> OLD.run"
 
 _SQLITE = (
@@ -47,6 +47,6 @@ _POSTGRESQL = (
 
 
 def make(connection: Connection) -> None:
-    """Make the triggers; those that are there are left, or made again as they are."""
+    """Create the triggers; existing ones are kept, or recreated unchanged."""
     for statement in _POSTGRESQL if connection.dialect.name == "postgresql" else _SQLITE:
         connection.exec_driver_sql(statement)

@@ -1,4 +1,4 @@
-"""Writes a page to where somebody wants it: a file, what a link leads to, or a pipe."""
+"""Writes a page to a file, to the target of a link, or to a pipe."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pipeline.files.replace import replace_file
 
 
 def write_page(text: str, file: Path) -> None:
-    """Write a page to a file, which is never seen half-written; raises ConfigError.
+    """Write a page to a file atomically; raises ConfigError.
 
-    Behind a symbolic link the file that it leads to is replaced, and the link stays. Who may read a file that was there
-    stays as it was. What is no regular file, such as a pipe or a device, is written to.
+    For a symbolic link, the target file is replaced and the link stays. An existing file keeps its permissions. A file that
+    is not a regular one, such as a pipe or a device, is written to directly.
     """
     try:
         _write(text, file)

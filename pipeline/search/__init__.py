@@ -1,4 +1,4 @@
-"""A query to hits: embed the question where its meaning counts, ask the store."""
+"""From a query to hits: embed the query unless the mode is sparse, then search the store."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from pipeline.store import VectorStore
 from pipeline.store.names import open_physical, physical_name
 from pipeline.types import Hit, SearchMode
 
-#: Chunks that are asked for to have one document more: several of the best are of the same.
+#: Chunks to request per wanted document, because several of the best chunks may belong to one document.
 CHUNKS_A_DOCUMENT = 10
 
 
 class Searcher:
     """Searches collections, each with the model that made it; not for several threads at once.
 
-    Every search finds out anew what a collection's name stands for and then asks that physical collection, so that a re-index
-    which swaps it meanwhile never has a question of one model meet the points of another.
+    Every search resolves the collection's name again and then queries that physical collection. So a re-index that swaps the
+    collection meanwhile never makes a query of one model meet the points of another.
     """
 
     def __init__(self, settings: Settings, store: VectorStore, embedder: Embedder | None = None) -> None:
-        """`embedder` is of the configured model, where there is one already; the others are loaded when they are needed."""
+        """`embedder` is one of the configured model, if it is loaded already; others are loaded on demand."""
         self._settings = settings
         self._store = store
         self._embedders: dict[str, Embedder] = {}
         self._given = embedder
 
     def search(self, collection: str, query: str, limit: int, filters: Mapping[str, str], mode: SearchMode) -> list[Hit]:
-        """The best `limit` chunks for `query` in the sense of `mode`, the best first; mode sparse needs no model.
+        """The best `limit` chunks for `query` by `mode`, best first; mode sparse needs no model.
 
-        Raises CollectionMissing, CollectionMismatch where nobody knows which model made the collection, and ModelError,
-        DeviceError, EmbedUnavailable where it cannot be had. In mode sparse ConfigError where there are no weights of words.
+        Raises CollectionMissing; CollectionMismatch if it is unknown which model made the collection; ModelError, DeviceError
+        or EmbedUnavailable if that model cannot be used; in mode sparse ConfigError if the collection has no BM25 weights.
         """
         physical = open_physical(self._store, collection)
         embedder = self.embedder(collection, physical) if mode != "sparse" else None
@@ -61,13 +61,13 @@ class Searcher:
         return make_embedder(settings, device=settings.device, measured=False)
 
     def _recorded(self, physical: str) -> Settings | None:
-        """The settings with what the ledger says of the generation behind a physical collection."""
+        """The settings, overridden by those the ledger has recorded for the generation behind a physical collection."""
         with Ledger.open(self._settings.prepare().ledger_url) as ledger:
             found = next((one for one in ledger.collections.all() if one.physical == physical), None)
         return self._settings.of_collection(found.profile) if found else None
 
     def close(self) -> None:
-        """Give the models back."""
+        """Release the models."""
         for embedder in self._embedders.values():
             embedder.close()
 
@@ -82,7 +82,7 @@ def ask(
     store: VectorStore, physical: str, embedder: Embedder | None, query: str, limit: int, filters: Mapping[str, str],
     mode: SearchMode,
 ) -> list[Hit]:  # fmt: skip
-    """A search of a physical collection, without a look at what made it. Raises ValueError where `mode` lacks an embedder."""
+    """Search a physical collection without checking which model made it. Raises ValueError if `mode` needs an embedder."""
     if mode == "sparse":
         return store.search(physical, None, limit, filters, query)
     if embedder is None:
@@ -94,9 +94,9 @@ def ask(
 def document_ranking(
     store: VectorStore, physical: str, embedder: Embedder | None, mode: SearchMode, documents: int
 ) -> Callable[[str], list[str]]:
-    """A function from a question to the uris of about `documents` documents, best first, each once; for `pipeline.search.evaluate`.
+    """A function from a query to the uris of about `documents` documents, best first, each once; for `pipeline.search.evaluate`.
 
-    A document stands at the rank of its best chunk. Fewer come where a few documents have most of the chunks that match.
+    A document takes the rank of its best chunk. The list is shorter if a few documents have most of the matching chunks.
     """
 
     def ranked(query: str) -> list[str]:

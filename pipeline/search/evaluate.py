@@ -1,6 +1,6 @@
-"""How good a search is: questions whose answers are known, and what share of them it finds.
+"""Quality of a search, measured with questions whose answers are known.
 
-Documents are judged, not chunks: a document stands at the rank of its best chunk (`pipeline.search.document_ranking`).
+Documents are judged, not chunks: a document takes the rank of its best chunk (`pipeline.search.document_ranking`).
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from pipeline.sources.uris import name_of
 from pipeline.staging import Staging
 from pipeline.staging.copies import chunks_key
 
-#: Documents that nDCG looks at: the number under which the field publishes its figures.
+#: Depth of nDCG: the one at which published figures are given.
 NDCG_DEPTH = 10
 
-#: Words of a sentence that is asked for; people's questions are no longer.
+#: Maximum words of a sentence used as a query; people's questions are no longer than that.
 SENTENCE_WORDS = 20
 
-#: A search as it is judged: a question to the uris of documents, best first, each once.
+#: A search to be judged: from a query to the uris of documents, best first, each once.
 Ranking = Callable[[str], Sequence[str]]
 
 
@@ -37,7 +37,7 @@ class JudgedQuery:
     """A question and the documents that answer it."""
 
     text: str
-    relevant: tuple[str, ...]  #: uris, or endings of uris that begin at a slash, at least one
+    relevant: tuple[str, ...]  #: one or more uris, or endings of uris that begin at a slash
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,16 +46,16 @@ class Scores:
 
     queries: int
     k: int
-    recall: float  #: recall@k: share of the relevant documents that are among the first k
-    mrr: float  #: MRR@k: 1 by the rank of the first relevant document, 0 where none is among the first k
-    ndcg_10: float  #: nDCG@10: relevant documents near the top count most, 1 where all are as high as they can be
+    recall: float  #: recall@k: share of the relevant documents among the first k
+    mrr: float  #: MRR@k: 1 / rank of the first relevant document, 0 if none is among the first k
+    ndcg_10: float  #: nDCG@10: relevant documents near the top count most; 1 if the order is the best possible
 
 
 def read_queries(path: Path) -> list[JudgedQuery]:
-    """The questions of a file of JSON lines: {"query": text, "relevant": [uri, ...]}, other keys are left alone.
+    """The questions in a JSON Lines file: {"query": text, "relevant": [uri, ...]}; other keys are ignored.
 
-    "uris" is read too, for "relevant". Empty lines are skipped. Raises ConfigError with the number of the line that is wrong,
-    and for a file that cannot be read or holds no question.
+    "uris" is accepted instead of "relevant". Empty lines are skipped. Raises ConfigError with the number of an invalid line,
+    and for a file that cannot be read or contains no question.
     """
     try:
         lines = path.read_text("utf-8-sig").splitlines()
@@ -63,17 +63,17 @@ def read_queries(path: Path) -> list[JudgedQuery]:
         raise ConfigError(f"cannot read the questions in {path}: {error}") from error
     found = [_query(line, f"{path}, line {number}") for number, line in enumerate(lines, 1) if line.strip()]
     if not found:
-        raise ConfigError(f"{path} holds no questions; write lines as {_EXAMPLE}")
+        raise ConfigError(f"{path} contains no questions; write lines such as {_EXAMPLE}")
     return found
 
 
 def evaluate(queries: Sequence[JudgedQuery], ranking: Ranking, k: int = 10) -> Scores:
-    """Ask every question and take the means. `ranking` should give max(k, NDCG_DEPTH) documents where it can.
+    """Search for every question and return the means. `ranking` should return max(k, NDCG_DEPTH) documents if possible.
 
-    Raises ValueError for no questions, and what `ranking` raises.
+    Raises ValueError if there are no questions; errors of `ranking` pass through.
     """
     if not queries:
-        raise ValueError("nothing to evaluate: there are no questions")
+        raise ValueError("there are no questions to evaluate")
     recalls, reciprocals, gains_10 = [], [], []
     for query in queries:
         gains = gains_of(ranking(query.text), query.relevant)
@@ -84,10 +84,10 @@ def evaluate(queries: Sequence[JudgedQuery], ranking: Ranking, k: int = 10) -> S
 
 
 def self_queries(ledger: Ledger, staging: Staging, generation: str, most: int, seed: int = 0) -> list[JudgedQuery]:
-    """Questions for a collection that has none: a sentence of a chunk must find the chunk's document.
+    """Questions for a collection without judged ones: a sentence of a chunk must find the chunk's document.
 
-    Up to `most` documents are drawn, the same ones for the same seed and collection. What it measures is whether a search finds
-    texts again, not whether it understands questions.
+    Draws up to `most` documents, the same ones for the same seed and collection. This measures whether a search finds texts
+    again, not whether it understands questions.
     """
     drawn: list[tuple[bytes, Expected]] = []
     for window in ledger.report.expected(generation):
@@ -99,7 +99,7 @@ def self_queries(ledger: Ledger, staging: Staging, generation: str, most: int, s
         try:
             with staging.chunks(key) as path:
                 texts = [chunk.text for chunk in read_chunks(path, document.id)[1]]
-        except DocumentError:  # its chunk file was cleared away
+        except DocumentError:  # its chunk file was removed
             continue
         sentence = _sentence(texts[digest[0] % len(texts)]) if texts else ""
         if sentence:
@@ -108,14 +108,14 @@ def self_queries(ledger: Ledger, staging: Staging, generation: str, most: int, s
 
 
 def _sentence(text: str) -> str:
-    """The longest sentence of a text, cut to SENTENCE_WORDS; empty where none has a few words."""
+    """The longest sentence of a text, cut to SENTENCE_WORDS; empty if it has fewer than three words."""
     sentences = [sentence.split() for sentence in re.split(r"(?<=[.!?])\s+|\n+", text)]
     longest = max(sentences, key=len, default=[])
     return " ".join(longest[:SENTENCE_WORDS]) if len(longest) >= 3 else ""
 
 
 def gains_of(ranked: Sequence[str], relevant: Sequence[str]) -> list[bool]:
-    """For each ranked uri, whether it is relevant; of several that match one entry only the first counts."""
+    """For each ranked uri, whether it is relevant; if several match one entry, only the first counts."""
     open_entries = list(relevant)
     gains = []
     for uri in ranked:
@@ -127,22 +127,22 @@ def gains_of(ranked: Sequence[str], relevant: Sequence[str]) -> list[bool]:
 
 
 def matches(uri: str, entry: str) -> bool:
-    """Whether `entry` is the uri or an ending of it that begins at a slash: `library/os.html`, not `s.html`."""
+    """Whether `entry` is the uri or an ending of it that begins at a slash: `library/os.html`, but not `s.html`."""
     return uri == entry or uri.endswith("/" + entry.lstrip("/"))
 
 
 def recall(gains: Sequence[bool], relevant: int, k: int) -> float:
-    """Share of the `relevant` documents that are among the first k."""
+    """Share of the `relevant` documents among the first k."""
     return sum(gains[:k]) / relevant
 
 
 def reciprocal_rank(gains: Sequence[bool], k: int) -> float:
-    """1 by the rank of the first relevant document, 0 where there is none among the first k."""
+    """1 / rank of the first relevant document, 0 if none is among the first k."""
     return next((1 / rank for rank, gain in enumerate(gains[:k], 1) if gain), 0.0)
 
 
 def ndcg(gains: Sequence[bool], relevant: int, k: int) -> float:
-    """Gain of the first k, 1 / log2(rank + 1) for each relevant document, by that of the best order there could be."""
+    """Gain of the first k, 1 / log2(rank + 1) per relevant document, divided by that of the best possible order."""
     best = sum(_discount(rank) for rank in range(1, min(relevant, k) + 1))
     return sum(_discount(rank) for rank, gain in enumerate(gains[:k], 1) if gain) / best
 
@@ -154,13 +154,13 @@ def _query(line: str, place: str) -> JudgedQuery:
     try:
         value = json.loads(line)
     except ValueError as error:
-        raise ConfigError(f"{place} is not JSON ({error}); write it as {_EXAMPLE}") from error
+        raise ConfigError(f"{place} is not valid JSON ({error}); write it as {_EXAMPLE}") from error
     text = value.get("query") if isinstance(value, dict) else None
     if not isinstance(text, str) or not text.strip():
-        raise ConfigError(f'{place} has no "query" that is text; write it as {_EXAMPLE}')
+        raise ConfigError(f'{place}: "query" must be a non-empty text; write it as {_EXAMPLE}')
     relevant = value.get("relevant", value.get("uris"))
     if not isinstance(relevant, list) or not relevant or not all(isinstance(uri, str) and uri.strip("/ ") for uri in relevant):
-        raise ConfigError(f'{place} has no "relevant" that is a list of uris; write it as {_EXAMPLE}')
+        raise ConfigError(f'{place}: "relevant" must be a non-empty list of uris; write it as {_EXAMPLE}')
     return JudgedQuery(text, tuple(dict.fromkeys(relevant)))
 
 

@@ -1,1 +1,1 @@
-"""The steps of a document's way, each composed of stages and the ledger: load, parse, index, verify."""
+"""The steps that process documents: load, parse, index, verify. Each combines stages with the ledger."""

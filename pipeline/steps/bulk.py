@@ -1,4 +1,4 @@
-"""A large first load builds its collection's graph once, at the end, and not again and again on the way."""
+"""Defers the HNSW graph of a large first load, so that it is built once at the end and not repeatedly during the load."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from pipeline.store import VectorStore
 
 log = logging.getLogger(__name__)
 
-#: A collection with more points than this is no longer at its beginning: its graph may be there already.
+#: A collection with more points than this is past its first load: its graph may exist already.
 FIRST_POINTS = 5000
 
 
 class Bulk:
-    """Puts a collection's HNSW graph off while many documents wait for it, and has it built when none does.
+    """Defers a collection's HNSW graph while many documents wait for it, and builds it when none does.
 
-    What was put off stands in the ledger before it is, so that any embed worker that starts, or finishes a batch, can set it
-    right after a crash.
+    The ledger records the deferral before it takes effect. So after a crash, any embed worker that starts or finishes a batch
+    can complete it.
     """
 
     def __init__(self, ledger: Ledger, store: VectorStore, least_documents: int) -> None:
         self._ledger = ledger
         self._store = store
-        self._least = least_documents  #: 0: never put off
+        self._least = least_documents  #: 0: never defer
         self._decided: set[str] = set()
 
     def begin(self, collection: Collection) -> None:
-        """Put the graph off if this is the beginning of a large load; call it before writing to the collection."""
+        """Defer the graph if this is the beginning of a large load; call it before writing to the collection."""
         physical = collection.physical
         if not self._least or physical in self._decided:
             return
@@ -39,10 +39,10 @@ class Bulk:
             self._ledger.collections.put_off(collection, links)
             self._store.set_graph_links(physical, 0)
             self._decided.add(physical)
-            log.info("the graph of %s is built when its documents are loaded", physical)
+            log.info("the graph of %s will be built once its documents are loaded", physical)
 
     def settle(self) -> None:
-        """Have the graphs built that were put off and whose collections have no open document any more."""
+        """Build the deferred graphs of collections that have no open documents left."""
         for collection, physical, links in self._ledger.collections.postponed():
             if not self._ledger.intake.open_documents(collection, 1):
                 if physical in self._store.collections():

@@ -1,4 +1,4 @@
-"""The third step: chunk files become points, and points that a document no longer has go away."""
+"""The third step: turns chunk files into points and deletes the points that a document no longer has."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ from pipeline.types import Chunk, ChunkIds, DocumentInfo, DocumentState, Embedde
 
 log = logging.getLogger(__name__)
 
-#: Chunks that are embedded together are as many as take about so long: enough to sort by length with little padding, few
-#: enough to show progress and renew a lease often.
+#: Chunks that are embedded together take about WINDOW_S seconds: enough of them to sort by length with little padding, few
+#: enough to report progress and renew a lease often.
 WINDOW_S = 3.0
 WINDOW_CHUNKS = range(64, 4097)
 
-#: Windows that are being embedded while the next one is read and the one before is written.
+#: Number of windows being embedded while the next one is read and the previous one is written.
 AHEAD = 2
 
-#: A document, one of its chunks, and the id of a point that has the chunk's vector already; empty where none may have it.
+#: A document, one of its chunks, and the id of a point that may already have the chunk's vector; empty if there is none.
 _Row = tuple["_Open", Chunk, str]
 
 
@@ -49,7 +49,7 @@ class _Window:
 
     rows: list[_Row]
     lent: dict[str, list[float]]  #: vectors by the ids in the rows
-    vectors: Vectors  #: of the other rows, in their order
+    vectors: Vectors  #: vectors of the other rows, in order
 
 
 @dataclass(slots=True)
@@ -59,27 +59,27 @@ class _Open:
     document: ClaimedDocument
     info: DocumentInfo
     stored: bool  #: whether it had points before
-    stale: dict[str, PointMeta]  #: points that are there and have not been met in the new version
+    stale: dict[str, PointMeta]  #: stored points not yet found in the new version
     lender: ChunkIds | None  #: ids of the chunks of another document with the same bytes
-    chunks: int = 0  #: of the new version, so far
+    chunks: int = 0  #: chunks of the new version read so far
     tokens: int = 0
     lengths: Counter[int] = field(default_factory=Counter)  #: chunks by `token_bin`
-    cut: int = 0  #: chunks over the model's limit
-    moved: dict[str, PointMeta] = field(default_factory=dict)  #: chunks that stay as they are but elsewhere in the document
+    cut: int = 0  #: chunks over the model's limit, which the model truncates
+    moved: dict[str, PointMeta] = field(default_factory=dict)  #: unchanged chunks at a new place in the document
     embedded: int = 0
     seconds: float = 0.0  #: its share of the time of the stage
     times: Times = field(default_factory=Times)
-    waiting: int = 0  #: chunks that are not in the store yet
-    waiting_tokens: int = 0  #: of these chunks
-    read: bool = False  #: whether all chunks have been seen
+    waiting: int = 0  #: chunks not yet in the store
+    waiting_tokens: int = 0  #: tokens of these chunks
+    read: bool = False  #: whether all chunks have been read
 
     def advance(self) -> Advance:
-        """How far it is."""
+        """Its progress."""
         return Advance(self.document.id, self.chunks - self.waiting, self.tokens - self.waiting_tokens, self.embedded)
 
 
 class IndexStep:
-    """Embeds the chunks of claimed documents and makes the store hold exactly them."""
+    """Embeds the chunks of claimed documents, so that the store holds exactly these chunks."""
 
     def __init__(
         self, ledger: Ledger, staging: Staging, embedder: Embedder, store: VectorStore, fingerprint: str,
@@ -92,22 +92,22 @@ class IndexStep:
         self._fingerprint = fingerprint  #: embed fingerprint
         self._measured = measured or Measured()
         self._outcomes = Outcomes("embed", tracing)
-        self._since = 0.0  #: monotonic; up to then the time of the stage was given to documents
+        self._since = 0.0  #: monotonic; time of the stage up to here has been attributed to documents
         wanted = int(embedder.info.chunks_per_s * WINDOW_S)
         self._window_chunks = max(WINDOW_CHUNKS.start, min(WINDOW_CHUNKS.stop - 1, wanted))
 
     def run(self, claim: Claim, physical: str) -> list[str]:
-        """Index the claim's documents into a physical collection; return the ids that are indexed.
+        """Index the claim's documents into a physical collection; return the ids of the indexed ones.
 
-        Only chunks the store does not hold are embedded. New points are written before old ones go, so that a search
-        meanwhile finds the old version whole. Every write is preceded by a look at the lease.
+        Only chunks that the store lacks are embedded. New points are written before old ones are deleted, so that a search
+        in between finds the whole old version. The lease is checked before every write.
 
-        Raises LeaseLost, StoreUnavailable, EmbedUnavailable, ModelError: documents that were complete by then are recorded,
-        and running the claim's others again finishes them.
+        Raises LeaseLost, StoreUnavailable, EmbedUnavailable, ModelError. Documents that were complete by then are recorded;
+        the others are finished when they are claimed again.
         """
         beat = Beat(self._ledger, claim, self._measured)
         self._since = time.monotonic()
-        self._embedder.fills.clear()  # of calls that were no documents' work
+        self._embedder.fills.clear()  # drop those of calls outside the work on documents
         self._outcomes.begin(len(claim.documents))
         touched: set[str] = set()
         try:
@@ -115,20 +115,21 @@ class IndexStep:
             self._outcomes.end("indexed")
             return indexed
         finally:
-            # However it ended: a lease may have been lost just before the last write, and what was written is nobody's then.
+            # Also after an error: if a lease was lost just before the last write, no document owns the points it wrote.
             if touched:
                 self._settle(self._ledger.work.recheck(list(touched)), physical)
 
     def _settle(self, gone: set[str], physical: str) -> None:
-        """Delete what was written of documents that were deleted meanwhile; `verify` finds it where this fails."""
+        """Delete the points of documents that were deleted meanwhile; if this fails, `verify` finds them."""
         if gone:
             try:
                 self._store.delete_documents(physical, sorted(gone))
             except KbError as error:
-                log.warning("points of %d deleted documents may be left: %s", len(gone), error)
+                documents = "1 deleted document" if len(gone) == 1 else f"{len(gone)} deleted documents"
+                log.warning("points of %s may be left, run `kb-ingest verify`: %s", documents, error)
 
     def _run(self, claim: Claim, physical: str, beat: Beat, touched: set[str]) -> list[str]:
-        """The work of `run`; `touched` are the documents whose points were changed and that have not been recorded since."""
+        """The work of `run`; `touched` holds the documents whose points were changed since they were last recorded."""
         points = self._store.document_points(physical, [document.id for document in claim.documents])
         lenders = self._ledger.work.lenders(
             [document for document in claim.documents if not points[document.id]], self._fingerprint
@@ -139,7 +140,7 @@ class IndexStep:
         ahead: deque[_Window] = deque()
 
         def write() -> None:
-            """Put the oldest window into the store, and end the documents that are complete with it."""
+            """Write the oldest window to the store, and finish the documents that it completes."""
             window = ahead.popleft()
             touched.update(self._write(claim, physical, window, window.vectors.result(beat), failed))
             indexed.extend(self._finish(claim, physical, opened, failed, touched))
@@ -187,7 +188,7 @@ class IndexStep:
         return {info.id for info, _ in ready}
 
     def _share(self, window: _Window, there_ns: int) -> None:
-        """Give the time since the last window to the documents of this one, by their tokens."""
+        """Attribute the time since the last window to the documents of this one, by their tokens."""
         spent, self._since = time.monotonic() - self._since, time.monotonic()
         tokens = sum(chunk.token_count for _, chunk, _ in window.rows)
         for entry, chunk, _ in window.rows:
@@ -200,7 +201,7 @@ class IndexStep:
         self, claim: Claim, points: dict[str, dict[str, PointMeta]], lenders: dict[str, str], opened: dict[str, _Open],
         failed: set[str], stack: ExitStack,
     ) -> Iterator[list[_Row]]:  # fmt: skip
-        """Chunks of all documents that the store lacks, in windows; fills `opened` on the way."""
+        """Chunks of all documents that the store lacks, in windows; fills `opened` meanwhile."""
         window: list[_Row] = []
         for document in claim.documents:
             try:
@@ -215,9 +216,9 @@ class IndexStep:
                         yield window
                         window = []
             except DocumentError as error:
-                # The chunk file is gone or cut short: make it again from the staged copy.
+                # The chunk file is missing or truncated: make it again from the staged copy.
                 with self._outcomes.about(document):
-                    log.info("%s is parsed again: %s", document.uri, error)
+                    log.info("parsing %s again: %s", document.uri, error)
                 opened.pop(document.id, None)
                 failed.add(document.id)
                 self._ledger.work.send_back(claim, [document.id], DocumentState.PENDING)
@@ -238,7 +239,7 @@ class IndexStep:
         return _Open(document, info, bool(before), before, ChunkIds(lender) if lender else None), chunks
 
     def _missing(self, entry: _Open, chunks: Iterator[Chunk]) -> Iterator[tuple[Chunk, str]]:
-        """Chunks that the store lacks, with the id of a point that may lend the vector; notes what became of the others."""
+        """Chunks that the store lacks, with the id of a point that may lend the vector; updates `entry` for all chunks."""
         limit = self._embedder.info.max_tokens
         for chunk in chunks:
             entry.chunks += 1
@@ -254,7 +255,7 @@ class IndexStep:
         entry.read = True
 
     def _measure(self, entry: _Open) -> None:
-        """Count a document that is done: not before, as one that is tried again would count again."""
+        """Count a finished document; not earlier, because a document that is retried would count again."""
         run = str(entry.document.run)
         self._measured.observe("stage_seconds", Stage.EMBED, entry.seconds)
         self._measured.add(CHUNK_LIMIT, run, bound=str(self._embedder.info.max_tokens))
@@ -264,17 +265,17 @@ class IndexStep:
             self._measured.add(CHUNK_TOKENS, run, entry.cut, UNBOUNDED)
 
     def _fail(self, claim: Claim, entry: _Open, failed: set[str]) -> None:
-        document, why = entry.document, f"{self._embedder.info.model} gave NaN, infinite or all-zero numbers"
+        document, why = entry.document, f"{self._embedder.info.model} returned NaN, infinite or all-zero numbers"
         if document.id not in failed:
             failed.add(document.id)
             if self._ledger.work.fail(claim, document.id, Reason.BAD_VECTOR, why):
                 self._outcomes.failed(document, Reason.BAD_VECTOR, why, entry.times.opened_ns)
 
     def _finish(self, claim: Claim, physical: str, opened: dict[str, _Open], failed: set[str], touched: set[str]) -> list[str]:
-        """Take the complete ones from `opened`; make what is there exactly their new version, then say so in the ledger.
+        """Take the complete documents from `opened`; make the store hold exactly their new version, then record it.
 
-        Old points go before the ledger says `indexed`: were it the other way round, a crash in between would leave
-        points that nobody knows of. Until the ledger says so the document is open and will be compared again.
+        Old points are deleted before the ledger says `indexed`: in the other order, a crash in between would leave points
+        that no document owns. Until the ledger says so, the document is open and will be compared again.
         """
         done = [entry for entry in opened.values() if entry.read and not entry.waiting]
         if not done:
@@ -312,5 +313,5 @@ class IndexStep:
 
 
 def meta_of(chunk: Chunk) -> PointMeta:
-    """What a chunk's point says about its place in the document."""
+    """The place of a chunk in its document, as its point stores it."""
     return PointMeta(chunk.ordinal, chunk.page_first, chunk.page_last, chunk.char_start, chunk.char_end)

@@ -1,4 +1,4 @@
-"""The first step: compare what lies below some roots with the ledger and stage what is new."""
+"""The first step: compares the files below some roots with the ledger and stages the new ones."""
 
 from __future__ import annotations
 
@@ -23,35 +23,35 @@ from pipeline.types import OPEN_STATES, DocumentState, Reason, SourceFile, Stage
 WINDOW_FILES = 500
 
 
-#: Objects fetched at once: each answer takes a while, and most of that is waiting.
+#: Objects fetched at once: each response takes a while, and most of that is waiting.
 FETCHES = 16
 
 
 @dataclass(slots=True)
 class LoadCounts:
-    """What a load found, filled while it goes on."""
+    """Counts of a load, updated while it is running."""
 
     discovered: int = 0
     added: int = 0
     changed: int = 0
     unchanged: int = 0
-    refused: int = 0  #: could not be staged, or were refused before and have not changed since
-    bytes: int = 0  #: of added and changed files
-    omitted: list[Omitted] = field(default_factory=list)  #: the first OMITTED_KEPT of them
+    refused: int = 0  #: could not be staged, or were refused before and are unchanged
+    bytes: int = 0  #: size of the added and changed files
+    omitted: list[Omitted] = field(default_factory=list)  #: the first OMITTED_KEPT
     omitted_count: int = 0
 
 
-#: Omitted paths that are remembered by name; the rest is counted.
+#: Maximum number of omitted paths kept by name; the rest are only counted.
 OMITTED_KEPT = 100
 
 
-#: What becomes of a document; moved and vanished are what only a comparison with the whole source can tell.
+#: What happens to a document. Only a comparison with the whole source can find moved and vanished ones.
 Action = Literal["added", "changed", "moved", "vanished", "unchanged", "skipped"]
 
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """What a dry run or a plan says of one document."""
+    """Entry of a dry run or a plan for one document."""
 
     action: Action
     uri: str
@@ -73,16 +73,16 @@ class Load:
         self._embed = embed_fingerprint
         self._max_file_bytes = max_file_bytes
         self._checksum = checksum
-        self.listed = listed  #: is filled where it is given
+        self.listed = listed  #: filled if it is given
         self.counts = LoadCounts()
         self._outcomes = Outcomes("load", tracing)
-        self._began: dict[str, int] = {}  #: when the copying of a file began, by URI, in nanoseconds since the epoch
+        self._began: dict[str, int] = {}  #: start of the copying of a file, by URI, in nanoseconds since the epoch
 
     def run(self, run: int, scope: Scope, on_window: Callable[[LoadCounts], None]) -> LoadCounts:
-        """Stage everything in `scope` that the ledger does not know in this version, as part of `run`.
+        """Stage every file in `scope` whose current version the ledger does not know, as part of `run`.
 
-        Calls `on_window` after each window of files; by then these files are safe in staging and ledger, so stopping
-        there loses nothing. Raises SourceError for a root that cannot be listed, NoSpace.
+        Calls `on_window` after each window of files. By then these files are safe in staging and ledger, so stopping there
+        loses nothing. Raises SourceError for a root that cannot be listed, NoSpace.
         """
         for window in _windows(self._files(scope), WINDOW_FILES):
             self._window(run, window)
@@ -95,9 +95,9 @@ class Load:
         return self.counts
 
     def plan(self, scope: Scope) -> Iterator[Planned]:
-        """Say what `run` would do, and change nothing.
+        """Report what `run` would do, without changing anything.
 
-        A file whose size or time differs counts as changed here, although its bytes may turn out to be the same.
+        A file whose size or modification time differs counts as changed here, although its bytes may be the same.
         """
         for window in _windows(self._files(scope), WINDOW_FILES):
             files = {document_id(self._collection, file.uri): file for file in window}
@@ -131,7 +131,7 @@ class Load:
                 if len(self.counts.omitted) < OMITTED_KEPT:
                     self.counts.omitted.append(found)
                 if self.listed is not None:
-                    # It is there, only not to be had now: no reason to delete what was loaded of it.
+                    # It exists but cannot be read now, which is no reason to delete its documents.
                     self.listed.add(document_id(self._collection, found.uri), found.uri)
                     self.listed.unlisted += [found.name] if found.folder else []
             else:
@@ -185,7 +185,7 @@ class Load:
         return Version(key, file.uri, self._collection, run, content_hash, file.size)
 
     def _copies(self, files: Sequence[SourceFile]) -> Iterable[StagedFile | Refused]:
-        """Stage files, in their order; objects several at a time."""
+        """Stage files in their order; objects are fetched several at a time."""
         if not any(file.path is None for file in files):
             return map(self._copy, files)
         with ThreadPoolExecutor(FETCHES, "fetch") as pool:
@@ -204,16 +204,16 @@ class Load:
     def _same_bytes(
         self, key: str, file: SourceFile, before: Known, now: SourceFile, staged: dict[str, StagedFile], adopted: list[str]
     ) -> None:
-        """Sort a document whose bytes the ledger knows already."""
+        """Classify a document whose bytes the ledger knows already."""
         if self._finished(before):
             self.counts.unchanged += 1
         elif before.state in OPEN_STATES:
             adopted.append(key)
         elif before.state in (DocumentState.QUARANTINED, DocumentState.SKIPPED) and before.reason != Reason.STAGED_LOST:
-            # Tried and refused for good: it belongs to this run's result, but only `retry` or a new version starts it again.
+            # Permanently refused: it belongs to this run's result, but only `retry` or a new version starts it again.
             self.counts.refused += 1
             adopted.append(key)
-        else:  # other options, another model, a lost copy, or deleted before: the work must be done again
+        else:  # other options, another model, a lost copy, or deleted earlier: the work must be done again
             staged[key] = (
                 self._staging.put(file) if before.reason == Reason.STAGED_LOST else StagedFile(now, before.content_hash, "")
             )
@@ -221,7 +221,7 @@ class Load:
             self.counts.bytes += now.size
 
     def _finished(self, before: Known) -> bool:
-        """Whether the store holds this version, made with today's options and model."""
+        """Whether the store holds this version, made with the current options and model."""
         return (
             before.state is DocumentState.INDEXED
             and before.indexed_hash == before.content_hash
@@ -234,7 +234,7 @@ class Load:
         return (file.size, file.mtime_ns) == (before.size, before.mtime_ns)
 
     def _refusal(self, file: SourceFile) -> Refused | None:
-        """Refuse what no parser will take, before it costs a copy."""
+        """Refuse files that no parser accepts before they are copied."""
         if file.size == 0:
             return Refused(file, Reason.EMPTY_FILE, "zero bytes")
         if file.size > self._max_file_bytes:

@@ -1,4 +1,4 @@
-"""What a step says of each document when it is done with it: a log line, and spans of its trace."""
+"""Report of a step on each finished document: a log line, and spans of its trace."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Times:
-    """When what happened to a document in the embed stage, in nanoseconds since the epoch; 0: not yet."""
+    """Times of a document's events in the embed stage, in nanoseconds since the epoch; 0: not yet."""
 
     opened_ns: int = field(default_factory=time.time_ns)
-    embedded_ns: int = 0  #: its last vectors were there
-    writing_ns: int = 0  #: its first points went to the store
+    embedded_ns: int = 0  #: its last vectors were ready
+    writing_ns: int = 0  #: its first points were sent to the store
     written_ns: int = 0  #: the store holds exactly its points
 
     def window(self, there_ns: int) -> None:
-        """Note that some of its vectors were there, and were written from then on."""
+        """Record when some of its vectors were ready and their write began."""
         self.embedded_ns = there_ns
         self.writing_ns = self.writing_ns or there_ns
 
 
 class Outcomes:
-    """Tells logs and traces of one step; for one thread.
+    """Writes log lines and spans for one step; for one thread.
 
-    The log's level: a document that is done at debug, one that is quarantined at warning, a batch at info.
+    Log levels: debug for a finished document, warning for a quarantined one, info for a batch.
     """
 
     def __init__(self, stage: Literal["load", "parse", "embed"], tracing: Tracing | None = None) -> None:
@@ -44,60 +44,60 @@ class Outcomes:
 
     @property
     def on(self) -> bool:
-        """Whether anybody listens to what became of documents that are well."""
+        """Whether outcomes of successful documents are logged or traced."""
         return self._tracing.on or log.isEnabledFor(logging.DEBUG)
 
     def about(self, document: ClaimedDocument | Version) -> AbstractContextManager[None]:
-        """Have log lines of a `with` block name a document."""
+        """Add a document to the context of log lines in a `with` block."""
         key = document.document if isinstance(document, Version) else document.id
         return about(run=document.run, stage=self._stage, document=key, uri=document.uri)
 
     def begin(self, documents: int) -> None:
-        """A batch of so many documents begins."""
+        """Begin a batch of `documents` documents."""
         self._since = time.monotonic()
         self._documents = documents
         self._done = self._chunks = self._reused = 0
 
     def end(self, verb: str) -> None:
-        """The batch is done; `verb` says what with."""
+        """Log the end of the batch; `verb` names the work, such as `parsed`."""
         took = time.monotonic() - self._since
-        there = f", {self._reused} had their chunk file already" if self._reused else ""
-        chunks = "new chunks" if self._reused else "chunks"
-        log.info("%s %d of %d documents, %d %s in %.1f s%s", verb, self._done, self._documents, self._chunks, chunks, took, there)
+        there = f", {self._reused} with an existing chunk file" if self._reused else ""
+        documents, chunks = _plural(self._documents, "document"), _plural(self._chunks, "new chunk" if self._reused else "chunk")
+        log.info("%s %d of %s, %s in %.1f s%s", verb, self._done, documents, chunks, took, there)
 
     def staged(self, version: Version, began_ns: int) -> None:
-        """A version is in staging and ledger."""
+        """Report a version that is in staging and ledger."""
         with self.about(version):
-            log.debug("staged %s: %d bytes", version.uri, version.size)
+            log.debug("staged %s: %s", version.uri, _plural(version.size, "byte"))
         self._tracing.send(version, Span("load", began_ns, time.time_ns()))
 
     def refused(self, version: Version, reason: Reason, detail: str, began_ns: int) -> None:
-        """A file could not be staged."""
+        """Report a file that could not be staged."""
         self._say(version, reason, detail)
         self._tracing.send(version, Span("load", began_ns, time.time_ns(), reason, detail))
 
     def parsed(
         self, document: ClaimedDocument, chunks: int, tokens: int, began_ns: int, ended_ns: int, *, reused: bool = False
     ) -> None:
-        """A document's chunk file was made in that time, or found, and the ledger says so."""
+        """Report a document whose chunk file was made in that time, or existed, and is recorded in the ledger."""
         self._done, self._chunks, self._reused = self._done + 1, self._chunks + chunks, self._reused + reused
         with self.about(document):
             if reused:
-                log.debug("%s has its chunk file already", document.uri)
+                log.debug("%s has a chunk file already", document.uri)
             else:
-                log.debug("parsed %s: %d chunks, %d tokens in %.2f s", document.uri, chunks, tokens, (ended_ns - began_ns) / 1e9)
+                made = f"{_plural(chunks, 'chunk')}, {_plural(tokens, 'token')}"
+                log.debug("parsed %s: %s in %.2f s", document.uri, made, (ended_ns - began_ns) / 1e9)
         if self._tracing.on:
             known = (None, None) if reused else (chunks, tokens)
             span = Span("parse", began_ns, ended_ns, chunks=known[0], tokens=known[1], reused=reused)
             self._tracing.send(version_of(document), span)
 
     def indexed(self, document: ClaimedDocument, result: IndexedResult, times: Times, device: str) -> None:
-        """A document is searchable, and the ledger says so."""
+        """Report a document that is searchable and recorded as such in the ledger."""
         self._done, self._chunks = self._done + 1, self._chunks + result.chunks
         with self.about(document):
-            log.debug(
-                "indexed %s: %d chunks, %d of them embedded in %.2f s", document.uri, result.chunks, result.embedded, result.seconds
-            )
+            chunks = _plural(result.chunks, "chunk")
+            log.debug("indexed %s: %s, %d of them embedded in %.2f s", document.uri, chunks, result.embedded, result.seconds)
         if self._tracing.on:
             version, embedded = version_of(document), times.embedded_ns or times.writing_ns
             embed = Span("embed", times.opened_ns, embedded, chunks=result.embedded, tokens=result.tokens, device=device)
@@ -105,7 +105,7 @@ class Outcomes:
             self._tracing.send(version, Span("upsert", times.writing_ns, times.written_ns, chunks=result.chunks))
 
     def failed(self, document: ClaimedDocument, reason: Reason, detail: str, began_ns: int) -> None:
-        """A document is quarantined or skipped by a worker, which began on it then."""
+        """Report a document that a worker quarantined or skipped; `began_ns` is when the worker began on it."""
         self._say(document, reason, detail)
         if self._tracing.on:
             self._tracing.send(version_of(document), Span(self._stage, began_ns, time.time_ns(), reason, detail))
@@ -118,6 +118,10 @@ class Outcomes:
                 log.warning("%s is quarantined: %s: %s", document.uri, reason, " ".join(detail.split()))
 
 
+def _plural(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def version_of(document: ClaimedDocument) -> Version:
-    """What a claimed document's trace is about."""
+    """The version that a claimed document's trace is about."""
     return Version(document.id, document.uri, document.collection, document.run, document.content_hash, document.size)

@@ -1,4 +1,4 @@
-"""The second step: claimed documents become chunk files."""
+"""The second step: turns claimed documents into chunk files."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _Made:
-    """A chunk file that is there, and what is said of it once the ledger knows."""
+    """An existing chunk file, with the facts to report once the ledger has it."""
 
     document: ClaimedDocument
     result: ParsedResult
-    chunks: int  #: made now: 0 where the file was found
+    chunks: int  #: chunks made now; 0 if the file existed already
     began_ns: int
     ended_ns: int
     reused: bool = False
@@ -49,15 +49,15 @@ class ParseStep:
         self._ledger = ledger
         self._staging = staging
         self._guard = guard
-        self._fingerprint = fingerprint  #: parse fingerprint of everything this step makes
+        self._fingerprint = fingerprint  #: parse fingerprint of all chunk files this step makes
         self._measured = measured or Measured()
         self._outcomes = Outcomes("parse", tracing)
 
     def run(self, claim: Claim, batch: str) -> list[str]:
-        """Parse the claim's documents; return the ids that are ready for the embed stage, marked as queued under `batch`.
+        """Parse the claim's documents; return the ids ready for the embed stage, marked as queued under `batch`.
 
-        Documents that cannot be parsed are recorded with their reason. A chunk file that is there already, made from the
-        same bytes with the same options, is used as it is. Raises LeaseLost, NoSpace.
+        Documents that cannot be parsed are recorded with their reason. An existing chunk file made from the same bytes with
+        the same options is reused. Raises LeaseLost, NoSpace.
         """
         beat = Beat(self._ledger, claim, self._measured)
         self._outcomes.begin(len(claim.documents))
@@ -131,7 +131,7 @@ class ParseStep:
             with self._staging.chunks(key) as path:
                 header, footer = read_header(path), read_footer(path)
         except DocumentError as error:
-            log.info("%s is parsed again: %s", document.uri, error)
+            log.info("parsing %s again: %s", document.uri, error)
             return None
         return ParsedResult(document.id, header.title, header.media_type, self._fingerprint, footer.tokens, chunks=footer.chunks)
 

@@ -1,4 +1,4 @@
-"""What a sync would do and what it would cost, found out without changing anything."""
+"""The effects and the cost of a sync, found without changing anything."""
 
 from __future__ import annotations
 
@@ -25,69 +25,69 @@ from pipeline.steps.sampling import Sampled, draw, extrapolate, likely
 from pipeline.steps.scope import Scope
 from pipeline.types import SourceFile, document_id
 
-#: Files that are parsed to know how many chunks there will be. Of more files, as many are chosen at random.
+#: Maximum number of files parsed to count chunks. Of more files, this many are chosen at random.
 SAMPLE_FILES = 64
 
-#: What Qdrant keeps in memory for a vector, by its own rule of thumb: 4 bytes a number, half as much again for graph and ids.
+#: Qdrant's own rule of thumb for the memory of a vector: 4 bytes a number, and half as much again for graph and ids.
 MEMORY_FACTOR = 1.5
 
-#: Bytes of a point on disk beside its vector: 1.9 KB were measured with 1 KB of text (50,000 points of 384 numbers in 165 MiB), and
-#: 0.7 KB for the weights of its words.
+#: Bytes of a point on disk in addition to its vector: 1.9 KB were measured with 1 KB of text (50,000 points of 384 numbers in
+#: 165 MiB), and 0.7 KB for its BM25 weights.
 DISK_POINT_BYTES = 2600
 
-#: Runs that have embedded fewer chunks than this tell more of the start of the workers than of their rate.
+#: Runs that embedded fewer chunks than this measure the start of the workers rather than their rate.
 RATE_CHUNKS = 200
 
 
 @dataclass(slots=True)
 class Plan:
-    """A sync that was not carried out."""
+    """A sync that was not run."""
 
     files: list[Planned] = field(default_factory=list)
-    chunks: int = 0  #: to embed
-    tokens: int = 0  #: of them
-    new_points: int = 0  #: of the chunks, those of new documents
-    estimated: bool = False  #: chunks and tokens are extrapolated from a sample
-    parsed_files: int = 0  #: of the new and changed ones; where they are fewer than those, they were chosen at random
+    chunks: int = 0  #: chunks to embed
+    tokens: int = 0  #: tokens of these chunks
+    new_points: int = 0  #: the chunks of new documents among them
+    estimated: bool = False  #: whether chunks and tokens are extrapolated from a sample
+    parsed_files: int = 0  #: new and changed files that were parsed; chosen at random if there are more
     chunks_low: int = 0  #: the range that is likely to contain `chunks`; without a sample both are `chunks`
     chunks_high: int = 0
-    chunks_per_s: float = 0.0  #: measured in this deployment; 0 where nothing has been yet
+    chunks_per_s: float = 0.0  #: measured in this deployment; 0 if there is no measurement yet
     memory_bytes: int = 0  #: growth of Qdrant's memory
     disk_bytes: int = 0
-    refused: str = ""  #: why deletions would not be carried out, in words
+    refused: str = ""  #: why deletions would be refused, human-readable
 
     def count(self, action: Action) -> int:
-        """Documents of an action."""
+        """Number of documents with an action."""
         return sum(file.action == action for file in self.files)
 
     @property
     def seconds(self) -> float | None:
-        """Forecast of the embedding; None where no rate is known."""
+        """Forecast of the embedding time; None if no rate is known."""
         return self.chunks / self.chunks_per_s if self.chunks_per_s else None
 
 
 @dataclass(frozen=True, slots=True)
 class Planning:
-    """What a plan is made with; nothing of it is changed."""
+    """The parts that a plan needs; none of them is changed."""
 
     ledger: Ledger
     staging: Staging
     guard: ParseGuard
-    generation: str  #: of the collection, as the ledger knows it
+    generation: str  #: the ledger's name of the collection's generation
     dimension: int
 
     def plan(self, step: Load, scope: Scope, max_delete_ratio: float) -> Plan:
-        """Compare source and ledger; `step` must have been given a Listed to fill.
+        """Compare source and ledger; `step` must have been created with a Listed to fill.
 
-        Files whose size is that of a document that has vanished are read through, to see whether it was moved; up to SAMPLE_FILES
-        are parsed. Raises SourceError.
+        Files with the size of a vanished document are read completely, to find out whether it was moved. Up to SAMPLE_FILES
+        files are parsed. Raises SourceError.
         """
         assert step.listed is not None
         found = Plan()
         found.files = list(step.plan(scope))
         gone = vanished(self.ledger, self.generation, scope, step.listed, max_delete_ratio)
         found.refused = gone.refused
-        if gone.refused:  # it is shown all the same: somebody has to decide
+        if gone.refused:  # shown all the same: a person has to decide
             gone = vanished(self.ledger, self.generation, scope, step.listed, max_delete_ratio, allow=True)
         by_size: dict[int, set[str]] = defaultdict(set)
         for document in gone.documents:
@@ -96,7 +96,7 @@ class Planning:
         found.files += [Planned("vanished", document.uri, document.size) for document in gone.documents]
         self._estimate(found)
         found.chunks_per_s = measured_rate(self.ledger)
-        # An edited document loses about as many points as it gets.
+        # An edited document loses about as many points as it gains.
         points = found.new_points
         found.memory_bytes = round(points * self.dimension * 4 * MEMORY_FACTOR)
         found.disk_bytes = points * (self.dimension * 4 + DISK_POINT_BYTES)
@@ -158,7 +158,7 @@ class Planning:
         return document_id(self.generation, file.uri)
 
     def _ids(self, document: str, name: str, known: Known | None) -> set[str]:
-        """Ids of the chunks that the store holds of a document, as far as its chunk file is still there."""
+        """Ids of a document's chunks in the store; empty if its chunk file no longer exists."""
         if known is None or not known.indexed_hash:
             return set()
         key = chunks_key(known.indexed_parse, known.indexed_hash, name)
@@ -172,9 +172,9 @@ class Planning:
 
 
 def measured_rate(ledger: Ledger) -> float:
-    """Chunks a second of this deployment: the median of its last runs with RATE_CHUNKS or more, else of the largest one.
+    """Chunks per second of this deployment: median of its last runs with RATE_CHUNKS or more, else the largest run's rate.
 
-    0 where nothing has been embedded yet.
+    0 if nothing has been embedded yet.
     """
     runs = [run for run in ledger.runs.latest(50) if run.finished_at and run.embedded and run.finished_at > run.started_at]
     telling = [run for run in runs if run.embedded >= RATE_CHUNKS][:10] or sorted(runs, key=lambda run: run.embedded)[-1:]

@@ -9,17 +9,17 @@ from itertools import islice
 from pipeline.errors import ConfigError, StoreUnavailable
 from pipeline.store import VectorStore
 
-#: Points in memory at one time; the target splits them by its own limits.
+#: Points in memory at a time; the target splits them by its own limits.
 _PAGE_POINTS = 1024
 
 
 @dataclass(frozen=True, slots=True)
 class PromoteReport:
-    """What a copy moved."""
+    """Counts of a copy."""
 
     copied: int  #: points written to the target in this run
-    source_count: int  #: points of the source when the copy was done
-    target_count: int  #: points of the target then, the same
+    source_count: int  #: points of the source after the copy
+    target_count: int  #: points of the target after the copy, the same number
 
 
 def promote(
@@ -27,12 +27,12 @@ def promote(
 ) -> PromoteReport:
     """Copy `physical` to the target under the same name; set `alias` there once the counts agree.
 
-    `on_progress(copied, total)` is called after every page. A copy that broke off is repeated from the start: ids stay
-    the same, so nothing doubles. Nothing is ever deleted from the target.
+    `on_progress(copied, total)` is called after every page. An interrupted copy is repeated from the start: ids stay the
+    same, so nothing is duplicated. Nothing is ever deleted from the target.
 
-    Where the counts differ at the end the alias is left as it was. Raises StoreUnavailable where points are missing,
-    because the source was written to meanwhile, and ConfigError where the target holds points that are not the
-    source's. CollectionMismatch, CollectionMissing and the stores' own errors pass through.
+    If the counts differ at the end, the alias stays unchanged. Raises StoreUnavailable if points are missing because the
+    source was written to meanwhile, and ConfigError if the target holds points that the source lacks. CollectionMismatch,
+    CollectionMissing and the stores' own errors pass through.
     """
     total = source.count(physical)
     target.create(physical, source.dimension(physical))
@@ -45,13 +45,17 @@ def promote(
     source_count, target_count = source.count(physical), target.count(physical)
     if target_count > source_count:
         raise ConfigError(
-            f"the target's collection {physical!r} holds {target_count - source_count} points that the source lacks; "
+            f"the target's collection {physical!r} holds {_points(target_count - source_count)} that the source lacks; "
             "drop it there and promote again"
         )
     if target_count < source_count:
         raise StoreUnavailable(
-            f"the source's collection {physical!r} grew by {source_count - target_count} points while it was copied; "
+            f"the source's collection {physical!r} grew by {_points(source_count - target_count)} while it was copied; "
             "wait until the load is done and promote again"
         )
     target.set_alias(alias, physical)
     return PromoteReport(copied, source_count, target_count)
+
+
+def _points(number: int) -> str:
+    return f"{number} point" if number == 1 else f"{number} points"

@@ -1,4 +1,4 @@
-"""How documents leave a collection: what has vanished from its source, whether that may be believed, and the removal itself."""
+"""Removal of documents: finds those that vanished from a source, checks whether that is plausible, and deletes them."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from pipeline.store import VectorStore
 
 @dataclass(slots=True)
 class Vanished:
-    """What the ledger knows in a scope and a listing did not meet."""
+    """Documents that the ledger knows in a scope and a listing did not find."""
 
-    documents: list[Kept] = field(default_factory=list)  #: that may be deleted
-    refused: str = ""  #: why others may not, in words
+    documents: list[Kept] = field(default_factory=list)  #: those that may be deleted
+    refused: str = ""  #: why others may not be deleted, human-readable
 
 
 def vanished(ledger: Ledger, generation: str, scope: Scope, listed: Listed, max_ratio: float, *, allow: bool = False) -> Vanished:
-    """Compare the ledger with a listing that is done, root by root.
+    """Compare the ledger with a finished listing, root by root.
 
-    Each document that was not met is looked for once more before it counts: one that was being replaced while its folder was
-    listed is there again. Nothing is looked for where the listing is not to be believed anyway. `allow` is a person's word that
-    many deletions, or an empty source, are meant; it does not make up for a listing with gaps.
+    Each missing document is looked up once more before it counts as vanished: a file that was being replaced while its folder
+    was listed exists again. If the listing is not plausible, nothing is looked up. `allow` is a person's confirmation that
+    many deletions, or an empty source, are intended; it does not excuse a listing with gaps.
     """
     found, reasons = Vanished(), []
     for number, root in enumerate(listed.roots):
@@ -45,26 +45,26 @@ def vanished(ledger: Ledger, generation: str, scope: Scope, listed: Listed, max_
 
 
 def refusal(missing: int, known: int, files: int, listed: Listed, max_ratio: float, *, allow: bool) -> str:
-    """Why `missing` of `known` documents are not to be deleted, in words; `files` were listed where they should be."""
+    """Why `missing` of `known` documents must not be deleted, human-readable; `files` is how many files were listed there."""
     if not missing:
         return ""
-    gone = f"{missing} of {known} documents are gone from the source"
+    gone = f"{missing} of {known} {'document is' if known == 1 else 'documents are'} gone from the source"
     if listed.unlisted:
         return f"{gone}, but {listed.unlisted[0]} could not be listed, so nothing is deleted"
     if allow:
         return ""
     if not files:
-        return f"{gone} and it holds no file any more; if that is meant, repeat with --allow-delete"
+        return f"{gone}, which contains no files any more; if this is intended, repeat with --allow-delete"
     if missing > max_ratio * known:
-        return f"{gone}, more than KB_MAX_DELETE_RATIO {max_ratio:g} allows; if that is meant, repeat with --allow-delete"
+        return f"{gone}, more than KB_MAX_DELETE_RATIO {max_ratio:g} allows; if this is intended, repeat with --allow-delete"
     return ""
 
 
 def remove_due(ledger: Ledger, store: Callable[[], VectorStore], grace_s: float, collection: str | None = None) -> int:
-    """Delete the points of marked documents whose grace is over, and forget them; return how many.
+    """Delete the points of marked documents whose grace period is over, and forget them; return how many.
 
-    `store` is called where there is something to delete. A document whose last worker still holds its lease loses its points and
-    stays marked, for another call. Raises StoreUnavailable, LedgerUnavailable: a later call goes on from there.
+    `store` is called only if there is something to delete. A document whose last worker still holds its lease loses its points
+    and stays marked for another call. Raises StoreUnavailable, LedgerUnavailable; a later call continues from there.
     """
     removed, fenced = 0, set[str]()
     while due := ledger.removal.due(grace_s, collection, without=sorted(fenced)):
@@ -77,14 +77,14 @@ def remove_due(ledger: Ledger, store: Callable[[], VectorStore], grace_s: float,
                 store().flush(known.physical)
             over = [document.id for document in ours if not document.fenced]
             back = ledger.removal.forget(over)
-            # A load has met them in between, and a worker may have counted on the points that are gone now.
+            # A load found these again in between, and a worker may have relied on the points that are deleted now.
             ledger.work.recheck(sorted(back))
             removed += len(over) - len(back)
     return removed
 
 
 def _there(uri: str, root: str, scope: Scope) -> bool:
-    """Whether a listing of this root would yield a document at this URI, if it were done now."""
+    """Whether a listing of this root would now yield a document at this URI."""
     if uri == root:
         return exists(uri)
     return lies_below(uri, root) and scope.patterns.wants(uri.removeprefix(f"{root}/")) and exists(uri)

@@ -1,4 +1,4 @@
-"""Embedding in the background, every text once."""
+"""Embedding in the background, each distinct text once."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from numpy.typing import NDArray
 from pipeline.embed import Embedder
 from pipeline.telemetry.counters import Busy
 
-#: Texts whose vectors are kept for others like them; oldest first out.
+#: Number of texts whose vectors are kept for equal texts; the oldest are dropped first.
 KEPT = 4096
 
-#: Seconds between two looks whether the model still makes progress.
+#: Seconds between two checks that the model still makes progress.
 LOOK_EVERY_S = 1.0
 
-#: Calls of the embedder at once: the second one keeps the device busy while the last texts of the first are computed.
+#: Concurrent calls of the embedder: the second one keeps the device busy while the last texts of the first are computed.
 CALLS = 2
 
 
 class Vectors:
-    """The vectors of some texts, perhaps still being computed."""
+    """The vectors of some texts; they may still be being computed."""
 
     def __init__(self, embedder: Embedder, rows: Sequence[tuple[Future[NDArray[np.float32]], int]]) -> None:
         self._embedder = embedder
         self._rows = rows
 
     def result(self, on_progress: Callable[[], None]) -> NDArray[np.float32]:
-        """(n, dimension) in the order of the texts; raises what the embedder raised.
+        """(n, dimension) in the order of the texts; raises the embedder's error.
 
-        `on_progress` is called now and then while the model answers, so that slow work is told from work that hangs.
+        `on_progress` is called from time to time while the model makes progress, to distinguish slow work from work that hangs.
         """
         missing = {call for call, _ in self._rows}
         calls = self._embedder.calls
@@ -50,16 +50,16 @@ class ReusingEmbedder:
 
     def __init__(self, embedder: Embedder, busy: Busy) -> None:
         self._embedder = embedder
-        self._busy = busy  #: counts the time in which the embedder works
+        self._busy = busy  #: counts the time during which the embedder works
         self._pool = ThreadPoolExecutor(CALLS, "embed")
-        #: Digest of a text -> the call that has its vector, and its row there.
+        #: Digest of a text -> the call that computes its vector, and its row there.
         self._known: OrderedDict[bytes, tuple[Future[NDArray[np.float32]], int]] = OrderedDict()
 
     def __enter__(self) -> ReusingEmbedder:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        # After an error, a shutdown above all, the documents must go back at once, and not when a slow endpoint has answered.
+        # After an error or at shutdown, the documents must be released at once, without waiting for a slow endpoint.
         self._pool.shutdown(wait=error is None, cancel_futures=True)
 
     def _embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -67,7 +67,7 @@ class ReusingEmbedder:
             return self._embedder.embed(texts)
 
     def submit(self, texts: Sequence[str]) -> Vectors:
-        """Have texts embedded; those that were submitted before, and recently, are not embedded again."""
+        """Start embedding texts; those submitted recently are not embedded again."""
         digests = [hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest() for text in texts]
         fresh = {digest: text for digest, text in zip(digests, texts, strict=True) if digest not in self._known}
         if fresh:

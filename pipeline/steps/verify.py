@@ -1,4 +1,4 @@
-"""The check of the whole: does the store hold exactly what the ledger says, and how is it mended?"""
+"""The check that the store holds exactly the points that the ledger expects, and the repair."""
 
 from __future__ import annotations
 
@@ -16,36 +16,36 @@ from pipeline.staging import Staging
 from pipeline.staging.copies import chunks_key
 from pipeline.store import StoredPoint, VectorStore
 
-#: Points looked at together while the store is scanned.
+#: Points checked together while the store is scanned.
 SCAN_WINDOW = 2000
 
-#: Shortest length of a vector that is not called zero; all of them are written with length 1.
-LEAST_NORM = 0.5
+#: Minimum length of a vector that does not count as zero; all vectors are written with length 1.
+MIN_NORM = 0.5
 
 
 @dataclass(slots=True)
 class Verified:
-    """What a check found. Points are counted, documents to mend are named."""
+    """Result of a check: counts of points, and ids of documents and points to fix."""
 
     documents: int = 0
     expected_points: int = 0
     actual_points: int = 0
     missing: int = 0
-    orphans: int = 0  #: points that no document of the ledger should have
+    orphans: int = 0  #: points that no document in the ledger should have
     zero_vectors: int = 0
-    damaged: set[str] = field(default_factory=set)  #: ids of documents whose points are not what they should be
-    stray: list[str] = field(default_factory=list)  #: ids of points whose document the ledger does not know
+    damaged: set[str] = field(default_factory=set)  #: ids of documents with wrong points
+    stray: list[str] = field(default_factory=list)  #: ids of points to delete: those without an indexed document, zero vectors
 
     @property
     def clean(self) -> bool:
-        """Whether the store holds exactly what the ledger says."""
+        """Whether the store holds exactly the points that the ledger expects."""
         return not (self.missing or self.orphans or self.zero_vectors)
 
 
 def verify(ledger: Ledger, staging: Staging, store: VectorStore, collection: str, physical: str) -> Verified:
-    """Compare each document's points with the ids its chunk file gives, and look at every vector.
+    """Compare each document's points with the ids in its chunk file, and check every vector.
 
-    Documents that are being worked on are compared too; run it at rest. Memory is bounded by one window of documents.
+    Documents in progress are compared too, so run it while no load is running. Memory is bounded by one window of documents.
     """
     found = Verified()
     for window in ledger.report.expected(collection):
@@ -69,7 +69,7 @@ def verify(ledger: Ledger, staging: Staging, store: VectorStore, collection: str
 def repair(ledger: Ledger, store: VectorStore, physical: str, found: Verified) -> int:
     """Delete stray points and send damaged documents through the embed stage again; return how many documents.
 
-    Nothing is embedded that the store still holds. The documents are mended when workers have run.
+    Chunks that the store still holds are not embedded again. The documents are fixed once workers have processed them.
     """
     if found.stray:
         store.delete_points(physical, found.stray)
@@ -81,7 +81,7 @@ def _compare(staging: Staging, document: Expected, actual: set[str], found: Veri
     found.expected_points += document.chunks
     key = chunks_key(document.parse_fingerprint, document.content_hash, name_of(document.uri))
     expected = _expected_ids(staging, key, document.id)
-    if expected is None:  # the cache was cleared: counts are all there is to compare
+    if expected is None:  # the cache was cleared: only counts can be compared
         missing, orphans = max(0, document.chunks - len(actual)), max(0, len(actual) - document.chunks)
     else:
         missing, orphans = len(expected - actual), len(actual - expected)
@@ -102,8 +102,8 @@ def _expected_ids(staging: Staging, key: str, document: str) -> set[str] | None:
 
 
 def _is_zero(vector: Sequence[float] | None) -> bool:
-    # Not `<`: a NaN compares false with everything and must be found too.
-    return vector is None or not math.sqrt(sum(number * number for number in vector)) >= LEAST_NORM
+    # Not `<`: NaN compares false with everything and must be found too.
+    return vector is None or not math.sqrt(sum(number * number for number in vector)) >= MIN_NORM
 
 
 def _windows(points: Iterable[StoredPoint], size: int) -> Iterable[list[StoredPoint]]:

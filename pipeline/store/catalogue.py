@@ -16,20 +16,20 @@ from pipeline.store.names import check_name
 from pipeline.store.points import SPARSE
 from pipeline.store.query import Shape
 
-#: Beside a shard's own files; it is written last, so a folder without it is no collection.
+#: Next to a shard's own files. It is written last, so a folder without it is not a collection.
 COLLECTION_FILE = "collection.json"
-#: Folders of this beginning are half made or half removed.
+#: Prefix of folders that are half created or half removed.
 _SCRAP = ".scrap-"
 
 
 class Catalogue:
-    """Names, dimensions and aliases under `folder`; every change is one rename, so a killed process leaves old or new."""
+    """Names, dimensions and aliases under `folder`. Every change is one rename, so a killed process leaves the old or new state."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def path(self, physical: str) -> Path:
-        """Folder of the collection, which need not exist."""
+        """Folder of the collection, which may not exist."""
         return self._folder / check_name(physical)
 
     def names(self) -> list[str]:
@@ -54,14 +54,14 @@ class Catalogue:
             return physical
 
     def shape(self, physical: str) -> Shape | None:
-        """The vectors of the collection; None where there is no such collection."""
+        """The vectors of the collection; None if it does not exist."""
         stored = self._read(self.path(physical) / COLLECTION_FILE)
         dimension = stored.get("dimension")
-        # The engine cannot add a vector to a shard, so what the file lacks was not there when it was made.
+        # The engine cannot add a vector to a shard, so a vector that the file lacks is not in the shard either.
         return Shape(dimension, stored.get("sparse") == SPARSE) if isinstance(dimension, int) else None
 
     def add(self, physical: str, dimension: int, build: Callable[[Path], None]) -> None:
-        """Make the collection unless it is there: `build` fills an empty folder that is then moved to its place."""
+        """Create the collection unless it exists: `build` fills an empty folder, which is then moved into place."""
         target = self.path(physical)
         with self._changing():
             if (target / COLLECTION_FILE).is_file():
@@ -78,7 +78,7 @@ class Catalogue:
             sync_folder(self._folder)
 
     def remove(self, physical: str) -> None:
-        """Remove the collection and its aliases. The caller sees to it that nobody has its shard open."""
+        """Remove the collection and its aliases. The caller must ensure that no process has its shard open."""
         with self._changing():
             aliases = self.aliases()
             kept = {alias: name for alias, name in aliases.items() if name != physical}
@@ -93,7 +93,7 @@ class Catalogue:
             shutil.rmtree(scrap, ignore_errors=True)
 
     def set_alias(self, alias: str, physical: str) -> None:
-        """Point `alias` at `physical`. Raises CollectionMissing, and ConfigError where a collection has that name."""
+        """Point `alias` at `physical`. Raises CollectionMissing, and ConfigError if a collection has that name."""
         check_name(alias)
         with self._changing():
             if (self.path(alias) / COLLECTION_FILE).is_file():
@@ -104,7 +104,7 @@ class Catalogue:
 
     @contextmanager
     def _changing(self) -> Iterator[None]:
-        """Keep other processes from changing the catalogue; reading needs no lock."""
+        """Prevent other processes from changing the catalogue; reading needs no lock."""
         with translating(self._folder, StoreUnavailable):
             self._folder.mkdir(parents=True, exist_ok=True)
             with FileLock(self._folder / "catalogue.lock"):
@@ -123,7 +123,7 @@ class Catalogue:
         except ValueError as error:
             raise StoreUnavailable(f"cannot read {path}: {error}; restore it from a backup") from error
         if not isinstance(value, dict):
-            raise StoreUnavailable(f"{path} holds no JSON object; restore it from a backup")
+            raise StoreUnavailable(f"{path} does not contain a JSON object; restore it from a backup")
         return value
 
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from pipeline.errors import CollectionMissing
 from pipeline.settings import Settings
 
-#: Collections that a message names.
-MOST_NAMED = 20
+#: Maximum number of collections that a message names.
+MAX_NAMED = 20
 
 
 def missing(name: str, names: Iterable[str]) -> CollectionMissing:
@@ -42,5 +42,5 @@ def chosen(settings: Settings, names: Iterable[str]) -> Settings:
 
 
 def _listed(names: list[str]) -> str:
-    more = len(names) - MOST_NAMED
-    return ", ".join(map(repr, names[:MOST_NAMED])) + (f" and {more} more" if more > 0 else "")
+    more = len(names) - MAX_NAMED
+    return ", ".join(map(repr, names[:MAX_NAMED])) + (f" and {more} more" if more > 0 else "")

@@ -1,7 +1,7 @@
-"""The embedded store: Qdrant Edge, the server's engine in this process, with a shard for each collection.
+"""The embedded store: Qdrant Edge, the server's engine in this process, with one shard per collection.
 
-A shard has no HNSW graph, because building one holds the interpreter lock for as long as it takes: searches compare
-with every vector (10 ms for 50,000). Deleted points keep their room on disk. Beyond a million points use a server.
+A shard has no HNSW graph, because building one holds the interpreter lock until it is done. Searches therefore compare
+with every vector (10 ms for 50,000). Deleted points keep their space on disk. Beyond a million points, use a server.
 """
 
 from __future__ import annotations
@@ -51,15 +51,15 @@ from pipeline.store.query import RRF_K, Condition, Plan, Shape, plan
 from pipeline.store.shards import Shards, engine_errors, enter_engine
 from pipeline.types import DocumentInfo, EmbeddedChunk, Hit, PointMeta
 
-#: What the engine's own annotations allow under a name.
+#: The types that the engine's annotations allow for a named vector.
 _NamedVector = list[float] | SparseVector | list[list[float]]
 
 
 class EdgeStore:
-    """VectorStore in a folder. Writes survive kill -9 when they return; upserts survive a loss of power as well.
+    """VectorStore in a folder. Writes survive kill -9 once they return; upserts also survive a power failure.
 
-    Deletes and changes of payload reach the disk with the next upsert, flush() or close: until then a loss of power,
-    not the death of the process, can undo them.
+    Deletes and payload changes reach the disk with the next upsert, flush() or close. Until then a power failure can undo
+    them, the death of the process cannot.
     """
 
     def __init__(
@@ -75,9 +75,9 @@ class EdgeStore:
     ) -> None:
         """Open nothing yet.
 
-        `idle_s`: shards are closed after so long without a call; by default 1 for an owner, 0.2 for a reader.
-        `reserve_bytes`: room on the disk that a write must leave: the engine writes through memory maps, and a full
-        disk is then no error but the death of the process. Opening a collection takes up to 32 MB of it.
+        `idle_s`: seconds without a call after which shards are closed; by default 1 for an owner, 0.2 for a reader.
+        `reserve_bytes`: disk space that a write must leave free. The engine writes through memory maps, so a full disk
+        kills the process instead of raising an error. Opening a collection takes up to 32 MB of it.
         """
         self._catalogue = Catalogue(folder)
         self._shards = Shards(folder, role, lock_timeout_s, idle_s if idle_s is not None else 1.0 if role == "owner" else 0.2)
@@ -116,7 +116,7 @@ class EdgeStore:
         return self._shape(physical).dimension
 
     def upsert(self, physical: str, points: Sequence[Point]) -> None:
-        """See VectorStore.upsert; flushed before it returns."""
+        """See VectorStore.upsert; the points are flushed before it returns."""
         shape = self._shape(physical)
         convert.check_vectors(points, shape.dimension)
         path = self._path(physical)
@@ -145,7 +145,7 @@ class EdgeStore:
         for start in range(0, len(ids), self._batch_points):
             with self._changing(path, 4096 * self._batch_points) as shard:
                 for point_id in ids[start : start + self._batch_points]:
-                    # By filter, because by id the engine refuses ids that are not stored.
+                    # By filter: when points are selected by id, the engine rejects ids that are not stored.
                     chosen = Filter(must=[HasIdCondition({point_id})])
                     _set_payload(shard, chosen, convert.meta_payload(metas[point_id]))
 
@@ -210,7 +210,7 @@ class EdgeStore:
         return self._shape(physical).sparse
 
     def graph_links(self, physical: str) -> int | None:
-        """See VectorStore.graph_links; the embedded engine builds a graph only when it is told to."""
+        """See VectorStore.graph_links; the embedded engine builds a graph only on request."""
         return None
 
     def set_graph_links(self, physical: str, links: int) -> None:
@@ -252,7 +252,7 @@ class EdgeStore:
 
     @contextmanager
     def _changing(self, path: Path, batch_bytes: int = 0) -> Iterator[EdgeShard]:
-        """The shard, for a write of about `batch_bytes`. Raises NoSpace before the engine could meet a full disk."""
+        """The shard, for a write of about `batch_bytes`. Raises NoSpace before the engine could fill the disk."""
         self._check_room(path, batch_bytes)
         with self._shards.use(path, changes=True) as shard:
             yield shard
@@ -261,7 +261,9 @@ class EdgeStore:
         with translating(path, StoreUnavailable):
             free, needed = shutil.disk_usage(path).free, self._reserve_bytes + batch_bytes
         if free < needed:
-            raise NoSpace(f"{path} has {free >> 20} MB left and a write needs {needed >> 20} MB; make room and try again")
+            raise NoSpace(
+                f"{path} has {free >> 20} MB of free disk space and a write needs {needed >> 20} MB; free some space and try again"
+            )
 
     def _scroll(self, physical: str, wanted: Filter | None, payload: bool | list[str], *, vectors: bool) -> Iterator[Record]:
         path, offset = self._path(physical), cast("int | UUID | str | None", None)
@@ -301,7 +303,7 @@ def _request(wanted: Plan) -> QueryRequest:
     if len(branches) == 1:
         return QueryRequest(limit=wanted.limit, query=branches[0], filter=matches, with_payload=True)
     fetched = [Prefetch(limit=wanted.prefetch_limit, query=branch, filter=matches) for branch in branches]
-    fused = cast("Fusion", Fusion.Rrf(k=RRF_K))  # the annotations do not tell that it is one
+    fused = cast("Fusion", Fusion.Rrf(k=RRF_K))  # the annotations do not say that it is a Fusion
     return QueryRequest(limit=wanted.limit, prefetches=fetched, query=fused, with_payload=True)
 
 

@@ -1,4 +1,4 @@
-"""Names of collections: what a name may be, and the physical collection behind it."""
+"""Names of collections: which names are valid, and the physical collection behind a name."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pipeline.store.choice import missing
 
 
 def check_name(name: str) -> str:
-    """Return `name` where it can be a collection or an alias.
+    """Return `name` if it can name a collection or an alias.
 
-    The rule is the server's, narrowed by what a folder of the embedded store can be called. Raises ConfigError.
+    The rule is the server's, narrowed to valid folder names for the embedded store. Raises ConfigError.
     """
     if not name or len(name.encode("utf-8", "surrogatepass")) > 200 or name.startswith(".") or name != name.strip():
         raise ConfigError(f"collection name {name!r}: use 1 to 200 bytes that do not begin with a dot or end in a space")
@@ -20,12 +20,12 @@ def check_name(name: str) -> str:
 
 
 def physical_name(collection: str, fingerprint: str) -> str:
-    """The store's own name of a collection: one for each embed fingerprint, the public name is an alias of it."""
+    """The store's own name of a collection: one per embed fingerprint; the public name is an alias of it."""
     return f"{collection}-{fingerprint[:8]}"
 
 
 def open_physical(store: VectorStore, collection: str) -> str:
-    """The physical collection behind a name; raises CollectionMissing that names those that exist."""
+    """The physical collection behind a name; raises CollectionMissing, which lists the existing ones."""
     aliases = store.aliases()
     if collection not in aliases:
         raise missing(collection, aliases)

@@ -1,4 +1,4 @@
-"""How documents and chunks become points of Qdrant and come back; shared by server and embedded store."""
+"""Conversion of documents and chunks to Qdrant points and back; shared by server and embedded store."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from pipeline.types import Chunk, DocumentInfo, EmbeddedChunk, Hit, PointMeta
 
 #: Name of the embedding in every collection.
 DENSE = "dense"
-#: Name of the BM25 weights in every collection made since there are such; see `pipeline.store.bm25` on when to change it.
+#: Name of the BM25 weights in every collection created since they exist; `pipeline.store.bm25` says when to change it.
 SPARSE = "bm25"
-#: Payload fields with a keyword index: deletes and counts by document need one, filters want one.
+#: Payload fields with a keyword index: deletes and counts by document need one, filters are faster with one.
 INDEXED_FIELDS = ("document_id", "uri", "folder", "media_type")
-#: Indexed fields whose filter may be a beginning with `*` after it.
+#: Indexed fields whose filter may be a prefix followed by `*`.
 PREFIX_FIELDS = ("uri", "folder")
-#: Payload fields of PointMeta, in its order.
+#: Payload fields of PointMeta, in the same order.
 META_FIELDS = ("ordinal", "page_first", "page_last", "char_start", "char_end")
-#: Payload field that repeats, in one object, what others read of a chunk: LangChain knows of metadata only as such an object.
+#: Payload field that repeats, in one object, the fields that other software reads: LangChain expects metadata as one object.
 METADATA = "metadata"
-#: What it repeats. Compressed together with the fields themselves it takes 26 bytes a chunk.
+#: The fields it repeats. Compressed together with the fields themselves they take 26 bytes a chunk.
 METADATA_FIELDS = ("uri", "title", "folder", "media_type", "heading_path", "page_first", "page_last")
-#: Points of a page that carries texts or vectors; a page of both with 4,096 dimensions stays near 12 MB of JSON.
+#: Points in a page with texts or vectors; a page of both with 4,096 dimensions stays near 12 MB of JSON.
 PAGE_POINTS = 256
-#: Points of a page that carries ids and numbers alone.
+#: Points in a page with ids and numbers only.
 META_PAGE_POINTS = 1000
 
 Point = tuple[DocumentInfo, EmbeddedChunk]
 Payload = dict[str, object]
 
-# Lone surrogates cannot be UTF-8, and NUL ends strings in too many places behind us. One character takes the place
-# of one, so that character offsets stay true.
+# Lone surrogates cannot be encoded as UTF-8, and NUL ends strings in too many programs downstream. One character replaces
+# one, so that character offsets stay valid.
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
@@ -43,7 +43,7 @@ def clean(text: str) -> str:
 
 
 def document_payload(document: DocumentInfo) -> Payload:
-    """The fields that all points of a document share, without its id."""
+    """The fields that all points of a document share, except its id."""
     return {
         "uri": clean(document.uri),
         "title": clean(document.title),
@@ -54,12 +54,12 @@ def document_payload(document: DocumentInfo) -> Payload:
 
 
 def meta_payload(meta: PointMeta) -> Payload:
-    """The fields that may change while vector and text stay; None is stored, so that it replaces a number."""
+    """The fields that may change while vector and text stay; None is stored too, so that it replaces a number."""
     return {name: getattr(meta, name) for name in META_FIELDS}
 
 
 def payload_changes(fields: Payload) -> list[tuple[str | None, Payload]]:
-    """The writes that change these fields of stored points: those of the payload itself, and those inside METADATA."""
+    """The writes that change these fields of stored points: one for the payload itself, one for the copies in METADATA."""
     return [(None, fields), (METADATA, _metadata(fields))]
 
 
@@ -87,7 +87,7 @@ def meta_of(payload: Mapping[str, object]) -> PointMeta:
 
 
 def point_of(point_id: str, payload: Mapping[str, object], vector: list[float]) -> Point:
-    """Document and chunk of a stored point; its token count is not stored and comes back as 0."""
+    """Document and chunk of a stored point; the token count is not stored and comes back as 0."""
     document = DocumentInfo(
         id=_text(payload, "document_id"),
         uri=_text(payload, "uri"),
@@ -113,7 +113,7 @@ def point_of(point_id: str, payload: Mapping[str, object], vector: list[float]) 
 
 
 def hit_of(point_id: str, score: float, payload: Mapping[str, object]) -> Hit:
-    """One answer of a search."""
+    """One hit of a search."""
     meta = meta_of(payload)
     return Hit(
         score=score,
@@ -133,19 +133,20 @@ def hit_of(point_id: str, score: float, payload: Mapping[str, object]) -> Hit:
 def check_vectors(points: Sequence[Point], dimension: int) -> None:
     """Raise ValueError unless every vector has `dimension` finite numbers and a length above zero.
 
-    The engine would take NaN, and a refused batch of it stays half applied: so nothing is sent before this.
+    The engine would accept NaN, and it leaves a rejected batch half applied, so this check comes before any write.
     """
     for _, embedded in points:
         if len(embedded.vector) != dimension:
             raise ValueError(f"chunk {embedded.chunk.id}: vector of {len(embedded.vector)} numbers, not {dimension}")
     if not points:
         return
-    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is found below
+    with np.errstate(over="ignore"):  # a number too large for float32 becomes infinite and is found below
         vectors = np.array([embedded.vector for _, embedded in points], dtype=np.float32)
     good = np.isfinite(vectors).all(axis=1) & (vectors != 0).any(axis=1)
     if not good.all():
         bad = [points[int(row)][1].chunk.id for row in np.flatnonzero(~good)]
-        raise ValueError(f"{len(bad)} vectors hold NaN, infinity or only zeros; the first is of chunk {bad[0]}")
+        count = "1 vector contains" if len(bad) == 1 else f"{len(bad)} vectors contain"
+        raise ValueError(f"{count} NaN, infinity or only zeros; the first is of chunk {bad[0]}")
 
 
 def mismatch(name: str, stored: int, asked: int) -> CollectionMismatch:
@@ -157,14 +158,14 @@ def mismatch(name: str, stored: int, asked: int) -> CollectionMismatch:
 
 
 def batches(points: Sequence[Point], max_points: int, max_bytes: int, number_bytes: int) -> Iterator[Sequence[Point]]:
-    """Runs of `points` under both limits; a point that is over the bytes on its own travels alone.
+    """Runs of `points` within both limits; a point that exceeds `max_bytes` on its own is sent alone.
 
-    `number_bytes` is what one number of a vector takes on the way: 4 in process, about 22 as JSON.
+    `number_bytes` is the size of one number of a vector when it is sent: 4 in process, about 22 as JSON.
     """
     start = size = 0
     for at, (document, embedded) in enumerate(points):
-        # 1 KB stands for ids, keys and numbers; texts are counted as if every character took two bytes. A word's id and
-        # weight take 20 as JSON. What METADATA repeats travels twice.
+        # 1 KB covers ids, keys and numbers. Texts are counted at two bytes a character. A word's id and weight take 20 bytes
+        # as JSON. The fields that METADATA repeats are sent twice.
         text, headings = embedded.chunk.text, embedded.chunk.heading_path
         repeated = len(document.uri) + len(document.title) + len(document.folder) + sum(len(heading) + 4 for heading in headings)
         weight = number_bytes * len(embedded.vector) + 2 * len(text) + 4 * repeated + 20 * text.count(" ") + 1024

@@ -1,4 +1,4 @@
-"""What a search asks of an engine, the same for server and embedded store."""
+"""The plan of a search, the same for server and embedded store."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from pipeline.errors import CollectionMismatch, ConfigError
 from pipeline.store.bm25 import SparseVector, query_weights
 from pipeline.store.points import INDEXED_FIELDS, PREFIX_FIELDS, clean
 
-#: Everything that a search can be filtered by.
+#: The fields that a search can be filtered by.
 FILTER_FIELDS = (*INDEXED_FIELDS, "title", "content_hash")
-#: The k of RRF: a hit's score is the sum of 1 / (k + rank), rank from 0, over the lists it is in. 60 is the constant of the
-#: method's authors.
+#: The k of RRF: a hit's score is the sum of 1 / (k + rank), rank from 0, over the lists that contain it. The method's authors
+#: use 60.
 RRF_K = 60
 
 
@@ -24,7 +24,7 @@ class Shape:
     """The vectors of a collection."""
 
     dimension: int
-    sparse: bool  #: whether its points carry BM25 weights; those of old collections do not
+    sparse: bool  #: whether its points carry BM25 weights; points of old collections do not
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +33,11 @@ class Condition:
 
     field: str
     value: str
-    prefix: bool  #: `value` is a beginning, not the whole
+    prefix: bool  #: `value` is a prefix, not the whole value
 
 
 def conditions(filters: Mapping[str, str]) -> list[Condition]:
-    """The filters as conditions that must all hold. Raises ConfigError for a field that cannot be filtered."""
+    """The filters as conditions that must all be met. Raises ConfigError for a field that cannot be filtered."""
     found = []
     for field, value in filters.items():
         if field not in FILTER_FIELDS:
@@ -50,7 +50,7 @@ def conditions(filters: Mapping[str, str]) -> list[Condition]:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A search: by one of the vectors, or by both, fused."""
+    """A search by one of the vectors, or by both, fused."""
 
     dense: list[float] | None
     sparse: SparseVector | None
@@ -59,19 +59,19 @@ class Plan:
 
     @property
     def prefetch_limit(self) -> int:
-        """Hits of each list that is fused. A point that is in the middle of both lists is what fusion is for, so they are
-        longer than what is wanted of them; a list of 50 costs nothing."""
+        """Length of each list that is fused. Fusion promotes points from the middle of both lists, so the lists are longer
+        than the result; a list of 50 costs nothing."""
         return max(4 * self.limit, 50)
 
 
 def plan(name: str, shape: Shape, vector: Sequence[float] | None, text: str, limit: int, filters: Mapping[str, str]) -> Plan | None:
-    """The plan of `VectorStore.search`; None where nothing can be found."""
+    """The plan of `VectorStore.search`; None if nothing can be found."""
     wanted = conditions(filters)
     dense = check_query(vector, shape.dimension, name) if vector is not None else None
     if dense is None and not shape.sparse:
         raise ConfigError(
-            f"collection {name!r} was made before kb-ingest stored the words of its texts: search it with --mode dense, "
-            "or load it again into another collection"
+            f"collection {name!r} has no BM25 weights, because it was created by an older kb-ingest: search it with "
+            "--mode dense, or load its documents into another collection"
         )
     weights = query_weights(text) if shape.sparse else SparseVector([], [])
     sparse = weights if weights.indices else None
@@ -90,5 +90,5 @@ def check_query(vector: Sequence[float], dimension: int, name: str) -> list[floa
     with np.errstate(over="ignore"):
         query = np.asarray(vector, dtype=np.float32)
     if not np.isfinite(query).all():
-        raise ValueError("the query's vector holds NaN or infinity")
+        raise ValueError("the query's vector contains NaN or infinity")
     return cast("list[float]", query.tolist())

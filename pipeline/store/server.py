@@ -1,4 +1,4 @@
-"""The store on a Qdrant server, through its REST API; only this file and `server_query` import qdrant_client."""
+"""The store on a Qdrant server, through its REST API. Only this file and `server_query` import qdrant_client."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ from pipeline.types import DocumentInfo, EmbeddedChunk, Hit, PointMeta
 
 T = TypeVar("T")
 
-#: What one number of a vector takes as JSON, comma included.
+#: Bytes of one number of a vector as JSON, including the comma.
 _NUMBER_BYTES = 22
-#: The first and the longest pause between two tries, seconds; each is up to a half shorter or longer, by chance.
+#: First and maximum pause between two attempts, in seconds; each varies at random by up to a half.
 _FIRST_PAUSE_S = 0.1
 _MAX_PAUSE_S = 5.0
 
-#: What the client raises for an answer that is no JSON, or JSON without a result.
+#: Raised by the client for a response that is not JSON, or is JSON without a result.
 _NOT_QDRANT = (JSONDecodeError, AssertionError)
 
 
 class ServerStore:
-    """VectorStore on a server. Every write waits until the server says `completed`.
+    """VectorStore on a server. Every write waits until the server reports `completed`.
 
-    Ids are made from the text and deletes name what goes, so every call can be repeated: after a lost connection, 429
-    or 5xx it is, with growing pauses, until `retry_s` have passed since it began; then StoreUnavailable.
+    Ids are derived from the text and deletes name their points, so every call can be repeated. After a lost connection, 429
+    or 5xx a call is repeated with growing pauses until `retry_s` have passed since it began; then it raises StoreUnavailable.
     """
 
     def __init__(
@@ -57,30 +57,30 @@ class ServerStore:
         replicas: int = 0,
         write_consistency: int = 0,
     ) -> None:
-        """Contact nothing yet. Raises ConfigError for a URL that cannot be used, or is unsafe without a key."""
+        """Contact nothing yet. Raises ConfigError for an invalid URL, or one that is unsafe without a key."""
         host = _host(url)
         self._url = mask_url(url)
         loopback = is_loopback(host)
         if not (loopback or api_key or allow_insecure):
             raise ConfigError(
                 f"KB_QDRANT_URL names {host}, which is not this host, and there is no API key: "
-                "set KB_API_KEY, or KB_ALLOW_INSECURE=1 where the network itself is safe"
+                "set KB_API_KEY, or KB_ALLOW_INSECURE=1 if the network itself is safe"
             )
         self._retry_s = retry_s
         self._batch_points = batch_points
         self._batch_bytes = batch_bytes
-        # What a new collection is told about a cluster; None leaves it to the server.
+        # Cluster settings for a new collection; None leaves them to the server.
         self._shards, self._replicas, self._write_consistency = shards or None, replicas or None, write_consistency or None
         self._shapes: dict[str, Shape] = {}
         try:
-            # The key goes in as a header: as `api_key` the client warns on standard error for every http URL, also on
-            # loopback. The version check is off because it is a request and a warning from a thread of its own.
+            # The key is sent as a header: given as `api_key`, the client warns on standard error for every http URL, even on
+            # loopback. The version check is off because it makes a request and warns from its own thread.
             self._client = QdrantClient(
                 url=url,
                 headers={"api-key": api_key} if api_key else None,
                 timeout=max(1, round(timeout_s)),
                 check_compatibility=False,
-                trust_env=not loopback,  # a proxy of the environment cannot reach this host's loopback
+                trust_env=not loopback,  # a proxy from the environment cannot reach this host's loopback
             )
         except (ValueError, httpx.InvalidURL) as error:
             raise ConfigError(f"KB_QDRANT_URL {self._url!r}: {error}") from error
@@ -163,7 +163,7 @@ class ServerStore:
     def update_meta(self, physical: str, metas: Mapping[str, PointMeta]) -> None:
         """See VectorStore.update_meta."""
         for ids in self._runs(list(metas)):
-            # By filter, because by id the server refuses ids that are not stored.
+            # By filter: when points are selected by id, the server rejects ids that are not stored.
             changes = [
                 change
                 for i in ids
@@ -243,10 +243,10 @@ class ServerStore:
         self._call(lambda: self._client.update_collection(physical, hnsw_config=graph), physical)
 
     def flush(self, physical: str) -> None:
-        """See VectorStore.flush; a completed write is in the server's log already."""
+        """See VectorStore.flush; a completed write is already in the server's log."""
 
     def yield_turn(self) -> None:
-        """See VectorStore.yield_turn; a server serves everybody at once."""
+        """See VectorStore.yield_turn; a server serves all clients at once."""
 
     def close(self) -> None:
         """See VectorStore.close."""
@@ -258,7 +258,7 @@ class ServerStore:
         return self._shapes[physical]
 
     def _shape_for(self, physical: str, length: int) -> Shape:
-        """The shape; asked again where its dimension differs from `length`, as an alias may have been moved elsewhere."""
+        """The shape; read again if its dimension differs from `length`, because an alias may have been moved."""
         if self._shape(physical).dimension != length:
             del self._shapes[physical]
         return self._shape(physical)
@@ -272,7 +272,7 @@ class ServerStore:
                 replication_factor=self._replicas, write_consistency_factor=self._write_consistency,
             )  # fmt: skip
         except UnexpectedResponse as error:
-            # Another process was first, or our own try whose answer was lost.
+            # Another process was faster, or an earlier attempt of ours succeeded and its response was lost.
             if error.status_code not in (400, 409) or b"already exists" not in error.content:
                 raise
 
@@ -304,18 +304,20 @@ class ServerStore:
             offset = cast("models.ExtendedPointId", following)
 
     def _complete(self, physical: str, write: Callable[[], models.UpdateResult | list[models.UpdateResult]]) -> None:
-        """Repeat `write` until the server says `completed`: `acknowledged` may still fail."""
+        """Repeat `write` until the server reports `completed`: an `acknowledged` write may still fail."""
 
         def once() -> None:
             answer = write()
             for result in answer if isinstance(answer, list) else [answer]:
                 if result.status != models.UpdateStatus.COMPLETED:
-                    raise StoreUnavailable(f"Qdrant at {self._url} left a write {result.status}; it is behind with its work")
+                    raise StoreUnavailable(
+                        f"Qdrant at {self._url} reports a write as {result.status}, not completed; it may be overloaded"
+                    )
 
         self._call(once, physical)
 
     def _call(self, call: Callable[[], T], physical: str = "") -> T:
-        """Call until it succeeds, a retry cannot help, or the time is over."""
+        """Repeat the call until it succeeds, a retry cannot help, or the time is up."""
         deadline, pause_s = time.monotonic() + self._retry_s, _FIRST_PAUSE_S
         while True:
             try:
@@ -339,7 +341,7 @@ class ServerStore:
             why = str(source) or type(source).__name__
             return StoreUnavailable(f"Qdrant at {self._url} does not answer ({why}); is it running, is KB_QDRANT_URL right?")
         if isinstance(error, (ResponseHandlingException, *_NOT_QDRANT)):
-            return ConfigError(f"what answers at {self._url} is not Qdrant; correct KB_QDRANT_URL")
+            return ConfigError(f"the server at {self._url} is not Qdrant; correct KB_QDRANT_URL")
         if not isinstance(error, UnexpectedResponse):
             return StoreUnavailable(f"Qdrant at {self._url} asks for a pause: {error}")
         status, said = error.status_code or 0, error.content[:300].decode("utf-8", "replace")
@@ -347,15 +349,15 @@ class ServerStore:
             self._shapes.pop(physical, None)
             return CollectionMissing(f"no collection {physical!r} at {self._url}; load documents into it first")
         if status in (401, 403):
-            return ConfigError(f"Qdrant at {self._url} refuses the API key ({status}); correct KB_API_KEY")
+            return ConfigError(f"Qdrant at {self._url} rejects the API key ({status}); correct KB_API_KEY")
         if status == 413:
-            return ConfigError(f"Qdrant at {self._url} refuses batches of this size; lower KB_UPSERT_BATCH_BYTES")
+            return ConfigError(f"Qdrant at {self._url} rejects batches of this size; lower KB_UPSERT_BATCH_BYTES")
         if status in (408, 429) or status >= 500:
-            return StoreUnavailable(f"Qdrant at {self._url} answers {status}: {said}")
+            return StoreUnavailable(f"Qdrant at {self._url} responds with {status}: {said}")
         if "dimension error" in said or "Not existing vector name" in said:
             self._shapes.pop(physical, None)
             return CollectionMismatch(f"collection {physical!r} at {self._url} was made with another model: {said}")
-        return ConfigError(f"Qdrant at {self._url} refuses the request ({status}): {said}")
+        return ConfigError(f"Qdrant at {self._url} rejects the request ({status}): {said}")
 
 
 def _host(url: str) -> str:
@@ -364,11 +366,11 @@ def _host(url: str) -> str:
         parts = urlsplit(url)
         host = parts.hostname
     except ValueError as error:
-        raise ConfigError(f"KB_QDRANT_URL cannot be read: {error}; use a URL as http://127.0.0.1:6333") from error
+        raise ConfigError(f"KB_QDRANT_URL is not a valid URL: {error}; use a URL such as http://127.0.0.1:6333") from error
     if parts.scheme not in ("http", "https") or not host:
-        raise ConfigError(f"KB_QDRANT_URL {mask_url(url)!r}: use a URL as http://127.0.0.1:6333")
+        raise ConfigError(f"KB_QDRANT_URL {mask_url(url)!r}: use a URL such as http://127.0.0.1:6333")
     if parts.username or parts.password:
-        raise ConfigError("KB_QDRANT_URL holds a user or password, which Qdrant does not know; set KB_API_KEY")
+        raise ConfigError("KB_QDRANT_URL contains a user or password, which Qdrant does not support; set KB_API_KEY instead")
     return host
 
 

@@ -1,4 +1,4 @@
-"""Points, their changes and searches in the words of qdrant_client."""
+"""Points, payload changes and searches as qdrant_client models."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipeline.types import EmbeddedChunk
 
 
 def vectors_of(embedded: EmbeddedChunk, shape: Shape) -> dict[str, models.Vector]:
-    """The vectors of a chunk's point: its embedding, and the weights of its words where the collection has them."""
+    """The vectors of a chunk's point: its embedding, and its BM25 weights if the collection has them."""
     vectors: dict[str, models.Vector] = {DENSE: embedded.vector}
     if shape.sparse and (weights := document_weights(embedded.chunk.embed_text)).indices:
         vectors[SPARSE] = models.SparseVector(indices=weights.indices, values=weights.values)
@@ -29,7 +29,7 @@ def ask(client: QdrantClient, physical: str, plan: Plan) -> models.QueryResponse
         return client.query_points(
             physical, query=sparse or plan.dense, using=using, limit=plan.limit, query_filter=matches, with_payload=True
         )
-    # The filter stands in both branches: after the fusion it would leave fewer than `limit`.
+    # The filter is in both branches: applied after the fusion, it would leave fewer than `limit` hits.
     branches = [
         models.Prefetch(query=plan.dense, using=DENSE, limit=plan.prefetch_limit, filter=matches),
         models.Prefetch(query=sparse, using=SPARSE, limit=plan.prefetch_limit, filter=matches),
@@ -44,7 +44,7 @@ def document_filter(document_id: str) -> models.Filter:
 
 
 def payload_operations(fields: Payload, chosen: models.Filter) -> list[models.UpdateOperation]:
-    """The operations that set these fields in the payload of all points that are chosen."""
+    """The operations that set these fields in the payload of all chosen points."""
     return [
         models.SetPayloadOperation(set_payload=models.SetPayload(payload=payload, filter=chosen, key=key))
         for key, payload in payload_changes(fields)

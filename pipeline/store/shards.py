@@ -1,12 +1,12 @@
-"""The open shards of this process: opened when needed, shared with other processes by turns, closed when idle.
+"""The open shards of this process: opened when needed, shared with other processes in turns, closed when idle.
 
-One process at a time may open a shard. Who wants to open one first takes the turn, a lock for the whole store, then
-the shard's own lock. An owner gives the turn back at once, keeps its shards open, and closes them when it sees that
-somebody else took the turn, or when it was idle for a second. A reader keeps the turn as long as its shards are open,
-which is short.
+One process at a time may open a shard. To open one, a process first takes the turn, a lock for the whole store, then the
+shard's own lock. An owner gives the turn back at once and keeps its shards open. It closes them when it sees that another
+process took the turn, or after being idle for a second. A reader keeps the turn while its shards are open, which is
+brief.
 
-The engine has a lock too, but takes it late: a load that it refuses has by then opened the owner's files for writing and
-set the length of some. So the shard's own lock is taken before the engine is called at all.
+The engine has a lock too, but takes it late: by the time it refuses to load a shard, it has opened the owner's files for
+writing and set the length of some. So the shard's own lock is taken before the engine is called at all.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ _log = logging.getLogger(__name__)
 
 _engine_pid: int | None = None  # the process that called the engine first
 
-#: A reader gives others a chance after so long, even in the middle of a long scan.
+#: Seconds after which a reader gives other processes a chance, even in the middle of a long scan.
 _READER_HOLD_S = 2.0
-#: Room that opening a shard takes: the engine maps its last chunks of 32 MB whole (26 MB were measured, 16 MB free were
-#: not enough), and where the disk cannot hold what is mapped, the process dies of SIGBUS.
+#: Disk space needed to open a shard: the engine maps its last chunks of 32 MB whole (26 MB were measured, 16 MB free were
+#: not enough). If the disk cannot hold the mapped files, the process dies of SIGBUS.
 _OPEN_BYTES = 48 << 20
 
 
@@ -46,11 +46,11 @@ class _Open:
 
     shard: EdgeShard
     lock: FileLock
-    changed: bool = False  #: has changes that were not flushed
+    changed: bool = False  #: has changes that have not been flushed
 
 
 class Shards:
-    """Shards by folder, with one lock around all calls: calls may run together, but none beside a close."""
+    """Shards by folder, with one lock around all calls: calls may run together, but not during a close."""
 
     def __init__(self, folder: Path, role: Role, lock_timeout_s: float, idle_s: float) -> None:
         self._folder = folder
@@ -67,9 +67,9 @@ class Shards:
 
     @contextmanager
     def use(self, path: Path, *, changes: bool = False) -> Iterator[EdgeShard]:
-        """The shard in `path`, open until the block ends; `changes` says that the block may write.
+        """The shard in `path`, open until the block ends; `changes`: the block may write.
 
-        Raises StoreLocked where another process keeps it for the whole timeout; engine errors become StoreUnavailable.
+        Raises StoreLocked if another process keeps it for the whole timeout; engine errors become StoreUnavailable.
         """
         refuse_after_fork()
         with self._lock:
@@ -83,7 +83,7 @@ class Shards:
                 self._used_at = time.monotonic()
 
     def flush(self, path: Path) -> None:
-        """Put changes on disk; nothing to do for a shard that is not open, closing flushed it."""
+        """Write changes to disk; a shard that is not open was flushed when it was closed."""
         refuse_after_fork()
         with self._lock:
             opened = self._open.get(path)
@@ -93,7 +93,7 @@ class Shards:
                 opened.changed = False
 
     def remove(self, path: Path, remove: Callable[[], None]) -> None:
-        """Call `remove` while no process has the shard in `path` open, nor can open it."""
+        """Call `remove` while no process has the shard in `path` open or can open it."""
         refuse_after_fork()
         with self._lock:
             self._close_all()
@@ -110,13 +110,13 @@ class Shards:
                 self._turn.release()
 
     def yield_turn(self) -> None:
-        """Close all shards if another process waits for one; the next call waits until it is done."""
+        """Close all shards if another process waits for one; the next call waits until that process is done."""
         refuse_after_fork()
         with self._lock:
             self._step_aside()
 
     def close(self) -> None:
-        """Flush and close all shards and give up every lock."""
+        """Flush and close all shards and release every lock."""
         with self._lock:
             if self._pid == os.getpid():
                 self._close_all()
@@ -132,7 +132,7 @@ class Shards:
         if self._role == "reader":
             if time.monotonic() - self._opened_at > _READER_HOLD_S:
                 self._close_all()
-                time.sleep(3 * POLL_S)  # longer than others pause between two tries, or we would win each time
+                time.sleep(3 * POLL_S)  # longer than the pause of other processes between two attempts, or we would always win
         elif self._turn.wanted():
             self._close_all()
 
@@ -140,14 +140,14 @@ class Shards:
         self._pid = os.getpid()
         deadline = time.monotonic() + self._lock_timeout_s
         if not self._turn.held and not self._turn.take(0):
-            # Waiting with shards open could be waiting for one that waits for us.
+            # Waiting with shards open could deadlock: the other process may be waiting for us.
             self._close_all()
             if not self._turn.take(deadline):
                 raise self._locked()
         lock = FileLock(path / "open.lock")
         try:
             if shutil.disk_usage(path).free < _OPEN_BYTES:
-                raise NoSpace(f"{path} needs {_OPEN_BYTES >> 20} MB of free disk to be opened; make room and try again")
+                raise NoSpace(f"opening {path} needs {_OPEN_BYTES >> 20} MB of free disk space; free some space and try again")
             if not lock.take(deadline):
                 raise self._locked()
             opened = _Open(self._load_shard(path), lock)
@@ -168,7 +168,7 @@ class Shards:
         self._open[path] = opened
         self._used_at = time.monotonic()
         self._closing.clear()
-        if self._watch is None or not self._watch.is_alive():  # a fork leaves the thread behind
+        if self._watch is None or not self._watch.is_alive():  # threads do not survive a fork
             self._watch = threading.Thread(target=self._close_idle, name="kb-edge-idle", daemon=True)
             self._watch.start()
         return opened
@@ -179,10 +179,10 @@ class Shards:
             return EdgeShard.load(str(path))
         except Exception as error:
             if "WouldBlock" in str(error):
-                raise StoreLocked(f"{path} is open in a program that is not kb-ingest; close it there") from error
+                raise StoreLocked(f"{path} is open in a program other than kb-ingest; close it there") from error
             if any(words in str(error) for words in ("Permission denied", "PermissionDenied")):  # as the engine has it or its log
                 raise translated(PermissionError(errno.EACCES, str(error)), path) from error
-            raise StoreUnavailable(f"cannot open {path}: {error}; restore it, or drop it and load again") from error
+            raise StoreUnavailable(f"cannot open {path}: {error}; restore it from a backup, or drop it and load again") from error
 
     def _close_all(self) -> None:
         try:
@@ -199,14 +199,14 @@ class Shards:
             self._turn.release()
 
     def _close_idle(self) -> None:
-        """Runs in a thread of its own from the first shard that opens until the last is closed."""
+        """Run in its own thread from the opening of the first shard until the last one is closed."""
         while True:
             with self._lock:
                 left_s = self._used_at + self._idle_s - time.monotonic()
                 if self._open and left_s <= 0:
                     try:
                         self._close_all()
-                    except StoreUnavailable as error:  # nobody to raise it to; what was not flushed is in the engine's log
+                    except StoreUnavailable as error:  # no caller to raise it to; unflushed changes are in the engine's log
                         _log.warning("%s", error)
                 if not self._open:
                     self._watch = None
@@ -215,13 +215,13 @@ class Shards:
 
     def _locked(self) -> StoreLocked:
         return StoreLocked(
-            f"the embedded store {self._folder} is in use by another process and was not free for {self._lock_timeout_s:g} s; "
-            "wait until its work is done, or use a Qdrant server (KB_QDRANT_URL)"
+            f"the embedded store {self._folder} has been in use by another process for {self._lock_timeout_s:g} s; "
+            "wait until that process is done, or use a Qdrant server (KB_QDRANT_URL)"
         )
 
 
 def enter_engine() -> None:
-    """Call before the engine: its threads do not survive a fork, and a child that calls it would wait for them for ever."""
+    """Call before the engine: its threads do not survive a fork, and a child that calls it would wait for them forever."""
     global _engine_pid
     refuse_after_fork()
     if _engine_pid is None:
@@ -229,18 +229,18 @@ def enter_engine() -> None:
 
 
 def refuse_after_fork() -> None:
-    """Call before our own locks too: another thread may have held them when this process was forked."""
+    """Call before taking our own locks too: another thread may have held them when this process was forked."""
     if _engine_pid is not None and _engine_pid != os.getpid():
-        raise RuntimeError("the embedded store was used before this process was forked; use it in one of the two only")
+        raise RuntimeError("the embedded store was used before this process was forked; use it in the parent or the child only")
 
 
 @contextmanager
 def engine_errors(path: Path) -> Iterator[None]:
-    """Turn the engine's errors, which are all plain Exception, into StoreUnavailable."""
+    """Convert the engine's errors, which are all plain Exception, to StoreUnavailable."""
     try:
         yield
     except BaseException as error:
-        # A panic of the engine is a BaseException; subclasses of Exception are ours, or speak of arguments that we made.
+        # A panic of the engine is a BaseException; subclasses of Exception are ours, or complain about arguments we passed.
         if type(error) is not Exception and type(error).__name__ != "PanicException":
             raise
         raise StoreUnavailable(f"the embedded store {path} failed: {error}") from error

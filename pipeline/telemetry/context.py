@@ -1,4 +1,4 @@
-"""What the code that runs now is about, for log lines: a run, a stage, a document."""
+"""The context of the running code for log lines: a run, a stage, a document."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from typing import Any
 class About:
     """A run, a stage and a document, as far as they are known."""
 
-    run: int | None = None  #: None also where a batch holds documents of several runs
+    run: int | None = None  #: None also if a batch contains documents of several runs
     stage: str | None = None  #: load, parse or embed
     document: str | None = None  #: id
-    uri: str | None = None  #: of the document
+    uri: str | None = None  #: URI of the document
 
 
 _NOTHING = About()
@@ -25,15 +25,15 @@ _about: ContextVar[About] = ContextVar("about", default=_NOTHING)
 
 
 def current() -> About:
-    """What the calling code is about. A thread begins with nothing, unless it runs in a copy of another one's context."""
+    """Context of the calling code. A thread starts with an empty one, unless it runs in a copy of another thread's context."""
     return _about.get()
 
 
 @contextmanager
 def about(**known: Any) -> Iterator[None]:
-    """Say by the names of `About` what a `with` block is about; the rest stays as it was.
+    """Set fields of `About` for a `with` block; the other fields keep their values.
 
-    Not around a `yield` of a generator: whoever takes its values would be about the same.
+    Do not use it around a `yield` in a generator: the consumer's code would get the same context.
     """
     token = _about.set(replace(_about.get(), **known))
     try:

@@ -1,4 +1,4 @@
-"""What a worker counts while it works, until the ledger has it."""
+"""Counters that a worker keeps until they are written to the ledger."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
-#: Upper bounds of the histograms' buckets, inclusive; one more is without bound.
+#: Inclusive upper bounds of the histograms' buckets; one more bucket is unbounded.
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
 BOUNDS: Mapping[str, tuple[float, ...]] = {
-    "wait_seconds": _SECONDS,  # of a document, until a stage's worker takes it; by stage
-    "stage_seconds": _SECONDS,  # of a document, its share of a stage's work; by stage
-    "upsert_seconds": _SECONDS,  # of one write of points to the store
-    "batch_fill": (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0),  # tokens of a model call, of those it may have
+    "wait_seconds": _SECONDS,  # until a stage's worker takes a document; by stage
+    "stage_seconds": _SECONDS,  # a document's share of a stage's work; by stage
+    "upsert_seconds": _SECONDS,  # one write of points to the store
+    "batch_fill": (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0),  # tokens of a model call, as a share of its budget
 }
 
-#: Bounds under which a histogram's sum and the counters stand.
+#: Bounds under which a histogram's sum and the counters are stored.
 SUM, COUNT, UNBOUNDED = "sum", "count", "+Inf"
 
-#: Chunks by run and length; the bound is `token_bin`, or UNBOUNDED for those over the model's limit, which are counted twice.
+#: Chunks by run and length; the bound is `token_bin`. Chunks over the model's limit are also counted under UNBOUNDED.
 CHUNK_TOKENS = "chunk_tokens"
 
-#: Documents by run and by the model's limit as the bound, 0 if unknown: the limit that the chunks were measured with.
+#: Documents by run; the bound is the model's limit that the chunks were measured with, 0 if unknown.
 CHUNK_LIMIT = "chunk_limit"
 
-#: Metric, label, and bound or COUNT: what a number is about.
+#: Key of a number: metric, label, and bound or COUNT.
 Key = tuple[str, str, str]
 
 
@@ -42,7 +42,7 @@ class Busy:
 
     @contextmanager
     def work(self) -> Iterator[None]:
-        """Count the time of a `with` block; blocks at the same time count once."""
+        """Count the time of a `with` block; overlapping blocks count once."""
         with self._lock:
             if not self._running:
                 self._since = time.monotonic()
@@ -56,7 +56,7 @@ class Busy:
                     self._seconds += time.monotonic() - self._since
 
     def take(self) -> float:
-        """Seconds since the last call of this, those of work that goes on included."""
+        """Busy seconds since the last call, including work in progress."""
         with self._lock:
             now = time.monotonic()
             seconds, self._seconds = self._seconds, 0.0
@@ -67,13 +67,13 @@ class Busy:
 
 
 class Measured:
-    """Numbers to be added to those in the ledger; for one thread."""
+    """Numbers to add to those in the ledger; for one thread."""
 
     def __init__(self, worker: str = "", memory_bytes: Callable[[], int] = lambda: 0) -> None:
-        self.worker = worker  #: whose work this is; empty: nobody's in particular
+        self.worker = worker  #: the worker that does the work; empty if none
         self.busy = Busy()
-        self.memory_bytes = memory_bytes  #: what the worker takes now, of its device if that has memory of its own
-        self.busy_s = 0.0  #: of work that `busy` has counted
+        self.memory_bytes = memory_bytes  #: memory the worker uses now, of its device if the device has its own
+        self.busy_s = 0.0  #: work that `busy` has counted
         self._counts: defaultdict[Key, float] = defaultdict(float)
 
     def add(self, metric: str, label: str = "", number: float = 1, bound: str = COUNT) -> None:
@@ -81,24 +81,24 @@ class Measured:
         self._counts[metric, label, bound] += number
 
     def observe(self, metric: str, label: str, value: float, number: int = 1) -> None:
-        """Put a value into a histogram of BOUNDS, `number` times."""
+        """Add a value to a histogram of BOUNDS, `number` times."""
         bounds = BOUNDS[metric]
         place = bisect.bisect_left(bounds, value)
         self.add(metric, label, number, f"{bounds[place]:g}" if place < len(bounds) else UNBOUNDED)
         self.add(metric, label, value * number, SUM)
 
     def counts(self) -> dict[Key, float]:
-        """What was counted since `clear`; `busy_s` is up to date, too."""
+        """Counts since `clear`; also updates `busy_s`."""
         self.busy_s += self.busy.take()
         return dict(self._counts)
 
     def clear(self) -> None:
-        """Begin at nothing: the ledger has it."""
+        """Reset all counts, once the ledger has them."""
         self._counts.clear()
         self.busy_s = 0.0
 
 
 def token_bin(tokens: int, limit: int) -> int:
-    """The upper bound, inclusive, of the bin of a histogram of chunk lengths: 16 bins or fewer up to `limit`, 0 if unknown."""
+    """Inclusive upper bound of a bin in the histogram of chunk lengths: up to 16 bins up to `limit`, which is 0 if unknown."""
     width = max(8, 1 << (-(-(limit or 512) // 16) - 1).bit_length())
     return -(-tokens // width) * width

@@ -1,4 +1,4 @@
-"""Sends spans by OTLP over HTTP; the only importer of opentelemetry."""
+"""Sends spans by OTLP over HTTP; the only module that imports opentelemetry."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ from pipeline.text import well_formed
 
 log = logging.getLogger(__name__)
 
-#: Spans that wait to be sent; more are dropped.
+#: Maximum number of spans waiting to be sent; more are dropped.
 QUEUE_SPANS = 8192
 
-#: Milliseconds between two sendings.
+#: Milliseconds between two exports.
 SEND_EVERY_MS = 500
 
-#: Seconds that one sending may take, with what is tried again.
+#: Maximum seconds of one export, including retries.
 SEND_S = 5.0
 
-#: Seconds that a process waits at its end for its last spans to be sent.
+#: Seconds that a process waits on exit for its last spans to be sent.
 FLUSH_S = 3.0
 
-#: Path of the receiver of spans below an endpoint.
+#: Path of the span receiver below an endpoint.
 PATH = "/v1/traces"
 
 
 class OtlpTracing(Tracing):
-    """Sends spans in the background, for one thread."""
+    """Sends spans in the background; for one thread."""
 
     on = True
 
@@ -55,7 +55,7 @@ class OtlpTracing(Tracing):
             }
         )  # fmt: skip
         self._ids = _Ids()
-        # Sampling would be each process's own choice, and leave holes in traces; a collector can do it for whole ones.
+        # Each process would sample on its own and leave holes in traces; a collector can sample whole traces.
         self._provider = TracerProvider(ALWAYS_ON, resource, shutdown_on_exit=False, id_generator=self._ids)
         self._exporter = _Telling(exporter, mask_url(endpoint))
         self._provider.add_span_processor(BatchSpanProcessor(self._exporter, QUEUE_SPANS, SEND_EVERY_MS))
@@ -75,15 +75,15 @@ class OtlpTracing(Tracing):
         made.end(span.ended_ns)
 
     def close(self) -> None:
-        """Send what is left, if anybody takes it."""
-        # Neither a flush nor a shutdown of the SDK keeps a limit: where nobody answers it would hold us for half a minute.
+        """Send the remaining spans, unless the endpoint is failing."""
+        # Neither flush nor shutdown of the SDK has a time limit: if the endpoint does not respond, they block for half a minute.
         ending = threading.Thread(target=self._provider.shutdown, name="spans", daemon=True)
         ending.start()
         ending.join(0 if self._exporter.failing else FLUSH_S)
 
 
 class _Ids(RandomIdGenerator):
-    """Random ids, but for a root span, whose ids every process must be able to tell."""
+    """Random ids, except for a root span, whose ids every process must be able to compute."""
 
     def __init__(self) -> None:
         self.root: tuple[int, int] | None = None  #: trace and span id of the next span
@@ -100,14 +100,14 @@ class _Ids(RandomIdGenerator):
 
 
 class _Telling(SpanExporter):
-    """An exporter that says once that its spans are lost, and once that they no longer are."""
+    """An exporter that logs once when spans begin to be lost, and once when the endpoint accepts them again."""
 
     def __init__(self, exporter: SpanExporter, endpoint: str) -> None:
         self._exporter = exporter
-        self._endpoint = endpoint  #: as people may see it
+        self._endpoint = endpoint  #: without secrets
         self._words = _FirstWords()
         self.failing = False
-        # The library says so at every try, and when its queue is full for every span.
+        # The library logs every failed attempt and, when its queue is full, every span.
         library = logging.getLogger("opentelemetry")
         library.handlers[:] = [self._words]
         library.propagate = False
@@ -117,9 +117,9 @@ class _Telling(SpanExporter):
         result = self._exporter.export(spans)
         failed = result is not SpanExportResult.SUCCESS
         if failed and not self.failing:
-            log.warning("spans are lost: %s does not take them: %s", self._endpoint, self._scrubbed(self._words.said))
+            log.warning("spans are lost: %s does not accept them: %s", self._endpoint, self._scrubbed(self._words.said))
         elif self.failing and not failed:
-            log.info("%s takes spans again", self._endpoint)
+            log.info("%s accepts spans again", self._endpoint)
         self.failing = failed
         return result
 
@@ -128,7 +128,7 @@ class _Telling(SpanExporter):
 
     @staticmethod
     def _scrubbed(said: str) -> str:
-        """The library's words without what HTTP clients say of the URL: its query and its user, which may be keys."""
+        """The library's message without the URL's query and user, which may be secrets."""
         said = re.sub(r"(\w://)([^\s'\"]*)", _without_user, said)
         return re.sub(r"\?[^\s'\")]+", "?****", said)
 
@@ -139,7 +139,7 @@ def _without_user(url: re.Match[str]) -> str:
 
 
 class _FirstWords(logging.Handler):
-    """Keeps the first line of a sending, which has the reason; the next ones say that trying again did not help."""
+    """Keeps the first message of an export, which has the reason; later ones only report that retries failed."""
 
     said = ""
 
@@ -148,7 +148,7 @@ class _FirstWords(logging.Handler):
 
 
 def _attributes(version: Version, span: Span) -> dict[str, str | int | bool]:
-    """What is known, under the names that people search for."""
+    """The known values, under searchable names."""
     known: dict[str, str | int | bool | None] = {
         "kb.uri": well_formed(version.uri), "kb.document_id": version.document, "kb.run": version.run,
         "kb.collection": version.collection, "kb.bytes": version.size, "kb.chunks": span.chunks, "kb.tokens": span.tokens,
@@ -158,13 +158,13 @@ def _attributes(version: Version, span: Span) -> dict[str, str | int | bool]:
 
 
 def address_of(endpoint: str) -> str:
-    """Where spans are posted, for an endpoint that is given with or without the path of traces."""
+    """URL that spans are posted to, for an endpoint given with or without the traces path."""
     parts = urlsplit(endpoint)
     path = parts.path.rstrip("/")
     return urlunsplit(parts._replace(path=path if path.endswith(PATH) else path + PATH))
 
 
 def headers_of(text: str) -> dict[str, str]:
-    """`name=value,name=value`, percent-encoded, as OTEL_EXPORTER_OTLP_HEADERS has it; what is no pair is left out."""
+    """`name=value,name=value`, percent-encoded, as in OTEL_EXPORTER_OTLP_HEADERS; parts that are not pairs are ignored."""
     pairs = (part.partition("=") for part in text.split(","))
     return {name.strip().lower(): unquote(value.strip()) for name, equals, value in pairs if equals and name.strip()}

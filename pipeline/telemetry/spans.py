@@ -1,7 +1,7 @@
-"""Spans of a document's way: one trace for each version that a run brings, from whichever processes work on it.
+"""Spans of a document's processing: one trace per version that a run brings, from all processes that work on it.
 
-Messages carry no context: the ids of a trace and of its root follow from the document, its bytes and the run, so that every
-process knows them.
+Messages carry no context: every process computes the ids of a trace and of its root from the document, its bytes and the
+run.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from typing import Literal
 
 from pipeline.types import Reason
 
-#: The span that is the root of its trace; the others are its children.
+#: Name of the root span of a trace; the other spans are its children.
 ROOT = "load"
 
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """A version of a document that a run brought: what one trace is about."""
+    """A version of a document that a run brought: the subject of one trace."""
 
     document: str  #: id
     uri: str
     collection: str  #: generation
     run: int
-    content_hash: str  #: empty where the file could not be read
+    content_hash: str  #: empty if the file could not be read
     size: int  #: bytes
 
     def trace_id(self) -> int:
@@ -47,26 +47,26 @@ class Span:
     name: Literal["load", "parse", "embed", "upsert"]
     began_ns: int  #: since the epoch
     ended_ns: int
-    reason: str = ""  #: why the document was quarantined or skipped; empty: all went well
+    reason: str = ""  #: why the document was quarantined or skipped; empty on success
     detail: str = ""
     chunks: int | None = None  #: None: not known here
     tokens: int | None = None
-    device: str = ""  #: that the model runs on
-    reused: bool = False  #: the chunk file was there already
+    device: str = ""  #: device of the model
+    reused: bool = False  #: the chunk file existed already
 
     @property
     def failed(self) -> bool:
-        """Whether the document was quarantined; an empty file, which is skipped, is no failure."""
+        """Whether the document was quarantined; an empty file is skipped, which is not a failure."""
         return bool(self.reason) and self.reason != Reason.EMPTY_FILE
 
 
 class Tracing:
-    """Takes spans; this one, for processes without an endpoint, drops them."""
+    """Accepts spans. This base class, for processes without an endpoint, drops them."""
 
     on = False
 
     def send(self, version: Version, span: Span) -> None:
-        """Hand a span over. Never waits and never fails: what cannot be sent is lost."""
+        """Hand a span over. Never blocks and never fails: a span that cannot be sent is lost."""
 
     def close(self) -> None:
-        """Send what is left, for a few seconds at most."""
+        """Send the remaining spans, for up to a few seconds."""

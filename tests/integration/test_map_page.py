@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.slow]
 PAGES = Path("/usr/share/doc/python3.11/html")
 
 #: Pages of each folder, and the most bytes of one: enough to see that folders stand apart.
-FOLDERS, EACH, MOST_BYTES = ("library", "c-api", "distutils", "howto", "tutorial"), 16, 40_000
+FOLDERS, EACH, MAX_BYTES = ("library", "c-api", "distutils", "howto", "tutorial"), 16, 40_000
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def folder(unavailable: Callable[[str], NoReturn]) -> Iterator[Path]:
 
 def _filled(place: Path) -> Path:
     for name in FOLDERS:
-        pages = [page for page in sorted((PAGES / name).glob("*.html")) if page.stat().st_size < MOST_BYTES]
+        pages = [page for page in sorted((PAGES / name).glob("*.html")) if page.stat().st_size < MAX_BYTES]
         (place / "python" / name).mkdir(parents=True)
         for page in pages[:: max(1, len(pages) // EACH)][:EACH]:
             shutil.copy(page, place / "python" / name)
@@ -80,7 +80,7 @@ def test_people_see_what_a_collection_holds_and_what_is_in_it_twice(
     left, top = browser.execute_script("return at(places.find(place => place.path.endsWith('again.html')))")
     box = canvas.rect
     ActionChains(browser).move_to_element_with_offset(canvas, left - box["width"] / 2, top - box["height"] / 2).perform()
-    assert "is here twice, or nearly" in tip.text
+    assert "copy or near-duplicate" in tip.text
     browser.find_element("id", "search").clear()
 
     # A folder shows itself alone.

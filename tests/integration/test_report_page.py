@@ -119,11 +119,11 @@ def test_an_earlier_run_stays_as_it_was_and_says_what_was_mended(
     record = cli.answer("report", str(first["run"]), "--html", str(file))
     assert record["totals"]["quarantined"] == 3
     assert {group["reason"]: [one["since"] for one in group["named"]] for group in record["failures"]} == {
-        "corrupt": ["mended since"], "encrypted": [""], "unsupported": [""],
+        "corrupt": ["fixed since"], "encrypted": [""], "unsupported": [""],
     }  # fmt: skip
     said = cli.run("report", str(first["run"])).stdout
     assert f"0 chunks cut of {record['lengths']['chunks']:,}: the model takes 256 tokens" in said
-    assert "(mended since)" in said
+    assert "(fixed since)" in said
     for width, dark in ((390, False), (1280, True)):
         browser.execute_cdp_cmd(
             "Emulation.setEmulatedMedia",

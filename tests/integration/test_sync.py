@@ -108,7 +108,7 @@ def test_deletions_that_look_like_an_accident_are_refused(cli: Cli, folder: Path
     for path in folder.iterdir():
         path.unlink()
     empty = cli.answer("sync", "pages", status=1)
-    assert "holds no file any more" in empty["deletions_refused"]
+    assert "contains no files any more" in empty["deletions_refused"]
     folder.rmdir()
     assert "cannot read" in cli.run("sync", "pages", "--allow-delete", status=1).stderr
     assert len(found(cli)) == PAGES + 1

@@ -13,7 +13,7 @@ import pytest
 from pipeline.errors import CollectionMissing
 from pipeline.ledger import Ledger
 from pipeline.settings import load_settings
-from pipeline.store.choice import MOST_NAMED, chosen, missing
+from pipeline.store.choice import MAX_NAMED, chosen, missing
 from pipeline.store.edge import EdgeStore
 from tests.made_points import made_document, made_points
 from tests.unit.test_cli import COMMANDS
@@ -72,7 +72,7 @@ def test_a_variable_names_a_collection_as_an_option_does(data_dir: Path, monkeyp
 
 def test_a_message_names_a_few_of_many() -> None:
     text = str(missing("x", map(str, range(1000))))
-    assert text.endswith(f" and {1000 - MOST_NAMED} more")
+    assert text.endswith(f" and {1000 - MAX_NAMED} more")
 
 
 def test_no_command_has_a_rule_of_its_own() -> None:

@@ -16,7 +16,7 @@ from pipeline.ledger import Ledger
 from pipeline.ledger.generations import Collection
 from pipeline.ledger.work import IndexedResult, ParsedResult
 from pipeline.reports.map import EmbeddingMap, draw
-from pipeline.reports.map.folders import MOST_FOLDERS, OTHER, group
+from pipeline.reports.map.folders import MAX_FOLDERS, OTHER, group
 from pipeline.reports.map.likeness import NEIGHBOURS, compare, outliers, principal_plane, written
 from pipeline.reports.map.page import page
 from pipeline.sources.uris import shown_path, uri_of
@@ -110,9 +110,9 @@ def test_folders_are_those_that_tell_documents_apart(folders: list[str], root: s
 
 def test_no_more_folders_than_colours_have_one_of_their_own() -> None:
     found = group([f"/d/{number % 30}/{'x' * (number % 3)}" for number in range(90)])
-    assert len(found.names) == MOST_FOLDERS + 1
+    assert len(found.names) == MAX_FOLDERS + 1
     assert found.names[-1] == OTHER
-    assert found.of.count(MOST_FOLDERS) == 90 - 3 * MOST_FOLDERS
+    assert found.of.count(MAX_FOLDERS) == 90 - 3 * MAX_FOLDERS
 
 
 def test_only_equal_vectors_have_a_cosine_of_one() -> None:
@@ -211,19 +211,19 @@ def test_the_page_holds_the_data_and_nothing_of_strangers(drawn: EmbeddingMap) -
 
 
 def test_the_tables_name_files_below_the_folder_that_holds_all(drawn: EmbeddingMap) -> None:
-    (copies,) = lxml_html.fromstring(page(drawn)).xpath("//section[h2='The same, byte by byte']")
+    (copies,) = lxml_html.fromstring(page(drawn)).xpath("//section[h2='Copies']")
     assert [one.text_content() for one in copies.xpath(".//a")] == ["a/10.md", "b/11.md"]
     assert copies.xpath(".//small/@title") == ["/srv/a/10.md", "/srv/b/11.md"]
-    assert "below /srv." in page(drawn)
+    assert "relative to /srv." in page(drawn)
     (near,) = drawn.findings.near
     far = page(replace(drawn, findings=replace(drawn.findings, root="", near=[replace(near, cosine=0.9996)])))
     assert ">/srv/a/10.md</a>" in far
-    assert "tables name" not in far
+    assert "Paths in the tables" not in far
     assert "<td>0.999</td>" in far
 
 
 def test_few_documents_are_not_said_to_be_alike(drawn: EmbeddingMap) -> None:
-    few, alike = "Fewer than 20 different documents", "No document stands apart"
+    few, alike = "Fewer than 20 different documents", "There are no outliers"
     found = replace(drawn.findings, documents=20)  # of which two are the same
     assert few in page(replace(drawn, findings=found))
     assert alike not in page(replace(drawn, findings=found))
@@ -275,5 +275,5 @@ def test_an_empty_collection_has_a_page_too(drawn: EmbeddingMap) -> None:
         drawn.findings, documents=0, chunks=0, root="", folders=[], copies=[], copies_total=0, near=[], near_total=0, drawn=0
     )
     text = page(EmbeddingMap(nothing, []))
-    assert "There is no document in this collection yet." in text
+    assert "This collection contains no documents yet." in text
     assert '"places":[]' in text

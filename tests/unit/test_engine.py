@@ -87,7 +87,7 @@ def test_a_daemon_that_does_not_come_back_gets_its_settings_back(mac: Path) -> N
     found = engine.engine()
     assert found is not None
     assert found.memory_bytes == 4 << 30
-    assert "put back as they were" in said[-1]
+    assert "restoring the previous settings" in said[-1]
 
 
 def test_settings_of_older_versions_and_damaged_ones(mac: Path) -> None:

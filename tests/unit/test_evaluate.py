@@ -91,14 +91,14 @@ def test_files_of_questions(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("not json", "line 2 is not JSON"),
-        ("[]", 'line 2 has no "query"'),
-        ('{"query": " ", "relevant": ["a"]}', 'line 2 has no "query"'),
-        ('{"query": 3, "relevant": ["a"]}', 'line 2 has no "query"'),
-        ('{"query": "x"}', 'line 2 has no "relevant"'),
-        ('{"query": "x", "relevant": []}', 'line 2 has no "relevant"'),
-        ('{"query": "x", "relevant": "a"}', 'line 2 has no "relevant"'),
-        ('{"query": "x", "relevant": ["a", "/"]}', 'line 2 has no "relevant"'),
+        ("not json", "line 2 is not valid JSON"),
+        ("[]", 'line 2: "query" must'),
+        ('{"query": " ", "relevant": ["a"]}', 'line 2: "query" must'),
+        ('{"query": 3, "relevant": ["a"]}', 'line 2: "query" must'),
+        ('{"query": "x"}', 'line 2: "relevant" must'),
+        ('{"query": "x", "relevant": []}', 'line 2: "relevant" must'),
+        ('{"query": "x", "relevant": "a"}', 'line 2: "relevant" must'),
+        ('{"query": "x", "relevant": ["a", "/"]}', 'line 2: "relevant" must'),
     ],
 )
 def test_a_bad_line_is_named(tmp_path: Path, line: str, words: str) -> None:
@@ -111,7 +111,7 @@ def test_a_bad_line_is_named(tmp_path: Path, line: str, words: str) -> None:
 def test_files_that_hold_no_questions(tmp_path: Path) -> None:
     path = tmp_path / "questions.jsonl"
     path.write_text("\n")
-    with pytest.raises(ConfigError, match="holds no questions"):
+    with pytest.raises(ConfigError, match="contains no questions"):
         read_queries(path)
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ConfigError, match="cannot read"):

@@ -13,7 +13,7 @@ from pipeline.host import envfile, machine
 from pipeline.host.command import ask
 from pipeline.host.machine import Accelerator, Machine
 from pipeline.host.models import MODELS
-from pipeline.host.recommend import LEAST_CHUNKS_PER_S, format_size, parse_size, recommend
+from pipeline.host.recommend import MIN_CHUNKS_PER_S, format_size, parse_size, recommend
 
 GIB = 1 << 30
 LAPTOP = Machine("Linux", "a processor", 8, ("avx2",), 16 * GIB, 100 * GIB, ())
@@ -81,7 +81,7 @@ def test_a_processor_is_given_no_model_that_would_take_days() -> None:
     found = recommend(LAPTOP)
     assert found.device == "cpu"
     assert found.chunks_per_s is not None
-    assert found.chunks_per_s >= LEAST_CHUNKS_PER_S
+    assert found.chunks_per_s >= MIN_CHUNKS_PER_S
     assert recommend(replace(LAPTOP, cores=1)).model is MODELS[0]
 
 

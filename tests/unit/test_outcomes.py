@@ -77,9 +77,9 @@ def test_what_was_no_longer_ours_is_not_told(
     assert done == [ids["there"]]
     said = [record.getMessage() for record in caplog.records if record.name == "pipeline.steps.outcomes"]
     assert said[0].startswith("file:///lost is quarantined: staged_lost")
-    assert said[1] == "file:///there has its chunk file already"
+    assert said[1] == "file:///there has a chunk file already"
     assert said[2].startswith("parsed 1 of 4 documents, 0 new chunks in ")
-    assert said[2].endswith(", 1 had their chunk file already")
+    assert said[2].endswith(", 1 with an existing chunk file")
     assert len(said) == 3
     assert {name: (span.reason, span.reused) for name, span in tracing.spans.items()} == {
         "lost": (Reason.STAGED_LOST, False), "there": ("", True),

@@ -191,8 +191,8 @@ def test_each_root_is_guarded_by_itself(ledger: Ledger, folder: Path, tmp_path: 
     found = vanished(ledger, "docs", scope, listing(ledger, scope, tmp_path), 0.2)
     assert names(found) == {"3.txt"}
     assert found.refused == (
-        f"{uri_of(small)}: 1 of 1 documents are gone from the source and it holds no file any more; if that is meant, repeat with "
-        "--allow-delete"
+        f"{uri_of(small)}: 1 of 1 document is gone from the source, which contains no files any more; if this is intended, "
+        "repeat with --allow-delete"
     )
     assert names(vanished(ledger, "docs", scope, listing(ledger, scope, tmp_path), 0.2, allow=True)) == {"3.txt", "only.txt"}
 
@@ -242,7 +242,7 @@ def test_a_folder_that_cannot_be_listed_protects_everything(
         (2, 10, 8, False, ""),
         (3, 10, 7, False, "3 of 10 documents are gone from the source, more than KB_MAX_DELETE_RATIO"),
         (3, 10, 7, True, ""),
-        (10, 10, 0, False, "holds no file any more"),
+        (10, 10, 0, False, "contains no files any more"),
         (10, 10, 0, True, ""),
     ],
 )

@@ -16,7 +16,7 @@ from pipeline.ledger import Ledger
 from pipeline.ledger.intake import Refused
 from pipeline.ledger.retrospect import Step
 from pipeline.ledger.work import IndexedResult, ParsedResult
-from pipeline.reports.run import MOST_NAMED, NONE, PARTLY, WHOLE, Bin, Failure, Group, RunReport, StageTime, gather
+from pipeline.reports.run import MAX_NAMED, NONE, PARTLY, WHOLE, Bin, Failure, Group, RunReport, StageTime, gather
 from pipeline.reports.run.charts import compact, scale, time_marks
 from pipeline.reports.run.fold import TOP, Fold
 from pipeline.reports.run.page import page
@@ -140,8 +140,8 @@ def test_a_later_run_does_not_rewrite_what_happened(ledger: Ledger) -> None:
     (group,) = before.failures
     assert (group.reason, group.documents, before.totals.quarantined) == ("corrupt", 5, 5)
     assert {one.uri: one.since for one in group.named} == {
-        "file:///doc/mended.pdf": "mended since", "file:///doc/other.pdf": "now: timeout", "file:///doc/same.pdf": "",
-        "file:///doc/tried.pdf": "is being tried again", "": "no longer in the ledger",
+        "file:///doc/mended.pdf": "fixed since", "file:///doc/other.pdf": "now: timeout", "file:///doc/same.pdf": "",
+        "file:///doc/tried.pdf": "being retried", "": "no longer in the ledger",
     }  # fmt: skip
     assert {one.detail for one in group.named} == {f"{name} is broken" for name in names}
     assert [(skipped.reason, skipped.documents) for skipped in before.skipped] == [("empty_file", 1)]
@@ -236,20 +236,20 @@ def test_what_comes_after_the_end_of_a_failed_run_is_left_out_and_said_to_be(led
     set_times(ledger, run, {ids["a.txt"]: (0, 1, 1, 1, 5), ids["b.txt"]: (0, 6, 6, 6, 6)}, 3.0)
     found = report_of(ledger, run)
     assert (found.events, found.totals.indexed, found.slowest) == (PARTLY, 1, ())
-    assert "after the end of a run that failed" in page(found)
+    assert "after the end of a failed run" in page(found)
 
 
 def test_only_so_many_failures_are_named_and_all_are_counted(ledger: Ledger) -> None:
     run = ledger.runs.start("docs")
     refused = {}
-    for number in range(MOST_NAMED + 7):
+    for number in range(MAX_NAMED + 7):
         source = SourceFile(f"file:///doc/{number:04}.bin", None, 9, 1)
         refused[document_id("docs", source.uri)] = Refused(source, Reason.UNREADABLE, "no")
     ledger.intake.refuse("docs", run, refused)
     ledger.runs.end(run, "partly")
     found = report_of(ledger, run)
     (group,) = found.failures
-    assert (group.documents, len(group.named)) == (MOST_NAMED + 7, MOST_NAMED)
+    assert (group.documents, len(group.named)) == (MAX_NAMED + 7, MAX_NAMED)
     assert "and 7 more documents" in page(found)
 
 
@@ -319,7 +319,7 @@ def test_a_run_that_has_no_end_says_so_far(ledger: Ledger) -> None:
     assert (found.so_far, found.seconds, found.totals.indexed, found.totals.open) == (True, 4.0, 1, 1)
     assert found.totals.embedded == 3
     shown = page(found)
-    assert "1 document of it has work ahead" in shown
+    assert "1 document is unfinished" in shown
     assert "4.00 s so far" in shown
 
 

@@ -77,7 +77,7 @@ def test_a_warning_about_lost_spans_has_neither_key_nor_user(caplog: pytest.LogC
             break
         time.sleep(0.1)
     (said,) = [record.getMessage() for record in caplog.records if "spans are lost" in record.getMessage()]
-    assert said.startswith("spans are lost: http://TOKEN:****@127.0.0.1:9/v1/traces?api_key=**** does not take them: ")
+    assert said.startswith("spans are lost: http://TOKEN:****@127.0.0.1:9/v1/traces?api_key=**** does not accept them: ")
     assert "/v1/traces?****" in said.partition("take them: ")[2]
     assert "KEY" not in said
     assert "PASSWORD" not in said

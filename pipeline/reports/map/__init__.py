@@ -1,4 +1,4 @@
-"""A collection as a picture: its documents as points in a plane, what is in it twice, and what stands alone."""
+"""A map of a collection: its documents as points in a plane, its duplicates, and its outliers."""
 
 from __future__ import annotations
 
@@ -17,49 +17,49 @@ from pipeline.sources.uris import folder_of, name_of, shown_path
 from pipeline.store import VectorStore
 from pipeline.text import visible
 
-#: Most points of a picture: more lie on top of each other. All documents are compared whatever is drawn.
-MOST_POINTS = 20_000
+#: Maximum number of points in a picture: more would lie on top of each other. All documents are compared, drawn or not.
+MAX_POINTS = 20_000
 
-#: Findings that are named; all of them are counted.
-MOST_NEAR, MOST_COPIES, MOST_OUTLIERS = 200, 200, 30
+#: Maximum number of findings that are listed; all of them are counted.
+MAX_NEAR, MAX_COPIES, MAX_OUTLIERS = 200, 200, 30
 
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """A document as people know it."""
+    """A document's human-readable names."""
 
-    title: str  #: that of the document, else its file's name
+    title: str  #: title of the document, or else its file name
     uri: str
-    path: str  #: of the file, or the URL of the object, not percent-encoded; for people, it can always be printed
+    path: str  #: path of the file or URL of the object, not percent-encoded and always printable
 
 
 @dataclass(frozen=True, slots=True)
 class Copies:
-    """Documents that are the same byte by byte."""
+    """Documents with the same bytes."""
 
     documents: list[Named]  #: two or more
 
 
 @dataclass(frozen=True, slots=True)
 class Near:
-    """Two documents that say nearly the same, and are no copies."""
+    """Two documents with nearly the same content that are not copies."""
 
-    cosine: float  #: of their vectors
+    cosine: float  #: cosine of their vectors
     first: Named
     second: Named
 
 
 @dataclass(frozen=True, slots=True)
 class Outlier:
-    """A document that nothing else is like."""
+    """A document unlike all others."""
 
-    cosine: float  #: mean over its nearest neighbours, copies of it left out
+    cosine: float  #: mean over its nearest neighbours, without its copies
     document: Named
 
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """A folder that has a colour."""
+    """A folder with a colour."""
 
     name: str  #: below the root that all documents share
     documents: int
@@ -67,23 +67,23 @@ class Folder:
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What a look at a whole collection shows."""
+    """Findings about a whole collection."""
 
     collection: str
-    documents: int  #: that have points
+    documents: int  #: documents with points
     chunks: int
-    root: str  #: the folder that holds all documents; empty where there is none
-    folders: list[Folder]  #: the largest first, those without a colour of their own last as one
-    copies: list[Copies]  #: the most copies first, up to MOST_COPIES
-    copies_total: int  #: groups of documents that are the same
-    near: list[Near]  #: the most alike first, up to MOST_NEAR; of copies only one is compared
+    root: str  #: the folder that contains all documents; empty if there is none
+    folders: list[Folder]  #: the largest first; the last one combines those without their own colour
+    copies: list[Copies]  #: the most copies first, up to MAX_COPIES
+    copies_total: int  #: number of groups of copies
+    near: list[Near]  #: the most similar first, up to MAX_NEAR; one of several copies is compared
     near_total: int
-    near_cosine: float  #: least cosine that counts as near
-    outliers: list[Outlier]  #: the loneliest first, up to MOST_OUTLIERS
+    near_cosine: float  #: minimum cosine of a near-duplicate pair
+    outliers: list[Outlier]  #: the most isolated first, up to MAX_OUTLIERS
     outliers_total: int
-    typical_cosine: float | None  #: median of what is below `cosine` of an outlier; None where there is nothing to compare
+    typical_cosine: float | None  #: median over all documents of the value in `Outlier.cosine`; None with fewer than two documents
     drawn: int  #: documents with a point in the picture
-    explained: float  #: share of the variance that the two axes show
+    explained: float  #: share of the variance along the two axes
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,49 +93,49 @@ class Place:
     document: Named
     folder: int  #: index into the folders
     x: float  #: 0 to 1
-    y: float  #: on the scale of `x`, so that distances can be compared
+    y: float  #: on the same scale as `x`, so that distances can be compared
     chunks: int
 
 
 @dataclass(frozen=True, slots=True)
 class EmbeddingMap:
-    """All that a picture of a collection shows."""
+    """The content of a map."""
 
     findings: Findings
     places: list[Place]
 
 
 def draw(
-    ledger: Ledger, store: VectorStore, collection: str, physical: str, near_cosine: float, most_points: int = MOST_POINTS
+    ledger: Ledger, store: VectorStore, collection: str, physical: str, near_cosine: float, most_points: int = MAX_POINTS
 ) -> EmbeddingMap:
-    """Read the points of the generation in `physical` once, compare its documents, and lay them out.
+    """Read the points of the generation in `physical` once, compare its documents, and place them in a plane.
 
-    A document is the mean of its chunks' vectors. Memory is bounded by documents x dimension: 4 bytes a number, and about as
-    much again for the rest. Raises CollectionMissing, StoreUnavailable, StoreLocked.
+    A document's vector is the mean of its chunks' vectors. Memory is bounded by documents x dimension: 4 bytes per number, and
+    about as much again for the rest. Raises CollectionMissing, StoreUnavailable, StoreLocked.
     """
     documents, counts, vectors = _mean_vectors(ledger, store, _generation(ledger, collection, physical), physical)
     plane, explained = principal_plane(vectors)
     grouped = group([visible(folder_of(document.uri)) for document in documents])
 
     copies = _copies(documents)
-    # Of copies one is compared: they are no news here, and no document is less alone for having a copy.
+    # One of several copies is compared: pairs of copies are listed already, and a copy does not make a document less isolated.
     alike = {row for rows in copies for row in rows[1:]}
     single = np.array([row for row in range(len(documents)) if row not in alike], np.int64)
-    likeness = compare(vectors[single] if alike else vectors, near_cosine, MOST_NEAR)
+    likeness = compare(vectors[single] if alike else vectors, near_cosine, MAX_NEAR)
     lonely = outliers(likeness.neighbours)
 
-    listed = {int(single[row]) for pair in likeness.near for row in pair[1:]} | {int(single[row]) for row in lonely[:MOST_OUTLIERS]}
-    listed.update(row for rows in copies[:MOST_COPIES] for row in rows)
+    listed = {int(single[row]) for pair in likeness.near for row in pair[1:]} | {int(single[row]) for row in lonely[:MAX_OUTLIERS]}
+    listed.update(row for rows in copies[:MAX_COPIES] for row in rows)
     drawn = _thinned(len(documents), listed, most_points)
     names = _names(ledger, documents, sorted(listed | set(drawn)))
 
     typical = float(np.median(likeness.neighbours)) if len(likeness.neighbours) else None
     findings = Findings(
         collection=collection, documents=len(documents), chunks=int(counts.sum()), root=grouped.root, folders=_folders(grouped),
-        copies=[Copies([names[row] for row in rows]) for rows in copies[:MOST_COPIES]], copies_total=len(copies),
+        copies=[Copies([names[row] for row in rows]) for rows in copies[:MAX_COPIES]], copies_total=len(copies),
         near=[Near(cosine, names[int(single[one])], names[int(single[other])]) for cosine, one, other in likeness.near],
         near_total=likeness.near_total, near_cosine=near_cosine,
-        outliers=[Outlier(float(likeness.neighbours[row]), names[int(single[row])]) for row in lonely[:MOST_OUTLIERS]],
+        outliers=[Outlier(float(likeness.neighbours[row]), names[int(single[row])]) for row in lonely[:MAX_OUTLIERS]],
         outliers_total=len(lonely), typical_cosine=typical, drawn=len(drawn), explained=explained,
     )  # fmt: skip
     places = [
@@ -145,14 +145,14 @@ def draw(
 
 
 def _generation(ledger: Ledger, collection: str, physical: str) -> str:
-    """The ledger's name of the generation behind a physical collection: a swap between two looks must not mix two of them."""
+    """The ledger's name of the generation behind a physical collection, so that a swap meanwhile does not mix two generations."""
     return next((one.name for one in ledger.collections.all() if (one.public, one.physical) == (collection, physical)), collection)
 
 
 def _mean_vectors(
     ledger: Ledger, store: VectorStore, generation: str, physical: str
 ) -> tuple[list[Expected], NDArray[np.int64], NDArray[np.float32]]:
-    """Documents that have points, how many each has, and their unit mean vectors (documents, dimension)."""
+    """Documents with points, their numbers of points, and their unit mean vectors (documents, dimension)."""
     documents = [document for window in ledger.report.expected(generation) for document in window]
     rows = {document.id: row for row, document in enumerate(documents)}
     counts = np.zeros(len(documents), np.int64)
@@ -163,7 +163,7 @@ def _mean_vectors(
             vectors[row] += np.asarray(point.vector, np.float32)
             counts[row] += 1
     if not counts.all():
-        # Deleted, or not written yet, while this read.
+        # Some were deleted, or not written yet, during the scan.
         there = counts > 0
         documents = [document for document, kept in zip(documents, there, strict=True) if kept]
         counts, vectors = counts[there], vectors[there]
@@ -181,7 +181,7 @@ def _copies(documents: Sequence[Expected]) -> list[list[int]]:
 
 
 def _thinned(count: int, listed: set[int], most: int) -> list[int]:
-    """Rows to draw: all where they are few enough, else an even share of them and everything that is listed."""
+    """Rows to draw: all if there are up to `most`, else an even share of them and all listed ones."""
     return sorted({*range(0, count, -(-count // most) or 1), *listed})
 
 
@@ -201,6 +201,6 @@ def _names(ledger: Ledger, documents: Sequence[Expected], rows: Sequence[int]) -
 
 
 __all__ = [
-    "MOST_POINTS", "NEIGHBOURS", "OTHER", "Copies", "EmbeddingMap", "Findings", "Folder", "Named", "Near", "Outlier", "Place",
+    "MAX_POINTS", "NEIGHBOURS", "OTHER", "Copies", "EmbeddingMap", "Findings", "Folder", "Named", "Near", "Outlier", "Place",
     "draw",
 ]  # fmt: skip

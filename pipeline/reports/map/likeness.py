@@ -1,4 +1,4 @@
-"""Vectors of documents compared: the plane that shows most of them, the pairs that are nearly the same, those that stand alone."""
+"""Comparison of documents' vectors: the plane of most variance, near-duplicate pairs, and outliers."""
 
 from __future__ import annotations
 
@@ -8,42 +8,42 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-#: Least cosine of two documents that are called near-duplicates, where nobody says otherwise.
+#: Default minimum cosine of near-duplicates.
 NEAR_COSINE = 0.97
 
-#: A document is as lonely as its nearest neighbours, so many, are far.
+#: Number of nearest neighbours whose distance measures how isolated a document is.
 NEIGHBOURS = 5
 
-#: Fewer documents say nothing about what is usual.
+#: Minimum number of documents for a meaningful usual distance.
 FEWEST_FOR_OUTLIERS = 20
 
-#: An outlier's neighbours are at least so much farther, in cosine, than those of the document in the middle.
-LEAST_GAP = 0.1
+#: Minimum difference, in cosine, between the neighbours of an outlier and those of the median document.
+MIN_GAP = 0.1
 
-#: What the cosine of equal vectors, or a limit, may miss in single precision.
+#: Rounding error of the cosine of equal vectors, or of a limit, in single precision.
 ROUNDING = 1e-6
 
-#: Cosines that are held at one time, 64 MB of them: documents are compared block by block.
+#: Cosines in memory at a time, 64 MB of them: documents are compared block by block.
 CELLS = 16 << 20
 
-#: Documents that stand together to this part of a unit vector are at one place.
+#: Documents within this fraction of a unit vector are at one place.
 SAME_PLACE = 1e-4
 
 
 @dataclass(frozen=True, slots=True)
 class Likeness:
-    """What comes of comparing each document with each."""
+    """Result of comparing each document with every other."""
 
-    near: list[tuple[float, int, int]]  #: cosine and two rows, the first the smaller; the most alike first
-    near_total: int  #: pairs that are near, listed or not
-    neighbours: NDArray[np.float32]  #: for each row the mean cosine of its nearest; empty below two rows
+    near: list[tuple[float, int, int]]  #: cosine and two rows, the smaller row first; the most similar pairs first
+    near_total: int  #: all near-duplicate pairs, listed or not
+    neighbours: NDArray[np.float32]  #: for each row, the mean cosine of its nearest neighbours; empty with fewer than two rows
 
 
 def principal_plane(vectors: NDArray[np.float32]) -> tuple[NDArray[np.float32], float]:
-    """(n, dimension) to (n, 2) along the two directions of most variance, by PCA, and the share of it that they have.
+    """(n, dimension) to (n, 2) along the two directions of most variance, by PCA, and their share of the variance.
 
-    Both axes begin at 0 and have one scale, on which the longer ends at 1. The same vectors give the same picture: a direction's
-    sign is set so that its largest number is positive. Documents that all stand at one place get (0.5, 0.5).
+    Both axes begin at 0 and have the same scale; the longer one ends at 1. The same vectors give the same picture, because a
+    direction's sign is chosen so that its largest number is positive. If all documents are at one place, they get (0.5, 0.5).
     """
     import torch
 
@@ -52,7 +52,7 @@ def principal_plane(vectors: NDArray[np.float32]) -> tuple[NDArray[np.float32], 
     data = torch.from_numpy(np.ascontiguousarray(vectors))
     mean = data.mean(0, dtype=torch.float64)
     covariance = torch.zeros((data.shape[1], data.shape[1]), dtype=torch.float64)
-    for block in torch.split(data, 8192):  # in double precision, but never all of them at once
+    for block in torch.split(data, 8192):  # in double precision, but never all rows at once
         centred = block.double() - mean
         covariance += centred.T @ centred
     values, directions = torch.linalg.eigh(covariance)
@@ -68,7 +68,7 @@ def principal_plane(vectors: NDArray[np.float32]) -> tuple[NDArray[np.float32], 
 
 
 def compare(vectors: NDArray[np.float32], near_cosine: float, most_near: int) -> Likeness:
-    """Compare (n, dimension) unit rows, each with each: n * n * dimension multiplications, CELLS cosines in memory."""
+    """Compare (n, dimension) unit rows, each with every other: n * n * dimension multiplications, CELLS cosines in memory."""
     import torch
 
     data, count = torch.from_numpy(np.ascontiguousarray(vectors)), len(vectors)
@@ -86,7 +86,7 @@ def compare(vectors: NDArray[np.float32], near_cosine: float, most_near: int) ->
         found = int((later >= near_cosine).sum())
         if found:
             total += found
-            # Only the best are looked at one by one: of n documents that are all alike there are n * n / 2 pairs.
+            # Only the best pairs are handled one by one: n documents that are all alike have n * n / 2 pairs.
             best = later.topk(min(found, most_near))
             for cosine, place in zip(best.values.tolist(), best.indices.tolist(), strict=True):
                 row, column = divmod(place, count - start)
@@ -96,17 +96,17 @@ def compare(vectors: NDArray[np.float32], near_cosine: float, most_near: int) ->
 
 
 def outliers(neighbours: NDArray[np.float32]) -> list[int]:
-    """Rows whose neighbours are farther than is usual among them, the loneliest first.
+    """Rows whose neighbours are farther away than usual, the most isolated first.
 
-    Usual ends where Tukey's fence stands: 1.5 times the distance of the quartiles below the lower one.
+    The limit is Tukey's fence: 1.5 times the interquartile range below the lower quartile.
     """
     if len(neighbours) < FEWEST_FOR_OUTLIERS:
         return []
     lower, middle, upper = np.quantile(neighbours, (0.25, 0.5, 0.75))
-    fence = min(lower - 1.5 * (upper - lower), middle - LEAST_GAP)
+    fence = min(lower - 1.5 * (upper - lower), middle - MIN_GAP)
     return [int(row) for row in np.argsort(neighbours, kind="stable") if neighbours[row] < fence]
 
 
 def written(cosine: float) -> str:
-    """A cosine of a pair with three digits, rounded down: 1.000 is only for vectors that are the same."""
+    """A cosine of a pair with three digits, rounded down, so that only equal vectors get 1.000."""
     return f"{math.floor((cosine + ROUNDING) * 1000) / 1000:.3f}"

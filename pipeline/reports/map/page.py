@@ -1,4 +1,4 @@
-"""The map as one HTML page that needs nothing from outside, sends nothing there, and has its tables without JavaScript too."""
+"""The map as one self-contained HTML page that makes no requests; its tables work without JavaScript."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from importlib.resources import files
 
-from pipeline.reports.map import MOST_POINTS, NEIGHBOURS, EmbeddingMap, Findings, Named, Place
+from pipeline.reports.map import MAX_POINTS, NEIGHBOURS, EmbeddingMap, Findings, Named, Place
 from pipeline.reports.map.likeness import FEWEST_FOR_OUTLIERS, written
 
-#: Names of copies in a row of the table; the others are counted.
-MOST_NAMES = 10
+#: Maximum number of copies named in a row of the table; the others are counted.
+MAX_NAMES = 10
 
 
 def page(drawn: EmbeddingMap) -> str:
-    """The whole page. What comes from documents is escaped: nothing in a title or a path becomes markup or script."""
+    """The whole page. Text from documents is escaped, so nothing in a title or a path becomes markup or script."""
     found = drawn.findings
     parts = {
         "COLLECTION": escape(found.collection), "FACTS": _facts(found), "ABOUT": escape(_about(found)),
         "COPIES": _copies(found), "NEAR": _near(found), "OUTLIERS": _outliers(found), "DATA": _data(drawn),
     }  # fmt: skip
     template = files("pipeline.reports.map").joinpath("page.html").read_text("utf-8")
-    # In one pass, so that a title that looks like one of the marks stays a title.
+    # In one pass, so that a title that looks like a placeholder stays a title.
     return re.sub("@(" + "|".join(parts) + ")@", lambda mark: parts[mark[1]], template)
 
 
 def _data(drawn: EmbeddingMap) -> str:
-    """What the script reads: JSON without a `<`, so that neither `</script>` nor `<!--` in it can end or change the element."""
+    """Data for the script: JSON without a `<`, so that neither `</script>` nor `<!--` in it can end or change the element."""
     found = drawn.findings
     rows = {place.document.uri: row for row, place in enumerate(drawn.places)}
     value = {
@@ -39,7 +39,7 @@ def _data(drawn: EmbeddingMap) -> str:
         "near": [[rows[pair.first.uri], rows[pair.second.uri]] for pair in found.near],
         "outliers": [rows[lonely.document.uri] for lonely in found.outliers],
     }
-    # Only ASCII: U+2028 and U+2029 are escaped by that.
+    # Only ASCII, which also escapes U+2028 and U+2029.
     return json.dumps(value, ensure_ascii=True, separators=(",", ":")).replace("<", "\\u003c")
 
 
@@ -61,27 +61,30 @@ def _facts(found: Findings) -> str:
 
 def _about(found: Findings) -> str:
     if not found.documents:
-        return "There is no document in this collection yet."
-    words = ["Each point is a document, the mean of its chunks; what is near says something alike."]
+        return "This collection contains no documents yet."
+    words = ["Each point is a document, placed at the mean of its chunks. Documents with similar content are near each other."]
     if found.documents > 1:
         words.append(
-            f"The plane shows {found.explained:.0%} of the differences, so what is far apart differs, and neighbours may too."
+            f"The plane shows {found.explained:.0%} of the variance: distant points differ, and neighbouring points may differ too."
         )
     if found.drawn < found.documents:
-        words.append(f"Of more than {MOST_POINTS:,} documents an even share is drawn: {found.drawn:,}. All of them were compared.")
+        words.append(
+            f"All documents were compared, but only an even share of them is drawn, {found.drawn:,}, because there are more than "
+            f"{MAX_POINTS:,}."
+        )
     if found.root:
-        words.append(f"The tables name files as they are called below {found.root}.")
+        words.append(f"Paths in the tables are relative to {found.root}.")
     return " ".join(words)
 
 
 def _copies(found: Findings) -> str:
     rows = []
     for number, copies in enumerate(found.copies):
-        names = [_document(document, found.root) for document in copies.documents[:MOST_NAMES]]
+        names = [_document(document, found.root) for document in copies.documents[:MAX_NAMES]]
         left = len(copies.documents) - len(names)
         more = [f"<p>and {left:,} more</p>"] if left else []
         rows.append((f"copies:{number}", f"{len(copies.documents)} ×", "".join(names + more)))
-    return _table(("copies", "documents"), rows, found.copies_total, "No document is in it twice, byte by byte.")
+    return _table(("copies", "documents"), rows, found.copies_total, "There are no identical documents.")
 
 
 def _near(found: Findings) -> str:
@@ -89,7 +92,7 @@ def _near(found: Findings) -> str:
         (f"near:{number}", written(pair.cosine), _document(pair.first, found.root) + _document(pair.second, found.root))
         for number, pair in enumerate(found.near)
     ]
-    none = f"No two documents that differ have a cosine of {found.near_cosine:g} or more."
+    none = f"No two different documents have a cosine of {found.near_cosine:g} or more."
     return _table(("cosine", "documents"), rows, found.near_total, none)
 
 
@@ -99,15 +102,15 @@ def _outliers(found: Findings) -> str:
         for number, lonely in enumerate(found.outliers)
     ]  # fmt: skip
     usual = (
-        f"<p>Mean cosine to the {NEIGHBOURS} nearest documents; half of the documents have {found.typical_cosine:.2f} or more.</p>"
+        f"<p>Mean cosine to the {NEIGHBOURS} nearest documents. Half of the documents have {found.typical_cosine:.2f} or more.</p>"
         if found.typical_cosine is not None and rows
         else ""
     )
     compared = found.documents - sum(len(copies.documents) - 1 for copies in found.copies)
     none = (
-        f"Fewer than {FEWEST_FOR_OUTLIERS} different documents do not tell what is usual."
+        f"Fewer than {FEWEST_FOR_OUTLIERS} different documents are too few to find outliers."
         if compared < FEWEST_FOR_OUTLIERS
-        else "No document stands apart from all others."
+        else "There are no outliers."
     )
     return usual + _table(("cosine", "document"), rows, found.outliers_total, none)
 
@@ -125,7 +128,7 @@ def _rows(rows: Sequence[tuple[str, str, str]]) -> Iterable[str]:
 
 
 def _document(named: Named, root: str) -> str:
-    """Title and path of a document; the whole path, where less is shown, to a pointer."""
+    """Title and path of a document, with the whole path as a tooltip."""
     below = root.rstrip("/") + "/"
     path = escape(named.path.removeprefix(below) if root else named.path)
     where = f'<a href="{escape(named.uri)}">{path}</a>' if named.uri.startswith("file:///") else path

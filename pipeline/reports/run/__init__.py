@@ -1,4 +1,4 @@
-"""The report of a run: everything that is known of it, gathered from the ledger."""
+"""The report of a run, gathered from the ledger."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from pipeline.reports.run.fold import Bin, Failed, Fold, Ranked, StageTime
 from pipeline.telemetry.counters import UNBOUNDED, token_bin
 from pipeline.types import DocumentState
 
-#: Failed documents that are named, of each reason; the others are counted.
-MOST_NAMED = 200
+#: Maximum number of failed documents named per reason; the others are counted.
+MAX_NAMED = 200
 
-#: What a report that nothing is missing from says of the events of its run; some of them, or all, may be forgotten.
+#: How many of the run's events still exist: all, some or none; the ledger deletes old events.
 WHOLE, PARTLY, NONE = "whole", "partly", "none"
 
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """What a run came to."""
+    """Results of a run."""
 
     discovered: int
     unchanged: int
@@ -33,20 +33,20 @@ class Totals:
     indexed: int
     quarantined: int
     skipped: int  #: left out on purpose
-    open: int  #: with work ahead of them now
+    open: int  #: unfinished now
     chunks: int  #: points of the documents it indexed
-    embedded: int  #: of them, embedded by this run; the rest were there
-    tokens: int  #: of those chunks; 0 where events are forgotten, as is the next
-    indexed_bytes: int  #: of the documents it indexed
-    bytes: int  #: of the files it copied to staging
-    chunks_per_s: float  #: embedded
-    documents_per_s: float  #: indexed
+    embedded: int  #: chunks embedded by this run; the others were in the store already
+    tokens: int  #: tokens of those chunks; 0 if events are missing, like the next field
+    indexed_bytes: int  #: size of the documents it indexed
+    bytes: int  #: size of the files it copied to staging
+    chunks_per_s: float  #: chunks embedded per second
+    documents_per_s: float  #: documents indexed per second
     bytes_per_s: float
 
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """A figure of a run beside that of the run before."""
+    """A figure of a run compared with that of the previous run."""
 
     name: str
     value: float
@@ -56,19 +56,19 @@ class Compared:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """A run beside the one before of the same action, source and collection."""
+    """A run compared with the previous one of the same action, source and collection."""
 
-    run: int  #: the one before
+    run: int  #: the previous one
     started_at: float
     figures: tuple[Compared, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A document by its rank among those of a run."""
+    """A document in a ranking of a run."""
 
     id: str
-    uri: str  #: empty: it is no longer in the ledger, as is the title then
+    uri: str  #: empty, like the title, if it is no longer in the ledger
     title: str
     bytes: int
     chunks: int
@@ -81,9 +81,9 @@ class Failure:
     """A document that the run could not index, or left out."""
 
     id: str
-    uri: str  #: empty: it is no longer in the ledger
+    uri: str  #: empty if it is no longer in the ledger
     detail: str
-    since: str  #: what has become of it, or how it came here, in words; empty: it failed in this run and still stands so
+    since: str  #: what happened to it later or earlier, human-readable; empty if it failed in this run and its state is unchanged
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,18 +92,18 @@ class Group:
 
     reason: str
     documents: int
-    named: tuple[Failure, ...]  #: at most MOST_NAMED, by uri
+    named: tuple[Failure, ...]  #: up to MAX_NAMED, by uri
 
 
 @dataclass(frozen=True, slots=True)
 class Lengths:
-    """How long the chunks of a run were."""
+    """Lengths of a run's chunks."""
 
-    limit: int  #: most tokens that the model takes; 0: unknown
-    width: int  #: of a bin, in tokens
-    bins: tuple[int, ...]  #: chunks; the first is of 1 to `width` tokens
-    chunks: int  #: that were measured; those of a document that was worked on twice count twice
-    over: int  #: of them, over the limit: the model has cut them
+    limit: int  #: maximum tokens that the model accepts; 0 if unknown
+    width: int  #: width of a bin, in tokens
+    bins: tuple[int, ...]  #: numbers of chunks; the first bin is for 1 to `width` tokens
+    chunks: int  #: measured chunks; those of a document that was processed twice count twice
+    over: int  #: chunks over the limit, which the model truncated
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,45 +111,45 @@ class RunReport:
     """A run, in full."""
 
     run: RunRow
-    outcome: str  #: as History says
-    seconds: float  #: until its end; until now or its last event where it has none
-    so_far: bool  #: it has no end in the ledger: it goes on, was not waited for, or died
+    outcome: str  #: as in History
+    seconds: float  #: until its end, or else until now or its last event
+    so_far: bool  #: it has no end in the ledger: it is running, was started with --no-wait, or died
     totals: Totals
-    figures: Figures | None  #: what it left behind; None before its end
-    comparison: Comparison | None  #: None where there is no run before, or no end
-    events: str  #: WHOLE, PARTLY or NONE: how much of what follows is still known
-    bins: tuple[Bin, ...]  #: of one length, from the start to the end
+    figures: Figures | None  #: state of the collection after the run; None before its end
+    comparison: Comparison | None  #: None if there is no previous run, or no end
+    events: str  #: WHOLE, PARTLY or NONE: how complete the next fields are
+    bins: tuple[Bin, ...]  #: of equal length, from the start to the end
     stages: tuple[StageTime, ...]
     largest: tuple[Document, ...]  #: by bytes
     longest: tuple[Document, ...]  #: by chunks
-    slowest: tuple[Document, ...]  #: by the time that workers spent on it
+    slowest: tuple[Document, ...]  #: by workers' time
     failures: tuple[Group, ...]  #: the most documents first
-    failures_untold: int  #: quarantined when the run ended, and nothing more is known of them
+    failures_untold: int  #: documents quarantined when the run ended about which nothing more is known
     skipped: tuple[Group, ...]
     lengths: Lengths
 
 
 def gather(ledger: Ledger, past: Past) -> RunReport:
-    """Look back at a run of the history."""
+    """Gather the report of a run."""
     run, number = past.run, past.run.id
     span, now = ledger.retrospect.span(number), ledger.report.progress(number)
     so_far = run.finished_at is None
     end = run.finished_at or (time.time() if past.outcome == "going on" else span.last or run.started_at)
     until = run.finished_at or float("inf")
     seconds = max(0.0, round(end - run.started_at, 3))
-    fold = Fold(run.started_at, seconds, MOST_NAMED, until)
-    # A run that failed has left documents behind, which go on under its number: only the time tells what came after.
+    fold = Fold(run.started_at, seconds, MAX_NAMED, until)
+    # A failed run has left unfinished documents that continue under its number: only the time distinguishes later events.
     for step in ledger.retrospect.steps(number, until) if past.outcome == "failed" else ledger.retrospect.steps(number):
         fold.add(step)
     fold.close()
-    # What was refused before and is as it was belongs to the run too, without an event of it.
+    # Documents that were refused earlier and are unchanged belong to the run too, but have no event in it.
     others: dict[str, list[Named]] = {DocumentState.QUARANTINED: [], DocumentState.SKIPPED: []}
     counts = {state: dict(reasons) for state, reasons in fold.counts.items()}
     for document in ledger.retrospect.refused(number, until):
         if document.id not in fold.refused:
             reasons = counts[document.state]
             reasons[document.reason] = reasons.get(document.reason, 0) + 1
-            if reasons[document.reason] <= MOST_NAMED:
+            if reasons[document.reason] <= MAX_NAMED:
                 others[document.state].append(document)
     wanted = {one.document for top in (fold.largest, fold.longest, fold.slowest) for one in top.items()}
     wanted.update(failed.document for kept in fold.named.values() for failed in kept)
@@ -206,8 +206,8 @@ def _comparison(ledger: Ledger, past: Past) -> Comparison | None:
 
 
 def _coverage(run: RunRow, totals: Totals, fold: Fold, oldest: float | None) -> str:
-    """Whether there are events of all documents that the run indexed, and of those that failed in it."""
-    # What had failed before and was found like that has none; where nothing is forgotten, only such are missing.
+    """Whether events exist for all documents that the run indexed, and for those that failed in it."""
+    # Documents that had failed earlier and were found in that state have no events; if none were deleted, only these are missing.
     forgets = oldest is None or oldest > run.started_at
     failed = sum(fold.counts[DocumentState.QUARANTINED].values())
     if fold.indexed >= totals.indexed and (not forgets or failed >= totals.quarantined):
@@ -228,10 +228,10 @@ def _failure(failed: Failed, now: Named | None) -> Failure:
     if now is None:
         return Failure(failed.document, "", failed.detail, "no longer in the ledger")
     words = {
-        DocumentState.INDEXED: "mended since", DocumentState.DELETED: "deleted since", DocumentState.QUARANTINED: "",
+        DocumentState.INDEXED: "fixed since", DocumentState.DELETED: "deleted since", DocumentState.QUARANTINED: "",
         DocumentState.SKIPPED: "",
     }  # fmt: skip
-    since = next((text for state, text in words.items() if state == now.state), "is being tried again")
+    since = next((text for state, text in words.items() if state == now.state), "being retried")
     if not since and now.reason != failed.reason:
         since = f"now: {now.reason}"
     return Failure(failed.document, now.uri, failed.detail, since)
@@ -245,7 +245,7 @@ def _older(document: Named, started_at: float) -> Failure:
 def _grouped(counts: dict[str, int], listed: list[tuple[str, Failure]]) -> tuple[Group, ...]:
     groups = [Group(reason, count, ()) for reason, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
     return tuple(
-        replace(group, named=tuple(sorted((f for reason, f in listed if reason == group.reason), key=_by_uri)[:MOST_NAMED]))
+        replace(group, named=tuple(sorted((f for reason, f in listed if reason == group.reason), key=_by_uri)[:MAX_NAMED]))
         for group in groups
     )
 
@@ -263,6 +263,6 @@ def _lengths(ledger: Ledger, run: int) -> Lengths:
 
 
 __all__ = [
-    "MOST_NAMED", "NONE", "PARTLY", "WHOLE", "Bin", "Compared", "Comparison", "Document", "Failure", "Group", "Lengths",
+    "MAX_NAMED", "NONE", "PARTLY", "WHOLE", "Bin", "Compared", "Comparison", "Document", "Failure", "Group", "Lengths",
     "RunReport", "StageTime", "Totals", "gather",
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Charts as inline SVG: no script and nothing from outside; colours and sizes of text are the page's style."""
+"""Charts as self-contained inline SVG without scripts; the page's style sets colours and text sizes."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-#: Size of a chart in units of its own, and the room for its axes.
+#: Size of a chart in its own units, and the margins for its axes.
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 640.0, 220.0, 62.0, 14.0, 14.0, 34.0
 
-#: Steps between marks of an axis of time, in seconds; beyond the last, days.
+#: Steps between marks of a time axis, in seconds; beyond the last one, whole days.
 _TIME_STEPS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400)
 
 
@@ -19,22 +19,22 @@ class Bar:
     """One column, or one part of a row."""
 
     value: float
-    words: str  #: what it says when it is pointed at
-    kind: str = "bar"  #: class that gives the colour
+    words: str  #: tooltip
+    kind: str = "bar"  #: CSS class, which sets the colour
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A mark of an axis."""
+    """A mark on an axis."""
 
-    at: float  #: 0 to 1 of the axis
+    at: float  #: position on the axis, 0 to 1
     words: str
 
 
 def columns(
     name: str, title: str, about: str, bars: Sequence[Bar], marks: Sequence[Mark], limit: Mark | None = None, *, whole: bool = False
 ) -> str:  # fmt: skip
-    """Columns of one width from left to right; `limit` is a line across them, at a part of the width."""
+    """Columns of equal width from left to right; `limit` is a vertical line at a fraction of the width."""
     top, ticks = scale(max((bar.value for bar in bars), default=0.0), whole=whole)
     wide = (WIDTH - LEFT - RIGHT) / max(1, len(bars))
     gap = min(2.0, wide * 0.15)
@@ -47,7 +47,7 @@ def columns(
 
 
 def rising(name: str, title: str, about: str, values: Sequence[float], marks: Sequence[Mark]) -> str:
-    """A line through counts at equal distances, the first at the left end and the last at the right one."""
+    """A line through equidistant counts, from the left end to the right end."""
     top, ticks = scale(max(values, default=0.0), whole=True)
     step = (WIDTH - LEFT - RIGHT) / max(1, len(values) - 1)
     points = " ".join(f"{LEFT + number * step:.2f},{_y(value / top):.2f}" for number, value in enumerate(values))
@@ -57,7 +57,7 @@ def rising(name: str, title: str, about: str, values: Sequence[float], marks: Se
 
 
 def rows(name: str, title: str, about: str, parts: Sequence[tuple[str, Sequence[Bar]]], marks: Sequence[Mark], top: float) -> str:
-    """Rows of parts that follow each other, on one scale up to `top`."""
+    """Rows of consecutive parts, on one scale up to `top`."""
     high, drawn = 40.0, []
     height = TOP + len(parts) * (high + 14) + BOTTOM
     for mark in marks:
@@ -78,7 +78,7 @@ def rows(name: str, title: str, about: str, parts: Sequence[tuple[str, Sequence[
 
 
 def scale(most: float, *, whole: bool = False) -> tuple[float, list[float]]:
-    """The upper end of an axis that begins at 0 and holds `most`, and round values on it, `whole` ones for what is counted."""
+    """The upper end of an axis from 0 that includes `most`, and round values on it; `whole` makes them integers, for counts."""
     if most <= 0:
         return 1.0, [0.0, 1.0]
     power = 10 ** math.floor(math.log10(most))
@@ -89,7 +89,7 @@ def scale(most: float, *, whole: bool = False) -> tuple[float, list[float]]:
 
 
 def time_marks(seconds: float, most: int = 6) -> list[Mark]:
-    """Marks of an axis of time from 0 to `seconds`, at round times."""
+    """Marks of a time axis from 0 to `seconds`, at round times."""
     if seconds <= 0:
         return []
     step = next((step for step in _TIME_STEPS if seconds / step <= most), 86400 * math.ceil(seconds / 86400 / most))
@@ -97,7 +97,7 @@ def time_marks(seconds: float, most: int = 6) -> list[Mark]:
 
 
 def compact(value: float) -> str:
-    """A number of an axis, short: `1.5k`, `20`, `0.5`."""
+    """A short number for an axis: `1.5k`, `20`, `0.5`."""
     for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if value >= size:
             return f"{value / size:g}{letter}"

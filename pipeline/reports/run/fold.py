@@ -1,4 +1,4 @@
-"""A run's events, folded into figures one by one: memory grows with the failures only, not with the documents."""
+"""Folds a run's events into figures one by one: memory grows only with the failures, not with the documents."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from itertools import pairwise
 from pipeline.ledger.retrospect import Step
 from pipeline.types import DocumentState, Stage
 
-#: Bins of the throughput are so many at most, and no shorter: what is embedded together, for some seconds, ends together.
-MOST_BINS, LEAST_BIN_S = 60, 5.0
+#: Maximum number and minimum length of throughput bins: chunks that are embedded together finish together after some seconds.
+MAX_BINS, MIN_BIN_S = 60, 5.0
 
 #: Documents of a ranking.
 TOP = 10
@@ -19,25 +19,25 @@ TOP = 10
 
 @dataclass(frozen=True, slots=True)
 class Bin:
-    """What became searchable in a part of the run."""
+    """Documents that became searchable in a part of the run."""
 
     start_s: float  #: since the start of the run
     seconds: float
     documents: int
-    chunks: int  #: that were embedded; those of a document count when the whole of it is searchable
-    bytes: int  #: of the documents
+    chunks: int  #: embedded chunks; a document's chunks count once the whole document is searchable
+    bytes: int  #: size of the documents
 
 
 @dataclass(frozen=True, slots=True)
 class StageTime:
-    """Where the time of documents went; sums over documents, many of which wait or are worked on at once."""
+    """Documents' time in a stage; sums over documents, many of which wait or are processed at once."""
 
     stage: str
-    documents: int  #: that a worker took
+    documents: int  #: documents that a worker took
     waited_s: float  #: until a worker took them
-    longest_wait_s: float  #: of one document
+    longest_wait_s: float  #: longest wait of one document
     work_s: float  #: workers' time for documents that became searchable
-    beside_s: float  #: with a worker that worked on others of the same batch, or in vain
+    beside_s: float  #: held by a worker that processed others of the same batch, or failed
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class Ranked:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A document that did not."""
+    """A document that did not become searchable."""
 
     document: str  #: id
     reason: str
@@ -61,7 +61,7 @@ class Failed:
 
 
 class Top:
-    """The documents with the greatest of something, and of equals those that came first."""
+    """The documents with the greatest keys; of equal ones, those that came first."""
 
     def __init__(self, size: int, key: Callable[[Ranked], float]) -> None:
         self._size = size
@@ -70,7 +70,7 @@ class Top:
         self._seen = 0
 
     def add(self, one: Ranked) -> None:
-        """Take it in if it is great enough."""
+        """Keep it if its key is great enough."""
         self._seen += 1
         entry = (self._key(one), -self._seen, one)
         if len(self._heap) < self._size:
@@ -79,13 +79,13 @@ class Top:
             heapq.heapreplace(self._heap, entry)
 
     def items(self) -> list[Ranked]:
-        """The greatest first."""
+        """The documents, greatest first."""
         return [one for _, _, one in sorted(self._heap, reverse=True)]
 
 
 @dataclass(slots=True)
 class _Spent:
-    """Time in a stage, so far."""
+    """Time spent in a stage so far."""
 
     taken: int = 0  #: documents
     waited: float = 0.0
@@ -94,24 +94,24 @@ class _Spent:
     worked: float = 0.0
 
 
-#: States in which nothing more happens to a document by itself.
+#: Final states: a document leaves them only on request.
 _ENDS = (DocumentState.INDEXED, DocumentState.QUARANTINED, DocumentState.SKIPPED, DocumentState.DELETED)
 
-#: The stage that a state is a part of, and whether a worker holds the document in it.
+#: The stage of a state, and whether a worker holds the document in it.
 _PARTS = {stage.waiting.value: (stage, False) for stage in Stage} | {stage.running.value: (stage, True) for stage in Stage}
 
 
 class Fold:
-    """Add the events of a run document by document, then `close`, then read."""
+    """Figures of a run: `add` its events document by document, then `close`, then read."""
 
     def __init__(self, started_at: float, seconds: float, most_named: int, ended_at: float = float("inf")) -> None:
         self._started_at = started_at
         self._ended_at = ended_at
         self._most_named = most_named
-        count = max(1, min(MOST_BINS, int(seconds / LEAST_BIN_S)))
+        count = max(1, min(MAX_BINS, int(seconds / MIN_BIN_S)))
         self._bin_s = seconds / count
         self._bins = [[0, 0, 0] for _ in range(count)]
-        self._steps: list[Step] = []  #: of the document that is being added
+        self._steps: list[Step] = []  #: of the current document
         self._spent = {stage: _Spent() for stage in Stage}
         self.documents = 0
         self.indexed = 0
@@ -120,28 +120,28 @@ class Fold:
         self.largest = Top(TOP, lambda one: one.bytes)
         self.longest = Top(TOP, lambda one: one.chunks)
         self.slowest = Top(TOP, lambda one: one.parse_s + one.embed_s)
-        self.refused: set[str] = set()  #: ids of those that ended quarantined or skipped
+        self.refused: set[str] = set()  #: ids of documents that ended as quarantined or skipped
         self.named: dict[str, list[Failed]] = {DocumentState.QUARANTINED: [], DocumentState.SKIPPED: []}
         self.counts: dict[str, dict[str, int]] = {DocumentState.QUARANTINED: {}, DocumentState.SKIPPED: {}}  #: by reason
 
     def add(self, step: Step) -> None:
-        """Take in an event."""
+        """Add an event."""
         if self._steps and self._steps[0].document != step.document:
             self._end()
         self._steps.append(step)
 
     def close(self) -> None:
-        """There are no more events."""
+        """Finish after the last event."""
         if self._steps:
             self._end()
 
     def bins(self) -> tuple[Bin, ...]:
-        """What became searchable when."""
+        """Documents that became searchable, by time."""
         width = self._bin_s
         return tuple(Bin(round(number * width, 3), round(width, 3), *counts) for number, counts in enumerate(self._bins))
 
     def stages(self) -> tuple[StageTime, ...]:
-        """Where the time went."""
+        """Time spent, by stage."""
         return tuple(
             StageTime(
                 stage.value,
@@ -159,19 +159,19 @@ class Fold:
         self.documents += 1
         self._time(steps)
         last = steps[-1]
-        # Points may be compared again after a document was indexed: it counts once, as it was in the end.
+        # A document may be compared again after it was indexed: it counts once, with its last result.
         done = next((step for step in reversed(steps) if step.state == DocumentState.INDEXED), None)
         if last.state in self.counts:
             self._refuse(last)
         elif done is not None:
-            # A document that was adopted brings the parser's time of the run that parsed it.
+            # An adopted document has the parser's time of the run that parsed it.
             parsed = any(step.state == DocumentState.PARSING for step in steps)
             self._index(done, done.parse_s if parsed else 0.0, sum(step.embed_s for step in steps))
 
     def _of_run(self, steps: list[Step]) -> list[Step]:
-        """The steps without those by which a document that had ended was begun again after the run, which still has its number.
+        """The steps without those that restarted a finished document after the run, which still have the run's number.
 
-        Others are not cut by time: the run waited for them, and workers' clocks are not the one that its end was read on.
+        Other steps are not cut by time: the run waited for them, and the workers' clocks differ from the clock of its end.
         """
         for number, (before, step) in enumerate(pairwise(steps), 1):
             if before.state in _ENDS and step.at > self._ended_at:

@@ -1,4 +1,4 @@
-"""Pieces of HTML from the template beside this file; whatever is not HTML already is escaped."""
+"""HTML fragments from the template next to this file; text that is not marked as HTML is escaped."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipeline.text import visible
 
 
 class Html(str):
-    """Text that is HTML already; everything else is escaped."""
+    """Text that is HTML already; all other text is escaped."""
 
     __slots__ = ()
 
@@ -26,7 +26,7 @@ def _parts() -> dict[str, Template]:
 
 
 def part(name: str, **values: str) -> Html:
-    """A part of the template with its values."""
+    """A part of the template, filled with values."""
     return Html(_parts()[name].substitute({key: _html(value) for key, value in values.items()}))
 
 
@@ -35,7 +35,7 @@ def _html(value: str) -> str:
 
 
 def table(caption: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> Html:
-    """A table; a first cell is its row's head, and a column is of numbers where the name begins with `#`."""
+    """A table; the first cell of a row is its header, and a column whose name begins with `#` contains numbers."""
     classes = [' class="n"' if name.startswith("#") else "" for name in head]
     heads = "".join(f'<th scope="col"{css}>{_html(name.lstrip("#"))}</th>' for name, css in zip(head, classes, strict=True))
     body = []

@@ -1,4 +1,4 @@
-"""The report of a run as one HTML page: no script, nothing from outside."""
+"""The report of a run as one self-contained HTML page without scripts."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from pipeline.reports.run.words import duration, file_name, missing, moment, num
 from pipeline.sources.uris import shown_path
 from pipeline.text import one_line
 
-#: Failures by name that are shown without a click, of each reason.
+#: Maximum number of failures per reason that are shown without a click.
 SHOWN = 12
 
-#: Names of the comparison's figures, and how they are written.
+#: Labels and formats of the comparison's figures.
 _FIGURES = {
     "seconds": ("duration", duration), "discovered": ("files found", number), "unchanged": ("unchanged", number),
     "added": ("added", number), "changed": ("changed", number), "deleted": ("deleted", number), "indexed": ("indexed", number),
     "quarantined": ("quarantined", number), "embedded": ("chunks embedded", number), "bytes": ("staged", size),
-    "chunks_per_s": ("chunks a second", number), "collection_documents": ("documents, failed ones included", number),
-    "collection_chunks": ("chunks of the collection", number), "collection_failures": ("failures left", number),
+    "chunks_per_s": ("chunks per second", number), "collection_documents": ("documents, including failed ones", number),
+    "collection_chunks": ("chunks of the collection", number), "collection_failures": ("remaining failures", number),
 }  # fmt: skip
 
 
 def page(report: RunReport) -> str:
-    """One HTML page; names and texts from documents are escaped."""
+    """The HTML page; names and texts from documents are escaped."""
     run, mood = report.run, {"done": "good", "going on": "", "not finished": ""}.get(report.outcome, "bad")
     why = f", by the schedule {run.schedule}" if run.schedule else ""
     took = duration(report.seconds) + (" so far" if report.so_far else "")
@@ -45,11 +45,11 @@ def _notes(report: RunReport) -> str:
         mood = "bad" if report.outcome in ("failed", "refused") else ""
         notes.append(part("note", id="detail", mood=mood, title="", words=one_line(report.run.detail)))
     if report.so_far:
-        left = f"{plural(report.totals.open, 'document')} of it {'has' if report.totals.open == 1 else 'have'} work ahead."
-        words = "All figures are those so far: the run goes on, was not waited for, or its command died. " + left
-        notes.append(part("note", id="so-far", mood="", title="No end yet.", words=words))
+        left = f"{plural(report.totals.open, 'document')} {'is' if report.totals.open == 1 else 'are'} unfinished."
+        words = "All figures are preliminary: the run is in progress, was started with --no-wait, or its command died. " + left
+        notes.append(part("note", id="so-far", mood="", title="Not finished.", words=words))
     if report.events != WHOLE:
-        notes.append(part("note", id="forgotten", mood="", title="Not everything is known.", words=missing(report)))
+        notes.append(part("note", id="forgotten", mood="", title="Incomplete data.", words=missing(report)))
     return "\n".join(notes)
 
 
@@ -57,7 +57,7 @@ def _tiles(report: RunReport) -> str:
     totals, run = report.totals, report.run
     tiles: list[tuple[str, str, str]] = []
     if run.action == "verify":
-        names = (("documents", "documents checked"), ("chunks", "points"), ("failures", "points amiss"))
+        names = (("documents", "documents checked"), ("chunks", "points"), ("failures", "wrong points"))
         tiles = [(name, words, number(getattr(report.figures, name))) for name, words in names if report.figures]
     elif run.action == "delete":
         tiles = [("deleted", "documents deleted", number(totals.deleted))]
@@ -67,12 +67,12 @@ def _tiles(report: RunReport) -> str:
             ("indexed", "documents indexed", number(totals.indexed)), ("quarantined", "failed", number(totals.quarantined)),
             ("skipped", "left out", number(totals.skipped)), ("deleted", "deleted", number(totals.deleted)),
             ("embedded", "chunks embedded", number(totals.embedded)), ("tokens", "tokens", number(totals.tokens)),
-            ("bytes", "copied to staging", size(totals.bytes)), ("chunks_per_s", "chunks a second", number(totals.chunks_per_s)),
+            ("bytes", "copied to staging", size(totals.bytes)), ("chunks_per_s", "chunks per second", number(totals.chunks_per_s)),
             ("bytes_per_s", "of documents", f"{size(totals.bytes_per_s)}/s"),
         ]  # fmt: skip
         hidden = {"deleted": not totals.deleted, "skipped": not totals.skipped, "tokens": not totals.tokens}
         tiles = [tile for tile in tiles if not hidden.get(tile[0])]
-    tiles.append(("seconds", "took" if not report.so_far else "so far", duration(report.seconds)))
+    tiles.append(("seconds", "duration" if not report.so_far else "so far", duration(report.seconds)))
     bad = ("quarantined", "failures")
     return "".join(
         part("tile", id=name, words=words, value=value, mood="bad" if name in bad and value != "0" else "")
@@ -106,16 +106,16 @@ def _throughput(report: RunReport) -> str:
         bars.append(Bar(rate, f"{span}: {number(round(rate, 1))} chunks/s, {plural(one.documents, 'document')}, {size(one.bytes)}"))
     done = [0, *accumulate(one.documents for one in report.bins)]
     best = max(bar.value for bar in bars)
-    about = f"{len(bars)} parts of the run; the fastest one embedded {best:.1f} chunks a second."
+    about = f"{plural(len(bars), 'part')} of the run; the fastest one embedded {best:.1f} chunks per second."
     rows = [
         (duration(one.start_s), number(round(bar.value, 1)), number(one.documents), number(total), size(one.bytes))
         for one, bar, total in zip(report.bins, bars, done[1:], strict=True)
     ]
     return part(
         "throughput", width=duration(width),
-        bars=Html(charts.columns("throughput", "Chunks embedded a second", about, bars, marks)),
-        line=Html(charts.rising("documents", "Documents that can be searched", f"From 0 to {done[-1]}.", done, marks)),
-        table=table("Parts of the run", ("from", "#chunks/s", "#documents", "#in all", "#bytes"), rows),
+        bars=Html(charts.columns("throughput", "Chunks embedded per second", about, bars, marks)),
+        line=Html(charts.rising("documents", "Searchable documents", f"From 0 to {done[-1]}.", done, marks)),
+        table=table("Parts of the run", ("from", "#chunks/s", "#documents", "#in total", "#bytes"), rows),
     )  # fmt: skip
 
 
@@ -123,7 +123,7 @@ def _stages(report: RunReport) -> str:
     parts, longest = [], 0.0
     for one in report.stages:
         means = [value / max(1, one.documents) for value in (one.waited_s, one.beside_s, one.work_s)]
-        kinds = (("wait", "waits"), ("beside", "in a worker's batch, beside others"), ("work", "is worked on"))
+        kinds = (("wait", "waiting"), ("beside", "in a worker's batch with others"), ("work", "processing"))
         bars = [
             Bar(mean, f"{one.stage}: {words}, {duration(mean)} on average", kind)
             for mean, (kind, words) in zip(means, kinds, strict=True)
@@ -132,9 +132,9 @@ def _stages(report: RunReport) -> str:
         longest = max(longest, sum(means))
     spent = {f"waiting for the {one.stage} stage": one.waited_s for one in report.stages}
     spent |= {f"work of the {one.stage} stage": one.work_s for one in report.stages}
-    spent |= {f"batches of the {one.stage} stage, beside others": one.beside_s for one in report.stages}
+    spent |= {f"batches of the {one.stage} stage with others": one.beside_s for one in report.stages}
     most, whole = max(spent, key=lambda name: spent[name]), sum(spent.values())
-    words = f"Most of all their time, {spent[most] / whole:.0%}, went into {most}." if whole else ""
+    words = f"Documents spent most of their time, {spent[most] / whole:.0%}, on {most}." if whole else ""
     stages, seconds = report.stages, report.seconds
     if seconds:
         words += " Workers busy on average: " + ", ".join(f"{one.work_s / seconds:.2f} {one.stage}" for one in stages) + "."
@@ -142,7 +142,7 @@ def _stages(report: RunReport) -> str:
         ("documents", *(number(one.documents) for one in stages)),
         ("waiting for a worker", *(duration(one.waited_s) for one in stages)),
         ("longest wait of one document", *(duration(one.longest_wait_s) for one in stages)),
-        ("in a batch beside others", *(duration(one.beside_s) for one in stages)),
+        ("in a batch with others", *(duration(one.beside_s) for one in stages)),
         ("work", *(duration(one.work_s) for one in stages)),
     ]
     marks = charts.time_marks(longest)
@@ -163,15 +163,15 @@ def _lengths(report: RunReport) -> str:
     end = len(lengths.bins) * lengths.width
     every = max(1, len(lengths.bins) // 8)
     marks = [Mark(place / len(lengths.bins), str(place * lengths.width)) for place in range(0, len(lengths.bins) + 1, every)]
-    limit = Mark(lengths.limit / end, f"the model takes {lengths.limit}") if lengths.limit else None
+    limit = Mark(lengths.limit / end, f"model limit: {lengths.limit}") if lengths.limit else None
     if lengths.over:
         note = ("bad", f"{plural(lengths.over, 'chunk')} {'was' if lengths.over == 1 else 'were'} cut.",
-                "They are longer than the model takes, and what is over its limit cannot be found.")  # fmt: skip
+                "Text beyond the model's limit was not embedded, so a search by meaning cannot find it.")  # fmt: skip
     elif lengths.limit:
-        note = ("good", "0 chunks were cut.", f"None is longer than the {lengths.limit} tokens that the model takes.")
+        note = ("good", "0 chunks were cut.", f"No chunk is longer than the model's limit of {lengths.limit} tokens.")
     else:
-        note = ("", "0 chunks are known to be cut.", "The model server does not say how many tokens its model takes.")
-    about = f"{plural(lengths.chunks, 'chunk')} in bins of {lengths.width} tokens, with the words of their headings."
+        note = ("", "0 chunks are known to be cut.", "The model server does not report the limit of its model.")
+    about = f"{plural(lengths.chunks, 'chunk')} in bins of {lengths.width} tokens, including the headings."
     return part(
         "lengths", words=about,
         bars=Html(charts.columns("lengths", "Length of chunks in tokens", about, bars, marks, limit, whole=True)),
@@ -183,8 +183,8 @@ def _failures(report: RunReport) -> str:
     body = ["".join(_group(group) for group in report.failures)]
     if report.failures_untold:
         words = (
-            f"{plural(report.failures_untold, 'more document')} had failed before this run and not changed by then; "
-            "a later run has found the same, and is where they are named now."
+            f"{plural(report.failures_untold, 'more document')} had failed before this run and had not changed; "
+            "a later run found the same, so they are listed in that run's report."
         )
         body.append(f'<p class="soft">{escape(words)}</p>')
     if not report.totals.quarantined and not report.failures:
@@ -225,7 +225,7 @@ def _slowest(report: RunReport) -> str:
         for one in report.slowest
     ]  # fmt: skip
     head = ("document", "#work", "#parse", "#embed", "#chunks", "#size")
-    words = "Workers' time for them. Parsing took none where the chunks of the same bytes were still there."
+    words = "Time that workers spent on them. Parsing took no time if chunks of the same bytes already existed."
     return part("documents", id="slowest", title="Slowest documents", words=words, table=table("", head, rows))
 
 
@@ -246,7 +246,7 @@ def _comparison(report: RunReport) -> str:
         words, shown = _FIGURES[one.name]
         sign = "+" if one.difference > 0 else "−" if one.difference < 0 else "±"
         rows.append((words, shown(one.value), shown(one.before), f"{sign}{shown(abs(one.difference))}"))
-    words = f"The one before of the same action, source and collection, of {moment(comparison.started_at)}."
+    words = f"The previous run of the same action, source and collection, started at {moment(comparison.started_at)}."
     verify = report.run.action in ("verify", "delete")
     compared = table("", ("", "#this run", f"#run {comparison.run}", "#difference"), rows)
     return part("comparison", before=str(comparison.run), words=words, table=compared, wide="wide" if verify else "")

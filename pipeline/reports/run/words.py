@@ -1,4 +1,4 @@
-"""Numbers, times and names as people read them."""
+"""Human-readable numbers, times and names."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def duration(seconds: float) -> str:
 
 
 def moment(at: float) -> str:
-    """A time on this machine's clock, with its zone."""
+    """A time in this machine's time zone, with the zone's name."""
     return time.strftime("%Y-%m-%d %H:%M:%S %Z", time.localtime(at))
 
 
@@ -45,12 +45,12 @@ def plural(count: float, noun: str) -> str:
 
 
 def missing(report: RunReport) -> str:
-    """What to make of a report that lacks events of its run."""
+    """Note for a report that lacks events of its run."""
     some = report.events == PARTLY
     return (
-        f"{'Some' if some else 'All'} events of this run are missing: the ledger forgets them after KB_EVENTS_DAYS, and what came "
-        "after the end of a run that failed does not count. Throughput, stages and single documents are "
-        f"{'those of the rest' if some else 'not known'}."
+        f"{'Some' if some else 'All'} events of this run are missing: the ledger deletes them after KB_EVENTS_DAYS, and events "
+        "after the end of a failed run do not count. Throughput, stages and single documents are "
+        f"{'based on the remaining events' if some else 'unknown'}."
     )
 
 
