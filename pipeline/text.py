@@ -22,3 +22,8 @@ def one_line(text: str) -> str:
 def well_formed(text: str) -> str:
     """`text` with lone surrogates, as in file names that are no UTF-8, written out: JSON, protobuf and databases take none."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def plural(number: int, noun: str, form: str = "") -> str:
+    """`1 document`, `2 documents`; `form` formats the number, as `,` does in `1,300 chunks`."""
+    return f"{number:{form}} {noun}{'' if number == 1 else 's'}"

@@ -116,9 +116,9 @@ def test_what_cannot_be_parsed_is_quarantined_and_the_rest_indexed(cli: Cli, doc
     (shown,) = json_of(cli, "quarantine", "show", "--reason", "unsupported")
     assert "picture.png" in shown["uri"]
     assert shown["detail"]
-    assert "1 documents are pending" in cli.run("quarantine", "release", str(documents / "broken.pdf")).stdout
+    assert "1 document pending" in cli.run("quarantine", "release", str(documents / "broken.pdf")).stdout
     assert json_of(cli, "load", str(documents), status=3)["quarantined"] == 2
-    assert "1 documents are pending" in cli.run("retry", "--reason", "corrupt").stdout
+    assert "1 document pending" in cli.run("retry", "--reason", "corrupt").stdout
 
 
 def test_a_dropped_document_takes_its_last_good_version_along(cli: Cli, documents: Path) -> None:
@@ -127,8 +127,8 @@ def test_a_dropped_document_takes_its_last_good_version_along(cli: Cli, document
     (documents / "tomatoes.md").write_bytes(b"\x89PNG\r\n\x1a\n" + os.urandom(200))
     json_of(cli, "load", str(documents), status=3)
     assert assert_whole(cli)["actual_points"] == points, "the old version answers while the new one is quarantined"
-    assert "name what to drop" in cli.run("quarantine", "drop", status=2).stderr
-    assert "1 documents dropped" in cli.run("quarantine", "drop", "--all").stdout
+    assert "select documents to drop" in cli.run("quarantine", "drop", status=2).stderr
+    assert "1 document dropped" in cli.run("quarantine", "drop", "--all").stdout
     assert assert_whole(cli)["actual_points"] < points
     assert not any("tomatoes" in hit["uri"] for hit in json_of(cli, "search", "tomatoes", "--limit", "50"))
 

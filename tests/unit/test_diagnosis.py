@@ -202,7 +202,7 @@ def test_one_large_document_moves_what_is_shown_long_before_its_end() -> None:
     parsed = Progress({"parsing": 1}, 0, 0, 1, 0, 90_000, 1240, 0, 0, 4000, 1000)
     parsing = replace(MOMENT, progress=parsed, rates=Rates(0, 0, 0, 100.0))
     assert line(parsing).endswith(
-        "0 of 1 documents done · 0 quarantined · 1,240 chunks parsed so far, 0 written"
+        "0 of 1 document done · 0 quarantined · 1,240 chunks parsed so far, 0 written"
         " · 0 chunks/s, 0 documents/s, 10 s left to parse"
     )
     assert filled(parsing) == [100, 75, 0]  # staged, and three quarters are parsed

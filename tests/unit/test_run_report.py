@@ -299,7 +299,7 @@ def test_runs_of_other_kinds_and_runs_without_anything(ledger: Ledger) -> None:
     assert value_of(shown, "documents") == "40"
     assert value_of(shown, "failures") == "2"
     assert "2 points missing" in shown
-    assert "by the schedule nightly" in shown
+    assert "by schedule nightly" in shown
     assert "No document failed" not in shown
     deletion = ledger.intake.start_run("docs", "delete")
     ledger.intake.update_run(deletion, deleted=12)
@@ -406,7 +406,7 @@ def test_the_command_speaks_of_the_last_run_and_knows_no_other(
     data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert command(["report"]) == 1
-    assert capsys.readouterr() == ("", "error: there are no runs yet\n")
+    assert capsys.readouterr() == ("", "error: no runs yet; `kb-ingest load PATH` starts one\n")
     ledger = Ledger.open(Settings(data_dir=data_dir).prepare().ledger_url)
     run = ledger.intake.start_run("docs")
     ids = stage(ledger, run, {"a.txt": 1000, "b.txt": 10})
@@ -415,7 +415,7 @@ def test_the_command_speaks_of_the_last_run_and_knows_no_other(
     ledger.intake.end_run(run, "partly")
     ledger.close()
     assert command(["report", "7"]) == 1
-    assert capsys.readouterr() == ("", "error: there is no run 7\n")
+    assert capsys.readouterr() == ("", "error: run 7 does not exist; `kb-ingest runs` lists all runs\n")
     assert command(["report"]) == 0
     said = capsys.readouterr().out
     assert "encrypted: 1 document\n    file:///doc/b.txt: needs a password" in said
