@@ -87,7 +87,7 @@ def test_status_tells_starved_paused_and_stalled_apart_and_logs_tell_a_document_
     assert cli.run("status").stdout.startswith("stuck: no, idle: ")
     cli.run("load", str(folder), "--no-wait")
     first = cli.run("status").stdout.splitlines()[0]
-    assert first.startswith("stuck: YES, starved: 40 documents wait for the stage parse, and no worker serves it")
+    assert first.startswith("stuck: YES, starved: 40 documents wait for the parse stage, and no worker serves it")
     ledger = Ledger.open(f"sqlite:///{cli.data_dir / 'kb.db'}")
     with running(cli, "up"):
         wait_until(lambda: ledger.report.progress().states.get("indexed", 0) > 0, "the first are searchable", 60, 0.02)

@@ -299,7 +299,7 @@ def test_runs_of_other_kinds_and_runs_without_anything(ledger: Ledger) -> None:
     assert value_of(shown, "documents") == "40"
     assert value_of(shown, "failures") == "2"
     assert "2 points missing" in shown
-    assert "by schedule nightly" in shown
+    assert "by the schedule nightly" in shown
     assert "No document failed" not in shown
     deletion = ledger.intake.start_run("docs", "delete")
     ledger.intake.update_run(deletion, deleted=12)
