@@ -223,7 +223,7 @@ def test_errors_are_one_line_that_says_what_to_do(cli: Cli, documents: Path, tmp
         (("load", str(tmp_path / "nothing")), 1, "cannot read"),
         (("load",), 2, "Missing argument"),
         (("search", "x", "--filter", "colour=red"), 2, "--filter"),
-        (("retry", "--reason", "bad"), 2, "known are"),
+        (("retry", "--reason", "bad"), 2, "use one of"),
         (("status", "77"), 1, "no run 77"),
         (("nonsense",), 2, "No such command"),
     ):
