@@ -92,7 +92,7 @@ def _told(event: Event) -> str:
     parts = [event.owner]
     if event.chunks is not None:
         parts.append(
-            f"{plural(event.chunks, 'chunk')}, {event.embedded} of them embedded, {plural(event.tokens, 'token')}; "
+            f"{plural(event.chunks, 'chunk')}, {event.embedded} of them embedded, {plural(event.tokens or 0, 'token')}; "
             f"parser {event.parse_s:.2f} s, embedding {event.embed_s:.2f} s"
         )
     parts.append(": ".join(filter(None, (event.reason, one_line(event.detail)))))
