@@ -1,4 +1,4 @@
-# Set-up, checks and the demo of kb-ingest. `make` alone prints what there is. Works with GNU make 3.81 (macOS) too.
+# Set-up, checks and the demo of kb-ingest. `make` alone lists the targets. Works with GNU make 3.81 (macOS) too.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -7,34 +7,34 @@ VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
-# The first of these that is 3.11 or newer; `make PYTHON=...` names another.
+# The first of these that is 3.11 or newer; override it with `make PYTHON=...`.
 PYTHON ?= $(firstword $(foreach p,python3 python3.11 python3.12 python3.13,\
 	$(shell $p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $p)))
-# More arguments for pip, such as the index with another build of torch (docs/deployment.md, "Which torch").
+# Extra arguments for pip, such as the index of another build of torch (docs/deployment.md, "Which torch").
 PIP_ARGS ?=
-# More arguments for pytest: make test ARGS="-k ledger"
+# Extra arguments for pytest: make test ARGS="-k ledger"
 ARGS ?=
 
-# How often `make faults` injects each fault, and where it keeps the figures.
+# How many times `make faults` injects each fault, and where it stores the figures.
 FAULT_RUNS ?= 20
 FAULT_REPORT := $(CURDIR)/.faults.jsonl
 
-# The environment of other programs that read a collection.
+# The environment of third-party programs that read a collection.
 READERS := .venv-readers
 
-# The demo's environment holds what a load imports and nothing else. Its bytecode is compiled when it is first run: compiling all
-# of it at once takes longer than the demo, and not keeping it slows down every process.
+# The demo's environment contains only the packages that a load imports. Python compiles their bytecode at first use: compiling
+# all of it at once takes longer than the demo, and not keeping it slows down every process.
 DEMO_VENV := .venv-demo
 DEMO_PIP := $(CURDIR)/$(DEMO_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
 DEMO := $(CURDIR)/.demo
-# The demo must not write to the servers of the person who runs it, so their settings are left out: those of the
-# environment by name, those of files by running in a folder of its own.
+# The demo must not write to the user's servers, so it ignores the user's settings: it unsets environment variables by name,
+# and it runs in its own folder, without their files.
 DEMO_RUN := cd $(DEMO) && env -u KB_REDIS_URL -u CELERY_BROKER_URL -u KB_QDRANT_URL -u QDRANT_URL -u KB_DATABASE_URL \
 	-u KB_STAGING_URL -u KB_MODEL -u KB_MODEL_REVISION -u KB_EMBED_URL -u OPENAI_BASE_URL -u KB_COLLECTION \
 	-u PYTHONDONTWRITEBYTECODE PYTHONPATH=$(CURDIR) KB_DATA_DIR=$(DEMO)/data HF_HUB_OFFLINE=1 \
 	$(CURDIR)/$(DEMO_VENV)/bin/python -m workers
 
-# Makes an environment: $(call make-venv,folder,options)
+# Create an environment: $(call make-venv,folder,options)
 define make-venv
 	@test -n "$(PYTHON)" || \
 		{ echo "error: no Python 3.11 or newer found; install one or name it: make PYTHON=/path/to/python3" >&2; exit 1; }
@@ -46,29 +46,29 @@ endef
 
 .PHONY: help env services lint format docs test test-all test-docker test-readers pictures faults bench audit documents demo clean
 
-help: ## show this list
+help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-env: $(STAMP) ## make .venv with the tested versions (once; again when they change)
+env: $(STAMP) ## create .venv with the tested versions (again when they change)
 
 $(STAMP): pyproject.toml constraints.txt
 	$(call make-venv,$(VENV))
 	@echo "==> Installing $$(grep '^torch==' constraints.txt)"
-	@# By itself and pinned: resolved among the others, a newer build of several gigabytes may be fetched before it is dropped.
+	@# Separately and pinned: with the others, pip may download a newer build of several gigabytes and then discard it.
 	@$(PIP) $(PIP_ARGS) "$$(grep '^torch==' constraints.txt)"
 	@echo "==> Installing kb-ingest with the extras offline and dev, versions as in constraints.txt (some minutes)"
 	@$(PIP) $(PIP_ARGS) -e '.[offline,dev]'
 	@touch $(STAMP)
 	@echo "==> Ready: $(VENV)/bin/kb-ingest"
 
-services: ## install what the tests start (redis-server, PostgreSQL, faketime, iproute2, Chromium), where that is possible
+services: ## install the servers and tools of the tests (redis-server, PostgreSQL, faketime, iproute2, Chromium), if possible
 	@{ command -v redis-server && command -v faketime && command -v ip && command -v chromedriver && \
 		ls /usr/lib/postgresql/*/bin/initdb; } >/dev/null 2>&1 \
 		|| .ci/debian redis-server postgresql faketime iproute2 openssl chromium chromium-driver fonts-dejavu-core \
 		|| { test -z "$${CI:-}" && \
 		echo "warning: redis-server, PostgreSQL, faketime, iproute2 or Chromium is missing; tests that need it are" \
-			"skipped here, and would fail in CI. So would those of the alert rules without promtool, which is optional on a desk:" \
-			"Debian has it in the package prometheus, which also starts a Prometheus at every boot" >&2; }
+			"skipped here, but fail in CI. The same applies to tests of the alert rules without promtool, which is optional on a" \
+			"desktop: Debian has it in the package prometheus, which also starts a Prometheus at every boot" >&2; }
 
 COMPOSE_FILES := compose.yaml compose.gpu.nvidia.yaml compose.gpu.rocm.yaml tests/docker/compose.stand-in.yaml
 
@@ -91,26 +91,26 @@ lint: env ## ruff, mypy, the import rules, the Dockerfile and the compose files
 			KB_REDIS_PASSWORD=x KB_API_KEY=x docker compose --env-file /dev/null -f compose.yaml $$over --profile '*' config --quiet \
 				|| exit 1; done; fi
 
-format: env ## let ruff format the code and mend what it can
+format: env ## format the code with ruff and apply its fixes
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-docs: env ## write the table of settings in docs/configuration.md again
+docs: env ## regenerate the table of settings in docs/configuration.md
 	@$(BIN)/python docs/settings_table.py
 
-# A worker of pytest-xdist for each core; `JOBS=4` where tests mostly wait. Tests of a file stay together: they share fixtures.
+# One pytest-xdist worker per core; set `JOBS=4` if tests mostly wait. Tests of a file run together, as they share fixtures.
 JOBS ?= $(shell $(PYTHON) -c 'import os; print(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())')
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
-test: env services ## the tests without the slow suites, a worker a core (under 5 minutes on two cores)
+test: env services ## run the tests without the slow suites, one worker per core (under 5 minutes on two cores)
 	@echo "==> pytest $(ARGS)"
 	@$(PYTEST) -m 'not slow and not docker' $(ARGS)
 
-test-all: env services ## all tests but those of containers (some 20 minutes on two cores)
+test-all: env services ## run all tests except those of containers (about 20 minutes on two cores)
 	@echo "==> pytest $(ARGS)"
 	@$(PYTEST) -m 'not docker' $(ARGS)
 
-test-docker: env ## build the image and test the deployment with it; needs an engine with compose v2 (some 15 minutes)
+test-docker: env ## build the image and test the deployment with it; needs an engine with compose v2 (about 15 minutes)
 	@echo "==> pytest tests/docker $(ARGS)"
 	@CI=true $(BIN)/python -m pytest tests/docker --timeout 900 $(ARGS)
 
@@ -125,44 +125,44 @@ $(READERS)/.installed: tests/readers/constraints.txt
 		langchain-qdrant llama-index-vector-stores-qdrant
 	@touch $@
 
-pictures: env services ## make the pictures of docs/monitoring.md again: real loads, looked at in Chromium (some 8 minutes)
+pictures: env services ## regenerate the pictures of docs/monitoring.md from real loads, in Chromium (about 8 minutes)
 	@KB_TEST_PICTURES=1 $(BIN)/python -m pytest $(shell grep -l '[ (]picture(' tests/integration/*.py) $(ARGS)
 
-faults: env services ## the fault suite with more of each fault (FAULT_RUNS, default 20: three hours), and its table
+faults: env services ## run the fault suite with FAULT_RUNS of each fault (default 20: three hours), and print its table
 	@rm -f $(FAULT_REPORT)
-	@echo "==> pytest tests/faults, $(FAULT_RUNS) of each; the seed is printed, KB_FAULT_SEED gives it again"
+	@echo "==> pytest tests/faults, $(FAULT_RUNS) of each; set KB_FAULT_SEED to the printed seed to repeat a run"
 	@KB_FAULT_RUNS=$(FAULT_RUNS) KB_FAULT_REPORT=$(FAULT_REPORT) $(BIN)/python -m pytest tests/faults --timeout 3600 $(ARGS)
 	@$(BIN)/python -m tests.faults.table $(FAULT_REPORT)
 
 BENCHMARKS := embedding load parsing overhead again footprint retrieval
 
-bench: env ## all benchmarks (some 30 minutes on two idle cores), their tables and pictures in docs
-	@.ci/debian python3-doc || echo "warning: the benchmarks read the pages of Debian's python3-doc" >&2
-	@echo "==> Installing what is compared with"
+bench: env ## run all benchmarks (about 30 minutes on two idle cores), and update tables and pictures in docs
+	@.ci/debian python3-doc || echo "warning: cannot install python3-doc, whose pages the benchmarks read" >&2
+	@echo "==> Installing the packages to compare with"
 	@$(PIP) $(PIP_ARGS) -e '.[offline,dev,bench]'
 	@set -e; for benchmark in $(BENCHMARKS); do echo "==> benchmarks.$$benchmark"; \
 		HF_HUB_OFFLINE=1 $(BIN)/python -m benchmarks.$$benchmark; done
 	@$(BIN)/python -m benchmarks.page
 	@echo "==> Figures in benchmarks/results, tables and pictures in docs/performance.md and docs/search.md"
 
-audit: ## look up known vulnerabilities of the versions in constraints.txt, where the registry answers such questions
-	@echo "==> pip-audit, in an environment of its own"
+audit: ## look up known vulnerabilities of the versions in constraints.txt, if the registry supports it
+	@echo "==> pip-audit, in its own environment"
 	@$(PYTHON) -m venv .audit
 	@.audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
 	@.audit/bin/pip-audit -r constraints.txt --no-deps --disable-pip
 
-documents: env ## write the example documents in office formats to examples/documents again
+documents: env ## regenerate the example documents in office formats in examples/documents
 	@echo "==> Making examples/documents"
 	@$(BIN)/python examples/make_documents.py examples/documents
 
 $(DEMO_VENV)/.installed: demo-packages.txt constraints.txt
 	$(call make-venv,$(DEMO_VENV),--clear)
-	@echo "==> Installing $$(grep '^torch==' constraints.txt) and what else a load imports, versions as in constraints.txt"
+	@echo "==> Installing $$(grep '^torch==' constraints.txt) and the other packages that a load imports, versions as in constraints.txt"
 	@$(DEMO_PIP) $(PIP_ARGS) "$$(grep '^torch==' constraints.txt)"
 	@$(DEMO_PIP) $(PIP_ARGS) --no-deps -r demo-packages.txt
 	@touch $@
 
-demo: $(DEMO_VENV)/.installed ## load this repository's guides and examples, answer two searches
+demo: $(DEMO_VENV)/.installed ## load this repository's guides and examples, run two searches
 	@mkdir -p $(DEMO)
 	@echo "==> kb-ingest load README.md ARCHITECTURE.md docs examples --exclude '*.py' --exclude '*.svg' --exclude '*.png' (data folder .demo/data)"
 	@$(DEMO_RUN) load $(CURDIR)/README.md $(CURDIR)/ARCHITECTURE.md $(CURDIR)/docs $(CURDIR)/examples --exclude '*.py' --exclude '*.svg' --exclude '*.png'

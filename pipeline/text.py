@@ -25,5 +25,5 @@ def well_formed(text: str) -> str:
 
 
 def plural(number: int, noun: str) -> str:
-    """`number` and `noun`, as in `1 document` and `2,000 documents`; for nouns whose plural ends in s."""
+    """`1 document`, `2,000 documents`; for nouns whose plural ends in s."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"

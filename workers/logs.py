@@ -1,4 +1,4 @@
-"""Logging of every process: one line an event, on stderr; for people, or as JSON."""
+"""Logging of every process: one line per event on stderr, as text or JSON."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pipeline.text import visible, well_formed
 
 FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 
-#: Libraries that say more than anybody wants to know.
+#: Libraries whose info lines are noise.
 QUIET = (
     "httpx",
     "httpcore",
@@ -35,43 +35,43 @@ QUIET = (
     "unstructured",
 )
 
-#: Says what became of single documents, which `load` lists at its end anyway.
+#: Logger of the outcomes of single documents, which `load` lists at its end anyway.
 OUTCOMES = "pipeline.steps.outcomes"
 
-#: The name of a process that is no worker.
+#: Process name of commands.
 COMMAND = "kb-ingest"
 
-#: Bytes that are written to a pipe in one piece, whoever else writes to it (PIPE_BUF of Linux).
+#: Max bytes of an atomic write to a pipe, even with several writers (PIPE_BUF of Linux).
 PIPE_BYTES = 4096
 
-#: Stands for what was cut out of a text.
+#: Replaces text that was cut out.
 CUT = "[...]"
 
 log = logging.getLogger(__name__)
 
 
 class TextLine(logging.Formatter):
-    """Lines for people, who may read them on a terminal: why a document failed may be told in the document's own words."""
+    """Text lines, safe for a terminal: the reason of a failure may quote the document."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line of a record, with what cannot be seen written out."""
+        """The line of a record, with invisible characters escaped."""
         return visible(super().format(record), kept="\t\n")
 
 
 class JsonLine(logging.Formatter):
-    """One JSON object a line, always with the same keys; null where something is not known.
+    """One JSON object per line, always with the same keys; null for unknown values.
 
-    With `most_bytes` a line is no longer, its end included: of a message the beginning is kept, of a traceback and a URI the end.
+    `max_bytes` limits a line including its end: a message is cut at its end, a traceback or URI at its beginning.
     """
 
-    def __init__(self, process: str, most_bytes: int | None = None) -> None:
+    def __init__(self, process: str, max_bytes: int | None = None) -> None:
         super().__init__()
         self._process = process
-        self._most_bytes = most_bytes
+        self._max_bytes = max_bytes
         self._host = socket.gethostname()
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line of a record: ASCII, so that neither the encoding of stderr nor a separator in a text breaks it."""
+        """The line of a record. ASCII, so that neither the encoding of stderr nor a line separator in a text breaks it."""
         about = current()
         row = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
@@ -89,17 +89,17 @@ class JsonLine(logging.Formatter):
         }
         row = {key: well_formed(value) if isinstance(value, str) else value for key, value in row.items()}
         line = json.dumps(row)
-        if self._most_bytes is not None and len(line) >= self._most_bytes:
-            line = json.dumps(_shortened(row, self._most_bytes - 1))
+        if self._max_bytes is not None and len(line) >= self._max_bytes:
+            line = json.dumps(_shortened(row, self._max_bytes - 1))
         return line
 
 
 def _shortened(row: dict[str, Any], most: int) -> dict[str, Any]:
-    """The row with its long texts cut so that it has at most so many characters as JSON."""
+    """The row with its long texts cut to at most `most` characters of JSON."""
     texts = {key: row[key] for key in ("document", "message", "exception") if row[key] is not None}
     room = most - len(json.dumps(row | dict.fromkeys(texts, "")))
     for number, (key, text) in enumerate(texts.items()):
-        # What one leaves over is there for the next.
+        # Room that one text does not use is left for the next.
         share = room // (len(texts) - number)
         row = row | {key: _cut(text, share, end=key != "message")}
         room -= _width(row[key])
@@ -107,7 +107,7 @@ def _shortened(row: dict[str, Any], most: int) -> dict[str, Any]:
 
 
 def _cut(text: str, room: int, *, end: bool) -> str:
-    """As much of the beginning or end of a text as fits into so many characters of JSON, with CUT for the rest."""
+    """The beginning or end of a text that fits into `room` characters of JSON, with CUT for the rest."""
     if _width(text) <= room:
         return text
     room, kept = room - len(CUT), 0
@@ -124,7 +124,7 @@ def _width(text: str) -> int:
 
 
 class LineHandler(logging.StreamHandler[TextIO]):
-    """Writes each line in one call, as lines of processes that share a pipe would be torn otherwise."""
+    """Writes each line in one call; otherwise lines of processes that share a pipe would mix."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record's line."""
@@ -136,14 +136,14 @@ class LineHandler(logging.StreamHandler[TextIO]):
                 self.stream.write(left.decode())
                 return
             self.stream.flush()
-            while left:  # more than once where it is no pipe, or a disk is full
+            while left:  # more than once if it is not a pipe, or a disk is full
                 left = left[os.write(descriptor, left) :]
         except Exception:
             self.handleError(record)
 
 
-def _most_bytes(stream: TextIO) -> int | None:
-    """Bytes of a line on this stream; None where lines of any length stay whole."""
+def _max_bytes(stream: TextIO) -> int | None:
+    """Max bytes of a line on this stream; None if it keeps lines of any length whole."""
     try:
         return PIPE_BYTES if stat.S_ISFIFO(os.fstat(stream.fileno()).st_mode) else None
     except OSError:
@@ -151,24 +151,24 @@ def _most_bytes(stream: TextIO) -> int | None:
 
 
 def _message(record: logging.LogRecord) -> str:
-    """The message, also of a call whose arguments do not fit, or are no text: the complaint about it would be no JSON."""
+    """The message, even if the arguments do not match it or are not text: the logging error would not be JSON."""
     try:
         return record.getMessage()
     except Exception as misfit:
         try:
             return f"{record.msg} {record.args!r}"
         except Exception:
-            return f"{record.pathname}:{record.lineno} logs what cannot be written: {type(misfit).__name__}"
+            return f"{record.pathname}:{record.lineno} logs a message that cannot be formatted: {type(misfit).__name__}"
 
 
 def set_up(level: str, *, log_format: Literal["text", "json"] = "text", prefix: str = "") -> None:
     """Send log lines of `level` (debug, info, warning, error) and above to stderr; `prefix` names the process."""
     handler: logging.StreamHandler[TextIO] = logging.StreamHandler(sys.stderr)
-    # It warns that the folder transport has no host name.
+    # This logger warns that the folder transport has no host name.
     logging.getLogger("kombu.connection").setLevel(logging.ERROR)
     if log_format == "json":
         handler = LineHandler(sys.stderr)
-        handler.setFormatter(JsonLine(prefix or COMMAND, _most_bytes(sys.stderr)))
+        handler.setFormatter(JsonLine(prefix or COMMAND, _max_bytes(sys.stderr)))
         _catch_all()
     else:
         handler.setFormatter(TextLine(f"{prefix} {FORMAT}" if prefix else FORMAT, datefmt="%H:%M:%S"))
@@ -184,12 +184,12 @@ def set_up(level: str, *, log_format: Literal["text", "json"] = "text", prefix: 
 
 
 def structured() -> bool:
-    """Whether log lines are JSON, so that nothing else may go to stderr."""
+    """Whether log lines are JSON, so that nothing else may be written to stderr."""
     return any(isinstance(handler.formatter, JsonLine) for handler in logging.getLogger().handlers)
 
 
 def _catch_all() -> None:
-    """Have what Python writes to stderr by itself become log lines."""
+    """Turn what Python itself writes to stderr into log lines."""
     logging.captureWarnings(True)
 
     def died(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -201,22 +201,22 @@ def _catch_all() -> None:
 
     def ignored(end: sys.UnraisableHookArgs) -> None:
         trace = (end.exc_type, end.exc_value, end.exc_traceback) if end.exc_value else None
-        log.error("%s: %r", end.err_msg or "nobody could catch an exception in", end.object, exc_info=trace)
+        log.error("%s: %r", end.err_msg or "exception ignored in", end.object, exc_info=trace)
 
     sys.excepthook, threading.excepthook, sys.unraisablehook = died, thread_died, ignored
 
 
 def divert(path: Path) -> None:
-    """Keep our log lines on stderr, and send everything else that is written there, or to stdout, to a file.
+    """Keep our log lines on stderr, and redirect all other output to stdout and stderr to a file.
 
-    Banners and farewells of libraries are noise to whoever runs a command; a fatal error of the interpreter is not, so
-    it is kept. Where the file cannot be written, all of that is lost, and a warning says so: work goes on without it.
+    Banners and farewells of libraries are noise to users. A fatal error of the interpreter is not, so the output is kept. If
+    the file cannot be written, this output is lost: a warning reports it, and work continues.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("ab")
     except OSError as error:
-        log.warning("%s; what libraries print is lost until then", translated(error, path))
+        log.warning("%s; until this is fixed, output of libraries is lost", translated(error, path))
         file = open(os.devnull, "ab")  # noqa: SIM115 - closed below
     kept = os.dup(2)
     with file:

@@ -1,4 +1,4 @@
-"""A host's long-running service: workers under a supervisor, and a dispatcher."""
+"""A host's long-running service: supervised workers, a dispatcher and schedules."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import nullcontext
 from pipeline.errors import ConfigError, KbError
 from pipeline.ledger import Ledger
 from pipeline.settings import Settings
-from pipeline.telemetry import check_tracing
+from pipeline.telemetry.tracing import check_tracing
 from pipeline.types import Stage
 from workers import health
 from workers.broker.app import SHUTDOWN_S, TICK_S
@@ -26,31 +26,31 @@ log = logging.getLogger(__name__)
 #: Seconds between two sweeps; commands that wait sweep more often.
 SWEEP_EVERY_S = 2.0
 
-#: Seconds between two looks for deleted documents whose grace is over.
+#: Seconds between two checks for deleted documents whose grace is over.
 REMOVE_EVERY_S = 10.0
 
-#: Seconds between two looks at the worker processes.
+#: Seconds between two checks of the worker processes.
 TEND_EVERY_S = 1.0
 
-#: The names of the dispatcher and of what starts schedules among the signs of life.
+#: Names of the heartbeat files of the dispatcher and of the schedule timer.
 DISPATCHER, SCHEDULES = "dispatcher", "schedules"
 
 
 def serve(settings: Settings, ledger: Ledger, stages: Sequence[str], *, schedules: bool = False, until_empty: bool = False) -> None:
-    """Run workers of these stages, none included, and a dispatcher until interrupted, or until nothing is open.
+    """Run workers of these stages (possibly none) and a dispatcher until interrupted, or until nothing is left to do.
 
-    `schedules` are carried out too: by beat and ticks where there is Redis, else by a timer in this process.
+    With `schedules`, also run schedules: by beat and ticks with Redis, otherwise by a timer in this process.
 
-    Raises ConfigError when another process serves this data folder or uses a GPU of this host already, or signs of life cannot
-    be written.
+    Raises ConfigError if another process already serves this data folder or uses a GPU of this host, or if heartbeat files
+    cannot be written.
     """
     check_tracing(settings)
     lock = WorkersLock(settings.data_dir / "workers.lock")
     owns_store = settings.embedded_store and Stage.EMBED in stages
-    # Without workers there is nothing to be alone with: a scheduler's runs bring their own, or wait for those of others.
+    # Without workers no lock is needed: a scheduler's runs start their own workers, or wait for those of others.
     alone = bool(stages) and (settings.embedded_broker or owns_store)
     if alone and not lock.acquire(ENDING_S):
-        raise ConfigError(f"workers of {lock.taken_by()} serve {settings.data_dir} already; stop them first")
+        raise ConfigError(f"workers of {lock.taken_by()} already serve {settings.data_dir}; stop them first")
     ended = bury(ledger, settings.max_starts)
     specs = plan(settings, ledger, [Stage(stage) for stage in stages], ended)
     if schedules and not settings.embedded_broker:
@@ -59,9 +59,9 @@ def serve(settings: Settings, ledger: Ledger, stages: Sequence[str], *, schedule
     try:
         health.prepare(settings.health_dir)
     except OSError as error:
-        raise ConfigError(f"KB_HEALTH_DIR {settings.health_dir} cannot be written: {error.strerror}") from error
+        raise ConfigError(f"cannot write to KB_HEALTH_DIR {settings.health_dir}: {error.strerror}") from error
     health.expect(settings.health_dir, DISPATCHER)
-    removing = Removing(settings, ledger) if Stage.EMBED in stages else None  # others need not reach the store
+    removing = Removing(settings, ledger) if Stage.EMBED in stages else None  # other processes may not reach the store
 
     def swept() -> None:
         health.touch(settings.health_dir, DISPATCHER)
@@ -80,14 +80,14 @@ def serve(settings: Settings, ledger: Ledger, stages: Sequence[str], *, schedule
 
 
 def _timer(settings: Settings, ledger: Ledger) -> TimerThread:
-    """What carries schedules out without Redis."""
+    """The timer that runs schedules without Redis."""
     health.expect(settings.health_dir, SCHEDULES)
     starter = Starter(settings, ledger)
     return TimerThread(starter, TICK_S, SHUTDOWN_S, lambda: health.touch(settings.health_dir, SCHEDULES))
 
 
 class Removing:
-    """Removes what was deleted when its grace is over, or its last worker let go of it, and nobody waits for that."""
+    """Removes deleted documents once their grace is over or their last worker has released them, if no command waits for it."""
 
     def __init__(self, settings: Settings, ledger: Ledger) -> None:
         self._settings = settings
@@ -95,7 +95,7 @@ class Removing:
         self._next = 0.0  #: monotonic
 
     def now_and_then(self) -> None:
-        """Look at most every REMOVE_EVERY_S; trouble is logged, and the next look tries again."""
+        """Remove at most every REMOVE_EVERY_S; errors are logged, and the next call tries again."""
         if time.monotonic() < self._next:
             return
         self._next = time.monotonic() + REMOVE_EVERY_S
@@ -103,4 +103,4 @@ class Removing:
             with Remover(self._settings, self._ledger) as remover:
                 remover.left()
         except KbError as error:
-            log.warning("deleted documents are still in the store: %s", error)
+            log.warning("cannot remove deleted documents from the store yet: %s", error)

@@ -1,4 +1,4 @@
-"""Versions of kb-ingest, Python, the packages that decide how it behaves, and the rules of what it stores."""
+"""Versions of kb-ingest, Python, the main packages, and the formats and fingerprint rules of stored data."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ PACKAGES = ("celery", "kombu", "redis", "torch", "sentence-transformers", "qdran
 
 
 def versions() -> dict[str, str]:
-    """By name; `not installed` for what is not there as a package."""
+    """Versions by name; `not installed` for a missing package."""
     return {"kb-ingest": _version("kb-ingest"), "python": platform.python_version()} | {name: _version(name) for name in PACKAGES}
 
 
 def rules() -> dict[str, str]:
-    """What goes into fingerprints, and the formats of what is stored; a change of one makes work, or needs this version."""
-    # Imported here: a worker's metrics ask for versions alone.
+    """Inputs of fingerprints, and formats of stored data; a change means new work, or data that only this version reads."""
+    # Imported here, because a worker's metrics only need versions.
     from pipeline.chunk.file import VERSION
     from pipeline.embed import FINGERPRINTED
     from pipeline.ledger.schema import SCHEMA_VERSION

@@ -9,7 +9,7 @@ from pipeline.errors import CollectionMismatch, ConfigError
 from pipeline.ledger import Ledger
 from pipeline.ledger.generations import Collection
 from pipeline.settings import Settings
-from pipeline.telemetry import check_tracing
+from pipeline.telemetry.tracing import check_tracing
 
 
 @dataclass(frozen=True, slots=True)

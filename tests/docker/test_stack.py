@@ -145,7 +145,7 @@ def test_a_consumer_that_hangs_is_unhealthy_and_a_killed_one_is_replaced(deploye
     consumer = deployed("exec", "-T", "worker-parse", "python", "-c", find).strip()
     deployed("exec", "-T", "worker-parse", "sh", "-c", f"kill -STOP {consumer}")
     check = ("exec", "-T", "worker-parse", "python", "-m", "workers.health", "/tmp/health")
-    wait_until(lambda: "no sign of life for" in deployed(*check, status=None), "it goes stale", 60, 2)
+    wait_until(lambda: "no heartbeat for" in deployed(*check, status=None), "it goes stale", 60, 2)
     deployed("exec", "-T", "worker-parse", "sh", "-c", f"kill -CONT {consumer}")
     wait_until(lambda: "healthy" in deployed(*check, status=None), "it is healthy again", 30, 1)
     deployed("exec", "-T", "worker-parse", "sh", "-c", f"kill -KILL {consumer}")

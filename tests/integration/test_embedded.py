@@ -116,9 +116,9 @@ def test_what_cannot_be_parsed_is_quarantined_and_the_rest_indexed(cli: Cli, doc
     (shown,) = json_of(cli, "quarantine", "show", "--reason", "unsupported")
     assert "picture.png" in shown["uri"]
     assert shown["detail"]
-    assert "1 documents are pending" in cli.run("quarantine", "release", str(documents / "broken.pdf")).stdout
+    assert "1 document pending" in cli.run("quarantine", "release", str(documents / "broken.pdf")).stdout
     assert json_of(cli, "load", str(documents), status=3)["quarantined"] == 2
-    assert "1 documents are pending" in cli.run("retry", "--reason", "corrupt").stdout
+    assert "1 document pending" in cli.run("retry", "--reason", "corrupt").stdout
 
 
 @pytest.mark.slow
@@ -128,8 +128,8 @@ def test_a_dropped_document_takes_its_last_good_version_along(cli: Cli, document
     (documents / "tomatoes.md").write_bytes(b"\x89PNG\r\n\x1a\n" + os.urandom(200))
     json_of(cli, "load", str(documents), status=3)
     assert assert_whole(cli)["actual_points"] == points, "the old version answers while the new one is quarantined"
-    assert "name what to drop" in cli.run("quarantine", "drop", status=2).stderr
-    assert "1 documents dropped" in cli.run("quarantine", "drop", "--all").stdout
+    assert "select documents to drop" in cli.run("quarantine", "drop", status=2).stderr
+    assert "1 document dropped" in cli.run("quarantine", "drop", "--all").stdout
     assert assert_whole(cli)["actual_points"] < points
     assert not any("tomatoes" in hit["uri"] for hit in json_of(cli, "search", "tomatoes", "--limit", "50"))
 
@@ -227,7 +227,7 @@ def test_errors_are_one_line_that_says_what_to_do(cli: Cli, documents: Path, tmp
         (("load", str(tmp_path / "nothing")), 1, "cannot read"),
         (("load",), 2, "Missing argument"),
         (("search", "x", "--filter", "colour=red"), 2, "--filter"),
-        (("retry", "--reason", "bad"), 2, "known are"),
+        (("retry", "--reason", "bad"), 2, "use one of"),
         (("status", "77"), 1, "no run 77"),
         (("nonsense",), 2, "No such command"),
     ):

@@ -71,7 +71,7 @@ def test_the_format_reaches_workers_as_a_setting_too(cli: Cli, folder: Path) -> 
 
 def test_the_text_of_a_load_says_what_it_always_did(cli: Cli, folder: Path) -> None:
     said = cli.run("load", str(folder), status=3).stderr.splitlines()
-    progress = [line for line in said if "documents done" in line]
+    progress = [line for line in said if "done · " in line]
     assert [line for line in said if line not in progress] == [
         next(line for line in said if line.startswith(f"quarantined: file://{folder}/broken.pdf: corrupt: "))
     ]

@@ -240,7 +240,7 @@ def test_a_worse_model_is_not_swapped_in(cli: Cli, folder: Path, tmp_path: Path)
     assert generations(cli)["documents@3"] == "building"
     note = next(one["note"] for one in cli.answer("collections") if one["state"] == "building")
     assert note == refused["why"]
-    assert "is under way" in cli.run("reindex", "--chunk-tokens", "32", status=1).stderr
+    assert "is in progress" in cli.run("reindex", "--chunk-tokens", "32", status=1).stderr
     # Judged again, with what is there already, by somebody who accepts it.
     accepted = cli.answer("reindex", "--model", MODEL, "--queries", str(golden), "--max-regression", "1")
     assert (accepted["swapped"], accepted["generation"]) == (True, "documents@3")

@@ -122,7 +122,7 @@ def test_an_earlier_run_stays_as_it_was_and_says_what_was_mended(
         "corrupt": ["fixed since"], "encrypted": [""], "unsupported": [""],
     }  # fmt: skip
     said = cli.run("report", str(first["run"])).stdout
-    assert f"0 chunks cut of {record['lengths']['chunks']:,}: the model takes 256 tokens" in said
+    assert f"0 chunks cut of {record['lengths']['chunks']:,}: the model accepts up to 256 tokens" in said
     assert "(fixed since)" in said
     for width, dark in ((390, False), (1280, True)):
         browser.execute_cdp_cmd(

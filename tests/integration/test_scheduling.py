@@ -160,7 +160,7 @@ def test_a_run_that_is_still_going_is_not_started_twice(
         make_due(ledger, "sync-often")
         time.sleep(SOME_TICKS_S)
         assert outcomes(ledger, "sync-often") == ["going on"]
-        assert "goes on already" in cli.run("schedule", "run-now", "sync-often", status=1).stderr
+        assert "already in progress" in cli.run("schedule", "run-now", "sync-often", status=1).stderr
         assert answer(cli, "schedule", "list")[0]["going_on"]
         with running(cli, "worker"):
             # What was due meanwhile is caught up once.
@@ -289,4 +289,4 @@ def test_a_redis_that_forgets_everything_or_is_away_delays_and_no_more(
         wait_until(lambda: outcomes(ledger, "verify-nightly") == done * 3, "it was caught up")
         time.sleep(1.5 * TICK_S)
         assert outcomes(ledger, "verify-nightly") == done * 3
-        wait_until(lambda: stale(health) == [], "signs of life go on")
+        wait_until(lambda: stale(health) == [], "heartbeats continue")

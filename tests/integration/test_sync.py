@@ -162,7 +162,7 @@ def test_sources_inside_others_are_left_to_themselves(cli: Cli, folder: Path) ->
     assert cli.answer("sync", "outer")["deleted"] == 0
     assert len(found(cli)) == PAGES
     # The same place twice would be one deleting what the other loads.
-    assert "is that place" in cli.run("source", "add", "again", str(folder / "."), status=1).stderr
+    assert "already loads this location" in cli.run("source", "add", "again", str(folder / "."), status=1).stderr
     cli.run("source", "add", "again", str(folder), "--collection", "others")
     # A sync of the outer folder without a name leaves the inner source to itself too.
     (folder / "sub" / "1.md").unlink()

@@ -1,4 +1,4 @@
-"""A worker's sign of life: fresh through a long task, stale when its consumer hangs."""
+"""A worker's heartbeat: fresh through a long task, stale when its consumer hangs."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_a_long_task_leaves_it_fresh_and_a_consumer_that_hangs_does_not(redis: S
         redis.stop()
         redis.start()
         time.sleep(MAX_AGE_S + 2)  # Celery has connected anew, and emptied its timer
-        wait_until(lambda: not health.stale(folder, MAX_AGE_S), "signs of life go on", 60, 0.2)
+        wait_until(lambda: not health.stale(folder, MAX_AGE_S), "heartbeats continue", 60, 0.2)
         began = time.monotonic()
         while time.monotonic() - began < MAX_AGE_S + 2:
             assert health.stale(folder, MAX_AGE_S) == []

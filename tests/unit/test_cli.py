@@ -109,7 +109,7 @@ def test_version_and_config_are_json_on_stdout(
         (["search", " "], 2, "the query is empty"),
         (["load"], 2, "PATHS"),
         (["--no-such-option"], 2, "No such option"),
-        (["quarantine", "drop"], 2, "name what to drop"),
+        (["quarantine", "drop"], 2, "select documents to drop"),
         (["search", "x"], 1, "there is no collection"),
         (["load", "/no/such/folder"], 1, "cannot read /no/such/folder"),
     ],

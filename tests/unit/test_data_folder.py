@@ -112,7 +112,7 @@ def test_what_may_not_be_opened_is_named(documents: Path, data_dir: Path, withou
     found: dict[str, tuple[int, str]] = json.loads(answer.stdout)
     denied = {place: text for place, (status, text) in found.items() if status}
     for place, text in denied.items():
-        assert "fault of kb-ingest" not in text, place
+        assert "bug in kb-ingest" not in text, place
         assert "Traceback" not in text, place
         last = text.splitlines()[-1]
         assert last.startswith("error: cannot "), place

@@ -51,26 +51,26 @@ HELD = Lease("l", 3, "embed@host/9", "embed")
 @pytest.mark.parametrize(
     ("situation", "verdict", "words"),
     [
-        (WELL, Verdict.WORKING, "10 documents have work ahead of them"),
-        (replace(WELL, quiet_s=12.0), Verdict.WORKING, "the last step 12 s ago"),
-        (replace(WELL, states={"indexed": 3, "quarantined": 2}, quiet_s=9e9), Verdict.IDLE, "2 are quarantined"),
-        (replace(WELL, states={}, workers=(), quiet_s=None), Verdict.IDLE, "no document has work ahead of it"),
-        (replace(WELL, workers=BOTH[:1]), Verdict.STARVED, "2 documents wait for the stage embed"),
+        (WELL, Verdict.WORKING, "10 documents left to process"),
+        (replace(WELL, quiet_s=12.0), Verdict.WORKING, "last progress 12 s ago"),
+        (replace(WELL, states={"indexed": 3, "quarantined": 2}, quiet_s=9e9), Verdict.IDLE, "2 documents quarantined"),
+        (replace(WELL, states={}, workers=(), quiet_s=None), Verdict.IDLE, "nothing left to do"),
+        (replace(WELL, workers=BOTH[:1]), Verdict.STARVED, "2 documents wait for the embed stage"),
         (replace(WELL, workers=BOTH[:1]), Verdict.STARVED, "`kb-ingest worker --stage embed`"),
-        (replace(WELL, workers=()), Verdict.STARVED, "the stage parse and 2 documents wait for the stage embed"),
+        (replace(WELL, workers=()), Verdict.STARVED, "the parse stage and 2 documents wait for the embed stage"),
         (replace(WELL, workers=(), own_workers=True), Verdict.STARTING, "10 documents wait until the workers are ready"),
         # Parsing goes on while the model is loaded; the embed stage has nothing to do yet.
         (replace(LOADS_ITS_MODEL, states={"pending": 4}), Verdict.WORKING, "4 documents"),
         (replace(LOADS_ITS_MODEL, states={"parsed": 2}, quiet_s=90.0), Verdict.STARTING, "2 documents wait until the workers are"),
-        (FULL, Verdict.PAUSED, "250 documents are in flight (KB_MAX_IN_FLIGHT 256), 5000 wait"),
-        (replace(FULL, states={"pending": 5001, "parsed": 200, "embedding": 49}), Verdict.PAUSED, "the stage embed sets the pace"),
-        (replace(FULL, states={"pending": 5200, "parsed": 2}), Verdict.PAUSED, "the stage parse sets"),
-        (replace(WELL, quiet_s=40.0, unqueued=4, in_flight=6), Verdict.STALLED, "4 documents are in no queue"),
+        (FULL, Verdict.PAUSED, "250 documents in flight (KB_MAX_IN_FLIGHT 256), 5000 wait"),
+        (replace(FULL, states={"pending": 5001, "parsed": 200, "embedding": 49}), Verdict.PAUSED, "embed stage is the bottleneck"),
+        (replace(FULL, states={"pending": 5200, "parsed": 2}), Verdict.PAUSED, "the parse stage is"),
+        (replace(WELL, quiet_s=40.0, unqueued=4, in_flight=6), Verdict.STALLED, "4 documents not queued"),
         (replace(WELL, quiet_s=40.0, leases=(HELD,)), Verdict.STALLED, "embed@host/9 holds documents and shows no progress"),
-        (replace(WELL, quiet_s=40.0), Verdict.STALLED, "1 messages wait in the queue parse, and its workers fetch none"),
-        (replace(WELL, quiet_s=40.0, queues={Stage.PARSE: 0, Stage.EMBED: 0}), Verdict.STALLED, "sent again after KB_REQUEUE_S"),
+        (replace(WELL, quiet_s=40.0), Verdict.STALLED, "1 message waits in the parse queue, and its workers fetch none"),
+        (replace(WELL, quiet_s=40.0, queues={Stage.PARSE: 0, Stage.EMBED: 0}), Verdict.STALLED, "resent after KB_REQUEUE_S"),
         (replace(WELL, quiet_s=16.0, queues=NO_BROKER), Verdict.STALLED, "the broker does not answer"),
-        # Without a broker workers give no signs of life, and are there all the same.
+        # Without a broker workers send no heartbeats, but they exist.
         (replace(WELL, quiet_s=60.0, queues=NO_BROKER, workers=()), Verdict.STALLED, "the broker does not answer"),
         (replace(WELL, quiet_s=16.0, workers=(BOTH[0], worker("embed", "fatal: no such model"))), Verdict.STALLED,
          "embed@host: no such model"),
@@ -80,20 +80,20 @@ HELD = Lease("l", 3, "embed@host/9", "embed")
         # Nobody waits for a model for ever, and what else stands still is not hidden by one that is loaded.
         (replace(LOADS_ITS_MODEL, quiet_s=90.0, leases=(replace(HELD, owner="parse@host/9"),)), Verdict.STALLED,
          "parse@host/9 holds documents and shows no progress;"),
-        (replace(LOADS_ITS_MODEL, quiet_s=90.0, leases=(HELD,)), Verdict.STALLED, "shows no progress, as it loads a model"),
+        (replace(LOADS_ITS_MODEL, quiet_s=90.0, leases=(HELD,)), Verdict.STALLED, "progress, because it is loading a model"),
         (replace(WELL, quiet_s=900.0, workers=(BOTH[0], worker("embed", "starting", up_s=900.0))), Verdict.STALLED, "900 s"),
         # Workers that have just become ready, after documents had waited for them, get their time to begin.
         (replace(WELL, quiet_s=3600.0, workers=(worker("parse", up_s=1.0), LOADS_ITS_MODEL.workers[1]), leases=(HELD,)),
-         Verdict.WORKING, "the last step 3600 s ago"),
+         Verdict.WORKING, "last progress 3600 s ago"),
         (replace(WELL, states={"parsed": 9}, quiet_s=90.0, workers=(BOTH[0], worker("embed", up_s=2.0))), Verdict.WORKING, "9"),
         (replace(WELL, quiet_s=90.0, workers=(*BOTH, worker("embed", up_s=2.0))), Verdict.STALLED, "for 90 s"),
         # As much is parsed as may be, and the parse worker has nothing to do until the model is loaded.
         (replace(FULL, states={"pending": 5000, "parsed": 250}, quiet_s=90.0, workers=LOADS_ITS_MODEL.workers),
          Verdict.STARTING, "5250 documents wait until"),
         (replace(FULL, states={"pending": 5001, "parsed": 249}, quiet_s=90.0, workers=LOADS_ITS_MODEL.workers),
-         Verdict.STALLED, "a worker loads its model"),
+         Verdict.STALLED, "a worker is taking very long to load its model"),
         # Of a run that waits its turn behind others.
-        (replace(FULL, states={"pending": 9}, unqueued=9), Verdict.PAUSED, "9 wait their turn"),
+        (replace(FULL, states={"pending": 9}, unqueued=9), Verdict.PAUSED, "9 waiting their turn"),
         # The worker of another host is not meant, and what a library says may have several lines.
         (replace(LOADS_ITS_MODEL, quiet_s=90.0, leases=(replace(HELD, owner="embed@host2/9"),)), Verdict.STALLED, "progress;"),
         (replace(WELL, quiet_s=16.0, trouble="connection failed:\n\tIs the server running?"), Verdict.STALLED,
@@ -203,7 +203,7 @@ def test_one_large_document_moves_what_is_shown_long_before_its_end() -> None:
     parsed = Progress({"parsing": 1}, 0, 0, 1, 0, 90_000, 1240, 0, 0, 4000, 1000)
     parsing = replace(MOMENT, progress=parsed, rates=Rates(0, 0, 0, 100.0))
     assert line(parsing).endswith(
-        "0 of 1 documents done · 0 quarantined · 1,240 chunks parsed so far, 0 written"
+        "0 of 1 document done · 0 quarantined · 1,240 chunks parsed so far, 0 written"
         " · 0 chunks/s, 0 documents/s, 10 s left to parse"
     )
     assert filled(parsing) == [100, 75, 0]  # staged, and three quarters are parsed

@@ -16,20 +16,20 @@ from workers import health
 def test_a_service_is_healthy_once_every_process_has_given_a_sign(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "health"
     assert health.main([str(folder)]) == 1
-    assert "no process has begun" in capsys.readouterr().out
+    assert "no process has started" in capsys.readouterr().out
     health.prepare(folder)
     health.expect(folder, "embed-cpu")
     health.expect(folder, "dispatcher")
     health.touch(folder, "dispatcher")
-    assert health.stale(folder) == ["embed-cpu: no sign of life yet"]
+    assert health.stale(folder) == ["embed-cpu: no heartbeat yet"]
     health.touch(folder, "embed-cpu")
     assert health.main([str(folder)]) == 0
     past = time.time() - 100
     os.utime(folder / "embed-cpu", (past, past))
     assert health.main([str(folder)]) == 1
-    assert "embed-cpu: no sign of life for 100 s" in capsys.readouterr().out
+    assert "embed-cpu: no heartbeat for 100 s" in capsys.readouterr().out
     health.expect(folder, "embed-cpu")  # started again
-    assert health.stale(folder) == ["embed-cpu: no sign of life yet"]
+    assert health.stale(folder) == ["embed-cpu: no heartbeat yet"]
     health.prepare(folder)  # the service begins anew
     assert health.main([str(folder)]) == 1
 

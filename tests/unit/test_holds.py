@@ -95,7 +95,7 @@ def test_of_many_that_begin_at_once_one_has_the_root(ledger: Ledger, url: str) -
 
 def test_a_lease_that_was_only_taken_back_is_taken_anew(ledger: Ledger) -> None:
     first, _ = ledger.holds.begin(SYNC, [DOCS], "sync-x@host/1")
-    ledger.holds.take_back(replace(first, beat=7))  # it has shown a sign of life since
+    ledger.holds.take_back(replace(first, beat=7))  # it has sent a heartbeat since
     assert ledger.holds.holder("documents", [DOCS]) == first
     ledger.holds.take_back(first)
     ledger.holds.beat(first)
@@ -135,7 +135,7 @@ def test_the_second_is_told_who_holds_the_source(ledger: Ledger) -> None:
         assert time.monotonic() - began < 2 * holds.BEAT_EVERY_S + 2
         still_ours()
     words = rf"source 'handbook' is being synced by run {first} \(pid {os.getpid()} on {re.escape(socket.gethostname())}, since "
-    assert re.fullmatch(words + r"\d\d:\d\d\); wait for it or end it", str(caught.value))
+    assert re.fullmatch(words + r"\d\d:\d\d\); wait for it to finish, or stop it", str(caught.value))
     with holding(ledger, LOAD, [LETTERS, DOCS], 60.0) as (second, _):
         assert second == first + 1
     assert ledger.flow.leases() == []

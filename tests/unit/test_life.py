@@ -128,7 +128,7 @@ def test_logs_find_a_document_however_a_person_names_it(
     for nothing in ("n" * 300, str(tmp_path / "circle" / "a.txt"), "", os.fsdecode(b"\xfe"), "\x1b[31m"):
         assert run(["logs", "--document", nothing]) == 1
         said = capsys.readouterr().err
-        assert said.startswith("error: the ledger knows no document ")
+        assert said.startswith("error: no document in the ledger matches ")
         assert "\x1b" not in said
 
 

@@ -147,7 +147,7 @@ class Unspeakable:
 
 
 def test_what_cannot_be_written_breaks_no_line() -> None:
-    words = "file.py:1 logs what cannot be written: RuntimeError"
+    words = "file.py:1 logs a message that cannot be formatted: RuntimeError"
     assert line("%s", Unspeakable())["message"] == words
     assert line(Unspeakable())["message"] == words
 

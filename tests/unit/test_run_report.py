@@ -406,7 +406,7 @@ def test_the_command_speaks_of_the_last_run_and_knows_no_other(
     data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert command(["report"]) == 1
-    assert capsys.readouterr() == ("", "error: there are no runs yet\n")
+    assert capsys.readouterr() == ("", "error: no runs yet; `kb-ingest load PATH` starts one\n")
     ledger = Ledger.open(Settings(data_dir=data_dir).prepare().ledger_url)
     run = ledger.runs.start("docs")
     ids = stage(ledger, run, {"a.txt": 1000, "b.txt": 10})
@@ -415,7 +415,7 @@ def test_the_command_speaks_of_the_last_run_and_knows_no_other(
     ledger.runs.end(run, "partly")
     ledger.close()
     assert command(["report", "7"]) == 1
-    assert capsys.readouterr() == ("", "error: there is no run 7\n")
+    assert capsys.readouterr() == ("", "error: run 7 does not exist; `kb-ingest runs` lists all runs\n")
     assert command(["report"]) == 0
     said = capsys.readouterr().out
     assert "encrypted: 1 document\n    file:///doc/b.txt: needs a password" in said

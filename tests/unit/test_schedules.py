@@ -387,24 +387,24 @@ def test_schedules_are_managed_by_commands(command: Callable[..., tuple[int, str
     assert "check: verify of papers at 0 3 * * 0" in command("schedule", "list")[1]
     assert json.loads(command("schedule", "list", "--json")[1])[0]["next_run"] is None
     assert "next 20" in command("schedule", "resume", "check")[1]
-    assert "schedules use the source 'papers': check, nightly" in command("source", "remove", "papers")[1]
+    assert "source 'papers' is used by schedules: check, nightly" in command("source", "remove", "papers")[1]
     for name in ("check", "nightly"):
         assert command("schedule", "remove", name)[0] == 0
     for verb in ("remove", "pause", "resume", "run-now"):
         assert command("schedule", verb, "nightly") == (
-            1, "error: there is no schedule 'nightly' (known: none yet); `kb-ingest schedule add` makes one\n"
+            1, "error: schedule 'nightly' does not exist (known: none yet); `kb-ingest schedule add` creates one\n"
         )  # fmt: skip
     assert command("source", "remove", "papers")[0] == 0
 
 
 def test_runs_are_listed(command: Callable[..., tuple[int, str]], data_dir: Path) -> None:
-    assert command("runs") == (0, "no runs yet\n")
+    assert command("runs") == (0, "no runs yet; `kb-ingest load PATH` starts one\n")
     command("schedule", "add", "check", "--cron", "0 3 * * 0", "--source", "papers", "--action", "verify")
     status, text = command("schedule", "run-now", "check")  # there is no collection yet
-    assert (status, "run 1: verify of papers by the schedule check" in text, ": failed after" in text) == (1, True, True)
+    assert (status, "run 1: verify of papers by schedule check" in text, ": failed after" in text) == (1, True, True)
     listed = json.loads(command("runs", "--schedule", "check", "--json")[1])
     assert [(one["run"], one["outcome"], one["figures"]["documents"]) for one in listed] == [(1, "failed", 0)]
-    assert command("runs", "--source", "letters")[1] == "no runs yet\n"
+    assert command("runs", "--source", "letters")[1] == "no runs yet; `kb-ingest load PATH` starts one\n"
     command("schedule", "run-now", "check")
     assert "0 documents (+0), 0 chunks (+0), 0 failures (+0), 0.0 chunks/s (+0) since run 1" in command("runs", "--limit", "1")[1]
     ledger = Ledger.open(f"sqlite:///{data_dir / 'kb.db'}")

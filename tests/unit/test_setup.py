@@ -108,8 +108,8 @@ def test_doctor_says_what_is_wrong_and_what_mends_it(tmp_path: Path) -> None:
     text = kb(tmp_path, "doctor", status=1, **wrong)
     for part in ("broker", "store", "model", "device", "clock"):
         assert f"wrong    {part}: " in text
-    assert f"mend it: chmod 600 {Path('.env')}" in text
-    assert "mend it: docker compose --profile services up -d" in text
+    assert f"fix: chmod 600 {Path('.env')}" in text
+    assert "fix: docker compose --profile services up -d" in text
     assert "ok       ledger" in text
 
 
@@ -131,7 +131,7 @@ def test_where_nobody_can_be_asked_it_warns_and_goes_on(tmp_path: Path) -> None:
     path = fake_docker(tmp_path, 3 * GIB)
     text = kb(tmp_path, "compose", "up", PATH=path, KB_MODEL=MODELS[-1].name, KB_DATA_DIR=str(tmp_path / "data"))
     assert f"{MODELS[-1].name} needs about 6.6 GB, Docker has 3.0 GB" in text
-    assert "going on all the same" in text
+    assert "starting anyway" in text
     assert (tmp_path / "asked").read_text() == "compose up\n"
     kb(tmp_path, "compose", "ps", "--all", PATH=path, KB_MODEL=MODELS[-1].name)
     assert (tmp_path / "asked").read_text() == "compose up\ncompose ps --all\n"
@@ -156,7 +156,7 @@ def test_docker_memory_on_linux_says_that_there_is_no_machine(tmp_path: Path) ->
         assert "no virtual machine to size" in kb(
             tmp_path, "docker-memory", "--set", "10g", status=1, HOME=str(tmp_path), PATH=path
         )
-    assert "is no size" in kb(tmp_path, "docker-memory", "--set", "much", status=2, PATH=path)
+    assert "invalid size" in kb(tmp_path, "docker-memory", "--set", "much", status=2, PATH=path)
 
 
 def test_flower_does_not_start_open(tmp_path: Path) -> None:

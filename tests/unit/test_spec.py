@@ -132,7 +132,7 @@ def test_a_gpu_has_one_supervisor(machine: Machine, ledger: Ledger, tmp_path: Pa
     machine(2, False)
     assert planned(ledger, tmp_path, gpu_ids=("0",)) == {"embed-cuda0": "0"}
     assert planned(ledger, tmp_path, gpu_ids=("1",)) == {"embed-cuda1": "1"}
-    with pytest.raises(ConfigError, match=rf"^cuda0 is used by another `kb-ingest` \(process {PID}\): stop that first"):
+    with pytest.raises(ConfigError, match=rf"^cuda0 is used by another `kb-ingest` \(process {PID}\): stop it first"):
         planned(ledger, tmp_path, gpu_ids=("0",))
 
 

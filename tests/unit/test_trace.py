@@ -13,9 +13,9 @@ import pytest
 
 from pipeline.errors import ConfigError
 from pipeline.settings import Settings, load_settings
-from pipeline.telemetry import check_tracing, endpoint_of, open_tracing
 from pipeline.telemetry.otlp import address_of, headers_of
 from pipeline.telemetry.spans import Span, Tracing, Version
+from pipeline.telemetry.tracing import check_tracing, endpoint_of, open_tracing
 from workers.process.supervisor import environment_of
 
 VERSION = Version("008062c9-a402-5062-b966-2dd2d8fff4c2", "file:///a.md", "docs", 3, "f" * 64, 10)

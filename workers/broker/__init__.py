@@ -1,1 +1,1 @@
-"""What carries messages between processes: Celery's application, the queues, the dispatcher."""
+"""Messages between processes: the Celery application, the queues, the dispatcher."""

@@ -15,30 +15,30 @@ from pipeline.settings import Settings, is_loopback
 from pipeline.types import Stage
 from workers.broker import folder
 
-#: Seconds a worker may take to end its tasks after SIGTERM; containers must wait longer than this before SIGKILL.
+#: Max seconds for a worker to finish its tasks after SIGTERM; containers must wait longer than this before SIGKILL.
 SHUTDOWN_S = 30
 
-#: Seconds between the looks of the folder transport into its folder; the default of 1 s would be felt at every step.
+#: Seconds between two polls of the folder transport; the default of 1 s would noticeably delay every step.
 FOLDER_POLL_S = 0.02
 
-#: Messages fetched ahead in embedded mode. The folder transport hands acknowledgements over only between drains of up to
-#: 2 s, so that 1 would mean a task every 1 to 2 s. A message lost with a worker is sent again by the dispatcher.
+#: Messages fetched ahead in embedded mode. The folder transport handles acknowledgements only between drains of up to
+#: 2 s, so that 1 would mean a task every 1 to 2 s. The dispatcher resends a message that is lost with a worker.
 FOLDER_PREFETCH = 16
 
-#: The queue of ticks, each of which has its consumer look for schedules that are due, and their task.
+#: The queue and the task of ticks; at each tick, the consumer checks for due schedules.
 TICK_QUEUE = "tick"
 TICK_TASK = "kb.tick"
 
-#: Seconds between two ticks: a schedule is carried out so late at most, and a look costs a few milliseconds.
+#: Seconds between two ticks, and the max delay of a schedule; a check costs a few milliseconds.
 TICK_S = 5
 
-#: Seconds after which another beat takes over from one that has died; several times what a living one takes to renew it.
+#: Seconds after which another beat takes over from a dead one; several times the interval at which a live beat renews its lock.
 BEAT_LOCK_S = 30
 
 
 def make_app(settings: Settings) -> Celery:
     """The Celery application for these settings; imports no task."""
-    # Celery lets these two override its configuration; our settings have read them, and there is no result store.
+    # These two would override Celery's configuration; our settings have already read them, and there is no result store.
     os.environ.pop("CELERY_BROKER_URL", None)
     os.environ.pop("CELERY_RESULT_BACKEND", None)
     app = Celery("kb-ingest", set_as_current=False)
@@ -52,25 +52,25 @@ def make_app(settings: Settings) -> Celery:
         result_backend=None,
         task_serializer="json",
         accept_content=["json"],
-        # Unacknowledged work is at most the concurrency, and comes back when a worker is lost. Alone this would run a
-        # poisonous task for ever; the ledger's start counter, committed before the work, ends that.
+        # Unacknowledged tasks are limited to the concurrency, and return when a worker is lost. By itself this would run a
+        # poisonous task forever; the ledger's attempt counter, committed before the work, prevents that.
         task_acks_late=True,
         task_reject_on_worker_lost=True,
         worker_prefetch_multiplier=FOLDER_PREFETCH if settings.embedded_broker else 1,
         # A hard limit acknowledges the message; the lease then brings the documents back.
         task_time_limit=settings.task_time_limit_s,
         task_soft_time_limit=max(1, settings.task_time_limit_s - 30),
-        # Without this a task that outlives its connection runs twice at the same time.
+        # Without this, a task that outlives its connection would run twice at the same time.
         worker_cancel_long_running_tasks_on_connection_loss=True,
-        # SIGTERM is a warm shutdown: running tasks end, fetched ones go back. Celery's soft shutdown would sleep for its
-        # whole time even when nothing runs; our supervisor has a limit of its own.
+        # SIGTERM is a warm shutdown: running tasks finish, fetched ones are returned. Celery's soft shutdown would always sleep
+        # for its full time, even without running tasks; our supervisor has its own limit.
         worker_soft_shutdown_timeout=0.0,
-        # An embed worker's child loads its model before it says it is alive; the default of 4 s would kill it.
+        # An embed worker's child loads its model before it reports that it is up; the default of 4 s would kill it.
         worker_proc_alive_timeout=600.0,
-        # The default gives up after 100 attempts; a broker may be away for longer.
+        # The default gives up after 100 attempts; a broker may be unreachable for longer.
         broker_connection_max_retries=None,
         broker_connection_retry_on_startup=True,
-        # Logging is set up by the process itself, the same for all of them.
+        # Every process sets up its own logging in the same way.
         worker_hijack_root_logger=False,
         worker_redirect_stdouts=False,
         worker_send_task_events=not settings.embedded_broker,
@@ -93,22 +93,22 @@ def broker_url(settings: Settings) -> str:
             parts = urlsplit(part)
             host, password = parts.hostname or "", parts.password
         except ValueError as error:
-            raise ConfigError(f"KB_REDIS_URL is no URL: {error}") from None
+            raise ConfigError(f"KB_REDIS_URL is not a valid URL: {error}") from None
         if parts.scheme in ("redis", "rediss", "sentinel") and not (is_loopback(host) or password or settings.allow_insecure):
             raise ConfigError(
-                f"Redis at {host} is not on this host and has no password: whoever reaches it can queue work; "
-                "give KB_REDIS_URL a password, or set KB_ALLOW_INSECURE=true"
+                f"Redis at {host} is on another host and has no password: anyone who can reach it can queue work; "
+                "add a password to KB_REDIS_URL, or set KB_ALLOW_INSECURE=true"
             )
         if parts.scheme == "sentinel" and not settings.redis_sentinel_master:
-            raise ConfigError("KB_REDIS_URL names Sentinels: set KB_REDIS_SENTINEL_MASTER to what they call the Redis to use")
+            raise ConfigError("KB_REDIS_URL lists Sentinels: set KB_REDIS_SENTINEL_MASTER to the name they use for the Redis")
     if url.startswith("rediss:") and "ssl_cert_reqs=" not in url:
-        # Without a word about it kombu checks no certificate (5.7), and anybody could be that Redis.
+        # By default kombu (5.7) verifies no certificate, so that anyone could impersonate Redis.
         url += ("&" if "?" in url else "?") + "ssl_cert_reqs=required"
     return url
 
 
 def transport_options(settings: Settings) -> dict[str, Any]:
-    """Options of the folder transport or of Redis. Raises ConfigError, NoSpace where the folder cannot be made."""
+    """Options of the folder transport or of Redis. Raises ConfigError or NoSpace if the folder cannot be created."""
     if settings.embedded_broker:
         place = settings.data_dir / "broker"
         with translating(place):
@@ -123,9 +123,9 @@ def transport_options(settings: Settings) -> dict[str, Any]:
     sentinel = {"master_name": settings.redis_sentinel_master} if settings.redis_sentinel_master else {}
     return {
         **sentinel,
-        # A message is given to somebody else after this; it must outlast the longest task and its shutdown.
+        # Seconds until a message is redelivered; must be longer than the longest task and its shutdown.
         "visibility_timeout": settings.task_time_limit_s + SHUTDOWN_S + 60,
-        # Look for such messages every 5 s; the defaults take about 100 s.
+        # Check for such messages every 5 s; the defaults take about 100 s.
         "unacked_restore_interval": 5,
         "unacked_restore_throttle": 1,
         # A publish on a dead link must fail, not hang.
@@ -137,7 +137,7 @@ def transport_options(settings: Settings) -> dict[str, Any]:
 
 
 def redbeat_options(settings: Settings) -> dict[str, Any]:
-    """Celery's configuration of a beat that keeps its times in Redis, its lock and the password included."""
+    """Celery's configuration of a beat that keeps its schedule in Redis, including its lock and the password."""
     url = broker_url(settings)
     options: dict[str, Any] = {
         "socket_timeout": 30,
@@ -147,7 +147,7 @@ def redbeat_options(settings: Settings) -> dict[str, Any]:
     }
     if url.startswith("sentinel:"):
         parts = [urlsplit(part) for part in url.split(";")]
-        # As kombu does: the password and the database are those of the Redis, and one of the URLs names them.
+        # Like kombu: password and database belong to Redis itself, and one of the URLs contains them.
         options = {
             "sentinels": [(part.hostname or "localhost", part.port or 26379) for part in parts],
             "service_name": settings.redis_sentinel_master,
@@ -160,16 +160,16 @@ def redbeat_options(settings: Settings) -> dict[str, Any]:
     return {
         "redbeat_redis_url": url,
         "redbeat_redis_options": options,
-        # A lock of its own, and one that is set explicitly: of several beats one ticks.
+        # An explicit lock of our own, so that only one of several beats ticks.
         "redbeat_key_prefix": "kb-ingest:",
         "redbeat_lock_key": "kb-ingest:lock",
         "redbeat_lock_timeout": BEAT_LOCK_S,
-        # Those that wait for the lock look for it as often.
+        # Beats that wait for the lock check it as often.
         "beat_max_loop_interval": TICK_S,
-        # Flower's page of tasks is for those that do something.
+        # Flower's task page is for tasks that do work.
         "task_send_sent_event": False,
         "beat_schedule": {
-            # Ticks that waited for a consumer are of no use: one of them looks at everything that is due.
+            # Ticks that have waited for a consumer are useless: a single tick checks everything that is due.
             "tick": {"task": TICK_TASK, "schedule": float(TICK_S), "options": {"queue": TICK_QUEUE, "expires": 4 * TICK_S}},
         },
     }

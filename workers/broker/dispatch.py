@@ -1,4 +1,4 @@
-"""The dispatcher: keeps the queues filled from the ledger, and brings back what brokers and workers lost."""
+"""The dispatcher: keeps the queues filled from the ledger, and recovers work that brokers and workers lost."""
 
 from __future__ import annotations
 
@@ -13,24 +13,25 @@ from pipeline.errors import BrokerUnavailable, KbError, LedgerUnavailable, NoSpa
 from pipeline.ledger import Ledger
 from pipeline.ledger.flow import Batch
 from pipeline.settings import Settings
+from pipeline.text import plural
 from pipeline.types import Stage
 
 log = logging.getLogger(__name__)
 
 
 class Queues(Protocol):
-    """What the dispatcher needs of a broker; `workers.broker.queues.Broker` is the real one."""
+    """The dispatcher's interface to a broker; `workers.broker.queues.Broker` implements it."""
 
     def send(self, batch: Batch) -> None:
         """Queue a batch."""
 
     def depth(self, stage: Stage) -> int:
-        """Messages nobody has fetched."""
+        """Number of messages that no worker has fetched."""
 
 
 @dataclass(slots=True)
 class Swept:
-    """What one sweep did, in documents."""
+    """The result of one sweep, in documents."""
 
     sent: int = 0
     requeued: int = 0
@@ -39,7 +40,7 @@ class Swept:
 
 @dataclass(slots=True)
 class _Watched:
-    """When something was first seen as it is, on this process's monotonic clock."""
+    """When something was first seen in its current state, on this process's monotonic clock."""
 
     mark: object
     since: float
@@ -48,23 +49,23 @@ class _Watched:
 class Dispatcher:
     """Sweeps the ledger.
 
-    Any number of dispatchers may run, in any process: every change is one conditional write. Time is only ever measured
-    as a difference on the monotonic clock of one process, so a step of the wall clock ends no lease.
+    Any number of dispatchers may run, in any process: every change is one conditional write. Times are differences on the
+    monotonic clock of one process, so a step of the wall clock ends no lease.
     """
 
     def __init__(self, ledger: Ledger, queues: Queues, settings: Settings, spread: int = 4) -> None:
         self._ledger = ledger
         self._queues = queues
         self._settings = settings
-        self._spread = spread  #: least number of batches that many waiting documents are spread over
+        self._spread = spread  #: min number of batches that many waiting documents are spread over
         self._leases: dict[str, _Watched] = {}
         self._batches: dict[str, _Watched] = {}
         self._started = False
 
     def sweep(self) -> Swept:
-        """Expire dead leases, send lost batches again, fill the queues up to the bound.
+        """Expire dead leases, resend lost batches, fill the queues up to the limit.
 
-        Raises BrokerUnavailable, LedgerUnavailable; a later sweep goes on from there.
+        Raises BrokerUnavailable, LedgerUnavailable; a later sweep continues from there.
         """
         if not self._started:
             self._ledger.flow.free_strays()
@@ -73,7 +74,7 @@ class Dispatcher:
         try:
             self._expire(swept)
         except (LedgerUnavailable, NoSpace):
-            # Nobody could show progress: what we had measured is our silence as much as theirs.
+            # No worker could show progress either, so the measured times are void.
             self._leases.clear()
             raise
         self._requeue(swept)
@@ -89,7 +90,7 @@ class Dispatcher:
                 continue
             freed = self._ledger.flow.expire(lease, self._settings.max_starts)
             swept.expired += freed
-            what = f"{freed} documents" if lease.of_documents else f"a {lease.stage}"
+            what = plural(freed, "document") if lease.of_documents else f"a {lease.stage}"
             log.warning("took back %s from %s: no progress for %.0f s", what, lease.owner, self._settings.lease_s)
 
     def _requeue(self, swept: Swept) -> None:
@@ -99,15 +100,15 @@ class Dispatcher:
         old = {batch for batch in queued if now - self._batches[batch].since >= self._settings.requeue_s}
         for stage in {queued[batch] for batch in old}:
             # While messages wait in the queue, ours may be among them. An empty queue means that it was lost, or that a
-            # worker has fetched it and not begun; then it is delivered twice, which a claim makes harmless.
+            # worker has fetched but not started it; then it is delivered twice, which a claim makes harmless.
             if self._queues.depth(stage) == 0:
                 lost = [batch for batch in old if queued[batch] is stage]
                 swept.requeued += self._ledger.flow.unqueue(lost)
-                log.info("%d messages are neither in the %s queue nor begun; they are sent again", len(lost), stage)
+                log.info("resending %s missing from the %s queue and not started", plural(len(lost), "message"), stage)
 
     def _fill(self, swept: Swept) -> None:
         settings = self._settings
-        # Parsed documents are in flight already: they only need a message.
+        # Parsed documents are already in flight: they only need a message.
         for stage in (Stage.EMBED, Stage.PARSE):
             room = settings.max_in_flight - (self._ledger.flow.in_flight() if stage is Stage.PARSE else 0)
             if room <= 0:
@@ -130,15 +131,15 @@ def _still(before: _Watched | None, mark: object) -> _Watched:
 
 
 class DispatchThread:
-    """Sweeps in the background of a process that has something else to do."""
+    """Sweeps in the background of a process that does something else."""
 
     def __init__(self, dispatcher: Dispatcher, every_s: float, on_sweep: Callable[[], None] = lambda: None) -> None:
         self._dispatcher = dispatcher
         self._every_s = every_s
-        self._on_sweep = on_sweep  #: called after each sweep that went well
+        self._on_sweep = on_sweep  #: called after each successful sweep
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="dispatch", daemon=True)
-        self.error: KbError | None = None  #: why the last sweep failed; None while all is well
+        self.error: KbError | None = None  #: the error of the last sweep; None if it succeeded
 
     def __enter__(self) -> DispatchThread:
         self._thread.start()

@@ -1,7 +1,7 @@
-"""The broker that is a folder: kombu's file system transport, with files that appear whole.
+"""The folder broker: kombu's file system transport, with files that are written atomically.
 
-kombu 5.7 creates a file, and then writes it. Whoever looks in between, another worker that starts or the reader of a queue,
-finds it empty and ends with an error. Here a file is written under another name and renamed.
+kombu 5.7 creates a file and then writes it. A process that reads it in between, such as a starting worker or the reader of a
+queue, finds it empty and ends with an error. This transport writes a file under another name and renames it.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Channel(filesystem.Channel):
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """No other process changes bindings meanwhile; the lock goes with the process that holds it."""
+        """Keep other processes from changing bindings; the lock ends with the process that holds it."""
         self.control_folder.mkdir(exist_ok=True)
         with FileLock(self.control_folder / "bindings.lock"):
             yield
@@ -85,7 +85,7 @@ class Channel(filesystem.Channel):
             path = Path(self.data_folder_in) / name
             try:
                 payload = path.read_bytes()
-                path.unlink()  # of several that have read it, one is first
+                path.unlink()  # only one of several readers succeeds
             except FileNotFoundError:
                 continue
             except OSError as error:
@@ -95,6 +95,6 @@ class Channel(filesystem.Channel):
 
 
 class Transport(filesystem.Transport):
-    """The transport with that channel."""
+    """The transport that uses this channel."""
 
     Channel = Channel

@@ -1,4 +1,4 @@
-"""The dispatcher's view of the broker: send a batch, ask how many messages wait."""
+"""The dispatcher's view of the broker: send a batch, count waiting messages."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from pipeline.types import Stage
 
 log = logging.getLogger(__name__)
 
-#: Entries at the reading end of a queue that are looked at before a worker starts; a queue of ours is far shorter.
+#: Max entries at the reading end of a queue that are checked before a worker starts; our queues are far shorter.
 LOOKED_AT = 10_000
 
-#: A publish is tried again at once, a few times; a longer outage is the dispatcher's matter.
+#: A failed publish is retried at once, a few times; the dispatcher handles longer outages.
 PUBLISH_RETRY = {"max_retries": 2, "interval_start": 0.1, "interval_step": 0.2, "interval_max": 0.5}
 
 
@@ -29,7 +29,7 @@ class Broker:
         self._app = app
 
     def send(self, batch: Batch) -> None:
-        """Queue a batch; raises BrokerUnavailable, and then the batch may or may not be queued."""
+        """Queue a batch; raises BrokerUnavailable, after which the batch may or may not be queued."""
         try:
             self._app.send_task(
                 task_name(batch.stage), args=[batch.id, list(batch.document_ids)], queue=batch.stage.value,
@@ -38,14 +38,14 @@ class Broker:
         except (OperationalError, ChannelError, RedisError, OSError) as error:
             if "WRONGTYPE" in str(error):
                 self.mend(batch.stage.value)
-            raise BrokerUnavailable(f"the broker does not take messages: {error}") from error
+            raise BrokerUnavailable(f"the broker does not accept messages: {error}") from error
 
     def depth(self, stage: Stage) -> int:
-        """Messages that wait in a stage's queue and that no worker has fetched; raises BrokerUnavailable."""
+        """Number of messages in a stage's queue that no worker has fetched; raises BrokerUnavailable."""
         return self.length(stage.value)
 
     def length(self, queue: str) -> int:
-        """Messages that wait in a queue, as `depth`; 0 where its key in Redis is no queue, which `send` mends."""
+        """Number of messages in a queue, as `depth`; 0 if its key in Redis is not a queue, which `send` fixes."""
         try:
             with self._app.connection_for_read() as connection:
                 connection.ensure_connection(max_retries=1, timeout=5)
@@ -60,10 +60,10 @@ class Broker:
             raise BrokerUnavailable(f"the broker does not answer: {error}") from error
 
     def mend(self, queue: str) -> None:
-        """Delete from a queue in Redis what is no message, and the queue itself where it is none.
+        """Delete entries of a queue in Redis that are not messages, or the key itself if it is not a queue.
 
-        Each such entry would end a worker that reads it. Nothing is lost, as messages can always be sent again from the
-        ledger. Raises BrokerUnavailable.
+        Such an entry would end the worker that reads it. Nothing is lost, because the ledger can always resend messages.
+        Raises BrokerUnavailable.
         """
         key = str(queue)
         try:
@@ -71,20 +71,20 @@ class Broker:
                 connection.ensure_connection(max_retries=1, timeout=5)
                 client = connection.default_channel.client
                 if client.type(key) not in (b"list", b"none"):
-                    log.error("the key %r in Redis is no queue and is deleted", key)
+                    log.error("deleting the key %r in Redis: it is not a queue", key)
                     client.delete(key)
                     return
                 garbage = {entry for entry in client.lrange(key, -LOOKED_AT, -1) if not _is_message(entry)}
                 for entry in garbage:
                     client.lrem(key, 0, entry)
                 if garbage:
-                    log.error("%d entries of the %s queue were no messages and are deleted", len(garbage), key)
+                    log.error("deleted %d invalid messages from the %s queue", len(garbage), key)
         except (OperationalError, RedisError, OSError) as error:
             raise BrokerUnavailable(f"the broker does not answer: {error}") from error
 
 
 def _is_message(entry: bytes) -> bool:
-    """Whether kombu can take an entry of a queue for a message; what it cannot, ends the worker."""
+    """Whether kombu can decode an entry of a queue; other entries would end the worker."""
     try:
         message = json.loads(entry)
         return isinstance(message["body"], str) and bool(message["properties"]["delivery_tag"])

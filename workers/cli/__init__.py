@@ -1,4 +1,4 @@
-"""The command line: `kb-ingest COMMAND`. Commands decode their options, call the library and report."""
+"""The command line: `kb-ingest COMMAND`. Each command decodes its options, calls the library and reports the result."""
 
 from __future__ import annotations
 
@@ -41,23 +41,23 @@ EXIT_FAILED, EXIT_USAGE, EXIT_PARTLY, EXIT_INTERRUPTED = 1, 2, 3, 130
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--data-dir", type=click.Path(path_type=Path, file_okay=False), help="The data folder (KB_DATA_DIR).")
-@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="Least level of log lines on stderr.")
-@click.option("--log-format", type=click.Choice(["text", "json"]), help="Log lines for people, or one JSON object a line.")
+@click.option("--data-dir", type=click.Path(path_type=Path, file_okay=False), help="Data folder (KB_DATA_DIR).")
+@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="Minimum log level (on stderr).")
+@click.option("--log-format", type=click.Choice(["text", "json"]), help="Write log lines as text or as one JSON object each.")
 @click.option(
     "--version",
     is_flag=True,
     is_eager=True,
     expose_value=False,
     callback=info.print_version,
-    help="Print the version, what fingerprints are made of, and the ledger's schema.",
+    help="Print the version, the inputs of fingerprints, and the ledger's schema version.",
 )
-@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error, and log at level debug.")
 @click.pass_context
 def cli(context: click.Context, data_dir: Path | None, log_level: str | None, log_format: str | None, debug: bool) -> None:
     """Turn folders of documents into a searchable vector collection."""
     context.obj = Context(data_dir, "debug" if debug else log_level, log_format)
-    if log_format == "json":  # errors in the settings, too
+    if log_format == "json":  # also for errors in the settings
         logs.set_up(log_level or "info", log_format="json")
 
 
@@ -73,11 +73,11 @@ for command in (
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one command line; return its exit status. Errors are one line on stderr, a traceback only with --debug."""
+    """Run one command line; return its exit status. An error prints one line on stderr, and a traceback only with --debug."""
     debug = "--debug" in arguments
     try:
         result = cli.main(list(arguments), prog_name="kb-ingest", standalone_mode=False)
-        if sys.stdout is not None:  # it is if the descriptor is closed
+        if sys.stdout is not None:  # None if the descriptor is closed
             sys.stdout.flush()
         return result if isinstance(result, int) else 0
     except Exit as ended:
@@ -89,21 +89,21 @@ def run(arguments: Sequence[str]) -> int:
             error.show()
         return EXIT_USAGE if isinstance(error, click.UsageError) else EXIT_FAILED
     except (KeyboardInterrupt, click.Abort):
-        say("interrupted: what is staged goes on with the next load, or with `kb-ingest up`", logging.WARNING)
+        say("interrupted: the next load or `kb-ingest up` continues with the staged documents", logging.WARNING)
         return EXIT_INTERRUPTED
     except BrokenPipeError:
-        return EXIT_FAILED  # the reader has gone, as in `kb-ingest ... | head`
+        return EXIT_FAILED  # the reader has closed the pipe, as in `kb-ingest ... | head`
     except KbError as error:
         _tell(f"error: {error}", error if debug else None)
         return EXIT_FAILED
     except Exception as error:
-        fault = f"error: {type(error).__name__}: {error} (a fault of kb-ingest; `kb-ingest --debug ...` shows where)"
+        fault = f"error: {type(error).__name__}: {error} (a bug in kb-ingest; run `kb-ingest --debug ...` for the traceback)"
         _tell(fault, error if debug else None)
         return EXIT_FAILED
 
 
 def _tell(text: str, error: Exception | None) -> None:
-    """Say what failed, with the traceback of `error`."""
+    """Report a failure, with the traceback of `error` if there is one."""
     if error is not None and not logs.structured():
         traceback.print_exception(error)
     say(text, logging.ERROR, error)
@@ -121,5 +121,5 @@ def main() -> None:
 
 
 def _terminate(number: int, _frame: FrameType | None) -> None:
-    # As an exception, so that workers are stopped and files closed on the way out.
+    # An exception stops workers and closes files on the way out.
     raise SystemExit(128 + number)

@@ -1,4 +1,4 @@
-"""What the group's options give to every command."""
+"""The group's options, and how every command uses them."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """Options that stand before the command."""
+    """Options given before the command."""
 
     data_dir: Path | None
     log_level: str | None
     log_format: str | None = None
 
     def settings(self, default_level: str | None = None, **overrides: object) -> Settings:
-        """The settings with the command's own options on top, and logging set up.
+        """Load the settings, override them with the command's options, and set up logging.
 
-        `default_level` is for commands whose own output says enough; where lines are JSON there is no other output.
+        `default_level` is for commands whose own output is sufficient. JSON log lines ignore it: they are the only output.
         """
         # Imported here: `--help` must not wait for pydantic.
         from pipeline.settings import load_settings
@@ -47,7 +47,7 @@ class Context:
 
     @contextmanager
     def ledger(self, default_level: str | None = "error", **overrides: object) -> Iterator[tuple[Settings, Ledger]]:
-        """The settings, as `settings` gives them, with the data folder made; and the ledger, which is closed at the end."""
+        """Load the settings as `settings` does, create the data folder and open the ledger; closes the ledger at the end."""
         from pipeline.ledger import Ledger
 
         settings = self.settings(default_level, **overrides).prepare()
@@ -56,7 +56,7 @@ class Context:
 
 
 def say(text: str, level: int = logging.INFO, error: BaseException | None = None) -> None:
-    """Tell people something on stderr: as it is, or as a log line where these are JSON, then with the traceback of `error`."""
+    """Write a message to stderr: as text or, with JSON log lines, as a log record with the traceback of `error`."""
     if logs.structured():
         logging.getLogger(logs.COMMAND).log(level, "%s", text, exc_info=error)
     else:
@@ -65,7 +65,7 @@ def say(text: str, level: int = logging.INFO, error: BaseException | None = None
 
 def print_json(value: object) -> None:
     """Print one JSON value on stdout; dataclasses become objects."""
-    # What is written out for people is so for JSON too, where it says the same.
+    # JSON reads these escapes as the same characters.
     click.echo(visible(json.dumps(value, default=_plain, ensure_ascii=False, indent=2), kept="\n"))
 
 

@@ -1,4 +1,4 @@
-"""Work in progress on stderr: a live picture on a terminal, plain lines elsewhere."""
+"""Work in progress on stderr: a live display on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from rich.text import Text
 
 from pipeline.ledger.registry import WorkerRow
 from pipeline.ledger.report import Progress
-from pipeline.text import one_line, visible
+from pipeline.text import one_line, plural, visible
 from pipeline.types import DocumentState, Stage
 from workers import logs
 from workers.cli.context import say
@@ -30,41 +30,41 @@ from workers.monitoring.snapshot import Moment
 #: Seconds between two plain lines.
 PLAIN_EVERY_S = 5.0
 
-#: Seconds over which the work of workers is averaged, and the fewest that say anything.
-BUSY_WINDOW_S, BUSY_LEAST_S = 15.0, 4.0
+#: Seconds over which the utilisation of workers is averaged, and the minimum for a meaningful figure.
+BUSY_WINDOW_S, BUSY_MIN_S = 15.0, 4.0
 
-#: A worker that is at work writes its seconds down every 5 s or so; after so long without a change it does nothing.
+#: A busy worker records its seconds of work about every 5 s; one whose figure has not changed for this many seconds is idle.
 BUSY_WRITTEN_S = 10.0
 
 #: Width of a bar, in columns.
 BAR = 40
 
-#: Verdicts that are worth a line of their own; how the live picture shows them, and one more.
+#: Verdicts that get a line of their own, and the styles of the live display, which also shows STARTING.
 _SAID = (Verdict.STARVED, Verdict.STALLED, Verdict.PAUSED)
 _STYLES = {Verdict.STARVED: "bold red", Verdict.STALLED: "bold red", Verdict.PAUSED: "yellow", Verdict.STARTING: "yellow"}
 
 
 class Utilisation:
-    """Share of the time that each worker worked lately.
+    """Share of recent time that each worker was busy.
 
-    Counted from one moment at which its seconds were written down to another: what it has done since then is not known yet.
+    Measured between two moments at which the worker recorded its seconds; its work since the last record is not known yet.
     """
 
     def __init__(self) -> None:
         self._seen: dict[str, deque[tuple[float, float]]] = {}  #: by worker: (monotonic, seconds of work since its start)
-        self._guessed: set[str] = set()  #: workers whose first seconds were written down at a time that nobody saw
+        self._guessed: set[str] = set()  #: workers whose first record has an unknown time
 
     def add(self, worker: WorkerRow) -> None:
-        """Note how long a worker has worked until now."""
+        """Note how long a worker has been busy so far."""
         now, name = time.monotonic(), worker.name
         seen = self._seen.setdefault(name, deque())
-        if worker.starting or (seen and worker.busy_s < seen[-1][1]):  # its time begins when it is ready
+        if worker.starting or (seen and worker.busy_s < seen[-1][1]):  # its time starts when it is ready
             seen.clear()
         if worker.starting:
             return
         if not seen:
             seen.append((now, worker.busy_s))
-            # One that has just become ready has nothing to write down yet.
+            # A worker that has just become ready has not recorded anything yet.
             (self._guessed.add if worker.busy_s else self._guessed.discard)(name)
         elif worker.busy_s != seen[-1][1] or now - seen[-1][0] >= BUSY_WRITTEN_S:
             if name in self._guessed:
@@ -75,25 +75,25 @@ class Utilisation:
             seen.popleft()
 
     def of(self, worker: WorkerRow) -> float | None:
-        """0 to 1; None before there are two such moments that are far enough apart to say."""
+        """0 to 1; None until two records are at least BUSY_MIN_S apart."""
         seen = self._seen.get(worker.name, deque())
-        if len(seen) < 2 or (span := seen[-1][0] - seen[0][0]) < BUSY_LEAST_S:
+        if len(seen) < 2 or (span := seen[-1][0] - seen[0][0]) < BUSY_MIN_S:
             return None
         return min(1.0, (seen[-1][1] - seen[0][1]) / span / max(1, worker.processes))
 
 
 class Display:
-    """Shows one moment after the other."""
+    """Shows one moment after another."""
 
     def __init__(self, live: Live | None, stderr: int) -> None:
-        self.stderr = stderr  #: file descriptor for what worker processes say
+        self.stderr = stderr  #: file descriptor for the output of worker processes
         self._live = live
         self._busy = Utilisation()
         self._last_line = 0.0
         self._told: tuple[Verdict, str] | None = None
 
     def __call__(self, moment: Moment) -> None:
-        """Show how work stands."""
+        """Show the state of the work."""
         for worker in moment.workers:
             self._busy.add(worker)
         if self._live is not None:
@@ -110,13 +110,13 @@ class Display:
 
 
 def line(moment: Moment) -> str:
-    """A moment in one line of text."""
+    """A moment as one line of text."""
     states = moment.progress.states
     total = sum(states.values())
-    found = f"{moment.counts.discovered} files, {moment.counts.unchanged} unchanged" if moment.counts else ""
+    found = f"{plural(moment.counts.discovered, 'file')}, {moment.counts.unchanged} unchanged" if moment.counts else ""
     parts = [found + (" so far" if moment.staging else "")] if found else []
     parts += [
-        f"{total - moment.progress.open} of {total} documents done",
+        f"{total - moment.progress.open} of {plural(total, 'document')} done",
         f"{states.get(DocumentState.QUARANTINED, 0)} quarantined",
         chunks(moment.progress),
         _speed(moment),
@@ -125,14 +125,14 @@ def line(moment: Moment) -> str:
 
 
 def chunks(progress: Progress) -> str:
-    """`12,400 chunks parsed so far, 8,100 written`; once all documents are parsed `8,100 of 12,400 chunks written`."""
+    """`12,400 chunks parsed so far, 8,100 written`; `8,100 of 12,400 chunks written` once all documents are parsed."""
     if progress.unparsed_bytes:
-        return f"{progress.parsed:,} chunks parsed so far, {progress.written:,} written"
-    return f"{progress.written:,} of {progress.parsed:,} chunks written"
+        return f"{plural(progress.parsed, 'chunk')} parsed so far, {progress.written:,} written"
+    return f"{progress.written:,} of {plural(progress.parsed, 'chunk')} written"
 
 
 def picture(moment: Moment, busy: Utilisation) -> Group:
-    """A moment as a picture for a terminal."""
+    """A moment as a display for a terminal."""
     rows: list[RenderableType] = [_bars(moment), Text(_speed(moment))]
     if moment.workers:
         rows.append(_workers(moment, busy))
@@ -149,12 +149,12 @@ def picture(moment: Moment, busy: Utilisation) -> Group:
 
 
 def _bars(moment: Moment) -> Table:
-    """How far each stage is."""
+    """The progress of each stage."""
     states, counts = moment.progress.states, moment.counts
     total = sum(states.values())
     table = Table.grid(padding=(0, 1))
     if counts is not None:
-        found = f"{counts.discovered} files, {counts.unchanged} unchanged{' so far' if moment.staging else ''}"
+        found = f"{plural(counts.discovered, 'file')}, {counts.unchanged} unchanged{' so far' if moment.staging else ''}"
         table.add_row(
             Text("stage"),
             ProgressBar(total=None if moment.staging else 1, completed=1, width=BAR, pulse=moment.staging),
@@ -162,19 +162,19 @@ def _bars(moment: Moment) -> Table:
         )
     progress = moment.progress
     unparsed = states.get(DocumentState.PENDING, 0) + states.get(DocumentState.PARSING, 0)
-    # By bytes and tokens rather than by documents: one of them may be larger than all the others.
+    # By bytes and tokens, not by documents: one document may be larger than all the others together.
     parsed = 1 - progress.unparsed_bytes / progress.bytes if progress.bytes else 1.0
     tokens = progress.written_tokens + (progress.left_tokens or 0)
     written = 0.0 if progress.left_tokens is None else progress.written_tokens / tokens if tokens else 1.0
     stages = (("parse", parsed, total - unparsed, progress.parsed), ("embed", written, total - progress.open, progress.written))
     for name, share, done, made in stages:
-        words = f"{done} of {total} documents, {made:,} chunks"
+        words = f"{done} of {plural(total, 'document')}, {plural(made, 'chunk')}"
         table.add_row(Text(name), ProgressBar(total=1, completed=share if total else 0.0, width=BAR), Text(words))
     return table
 
 
 def _workers(moment: Moment, busy: Utilisation) -> Table:
-    """Each worker with what it runs on, and how much of the time it works."""
+    """Each worker with its device and its utilisation."""
     table = Table.grid(padding=(0, 1))
     for worker in moment.workers:
         share = busy.of(worker)
@@ -200,7 +200,7 @@ def _workers(moment: Moment, busy: Utilisation) -> Table:
 def _queues(moment: Moment) -> Text:
     depths = (f"{stage} {'does not answer' if depth is None else depth}" for stage, depth in moment.queues.items())
     waiting = ", ".join(f"{moment.progress.states.get(stage.waiting, 0)} for {stage}" for stage in Stage)
-    return Text(f"messages in the queues: {', '.join(depths)}; documents that wait: {waiting}", style="dim")
+    return Text(f"messages in the queues: {', '.join(depths)}; waiting documents: {waiting}", style="dim")
 
 
 def _speed(moment: Moment) -> str:
@@ -212,7 +212,7 @@ def _speed(moment: Moment) -> str:
 
 
 def time_left(moment: Moment) -> str:
-    """`2 min 5 s left`, or `to parse` as long as nothing is written; empty where nobody knows or nothing moves."""
+    """`2 min 5 s left`; `2 min 5 s left to parse` before the first write; empty if the time is unknown or work is stuck."""
     if not moment.progress.open or moment.diagnosis.stuck:
         return ""
     if moment.left_s is not None:
@@ -221,21 +221,21 @@ def time_left(moment: Moment) -> str:
 
 
 def span(seconds: float) -> str:
-    """Seconds in words."""
+    """Seconds in a human-readable form."""
     minutes, rest = divmod(int(seconds), 60)
     return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 @contextmanager
 def progress_display() -> Iterator[Display]:
-    """A display that fits stderr."""
+    """Open a display that suits stderr."""
     console = Console(stderr=True)
-    # In a terminal that cannot move its cursor, such as an editor's, a picture would be shown once, at the end.
+    # A terminal that cannot move its cursor, such as an editor's, would show a live display only once, at the end.
     if not console.is_terminal or console.is_dumb_terminal or logs.structured():
         yield Display(None, 2)
         return
     read, write = os.pipe()
-    # What workers say goes above the display, which would otherwise be torn.
+    # Output of workers goes above the display; otherwise it would break the display.
     above = threading.Thread(target=_relay, args=(read, console), name="relay", daemon=True)
     with Live(console=console, refresh_per_second=4, transient=True) as live, _log_lines_above():
         above.start()
@@ -248,7 +248,7 @@ def progress_display() -> Iterator[Display]:
 
 @contextmanager
 def _log_lines_above() -> Iterator[None]:
-    """Have our own log lines go above the display: it stands in for sys.stderr, and handlers have the one from before."""
+    """Send our own log lines above the display: Live replaces sys.stderr, but log handlers still hold the previous stream."""
     handlers = [handler for handler in logging.getLogger().handlers if isinstance(handler, logging.StreamHandler)]
     before = [(handler, handler.setStream(sys.stderr)) for handler in handlers]
     try:

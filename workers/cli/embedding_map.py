@@ -1,4 +1,4 @@
-"""`kb-ingest map`: a collection as a picture, and what is in it twice."""
+"""`kb-ingest map`: draw a collection as a map, and find duplicates."""
 
 from __future__ import annotations
 
@@ -14,24 +14,22 @@ from workers.cli.options import existing_collection_option, json_option, of_stor
 if TYPE_CHECKING:
     from pipeline.reports.map import Findings
 
-#: Findings of a kind that are named on the terminal; the page and --json name more.
-MOST_SHOWN = 5
+#: Max findings of each kind listed on the terminal; the page and --json list more.
+MAX_SHOWN = 5
 
 
 @click.command("map")
 @click.option(
     "--html",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Write the picture to this file, one page without outside parts.",
+    help="Write the map to this file, as one self-contained page.",
 )
-@existing_collection_option("look at")
-@click.option(
-    "--near", type=click.FloatRange(0.5, 1), help="Least cosine of two documents that are nearly the same.  [default: 0.97]"
-)
+@existing_collection_option("map")
+@click.option("--near", type=click.FloatRange(0.5, 1), help="Minimum cosine of two near-duplicate documents.  [default: 0.97]")
 @json_option
 @click.pass_obj
 def embedding_map(context: Context, html: Path | None, collection: str | None, near: float | None, as_json: bool) -> None:
-    """Show what a collection holds: documents as points, what is in it twice, and what stands alone."""
+    """Map a collection: draw its documents as points, and list copies, near-duplicates and outliers."""
     from pipeline.reports.map import draw
     from pipeline.reports.map.likeness import NEAR_COSINE
     from pipeline.store import open_store
@@ -67,9 +65,9 @@ def _print_findings(found: Findings, html: Path | None) -> None:
         [f"outlier ({lonely.cosine:.2f}): {lonely.document.path}" for lonely in found.outliers],
     ]  # fmt: skip
     for kind in lines:
-        for line in kind[:MOST_SHOWN]:
+        for line in kind[:MAX_SHOWN]:
             click.echo(line)
-    click.echo(f"the map: {html}" if html is not None else "--html FILE writes the map and all of this as a page")
+    click.echo(f"map written to {html}" if html is not None else "add --html FILE to write the map and all findings as a page")
 
 
 def _more(count: int) -> str:

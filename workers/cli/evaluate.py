@@ -1,4 +1,4 @@
-"""`kb-ingest eval`: how well searches find what questions with known answers ask for."""
+"""`kb-ingest eval`: measure how well searches find the known answers of questions."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 
+from pipeline.text import plural
 from workers.cli.context import Context, print_json
 from workers.cli.options import existing_collection_option, json_option, of_store
 from workers.cli.search import MODES
@@ -20,14 +21,16 @@ if TYPE_CHECKING:
 @click.command("eval")
 @click.argument("queries", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @existing_collection_option("search")
-@click.option("--mode", "modes", multiple=True, type=click.Choice(MODES), help="Only this mode of search; repeatable.")
-@click.option("-k", "k", type=click.IntRange(1, 100), default=10, show_default=True, help="Documents that count as found.")
+@click.option("--mode", "modes", multiple=True, type=click.Choice(MODES), help="Measure only this search mode; repeatable.")
+@click.option(
+    "-k", "k", type=click.IntRange(1, 100), default=10, show_default=True, help="Number of top-ranked documents to evaluate."
+)
 @json_option
 @click.pass_obj
 def evaluate(context: Context, queries: Path, collection: str | None, modes: tuple[SearchMode, ...], k: int, as_json: bool) -> None:
-    """Measure how well searches find the documents that the questions in QUERIES are about.
+    """Measure how well searches find the relevant documents of the questions in QUERIES.
 
-    QUERIES has a line {"query": "...", "relevant": ["URI or its ending", ...]} for each question.
+    QUERIES holds one line {"query": "...", "relevant": ["URI or its ending", ...]} per question.
     """
     from pipeline.search import Searcher, document_ranking
     from pipeline.search.evaluate import NDCG_DEPTH, read_queries
@@ -55,7 +58,7 @@ def evaluate(context: Context, queries: Path, collection: str | None, modes: tup
 
 def _print_scores(collection: str, scores: dict[str, Scores]) -> None:
     first = next(iter(scores.values()))
-    click.echo(f"{first.queries} questions, collection {collection}")
+    click.echo(f"{plural(first.queries, 'question')}, collection {collection}")
     click.echo(f"{'mode':<8}  {f'recall@{first.k}':>10}  {f'MRR@{first.k}':>10}  {'nDCG@10':>10}")
     for mode, found in scores.items():
         click.echo(f"{mode:<8}  {found.recall:>10.3f}  {found.mrr:>10.3f}  {found.ndcg_10:>10.3f}")

@@ -1,4 +1,4 @@
-"""`kb-ingest config`, `kb-ingest version` and `kb-ingest --version`: what is set, and what runs."""
+"""`kb-ingest config`, `kb-ingest version` and `kb-ingest --version`: the settings and the versions in use."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from workers.versions import rules, versions
 @json_option
 @click.pass_obj
 def config(context: Context, as_json: bool) -> None:
-    """Show all settings as they are in force; secrets are masked."""
+    """Show the effective value of every setting; secrets are masked."""
     values = context.settings("error").masked()
     if as_json:
         print_json(values)
@@ -26,7 +26,7 @@ def config(context: Context, as_json: bool) -> None:
 @click.command()
 @json_option
 def version(as_json: bool) -> None:
-    """Show the versions of kb-ingest, Python and the packages that matter, and what `kb-ingest --version` says."""
+    """Show the versions of kb-ingest, Python and the main packages, and the output of `kb-ingest --version`."""
     found, stored = versions(), rules()
     if as_json:
         print_json(found | {name.replace(" ", "_"): value for name, value in stored.items()})
@@ -37,7 +37,7 @@ def version(as_json: bool) -> None:
 
 
 def print_version(context: click.Context, _option: click.Parameter, wanted: bool) -> None:
-    """Print what `--version` asks for, and end."""
+    """Print the output of `--version`, and exit."""
     if wanted and not context.resilient_parsing:
         click.echo(f"kb-ingest {versions()['kb-ingest']}")
         _print_rules(rules())

@@ -1,4 +1,4 @@
-"""`kb-ingest logs --document`: the life of one document."""
+"""`kb-ingest logs --document`: the history of one document."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from pipeline.text import one_line, visible
+from pipeline.text import one_line, plural, visible
 from workers.cli.context import Context, print_json
 from workers.cli.options import json_option
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--document", required=True, metavar="URI", help="URI or id of a document, its path, or the end of that.")
+@click.option("--document", required=True, metavar="URI", help="URI, id or path of a document, or the end of its URI or path.")
 @json_option
 @click.pass_obj
 def logs(context: Context, document: str, as_json: bool) -> int:
-    """Tell the life of a document from the ledger: every state, when, where, for how long, and why.
+    """Show the history of a document from the ledger: every state with its time, worker, duration and reason.
 
-    What is older than KB_EVENTS_DAYS is forgotten. Exit status 1 where no document is found.
+    Events older than KB_EVENTS_DAYS are deleted. Exit status 1 if no document is found.
     """
     meanings = _meanings(document)
     with context.ledger() as (_, ledger):
@@ -39,19 +39,19 @@ def logs(context: Context, document: str, as_json: bool) -> int:
     for life in lives if not as_json else ():
         click.echo("\n".join(map(visible, _lines(*life))))
     if not lives:
-        click.echo(visible(f"error: the ledger knows no document {document}"), err=True)
+        click.echo(visible(f"error: no document in the ledger matches {document}"), err=True)
     return 0 if lives else 1
 
 
 def _meanings(document: str) -> list[str]:
-    """What a person may mean, the most likely first: a path from here, or else what was typed.
+    """Possible URIs of the argument, the most likely first: a path relative to the working directory, then the text itself.
 
-    Roots are loaded under their real paths, and a link below one under its own name.
+    Roots are loaded under their real paths; a link below a root is loaded under its own name.
     """
     from pipeline.sources.uris import uri_of
 
     path = Path(document).absolute()
-    # realpath, as Path.resolve does not survive links in a circle.
+    # realpath, because Path.resolve fails on circular links.
     places = (path, Path(os.path.realpath(path.parent), path.name), Path(os.path.realpath(path)))
     return [*dict.fromkeys(map(uri_of, places)), document]
 
@@ -62,7 +62,7 @@ def _record(standing: Standing, events: Sequence[Event]) -> dict[str, Any]:
 
 
 def _durations(events: Sequence[Event]) -> list[float]:
-    """How long each state lasted, in seconds; the last one until now."""
+    """The duration of each state in seconds; the last one lasts until now."""
     ends = [*(event.at for event in events[1:]), time.time()]
     return [round(max(0.0, end - event.at), 3) for event, end in zip(events, ends, strict=False)]
 
@@ -71,7 +71,7 @@ def _lines(standing: Standing, events: Sequence[Event]) -> list[str]:
     kind = ", ".join(filter(None, (standing.media_type, f"{standing.size:,} bytes", f"generation {standing.collection}")))
     lines = [f"{standing.uri} ({kind})"]
     if not events:
-        lines.append("  nothing is remembered of it: nothing happened to it for KB_EVENTS_DAYS, or since the ledger keeps events")
+        lines.append("  no events: the last one is older than KB_EVENTS_DAYS, or older than the ledger's record of events")
     run = None
     for event, seconds in zip(events, _durations(events), strict=True):
         if event.run != run:
@@ -80,17 +80,19 @@ def _lines(standing: Standing, events: Sequence[Event]) -> list[str]:
         lines.append(f"    {_clock(event.at)}  {event.state:11} {_lasted(seconds):>12}  {_told(event)}".rstrip())
     worker = f" by {standing.worker}, which showed progress {standing.beat_s:.0f} s ago" if standing.beat_s is not None else ""
     why = ": ".join(filter(None, (standing.reason, one_line(standing.detail))))
-    starts = f", {standing.starts} starts" if standing.starts else ""
-    lines.append(f"  now: {standing.state}{worker}{f' ({why})' if why else ''}, {standing.chunks} chunks searchable{starts}")
+    starts = f", {plural(standing.starts, 'attempt')}" if standing.starts else ""
+    lines.append(
+        f"  now: {standing.state}{worker}{f' ({why})' if why else ''}, {plural(standing.chunks, 'chunk')} searchable{starts}"
+    )
     return lines
 
 
 def _told(event: Event) -> str:
-    """Who did it, what came of it, and why."""
+    """The worker, the result, and the reason."""
     parts = [event.owner]
     if event.chunks is not None:
         parts.append(
-            f"{event.chunks} chunks, {event.embedded} of them embedded, {event.tokens} tokens; "
+            f"{plural(event.chunks, 'chunk')}, {event.embedded} of them embedded, {plural(event.tokens or 0, 'token')}; "
             f"parser {event.parse_s:.2f} s, embedding {event.embed_s:.2f} s"
         )
     parts.append(": ".join(filter(None, (event.reason, one_line(event.detail)))))

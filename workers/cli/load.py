@@ -1,4 +1,4 @@
-"""`kb-ingest load`: folders in, points out."""
+"""`kb-ingest load`: load folders into a collection."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import rich_click as click
 
 from pipeline.telemetry.context import about
-from pipeline.text import one_line, visible
+from pipeline.text import one_line, plural, visible
 from workers.cli.context import Context, print_json, say
 from workers.cli.options import collection_option, json_option
 
@@ -23,15 +23,17 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("paths", nargs=-1, required=True)
-@collection_option("The collection to load into (KB_COLLECTION).")
-@click.option("--include", multiple=True, metavar="GLOB", help="Only files whose name or path below PATH matches; repeatable.")
-@click.option("--exclude", multiple=True, metavar="GLOB", help="No files whose name or path below PATH matches; repeatable.")
-@click.option("--hidden", is_flag=True, default=None, help="Also hidden files and folders.")
+@collection_option("Collection to load into (KB_COLLECTION).")
+@click.option("--include", multiple=True, metavar="GLOB", help="Load only files whose name or path below PATH matches; repeatable.")
+@click.option("--exclude", multiple=True, metavar="GLOB", help="Skip files whose name or path below PATH matches; repeatable.")
+@click.option("--hidden", is_flag=True, default=None, help="Include hidden files and folders.")
 @click.option("--wait/--no-wait", default=True, help="Wait until everything is indexed, or return after staging.")
-@click.option("--sync", is_flag=True, help="Also delete what was loaded from PATH and is no longer there.")
-@click.option("--allow-delete", is_flag=True, help="With --sync: also when much of PATH, or all of it, is gone.")
-@click.option("--dry-run", is_flag=True, help="Print what would be added, changed, unchanged and skipped; change nothing.")
-@click.option("--checksum", is_flag=True, help="Compare files by their bytes even where size and time are the same.")
+@click.option("--sync", is_flag=True, help="Also delete documents that were loaded from PATH and no longer exist there.")
+@click.option("--allow-delete", is_flag=True, help="With --sync: delete even if many or all documents of PATH are gone.")
+@click.option("--dry-run", is_flag=True, help="List files that would be added, changed, unchanged or skipped; change nothing.")
+@click.option(
+    "--checksum", is_flag=True, help="Compare the contents of files even if their size and modification time are unchanged."
+)
 @click.option("--require-gpu", is_flag=True, default=None, help="Fail instead of embedding on the CPU.")
 @json_option
 @click.pass_obj
@@ -42,8 +44,8 @@ def load(
 ) -> int:  # fmt: skip
     """Load files, folders and URLs such as s3://bucket/folder into a collection.
 
-    Files that have not changed since the last load are left alone. Ctrl-C loses nothing: the next load goes on.
-    Exit status 3 means that some documents are quarantined; `kb-ingest status` names them.
+    Files that have not changed since the last load are not processed again. Ctrl-C loses nothing: the next load continues.
+    Exit status 3 means that some documents are quarantined; `kb-ingest status` lists them.
     """
     from pipeline.sources.discover import Patterns
     from pipeline.sources.uris import root_of
@@ -62,7 +64,7 @@ def load(
 
 
 def run_job(settings: Settings, job: Job, *, as_json: bool) -> int:
-    """Carry a job out with a display, print what became of it, and return the exit status."""
+    """Run a job with a display, print its result, and return the exit status."""
     from workers.cli.display import progress_display
     from workers.jobs.load import Loading
 
@@ -114,14 +116,14 @@ def _print_result(settings: Settings, result: Result, waited: bool) -> None:
     if len(result.failures) > 10:
         say(f"quarantined: {len(result.failures) - 10} more, see `kb-ingest status {result.run}`", logging.WARNING)
     if not waited:
-        click.echo(f"run {result.run}: {result.progress.open} documents are staged; `kb-ingest up` works on them")
+        click.echo(f"run {result.run}: {plural(result.progress.open, 'document')} staged; run `kb-ingest up` to index them")
         return
     gone = f", {record['deleted']} deleted" if result.deleted else ""
     where = f" on {record['device']} in {record['dtype']}" if record["device"] else ""
     click.echo(
-        f"run {result.run}: {record['discovered']} files, {record['unchanged']} unchanged, {record['indexed']} indexed, "
-        f"{record['quarantined']} quarantined, {record['skipped']} skipped{gone}; {record['chunks']} chunks embedded in "
-        f"{result.seconds:.1f} s ({record['chunks_per_s']} chunks/s{where})"
+        f"run {result.run}: {plural(result.counts.discovered, 'file')}, {record['unchanged']} unchanged, "
+        f"{record['indexed']} indexed, {record['quarantined']} quarantined, {record['skipped']} skipped{gone}; "
+        f"{plural(result.progress.embedded, 'chunk')} embedded in {result.seconds:.1f} s ({record['chunks_per_s']} chunks/s{where})"
     )
 
 

@@ -1,4 +1,4 @@
-"""Options shared by commands, and the choice of the collection."""
+"""Options shared by several commands, and the choice of the collection."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ C = TypeVar("C", bound=Callable[..., Any])
 
 def json_option(command: C) -> C:
     """`--json`, as the argument `as_json`."""
-    return click.option("--json", "as_json", is_flag=True, help="Print one JSON value on stdout.")(command)
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")(command)
 
 
 def collection_option(text: str) -> Callable[[C], C]:
-    """`--collection`; `text` says what the command does with it."""
+    """`--collection`; `text` is the help text."""
     return click.option("--collection", "-c", metavar="NAME", help=text)
 
 
 def existing_collection_option(purpose: str) -> Callable[[C], C]:
-    """`--collection` of a command that needs an existing one; `purpose` completes "The collection to"."""
-    return collection_option(f"The collection to {purpose} (KB_COLLECTION); default: the only one.")
+    """`--collection` of a command that needs an existing collection; `purpose` completes "Collection to"."""
+    return collection_option(f"Collection to {purpose} (KB_COLLECTION; default: the only existing collection).")
 
 
 def of_ledger(settings: Settings, ledger: Ledger) -> Settings:
@@ -40,7 +40,7 @@ def of_ledger(settings: Settings, ledger: Ledger) -> Settings:
 def of_store(settings: Settings, store: VectorStore) -> Settings:
     """Settings with the chosen collection of the store, for commands that need no ledger; raises CollectionMissing.
 
-    A named one is not looked up here: the first request of the command does so.
+    A collection that was named is not looked up here: the first request of the command does so.
     """
     from pipeline.store.choice import chosen, is_named
 

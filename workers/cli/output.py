@@ -1,4 +1,4 @@
-"""Standard output with an error of its own, so that a full disk is not reported as a fault of kb-ingest."""
+"""Standard output with its own error, so that a full disk is not reported as a bug in kb-ingest."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pipeline.errors import OutputError
 
 
 class Output(io.TextIOWrapper):
-    """A text stream that raises OutputError if a write fails, and BrokenPipeError if the reader has gone."""
+    """A text stream that raises OutputError if a write fails, and BrokenPipeError if the reader has closed the pipe."""
 
     def write(self, text: str, /) -> int:
         """Write text; see the class for errors."""
@@ -36,7 +36,7 @@ def _translated() -> Iterator[None]:
 
 
 def guard() -> None:
-    """Replace sys.stdout by an Output, unless the descriptor is closed."""
+    """Replace sys.stdout with an Output, unless the descriptor is closed."""
     before = sys.stdout
     if isinstance(before, io.TextIOWrapper):
         sys.stdout = Output(
@@ -49,7 +49,7 @@ def guard() -> None:
 
 
 def abandon() -> None:
-    """Discard the buffer: Python would flush it at exit, and fail with a status of its own."""
+    """Discard the buffer; otherwise Python would flush it at exit and fail with its own exit status."""
     if sys.stdout is None:
         return
     null = os.open(os.devnull, os.O_WRONLY)

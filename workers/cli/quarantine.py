@@ -1,4 +1,4 @@
-"""`kb-ingest quarantine` and `kb-ingest retry`: documents that wait for a person."""
+"""`kb-ingest quarantine` and `kb-ingest retry`: documents that need attention."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 
-from pipeline.text import one_line, visible
+from pipeline.text import one_line, plural, visible
 from workers.cli.context import Context, print_json
 from workers.cli.options import collection_option, json_option, of_ledger
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 @click.group()
 def quarantine() -> None:
-    """See, release or drop the documents that wait for a person."""
+    """List, release or drop quarantined documents."""
 
 
 @quarantine.command("list")
-@collection_option("Only this collection.")
+@collection_option("Count only documents of this collection.")
 @json_option
 @click.pass_obj
 def list_(context: Context, collection: str | None, as_json: bool) -> None:
@@ -34,20 +34,22 @@ def list_(context: Context, collection: str | None, as_json: bool) -> None:
         print_json(rows)
         return
     for row in rows:
-        click.echo(visible(f"{row.documents:>7}  {row.reason:<14} {row.collection}  such as {row.example}"))
+        click.echo(visible(f"{row.documents:>7}  {row.reason:<14} {row.collection}  e.g. {row.example}"))
     if not rows:
-        click.echo("nothing is quarantined")
+        click.echo("no quarantined documents")
 
 
 @quarantine.command()
-@collection_option("Only this collection.")
-@click.option("--reason", metavar="CODE", help="Only documents quarantined for this reason.")
-@click.option("--run", type=int, help="Only documents of this run.")
-@click.option("--limit", "-n", type=click.IntRange(1), default=100, show_default=True, help="Most documents, the newest first.")
+@collection_option("Show only documents of this collection.")
+@click.option("--reason", metavar="CODE", help="Select only documents quarantined for this reason.")
+@click.option("--run", type=int, help="Select only documents of this run.")
+@click.option(
+    "--limit", "-n", type=click.IntRange(1), default=100, show_default=True, help="Maximum number of documents, newest first."
+)
 @json_option
 @click.pass_obj
 def show(context: Context, collection: str | None, reason: str | None, run: int | None, limit: int, as_json: bool) -> None:
-    """Show quarantined documents with the details of their failure."""
+    """Show quarantined documents with the details of their failures."""
     with context.ledger(collection=collection) as (settings, ledger):
         rows = ledger.report.failures(run, _generation(settings, ledger) if collection else None, _known(reason), limit)
     if as_json:
@@ -55,61 +57,61 @@ def show(context: Context, collection: str | None, reason: str | None, run: int 
         return
     for row in rows:
         click.echo(visible(row.uri))
-        click.echo(f"    {row.reason}: {one_line(row.detail)} ({row.starts} starts)")
+        click.echo(f"    {row.reason}: {one_line(row.detail)} ({plural(row.starts, 'attempt')})")
 
 
 @click.command()
 @click.argument("uris", nargs=-1, metavar="[URI...]")
-@click.option("--reason", metavar="CODE", help="Only documents quarantined for this reason.")
-@click.option("--run", type=int, help="Only documents of this run.")
+@click.option("--reason", metavar="CODE", help="Select only documents quarantined for this reason.")
+@click.option("--run", type=int, help="Select only documents of this run.")
 @click.pass_obj
 def retry(context: Context, uris: tuple[str, ...], reason: str | None, run: int | None) -> None:
-    """Put quarantined documents back to pending: all, or those that URI, --reason and --run select.
+    """Set quarantined documents to pending again: all of them, or those selected by URI, --reason and --run.
 
-    Workers then try them again: those of `kb-ingest up`, or of the next load.
+    The workers of `kb-ingest up` or of the next load then process them again.
     """
     with context.ledger(None) as (_, ledger):
         count = ledger.intake.retry(uris=uris_of(uris), reason=_known(reason), run=run)
-    click.echo(f"{count} documents are pending again")
+    click.echo(f"{plural(count, 'document')} pending again")
 
 
 @quarantine.command()
 @click.argument("uris", nargs=-1, metavar="[URI...]")
-@click.option("--reason", metavar="CODE", help="Only documents quarantined for this reason.")
-@click.option("--run", type=int, help="Only documents of this run.")
-@click.option("--all", "everything", is_flag=True, help="All quarantined documents.")
+@click.option("--reason", metavar="CODE", help="Select only documents quarantined for this reason.")
+@click.option("--run", type=int, help="Select only documents of this run.")
+@click.option("--all", "everything", is_flag=True, help="Select all quarantined documents.")
 @click.pass_obj
 def drop(context: Context, uris: tuple[str, ...], reason: str | None, run: int | None, everything: bool) -> None:
-    """Forget quarantined documents and delete the points of their last good version.
+    """Remove quarantined documents from the ledger, and delete the points of their last good version.
 
-    The next load that finds them takes them for new.
+    The next load that finds their files loads them as new documents.
     """
     from pipeline.store import open_store
 
     if not (uris or reason or run is not None or everything):
-        raise click.UsageError("name what to drop: URI, --reason, --run or --all")
+        raise click.UsageError("select documents to drop with URI, --reason, --run or --all")
     count = 0
     with context.ledger() as (settings, ledger), closing(open_store(settings, role="reader")) as store:
         stored = store.collections()
         for collection, ids in ledger.intake.quarantined(uris=uris_of(uris), reason=_known(reason), run=run).items():
-            # Points first: a row that is gone could not tell of them any more.
+            # Points first: once the row is deleted, its points cannot be found any more.
             made = ledger.collections.get(collection)
             if made is not None and made.physical in stored:
                 store.delete_documents(made.physical, ids)
             count += ledger.intake.drop(ids)
-    click.echo(f"{count} documents dropped")
+    click.echo(f"{plural(count, 'document')} dropped")
 
 
 quarantine.add_command(retry, "release")
 
 
 def _generation(settings: Settings, ledger: Ledger) -> str:
-    """The generation that answers to the collection that was named; raises CollectionMissing."""
+    """The live generation of the named collection; raises CollectionMissing."""
     return ledger.collections.live_name(of_ledger(settings, ledger).collection)
 
 
 def uris_of(texts: tuple[str, ...]) -> list[str]:
-    """URIs as given, and as paths: people have the path at hand."""
+    """Each text as a URI and as a path."""
     from pipeline.sources.uris import uri_of
 
     return [uri for text in texts for uri in (text, uri_of(Path(text).absolute()))]
@@ -119,5 +121,5 @@ def _known(reason: str | None) -> str | None:
     from pipeline.types import Reason
 
     if reason is not None and reason not in set(Reason):
-        raise click.UsageError(f"--reason {reason}: known are {', '.join(Reason)}")
+        raise click.UsageError(f"unknown --reason {reason}; use one of {', '.join(Reason)}")
     return reason

@@ -1,4 +1,4 @@
-"""`kb-ingest report`: one run in full."""
+"""`kb-ingest report`: a full report on one run."""
 
 from __future__ import annotations
 
@@ -14,19 +14,24 @@ if TYPE_CHECKING:
     from pipeline.ledger.runs import Past
     from pipeline.reports.run import RunReport
 
-#: Documents that are named in the text, of each kind.
+#: Max documents of each kind listed in the text.
 NAMED = 5
 
 
 @click.command()
 @click.argument("run", type=int, required=False)
-@click.option("--html", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Write it as a page to this file.")
+@click.option(
+    "--html",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write the report to this file, as one self-contained page.",
+)
 @json_option
 @click.pass_obj
 def report(context: Context, run: int | None, html: Path | None, as_json: bool) -> None:
-    """Report on a RUN, or on the last one: figures, throughput, time by stage, slowest documents, failures, lengths of chunks.
+    """Report on RUN (default: the last run): figures, throughput, time by stage, slowest documents, failures, chunk lengths.
 
-    The page needs no network and holds no script: it can be sent to others as it is.
+    The page needs no network and contains no scripts, so it can be sent to others as it is.
     """
     from pipeline.errors import ConfigError
     from pipeline.reports.run import gather
@@ -36,14 +41,18 @@ def report(context: Context, run: int | None, html: Path | None, as_json: bool) 
     with context.ledger() as (_, ledger):
         past = ledger.runs.past(run) if run is not None else next(iter(ledger.runs.history(1)), None)
         if past is None:
-            raise ConfigError("there are no runs yet" if run is None else f"there is no run {run}")
+            raise ConfigError(
+                "no runs yet; `kb-ingest load PATH` starts one"
+                if run is None
+                else f"run {run} does not exist; `kb-ingest runs` lists all runs"
+            )
         found = gather(ledger, past)
     if html is not None:
         write_page(page(found), html)
     if as_json:
         print_json(found)
     elif html is not None:
-        click.echo(f"run {found.run.id}: the report is in {html}")
+        click.echo(f"run {found.run.id}: report written to {html}")
     else:
         _print(found, past)
 
@@ -61,22 +70,22 @@ def _print(found: RunReport, past: Past) -> None:
             f"{number(totals.documents_per_s)} documents/s, {size(totals.bytes_per_s)}/s{' so far' if found.so_far else ''}"
         )
     if lengths.chunks:
-        limit = f"the model takes {lengths.limit} tokens" if lengths.limit else "the model server does not say its limit"
+        limit = f"the model accepts up to {lengths.limit} tokens" if lengths.limit else "the model server does not report its limit"
         click.echo(f"{plural(lengths.over, 'chunk')} cut of {number(lengths.chunks)}: {limit}")
     if found.events != "whole":
         click.echo(missing(found))
     for stage in found.stages:
         if stage.documents:
             click.echo(
-                f"{stage.stage}: {duration(stage.work_s)} of work, {duration(stage.waited_s)} of waiting, all documents together"
+                f"{stage.stage}: {duration(stage.work_s)} of work, {duration(stage.waited_s)} of waiting, summed over all documents"
             )
     for one in found.slowest[:NAMED]:
         spent = f"{duration(one.parse_s + one.embed_s)} (parse {duration(one.parse_s)}, embed {duration(one.embed_s)})"
-        click.echo(f"slow: {spent}, {number(one.chunks)} chunks: {visible(one.uri or one.id)}")
+        click.echo(f"slow: {spent}, {plural(one.chunks, 'chunk')}: {visible(one.uri or one.id)}")
     for group in found.failures:
         click.echo(f"{group.reason}: {plural(group.documents, 'document')}")
         for failure in group.named[:NAMED]:
             since = f" ({failure.since})" if failure.since else ""
             click.echo(f"    {visible(failure.uri or failure.id)}: {one_line(failure.detail)}{since}")
         if group.documents > NAMED:
-            click.echo(f"    and {number(group.documents - NAMED)} more; --json and --html name up to 200")
+            click.echo(f"    and {number(group.documents - NAMED)} more; --json and --html list up to 200")

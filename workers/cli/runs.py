@@ -1,4 +1,4 @@
-"""`kb-ingest runs`: what was done, and how it compares."""
+"""`kb-ingest runs`: list past runs, each compared with the one before."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from pipeline.text import one_line, visible
+from pipeline.text import one_line, plural, visible
 from workers.cli.context import Context, print_json
 from workers.cli.options import json_option
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="Most runs to list.")
-@click.option("--schedule", metavar="NAME", help="Only runs of this schedule.")
-@click.option("--source", metavar="NAME", help="Only runs of this source.")
+@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="Maximum number of runs.")
+@click.option("--schedule", metavar="NAME", help="List only runs of this schedule.")
+@click.option("--source", metavar="NAME", help="List only runs of this source.")
 @json_option
 @click.pass_obj
 def runs(context: Context, limit: int, schedule: str | None, source: str | None, as_json: bool) -> None:
-    """List all loads, syncs, checks and deletions, the newest first.
+    """List loads, syncs, checks and deletions, newest first.
 
-    Each is compared with the one before of the same action, source and collection.
+    Each run is compared with the previous run of the same action, source and collection.
     """
     with context.ledger() as (_, ledger):
         found = ledger.runs.history(limit, schedule, source)
@@ -34,7 +34,7 @@ def runs(context: Context, limit: int, schedule: str | None, source: str | None,
     for past in found:
         click.echo(line(past))
     if not found:
-        click.echo("no runs yet")
+        click.echo("no runs yet; `kb-ingest load PATH` starts one")
 
 
 def record(past: Past) -> dict[str, Any]:
@@ -53,7 +53,7 @@ def line(past: Past) -> str:
     """A run in two or three lines of text."""
     run = past.run
     subject = run.source or run.collection
-    why = f" by the schedule {run.schedule}" if run.schedule else ""
+    why = f" by schedule {run.schedule}" if run.schedule else ""
     took = f" after {past.seconds:.1f} s" if past.seconds is not None else ""
     began = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(run.started_at))
     lines = [f"run {run.id}: {run.action} of {subject}{why}, {began}: {past.outcome}{took}"]
@@ -62,7 +62,7 @@ def line(past: Past) -> str:
     if run.action != "verify":
         lines.append(
             f"    {run.added} added, {run.changed} changed, {run.unchanged} unchanged, {run.deleted} deleted; "
-            f"{run.indexed} indexed, {run.quarantined} quarantined, {run.embedded} chunks embedded"
+            f"{run.indexed} indexed, {run.quarantined} quarantined, {plural(run.embedded, 'chunk')} embedded"
         )
     if past.figures is not None:
         lines.append(f"    {_compared(past.figures, past.difference)}" + (f" since run {past.before}" if past.before else ""))
@@ -72,7 +72,8 @@ def line(past: Past) -> str:
 def _compared(figures: Figures, difference: Figures | None) -> str:
     """`120 documents (+2), 4010 chunks (+35), 0 failures (-1), 98.5 chunks/s (-3.2)`."""
     parts = []
-    for name, words in (("documents", "documents"), ("chunks", "chunks"), ("failures", "failures"), ("chunks_per_s", "chunks/s")):
+    for name, noun in (("documents", "document"), ("chunks", "chunk"), ("failures", "failure"), ("chunks_per_s", "")):
         change = "" if difference is None else f" ({getattr(difference, name):+g})"
-        parts.append(f"{getattr(figures, name):,} {words}{change}")
+        value = getattr(figures, name)
+        parts.append((plural(value, noun) if noun else f"{value:,} chunks/s") + change)
     return ", ".join(parts)

@@ -1,4 +1,4 @@
-"""`kb-ingest schedule`: what is done by the clock."""
+"""`kb-ingest schedule`: actions that run at fixed times."""
 
 from __future__ import annotations
 
@@ -13,26 +13,30 @@ if TYPE_CHECKING:
     from pipeline.ledger import Ledger
     from pipeline.ledger.schedules import Schedule
 
-#: Longest name of a schedule.
+#: Max characters of a schedule's name.
 NAME_LENGTH = 100
 
 
 @click.group()
 def schedule() -> None:
-    """Sync or check sources by the clock; `kb-ingest up` and `kb-ingest scheduler` carry it out."""
+    """Sync, re-index or check sources on a schedule, run by `kb-ingest up` and `kb-ingest scheduler`."""
 
 
 @schedule.command()
 @click.argument("name")
-@click.option("--cron", required=True, metavar="EXPRESSION", help='When: minute hour day month weekday, such as "0 2 * * *".')
-@click.option("--source", required=True, metavar="NAME", help="The source, as `kb-ingest source list` names it.")
+@click.option("--cron", required=True, metavar="EXPRESSION", help='When to run: minute hour day month weekday, e.g. "0 2 * * *".')
+@click.option("--source", required=True, metavar="NAME", help="Name of the source, as in `kb-ingest source list`.")
 @click.option(
-    "--action", type=click.Choice(["sync", "reindex", "verify"]), default="sync", show_default=True, help="What to do with it."
+    "--action",
+    type=click.Choice(["sync", "reindex", "verify"]),
+    default="sync",
+    show_default=True,
+    help="Action to run on the source.",
 )
-@click.option("--timezone", metavar="ZONE", help="Whose clocks, such as Europe/Berlin; by default those of this machine.")
+@click.option("--timezone", metavar="ZONE", help="Time zone of the cron expression, e.g. Europe/Berlin (default: this machine's).")
 @click.pass_obj
 def add(context: Context, name: str, cron: str, source: str, action: str, timezone: str | None) -> None:
-    """Schedule an action; it is carried out for the first time when it is due next."""
+    """Schedule an action. It runs for the first time when it is next due."""
     import time
 
     from pipeline.errors import ConfigError
@@ -40,12 +44,12 @@ def add(context: Context, name: str, cron: str, source: str, action: str, timezo
     from workers.schedules.cron import Cron
 
     if not name.strip() or len(name) > NAME_LENGTH:
-        raise ConfigError(f"the name of a schedule has 1 to {NAME_LENGTH} characters")
+        raise ConfigError(f"a schedule's name must have 1 to {NAME_LENGTH} characters")
     with context.ledger() as (settings, ledger):
         source_job(ledger, settings, source)
         parsed = Cron.parse(cron, timezone or _local_zone())
         if not ledger.schedules.add(name, parsed.expression, parsed.timezone, source, action, time.time()):
-            raise ConfigError(f"there is a schedule {name!r} already; `kb-ingest schedule remove {name}` forgets it")
+            raise ConfigError(f"schedule {name!r} already exists; `kb-ingest schedule remove {name}` deletes it")
     click.echo(f"{name}: {action} of {source}, next {_when(parsed.after(time.time()), parsed.timezone)}")
 
 
@@ -66,30 +70,30 @@ def list_(context: Context, as_json: bool) -> None:
             if last
             else "not run yet"
         )
-        going = ", a run goes on" if row["going_on"] else ""
+        going = ", a run is in progress" if row["going_on"] else ""
         coming = "paused" if row["paused"] else row["trouble"] or f"next {row['next_run']}"
         click.echo(
             f"{row['name']}: {row['action']} of {row['source']} at {row['cron']} ({row['timezone']}), {coming}{going}, {result}"
         )
     if not rows:
-        click.echo("no schedules yet; `kb-ingest schedule add NAME --cron EXPRESSION --source NAME` makes one")
+        click.echo("no schedules yet; `kb-ingest schedule add NAME --cron EXPRESSION --source NAME` creates one")
 
 
 @schedule.command()
 @click.argument("name")
 @click.pass_obj
 def pause(context: Context, name: str) -> None:
-    """Carry a schedule out no more until it is resumed; a run that goes on is not ended."""
+    """Pause a schedule until it is resumed. A run in progress continues."""
     with context.ledger() as (_, ledger):
         _known(ledger, name, ledger.schedules.pause(name))
-    click.echo(f"{name} is paused; `kb-ingest schedule resume {name}` ends that")
+    click.echo(f"{name} is paused; `kb-ingest schedule resume {name}` resumes it")
 
 
 @schedule.command()
 @click.argument("name")
 @click.pass_obj
 def resume(context: Context, name: str) -> None:
-    """End a pause. What would have been due meanwhile is not caught up."""
+    """Resume a paused schedule. Runs missed during the pause are not caught up."""
     import time
 
     with context.ledger() as (_, ledger):
@@ -101,10 +105,10 @@ def resume(context: Context, name: str) -> None:
 @click.argument("name")
 @click.pass_obj
 def remove(context: Context, name: str) -> None:
-    """Forget a schedule. Its runs stay listed; one that goes on is ended."""
+    """Delete a schedule. Its runs stay listed; a run in progress is stopped."""
     with context.ledger() as (_, ledger):
         _known(ledger, name, ledger.schedules.remove(name))
-    click.echo(f"{name} is forgotten; its runs stay in `kb-ingest runs`")
+    click.echo(f"{name} is deleted; its runs stay in `kb-ingest runs`")
 
 
 @schedule.command("run-now")
@@ -112,9 +116,9 @@ def remove(context: Context, name: str) -> None:
 @json_option
 @click.pass_obj
 def run_now(context: Context, name: str, as_json: bool) -> int:
-    """Carry a schedule out here and now, paused or not, and wait; when it is due next does not change.
+    """Run a schedule now, in this process, even if it is paused, and wait for it. The time of its next run does not change.
 
-    Exit status 0 when all went well, 3 when some documents are quarantined, 1 otherwise or where a run goes on already.
+    Exit status: 0 on success, 3 if some documents are quarantined, 1 otherwise or if a run is already in progress.
     """
     from workers.cli.display import progress_display
     from workers.cli.runs import line, record
@@ -134,12 +138,12 @@ def _get(ledger: Ledger, name: str) -> Schedule:
 
 
 def _known(ledger: Ledger, name: str, there: bool) -> None:
-    """Refuse the name of a schedule that is not there; raises ConfigError."""
+    """Check that a schedule exists; raises ConfigError."""
     from pipeline.errors import ConfigError
 
     if not there:
         names = ", ".join(one.name for one in ledger.schedules.all()) or "none yet"
-        raise ConfigError(f"there is no schedule {name!r} (known: {names}); `kb-ingest schedule add` makes one")
+        raise ConfigError(f"schedule {name!r} does not exist (known: {names}); `kb-ingest schedule add` creates one")
 
 
 def _record(ledger: Ledger, one: Schedule) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`kb-ingest search`: a question in, the best chunks out."""
+"""`kb-ingest search`: find the best chunks for a question."""
 
 from __future__ import annotations
 
@@ -15,27 +15,33 @@ from workers.cli.options import existing_collection_option, json_option, of_stor
 if TYPE_CHECKING:
     from pipeline.types import Hit, SearchMode
 
-#: Filters name one of these payload fields.
+#: Payload fields that filters may use.
 FILTER_KEYS = ("uri", "folder", "media_type", "document_id")
-#: What a search can compare; those of `pipeline.types.SearchMode`.
+#: Search modes; those of `pipeline.types.SearchMode`.
 MODES: tuple[SearchMode, ...] = ("hybrid", "dense", "sparse")
 
 
 @click.command()
 @click.argument("query")
 @existing_collection_option("search")
-@click.option("--limit", "-n", type=click.IntRange(1, 1000), default=5, show_default=True, help="Most answers.")
+@click.option("--limit", "-n", type=click.IntRange(1, 1000), default=5, show_default=True, help="Maximum number of results.")
 @click.option(
-    "--filter", "filters", multiple=True, metavar="KEY=VALUE", help=f"Only where KEY ({', '.join(FILTER_KEYS)}) is VALUE."
+    "--filter",
+    "filters",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help=f"Return only chunks whose KEY ({', '.join(FILTER_KEYS)}) is VALUE; repeatable.",
 )
-@click.option("--mode", type=click.Choice(MODES), help="Compare the meaning, the words, or both (KB_SEARCH_MODE).")
+@click.option(
+    "--mode", type=click.Choice(MODES), help="Match by meaning (dense), words (sparse) or both (hybrid) (KB_SEARCH_MODE)."
+)
 @json_option
 @click.pass_obj
 def search(
     context: Context, query: str, collection: str | None, limit: int, filters: tuple[str, ...], mode: SearchMode | None,
     as_json: bool,
 ) -> None:  # fmt: skip
-    """Find the chunks that answer QUERY best."""
+    """Find the chunks that best answer QUERY."""
     from pipeline.search import Searcher
     from pipeline.store import open_store
 
@@ -55,13 +61,13 @@ def search(
 def _filter(text: str) -> tuple[str, str]:
     key, equals, value = text.partition("=")
     if not equals or key not in FILTER_KEYS:
-        raise click.UsageError(f"--filter {text}: give KEY=VALUE with one of the keys {', '.join(FILTER_KEYS)}")
+        raise click.UsageError(f"--filter {text}: use KEY=VALUE with one of the keys {', '.join(FILTER_KEYS)}")
     return key, value
 
 
 def _print_hits(hits: list[Hit]) -> None:
     if not hits:
-        click.echo("nothing found")
+        click.echo("no results")
     for number, hit in enumerate(hits, 1):
         pages = f", page {hit.page_first}" if hit.page_first is not None else ""
         if hit.page_last not in (None, hit.page_first):

@@ -1,4 +1,4 @@
-"""`kb-ingest status`: what stands where, and whether it is stuck."""
+"""`kb-ingest status`: the state of the work, and whether it is stuck."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import rich_click as click
 
-from pipeline.text import one_line, visible
+from pipeline.text import one_line, plural, visible
 from workers.cli.context import Context, print_json
 from workers.cli.options import json_option
 
@@ -17,27 +17,29 @@ if TYPE_CHECKING:
 #: Seconds between two moments of `--watch`.
 WATCH_EVERY_S = 1.0
 
-#: Most failures that are listed.
+#: Max failures to list.
 LISTED = 1000
 
 
 @click.command()
 @click.argument("run", type=int, required=False)
-@click.option("--watch", is_flag=True, help="Show it live until Ctrl-C; where stderr is no terminal, a line every 5 seconds.")
+@click.option(
+    "--watch", is_flag=True, help="Show the state live until Ctrl-C, or as a line every 5 seconds if stderr is not a terminal."
+)
 @json_option
 @click.pass_obj
 def status(context: Context, run: int | None, watch: bool, as_json: bool) -> None:
-    """Say whether it is stuck, and show documents by state, queues, workers and failures; of one RUN or of everything.
+    """Show whether work is stuck, documents by state, queues, workers and failures; of one RUN or of everything.
 
-    The first line answers: no (idle, starting, working, or paused by backpressure), or yes, with the likely cause (starved: no
-    worker serves a queue; stalled: nothing moves).
+    The first line reports whether work is stuck: no (idle, starting, working, or paused by backpressure), or yes, with the
+    likely cause (starved: no worker serves a queue; stalled: no progress).
     """
     from pipeline.errors import ConfigError
     from workers.monitoring.snapshot import Lookout
 
     with context.ledger() as (settings, ledger):
         if run is not None and ledger.runs.get(run) is None:
-            raise ConfigError(f"there is no run {run}")
+            raise ConfigError(f"run {run} does not exist; `kb-ingest runs` lists all runs")
         lookout = Lookout(settings, ledger, run)
         if watch:
             _watch(lookout, as_json)
@@ -47,7 +49,7 @@ def status(context: Context, run: int | None, watch: bool, as_json: bool) -> Non
 
 
 def _watch(lookout: Lookout, as_json: bool) -> NoReturn:
-    """Show one moment after the other, until interrupted."""
+    """Show one moment after another, until interrupted."""
     from workers.cli.display import progress_display
 
     if as_json:
@@ -89,11 +91,11 @@ def _print(moment: Moment) -> None:
     if moment.progress.open:
         click.echo(f"chunks: {chunks(moment.progress)}, {moment.rates.chunks_per_s:.0f} chunks/s")
     for name, queue in record["queues"].items():
-        depth = "does not answer" if queue["depth"] is None else f"{queue['depth']} messages wait"
-        click.echo(f"queue {name}: {depth}, {queue['workers']} workers")
+        depth = "does not answer" if queue["depth"] is None else f"{plural(queue['depth'], 'message')} waiting"
+        click.echo(f"queue {name}: {depth}, {plural(queue['workers'], 'worker')}")
     for worker in moment.workers:
         device = f" on {worker.device} in {worker.dtype}, {worker.chunks_per_s:.0f} chunks/s at start" if worker.device else ""
         click.echo(f"worker {worker.name}: {worker.role}{device}{': ' + one_line(worker.note) if worker.note else ''}")
     for failure in moment.failures:
-        told = f"{failure.reason}: {one_line(failure.detail)} ({failure.starts} starts)"
+        told = f"{failure.reason}: {one_line(failure.detail)} ({plural(failure.starts, 'attempt')})"
         click.echo(f"quarantined: {visible(failure.uri)}: {told}")

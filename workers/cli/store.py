@@ -1,12 +1,13 @@
-"""`kb-ingest verify`, `collections` and `promote`: the store against the ledger, what is there, and moving it."""
+"""`kb-ingest verify`, `collections` and `promote`: check, list, prune and copy collections."""
 
 from __future__ import annotations
 
 from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
+from pipeline.text import plural
 from workers.cli.context import Context, print_json, say
 from workers.cli.options import existing_collection_option, json_option, of_ledger, of_store
 
@@ -20,11 +21,11 @@ if TYPE_CHECKING:
 
 @click.command()
 @existing_collection_option("check")
-@click.option("--repair", is_flag=True, help="Delete orphans, restore what is missing, and check again.")
+@click.option("--repair", is_flag=True, help="Delete orphaned points, restore missing ones, and check again.")
 @json_option
 @click.pass_obj
 def verify(context: Context, collection: str | None, repair: bool, as_json: bool) -> int:
-    """Compare the store with the ledger, point by point; exit status 1 when they differ."""
+    """Compare the store with the ledger, point by point; exit status 1 if they differ."""
     with context.ledger("warning", collection=collection) as (settings, ledger):
         settings = of_ledger(settings, ledger)
         found = _verify(settings, ledger, repair=repair)
@@ -39,7 +40,7 @@ def verify(context: Context, collection: str | None, repair: bool, as_json: bool
     return 0 if found.clean else 1
 
 
-#: What `verify` reports, in this order.
+#: The fields that `verify` reports, in this order.
 RECORD = ("documents", "expected_points", "actual_points", "missing", "orphans", "zero_vectors")
 
 
@@ -55,12 +56,12 @@ def _verify(settings: Settings, ledger: Ledger, *, repair: bool) -> Verified:
         found = step.verify(ledger, open_staging(settings.staging_location), store, live, physical)
         if repair:
             count = step.repair(ledger, store, physical, found)
-            say(f"{len(found.stray)} points deleted, {count} documents are compared again")
+            say(f"{plural(len(found.stray), 'point')} deleted, {plural(count, 'document')} to compare again")
     return found
 
 
 def _work_until_done(settings: Settings, ledger: Ledger) -> None:
-    """Run or wait for workers until nothing is open any more."""
+    """Run or wait for workers until no document is open."""
     import time
 
     from workers.cli.display import progress_display
@@ -88,10 +89,12 @@ def collections(click_context: click.Context, as_json: bool) -> None:
 
 @collections.command("prune")
 @existing_collection_option("prune")
-@click.option("--refused", is_flag=True, help="Drop what a reindex built and did not swap in, instead of what was replaced.")
+@click.option(
+    "--refused", is_flag=True, help="Drop generations that a reindex built but did not swap in, instead of replaced ones."
+)
 @click.pass_obj
 def prune(context: Context, collection: str | None, refused: bool) -> None:
-    """Drop the generations that a reindex has replaced, with all their points; there is no rollback to them then."""
+    """Drop generations that a reindex has replaced, with all their points. Rollback to them is then impossible."""
     from workers.jobs.reindex import prune as drop
 
     with context.ledger(collection=collection) as (settings, ledger):
@@ -108,18 +111,17 @@ def _list(context: Context, as_json: bool) -> None:
         return
     for row in rows:
         state = (
-            ""
-            if row["state"] == "live"
-            else f" ({row['state']}: {row['generation']}{', ' + str(row['note']) if row['note'] else ''})"
+            "" if row["state"] == "live" else f" ({row['state']}: {row['generation']}{', ' + row['note'] if row['note'] else ''})"
         )
         click.echo(
-            "{name}: {indexed} of {documents} documents indexed, {points} points, {model} ({dimension})".format(**row) + state
+            f"{row['name']}: {row['indexed']} of {plural(row['documents'], 'document')} indexed, "
+            f"{plural(row['points'], 'point')}, {row['model']} ({row['dimension']}){state}"
         )
     if not rows:
-        click.echo("no collections yet; `kb-ingest load PATH` makes one")
+        click.echo("no collections yet; `kb-ingest load PATH` creates one")
 
 
-def _row(found: Collection, progress: Progress) -> dict[str, object]:
+def _row(found: Collection, progress: Progress) -> dict[str, Any]:
     return {
         "name": found.public,
         "generation": found.name,
@@ -135,14 +137,14 @@ def _row(found: Collection, progress: Progress) -> dict[str, object]:
 
 
 @click.command()
-@click.option("--to", "url", required=True, metavar="URL", help="The Qdrant server to copy to; its key is KB_API_KEY.")
+@click.option("--to", "url", required=True, metavar="URL", help="Qdrant server to copy to; its key is KB_API_KEY.")
 @existing_collection_option("copy")
 @json_option
 @click.pass_obj
 def promote(context: Context, url: str, collection: str | None, as_json: bool) -> int:
-    """Copy a collection of the embedded store to a Qdrant server, and compare the counts.
+    """Copy a collection from the embedded store to a Qdrant server, and compare the numbers of points.
 
-    Nothing is embedded again. Set KB_QDRANT_URL afterwards: ledger and staging go on as they are.
+    Nothing is embedded again. Set KB_QDRANT_URL afterwards; ledger and staging stay as they are.
     """
     from pipeline.steps.promote import promote as copy
     from pipeline.store import open_store
@@ -153,9 +155,9 @@ def promote(context: Context, url: str, collection: str | None, as_json: bool) -
     with closing(open_store(settings, role="reader")) as source, closing(open_store(target_settings, role="owner")) as target:
         name = of_store(settings, source).collection
         physical = open_physical(source, name)
-        report = copy(source, target, physical, name, lambda done, total: say(f"{done} of {total} points copied"))
+        report = copy(source, target, physical, name, lambda done, total: say(f"{done} of {plural(total, 'point')} copied"))
     if as_json:
         print_json(report)
     else:
-        click.echo(f"{report.copied} points copied; the server holds {report.target_count} of {report.source_count}")
+        click.echo(f"{plural(report.copied, 'point')} copied; the server holds {report.target_count} of {report.source_count}")
     return 0 if report.target_count == report.source_count else 1

@@ -1,1 +1,1 @@
-"""What prepares and checks a deployment on this host."""
+"""Preparing and checking a deployment on this host."""

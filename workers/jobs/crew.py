@@ -1,4 +1,4 @@
-"""Workers, dispatcher and store of a command that has work done and waits for it."""
+"""Workers, dispatcher and store of a command that queues work and waits for it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from pipeline.ledger import Ledger
 from pipeline.settings import Settings
 from pipeline.steps.remove import remove_due
 from pipeline.store import VectorStore, open_store
-from pipeline.telemetry import endpoint_of
+from pipeline.telemetry.tracing import endpoint_of
+from pipeline.text import plural
 from pipeline.types import Stage
 from workers.broker.app import make_app
 from workers.broker.dispatch import Dispatcher, DispatchThread
@@ -20,23 +21,23 @@ from workers.process.locks import WorkersLock
 from workers.process.spec import parse_processes, plan
 from workers.process.supervisor import Supervisor, bury
 
-#: Seconds in which workers that are done send the spans they have; they do so every half a second.
+#: Seconds that finished workers get to send their last spans; they send every half second.
 LAST_SPANS_S = 2.0
 
-#: Seconds between two sweeps of the dispatcher of a command that waits.
+#: Seconds between two sweeps of a waiting command's dispatcher.
 SWEEP_EVERY_S = 0.5
 
 
 class Working:
     """Workers and dispatcher of a command that waits for work to be done; a context manager.
 
-    In embedded mode the command runs workers itself, unless another one serves the data folder; when that one ends
+    In embedded mode the command runs workers itself, unless another command serves the data folder. When that command ends
     first, this one takes over.
     """
 
     def __init__(self, settings: Settings, ledger: Ledger, worker_stderr: int = 2) -> None:
         self._settings = settings
-        self._worker_stderr = worker_stderr  #: file descriptor for what our workers say
+        self._worker_stderr = worker_stderr  #: file descriptor for the output of our workers
         self._ledger = ledger
         self._stack = ExitStack()
         self._lock = WorkersLock(settings.data_dir / "workers.lock") if settings.embedded_broker else None
@@ -59,9 +60,9 @@ class Working:
         return self._supervisor is not None
 
     def tend(self) -> str:
-        """Keep the workers running; return what keeps our dispatcher from its work, in words, or nothing.
+        """Keep the workers running; return a human-readable error of our dispatcher, or nothing.
 
-        Raises ConfigError when every worker of a stage says that it cannot work and waiting will not help.
+        Raises ConfigError if every worker of a stage reports that it cannot work and that waiting will not help.
         """
         self._serve()
         rows = self._ledger.registry.workers()
@@ -72,10 +73,10 @@ class Working:
         return "" if self._dispatch.error is None else str(self._dispatch.error)
 
     def done(self) -> None:
-        """Nothing is left to do: end our own workers, without waiting for more than their last spans."""
+        """Stop our own workers once nothing is left to do, without waiting for more than their last spans."""
         if self._supervisor is not None and not any(lease.of_documents for lease in self._ledger.flow.leases()):
             if endpoint_of(self._settings):
-                # Asked to end they would send them too, but Celery takes some five seconds for that.
+                # A warm shutdown would send them too, but Celery takes about five seconds for that.
                 time.sleep(LAST_SPANS_S)
             self._supervisor.stop(idle=True)
 
@@ -90,31 +91,31 @@ class Working:
 
 
 def make_dispatcher(settings: Settings, ledger: Ledger) -> Dispatcher:
-    """A dispatcher over this configuration's broker."""
+    """A dispatcher for this configuration's broker."""
     return Dispatcher(ledger, Broker(make_app(settings)), settings, spread=4 * parse_processes(settings))
 
 
 def queue_now(settings: Settings, ledger: Ledger) -> None:
-    """Queue what fits before the command ends; whoever dispatches next goes on."""
+    """Queue as much as fits before the command ends; the next dispatcher continues."""
     try:
         make_dispatcher(settings, ledger).sweep()
     except BrokerUnavailable:
-        return  # staged and in the ledger: nothing is lost, a worker's dispatcher will queue it
+        return  # nothing is lost: it is staged and in the ledger, and a later dispatcher queues it
 
 
 def delete_now(settings: Settings, ledger: Ledger, collection: str, ids: Sequence[str]) -> int:
-    """Delete documents of a generation by id, without a grace; return how many. It is a run of its own in the ledger."""
+    """Delete documents of a generation by id, without a grace, as a run of its own; return how many."""
     run = ledger.runs.start(settings.collection, "delete")
     deleted = ledger.removal.mark(collection, ids)
     ledger.runs.update(run, deleted=deleted)
     with Remover(settings, ledger, collection) as remover:
         waiting = remover.left()
-    ledger.runs.end(run, "done", f"workers still hold {waiting} of them" if waiting else "")
+    ledger.runs.end(run, "done", f"workers still hold {plural(waiting, 'document')}" if waiting else "")
     return deleted
 
 
 class Remover:
-    """Removes marked documents of a collection; opens the store when there is one to remove; a context manager."""
+    """Removes marked documents of a collection; opens the store only if there are any; a context manager."""
 
     def __init__(self, settings: Settings, ledger: Ledger, collection: str | None = None) -> None:
         self._settings = settings
@@ -130,7 +131,7 @@ class Remover:
             self._store.close()
 
     def left(self) -> int:
-        """Remove what is due; return how many documents are due and wait for a worker that still holds them."""
+        """Remove documents that are due; return how many of them are still held by a worker."""
         remove_due(self._ledger, self._open, self._settings.delete_grace, self._collection)
         return len(self._ledger.removal.due(self._settings.delete_grace, self._collection))
 

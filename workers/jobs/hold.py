@@ -1,4 +1,4 @@
-"""One run at a time loads a source: the run's process sends heartbeats for a lease, and a second run is refused."""
+"""Only one run at a time loads a source: its process sends heartbeats for a lease, and a second run is refused."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from workers.process.alive import is_alive
 
 log = logging.getLogger(__name__)
 
-#: Max seconds between two heartbeats of a run; a second run waits for one before it takes the first for alive.
+#: Max seconds between two heartbeats of a run; a second run waits for one before it considers the first alive.
 BEAT_EVERY_S = 2.0
 
-#: Seconds between two looks for a heartbeat.
+#: Seconds between two checks for a heartbeat.
 LOOK_EVERY_S = 0.2
 
-#: Seconds without a heartbeat after which a waiting run says what it waits for.
+#: Seconds without a heartbeat after which a waiting run reports why it waits.
 TELL_S = 2 * BEAT_EVERY_S
 
 
 class Beating:
     """Sends heartbeats for a lease while this process lives; a context manager.
 
-    A thread sends them, unlike those of documents: listing a large source may take any time, and a second run next to one
-    that lives is worse than one that hangs until a person ends it.
+    A thread sends them, unlike those of documents: listing a large source may take any time, and two runs at once are worse
+    than a hung run that the user must end.
     """
 
     def __init__(self, beat: Callable[[], None], lease_s: float) -> None:
@@ -55,7 +55,7 @@ class Beating:
         self._thread.join(timeout=10)
 
     def still_ours(self) -> None:
-        """Raises LeaseLost when the lease was taken back."""
+        """Raises LeaseLost if the lease was taken back."""
         if self._lost is not None:
             raise self._lost
 
@@ -99,7 +99,7 @@ def holder(ledger: Ledger, collection: str, roots: Sequence[str]) -> Hold | None
 
 
 def told(hold: Hold, roots: Sequence[str]) -> str:
-    """Which run holds a source, for people."""
+    """A human-readable text that names the run holding a source."""
     what = f"source {hold.source!r}" if hold.source else shown_path(next(root for root in roots if root in hold.roots))
     doing = "synced" if hold.action == "sync" else "loaded"
     _, host, _, process = _parts(hold.owner)
@@ -119,10 +119,10 @@ def _begin(ledger: Ledger, new: NewRun, roots: Sequence[str], lease_s: float) ->
 
 
 def _see_out(ledger: Ledger, found: Hold, roots: Sequence[str], lease_s: float) -> None:
-    """Return when a hold has ended or its process is dead; raises SourceBusy if that lives.
+    """Return when a hold has ended or its process is dead; raises SourceBusy if the process is alive.
 
-    A dead process of this host is recognized at once. Any other process lives if it sends a heartbeat, and is dead after
-    `lease_s` without one; no dispatcher need run to take the lease back.
+    A dead process of this host is recognized at once. Any other process is alive if it sends a heartbeat, and dead after
+    `lease_s` without one. Taking the lease back needs no dispatcher.
     """
     began, warned = time.monotonic(), False
     while not _is_dead(found.owner):
@@ -130,7 +130,7 @@ def _see_out(ledger: Ledger, found: Hold, roots: Sequence[str], lease_s: float) 
         if now is None or now.lease != found.lease:
             return
         if now.beat != found.beat:
-            raise SourceBusy(f"{told(found, roots)}; wait for it or end it")
+            raise SourceBusy(f"{told(found, roots)}; wait for it to finish, or stop it")
         quiet_s = time.monotonic() - began
         if quiet_s >= lease_s:
             break

@@ -22,9 +22,9 @@ from pipeline.steps.plan import Plan, Planning
 from pipeline.steps.prepare import Prepared, prepare
 from pipeline.steps.remove import vanished
 from pipeline.steps.scope import Listed, Scope
-from pipeline.telemetry import open_tracing
 from pipeline.telemetry.context import about
 from pipeline.telemetry.spans import Tracing
+from pipeline.telemetry.tracing import open_tracing
 from pipeline.types import DocumentState, Stage
 from workers.jobs.crew import Remover, Working, queue_now
 from workers.jobs.hold import holding

@@ -1,4 +1,4 @@
-"""A change of model or chunker: a new generation beside the live one, judged, and then put in its place."""
+"""Change of model or chunker: builds a new generation next to the live one, judges both, and swaps them."""
 
 from __future__ import annotations
 
@@ -25,8 +25,9 @@ from pipeline.steps.load import LoadCounts
 from pipeline.store import VectorStore, open_store
 from pipeline.store.choice import missing
 from pipeline.store.names import physical_name
-from pipeline.telemetry import check_tracing
 from pipeline.telemetry.context import about
+from pipeline.telemetry.tracing import check_tracing
+from pipeline.text import plural
 from pipeline.types import DocumentState, document_id
 from workers.jobs.crew import Remover, Working
 from workers.jobs.load import too_many
@@ -34,41 +35,41 @@ from workers.monitoring.snapshot import WAIT_EVERY_S, Lookout, Moment
 
 log = logging.getLogger(__name__)
 
-#: Questions for a collection that has none of its own.
+#: Max questions generated for a collection without its own.
 SELF_QUERIES = 200
 
-#: Documents given to the new generation in one statement.
+#: Max documents added to the new generation in one statement.
 GIVEN_AT_ONCE = 250
 
-#: A new model keeps the chunks of the old one where it takes this many times their tokens: tokenizers count differently.
+#: A new model keeps the old chunks if it accepts this many times their tokens, because tokenizers count differently.
 TOKEN_MARGIN = 1.5
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What is to be different, and how far the result may be worse."""
+    """The requested change, and how much worse the result may be."""
 
-    model: str = ""  #: empty: the same
+    model: str = ""  #: empty: unchanged
     revision: str = ""
-    chunk_tokens: int = 0  #: 0: the same
-    rate: float = 0.0  #: most documents a second; 0: as fast as the workers are
-    queries: Path | None = None  #: questions with known answers; None: sentences of the collection itself
+    chunk_tokens: int = 0  #: 0: unchanged
+    rate: float = 0.0  #: max documents per second; 0: no limit
+    queries: Path | None = None  #: file of questions with known answers; None: sentences of the collection itself
     k: int = 10
-    max_regression: float = 0.02  #: least difference of recall@k or MRR@k that keeps the old generation
-    source: str = ""  #: on whose behalf, as it stands in the run
+    max_regression: float = 0.02  #: max drop of recall@k or MRR@k; with more, the old generation is kept
+    source: str = ""  #: source and schedule, as recorded in the run
     schedule: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Reindexed:
-    """What became of it."""
+    """The result of a re-index."""
 
     run: int
     collection: str
     generation: str
     model: str
     swapped: bool
-    why: str  #: why it was not swapped; empty where it was
+    why: str  #: why the generations were not swapped; empty if they were
     documents: int
     chunks: int
     embedded: int
@@ -79,13 +80,13 @@ class Reindexed:
 
 
 class Reindexing:
-    """Builds a generation, and puts it in the place of the live one; a context manager.
+    """Builds a generation and swaps it with the live one; a context manager.
 
-    Everything that is done stands in the ledger: another call with the same change goes on where one was interrupted.
+    The ledger records every step: another call with the same change continues an interrupted one.
     """
 
     def __init__(self, settings: Settings, public: str, change: Change) -> None:
-        """Raises ConfigError for a file of questions that cannot be read."""
+        """Raises ConfigError if the file of questions cannot be read."""
         self._settings = settings.prepare()
         self._public = public
         self._change = change
@@ -101,20 +102,20 @@ class Reindexing:
         self._ledger.close()
 
     def run(self, on_moment: Callable[[Moment], None], worker_stderr: int = 2) -> Reindexed:
-        """Build, judge, swap. Raises what models, stores and workers raise, and ConfigError where another change is under way."""
+        """Build, judge, swap. Raises errors of models, stores and workers, and ConfigError if another change is in progress."""
         began = time.monotonic()
         live = self._live()
         run = self._ledger.runs.start(self._public, "reindex", self._change.source, self._change.schedule)
         try:
             if self._store.aliases().get(self._public) not in (None, live.physical):
-                # A swap that was interrupted between ledger and store.
+                # A swap was interrupted between ledger and store.
                 set_alias(self._store, self._public, live.physical)
                 return self._end(run, live, "", None, None, began)
             live = self._fixed(live)
             new = self._new(live)
             with about(run=run), Working(self._settings, self._ledger, worker_stderr) as work:
                 self._catch_up(run, live, new, work, on_moment)
-                self._store.create(new.physical, new.dimension)  # no worker has, where there is no document
+                self._store.create(new.physical, new.dimension)  # without documents, no worker has created it
                 why, old_scores, new_scores = self._incomplete(live, new), None, None
                 if not why:
                     old_scores, new_scores = self._judge(live, new)
@@ -147,28 +148,28 @@ class Reindexing:
         return live
 
     def _fixed(self, live: Collection) -> Collection:
-        """The live generation with its settings fixed to what made it, so that it can be had back under any configuration."""
+        """The live generation with the settings that made it, so that a rollback works under any configuration."""
         settings, fixed = self._settings.of_collection(live.profile), json.loads(live.profile)
         profile = {name: getattr(settings, name) for name in PROFILE_FIELDS}
         if "model" not in fixed:
             profile |= {"model": live.model, "model_revision": live.revision}
         text = json.dumps(profile, sort_keys=True)
         if embed_fingerprint(self._settings.of_collection(text), live.dimension) != live.fingerprint:
-            raise ConfigError(f"{live.name!r} was made by {live.model}, which is another model today; load it again first")
+            raise ConfigError(f"{live.name!r} was made with {live.model}, which has changed since; load the collection again first")
         if text != live.profile:
             self._ledger.collections.set_profile(live.name, text)
         return replace(live, profile=text)
 
     def _new(self, live: Collection) -> Collection:
-        """The generation to build: one that was begun with the same change, or a new one."""
+        """The generation to build: an unfinished one with the same change, or a new one."""
         wanted = self._wanted(live)
         for begun in self._ledger.collections.of(self._public):
             if begun.state != BUILDING:
                 continue
             if (begun.fingerprint, begun.profile) != (wanted.fingerprint, wanted.profile):
                 raise ConfigError(
-                    f"another change of {self._public!r} is under way (to {begun.model}): finish it with the same options, "
-                    "or give it up with `kb-ingest collections prune --refused`"
+                    f"another change of {self._public!r} is in progress (to {begun.model}): finish it with the same options, "
+                    "or discard it with `kb-ingest collections prune --refused`"
                 )
             return begun
         return self._ledger.collections.add(wanted)
@@ -179,7 +180,7 @@ class Reindexing:
         if change.model:
             profile |= {"model": change.model, "model_revision": change.revision}
             if settings.embed_url:
-                # The name is the server's, which need not be that of a tokenizer.
+                # This is the server's name for the model, which need not be the name of a tokenizer.
                 profile |= {"embed_model": change.model, "tokenizer": settings.tokenizer or settings.model}
             else:
                 kept = not change.chunk_tokens and self._takes(settings, change)
@@ -199,7 +200,7 @@ class Reindexing:
         )  # fmt: skip
 
     def _takes(self, settings: Settings, change: Change) -> bool:
-        """Whether the new model takes the chunks as they are, so that nothing need be parsed again."""
+        """Whether the new model accepts the existing chunks, so that nothing must be parsed again."""
         made = settings.model_copy(update={"model": change.model, "model_revision": change.revision, "tokenizer": ""})
         files = resolve_model(made)
         if files.max_tokens >= TOKEN_MARGIN * settings.chunk_tokens:
@@ -208,7 +209,7 @@ class Reindexing:
         return old == new and files.max_tokens >= settings.chunk_tokens
 
     def _catch_up(self, run: int, live: Collection, new: Collection, work: Working, on_moment: Callable[[Moment], None]) -> None:
-        """Have the new generation hold what the live one holds, and both be at rest."""
+        """Copy documents until the new generation holds the same ones as the live one, and both are at rest."""
         pace, after, found = Pace(self._change.rate), "", 0
         lookout = Lookout(self._settings, self._ledger, run, begins=True)
         most = self._settings.max_in_flight // 2 + 1
@@ -225,7 +226,7 @@ class Reindexing:
                 if wanted:
                     after = wanted[-1].uri
                     continue
-                # At the end of a round. What has changed since stands before this place in the order of names.
+                # End of a round: documents that have changed since come earlier in the order of names.
                 if not opened(new.name, 1) and not opened(live.name, 1):
                     surplus = self._ledger.mirror.surplus(live.name, new.name, GIVEN_AT_ONCE)
                     gone = self._ledger.removal.mark(new.name, surplus)
@@ -243,11 +244,11 @@ class Reindexing:
     def _look(
         self, live: Collection, new: Collection, lookout: Lookout, work: Working, on_moment: Callable[[Moment], None]
     ) -> None:
-        """Tend the workers, and show how things stand."""
+        """Tend the workers, and show a snapshot."""
         trouble, report = work.tend(), self._ledger.report
         old, built = report.progress(collection=live.name), report.progress(collection=new.name)
         counts = LoadCounts(discovered=sum(old.states.values()))
-        # It is given its documents by and by: those that it has not yet are ahead of it, too.
+        # It receives its documents gradually: those it lacks are left to process, too.
         built = replace(built, left_tokens=max(0, old.tokens - built.written_tokens))
         moment = lookout.look(counts, trouble=trouble, own_workers=work.owns_workers, progress=built)
         on_moment(moment)
@@ -257,10 +258,12 @@ class Reindexing:
         failed = states.get(DocumentState.QUARANTINED, 0)
         finished = failed + states.get(DocumentState.INDEXED, 0)
         if too_many(self._settings, failed, finished):
-            raise TooManyFailures(f"{failed} of {finished} documents failed in the new generation; see `kb-ingest quarantine list`")
+            raise TooManyFailures(
+                f"{failed} of {plural(finished, 'document')} failed in the new generation; see `kb-ingest quarantine list`"
+            )
 
     def _incomplete(self, live: Collection, new: Collection) -> str:
-        """What the new generation lacks, in words; nothing where all is there."""
+        """A human-readable description of what the new generation lacks; empty if it is complete."""
         report, lost, example = self._ledger.report, 0, ""
         for window in report.expected(live.name):
             ids = {document_id(new.name, document.uri): document for document in window}
@@ -270,13 +273,15 @@ class Reindexing:
             ]  # fmt: skip
             lost, example = lost + len(missing), example or next(iter(missing), "")
         if lost:
-            return f"{lost} documents could not be indexed anew, {example} among them; see `kb-ingest quarantine list`"
+            return f"{plural(lost, 'document')} could not be re-indexed, e.g. {example}; see `kb-ingest quarantine list`"
         expected = sum(document.chunks for window in report.expected(new.name) for document in window)
         points = self._store.count(new.physical) if expected else 0
-        return "" if points == expected else f"the store holds {points} points of the new generation instead of {expected}"
+        return (
+            "" if points == expected else f"the store holds {plural(points, 'point')} of the new generation instead of {expected}"
+        )
 
     def _judge(self, live: Collection, new: Collection) -> tuple[Scores | None, Scores | None]:
-        """Both generations asked the same questions; none where there is nothing to ask."""
+        """The scores of both generations for the same questions; None if there are no questions."""
         if not self._judged:
             staging = open_staging(self._settings.staging_location)
             self._judged = self_queries(self._ledger, staging, live.name, SELF_QUERIES)
@@ -297,7 +302,7 @@ class Reindexing:
 
 
 class Pace:
-    """A rate limit, as a bucket that fills by the clock and holds what comes in a second."""
+    """A rate limit: a token bucket with a capacity of one second."""
 
     def __init__(self, per_s: float) -> None:
         self._per_s = per_s  #: 0: no limit
@@ -305,7 +310,7 @@ class Pace:
         self._at = time.monotonic()
 
     def now(self) -> int:
-        """How many may go now."""
+        """How many may be spent now."""
         if not self._per_s:
             return GIVEN_AT_ONCE
         at = time.monotonic()
@@ -314,12 +319,12 @@ class Pace:
         return int(self._held)
 
     def spend(self, count: int) -> None:
-        """So many have gone."""
+        """Spend `count`."""
         self._held -= count
 
 
 def regression(old: Scores | None, new: Scores | None, most: float) -> str:
-    """Why the new generation is worse than it may be, in words; nothing where it is not."""
+    """A human-readable reason if the new generation is worse than allowed; empty otherwise."""
     if old is None or new is None:
         return ""
     for name, before, after in ((f"recall@{old.k}", old.recall, new.recall), (f"MRR@{old.k}", old.mrr, new.mrr)):
@@ -329,10 +334,10 @@ def regression(old: Scores | None, new: Scores | None, most: float) -> str:
 
 
 def roll_back(settings: Settings, public: str) -> tuple[Collection, bool]:
-    """Put the generation that was replaced last back in its place; that generation, and whether the ledger was behind the store.
+    """Swap back the generation that was replaced last; return it, and whether an interrupted swap was completed.
 
-    A swap that was interrupted between ledger and store is completed instead. Raises CollectionMissing, and ConfigError where
-    there is nothing to go back to.
+    A swap that was interrupted between ledger and store is completed instead. Raises CollectionMissing, and ConfigError if
+    there is no earlier generation.
     """
     ledger, store = Ledger.open(settings.prepare().ledger_url), open_store(settings, role="reader")
     try:
@@ -353,11 +358,11 @@ def roll_back(settings: Settings, public: str) -> tuple[Collection, bool]:
 
 
 def prune(settings: Settings, public: str, *, refused: bool = False, keep: int = 0) -> list[str]:
-    """Drop the generations of a collection that were replaced, or with `refused` those that never went live; their names.
+    """Drop replaced generations of a collection or, with `refused`, those that never went live; return their names.
 
-    `keep` is how many of them stay, the latest ones.
+    `keep` is the number of latest ones to keep.
 
-    Raises StoreUnavailable where a search still goes to one of them.
+    Raises StoreUnavailable if searches still use one of them.
     """
     ledger, store = Ledger.open(settings.prepare().ledger_url), open_store(settings, role="reader")
     try:
@@ -366,9 +371,9 @@ def prune(settings: Settings, public: str, *, refused: bool = False, keep: int =
         for one in sorted(found, key=lambda one: one.swapped_at or 0.0)[: len(found) - keep]:
             if one.physical in store.aliases().values():
                 raise StoreUnavailable(
-                    f"searches still go to {one.name}: `kb-ingest rollback` completes the swap, then prune again"
+                    f"searches still use {one.name}: complete the swap with `kb-ingest rollback`, then prune again"
                 )
-            # One that is being built goes from the ledger first, so that its reindex learns of it before it writes again.
+            # An unfinished one is dropped from the ledger first, so that its reindex notices before it writes again.
             if state == BUILDING and not ledger.collections.drop(one.name, state):
                 continue
             store.drop(one.physical)
@@ -381,7 +386,7 @@ def prune(settings: Settings, public: str, *, refused: bool = False, keep: int =
 
 
 def set_alias(store: VectorStore, public: str, physical: str) -> None:
-    """Have a collection's name stand for a physical collection, from one search to the next."""
+    """Point a collection's alias to a physical collection, atomically for searches."""
     if store.aliases().get(public) != physical:
         store.set_alias(public, physical)
 

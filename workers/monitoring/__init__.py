@@ -1,1 +1,1 @@
-"""What people and Prometheus are shown of work in progress."""
+"""Work in progress, as displays, `status`, Flower and Prometheus show it."""

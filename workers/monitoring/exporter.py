@@ -1,4 +1,4 @@
-"""Serves the metrics of the whole deployment to Prometheus: one process, which looks when it is asked."""
+"""Serves the metrics of the whole deployment to Prometheus: one process, which reads its sources at each scrape."""
 
 from __future__ import annotations
 
@@ -33,38 +33,38 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Seconds that a scrape waits for its sources, all together; Prometheus itself gives up after 10.
+#: Max seconds that a scrape waits for all its sources; Prometheus itself gives up after 10.
 WAIT_S = 6.0
 
-#: A thread that has asked for so long is let go and another one asks, with so many of them at most: what hung may answer again.
+#: Abandon a reader thread after LET_GO_S and start another, keeping at most LET_GO_MAX abandoned ones.
 LET_GO_S, LET_GO_MAX = 60.0, 3
 
-#: The same for counting documents, which takes long where there are very many.
+#: The same for counting documents, which takes long for very large collections.
 COUNT_LET_GO_S = 1800.0
 
-#: What was read is good for so long, and for so many times what it took to read: metrics never take more than 5 % of a process.
+#: An answer stays fresh for FRESH_S or FRESH_TIMES its reading time, whichever is longer: reading takes up to 5 % of a process.
 FRESH_S, FRESH_TIMES = 1.0, 20
 
 T = TypeVar("T")
 
 
 class Reading(Generic[T]):
-    """What a source answered last; it is asked by a thread, because one that is away may take minutes to say so."""
+    """The latest answer of a source. A thread reads it, because an unreachable source may take minutes to fail."""
 
     def __init__(self, name: str, ask: Callable[[], T], let_go_s: float = LET_GO_S) -> None:
         self._name = name  #: for people
         self._ask = ask
-        self._let_go_s = let_go_s  #: also the longest that an answer is good for, as one that hung says little of what it costs
+        self._let_go_s = let_go_s  #: also the max time an answer stays fresh, as the time of a hung read says little about its cost
         self._lock = threading.Lock()
-        self._done: threading.Event | None = None  #: of the thread that asks now
-        self._asked_at = 0.0  #: monotonic; when it began
-        self._let_go: list[threading.Event] = []  #: of threads that hang, and that nobody waits for any more
+        self._done: threading.Event | None = None  #: of the current reader thread
+        self._asked_at = 0.0  #: monotonic; when the current reader started
+        self._let_go: list[threading.Event] = []  #: of abandoned threads
         self._answer: T | None = None
         self._read_at = float("-inf")  #: monotonic
         self._good_s = 0.0
 
     def begin(self) -> threading.Event:
-        """Have the source asked, unless its answer is fresh or awaited; the event is set once it has answered or failed."""
+        """Start reading the source, unless its answer is fresh or being read; the event is set once it has answered or failed."""
         with self._lock:
             now = time.monotonic()
             if self._answer is not None and now - self._read_at < self._good_s:
@@ -74,7 +74,7 @@ class Reading(Generic[T]):
             if self._done is not None and now - self._asked_at >= self._let_go_s:
                 self._let_go = [done for done in self._let_go if not done.is_set()]
                 if len(self._let_go) < LET_GO_MAX:
-                    log.warning("%s has not answered for %.0f s; it is asked anew", self._name, now - self._asked_at)
+                    log.warning("%s has not answered for %.0f s; asking it again", self._name, now - self._asked_at)
                     self._let_go.append(self._done)
                     self._done = None
             if self._done is None:
@@ -83,9 +83,9 @@ class Reading(Generic[T]):
             return self._done
 
     def get(self, done: threading.Event, until: float | None, *, late: bool = False) -> T | None:
-        """What came of `begin`; None where the source failed, or has not answered at `until`.
+        """The result of `begin`; None if the source failed, or has not answered at `until`.
 
-        `until` is monotonic; None waits as long as it takes. With `late` an older answer will do.
+        `until` is monotonic; None waits as long as it takes. With `late`, an older answer is accepted.
         """
         in_time = done.wait(None if until is None else max(0.0, until - time.monotonic()))
         with self._lock:
@@ -98,11 +98,11 @@ class Reading(Generic[T]):
         except KbError as error:
             log.warning("%s", error)
         except Exception:
-            log.exception("%s could not be read", self._name)
+            log.exception("cannot read %s", self._name)
         finally:
             with self._lock:
                 now = time.monotonic()
-                if self._done is done:  # else it was let go, and what it says is old
+                if self._done is done:  # otherwise this thread was abandoned, and its answer is outdated
                     self._answer, self._read_at, self._done = answer, now, None
                     self._good_s = min(max(FRESH_S, FRESH_TIMES * (now - began)), self._let_go_s)
             done.set()
@@ -111,7 +111,7 @@ class Reading(Generic[T]):
 class DeploymentCollector(Collector):
     """All metrics of a deployment.
 
-    With `wait_s` None it waits for every source; else those that have not answered by then are left out.
+    With `wait_s` None, it waits for every source. Otherwise it omits sources that have not answered by then.
     """
 
     def __init__(self, settings: Settings, wait_s: float | None = WAIT_S) -> None:
@@ -126,7 +126,7 @@ class DeploymentCollector(Collector):
         self._disk = Reading("the disk of the data folder", self._read_disk)
 
     def close(self) -> None:
-        """Close the ledger; one that is being opened right now is not waited for."""
+        """Close the ledger, without waiting for one that is being opened."""
         if self._ledger is not None:
             self._ledger.close()
 
@@ -135,7 +135,7 @@ class DeploymentCollector(Collector):
         return self._figures.get(self._figures.begin(), self._until()) is not None
 
     def collect(self) -> Iterator[Metric]:
-        """Metrics by and by; those of a source that is away are left out, and `..._up` says so."""
+        """Yield the metrics; those of an unreachable source are omitted, and its `..._up` is 0."""
         until = self._until()
         asked, depths_asked, disk_asked = self._figures.begin(), self._depths.begin(), self._disk.begin()
         yield metrics.about(versions()["kb-ingest"])
@@ -144,7 +144,7 @@ class DeploymentCollector(Collector):
         if figures is not None:
             yield from metrics.measured(figures.measures)
             yield from metrics.work(figures)
-            # Only now: a ledger that is away is asked once. An older count is better than none where counting takes longer.
+            # Only now, so that an unreachable ledger is asked once. If counting takes longer, an older count is better than none.
             counts = self._counts.get(self._counts.begin(), until, late=True)
             if counts is not None:
                 yield from metrics.documents(counts)
@@ -157,14 +157,14 @@ class DeploymentCollector(Collector):
             yield from metrics.disk(*disk)
 
     def _until(self) -> float | None:
-        """When a scrape that begins now has to be over."""
+        """The deadline of a scrape that begins now."""
         return None if self._wait_s is None else time.monotonic() + self._wait_s
 
     def _open(self) -> Ledger:
         """The ledger, opened once it answers."""
         if self._ledger is not None:
             return self._ledger
-        # Not under the lock: an opening that hangs must not hold up the next one.
+        # Not under the lock: a hung attempt to open must not block the next one.
         opened = Ledger.open(self._settings.ledger_url)
         with self._opening:
             if self._ledger is None:
@@ -187,11 +187,11 @@ class DeploymentCollector(Collector):
     def _read_depths(self) -> dict[str, int]:
         try:
             return {stage.value: self._broker.depth(stage) for stage in Stage}
-        except OSError as error:  # the folder's, as somebody takes it away
+        except OSError as error:  # the broker folder was removed
             raise BrokerUnavailable(f"the broker does not answer: {error}") from error
 
     def _read_disk(self) -> tuple[int, int]:
-        """Free bytes and all of them."""
+        """Free and total bytes."""
         try:
             usage = shutil.disk_usage(self._settings.data_dir)
         except OSError as error:
@@ -203,7 +203,7 @@ class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
 
     def server_bind(self) -> None:
-        # The parent's asks the resolver for the name of this host, which may take long and is used for nothing here.
+        # The parent's method resolves this host's name, which may take long and is not used here.
         socket.socket.bind(self.socket, self.server_address)
         self.server_address = self.socket.getsockname()
         self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
@@ -215,7 +215,7 @@ class _ServerV6(_Server):
 
 
 class _Request(WSGIRequestHandler):
-    #: Whoever connects and says nothing keeps a thread for no longer.
+    #: Seconds after which an idle connection is closed, so that it does not keep its thread.
     timeout = 30
 
     def log_message(self, format: str, *args: Any) -> None:
@@ -223,14 +223,14 @@ class _Request(WSGIRequestHandler):
 
 
 def registry_of(collector: DeploymentCollector) -> CollectorRegistry:
-    """A registry of nothing else."""
+    """A registry with only this collector."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(collector)
     return registry
 
 
 def once(settings: Settings) -> str:
-    """The metrics now, as text; however long that takes."""
+    """The current metrics as text, however long reading them takes."""
     with closing(DeploymentCollector(settings, None)) as collector:
         return generate_latest(registry_of(collector)).decode()
 
@@ -238,7 +238,7 @@ def once(settings: Settings) -> str:
 def serve(settings: Settings, address: str, port: int) -> None:
     """Answer `/metrics`, and `/healthz` (200 while the ledger answers), until interrupted.
 
-    Raises ConfigError for an address that cannot be listened on.
+    Raises ConfigError if the server cannot listen on the address.
     """
     collector = DeploymentCollector(settings)
     scraped = make_wsgi_app(registry_of(collector))

@@ -1,4 +1,4 @@
-"""A look at work in progress: counts, rates, queues, workers, and what they come to."""
+"""Snapshots of work in progress: counts, rates, queues, workers, and the diagnosis."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from workers.broker.app import make_app
 from workers.broker.queues import Broker
 from workers.monitoring.diagnosis import Diagnosis, Situation, diagnose
 
-#: Seconds between two looks.
+#: Min seconds between two snapshots.
 WAIT_EVERY_S = 0.25
 
-#: A look at a run of a million documents takes a while; this many times as long passes until the next.
+#: The pause until the next snapshot is this many times as long as taking one, which is slow for a million documents.
 LOOK_PAUSE = 10
 
-#: Longest pause between two looks, and between two questions to a broker that does not answer.
+#: Max seconds between two snapshots, and seconds between two requests to a broker that does not answer.
 PAUSE_MAX_S, BROKER_PAUSE_S = 5.0, 15.0
 
-#: Failures that a display has room for.
+#: Max failures that a display shows.
 SHOWN_FAILURES = 5
 
 #: Seconds over which rates are averaged.
@@ -36,58 +36,58 @@ RATE_WINDOW_S = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """Work as it stands, for displays."""
+    """A snapshot of the work, for displays."""
 
     progress: Progress
     failures: list[Failure]  #: the latest
     workers: list[WorkerRow]
-    queues: dict[Stage, int | None]  #: messages that nobody has fetched; None: the broker does not answer
+    queues: dict[Stage, int | None]  #: messages that no worker has fetched; None: the broker does not answer
     rates: Rates
     diagnosis: Diagnosis
-    trouble: str = ""  #: what keeps some of it from going on, in words; empty while all is well
-    counts: LoadCounts | None = None  #: what was found, where something is being loaded
+    trouble: str = ""  #: human-readable reason why some of the work does not progress; empty if there is none
+    counts: LoadCounts | None = None  #: files found so far, during a load
     staging: bool = False  #: files are still being discovered
 
     @property
     def left_s(self) -> float | None:
-        """Seconds until everything is done, by the tokens that are left; None where that is not known yet."""
+        """Estimated seconds until everything is done, from the remaining tokens; None if not known yet."""
         if self.staging or self.progress.left_tokens is None or not self.rates.tokens_per_s:
             return None
         return self.progress.left_tokens / self.rates.tokens_per_s
 
     @property
     def parse_left_s(self) -> float | None:
-        """Seconds until everything is parsed, by the bytes that are left; None where nothing is left, or that is not known yet."""
+        """Estimated seconds until everything is parsed, from the remaining bytes; None if none remain, or not known yet."""
         if self.staging or not self.progress.unparsed_bytes or not self.rates.parsed_bytes_per_s:
             return None
         return self.progress.unparsed_bytes / self.rates.parsed_bytes_per_s
 
 
 class Lookout:
-    """Looks at a run, a collection or everything, and says how long to wait until the next look is worth its cost."""
+    """Takes snapshots of a run, a collection or everything, and tells how long to pause so that they cost little."""
 
     def __init__(
         self, settings: Settings, ledger: Ledger, run: int | None = None, collection: str | None = None, *, begins: bool = False
     ) -> None:  # fmt: skip
-        self._begins = begins  #: work begins with it: what stood still before is no silence
+        self._begins = begins  #: work begins now, so earlier time without progress does not count
         self._settings = settings
         self._ledger = ledger
         self._run = run
         self._collection = collection
         self._broker = Broker(make_app(settings))
-        self._ask_broker_at = 0.0  #: monotonic; earlier it would only cost time
-        self._pulse: Pulse | None = None  #: of the last look
-        self._moved_at = 0.0  #: monotonic, when it was first seen as it is
-        self.next = 0.0  #: when to look again, monotonic
-        self.pause_s = WAIT_EVERY_S  #: until then, after a look
+        self._ask_broker_at = 0.0  #: monotonic; asking earlier would only cost time
+        self._pulse: Pulse | None = None  #: of the last snapshot
+        self._moved_at = 0.0  #: monotonic, when this pulse was first seen
+        self.next = 0.0  #: when to take the next snapshot, monotonic
+        self.pause_s = WAIT_EVERY_S  #: seconds from a snapshot until then
 
     def look(
         self, counts: LoadCounts | None = None, *, staging: bool = False, trouble: str = "", own_workers: bool = False,
         failures: int = SHOWN_FAILURES, progress: Progress | None = None,
     ) -> Moment:  # fmt: skip
-        """How things stand; `trouble` is what the asking process knows, `own_workers` that it has started some itself.
+        """Take a snapshot. `trouble` is a problem of the calling process; `own_workers` says that it has started workers itself.
 
-        `progress` is what it knows better than the ledger.
+        `progress` overrides the ledger's.
         """
         queues, began, ledger = self._depths(), time.monotonic(), self._ledger
         progress = progress or ledger.report.progress(self._run, self._collection)
@@ -105,7 +105,7 @@ class Lookout:
         return moment
 
     def _quiet_s(self, pulse: Pulse) -> float | None:
-        """Seconds since something moved: the first time by the clocks of those who moved it, from then on by our own."""
+        """Seconds since the last progress: for the first snapshot by the workers' clocks, then by our own."""
         now = time.monotonic()
         if self._pulse is None:
             self._moved_at = now if self._begins else now - (pulse.quiet_s or 0.0)
@@ -115,7 +115,7 @@ class Lookout:
         return None if pulse.quiet_s is None else now - self._moved_at
 
     def _depths(self) -> dict[Stage, int | None]:
-        """Messages by queue; a broker that does not answer is left alone for a while, as each question takes seconds."""
+        """Messages by queue. After a failure the broker is not asked for BROKER_PAUSE_S, as each failed request takes seconds."""
         depths: dict[Stage, int | None] = dict.fromkeys(Stage)
         if time.monotonic() >= self._ask_broker_at:
             try:
@@ -127,5 +127,5 @@ class Lookout:
 
 
 def _complaint(workers: Sequence[WorkerRow]) -> str:
-    """What the first worker that complains says."""
+    """The complaint of the first worker that has one."""
     return next((worker.complaint for worker in workers if worker.complaint), "")

@@ -1,1 +1,1 @@
-"""The worker processes of a host and what supervises them."""
+"""The worker processes of a host and their supervisor."""

@@ -1,4 +1,4 @@
-"""Locks on what only one supervisor may run workers for, such as a GPU; they last until its last worker has ended."""
+"""Locks on resources that only one supervisor may use, such as a GPU; they last until its last worker has ended."""
 
 from __future__ import annotations
 
@@ -15,37 +15,37 @@ from workers.process.alive import is_alive
 
 log = logging.getLogger(__name__)
 
-#: Seconds that workers whose supervisor was killed are waited for; they end by themselves before that.
+#: Max seconds to wait for workers whose supervisor was killed; they end by themselves before that.
 ENDING_S = 10.0
 
-#: Seconds between two tries for a lock.
+#: Seconds between two attempts to take a lock.
 POLL_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who took a lock last, as its file says; it may have ended since."""
+    """The last holder of a lock, according to its file; it may have ended since."""
 
     supervisor: int  #: process id
-    worker: str = ""  #: name of the worker that it started last under this lock
+    worker: str = ""  #: name of the worker last started under this lock
     pid: int = 0  #: process id of that worker
 
 
 class WorkersLock:
-    """A lock on a file that a supervisor takes and that its workers inherit, the children of their pools included.
+    """A file lock that a supervisor takes and its workers inherit, including the children of their pools.
 
-    Thus it is free only when all of them have ended, also where the supervisor was killed.
+    It is free only when all of them have ended, even if the supervisor was killed.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = FileLock(path)
-        self.before: Holder | None = None  #: who held it before us, once it is ours
+        self.before: Holder | None = None  #: the previous holder, once we hold the lock
 
     def acquire(self, wait_s: float = 0.0) -> bool:
-        """Take the lock; for `wait_s` try again where its supervisor is dead and some of its workers are still ending.
+        """Take the lock; retry for `wait_s` if its supervisor is dead and some of its workers are still ending.
 
-        Raises ConfigError where the file cannot be used, NoSpace.
+        Raises NoSpace, and ConfigError if the file cannot be used.
         """
         with translating(self._path):
             self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -56,7 +56,7 @@ class WorkersLock:
             if time.monotonic() >= deadline or (holder and is_alive(holder.supervisor)):
                 return False
             if not told:
-                log.info("waiting for the workers of a `kb-ingest` that was killed to end")
+                log.info("waiting until the workers of a killed `kb-ingest` have ended")
             told = True
             time.sleep(POLL_S)
         self.before = self.holder()
@@ -64,31 +64,31 @@ class WorkersLock:
         return True
 
     def holder(self) -> Holder | None:
-        """Who took the lock last; None where nobody has, or just now."""
+        """The last holder; None if there is none, or if it is just being written."""
         try:
             return Holder(**json.loads(self._path.read_text("ascii")))
         except (OSError, ValueError, TypeError):  # its holder may be writing
             return None
 
     def taken_by(self) -> str:
-        """Who has the lock that could not be taken, for people."""
+        """A human-readable name of the process that holds the lock."""
         holder = self.holder()
         if holder is None:
             return "another `kb-ingest`"
         if is_alive(holder.supervisor):
             return f"another `kb-ingest` (process {holder.supervisor})"
-        return f"what is left of a `kb-ingest` (process {holder.supervisor}) that was killed"
+        return f"a killed `kb-ingest` (process {holder.supervisor}) whose workers still run"
 
     def started(self, worker: str, pid: int) -> None:
-        """Write down the worker that was started under this lock, which is ours."""
+        """Record the worker that was started under this lock, which we hold."""
         self._write(replace(Holder(os.getpid()), worker=worker, pid=pid))
 
     def fileno(self) -> int:
-        """The descriptor to pass on to workers, of a lock that is ours."""
+        """The descriptor to pass on to workers, of a lock that we hold."""
         return self._lock.fileno()
 
     def release(self) -> None:
-        """Let it go; a worker that still lives keeps it until its end."""
+        """Release the lock; a worker that is still alive keeps it until its end."""
         self._lock.leave()
 
     def _write(self, holder: Holder) -> None:

@@ -25,9 +25,9 @@ from pipeline.ledger.schema import LIVE
 from pipeline.ledger.work import Claim
 from pipeline.settings import Settings
 from pipeline.staging import open_staging
-from pipeline.telemetry import open_tracing
 from pipeline.telemetry.context import about
 from pipeline.telemetry.counters import Measured
+from pipeline.telemetry.tracing import open_tracing
 from pipeline.types import Stage
 from workers.process.alive import is_alive
 from workers.process.termination import Termination

@@ -1,4 +1,4 @@
-"""Which worker processes a host runs, on which devices, and what they are called."""
+"""The worker processes of a host, their devices and their names."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from workers.process.locks import ENDING_S, WorkersLock
 
 log = logging.getLogger(__name__)
 
-#: Run in a process of its own, with the configured device: what an embed worker would take here, the GPUs to pin to, their ids.
+#: Runs in its own process, with the configured device: the device an embed worker would use, the GPUs to pin to, their ids.
 QUESTION = (
     "import json, sys; from pipeline.model.device import choose, gpu_uuids, visible_gpus; "
     "print(json.dumps([choose(sys.argv[1]).name, visible_gpus(), gpu_uuids()]))"
@@ -33,10 +33,10 @@ QUESTION = (
 
 
 class Clock(StrEnum):
-    """A process that serves schedules and no documents, where there is Redis."""
+    """A process that serves schedules and no documents; only with Redis."""
 
-    BEAT = "beat"  #: sends a tick every few seconds, if it is the one that has the lock
-    TICK = "tick"  #: starts what is due at each tick
+    BEAT = "beat"  #: sends a tick every few seconds while it holds the lock
+    TICK = "tick"  #: starts due schedules at each tick
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,26 +44,26 @@ class WorkerSpec:
     """A worker process to run."""
 
     stage: Stage | Clock
-    name: str  #: `embed-cuda0@host`: role and device; no other worker that lives has it
+    name: str  #: role and device, as in `embed-cuda0@host`; unique among live workers
     concurrency: int
-    visible_gpu: str = ""  #: the one GPU this process may see; empty: whatever is there
-    #: Of what it runs on, for it to inherit; None where another supervisor has it, or it is not worth one.
+    visible_gpu: str = ""  #: the only GPU visible to this process; empty: all GPUs
+    #: Lock on its device or place, for it to inherit; None if another supervisor holds it, or if it needs none.
     lock: WorkersLock | None = field(default=None, compare=False, repr=False)
 
 
 def parse_processes(settings: Settings) -> int:
-    """Parse processes of this host: as configured, else half of the usable cores, 1 to 8; embedding wants the others."""
+    """Parse processes of this host: as configured, or half of the usable cores, 1 to 8; embedding needs the others."""
     return settings.parse_workers or max(1, min(8, usable_cores() // 2))
 
 
 def plan(settings: Settings, ledger: Ledger, stages: Sequence[Stage], on_end: Callable[[str, bool], None]) -> list[WorkerSpec]:
-    """The workers for these stages: one for parsing with its processes, one embed worker a GPU or one for everything else.
+    """The workers for these stages: one for parsing with its processes, and one embed worker per GPU or one for other devices.
 
-    Their names are taken in the ledger, and what they run on is locked. Workers of a supervisor that was killed are waited
-    for; `on_end` is told of those that are gone. Raises LedgerUnavailable, and ConfigError where a GPU has its worker already.
+    Reserves their names in the ledger and locks their devices. Waits for workers of a killed supervisor, and calls `on_end`
+    for those that have ended. Raises LedgerUnavailable, and ConfigError if a GPU already has a worker.
     """
     specs = []
-    # First, as torch may take longer to import than a name is kept for whoever does not begin.
+    # First, because importing torch may take longer than the ledger keeps the name of a worker that does not start.
     embedders = _embedders(settings) if Stage.EMBED in stages else []
     if Stage.PARSE in stages:
         lock = _lock(settings, ledger, "parse", on_end)
@@ -72,7 +72,7 @@ def plan(settings: Settings, ledger: Ledger, stages: Sequence[Stage], on_end: Ca
     for embedder in embedders:
         device = embedder.device
         seen[device] += 1
-        again = f".{seen[device]}" if seen[device] > 1 else ""  # a GPU that was named twice
+        again = f".{seen[device]}" if seen[device] > 1 else ""  # a GPU that is listed twice
         lock = _lock(settings, ledger, f"embed-{embedder.place}{again}", on_end, alone=device if embedder.accelerated else "")
         name = _take(ledger, Stage.EMBED, f"embed-{device}{again}" if device else "embed")
         specs.append(WorkerSpec(Stage.EMBED, name, 1, embedder.gpu, lock))
@@ -80,39 +80,39 @@ def plan(settings: Settings, ledger: Ledger, stages: Sequence[Stage], on_end: Ca
 
 
 def clocks(settings: Settings, ledger: Ledger, on_end: Callable[[str, bool], None]) -> list[WorkerSpec]:
-    """What carries schedules out where there is Redis. Raises LedgerUnavailable."""
+    """The processes that run schedules with Redis. Raises LedgerUnavailable."""
     lock = _lock(settings, ledger, Clock.TICK, on_end)
     return [
-        # No consumer, so it is never spoken to by its name, and it has no row in the ledger.
+        # Not a consumer, so nothing addresses it by its name, and it has no row in the ledger.
         WorkerSpec(Clock.BEAT, f"{Clock.BEAT}@{socket.gethostname()}", 1),
         WorkerSpec(Clock.TICK, _take(ledger, Clock.TICK, Clock.TICK), 1, lock=lock),
     ]
 
 
 def role_of(name: str) -> str:
-    """What a worker does, by its name; for those that consume it is the name of their queue."""
+    """The role of a worker, from its name; for consumers it is the name of their queue."""
     return name.partition("@")[0].partition("-")[0]
 
 
 def _lock(
     settings: Settings, ledger: Ledger, place: str, on_end: Callable[[str, bool], None], *, alone: str = ""
 ) -> WorkersLock | None:
-    """The lock of a place on this host; None where another supervisor has it, which is an error for the device `alone`."""
+    """The lock of a place on this host; None if another supervisor holds it, which is an error for the device `alone`."""
     host = socket.gethostname()
     lock = WorkersLock(settings.data_dir / "locks" / f"{re.sub(r'[^-.0-9A-Za-z]', '_', place)}@{host}.lock")
     if lock.acquire(ENDING_S):
         before = lock.before
-        # All of its processes are dead. Where the ledger knows another one by that name, its container has our host's name.
+        # All of its processes are dead. If the ledger knows another worker by that name, its container has our host's name.
         if before is not None and before.worker and ledger.registry.holder(before.worker) in (None, (host, before.pid)):
             on_end(before.worker, True)
         return lock
     if alone:
-        raise ConfigError(f"{alone} is used by {lock.taken_by()}: stop that first, or name other GPUs in KB_GPU_IDS")
+        raise ConfigError(f"{alone} is used by {lock.taken_by()}: stop it first, or list other GPUs in KB_GPU_IDS")
     return None
 
 
 def _take(ledger: Ledger, role: Stage | Clock, process: str) -> str:
-    """`process@host`, or with our process id where a worker that lives has that name, or may live: we are not told it is dead.
+    """`process@host`, or with our process id if a worker with that name is alive, or not known to be dead.
 
     In containers process ids repeat, so even that name may be taken.
     """
@@ -121,33 +121,33 @@ def _take(ledger: Ledger, role: Stage | Clock, process: str) -> str:
     return next(
         name
         for name in (f"{one}@{host}" for one in names)
-        # One without its broker gives no signs of life, and will be back under its name.
+        # A worker without its broker sends no heartbeats, but returns under its name.
         if not _lives(ledger.registry.holder(name), host) and ledger.registry.take_name(name, role.value, host, pid)
     )
 
 
 def _lives(holder: tuple[str, int] | None, host: str) -> bool:
-    """Whether a process of this host still runs, other than this one, which may take its own names again."""
+    """Whether the holder is a live process of this host other than this one, which may reuse its own names."""
     return holder is not None and holder[0] == host and holder[1] != os.getpid() and is_alive(holder[1])
 
 
 @dataclass(frozen=True, slots=True)
 class _Embedder:
-    """An embed worker to be named."""
+    """An embed worker before it gets its name."""
 
-    device: str  #: as in its name; empty where nobody knows yet
-    gpu: str = ""  #: the one it is pinned to, if any
-    uuid: str = ""  #: of the GPU, where torch says it
+    device: str  #: as in its name; empty if not known yet
+    gpu: str = ""  #: the GPU it is pinned to, if any
+    uuid: str = ""  #: of the GPU, if torch reports it
 
     @property
     def accelerated(self) -> bool:
-        """Whether it needs its device for itself."""
+        """Whether it needs exclusive use of its device."""
         return self.device.startswith(("cuda", "mps"))
 
     @property
     def place(self) -> str:
-        """What it runs on: containers that have one host name may each call another GPU number 0."""
-        if self.gpu.startswith("MIG-"):  # a part of a GPU, whose uuid the others may share
+        """A unique name of its device: containers with the same host name may each see another GPU as number 0."""
+        if self.gpu.startswith("MIG-"):  # a part of a GPU; other parts may share the uuid
             return self.gpu
         return self.uuid or (self.device if self.gpu.isdecimal() else self.gpu or self.device)
 
@@ -158,9 +158,9 @@ def _embedders(settings: Settings) -> list[_Embedder]:
     if settings.embed_url:
         return [_Embedder("http")]
     if wanted == "cpu" or (settings.embedded_broker and settings.embedded_store):
-        # A command that embeds by itself does not import torch once more only for a name.
+        # A command that embeds by itself does not import torch a second time only for a name.
         return [_Embedder(_short(wanted))]
-    # The embedded store has one owner, so only a server is fed by several processes.
+    # The embedded store has one owner, so several processes need a server.
     pins = wanted in ("auto", "cuda") and not settings.embedded_store
     device, uuids = _ask(wanted, settings.gpu_ids if pins else ())
     gpus = (settings.gpu_ids or (tuple(uuids) if len(uuids) > 1 else ())) if pins else ()
@@ -174,10 +174,10 @@ def _embedders(settings: Settings) -> list[_Embedder]:
 
 
 def _ask(wanted: str, only: Sequence[str]) -> tuple[str, dict[str, str]]:
-    """The device that torch takes for `wanted`, empty where it cannot say, and the GPUs it sees, of `only` where not empty.
+    """The device that torch uses for `wanted` (empty if unknown), and its visible GPUs, only those of `only` if it is not empty.
 
-    Of each GPU what to pin to, and its uuid. In a process of its own: the supervisor must neither hold torch nor touch a
-    device before it forks.
+    For each GPU, the id to pin to and the uuid. Runs in its own process: the supervisor must neither import torch nor touch
+    a device before it forks.
     """
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ",".join(only)} if only else None
     answer = subprocess.run(
@@ -191,7 +191,7 @@ def _ask(wanted: str, only: Sequence[str]) -> tuple[str, dict[str, str]]:
 
 
 def _short(device: str) -> str:
-    """A device as part of a name: cuda0, cpu, mps; empty for `auto` and for what is no device."""
+    """A device as part of a name: cuda0, cpu, mps; empty for `auto` and unknown devices."""
     if device == "cuda":
         return "cuda0"
     return device.replace(":", "") if re.fullmatch(r"cpu|mps|cuda:\d+", device) else ""

@@ -1,4 +1,4 @@
-"""The supervisor: starts this host's worker processes, starts them again when they die, stops them together."""
+"""The supervisor: starts this host's worker processes, restarts those that die, and stops them together."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from types import TracebackType
 from pipeline.errors import KbError
 from pipeline.ledger import Ledger
 from pipeline.settings import Settings
+from pipeline.text import plural
 from pipeline.types import Stage
 from workers import health
 from workers.broker.app import SHUTDOWN_S
@@ -24,10 +25,10 @@ from workers.process.spec import WorkerSpec
 
 log = logging.getLogger(__name__)
 
-#: A worker that lived for so long is started again at once; one that did not waits longer each time.
+#: A worker that lived for SETTLED_S is restarted at once; before others the pause grows each time.
 SETTLED_S = 60.0
 
-#: Longest pause before a worker that keeps dying is started again.
+#: Max seconds before a worker that keeps dying is restarted.
 RESTART_MAX_S = 10.0
 
 
@@ -43,7 +44,7 @@ class _Running:
 class Supervisor:
     """Keeps worker processes running; a context manager that stops them at its end.
 
-    Where it has none, because this process was killed, they end by themselves.
+    If this process is killed, they end by themselves.
     """
 
     def __init__(
@@ -57,11 +58,11 @@ class Supervisor:
         stderr: int = 2,
     ) -> None:
         self._settings = settings
-        self._on_end = on_end  #: told the name of each worker that has ended, and whether it was killed
-        self._lock = lock  #: on the data folder; kept by the workers after us
+        self._on_end = on_end  #: called with the name of each worker that has ended, and whether it was killed
+        self._lock = lock  #: on the data folder; the workers keep it after our end
         self._lifeline = Lifeline()
         self._grace_s = grace_s
-        self._stderr = stderr  #: file descriptor for what workers say
+        self._stderr = stderr  #: file descriptor for the output of workers
         self._running = [_Running(spec) for spec in specs]
 
     def __enter__(self) -> Supervisor:
@@ -76,33 +77,33 @@ class Supervisor:
         self._lifeline.close()
 
     def tend(self) -> None:
-        """Start what is not running and whose pause is over; call it every second or so."""
+        """Start workers that are not running and whose pause is over; call it about every second."""
         now = time.monotonic()
         for worker in self._running:
             if worker.process is not None and worker.process.poll() is not None:
                 lived = now - worker.started
                 worker.failures = 0 if lived >= SETTLED_S else worker.failures + 1
                 pause = min(RESTART_MAX_S, 0.25 * 2 ** min(worker.failures, 10)) if worker.failures > 1 else 0.0
-                log.warning("%s ended with %s; it is started again", worker.spec.name, worker.process.returncode)
+                log.warning("%s ended with status %s; restarting it", worker.spec.name, worker.process.returncode)
                 self._kill_group(worker.process, signal.SIGKILL)
-                # Killed by a signal, its documents may be the reason. With a status it went by itself, as Celery does on
-                # some faults of Redis: no document is to blame, as none is ever touched by this process.
+                # If a signal killed it, its documents may be the reason. With an exit status it ended by itself, as Celery does
+                # on some faults of Redis: no document is to blame, because this process never touches one.
                 self._on_end(worker.spec.name, worker.process.returncode < 0)
                 worker.process, worker.start_at = None, now + pause
             if worker.process is None and now >= worker.start_at:
                 worker.process, worker.started = self._start(worker.spec), now
 
     def run(self, every_s: float, until: Callable[[], bool]) -> None:
-        """Tend the workers until `until` says so."""
+        """Tend the workers until `until` returns true."""
         while not until():
             self.tend()
             time.sleep(every_s)
 
     def stop(self, *, idle: bool = False) -> None:
-        """Ask all workers to finish, and after half of the grace period to let go; then kill their process groups.
+        """Ask all workers to finish, take back their leases after half of the grace period, then kill their process groups.
 
-        Letting go means that their leases are taken back: a step that sees its lease gone stops where it is. `idle` says
-        that nothing is left to do: what is done is durable, so there is nothing to wait for.
+        A step whose lease was taken back stops where it is. `idle` means that nothing is left to do: all results are durable,
+        so there is nothing to wait for.
         """
         alive = [(worker, worker.process) for worker in self._running if worker.process is not None]
         for _, process in alive:
@@ -114,7 +115,8 @@ class Supervisor:
                 time.sleep(0.05)
             for worker, process in alive:
                 if process.poll() is None:
-                    log.warning("%s takes long to end and %s", worker.spec.name, "lets go" if share < 1 else "is killed")
+                    action = "its documents are taken back" if share < 1 else "it is killed"
+                    log.warning("%s takes long to end: %s", worker.spec.name, action)
                     self._on_end(worker.spec.name, False)
         for worker, process in alive:
             self._kill_group(process, signal.SIGKILL)
@@ -126,7 +128,7 @@ class Supervisor:
         environment = dict(os.environ)
         environment.update(environment_of(self._settings))
         if spec.visible_gpu:
-            # Pinned before torch is imported: inside, the GPU is number 0.
+            # Set before torch is imported; the process sees the GPU as number 0.
             environment["CUDA_VISIBLE_DEVICES"] = spec.visible_gpu
         command = [
             sys.executable,
@@ -142,8 +144,8 @@ class Supervisor:
         ]
         locks = [lock for lock in (self._lock, spec.lock) if lock is not None]
         health.expect(self._settings.health_dir, health.file_of(spec.name))
-        # A group of its own: Ctrl-C in the terminal reaches us, and we end the workers in order.
-        # Our stdout belongs to our own answer.
+        # A group of its own: Ctrl-C in the terminal reaches only us, and we stop the workers gracefully.
+        # Our stdout is for our own output.
         process = subprocess.Popen(
             command,
             env=environment,
@@ -166,7 +168,7 @@ class Supervisor:
 
 
 def bury(ledger: Ledger, max_starts: int) -> Callable[[str, bool], None]:
-    """What to do in the ledger when a worker has ended: forget it, and free what it held without waiting for its leases."""
+    """Make the callback for a worker that has ended: remove it from the ledger and release its documents at once."""
 
     def ended(name: str, killed: bool) -> None:
         try:
@@ -176,19 +178,19 @@ def bury(ledger: Ledger, max_starts: int) -> Callable[[str, bool], None]:
             log.warning("%s", error)
         else:
             if freed:
-                log.warning("%d documents of %s go back", freed, name)
+                log.warning("released %s held by %s", plural(freed, "document"), name)
 
     return ended
 
 
 def environment_of(settings: Settings) -> dict[str, str]:
-    """The settings as environment variables, so that a child process sees the same ones, whatever their source."""
+    """The settings as environment variables, so that a child process has the same ones, whatever their source."""
     from pydantic import SecretStr
 
     environment = {"DO_NOT_TRACK": "1", "UNSTRUCTURED_DISABLE_NOTICE": "1", "TOKENIZERS_PARALLELISM": "false"}
     for name, value in settings:
         if name == "otlp_endpoint" and settings.otlp_is_foreign:
-            continue  # it is in the environment under its own name, and would be taken for ours
+            continue  # it is in the environment under its own name, and would look like ours
         if isinstance(value, SecretStr):
             value = value.get_secret_value()
         text = ",".join(value) if isinstance(value, tuple) else "" if value is None else str(value)

@@ -1,4 +1,4 @@
-"""The Celery tasks: decode, call the library, hand over to the next stage."""
+"""The Celery tasks: decode, call the library, queue for the next stage."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from workers.process.runtime import EmbedRuntime, ParseRuntime
 
 log = logging.getLogger(__name__)
 
-#: The runtime of this process; made in the pool's child, after the fork, because devices and databases survive none.
+#: The runtime of this process; made in the pool's child, after the fork, as devices and database connections do not survive it.
 runtime: ParseRuntime | EmbedRuntime | None = None
 
 
 class Request(request.Request):  # type: ignore[misc]
-    """A task on its way through the consumer, whose acknowledgement may not fail unnoticed.
+    """A task request whose acknowledgement must not fail unnoticed.
 
-    Celery logs an error of the connection and goes on, but the message stays counted as fetched: with one message fetched
-    at a time the worker would never get another one. Raised instead, the error makes the consumer connect anew.
+    Celery logs the connection error and continues, but the message still counts as fetched. With one message fetched at a
+    time, the worker would never get another one. Raising the error makes the consumer reconnect.
     """
 
     def __init__(self, *arguments: Any, **named: Any) -> None:

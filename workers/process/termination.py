@@ -1,4 +1,4 @@
-"""SIGTERM while a process holds documents."""
+"""Handling SIGTERM while a process holds documents."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from types import FrameType, TracebackType
 
 
 class Termination:
-    """Lets the first SIGTERM of a block raise SystemExit, and only where nothing is half done; later ones are ignored.
+    """Lets the first SIGTERM of a block raise SystemExit, but not inside `held`; ignores later ones.
 
-    The pool's own handler raises at any line, and lets a second signal kill the process while it hands its work back. A
-    mask of the kernel's would not do instead: Python runs handlers in the main thread, whichever thread got the signal.
-    Outside the main thread it does nothing.
+    The pool's own handler raises at any line, and a second signal would kill the process while it returns its documents. A
+    kernel signal mask does not help: Python runs handlers in the main thread, whichever thread received the signal. Outside
+    the main thread this class does nothing.
     """
 
     def __init__(self) -> None:
@@ -34,7 +34,7 @@ class Termination:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Hold the signal back until the end of the block."""
+        """Defer the signal until the end of the block."""
         self._held = True
         try:
             yield

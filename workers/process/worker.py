@@ -1,4 +1,4 @@
-"""One worker: a Celery consumer and its pool, for one stage; started by the supervisor as a process of its own."""
+"""One worker: a Celery consumer and its pool, for one stage; the supervisor starts it as a separate process."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ from workers.process.spec import role_of
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two signs of life in the ledger.
+#: Seconds between two heartbeats in the ledger.
 SEEN_EVERY_S = 5.0
 
-#: Seconds until a process of the pool that could not open the ledger or find its tokenizer tries again.
+#: Seconds until a pool process that could not open the ledger or find its tokenizer tries again.
 BEGIN_AGAIN_S = 5.0
 
 
-#: Held while the ledger is open in the consumer's process, and while that forks. SQLite's view of its locks is memory that
-#: a child of the pool would inherit, an open transaction included: it would find the database locked for ever.
+#: Held while the ledger is open in the consumer's process, and while that process forks. SQLite keeps its locks in memory that
+#: a pool child would inherit, including an open transaction: the child would find the database locked forever.
 _ledger_or_fork = threading.Lock()
 os.register_at_fork(before=_ledger_or_fork.acquire, after_in_parent=_ledger_or_fork.release, after_in_child=_ledger_or_fork.release)
 
 
 @contextmanager
 def open_ledger(settings: Settings) -> Iterator[Ledger]:
-    """The ledger for a moment, in the consumer's process."""
+    """Open the ledger briefly, in the consumer's process."""
     with _ledger_or_fork:
         ledger = Ledger.open(settings.ledger_url)
         try:
@@ -54,7 +54,7 @@ def open_ledger(settings: Settings) -> Iterator[Ledger]:
 
 
 class Presence(bootsteps.StartStopStep):  # type: ignore[misc]
-    """Signs of life, from the consumer's own timer: a hung consumer goes stale, a long task of the pool does not."""
+    """Heartbeats from the consumer's own timer: a hung consumer goes stale, one with a long task in its pool does not."""
 
     requires = {"celery.worker.consumer.connection:Connection"}  # noqa: RUF012 - Celery's interface
     settings: Settings
@@ -62,11 +62,11 @@ class Presence(bootsteps.StartStopStep):  # type: ignore[misc]
     _entry: Any = None  #: of the timer
 
     def start(self, consumer: Any) -> None:
-        """Begin with the consumer, each time that it has connected: Celery empties the timer when a connection is lost."""
+        """Start with the consumer, each time it connects: Celery empties the timer when a connection is lost."""
         self._entry = consumer.timer.call_repeatedly(SEEN_EVERY_S, self._seen)
 
     def stop(self, consumer: Any) -> None:
-        """End with the connection."""
+        """Stop with the connection."""
         if self._entry is not None:
             self._entry.cancel()
             self._entry = None
@@ -76,7 +76,7 @@ class Presence(bootsteps.StartStopStep):  # type: ignore[misc]
         try:
             with open_ledger(type(self).settings) as ledger:
                 if not ledger.registry.see(type(self).name_of_worker):
-                    # Forgotten, as whoever was not seen for long is; what it runs on is written again at its next start.
+                    # The ledger has dropped us, because it has not seen us for long; the next start records the device again.
                     role, host = role_of(type(self).name_of_worker), socket.gethostname()
                     ledger.registry.register(type(self).name_of_worker, role, host, os.getpid())
         except KbError as error:
@@ -101,7 +101,7 @@ def main(argv: list[str] | None = None) -> int:
     tasks.register(app)
     try:
         _prepare(app, settings, Stage(options.stage), options.name, options.concurrency, options.lifeline)
-    except KbError as error:  # the supervisor tries again, after a while
+    except KbError as error:  # the supervisor restarts us after a pause
         log.error("%s", error)
         return 1
     app.worker_main(
@@ -114,7 +114,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _prepare(app: Celery, settings: Settings, stage: Stage, name: str, concurrency: int, line: int) -> None:
-    """Hang the runtime into the life of the pool's children, and the row in the ledger into the consumer's."""
+    """Tie the runtime to the pool's children, and the row in the ledger to the consumer."""
     Presence.settings, Presence.name_of_worker = settings, name
     consumer = os.getpid()
     app.steps["consumer"].add(Presence)
@@ -129,20 +129,20 @@ def _prepare(app: Celery, settings: Settings, stage: Stage, name: str, concurren
             log.warning("%s", error)
 
     def begin(**_: object) -> None:
-        lifeline.end_with_parent(line, consumer, whole_group=True)  # threads survive no fork
+        lifeline.end_with_parent(line, consumer, whole_group=True)  # threads do not survive a fork
         complained = False
         while tasks.runtime is None:
             try:
                 made = ParseRuntime(settings, name) if stage is Stage.PARSE else EmbedRuntime(settings, name)
                 made.bury_siblings()
-            except KbError as error:  # Celery would swallow it and give this process work that it cannot do
+            except KbError as error:  # Celery would ignore it and give this process work that it cannot do
                 log.error("%s; next try in %.0f s", error, BEGIN_AGAIN_S)
                 complained = True
                 with suppress(KbError), open_ledger(settings) as ledger:
                     ledger.registry.see(name, note=str(error))
                 time.sleep(BEGIN_AGAIN_S)
             else:
-                if complained and stage is Stage.PARSE:  # an embed worker says for itself how it is
+                if complained and stage is Stage.PARSE:  # an embed worker updates its own note
                     made.ledger.registry.see(name, note="")
                 tasks.runtime = made
 

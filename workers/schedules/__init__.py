@@ -1,1 +1,1 @@
-"""What is done again and again by the clock."""
+"""Actions that run at fixed times."""

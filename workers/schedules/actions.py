@@ -1,4 +1,4 @@
-"""What a schedule can do to a source: one function an action."""
+"""The actions of schedules on a source: one function per action."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from dataclasses import dataclass, replace
 
 from pipeline.ledger import Ledger
 from pipeline.settings import Settings
+from pipeline.text import plural
 from workers.jobs.load import Loading
 from workers.jobs.sources import source_job
 from workers.monitoring.snapshot import Moment
 
-#: A check of documents that are being worked on says nothing: it is made so many times at most until nothing is.
+#: Max checks of a collection until none of its documents is in progress; a check during work proves nothing.
 CHECKS = 3
 
-#: Seconds between two looks whether a collection is at rest.
+#: Seconds between two checks whether a collection is at rest.
 REST_EVERY_S = 2.0
 
 
@@ -25,12 +26,12 @@ class Errand:
 
     source: str
     schedule: str
-    still_ours: Callable[[], None]  #: raises LeaseLost when the run is no longer wanted; call it now and then
+    still_ours: Callable[[], None]  #: raises LeaseLost if the run is no longer wanted; call it regularly
     show: Callable[[Moment], None]
-    worker_stderr: int = 2  #: file descriptor for what worker processes say
+    worker_stderr: int = 2  #: file descriptor for the output of worker processes
 
     def look(self, moment: Moment) -> None:
-        """Show where the run stands, if it is still ours; raises LeaseLost."""
+        """Show the state of the run, if it is still ours; raises LeaseLost."""
         self.still_ours()
         self.show(moment)
 
@@ -43,7 +44,7 @@ def sync(settings: Settings, ledger: Ledger, errand: Errand) -> None:
 
 
 def reindex(settings: Settings, ledger: Ledger, errand: Errand) -> None:
-    """Build the source's collection anew, as it is configured, and swap it in if it is not worse; one rollback is kept."""
+    """Rebuild the source's collection as configured, and swap it in if it is not worse; keeps one generation for rollback."""
     from workers.jobs.reindex import Change, Reindexing, prune
 
     found, _ = source_job(ledger, settings, errand.source)
@@ -54,7 +55,7 @@ def reindex(settings: Settings, ledger: Ledger, errand: Errand) -> None:
 
 
 def verify(settings: Settings, ledger: Ledger, errand: Errand) -> None:
-    """Compare the store with the ledger, point by point, when nothing of the collection is being worked on."""
+    """Compare the store with the ledger, point by point, once the collection is at rest."""
     from pipeline.staging import open_staging
     from pipeline.steps import verify as step
     from pipeline.store import open_store
@@ -79,8 +80,8 @@ def verify(settings: Settings, ledger: Ledger, errand: Errand) -> None:
     errand.still_ours()
     wrong = {"missing": seen.missing, "orphaned": seen.orphans, "zero": seen.zero_vectors}
     detail = "" if seen.clean else (
-        ", ".join(f"{count} points {what}" for what, count in wrong.items() if count)
-        + f"; `kb-ingest verify --collection {collection} --repair` mends it"
+        ", ".join(f"{plural(count, 'point')} {what}" for what, count in wrong.items() if count)
+        + f"; `kb-ingest verify --collection {collection} --repair` fixes this"
     )  # fmt: skip
     totals = (seen.documents, seen.actual_points, sum(wrong.values()))
     ledger.runs.end(run, "done" if seen.clean else "failed", detail, totals)

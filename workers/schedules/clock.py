@@ -1,7 +1,7 @@
-"""The clock of schedules where there is Redis: celery beat with redbeat, and the consumer of its ticks.
+"""The clock of schedules with Redis: celery beat with redbeat, and the consumer of its ticks.
 
-A tick carries nothing: what is due stands in the ledger. However many beats there are, redbeat's lock lets one of them tick,
-and however many ticks there are, the ledger lets one of them start a run.
+A tick carries no data: the ledger knows what is due. However many beats run, redbeat's lock lets only one of them tick; and
+however many ticks arrive, the ledger lets only one of them start a run.
 """
 
 from __future__ import annotations
@@ -32,34 +32,34 @@ from workers.schedules.due import Starter
 
 log = logging.getLogger(__name__)
 
-#: Seconds that scheduled runs get to end; less than the half of a worker's grace, after which its leases are taken back.
+#: Seconds that scheduled runs get to end; less than half of a worker's grace, after which its leases are taken back.
 RUN_GRACE_S = 10.0
 
-#: Seconds until a beat whose Redis does not answer looks again.
+#: Seconds until a beat whose Redis does not answer tries again.
 REDIS_AGAIN_S = 5.0
 
 
 class Scheduler(RedBeatScheduler):  # type: ignore[misc]
-    """redbeat's scheduler with signs of life."""
+    """redbeat's scheduler with heartbeats."""
 
     settings: Settings
     name_of_worker: str
     ticked = threading.Event()
 
     def tick(self, *arguments: Any, **named: Any) -> Any:
-        """Send what is due; returns the seconds until the next look. Ends the process when its lock was lost."""
+        """Send due ticks; returns the seconds until the next check. Ends the process if its lock was lost."""
         type(self).ticked.set()
         type(self).seen()
         return super().tick(*arguments, **named)
 
     @classmethod
     def seen(cls) -> None:
-        """Give a sign of life."""
+        """Send a heartbeat."""
         health.touch(cls.settings.health_dir, health.file_of(cls.name_of_worker))
 
     @classmethod
     def wait(cls) -> None:
-        """Signs of life until the first tick: a beat that is not the one that ticks waits for the lock, and is well."""
+        """Send heartbeats until the first tick: a beat that waits for the lock is healthy."""
         while not cls.ticked.wait(SEEN_EVERY_S):
             cls.seen()
 
@@ -84,13 +84,13 @@ def main(argv: list[str] | None = None) -> int:
         if options.clock == Clock.BEAT:
             return _beat(app, settings, options.name)
         return _consume(app, settings, options.name, stderr, options.lifeline)
-    except KbError as error:  # the supervisor tries again, after a while
+    except KbError as error:  # the supervisor restarts us after a pause
         log.error("%s", error)
         return 1
 
 
 def _beat(app: Celery, settings: Settings, name: str) -> int:
-    # Here alone: a worker tells its configuration to whoever asks over Redis, and Celery hides no password in these.
+    # Only here: a worker reports its configuration to anyone who asks over Redis, and Celery does not mask passwords in these.
     app.conf.update(redbeat_options(settings))
     Scheduler.settings, Scheduler.name_of_worker = settings, name
     threading.Thread(target=Scheduler.wait, name="alive", daemon=True).start()
@@ -100,7 +100,7 @@ def _beat(app: Celery, settings: Settings, name: str) -> int:
 
 
 def _wait_for_redis(app: Celery) -> None:
-    """Wait quietly: where Redis does not answer, redbeat would end with an error again and again."""
+    """Wait until Redis answers; otherwise redbeat would end with an error again and again."""
     broker, said = Broker(app), False
     while True:
         try:
@@ -121,11 +121,11 @@ def _consume(app: Celery, settings: Settings, name: str, stderr: int, line: int)
     Presence.settings, Presence.name_of_worker = settings, name
     app.steps["consumer"].add(Presence)
 
-    # A tick that is lost comes again in a few seconds: nothing is gained by keeping it until it is done. Nor by telling of it:
-    # seventeen thousand a day would hide the tasks that do something.
+    # A lost tick is followed by another within seconds, so a late acknowledgement gains nothing. Neither do task events:
+    # seventeen thousand a day would hide the tasks that do work.
     @app.task(name=TICK_TASK, Request=Request, acks_late=False, send_events=False)  # type: ignore[untyped-decorator]
     def tick() -> None:
-        """Start what is due."""
+        """Start due schedules."""
         try:
             starter.start_due(time.time())
         except KbError as error:
@@ -144,7 +144,7 @@ def _consume(app: Celery, settings: Settings, name: str, stderr: int, line: int)
         Broker(app).mend(TICK_QUEUE)
     except BrokerUnavailable as error:  # Celery waits until it answers
         log.warning("%s", error)
-    # In the process itself: a tick takes milliseconds, and what it starts are processes of their own.
+    # In this process: a tick takes milliseconds, and every run is a separate process.
     app.worker_main(
         [
             "--quiet", "worker", "--queues", TICK_QUEUE, "--hostname", name, "--concurrency", "1", "--pool", "solo",

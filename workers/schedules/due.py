@@ -1,4 +1,4 @@
-"""What is due: each run a process of its own, so that a long one delays no other."""
+"""Starts due schedules: each run is a separate process, so that a long run does not delay others."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from workers.schedules.cron import Cron
 
 log = logging.getLogger(__name__)
 
-#: Most runs of one scheduler at a time; each takes about 100 MB. The others stay due.
+#: Max concurrent runs of one scheduler; each takes about 100 MB. The others stay due.
 RUNS_MAX = 4
 
 
 def next_slot(schedule: Schedule, now: float) -> int | None:
-    """When a schedule is due next, in seconds since the epoch: not after `now` where it is due already; None while paused."""
+    """When a schedule is next due, in seconds since the epoch: at or before `now` if it is already due; None while paused."""
     if schedule.paused:
         return None
     cron = Cron.parse(schedule.cron, schedule.timezone)
@@ -36,23 +36,23 @@ def next_slot(schedule: Schedule, now: float) -> int | None:
 
 
 class Starter:
-    """Starts runs that are due, and takes note of their ends; for one thread."""
+    """Starts due runs, and records when they end; for use in one thread."""
 
     def __init__(self, settings: Settings, ledger: Ledger, name: str = "", stderr: int = 2, lifeline: int | None = None) -> None:
         self._settings = settings
         self._ledger = ledger
         self._owner = name or f"schedules-{os.getpid()}@{socket.gethostname()}"
-        self._stderr = stderr  #: file descriptor for what the runs say
-        # That of our supervisor where we have one: runs end at the same time as we do, and not after us.
+        self._stderr = stderr  #: file descriptor for the output of runs
+        # Our supervisor's lifeline if we have one, so that runs end when we do, and not after us.
         self._lifeline = Lifeline().reading if lifeline is None else lifeline
         self._running: dict[str, subprocess.Popen[bytes]] = {}  #: by lease
-        self._wrong: set[str] = set()  #: names of schedules that make no sense, so that it is said once
+        self._wrong: set[str] = set()  #: names of invalid schedules, so that each is reported once
 
     def start_due(self, now: float) -> int:
-        """Start what is due at `now` and nobody else has taken; return how many. Cheap when nothing is.
+        """Start runs that are due at `now` and not taken by another process; return how many. Cheap if nothing is due.
 
-        Several slots that were missed are one run. A schedule whose run goes on stays due, and so does one whose source is
-        loaded by another run, such as one by hand. Raises LedgerUnavailable.
+        Several missed slots become one run. A schedule stays due while its run is in progress, or while another run, such as a
+        manual one, loads its source. Raises LedgerUnavailable.
         """
         self.reap()
         started = 0
@@ -67,21 +67,22 @@ class Starter:
         return started
 
     def reap(self, *, stopped: bool = False) -> None:
-        """Free the leases of runs whose process has ended; those that came to their end have done so themselves.
+        """Release the leases of runs whose process has ended; a run that finishes releases its own.
 
-        What was told to stop, which may come before it listens, is due again; what was killed is not, as it may be its fault.
+        A run that was told to stop, possibly before it handles signals, is due again. A killed run is not, because it may have
+        been its own fault.
         """
         for lease, process in list(self._running.items()):
             status = process.poll()
             if status is None:
                 continue
             if status < 0:
-                log.warning("the process of a scheduled run ended with %d", status)
+                log.warning("a scheduled run was killed by signal %d", -status)
             self._ledger.schedules.release(lease, missed=stopped or status == -signal.SIGTERM)
             del self._running[lease]
 
     def stop(self, grace_s: float) -> None:
-        """Tell all runs to stop, and kill those that do not within the grace; what they leave is due again."""
+        """Tell all runs to stop, and kill those that do not stop within the grace; unfinished runs are due again."""
         for process in self._running.values():
             process.terminate()
         deadline = time.monotonic() + grace_s
@@ -96,8 +97,8 @@ class Starter:
             log.warning("%s", error)
 
     def _is_busy(self, schedule: Schedule) -> bool:
-        """Whether another run loads what this one would load."""
-        # Imported here: where nothing is due, nothing of a load is needed.
+        """Whether another run loads the source of this schedule."""
+        # Imported here, because most checks find nothing due and need no load code.
         from workers.jobs.hold import holder
         from workers.jobs.sources import source_job
 
@@ -105,16 +106,16 @@ class Starter:
             return False
         try:
             source, job = source_job(self._ledger, self._settings, schedule.source)
-        except SourceError:  # the run will say so
+        except SourceError:  # the run will report it
             return False
         return holder(self._ledger, source.collection, job.scope.uris()) is not None
 
     def _due(self, schedule: Schedule, now: float) -> int | None:
         try:
             slot = next_slot(schedule, now)
-        except ConfigError as error:  # time zones change their names
+        except ConfigError as error:  # time zones are renamed sometimes
             if schedule.name not in self._wrong:
-                log.error("the schedule %s is not carried out: %s", schedule.name, error)
+                log.error("schedule %s does not run: %s", schedule.name, error)
                 self._wrong.add(schedule.name)
             return None
         return slot if slot is not None and slot <= now else None
@@ -124,7 +125,7 @@ class Starter:
         command += ["--lifeline", str(self._lifeline)]
         environment = {**os.environ, **environment_of(self._settings)}
         try:
-            # In our process group, so that whoever kills us kills it too.
+            # In our process group, so that killing our group kills it too.
             self._running[lease] = subprocess.Popen(
                 command,
                 env=environment,
@@ -134,18 +135,18 @@ class Starter:
                 pass_fds=(self._lifeline,),
             )
         except OSError as error:
-            log.error("cannot start a run of the schedule %s: %s", schedule.name, error)
+            log.error("cannot start a run of schedule %s: %s", schedule.name, error)
             self._ledger.schedules.release(lease, missed=True)
 
 
 class TimerThread:
-    """Starts what is due every few seconds, in the background of a process that has something else to do."""
+    """Starts due runs every few seconds, in the background of a process that does something else."""
 
     def __init__(self, starter: Starter, every_s: float, grace_s: float, on_look: Callable[[], None] = lambda: None) -> None:
         self._starter = starter
         self._every_s = every_s
         self._grace_s = grace_s  #: seconds that runs get to end
-        self._on_look = on_look  #: called after each look, whether or not anything was due
+        self._on_look = on_look  #: called after each check, whether or not anything was due
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="schedules", daemon=True)
 

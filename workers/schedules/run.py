@@ -1,4 +1,4 @@
-"""One run of a schedule under its lease; `python -m workers.schedules.run LEASE` is the process that a scheduler starts for it."""
+"""One run of a schedule under its lease; the scheduler starts it as `python -m workers.schedules.run LEASE`."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ from workers.schedules.actions import ACTIONS, Errand
 
 log = logging.getLogger(__name__)
 
-#: Seconds until a ledger that is away is asked again.
+#: Seconds until an unreachable ledger is tried again.
 AGAIN_S = 5.0
 
 
 def carry_out(
     settings: Settings, ledger: Ledger, schedule: Schedule, beating: Beating, show: Callable[[Moment], None], worker_stderr: int = 2
 ) -> Past:
-    """Do what a schedule says and return the run, which says what became of it; errors stand there too.
+    """Run a schedule's action and return the run with its outcome; errors are recorded there too.
 
-    Raises SourceBusy, before there is a run, where one by hand or of another schedule loads the source.
+    Raises SourceBusy before the run exists if a manual run or another schedule is loading the source.
     """
     before = _newest(ledger, schedule.name)
     try:
@@ -47,16 +47,18 @@ def carry_out(
     except KbError as error:
         _record(ledger, schedule, before, str(error))
     except Exception as error:
-        log.exception("the schedule %s failed", schedule.name)
-        _record(ledger, schedule, before, f"{type(error).__name__}: {error} (a fault of kb-ingest)")
+        log.exception("schedule %s failed", schedule.name)
+        _record(ledger, schedule, before, f"{type(error).__name__}: {error} (a bug in kb-ingest)")
     return ledger.runs.history(1, schedule=schedule.name)[0]
 
 
 def run_now(settings: Settings, ledger: Ledger, schedule: Schedule, show: Callable[[Moment], None], worker_stderr: int) -> Past:
-    """Carry a schedule out here and at once, whatever the time is; raises ConfigError, SourceBusy where a run goes on."""
+    """Run a schedule now, in this process; raises ConfigError or SourceBusy if a run is in progress."""
     lease = ledger.schedules.claim_now(schedule.name, f"run-now/{os.getpid()}")
     if lease is None:
-        raise ConfigError(f"a run of {schedule.name!r} goes on already; `kb-ingest runs --schedule {schedule.name}` shows it")
+        raise ConfigError(
+            f"a run of {schedule.name!r} is already in progress; `kb-ingest runs --schedule {schedule.name}` shows it"
+        )
     try:
         with Beating(partial(ledger.schedules.beat, lease), settings.lease_s) as beating:
             return carry_out(settings, ledger, schedule, beating, show, worker_stderr)
@@ -65,13 +67,13 @@ def run_now(settings: Settings, ledger: Ledger, schedule: Schedule, show: Callab
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Carry out what a scheduler has claimed; the exit status is 0 when the run says `done` or `partly`."""
+    """Run the schedule that a scheduler has claimed; the exit status is 0 if the outcome is `done` or `partly`."""
     parser = argparse.ArgumentParser(prog="kb-ingest-scheduled")
     parser.add_argument("lease")
     parser.add_argument("--parent", type=int, required=True)
     parser.add_argument("--lifeline", type=int, required=True)
     options = parser.parse_args(argv)
-    # Whoever takes the scheduler's place would not know of us.
+    # A new scheduler in the old one's place would not know this process.
     lifeline.resume_when_orphaned()
     lifeline.end_with_parent(options.lifeline, options.parent)
     settings = load_settings()
@@ -79,7 +81,7 @@ def main(argv: list[str] | None = None) -> int:
         schedule = ledger.schedules.of_lease(options.lease)
         logs.set_up(settings.log_level, log_format=settings.log_format, prefix=f"schedule {schedule.name if schedule else ''}")
         if schedule is None:
-            log.warning("the lease is gone: the schedule was removed, or we were too slow to start")
+            log.warning("the lease is gone: the schedule was removed, or this process was too slow to start")
             return 1
         log.info("%s of %s", schedule.action, schedule.source)
         beat = partial(ledger.schedules.beat, options.lease)
@@ -87,20 +89,20 @@ def main(argv: list[str] | None = None) -> int:
             with _ending(ledger, options.lease), Beating(beat, settings.lease_s) as beating:
                 past = carry_out(settings, ledger, schedule, beating, Said())
         except SourceBusy as error:
-            log.info("%s: it stays due", error)
+            log.info("%s; the schedule stays due", error)
             return 1
     log.info("run %d: %s%s", past.run.id, past.outcome, f": {past.run.detail}" if past.run.detail else "")
     return 0 if past.outcome in ("done", "partly") else 1
 
 
 class Said:
-    """Logs what keeps a run from going on, once."""
+    """Logs each obstacle of a run once."""
 
     def __init__(self) -> None:
         self._told: tuple[Verdict, str] | None = None
 
     def __call__(self, moment: Moment) -> None:
-        """Look at where the run stands."""
+        """Check the state of the run."""
         told = (moment.diagnosis.verdict, moment.trouble)
         if told != self._told and (moment.diagnosis.stuck or moment.trouble):
             log.warning("%s", moment.diagnosis if moment.diagnosis.stuck else moment.trouble)
@@ -109,7 +111,7 @@ class Said:
 
 @contextmanager
 def _ending(ledger: Ledger, lease: str) -> Iterator[None]:
-    """Release the lease at the end, however it comes; told to stop before that, or kept from beginning, the slot is due again."""
+    """Release the lease at the end in any case; if the run was stopped or could not begin, its slot is due again."""
 
     def stop(number: int, _frame: FrameType | None) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -135,12 +137,12 @@ def _release(ledger: Ledger, lease: str, *, missed: bool) -> None:
 
 
 def _newest(ledger: Ledger, name: str) -> int:
-    """The number of a schedule's last run; 0: there was none."""
+    """The number of a schedule's last run; 0: no run yet."""
     return next((row.id for row in ledger.runs.latest(1, schedule=name)), 0)
 
 
 def _record(ledger: Ledger, schedule: Schedule, before: int, detail: str) -> None:
-    """Have the ledger say why a run failed, also where it failed before it was a run; waits for a ledger that is away."""
+    """Record why a run failed, even if it failed before the run existed; waits for an unreachable ledger."""
     while True:
         try:
             run = _newest(ledger, schedule.name)
