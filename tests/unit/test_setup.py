@@ -81,6 +81,7 @@ def test_assess_recommends_and_writes(tmp_path: Path) -> None:
     assert backup.read_text() == "# mine\nKB_COLLECTION=books\n"
 
 
+@pytest.mark.slow
 def test_a_collection_keeps_its_model(tmp_path: Path) -> None:
     (tmp_path / "one.txt").write_text("A document, so that there is a collection.")
     kb(tmp_path, "load", str(tmp_path / "one.txt"), KB_DATA_DIR=str(tmp_path / "data"))
@@ -93,6 +94,7 @@ def test_a_collection_keeps_its_model(tmp_path: Path) -> None:
     assert found.smaller is None
 
 
+@pytest.mark.slow
 def test_doctor_of_an_embedded_deployment(tmp_path: Path) -> None:
     findings = {one["part"]: one for one in json.loads(kb(tmp_path, "doctor", "--json", KB_DATA_DIR=str(tmp_path / "data")))}
     assert list(findings) == ["versions", "permissions", "disk", "ledger", "broker", "store", "model", "device", "clock"]

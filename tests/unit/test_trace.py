@@ -53,7 +53,7 @@ def test_without_an_endpoint_nothing_is_imported_and_nothing_happens() -> None:
     code = (
         "import sys\n"
         "from pipeline.settings import load_settings\n"
-        "from pipeline.telemetry.spans import open_tracing\n"
+        "from pipeline.telemetry.tracing import open_tracing\n"
         "import pipeline.steps.index, pipeline.steps.load, workers.process.worker\n"
         "tracing = open_tracing(load_settings(), 'x')\n"
         "assert not tracing.on\n"
@@ -78,7 +78,7 @@ def test_a_warning_about_lost_spans_has_neither_key_nor_user(caplog: pytest.LogC
         time.sleep(0.1)
     (said,) = [record.getMessage() for record in caplog.records if "spans are lost" in record.getMessage()]
     assert said.startswith("spans are lost: http://TOKEN:****@127.0.0.1:9/v1/traces?api_key=**** does not accept them: ")
-    assert "/v1/traces?****" in said.partition("take them: ")[2]
+    assert "/v1/traces?****" in said.partition("accept them: ")[2]
     assert "KEY" not in said
     assert "PASSWORD" not in said
 
