@@ -11,7 +11,7 @@ from pipeline.ledger import Ledger
 from pipeline.settings import Settings
 from pipeline.text import one_line, visible
 from pipeline.types import Hit, Reason
-from tests.unit.test_run_report import fail, stage
+from tests.unit.test_report import fail, stage
 from workers.cli import run
 from workers.cli.context import print_json, say
 from workers.cli.search import _print_hits
