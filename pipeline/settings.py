@@ -266,7 +266,7 @@ class Settings(BaseSettings):
 
 
 class _Receivers(BaseSettings):
-    """The two variables of a receiver of traces, told apart."""
+    """The two variables of a receiver of traces, kept apart."""
 
     model_config = SettingsConfigDict(env_file=".env", env_file_encoding="utf-8", extra="ignore", env_ignore_empty=True)
 

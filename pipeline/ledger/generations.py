@@ -14,7 +14,7 @@ from pipeline.ledger.mirror import differences, surplus
 from pipeline.ledger.schema import BUILDING, LIVE, SUPERSEDED, collections, documents, meta, reading, upsert, writing
 from pipeline.types import OPEN_STATES
 
-#: Key of the table `meta`, before a physical collection's name, for a graph that was put off.
+#: Key of the table `meta`, before a physical collection's name, for a deferred graph.
 _POSTPONED = "graph:"
 
 
@@ -114,7 +114,7 @@ class Generations:
             connection.execute(update(collections).where(collections.c.name == name).values(note=note))
 
     def swap(self, old: str, new: str) -> str:
-        """Make `new` live in the place of `old`; return why not yet, in words, or nothing.
+        """Make `new` live in the place of `old`; return a human-readable reason if that must wait, else nothing.
 
         It is done only where both are at rest and hold the same versions of the same documents. Whoever stages or deletes a
         document of `old` from then on is refused, and begins again with `new`. Raises CollectionReplaced where somebody else has
@@ -161,13 +161,13 @@ class Generations:
             connection.execute(upsert(connection, meta).values(row).on_conflict_do_nothing())
 
     def postponed(self) -> list[tuple[str, str, int]]:
-        """Collection, physical collection and links of all graphs that were put off."""
+        """Collection, physical collection and links of all deferred graphs."""
         with reading(self._engine) as connection:
             rows = connection.execute(select(meta.c.key, meta.c.value).where(meta.c.key.startswith(_POSTPONED))).all()
         return [(name, key.removeprefix(_POSTPONED), links) for key, value in rows for name, links in [json.loads(value)]]
 
     def not_put_off(self, physical: str) -> None:
-        """Forget that a graph was put off."""
+        """Forget that a graph was deferred."""
         with writing(self._engine) as connection:
             connection.execute(delete(meta).where(meta.c.key == _POSTPONED + physical))
 

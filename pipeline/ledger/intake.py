@@ -93,7 +93,7 @@ class Intake:
     def stage(self, collection: str, run: int, staged: Mapping[str, StagedFile]) -> None:
         """Record new versions as pending, by document id.
 
-        Whoever works on an older version loses its lease by this: its results no longer match a row.
+        A worker with an older version loses its lease by this: its results no longer match a row.
         """
         self._put(
             collection, run,
@@ -197,7 +197,7 @@ class Intake:
         return count
 
     def reopen(self, ids: Sequence[str]) -> int:
-        """Send indexed documents through the embed stage again: their points are compared and mended; return how many.
+        """Send indexed documents through the embed stage again: their points are compared and corrected; return how many.
 
         A version whose chunk file is gone goes through the parse stage again by itself.
         """
@@ -216,7 +216,7 @@ class Intake:
 
 
 def _newly_quarantined(connection: Connection, values: Sequence[Mapping[str, Any]]) -> dict[Key, int]:
-    """What is to be counted of rows that are about to be written: a file that each load refuses anew is quarantined once."""
+    """The counts of rows that are about to be written; a file that each load refuses again counts as quarantined once."""
     refused = {row["id"]: row["reason"] for row in values if row["state"] == DocumentState.QUARANTINED}
     ids = list(refused)
     for start in range(0, len(ids), ID_WINDOW):

@@ -9,22 +9,22 @@ from sqlalchemy import Engine, delete, select, update
 
 from pipeline.ledger.schema import reading, upsert, workers, writing
 
-#: A worker that was not seen for so long is taken for dead: it does not serve its queue, and its name is free.
+#: Seconds without a heartbeat after which a worker counts as dead: it does not serve its queue, and its name is free.
 WORKER_SEEN_S = 30.0
 
 #: The note of a worker that loads its model or is about to.
 STARTING = "starting"
 
-#: Begins the note of a worker that waiting will not heal.
+#: Begins the note of a worker that cannot work until a person acts.
 FATAL = "fatal: "
 
-#: Rows of workers that were not seen for so long are removed.
+#: Seconds without a heartbeat after which the row of a worker is removed.
 WORKER_KEPT_S = 24 * 3600.0
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerRow:
-    """A worker that was seen lately."""
+    """A worker that sent a heartbeat lately."""
 
     name: str
     role: str
@@ -42,17 +42,17 @@ class WorkerRow:
 
     @property
     def starting(self) -> bool:
-        """Whether it is not ready yet: it loads its model."""
+        """Whether it is still loading its model."""
         return self.note == STARTING
 
     @property
     def fatal(self) -> bool:
-        """Whether waiting will not bring it to work."""
+        """Whether it cannot work until a person acts."""
         return self.note.startswith(FATAL)
 
     @property
     def complaint(self) -> str:
-        """What keeps it from its work, in words; nothing while all is well, or while it starts."""
+        """Human-readable reason why it does not work; empty while it works or starts."""
         return "" if self.starting else self.note.removeprefix(FATAL)
 
 
@@ -101,7 +101,7 @@ class Registry:
             return connection.execute(taken.returning(workers.c.name)).first() is not None
 
     def holder(self, name: str) -> tuple[str, int] | None:
-        """Host and process of whoever was last known by a worker's name, alive or not."""
+        """Host and process id of the last worker with this name, alive or not."""
         with reading(self._engine) as connection:
             row = connection.execute(select(workers.c.host, workers.c.pid).where(workers.c.name == name)).first()
         return None if row is None else (row.host, row.pid)

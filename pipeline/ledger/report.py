@@ -157,7 +157,7 @@ class Report:
                 rows = connection.execute(
                     select(*columns)
                     .where(
-                        # Concatenated, so that SQLite walks by id instead of sorting the collection anew for each window.
+                        # Concatenated, so that SQLite walks by id instead of sorting the collection again for each window.
                         documents.c.collection.concat("") == collection,
                         documents.c.id > last,
                         documents.c.indexed_hash != "",

@@ -37,7 +37,7 @@ class RunRow:
     action: str  #: load, sync, delete, verify, reindex
     source: str
     schedule: str
-    outcome: str  #: done, partly, refused, failed; empty while it goes on, or when it was interrupted
+    outcome: str  #: done, partly, refused, failed; empty while it is running, or if it was interrupted
     detail: str
     added: int
     changed: int
@@ -94,7 +94,7 @@ class Runs:
             connection.execute(update(runs).where(runs.c.id == run).values(counts))
 
     def end(self, run: int, outcome: str, detail: str = "", totals: tuple[int, int, int] | None = None) -> None:
-        """Close a run: `done`, `partly` (some documents are quarantined), `refused` (deletions were not carried out), `failed`.
+        """Close a run: `done`, `partly` (some documents are quarantined), `refused` (deletions were refused), `failed`.
 
         `totals` are documents, chunks and failures as the run leaves them; without, they are counted in the ledger.
         """
@@ -188,7 +188,7 @@ def _past(connection: Connection, run: RunRow) -> Past:
 
 
 def _open_outcome(connection: Connection, run: RunRow) -> str:
-    """In words, what is true of a run without an outcome."""
+    """Human-readable state of a run without an outcome."""
     if not run.schedule:
         held = connection.execute(select(leases.c.id).where(leases.c.run == run.id)).first() is not None
         return "going on" if held else "not finished"  # which was not waited for, or its command died

@@ -139,7 +139,7 @@ class Work:
             raise LeaseLost(f"the lease on {len(claim.documents)} documents was taken back")
 
     def still_held(self, claim: Claim) -> set[str]:
-        """The documents that this claim still holds; one that was loaded anew in the meantime is not among them."""
+        """The documents that this claim still holds; one that was loaded again in the meantime is not among them."""
         with reading(self._engine) as connection:
             return {row[0] for row in connection.execute(select(documents.c.id).where(documents.c.lease == claim.lease))}
 

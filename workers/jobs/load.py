@@ -44,7 +44,7 @@ class Result:
     worker: WorkerRow | None  #: an embed worker that served it
     model: str  #: that made the collection
     deleted: int = 0  #: documents that were marked as deleted
-    refused: str = ""  #: why deletions were not carried out, in words
+    refused: str = ""  #: human-readable reason why deletions were refused
 
 
 class Loading:
@@ -103,7 +103,7 @@ class Loading:
     def run(self, job: Job, on_moment: Callable[[Moment], None], worker_stderr: int = 2) -> Result:
         """Stage everything, and wait until nothing of this run is open any more unless told not to.
 
-        Interrupting it at any point loses nothing: another run, or any worker, goes on from the ledger. Raises what the
+        Interrupting it at any point loses nothing: another run, or any worker, continues from the ledger. Raises what the
         stages raise, ConfigError when the only embed worker says that it cannot work, and SourceBusy where another run loads
         one of the roots into this collection.
         """
@@ -174,7 +174,7 @@ class Loading:
             raise
 
     def _mark_vanished(self, run: int, job: Job, listed: Listed) -> tuple[int, str]:
-        """Mark what has gone from the source; return how many documents, and why not, in words."""
+        """Mark the documents that no longer exist in the source; return how many, and the human-readable reason for a refusal."""
         generation = self.prepare().collection.name
         ratio = self.settings.max_delete_ratio
         found = vanished(self.ledger, generation, job.scope, listed, ratio, allow=job.allow_delete)
@@ -230,10 +230,10 @@ class Watch:
             raise TooManyFailures(
                 f"{failed} of {finished} documents failed ({reasons}), more than KB_MAX_FAILURE_RATIO "
                 f"{settings.max_failure_ratio:g} allows; "
-                "see `kb-ingest quarantine list`, mend the cause, then `kb-ingest retry` and load again"
+                "see `kb-ingest quarantine list`, fix the cause, then `kb-ingest retry` and load again"
             )
 
 
 def too_many(settings: Settings, failed: int, finished: int) -> bool:
-    """Whether so many documents of a run have failed that the fault is elsewhere."""
+    """Whether more documents of a run have failed than KB_MAX_FAILURE_RATIO allows: the fault is elsewhere."""
     return finished >= settings.max_failure_floor and failed > settings.max_failure_ratio * finished

@@ -49,7 +49,7 @@ CANARY_COSINE = 0.99
 #: The profile of collections that follow the configuration.
 NO_PROFILE = "{}"
 
-#: Models that an embed worker keeps loaded: while a re-index goes on there is work for the old one and the new one.
+#: Maximum number of models that an embed worker keeps loaded: during a re-index there is work for the old and the new one.
 KEPT_MODELS = 2
 
 #: Longest pause after something that may heal by itself did not answer.
@@ -70,7 +70,7 @@ class Runtime:
         self._pause_s = 1.0
 
     def bury_siblings(self) -> None:
-        """Free what processes of this worker held that are dead, charged, without waiting for their leases."""
+        """Release documents held by this worker's dead processes at once, counting the attempt."""
         for lease in self.ledger.flow.leases():
             worker, _, process = lease.owner.rpartition("/")
             if worker == self.name and not is_alive(int(process)):
@@ -228,7 +228,7 @@ class EmbedRuntime(Runtime):
         try:
             self._load()
         except KbError as error:
-            # The process stays, so that the reason stays to be read; every message goes back until it is mended.
+            # The process stays, so that people can read the reason; every message is returned until the fault is fixed.
             self._broken = error
             self._say(_note(error))
             log.error("%s", error)
@@ -280,7 +280,7 @@ class EmbedRuntime(Runtime):
         return done
 
     def _settle(self) -> None:
-        """Have graphs built that a large load has put off, when it is done."""
+        """Build the graphs that a large load has deferred, once it is complete."""
         try:
             self._bulk.settle()
         except KbError as error:  # it stands in the ledger: the next batch or the next start tries again
