@@ -36,8 +36,8 @@ from workers.cli import (
 )  # fmt: skip
 from workers.cli.context import Context, say
 
-#: Exit statuses, the same for every command.
-EXIT_FAILED, EXIT_USAGE, EXIT_PARTLY, EXIT_INTERRUPTED = 1, 2, 3, 130
+#: Exit statuses, the same for every command; `load` has one more for quarantined documents.
+EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

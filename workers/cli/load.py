@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from workers.jobs.load import Result
     from workers.jobs.sources import Job
 
+#: Exit status of a load or sync that has finished and left quarantined documents.
+EXIT_QUARANTINED = 3
+
 
 @click.command()
 @click.argument("paths", nargs=-1, required=True)
@@ -79,7 +82,7 @@ def run_job(settings: Settings, job: Job, *, as_json: bool) -> int:
     if result.refused:
         say(f"error: {result.refused}", logging.ERROR)
         return 1
-    return 3 if result.progress.states.get("quarantined") else 0
+    return EXIT_QUARANTINED if result.progress.states.get("quarantined") else 0
 
 
 def _record(settings: Settings, result: Result) -> dict[str, object]:
