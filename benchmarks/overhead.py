@@ -26,9 +26,10 @@ from sqlalchemy import update
 
 from benchmarks.report import machine, save, table
 from pipeline.ledger import Ledger
+from pipeline.ledger.claims import Claim
 from pipeline.ledger.flow import Batch
 from pipeline.ledger.schema import documents, writing
-from pipeline.ledger.work import Claim, IndexedResult, ParsedResult
+from pipeline.ledger.work import IndexedResult, ParsedResult
 from pipeline.settings import load_settings
 from pipeline.staging import Staging, open_staging
 from pipeline.steps.load import WINDOW_FILES, Load

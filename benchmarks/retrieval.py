@@ -23,7 +23,8 @@ from pipeline.embed import make_embedder
 from pipeline.search import document_ranking
 from pipeline.search.evaluate import NDCG_DEPTH, Scores, evaluate, read_queries
 from pipeline.settings import load_settings
-from pipeline.store import VectorStore, open_store
+from pipeline.store import open_store
+from pipeline.store.base import VectorStore
 from pipeline.store.bm25 import document_weights
 from pipeline.store.names import open_physical
 from workers.cli.search import MODES

@@ -9,7 +9,7 @@ from typing import Any
 from qdrant_client import models
 from qdrant_edge import Distance, EdgeConfig, EdgeShard, EdgeVectorParams
 
-from pipeline.store import VectorStore
+from pipeline.store.base import VectorStore
 from pipeline.store.server import ServerStore
 
 

@@ -17,7 +17,7 @@ def rules() -> dict[str, str]:
     """Inputs of fingerprints, and formats of stored data; a change means new work, or data that only this version reads."""
     # Imported here, because a worker's metrics only need versions.
     from pipeline.chunk.file import VERSION
-    from pipeline.embed import FINGERPRINTED
+    from pipeline.embed.base import FINGERPRINTED
     from pipeline.ledger.schema import SCHEMA_VERSION
     from pipeline.sandbox.extract import parse_rules
     from pipeline.store.points import SPARSE

@@ -1,64 +1,9 @@
-"""Text to vectors: the protocol of embedders, and the fingerprint of comparable vectors."""
+"""Text to vectors: the choice of the embedder."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
-
-import numpy as np
-from numpy.typing import NDArray
-
-from pipeline.model.files import identity_of
+from pipeline.embed.base import Embedder
 from pipeline.settings import Settings
-
-#: Number of calls whose fill is kept until it is read.
-FILLS_KEPT = 10_000
-
-#: The parts of an embed fingerprint.
-FINGERPRINTED = ("model", "revision", "dimension")
-
-#: Maximum deviation of a vector's length from 1.
-NORM_TOLERANCE = 1e-2
-
-
-@dataclass(frozen=True, slots=True)
-class EmbedderInfo:
-    """Describes an embedder and its device."""
-
-    model: str
-    revision: str
-    dimension: int
-    max_tokens: int  #: maximum tokens per text, special tokens included; 0: only the endpoint knows
-    device: str  #: cpu, cuda:0, mps, or the endpoint's URL
-    dtype: str
-    chunks_per_s: float  #: measured on a few canary texts at startup; 0: not measured
-
-
-class Embedder(Protocol):
-    """Embeds texts."""
-
-    calls: int  #: finished calls of the model: a rising number tells a waiting caller that work continues
-    fills: deque[float]  #: of the latest calls, the used share of the tokens, or texts, allowed per call; emptied by its reader
-
-    @property
-    def info(self) -> EmbedderInfo:
-        """The embedder's model and device."""
-
-    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Embed documents: (n, dimension), unit length, in the order of `texts`; see the implementations for errors."""
-
-    def embed_query(self, text: str) -> NDArray[np.float32]:
-        """Embed a question: (dimension,), unit length."""
-
-    def memory_bytes(self) -> int:
-        """Memory used on a device that has its own; 0 where the device shares the host's."""
-
-    def close(self) -> None:
-        """Release all resources."""
 
 
 def make_embedder(settings: Settings, *, device: str, measured: bool = True) -> Embedder:
@@ -74,26 +19,3 @@ def make_embedder(settings: Settings, *, device: str, measured: bool = True) -> 
     from pipeline.embed.local import LocalEmbedder
 
     return LocalEmbedder.load(settings, device, measured=measured)
-
-
-def bad_rows(vectors: NDArray[np.float32]) -> list[int]:
-    """Rows of (n, dimension) that must never be stored: NaN, infinite, zero, or not of unit length."""
-    norms = np.linalg.norm(vectors.astype(np.float64), axis=1)
-    # The negation makes NaN, which compares false with everything, count as bad.
-    return [int(row) for row in np.flatnonzero(~(np.abs(norms - 1.0) <= NORM_TOLERANCE))]
-
-
-def unit_rows(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Rows scaled to unit length; a zero row stays zero, for `bad_rows` to find."""
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return (vectors / np.where(norms > 0, norms, 1.0)).astype(np.float32)
-
-
-def embed_fingerprint(settings: Settings, dimension: int) -> str:
-    """Identifies comparable vectors: the model's name (for a folder, its last part), its pinned revision and the dimension.
-
-        Device, precision and endpoint are left out: a collection may move between them. Each worker checks with a canary
-    sentence that the name stands for the same weights.
-    """
-    identity = dict(zip(FINGERPRINTED, (identity_of(settings.model), settings.model_revision, dimension), strict=True))
-    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]

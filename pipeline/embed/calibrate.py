@@ -14,13 +14,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline.embed.plan import CANARY_TEXTS, Plan
+from pipeline.embed.plan import CANARY_TEXTS, Plan, T, Trial
 from pipeline.files.replace import replace_file
 from pipeline.model.device import usable_cores
 from pipeline.text import plural
 
 if TYPE_CHECKING:
-    from pipeline.embed.local import LocalEmbedder
     from pipeline.model.device import Device
 
 log = logging.getLogger(__name__)
@@ -45,7 +44,7 @@ STREAM_TRIES = 2
 GPU_STREAMS = 3
 
 
-def calibrated(memory: Path, device: Device, model: str, dtype: str, load: Callable[[], LocalEmbedder]) -> LocalEmbedder:
+def calibrated(memory: Path, device: Device, model: str, dtype: str, load: Callable[[], T]) -> T:
     """The embedder that `load` returns in fp32, with the fastest plan whose vectors agree with fp32; `dtype` may fix the precision.
 
     Whether a half precision is faster depends on the processor's instructions and the library's kernels. The best number
@@ -70,9 +69,7 @@ def calibrated(memory: Path, device: Device, model: str, dtype: str, load: Calla
     return embedder
 
 
-def _precision(
-    embedder: LocalEmbedder, device: Device, plan: Plan, load: Callable[[], LocalEmbedder]
-) -> tuple[LocalEmbedder, Plan]:
+def _precision(embedder: T, device: Device, plan: Plan, load: Callable[[], T]) -> tuple[T, Plan]:
     """The fastest precision that agrees with fp32, and an embedder in that precision or still in fp32."""
     best, exact = _measure(embedder)
     for dtype in ("bfloat16",) if device.kind == "cpu" else ("float16", "bfloat16"):
@@ -94,7 +91,7 @@ def _precision(
     return (embedder if embedder.info.dtype in ("float32", plan.dtype) else load()), plan
 
 
-def _streams(embedder: LocalEmbedder, device: Device, plan: Plan) -> Plan:
+def _streams(embedder: Trial, device: Device, plan: Plan) -> Plan:
     """The fastest number of streams; each stream gets its share of the cores."""
     if device.kind != "cpu":
         return replace(plan, streams=GPU_STREAMS if device.kind == "cuda" else 1)
@@ -112,7 +109,7 @@ def _streams(embedder: LocalEmbedder, device: Device, plan: Plan) -> Plan:
     return max(candidates, key=best.__getitem__)
 
 
-def _is_slower(embedder: LocalEmbedder, limit_s: float) -> bool:
+def _is_slower(embedder: Trial, limit_s: float) -> bool:
     """Whether the canary texts take longer than `limit_s`; returns soon after that time, even on a slow device.
 
     A processor without instructions for bf16 takes six times as long as in fp32, and half a minute next to other work.
@@ -126,7 +123,7 @@ def _is_slower(embedder: LocalEmbedder, limit_s: float) -> bool:
     return False
 
 
-def _measure(embedder: LocalEmbedder, texts: tuple[str, ...] = CANARY_TEXTS) -> tuple[float, NDArray[np.float32]]:
+def _measure(embedder: Trial, texts: tuple[str, ...] = CANARY_TEXTS) -> tuple[float, NDArray[np.float32]]:
     embedder.embed(CANARY_TEXTS[:2])  # the first call on a device pays for its set-up
     began = time.perf_counter()
     vectors = embedder.embed(texts)

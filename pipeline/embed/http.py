@@ -16,7 +16,7 @@ import httpx
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.embed import FILLS_KEPT, EmbedderInfo, unit_rows
+from pipeline.embed.base import FILLS_KEPT, EmbedderInfo, unit_rows
 from pipeline.errors import EmbedUnavailable, ModelError
 from pipeline.settings import Settings, mask_url
 from pipeline.text import plural

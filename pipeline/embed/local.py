@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline.embed import FILLS_KEPT, EmbedderInfo, unit_rows
+from pipeline.embed.base import FILLS_KEPT, EmbedderInfo, unit_rows
 from pipeline.embed.calibrate import calibrated
 from pipeline.embed.encoder import Encoder, load_encoder
 from pipeline.embed.plan import CANARY_TEXTS, Plan

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.embed.base import EmbedderInfo
 
 _SENTENCES = (
     "The scheduler starts a new run when the previous one has ended, and records how many documents changed.",
@@ -29,3 +36,18 @@ class Plan:
     dtype: str  #: of the transformer: float32, bfloat16, float16
     streams: int  #: concurrent model calls
     threads: int  #: per stream
+
+
+class Trial(Protocol):
+    """An embedder of this process that can compute in several ways."""
+
+    info: EmbedderInfo
+
+    def use(self, plan: Plan) -> None:
+        """Change to a plan; from fp32, because what a half precision drops does not come back."""
+
+    def embed(self, texts: Sequence[str], /) -> NDArray[np.float32]:
+        """Unit vectors of texts, (texts, dimension)."""
+
+
+T = TypeVar("T", bound=Trial)

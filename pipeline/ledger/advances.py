@@ -9,15 +9,13 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sqlalchemy import BigInteger, Column, Connection, Float, ForeignKey, Index, Integer, Row, String, Table, func, select
 
+from pipeline.ledger.claims import Claim
 from pipeline.ledger.schema import documents, leases, metadata, upsert
 from pipeline.types import Stage
-
-if TYPE_CHECKING:
-    from pipeline.ledger.work import Claim
 
 advances = Table(
     "advances",

@@ -13,41 +13,12 @@ from sqlalchemy import Connection, Engine, and_, bindparam, case, delete, select
 
 from pipeline.errors import LeaseLost
 from pipeline.ledger.advances import Advance, record, reported_at
+from pipeline.ledger.claims import Claim, ClaimedDocument
 from pipeline.ledger.flow import charge, refund
 from pipeline.ledger.measures import QUARANTINES, count, put
 from pipeline.ledger.schema import documents, leases, reading, workers, writing
 from pipeline.telemetry.counters import COUNT, Measured
 from pipeline.types import DocumentState, Reason, Stage
-
-
-@dataclass(frozen=True, slots=True)
-class ClaimedDocument:
-    """A document as its worker sees it."""
-
-    id: str
-    collection: str
-    uri: str
-    size: int  #: bytes
-    content_hash: str
-    parse_fingerprint: str  #: of the chunk file that is ready; empty before parsing
-    title: str
-    media_type: str
-    run: int  #: that brought this version
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """Documents that one worker holds."""
-
-    lease: str
-    stage: Stage
-    documents: tuple[ClaimedDocument, ...]
-
-    @property
-    def run(self) -> int | None:
-        """The run that brought the documents; None where it was not one and the same."""
-        runs = {document.run for document in self.documents}
-        return runs.pop() if len(runs) == 1 else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from pipeline.embed import Embedder, embed_fingerprint
+from pipeline.embed.base import Embedder, embed_fingerprint
 from pipeline.errors import CollectionMismatch
 from pipeline.ledger import Ledger
 from pipeline.settings import Settings
-from pipeline.store import VectorStore
+from pipeline.store.base import VectorStore
 from pipeline.store.names import open_physical, physical_name
 from pipeline.types import Hit, SearchMode
 

@@ -6,7 +6,7 @@ import time
 
 from pipeline.ledger import Ledger
 from pipeline.ledger.advances import Advance
-from pipeline.ledger.work import Claim
+from pipeline.ledger.claims import Claim
 from pipeline.telemetry.counters import Measured
 
 #: Seconds between two renewals of a lease during work; a fifth of the shortest sensible lease.

@@ -6,7 +6,7 @@ import logging
 
 from pipeline.ledger import Ledger
 from pipeline.ledger.generations import Collection
-from pipeline.store import VectorStore
+from pipeline.store.base import VectorStore
 
 log = logging.getLogger(__name__)
 

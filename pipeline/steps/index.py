@@ -13,18 +13,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.chunk.file import read_chunks
-from pipeline.embed import Embedder, bad_rows
+from pipeline.embed.base import Embedder, bad_rows
 from pipeline.errors import DocumentError, KbError
 from pipeline.ledger import Ledger
 from pipeline.ledger.advances import Advance
-from pipeline.ledger.work import Claim, ClaimedDocument, IndexedResult
+from pipeline.ledger.claims import Claim, ClaimedDocument
+from pipeline.ledger.work import IndexedResult
 from pipeline.sources.uris import folder_of, name_of
 from pipeline.staging import Staging
 from pipeline.staging.copies import chunks_key
 from pipeline.steps.beat import Beat
 from pipeline.steps.outcomes import Outcomes, Times
 from pipeline.steps.reuse import ReusingEmbedder, Vectors
-from pipeline.store import VectorStore
+from pipeline.store.base import VectorStore
 from pipeline.telemetry.counters import CHUNK_LIMIT, CHUNK_TOKENS, UNBOUNDED, Measured, token_bin
 from pipeline.telemetry.spans import Tracing
 from pipeline.types import Chunk, ChunkIds, DocumentInfo, DocumentState, EmbeddedChunk, PointMeta, Reason, Stage

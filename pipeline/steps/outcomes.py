@@ -8,7 +8,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pipeline.ledger.work import ClaimedDocument, IndexedResult
+from pipeline.ledger.claims import ClaimedDocument
+from pipeline.ledger.work import IndexedResult
 from pipeline.telemetry.context import about
 from pipeline.telemetry.spans import Span, Tracing, Version
 from pipeline.types import Reason

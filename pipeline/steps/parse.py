@@ -12,7 +12,8 @@ from pipeline.chunk.file import read_footer, read_header
 from pipeline.errors import DocumentError
 from pipeline.ledger import Ledger
 from pipeline.ledger.advances import Advance
-from pipeline.ledger.work import Claim, ClaimedDocument, ParsedResult
+from pipeline.ledger.claims import Claim, ClaimedDocument
+from pipeline.ledger.work import ParsedResult
 from pipeline.sandbox.extract import ExtractJob, SoFar
 from pipeline.sandbox.guard import ParseGuard
 from pipeline.sources.uris import name_of

@@ -27,7 +27,8 @@ def prepare(settings: Settings, ledger: Ledger, name: str, *, create: bool) -> P
     Raises ConfigError, ModelError, and CollectionMismatch when the collection was made with another model.
     """
     check_tracing(settings)
-    from pipeline.embed import embed_fingerprint, make_embedder
+    from pipeline.embed import make_embedder
+    from pipeline.embed.base import embed_fingerprint
     from pipeline.model.files import resolve_limit, resolve_model, resolve_tokenizer
     from pipeline.sandbox.guard import GuardOptions
     from pipeline.store.names import check_name, physical_name

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from pipeline.errors import ConfigError, StoreUnavailable
-from pipeline.store import VectorStore
+from pipeline.store.base import VectorStore
 
 #: Points in memory at a time; the target splits them by its own limits.
 _PAGE_POINTS = 1024

@@ -9,7 +9,7 @@ from pipeline.ledger import Ledger
 from pipeline.ledger.removal import Kept
 from pipeline.sources.discover import exists
 from pipeline.steps.scope import Listed, Scope, lies_below
-from pipeline.store import VectorStore
+from pipeline.store.base import VectorStore
 
 
 @dataclass(slots=True)

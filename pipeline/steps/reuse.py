@@ -12,7 +12,7 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.embed import Embedder
+from pipeline.embed.base import Embedder
 from pipeline.telemetry.counters import Busy
 
 #: Number of texts whose vectors are kept for equal texts; the oldest are dropped first.

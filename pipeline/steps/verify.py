@@ -14,7 +14,7 @@ from pipeline.ledger.report import Expected
 from pipeline.sources.uris import name_of
 from pipeline.staging import Staging
 from pipeline.staging.copies import chunks_key
-from pipeline.store import StoredPoint, VectorStore
+from pipeline.store.base import StoredPoint, VectorStore
 
 #: Points checked together while the store is scanned.
 SCAN_WINDOW = 2000

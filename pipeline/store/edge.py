@@ -42,8 +42,8 @@ from qdrant_edge import Point as EdgePoint
 
 from pipeline.errors import CollectionMissing, NoSpace, StoreUnavailable
 from pipeline.files.errors import translating
-from pipeline.store import Role, StoredPoint
 from pipeline.store import points as convert
+from pipeline.store.base import Role, StoredPoint
 from pipeline.store.bm25 import document_weights
 from pipeline.store.catalogue import Catalogue
 from pipeline.store.points import DENSE, META_FIELDS, META_PAGE_POINTS, PAGE_POINTS, SPARSE, Point

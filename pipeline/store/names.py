@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pipeline.errors import ConfigError
-from pipeline.store import VectorStore
+from pipeline.store.base import VectorStore
 from pipeline.store.choice import missing
 
 

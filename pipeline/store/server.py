@@ -16,8 +16,8 @@ from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedR
 
 from pipeline.errors import CollectionMismatch, CollectionMissing, ConfigError, PermanentError, StoreUnavailable
 from pipeline.settings import is_loopback, mask_url
-from pipeline.store import StoredPoint
 from pipeline.store import points as convert
+from pipeline.store.base import StoredPoint
 from pipeline.store.names import check_name
 from pipeline.store.points import DENSE, META_FIELDS, META_PAGE_POINTS, PAGE_POINTS, SPARSE, Point
 from pipeline.store.query import Shape, plan

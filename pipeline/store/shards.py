@@ -27,7 +27,7 @@ from qdrant_edge import EdgeShard
 from pipeline.errors import CollectionMissing, NoSpace, StoreLocked, StoreUnavailable
 from pipeline.files.errors import translated
 from pipeline.files.lock import POLL_S, FileLock
-from pipeline.store import Role
+from pipeline.store.base import Role
 
 _log = logging.getLogger(__name__)
 

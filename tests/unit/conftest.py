@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from pipeline.ledger import Ledger
-from pipeline.store import VectorStore
+from pipeline.store.base import VectorStore
 from pipeline.store.edge import EdgeStore
 from pipeline.store.server import ServerStore
 from tests.made_points import DIMENSION

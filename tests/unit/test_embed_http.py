@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.embed import bad_rows, make_embedder
+from pipeline.embed import make_embedder
+from pipeline.embed.base import bad_rows
 from pipeline.embed.http import HttpEmbedder
 from pipeline.errors import EmbedUnavailable, ModelError
 from pipeline.settings import Settings

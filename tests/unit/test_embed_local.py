@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.embed import bad_rows, calibrate, embed_fingerprint, make_embedder
+from pipeline.embed import calibrate, make_embedder
+from pipeline.embed.base import bad_rows, embed_fingerprint
 from pipeline.embed.encoder import load_encoder
 from pipeline.embed.local import LocalEmbedder
 from pipeline.embed.plan import CANARY_TEXTS, Plan

@@ -11,9 +11,10 @@ import pytest
 from numpy.typing import NDArray
 
 from pipeline.chunk.file import ChunkFileHeader, write_chunks
-from pipeline.embed import EmbedderInfo, unit_rows
+from pipeline.embed.base import EmbedderInfo, unit_rows
 from pipeline.ledger import Ledger
-from pipeline.ledger.work import Claim, ParsedResult
+from pipeline.ledger.claims import Claim
+from pipeline.ledger.work import ParsedResult
 from pipeline.staging.copies import chunks_key
 from pipeline.staging.local import LocalStaging
 from pipeline.steps import beat

@@ -11,7 +11,7 @@ import pytest
 from pipeline.chunk.file import ChunkFileHeader, write_chunks
 from pipeline.chunk.units import ChunkOptions
 from pipeline.ledger import Ledger
-from pipeline.ledger.work import Claim
+from pipeline.ledger.claims import Claim
 from pipeline.parse.gate import Limits
 from pipeline.sandbox.guard import GuardOptions, ParseGuard
 from pipeline.staging.copies import chunks_key

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.embed import EmbedderInfo, embed_fingerprint
+from pipeline.embed.base import EmbedderInfo, embed_fingerprint
 from pipeline.errors import CollectionMismatch, CollectionMissing, ModelError
 from pipeline.ledger import Ledger
 from pipeline.ledger.generations import Collection

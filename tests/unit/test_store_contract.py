@@ -12,7 +12,8 @@ import pytest
 
 from pipeline.errors import CollectionMismatch, CollectionMissing, ConfigError
 from pipeline.settings import load_settings
-from pipeline.store import VectorStore, open_store
+from pipeline.store import open_store
+from pipeline.store.base import VectorStore
 from pipeline.store.edge import EdgeStore
 from pipeline.store.names import check_name
 from pipeline.store.server import ServerStore

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from pipeline.steps.promote import promote
-from pipeline.store import VectorStore
 from pipeline.store import points as convert
+from pipeline.store.base import VectorStore
 from pipeline.store.edge import EdgeStore
 from pipeline.types import PointMeta
 from tests.made_points import DIMENSION, made_document, made_points

@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.errors import CollectionMismatch, CollectionMissing, ConfigError
 from pipeline.steps.promote import promote
-from pipeline.store import VectorStore
+from pipeline.store.base import VectorStore
 from pipeline.store.bm25 import document_weights
 from pipeline.store.edge import EdgeStore
 from pipeline.store.query import RRF_K

@@ -10,7 +10,7 @@ import rich_click as click
 if TYPE_CHECKING:
     from pipeline.ledger import Ledger
     from pipeline.settings import Settings
-    from pipeline.store import VectorStore
+    from pipeline.store.base import VectorStore
 
 C = TypeVar("C", bound=Callable[..., Any])
 

@@ -10,7 +10,8 @@ from pipeline.errors import BrokerUnavailable, ConfigError
 from pipeline.ledger import Ledger
 from pipeline.settings import Settings
 from pipeline.steps.remove import remove_due
-from pipeline.store import VectorStore, open_store
+from pipeline.store import open_store
+from pipeline.store.base import VectorStore
 from pipeline.telemetry.tracing import endpoint_of
 from pipeline.text import plural
 from pipeline.types import Stage

@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pipeline.embed import embed_fingerprint, make_embedder
+from pipeline.embed import make_embedder
+from pipeline.embed.base import embed_fingerprint
 from pipeline.errors import ConfigError, KbError, StoreUnavailable, TooManyFailures
 from pipeline.ledger import Ledger
 from pipeline.ledger.generations import Collection
@@ -22,7 +23,8 @@ from pipeline.search.evaluate import NDCG_DEPTH, JudgedQuery, Scores, evaluate, 
 from pipeline.settings import PROFILE_FIELDS, Settings
 from pipeline.staging import open_staging
 from pipeline.steps.load import LoadCounts
-from pipeline.store import VectorStore, open_store
+from pipeline.store import open_store
+from pipeline.store.base import VectorStore
 from pipeline.store.choice import missing
 from pipeline.store.names import physical_name
 from pipeline.telemetry.context import about

@@ -18,11 +18,11 @@ import psutil
 
 from pipeline.errors import CollectionMismatch, KbError, LeaseLost, ModelError, PermanentError, TransientError
 from pipeline.ledger import Ledger
+from pipeline.ledger.claims import Claim
 from pipeline.ledger.flow import Batch
 from pipeline.ledger.generations import Collection
 from pipeline.ledger.registry import FATAL, STARTING
 from pipeline.ledger.schema import LIVE
-from pipeline.ledger.work import Claim
 from pipeline.settings import Settings
 from pipeline.staging import open_staging
 from pipeline.telemetry.context import about
@@ -33,7 +33,7 @@ from workers.process.alive import is_alive
 from workers.process.termination import Termination
 
 if TYPE_CHECKING:
-    from pipeline.embed import Embedder
+    from pipeline.embed.base import Embedder
     from pipeline.sandbox.guard import GuardOptions, ParseGuard
     from pipeline.steps.index import IndexStep
     from pipeline.steps.parse import ParseStep
@@ -255,7 +255,8 @@ class EmbedRuntime(Runtime):
 
     def _model(self, profile: str) -> Model:
         """The model of collections with this profile; loaded when it is first needed, and KEPT_MODELS of them kept."""
-        from pipeline.embed import embed_fingerprint, make_embedder
+        from pipeline.embed import make_embedder
+        from pipeline.embed.base import embed_fingerprint
         from pipeline.steps.index import IndexStep
 
         settings = self.settings.of_collection(profile)

@@ -14,7 +14,7 @@ from pipeline.ledger.report import Expected
 from pipeline.reports.map.folders import OTHER, Grouping, group
 from pipeline.reports.map.likeness import NEIGHBOURS, compare, outliers, principal_plane
 from pipeline.sources.uris import folder_of, name_of, shown_path
-from pipeline.store import VectorStore
+from pipeline.store.base import VectorStore
 from pipeline.text import visible
 
 #: Maximum number of points in a picture: more would lie on top of each other. All documents are compared, drawn or not.
