@@ -18,10 +18,8 @@ from pipeline.settings import Settings
 #: Number of calls whose fill is kept until it is read.
 FILLS_KEPT = 10_000
 
-
 #: The parts of an embed fingerprint.
 FINGERPRINTED = ("model", "revision", "dimension")
-
 
 #: Maximum deviation of a vector's length from 1.
 NORM_TOLERANCE = 1e-2
@@ -79,7 +77,7 @@ def unit_rows(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
 def embed_fingerprint(settings: Settings, dimension: int) -> str:
     """Identifies comparable vectors: the model's name (for a folder, its last part), its pinned revision and the dimension.
 
-        Device, precision and endpoint are left out: a collection may move between them. Each worker checks with a canary
+    Device, precision and endpoint are left out: a collection may move between them. Each worker checks with a canary
     sentence that the name stands for the same weights.
     """
     identity = dict(zip(FINGERPRINTED, (identity_of(settings.model), settings.model_revision, dimension), strict=True))

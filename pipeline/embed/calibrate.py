@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-
 #: Minimum cosine to fp32 for a precision to be used.
 MIN_COSINE = 0.999
 

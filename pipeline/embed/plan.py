@@ -21,7 +21,6 @@ _SENTENCES = (
     "The warranty covers parts and labour for two years, unless the seal has been broken by an unauthorised person.",
 )
 
-
 #: Texts of different lengths, including the usual one, for measuring rates and comparing precisions.
 CANARY_TEXTS = tuple(
     " ".join(_SENTENCES[(start + step) % len(_SENTENCES)] for step in range(length))

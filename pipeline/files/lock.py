@@ -58,12 +58,9 @@ class FileLock:
 
     def release(self) -> None:
         """Release the lock and close its file; do nothing where this object does not hold it."""
-        if self._file is not None:
-            if self._pid == os.getpid():
-                fcntl.flock(self._file, fcntl.LOCK_UN)  # a forked child may have the file open, so closing is not enough
-            os.close(self._file)
-            self._file = None
-        self.held = False
+        if self._file is not None and self._pid == os.getpid():
+            fcntl.flock(self._file, fcntl.LOCK_UN)  # a forked child may have the file open, so closing is not enough
+        self.leave()
 
     def fileno(self) -> int:
         """The descriptor to pass to processes that should also keep the lock until they end."""

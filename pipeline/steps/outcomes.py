@@ -12,6 +12,7 @@ from pipeline.ledger.claims import ClaimedDocument
 from pipeline.ledger.work import IndexedResult
 from pipeline.telemetry.context import about
 from pipeline.telemetry.spans import Span, Tracing, Version
+from pipeline.text import plural
 from pipeline.types import Reason
 
 log = logging.getLogger(__name__)
@@ -63,13 +64,13 @@ class Outcomes:
         """Log the end of the batch; `verb` names the work, such as `parsed`."""
         took = time.monotonic() - self._since
         there = f", {self._reused} with an existing chunk file" if self._reused else ""
-        documents, chunks = _plural(self._documents, "document"), _plural(self._chunks, "new chunk" if self._reused else "chunk")
+        documents, chunks = plural(self._documents, "document"), plural(self._chunks, "new chunk" if self._reused else "chunk")
         log.info("%s %d of %s, %s in %.1f s%s", verb, self._done, documents, chunks, took, there)
 
     def staged(self, version: Version, began_ns: int) -> None:
         """Report a version that is in staging and ledger."""
         with self.about(version):
-            log.debug("staged %s: %s", version.uri, _plural(version.size, "byte"))
+            log.debug("staged %s: %s", version.uri, plural(version.size, "byte"))
         self._tracing.send(version, Span("load", began_ns, time.time_ns()))
 
     def refused(self, version: Version, reason: Reason, detail: str, began_ns: int) -> None:
@@ -86,7 +87,7 @@ class Outcomes:
             if reused:
                 log.debug("%s has a chunk file already", document.uri)
             else:
-                made = f"{_plural(chunks, 'chunk')}, {_plural(tokens, 'token')}"
+                made = f"{plural(chunks, 'chunk')}, {plural(tokens, 'token')}"
                 log.debug("parsed %s: %s in %.2f s", document.uri, made, (ended_ns - began_ns) / 1e9)
         if self._tracing.on:
             known = (None, None) if reused else (chunks, tokens)
@@ -97,7 +98,7 @@ class Outcomes:
         """Report a document that is searchable and recorded as such in the ledger."""
         self._done, self._chunks = self._done + 1, self._chunks + result.chunks
         with self.about(document):
-            chunks = _plural(result.chunks, "chunk")
+            chunks = plural(result.chunks, "chunk")
             log.debug("indexed %s: %s, %d of them embedded in %.2f s", document.uri, chunks, result.embedded, result.seconds)
         if self._tracing.on:
             version, embedded = version_of(document), times.embedded_ns or times.writing_ns
@@ -117,10 +118,6 @@ class Outcomes:
                 log.debug("%s is skipped: %s: %s", document.uri, reason, detail)
             else:
                 log.warning("%s is quarantined: %s: %s", document.uri, reason, " ".join(detail.split()))
-
-
-def _plural(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def version_of(document: ClaimedDocument) -> Version:

@@ -51,7 +51,8 @@ def embedding_map(context: Context, html: Path | None, collection: str | None, n
 
 def _print_findings(found: Findings, html: Path | None) -> None:
     from pipeline.reports.map.likeness import written
-    from pipeline.reports.run.words import number, plural
+    from pipeline.reports.run.words import number
+    from pipeline.text import plural
 
     copies = "1 group of copies" if found.copies_total == 1 else f"{number(found.copies_total)} groups of copies"
     click.echo(

@@ -58,8 +58,8 @@ def report(context: Context, run: int | None, html: Path | None, as_json: bool) 
 
 
 def _print(found: RunReport, past: Past) -> None:
-    from pipeline.reports.run.words import duration, missing, number, plural, size
-    from pipeline.text import one_line, visible
+    from pipeline.reports.run.words import duration, missing, number, size
+    from pipeline.text import one_line, plural, visible
     from workers.cli.runs import line
 
     totals, lengths = found.totals, found.lengths

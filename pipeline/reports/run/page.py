@@ -9,9 +9,9 @@ from itertools import accumulate
 from pipeline.reports.run import WHOLE, Document, Failure, Group, RunReport, charts
 from pipeline.reports.run.charts import Bar, Mark
 from pipeline.reports.run.markup import Html, part, table
-from pipeline.reports.run.words import duration, file_name, missing, moment, number, plural, size
+from pipeline.reports.run.words import duration, file_name, missing, moment, number, size
 from pipeline.sources.uris import shown_path
-from pipeline.text import one_line
+from pipeline.text import one_line, plural
 
 #: Maximum number of failures per reason that are shown without a click.
 SHOWN = 12

@@ -39,11 +39,6 @@ def moment(at: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S %Z", time.localtime(at))
 
 
-def plural(count: float, noun: str) -> str:
-    """`1 document`, `2 documents`."""
-    return f"{number(count)} {noun}" if count == 1 else f"{number(count)} {noun}s"
-
-
 def missing(report: RunReport) -> str:
     """Note for a report that lacks events of its run."""
     some = report.events == PARTLY
