@@ -80,7 +80,7 @@ def fill(ledger: Ledger, run: int, have: int, until: int) -> None:
             document_id(COLLECTION, name): StagedFile(SourceFile(name, Path(name), 60, 1), uuid.uuid4().hex * 2, "")
             for name in names
         }
-        ledger.intake.stage(COLLECTION, run, staged)
+        ledger.intake.record_staged(COLLECTION, run, staged)
         with writing(ledger.engine) as connection:
             done = list(staged)[::2]
             for at in range(0, len(done), 500):

@@ -1,4 +1,4 @@
-"""Every error that kb-ingest raises on purpose.
+"""Every error that kb-ingest raises on purpose, and the retry of calls whose error may be temporary.
 
     KbError
     ├── TransientError            a retry may help: it does not count as an attempt of the document
@@ -31,7 +31,21 @@ Constructors take positional arguments only: errors travel between processes, an
 
 from __future__ import annotations
 
+import logging
+import random
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
 from pipeline.types import Reason
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+#: First and maximum pause between two attempts of a call, in seconds; each varies at random by up to a half.
+FIRST_PAUSE_S = 0.1
+MAX_PAUSE_S = 5.0
 
 
 class KbError(Exception):
@@ -40,6 +54,8 @@ class KbError(Exception):
 
 class TransientError(KbError):
     """A retry may help."""
+
+    after_s: float = 0.0  #: the pause that a server asks for before the next attempt, in seconds
 
 
 class BrokerUnavailable(TransientError):
@@ -140,3 +156,18 @@ class DocumentError(PermanentError):
 
     def __str__(self) -> str:
         return f"{self.reason}: {self.detail}" if self.detail else str(self.reason)
+
+
+def retried(call: Callable[[], T], for_s: float) -> T:
+    """Repeat `call` with growing pauses while it raises TransientError; raise the last one once `for_s` seconds have passed."""
+    deadline, pause_s = time.monotonic() + for_s, FIRST_PAUSE_S
+    while True:
+        try:
+            return call()
+        except TransientError as error:
+            wait_s = max(error.after_s, pause_s * random.uniform(0.5, 1.5))
+            if time.monotonic() + wait_s >= deadline:
+                raise
+            log.info("%s; next attempt in %.1f s", error, wait_s)
+        time.sleep(wait_s)
+        pause_s = min(2 * pause_s, MAX_PAUSE_S)

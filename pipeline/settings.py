@@ -261,7 +261,11 @@ class Settings(BaseSettings):
                 value = mask_url(str(value))
             elif value is None:
                 value = ""
-            shown[name] = list(value) if isinstance(value, tuple) else str(value) if isinstance(value, Path) else value
+            elif isinstance(value, tuple):
+                value = list(value)
+            elif isinstance(value, Path):
+                value = str(value)
+            shown[name] = value
         return shown
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline.embed.plan import CANARY_TEXTS, Plan, T, Trial
+from pipeline.embed.plan import CANARY_TEXTS, ComputePlan, T, Trial
 from pipeline.files.replace import replace_file
 from pipeline.model.device import usable_cores
 from pipeline.text import plural
@@ -56,7 +56,7 @@ def calibrated(memory: Path, device: Device, model: str, dtype: str, load: Calla
     if plan is not None:
         embedder.use(plan)
         return embedder
-    plan = Plan("float32", 1, usable_cores())
+    plan = ComputePlan("float32", 1, usable_cores())
     embedder.use(plan)
     if dtype == "auto":
         embedder, plan = _precision(embedder, device, plan, load)
@@ -68,7 +68,7 @@ def calibrated(memory: Path, device: Device, model: str, dtype: str, load: Calla
     return embedder
 
 
-def _precision(embedder: T, device: Device, plan: Plan, load: Callable[[], T]) -> tuple[T, Plan]:
+def _precision(embedder: T, device: Device, plan: ComputePlan, load: Callable[[], T]) -> tuple[T, ComputePlan]:
     """The fastest precision that agrees with fp32, and an embedder in that precision or still in fp32."""
     best, exact = _measure(embedder)
     for dtype in ("bfloat16",) if device.kind == "cpu" else ("float16", "bfloat16"):
@@ -90,7 +90,7 @@ def _precision(embedder: T, device: Device, plan: Plan, load: Callable[[], T]) -
     return (embedder if embedder.info.dtype in ("float32", plan.dtype) else load()), plan
 
 
-def _streams(embedder: Trial, device: Device, plan: Plan) -> Plan:
+def _streams(embedder: Trial, device: Device, plan: ComputePlan) -> ComputePlan:
     """The fastest number of streams; each stream gets its share of the cores."""
     if device.kind != "cpu":
         return replace(plan, streams=GPU_STREAMS if device.kind == "cuda" else 1)
@@ -129,11 +129,11 @@ def _measure(embedder: Trial, texts: tuple[str, ...] = CANARY_TEXTS) -> tuple[fl
     return len(texts) / (time.perf_counter() - began), vectors
 
 
-def _plan(remembered: object) -> Plan | None:
+def _plan(remembered: object) -> ComputePlan | None:
     """The remembered plan; None where the file holds something else."""
     match remembered:
         case {"dtype": "float32" | "bfloat16" | "float16" as dtype, "streams": int(streams), "threads": int(threads)}:
-            return Plan(dtype, streams, threads) if streams > 0 and threads > 0 else None
+            return ComputePlan(dtype, streams, threads) if streams > 0 and threads > 0 else None
         case _:
             return None
 
@@ -146,7 +146,7 @@ def _read(memory: Path) -> dict[str, object]:
     return value if isinstance(value, dict) else {}
 
 
-def _remember(memory: Path, key: str, plan: Plan) -> None:
+def _remember(memory: Path, key: str, plan: ComputePlan) -> None:
     """Add a result; of two concurrent writers, one may lose its result, which is then measured again."""
     try:
         memory.parent.mkdir(parents=True, exist_ok=True)

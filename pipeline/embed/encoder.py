@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from typing_extensions import override
 
 from pipeline.errors import ModelError
 from pipeline.model.files import ModelFiles, read_json
@@ -71,7 +72,7 @@ class Encoder(Protocol):
         """Vectors (rows, dimension) in fp32 for `input_ids` and `attention_mask`, both (rows, tokens)."""
 
 
-class TransformerEncoder:
+class TransformerEncoder(Encoder):
     """A text encoder of transformers with pooling."""
 
     def __init__(self, model: Any, tokenizer: Any, pooling: str, prompts: Mapping[str, str | None]) -> None:
@@ -94,21 +95,21 @@ class TransformerEncoder:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         return cls(model, tokenizer, pooling, read_json(folder / "config_sentence_transformers.json").get("prompts") or {})
 
+    @override
     def to(self, device: str) -> None:
-        """See Encoder.to."""
         self._model.to(device)
 
+    @override
     def cast(self, dtype: torch.dtype) -> None:
-        """See Encoder.cast."""
         self._model.to(dtype)
 
+    @override
     def __call__(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """See Encoder.__call__."""
         tokens = self._model(**batch).last_hidden_state.float()
         return self._pool(tokens, batch["attention_mask"])
 
 
-class SentenceTransformerEncoder:
+class SentenceTransformerEncoder(Encoder):
     """A model as sentence-transformers loads it, with all its modules."""
 
     def __init__(self, model: Any) -> None:
@@ -130,16 +131,16 @@ class SentenceTransformerEncoder:
             SentenceTransformer(str(folder), device="cpu", trust_remote_code=False, local_files_only=True, model_kwargs=weights)
         )
 
+    @override
     def to(self, device: str) -> None:
-        """See Encoder.to."""
         self._model.to(device)
 
+    @override
     def cast(self, dtype: torch.dtype) -> None:
-        """See Encoder.cast."""
         self._transformer.to(dtype)
 
+    @override
     def __call__(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """See Encoder.__call__."""
         features: dict[str, Any] = self._transformer(dict(batch))
         for name, value in features.items():
             if isinstance(value, torch.Tensor) and value.is_floating_point():

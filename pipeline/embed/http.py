@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import random
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -17,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.embed.base import FILLS_KEPT, EmbedderInfo, unit_rows
-from pipeline.errors import EmbedUnavailable, ModelError
+from pipeline.errors import EmbedUnavailable, ModelError, retried
 from pipeline.settings import Settings, mask_url
 from pipeline.text import plural
 
@@ -166,20 +165,18 @@ def _speaks(client: httpx.Client, retry_s: float) -> str:
 
 def _patiently(send: Callable[[], httpx.Response], retry_s: float) -> httpx.Response:
     """Retry until a final answer arrives; raises EmbedUnavailable after `retry_s`."""
-    deadline = time.monotonic() + retry_s
-    pause_s = 0.2
-    while True:
+
+    def once() -> httpx.Response:
         try:
             response = send()
-            if response.status_code not in _RETRIED:
-                return response
-            why = f"{response.status_code} {response.text.strip()[:200]}"
-            where = str(response.url)
         except httpx.TransportError as error:
-            why = str(error) or type(error).__name__
-            where = str(error.request.url)
-        if time.monotonic() + pause_s > deadline:
-            raise EmbedUnavailable(f"the embedding endpoint {mask_url(where)} does not answer: {why}; check it and KB_EMBED_URL")
-        log.info("%s: %s; retrying in %.1f s", mask_url(where), why, pause_s)
-        time.sleep(pause_s * random.uniform(0.7, 1.3))
-        pause_s = min(5.0, pause_s * 2)
+            raise _away(error.request.url, str(error) or type(error).__name__) from error
+        if response.status_code in _RETRIED:
+            raise _away(response.url, f"{response.status_code} {response.text.strip()[:200]}")
+        return response
+
+    return retried(once, retry_s)
+
+
+def _away(url: httpx.URL, why: str) -> EmbedUnavailable:
+    return EmbedUnavailable(f"the embedding endpoint {mask_url(str(url))} does not answer: {why}; check it and KB_EMBED_URL")

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pipeline.embed.base import FILLS_KEPT, EmbedderInfo, unit_rows
 from pipeline.embed.calibrate import calibrated
 from pipeline.embed.encoder import Encoder, load_encoder
-from pipeline.embed.plan import CANARY_TEXTS, Plan
+from pipeline.embed.plan import CANARY_TEXTS, ComputePlan
 from pipeline.errors import DeviceError
 from pipeline.model.device import Device, choose, token_budget
 from pipeline.model.files import ModelFiles, check_weights, resolve_model
@@ -52,7 +52,7 @@ class LocalEmbedder:
         self.info = EmbedderInfo(files.name, files.revision, files.dimension, files.max_tokens, device.name, "float32", 0.0)
         self.calls = 0
         self.fills: deque[float] = deque(maxlen=FILLS_KEPT)
-        self._plan = Plan("float32", 1, 1)
+        self._plan = ComputePlan("float32", 1, 1)
         self._streams = ThreadPoolExecutor(1, "stream")
 
     @classmethod
@@ -72,7 +72,7 @@ class LocalEmbedder:
             embedder.measure()
         return embedder
 
-    def use(self, plan: Plan) -> None:
+    def use(self, plan: ComputePlan) -> None:
         """Change to a precision and a number of streams; from fp32, because digits that a half precision drops are lost."""
         if plan.dtype != self._plan.dtype:
             self._encoder.cast(getattr(torch, plan.dtype))

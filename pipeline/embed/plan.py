@@ -29,7 +29,7 @@ CANARY_TEXTS = tuple(
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class ComputePlan:
     """How a model computes."""
 
     dtype: str  #: of the transformer: float32, bfloat16, float16
@@ -42,7 +42,7 @@ class Trial(Protocol):
 
     info: EmbedderInfo
 
-    def use(self, plan: Plan) -> None:
+    def use(self, plan: ComputePlan) -> None:
         """Change to a plan; from fp32, because what a half precision drops does not come back."""
 
     def embed(self, texts: Sequence[str], /) -> NDArray[np.float32]:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 ANSWER_S = 20.0
 
 
-def ask(command: Sequence[str], timeout_s: float = ANSWER_S) -> str | None:
+def output_of(command: Sequence[str], timeout_s: float = ANSWER_S) -> str | None:
     """Output of a program on stdout; None if it is missing, fails or takes too long."""
     try:
         done = subprocess.run(

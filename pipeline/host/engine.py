@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import HostError
-from pipeline.host.command import ask
+from pipeline.host.command import output_of
 
 #: Seconds for Docker Desktop to quit: half of them on request, the rest by force.
 QUIT_S = 20.0
@@ -73,7 +73,7 @@ PLATFORMS = {
 def engine() -> Engine | None:
     """The engine that `docker info` reports; None if there is none or it is not running."""
     try:
-        said = json.loads(ask(("docker", "info", "--format", "{{json .}}"), 10.0) or "")
+        said = json.loads(output_of(("docker", "info", "--format", "{{json .}}"), 10.0) or "")
         if not said.get("ServerVersion"):  # the client responds without an engine too
             return None
         return Engine(str(said["ServerVersion"]), int(said["MemTotal"]), int(said["NCPU"]),
@@ -155,16 +155,16 @@ class Desktop:
 
     def _quit(self) -> None:
         self._say("quitting Docker Desktop")
-        ask(self._platform.stop, QUIT_S / 2)
+        output_of(self._platform.stop, QUIT_S / 2)
         if not self._wait(lambda: engine() is None, QUIT_S / 2):
             self._say("it does not quit; killing it")
-            ask(self._platform.kill, QUIT_S / 4)
+            output_of(self._platform.kill, QUIT_S / 4)
             if not self._wait(lambda: engine() is None, QUIT_S / 4):
                 raise HostError("Docker Desktop does not quit: quit it by hand, then run the command again")
 
     def _start(self, size: int) -> None:
         self._say("starting Docker Desktop; waiting for its daemon, whatever its window shows")
-        if ask(self._platform.start, 10.0) is None:
+        if output_of(self._platform.start, 10.0) is None:
             raise HostError(f"`{' '.join(self._platform.start)}` failed; start Docker Desktop by hand and check its messages")
         if not self._wait(lambda: (now := engine()) is not None and now.memory_bytes >= size * SLACK, START_S):
             now = engine()
@@ -193,7 +193,7 @@ class Desktop:
         with contextlib.suppress(OSError):
             shutil.copy2(backup, self.settings)
         if engine() is None:
-            ask(self._platform.start, 10.0)
+            output_of(self._platform.start, 10.0)
 
 
 def compose(arguments: Sequence[str]) -> None:

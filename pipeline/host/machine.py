@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 
 from pipeline.files.errors import translating
-from pipeline.host.command import ask
+from pipeline.host.command import output_of
 from pipeline.model.device import processor_name, usable_cores
 
 #: Files with a container's memory limit, in version 2 and version 1 of control groups.
@@ -85,7 +85,7 @@ def free_bytes(folder: Path) -> int:
 
 def accelerators() -> tuple[Accelerator, ...]:
     """Every accelerator: those that torch finds, else those that the vendors' programs report."""
-    return _of_torch() or tuple(found for probe in probes() for found in answered(probe, ask(probe["command"])))
+    return _of_torch() or tuple(found for probe in probes() for found in answered(probe, output_of(probe["command"])))
 
 
 @cache
@@ -110,6 +110,6 @@ def _of_torch() -> tuple[Accelerator, ...]:
         "from pipeline.model.device import devices\n"
         "for device in devices(): print(device.kind, device.memory_bytes or 0, device.label, sep='\\t')"
     )
-    answer = ask([sys.executable, "-c", code], 60.0) or ""
+    answer = output_of([sys.executable, "-c", code], 60.0) or ""
     rows = [line.split("\t") for line in answer.splitlines() if line.count("\t") == 2]
     return tuple(Accelerator(label, kind, int(memory) or None, True) for kind, memory, label in rows)

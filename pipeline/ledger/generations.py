@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Connection, Engine, and_, delete, func, or_, select, update
 
-from pipeline.errors import CollectionReplaced
+from pipeline.errors import CollectionMismatch, CollectionReplaced
 from pipeline.ledger.mirror import differences, surplus
 from pipeline.ledger.schema import BUILDING, LIVE, SUPERSEDED, collections, documents, meta, reading, upsert, writing
 from pipeline.types import OPEN_STATES
@@ -40,6 +40,15 @@ class Collection:
     def public(self) -> str:
         """The name that people use."""
         return self.serves or self.name
+
+    def require_model(self, fingerprint: str, model: str) -> None:
+        """Raise CollectionMismatch unless `model`, which has this embed fingerprint, is the one that made the generation."""
+        if fingerprint != self.fingerprint:
+            raise CollectionMismatch(
+                f"the collection {self.name!r} was made with {self.model} ({self.dimension} dimensions), KB_MODEL is now {model}: "
+                "set KB_MODEL back, use another --collection, or change the collection with "
+                f"`kb-ingest reindex -c {self.public} --model {model}`"
+            )
 
 
 class Generations:

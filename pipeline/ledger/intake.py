@@ -90,7 +90,7 @@ class Intake:
                     found[row[0]] = Known(row[1], row[2], row[3], DocumentState(row[4]), *row[5:])
         return found
 
-    def stage(self, collection: str, run: int, staged: Mapping[str, StagedFile]) -> None:
+    def record_staged(self, collection: str, run: int, staged: Mapping[str, StagedFile]) -> None:
         """Record new versions as pending, by document id.
 
         A worker with an older version loses its lease by this: its results no longer match a row.

@@ -13,7 +13,7 @@ from pipeline.types import OPEN_STATES, DocumentState
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
+class QuarantinedDocument:
     """A quarantined document."""
 
     uri: str
@@ -99,7 +99,7 @@ class Report:
 
     def failures(
         self, run: int | None = None, collection: str | None = None, reason: str | None = None, limit: int = 100
-    ) -> list[Failure]:
+    ) -> list[QuarantinedDocument]:
         """Quarantined documents, the newest first."""
         wanted = [documents.c.state == DocumentState.QUARANTINED, current()]
         if run is not None:
@@ -111,7 +111,7 @@ class Report:
         columns = (documents.c.uri, documents.c.reason, documents.c.detail, documents.c.starts)
         with reading(self._engine) as connection:
             rows = connection.execute(select(*columns).where(*wanted).order_by(documents.c.updated_at.desc()).limit(limit))
-            return [Failure(row[0], row[1] or "", row[2] or "", row[3]) for row in rows]
+            return [QuarantinedDocument(row[0], row[1] or "", row[2] or "", row[3]) for row in rows]
 
     def quarantined(self, collection: str | None = None) -> list[Grouped]:
         """Quarantined documents counted by collection and reason, the most first."""

@@ -18,7 +18,7 @@ FETCH = 5000
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class EventRange:
     """Period covered by events."""
 
     oldest: float | None  #: time of the oldest event that still exists, of any run
@@ -44,7 +44,7 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Named:
+class DocumentRecord:
     """A document's names and its current state."""
 
     id: str
@@ -62,14 +62,14 @@ class Retrospect:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def span(self, run: int) -> Span:
+    def span(self, run: int) -> EventRange:
         """Period covered by events."""
         with reading(self._engine) as connection:
             oldest = connection.execute(select(events.c.at).order_by(events.c.id).limit(1)).scalar()
             # Counted from the index alone; then one row is read, because the time of an event is in its row.
             newest, count = connection.execute(select(func.max(events.c.id), func.count()).where(events.c.run == run)).one()
             last = connection.execute(select(events.c.at).where(events.c.id == newest)).scalar()
-        return Span(oldest, last, count)
+        return EventRange(oldest, last, count)
 
     def steps(self, run: int, until: float = float("inf")) -> Iterator[Step]:
         """A run's events, or those up to a time, by document and in order; memory does not grow with their number."""
@@ -84,10 +84,10 @@ class Retrospect:
             for row in connection.execute(statement):
                 yield Step(row[0], row[1], row[2], row[3] or "", row[4] or "", *(value or 0 for value in row[5:]))
 
-    def names(self, ids: Sequence[str]) -> dict[str, Named]:
+    def names(self, ids: Sequence[str]) -> dict[str, DocumentRecord]:
         """Documents by id; those that are no longer in the ledger are left out."""
-        found: dict[str, Named] = {}
-        columns = [documents.c[name] for name in Named.__dataclass_fields__]
+        found: dict[str, DocumentRecord] = {}
+        columns = [documents.c[name] for name in DocumentRecord.__dataclass_fields__]
         with reading(self._engine) as connection:
             for start in range(0, len(ids), ID_WINDOW):
                 window = ids[start : start + ID_WINDOW]
@@ -95,9 +95,9 @@ class Retrospect:
                     found[row.id] = _named(row)
         return found
 
-    def refused(self, run: int, until: float) -> Iterator[Named]:
+    def refused(self, run: int, until: float) -> Iterator[DocumentRecord]:
         """Documents of a run that were quarantined or skipped by `until`, including those it found in that state."""
-        columns = [documents.c[name] for name in Named.__dataclass_fields__]
+        columns = [documents.c[name] for name in DocumentRecord.__dataclass_fields__]
         statement = (
             select(*columns)
             .where(
@@ -120,5 +120,5 @@ class Retrospect:
         return {bound: int(value) for metric, bound, value in rows if metric == CHUNK_TOKENS}, max(limits, default=0)
 
 
-def _named(row: Row[Any]) -> Named:
-    return Named(row.id, row.uri, row.title, row.state, row.reason or "", row.detail or "", row.updated_at)
+def _named(row: Row[Any]) -> DocumentRecord:
+    return DocumentRecord(row.id, row.uri, row.title, row.state, row.reason or "", row.detail or "", row.updated_at)

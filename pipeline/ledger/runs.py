@@ -49,7 +49,7 @@ class RunRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
+class RunFigures:
     """What a run left behind, and how fast it was."""
 
     documents: int  #: of the collection
@@ -57,9 +57,9 @@ class Figures:
     failures: int  #: quarantined documents; of a check, points that are not as they should be
     chunks_per_s: float  #: embedded by the run; of a check, compared
 
-    def since(self, before: Figures) -> Figures:
+    def since(self, before: RunFigures) -> RunFigures:
         """What has changed since `before`."""
-        return Figures(
+        return RunFigures(
             self.documents - before.documents, self.chunks - before.chunks, self.failures - before.failures,
             round(self.chunks_per_s - before.chunks_per_s, 1),
         )  # fmt: skip
@@ -72,9 +72,9 @@ class Past:
     run: RunRow
     outcome: str  #: as in the ledger; where that has none `going on`, or `interrupted` for a schedule's, or `not finished`
     seconds: float | None  #: until its end, or until now; None where nobody saw it end
-    figures: Figures | None  #: None before its end
+    figures: RunFigures | None  #: None before its end
     before: int | None  #: the latest earlier run of this action, source and collection that has figures
-    difference: Figures | None  #: from that one
+    difference: RunFigures | None  #: from that one
 
 
 class Runs:
@@ -198,13 +198,13 @@ def _open_outcome(connection: Connection, run: RunRow) -> str:
     return "going on" if goes_on else "interrupted"
 
 
-def _figures(connection: Connection, run: RunRow) -> Figures | None:
+def _figures(connection: Connection, run: RunRow) -> RunFigures | None:
     left = connection.execute(select(all_totals).where(all_totals.c.run == run.id)).first()
     if left is None or run.finished_at is None:
         return None
     seconds = run.finished_at - run.started_at
     worked = left.chunks if run.action == "verify" else run.embedded
-    return Figures(left.documents, left.chunks, left.failures, round(worked / seconds, 1) if seconds > 0 else 0.0)
+    return RunFigures(left.documents, left.chunks, left.failures, round(worked / seconds, 1) if seconds > 0 else 0.0)
 
 
 def _before(connection: Connection, run: RunRow) -> RunRow | None:

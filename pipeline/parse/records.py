@@ -86,8 +86,8 @@ def _flat(value: object, path: str) -> Iterator[str]:
                 yield f"{path}: {', '.join(map(_shown, value))}" if path else ", ".join(map(_shown, value))
             case list() if value and all(isinstance(item, str) for item in value):
                 # Notebooks store a text as a list of lines.
-                joint = "" if any(item.endswith("\n") for item in value) else ", " if sum(map(len, value)) < 200 else "\n"
-                yield from _text(path, joint.join(value))
+                joint = ", " if sum(map(len, value)) < 200 else "\n"
+                yield from _text(path, ("" if any(item.endswith("\n") for item in value) else joint).join(value))
             case list():
                 stack.extend((path, item) for item in reversed(value))
             case str():

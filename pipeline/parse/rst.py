@@ -186,7 +186,8 @@ class _Reader:
         text = "\n".join(_flat(part) for part in argument.split("\n"))
         name = re.split(r"[(\[,:=\n]|\s-", text.replace("\\", ""), maxsplit=1)[0].strip() or text.split("\n")[0]
         first = next((n for n in self.lines[body : body + 50] if n.text), line)
-        level = (self.objects[-1][1] if self.objects else self.section[0] if self.section else 0) + 1
+        section = self.section[0] if self.section else 0
+        level = (self.objects[-1][1] if self.objects else section) + 1
         self.stale = False
         if first.indent > line.indent:
             self.objects.append((first.indent, level, name))

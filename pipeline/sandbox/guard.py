@@ -253,9 +253,12 @@ class ParseGuard:
         elif "broken" in event:
             raise InstallationError(event["broken"])
         elif "exit" in event and attempt.cause is None and attempt.current is not None:
-            used = event["memory_bytes"] >= self._options.memory_bytes * MEMORY_SHARE
-            cpu = event["exit"] == -signal.SIGXCPU
-            attempt.cause = Reason.TIMEOUT if cpu else Reason.OUT_OF_MEMORY if used else Reason.CRASHED
+            if event["exit"] == -signal.SIGXCPU:
+                attempt.cause = Reason.TIMEOUT
+            elif event["memory_bytes"] >= self._options.memory_bytes * MEMORY_SHARE:
+                attempt.cause = Reason.OUT_OF_MEMORY
+            else:
+                attempt.cause = Reason.CRASHED
         return None
 
     def _events(self, attempt: _Attempt, on_tick: Callable[[], None]) -> Iterator[dict[str, Any]]:

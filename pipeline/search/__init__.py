@@ -38,7 +38,7 @@ class Searcher:
         """
         physical = open_physical(self._store, collection)
         embedder = self.embedder(collection, physical) if mode != "sparse" else None
-        return ask(self._store, physical, embedder, query, limit, filters, mode)
+        return search_physical(self._store, physical, embedder, query, limit, filters, mode)
 
     def embedder(self, collection: str, physical: str) -> Embedder:
         """The embedder of the model that made a physical collection."""
@@ -78,7 +78,7 @@ def made_by(physical: str, settings: Settings, dimension: int) -> bool:
     return physical.rpartition("-")[2] == wanted.rpartition("-")[2]
 
 
-def ask(
+def search_physical(
     store: VectorStore, physical: str, embedder: Embedder | None, query: str, limit: int, filters: Mapping[str, str],
     mode: SearchMode,
 ) -> list[Hit]:  # fmt: skip
@@ -100,7 +100,7 @@ def document_ranking(
     """
 
     def ranked(query: str) -> list[str]:
-        hits = ask(store, physical, embedder, query, documents * CHUNKS_A_DOCUMENT, {}, mode)
+        hits = search_physical(store, physical, embedder, query, documents * CHUNKS_A_DOCUMENT, {}, mode)
         return list(dict.fromkeys(hit.uri for hit in hits))
 
     return ranked

@@ -14,13 +14,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.chunk.file import read_chunks
 from pipeline.errors import ConfigError, DocumentError
 from pipeline.ledger import Ledger
 from pipeline.ledger.report import Expected
-from pipeline.sources.uris import name_of
 from pipeline.staging import Staging
-from pipeline.staging.copies import chunks_key
+from pipeline.staging.chunk_files import ChunkFile
 
 #: Depth of nDCG: the one at which published figures are given.
 NDCG_DEPTH = 10
@@ -95,10 +93,9 @@ def self_queries(ledger: Ledger, staging: Staging, generation: str, most: int, s
         drawn = heapq.nsmallest(most, [*drawn, *ranked], key=lambda pair: pair[0])
     found = []
     for digest, document in drawn:
-        key = chunks_key(document.parse_fingerprint, document.content_hash, name_of(document.uri))
         try:
-            with staging.chunks(key) as path:
-                texts = [chunk.text for chunk in read_chunks(path, document.id)[1]]
+            with ChunkFile.of_version(staging, document).open() as (_, chunks):
+                texts = [chunk.text for chunk in chunks]
         except DocumentError:  # its chunk file was removed
             continue
         sentence = _sentence(texts[digest[0] % len(texts)]) if texts else ""

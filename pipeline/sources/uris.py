@@ -37,7 +37,9 @@ Root = Path | str
 
 def root_of(location: str) -> Root:
     """The root that a PATH or URL from the command line stands for."""
-    return location if is_url(location) else path_of(location) if location.startswith("file://") else Path(location)
+    if is_url(location):
+        return location
+    return path_of(location) if location.startswith("file://") else Path(location)
 
 
 def root_uri(root: Root) -> str:

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.chunk.file import read_chunks
 from pipeline.embed.base import Embedder, bad_rows
 from pipeline.errors import DocumentError, KbError
 from pipeline.ledger import Ledger
@@ -21,13 +20,14 @@ from pipeline.ledger.claims import Claim, ClaimedDocument
 from pipeline.ledger.work import IndexedResult
 from pipeline.sources.uris import folder_of, name_of
 from pipeline.staging import Staging
-from pipeline.staging.copies import chunks_key
+from pipeline.staging.chunk_files import ChunkFile
 from pipeline.steps.beat import Beat
 from pipeline.steps.outcomes import Outcomes, Times
 from pipeline.steps.reuse import ReusingEmbedder, Vectors
 from pipeline.store.base import VectorStore
 from pipeline.telemetry.counters import CHUNK_LIMIT, CHUNK_TOKENS, UNBOUNDED, Measured, token_bin
 from pipeline.telemetry.spans import Tracing
+from pipeline.text import plural
 from pipeline.types import Chunk, ChunkIds, DocumentInfo, DocumentState, EmbeddedChunk, PointMeta, Reason, Stage
 
 log = logging.getLogger(__name__)
@@ -83,19 +83,24 @@ class IndexStep:
     """Embeds the chunks of claimed documents, so that the store holds exactly these chunks."""
 
     def __init__(
-        self, ledger: Ledger, staging: Staging, embedder: Embedder, store: VectorStore, fingerprint: str,
-        measured: Measured | None = None, tracing: Tracing | None = None,
-    ) -> None:  # fmt: skip
-        self._ledger = ledger
-        self._staging = staging
-        self._embedder = embedder
-        self._store = store
-        self._fingerprint = fingerprint  #: embed fingerprint
-        self._measured = measured or Measured()
-        self._outcomes = Outcomes("embed", tracing)
-        self._since = 0.0  #: monotonic; time of the stage up to here has been attributed to documents
+        self,
+        ledger: Ledger,
+        staging: Staging,
+        embedder: Embedder,
+        store: VectorStore,
+        fingerprint: str,
+        measured: Measured | None = None,
+        tracing: Tracing | None = None,
+    ) -> None:
+        self.ledger = ledger
+        self.staging = staging
+        self.embedder = embedder
+        self.store = store
+        self.fingerprint = fingerprint  #: embed fingerprint
+        self.measured = measured or Measured()
+        self.outcomes = Outcomes("embed", tracing)
         wanted = int(embedder.info.chunks_per_s * WINDOW_S)
-        self._window_chunks = max(WINDOW_CHUNKS.start, min(WINDOW_CHUNKS.stop - 1, wanted))
+        self.window_chunks = max(WINDOW_CHUNKS.start, min(WINDOW_CHUNKS.stop - 1, wanted))
 
     def run(self, claim: Claim, physical: str) -> list[str]:
         """Index the claim's documents into a physical collection; return the ids of the indexed ones.
@@ -106,142 +111,112 @@ class IndexStep:
         Raises LeaseLost, StoreUnavailable, EmbedUnavailable, ModelError. Documents that were complete by then are recorded;
         the others are finished when they are claimed again.
         """
-        beat = Beat(self._ledger, claim, self._measured)
-        self._since = time.monotonic()
-        self._embedder.fills.clear()  # drop those of calls outside the work on documents
-        self._outcomes.begin(len(claim.documents))
-        touched: set[str] = set()
+        self.embedder.fills.clear()  # drop those of calls outside the work on documents
+        self.outcomes.begin(len(claim.documents))
+        work = _Indexing(self, claim, physical)
         try:
-            indexed = self._run(claim, physical, beat, touched)
-            self._outcomes.end("indexed")
-            return indexed
+            work.run()
+            self.outcomes.end("indexed")
+            return work.indexed
         finally:
-            # Also after an error: if a lease was lost just before the last write, no document owns the points it wrote.
-            if touched:
-                self._settle(self._ledger.work.recheck(list(touched)), physical)
+            work.settle()
 
-    def _settle(self, gone: set[str], physical: str) -> None:
-        """Delete the points of documents that were deleted meanwhile; if this fails, `verify` finds them."""
+
+class _Indexing:
+    """The work on one claim."""
+
+    def __init__(self, step: IndexStep, claim: Claim, physical: str) -> None:
+        self._step = step
+        self._claim = claim
+        self._physical = physical
+        self._beat = Beat(step.ledger, claim, step.measured)
+        self._since = time.monotonic()  #: time of the stage up to here has been attributed to documents
+        self._opened: dict[str, _Open] = {}
+        self._failed: set[str] = set()
+        self._touched: set[str] = set()  #: documents whose points were changed since they were last recorded
+        self._ahead: deque[_Window] = deque()
+        self.indexed: list[str] = []  #: ids of the documents that are recorded as indexed
+
+    def run(self) -> None:
+        """Embed and write window after window; see `IndexStep.run`."""
+        step = self._step
+        with ExitStack() as stack, ReusingEmbedder(step.embedder, step.measured.busy) as embedder:
+            for rows in self._windows(stack):
+                self._beat()
+                step.store.yield_turn()
+                borrowed = [lent for _, _, lent in rows if lent]
+                lent = step.store.vectors(self._physical, borrowed) if borrowed else {}
+                fresh = [chunk.embed_text for _, chunk, known in rows if known not in lent]
+                self._ahead.append(_Window(rows, lent, embedder.submit(fresh)))
+                if len(self._ahead) > AHEAD:
+                    self._write_oldest()
+            while self._ahead:
+                self._beat()
+                self._write_oldest()
+        self._finish()
+
+    def settle(self) -> None:
+        """Delete the points of documents that were deleted meanwhile; if this fails, `verify` finds them.
+
+        Also after an error: if a lease was lost just before the last write, no document owns the points it wrote.
+        """
+        gone = self._step.ledger.work.recheck(list(self._touched)) if self._touched else set()
         if gone:
             try:
-                self._store.delete_documents(physical, sorted(gone))
+                self._step.store.delete_documents(self._physical, sorted(gone))
             except KbError as error:
-                documents = "1 deleted document" if len(gone) == 1 else f"{len(gone)} deleted documents"
+                documents = plural(len(gone), "deleted document")
                 log.warning("points of %s may be left, run `kb-ingest verify`: %s", documents, error)
 
-    def _run(self, claim: Claim, physical: str, beat: Beat, touched: set[str]) -> list[str]:
-        """The work of `run`; `touched` holds the documents whose points were changed since they were last recorded."""
-        points = self._store.document_points(physical, [document.id for document in claim.documents])
-        lenders = self._ledger.work.lenders(
-            [document for document in claim.documents if not points[document.id]], self._fingerprint
-        )
-        opened: dict[str, _Open] = {}
-        failed: set[str] = set()
-        indexed: list[str] = []
-        ahead: deque[_Window] = deque()
-
-        def write() -> None:
-            """Write the oldest window to the store, and finish the documents that it completes."""
-            window = ahead.popleft()
-            touched.update(self._write(claim, physical, window, window.vectors.result(beat), failed))
-            indexed.extend(self._finish(claim, physical, opened, failed, touched))
-            for entry in {id(row[0]): row[0] for row in window.rows}.values():
-                if entry.document.id in opened:
-                    beat.advance(entry.advance())
-
-        with ExitStack() as stack, ReusingEmbedder(self._embedder, self._measured.busy) as embedder:
-            for rows in self._windows(claim, points, lenders, opened, failed, stack):
-                beat()
-                self._store.yield_turn()
-                borrowed = [lent for _, _, lent in rows if lent]
-                lent = self._store.vectors(physical, borrowed) if borrowed else {}
-                fresh = [chunk.embed_text for _, chunk, known in rows if known not in lent]
-                ahead.append(_Window(rows, lent, embedder.submit(fresh)))
-                if len(ahead) > AHEAD:
-                    write()
-            while ahead:
-                beat()
-                write()
-        return indexed + self._finish(claim, physical, opened, failed, touched)
-
-    def _write(self, claim: Claim, physical: str, window: _Window, vectors: NDArray[np.float32], failed: set[str]) -> set[str]:
-        """Write a window's points; documents with a bad vector fail. Returns the ids of the documents written to."""
-        there_ns = time.time_ns()
-        fresh = [entry for entry, _, known in window.rows if known not in window.lent]
-        for row in bad_rows(vectors):
-            self._fail(claim, fresh[row], failed)
-        held, computed = self._ledger.work.still_held(claim), iter(vectors)
-        ready = []
-        for entry, chunk, known in window.rows:
-            entry.waiting -= 1
-            entry.waiting_tokens -= chunk.token_count
-            lent = window.lent.get(known)
-            vector = next(computed).tolist() if lent is None else lent
-            if entry.document.id in failed or entry.document.id not in held:
-                continue
-            ready.append((entry.info, EmbeddedChunk(chunk, vector)))
-            entry.embedded += lent is None
-        if ready:
-            began = time.monotonic()
-            self._store.upsert(physical, ready)
-            self._measured.observe("upsert_seconds", "", time.monotonic() - began)
-        self._share(window, there_ns)
-        return {info.id for info, _ in ready}
-
-    def _share(self, window: _Window, there_ns: int) -> None:
-        """Attribute the time since the last window to the documents of this one, by their tokens."""
-        spent, self._since = time.monotonic() - self._since, time.monotonic()
-        tokens = sum(chunk.token_count for _, chunk, _ in window.rows)
-        for entry, chunk, _ in window.rows:
-            entry.seconds += spent * chunk.token_count / max(1, tokens)
-            entry.times.window(there_ns)
-        while self._embedder.fills:
-            self._measured.observe("batch_fill", "", self._embedder.fills.popleft())
-
-    def _windows(
-        self, claim: Claim, points: dict[str, dict[str, PointMeta]], lenders: dict[str, str], opened: dict[str, _Open],
-        failed: set[str], stack: ExitStack,
-    ) -> Iterator[list[_Row]]:  # fmt: skip
-        """Chunks of all documents that the store lacks, in windows; fills `opened` meanwhile."""
+    def _windows(self, stack: ExitStack) -> Iterator[list[_Row]]:
+        """Chunks of all documents that the store lacks, in windows; opens the documents meanwhile."""
+        step, documents = self._step, self._claim.documents
+        points = step.store.document_points(self._physical, [document.id for document in documents])
+        lenders = step.ledger.work.lenders([document for document in documents if not points[document.id]], step.fingerprint)
         window: list[_Row] = []
-        for document in claim.documents:
+        for document in documents:
             try:
-                with self._outcomes.about(document):
+                with step.outcomes.about(document):
                     entry, chunks = self._open(document, points.get(document.id, {}), lenders.get(document.id, ""), stack)
-                opened[document.id] = entry
+                self._opened[document.id] = entry
                 for chunk, lent in self._missing(entry, chunks):
                     entry.waiting += 1
                     entry.waiting_tokens += chunk.token_count
                     window.append((entry, chunk, lent))
-                    if len(window) >= self._window_chunks:
+                    if len(window) >= step.window_chunks:
                         yield window
                         window = []
             except DocumentError as error:
                 # The chunk file is missing or truncated: make it again from the staged copy.
-                with self._outcomes.about(document):
+                with step.outcomes.about(document):
                     log.info("parsing %s again: %s", document.uri, error)
-                opened.pop(document.id, None)
-                failed.add(document.id)
-                self._ledger.work.send_back(claim, [document.id], DocumentState.PENDING)
+                self._opened.pop(document.id, None)
+                self._failed.add(document.id)
+                step.ledger.work.send_back(self._claim, [document.id], DocumentState.PENDING)
         if window:
             yield window
 
     def _open(
         self, document: ClaimedDocument, before: dict[str, PointMeta], lender: str, stack: ExitStack
     ) -> tuple[_Open, Iterator[Chunk]]:
-        name = name_of(document.uri)
-        key = chunks_key(document.parse_fingerprint, document.content_hash, name)
-        if not self._staging.has_chunks(key):
-            raise DocumentError(Reason.STAGED_LOST, key)
-        header, chunks = read_chunks(stack.enter_context(self._staging.chunks(key)), document.id)
+        name, there = name_of(document.uri), ChunkFile.of_version(self._step.staging, document)
+        if not there.exists():
+            raise DocumentError(Reason.STAGED_LOST, there.key)
+        header, chunks = stack.enter_context(there.open())
         info = DocumentInfo(
-            document.id, document.uri, header.title or name, header.media_type, document.content_hash, folder_of(document.uri)
+            id=document.id,
+            uri=document.uri,
+            title=header.title or name,
+            media_type=header.media_type,
+            content_hash=document.content_hash,
+            folder=folder_of(document.uri),
         )
-        return _Open(document, info, bool(before), before, ChunkIds(lender) if lender else None), chunks
+        lends = ChunkIds(lender) if lender else None
+        return _Open(document, info, stored=bool(before), stale=before, lender=lends), chunks
 
     def _missing(self, entry: _Open, chunks: Iterator[Chunk]) -> Iterator[tuple[Chunk, str]]:
         """Chunks that the store lacks, with the id of a point that may lend the vector; updates `entry` for all chunks."""
-        limit = self._embedder.info.max_tokens
+        limit = self._step.embedder.info.max_tokens
         for chunk in chunks:
             entry.chunks += 1
             entry.tokens += chunk.token_count
@@ -255,62 +230,121 @@ class IndexStep:
                 entry.moved[chunk.id] = meta
         entry.read = True
 
-    def _measure(self, entry: _Open) -> None:
-        """Count a finished document; not earlier, because a document that is retried would count again."""
-        run = str(entry.document.run)
-        self._measured.observe("stage_seconds", Stage.EMBED, entry.seconds)
-        self._measured.add(CHUNK_LIMIT, run, bound=str(self._embedder.info.max_tokens))
-        for length, chunks in entry.lengths.items():
-            self._measured.add(CHUNK_TOKENS, run, chunks, str(length))
-        if entry.cut:
-            self._measured.add(CHUNK_TOKENS, run, entry.cut, UNBOUNDED)
+    def _write_oldest(self) -> None:
+        """Write the oldest window to the store, and finish the documents that it completes."""
+        window = self._ahead.popleft()
+        self._write(window, window.vectors.result(self._beat))
+        self._finish()
+        for entry in {id(row[0]): row[0] for row in window.rows}.values():
+            if entry.document.id in self._opened:
+                self._beat.advance(entry.advance())
 
-    def _fail(self, claim: Claim, entry: _Open, failed: set[str]) -> None:
-        document, why = entry.document, f"{self._embedder.info.model} returned NaN, infinite or all-zero numbers"
-        if document.id not in failed:
-            failed.add(document.id)
-            if self._ledger.work.fail(claim, document.id, Reason.BAD_VECTOR, why):
-                self._outcomes.failed(document, Reason.BAD_VECTOR, why, entry.times.opened_ns)
+    def _write(self, window: _Window, vectors: NDArray[np.float32]) -> None:
+        """Write a window's points; documents with a bad vector fail."""
+        step, there_ns = self._step, time.time_ns()
+        fresh = [entry for entry, _, known in window.rows if known not in window.lent]
+        for row in bad_rows(vectors):
+            self._fail(fresh[row])
+        held, computed = step.ledger.work.still_held(self._claim), iter(vectors)
+        ready = []
+        for entry, chunk, known in window.rows:
+            entry.waiting -= 1
+            entry.waiting_tokens -= chunk.token_count
+            lent = window.lent.get(known)
+            vector = next(computed).tolist() if lent is None else lent
+            if entry.document.id in self._failed or entry.document.id not in held:
+                continue
+            ready.append((entry.info, EmbeddedChunk(chunk, vector)))
+            entry.embedded += lent is None
+        if ready:
+            began = time.monotonic()
+            step.store.upsert(self._physical, ready)
+            step.measured.observe("upsert_seconds", "", time.monotonic() - began)
+        self._share(window, there_ns)
+        self._touched.update(info.id for info, _ in ready)
 
-    def _finish(self, claim: Claim, physical: str, opened: dict[str, _Open], failed: set[str], touched: set[str]) -> list[str]:
-        """Take the complete documents from `opened`; make the store hold exactly their new version, then record it.
+    def _share(self, window: _Window, there_ns: int) -> None:
+        """Attribute the time since the last window to the documents of this one, by their tokens."""
+        spent, self._since = time.monotonic() - self._since, time.monotonic()
+        tokens = sum(chunk.token_count for _, chunk, _ in window.rows)
+        for entry, chunk, _ in window.rows:
+            entry.seconds += spent * chunk.token_count / max(1, tokens)
+            entry.times.window(there_ns)
+        fills = self._step.embedder.fills
+        while fills:
+            self._step.measured.observe("batch_fill", "", fills.popleft())
+
+    def _fail(self, entry: _Open) -> None:
+        step, document = self._step, entry.document
+        if document.id not in self._failed:
+            self._failed.add(document.id)
+            why = f"{step.embedder.info.model} returned NaN, infinite or all-zero numbers"
+            if step.ledger.work.fail(self._claim, document.id, Reason.BAD_VECTOR, why):
+                step.outcomes.failed(document, Reason.BAD_VECTOR, why, entry.times.opened_ns)
+
+    def _finish(self) -> None:
+        """Close the complete documents; make the store hold exactly their new version, then record it.
 
         Old points are deleted before the ledger says `indexed`: in the other order, a crash in between would leave points
         that no document owns. Until the ledger says so, the document is open and will be compared again.
         """
-        done = [entry for entry in opened.values() if entry.read and not entry.waiting]
+        done = [entry for entry in self._opened.values() if entry.read and not entry.waiting]
         if not done:
-            return []
-        held = self._ledger.work.still_held(claim)
+            return
+        step = self._step
+        held = step.ledger.work.still_held(self._claim)
         results: dict[str, tuple[_Open, IndexedResult]] = {}
         for entry in done:
-            del opened[entry.document.id]
-            if entry.document.id in failed or entry.document.id not in held:
-                continue
-            stale, entry.times.writing_ns = list(entry.stale), entry.times.writing_ns or time.time_ns()
-            if stale or entry.moved:
-                touched.add(entry.document.id)
-            if entry.moved:
-                self._store.update_meta(physical, entry.moved)
-            if entry.stored:
-                self._store.update_document(physical, entry.info)
-            if stale:
-                self._store.delete_points(physical, stale)
             document = entry.document
-            result = IndexedResult(
-                document.id, document.content_hash, document.parse_fingerprint, self._fingerprint, entry.chunks, entry.embedded,
-                entry.tokens, entry.seconds,
-            )  # fmt: skip
-            results[document.id] = (entry, result)
+            del self._opened[document.id]
+            if document.id in self._failed or document.id not in held:
+                continue
+            entry.times.writing_ns = entry.times.writing_ns or time.time_ns()
+            self._replace(entry)
+            results[document.id] = (entry, self._result(entry))
             self._measure(entry)
-        self._store.flush(physical)
+        step.store.flush(self._physical)
         written_ns = time.time_ns()
-        kept = self._ledger.work.indexed(claim, [result for _, result in results.values()], self._measured)
-        touched -= kept
+        kept = step.ledger.work.indexed(self._claim, [result for _, result in results.values()], step.measured)
+        self._touched -= kept
         for entry, result in (results[key] for key in results if key in kept):
             entry.times.written_ns = written_ns
-            self._outcomes.indexed(entry.document, result, entry.times, self._embedder.info.device)
-        return [key for key in results if key in kept]
+            step.outcomes.indexed(entry.document, result, entry.times, step.embedder.info.device)
+        self.indexed += [key for key in results if key in kept]
+
+    def _replace(self, entry: _Open) -> None:
+        """Bring the points that stay up to date, and delete those of the old version."""
+        store, stale = self._step.store, list(entry.stale)
+        if stale or entry.moved:
+            self._touched.add(entry.document.id)
+        if entry.moved:
+            store.update_meta(self._physical, entry.moved)
+        if entry.stored:
+            store.update_document(self._physical, entry.info)
+        if stale:
+            store.delete_points(self._physical, stale)
+
+    def _result(self, entry: _Open) -> IndexedResult:
+        return IndexedResult(
+            id=entry.document.id,
+            content_hash=entry.document.content_hash,
+            parse_fingerprint=entry.document.parse_fingerprint,
+            embed_fingerprint=self._step.fingerprint,
+            chunks=entry.chunks,
+            embedded=entry.embedded,
+            tokens=entry.tokens,
+            seconds=entry.seconds,
+        )
+
+    def _measure(self, entry: _Open) -> None:
+        """Count a finished document; not earlier, because a document that is retried would count again."""
+        measured, run = self._step.measured, str(entry.document.run)
+        measured.observe("stage_seconds", Stage.EMBED, entry.seconds)
+        measured.add(CHUNK_LIMIT, run, bound=str(self._step.embedder.info.max_tokens))
+        for length, chunks in entry.lengths.items():
+            measured.add(CHUNK_TOKENS, run, chunks, str(length))
+        if entry.cut:
+            measured.add(CHUNK_TOKENS, run, entry.cut, UNBOUNDED)
 
 
 def meta_of(chunk: Chunk) -> PointMeta:

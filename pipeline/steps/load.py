@@ -168,7 +168,7 @@ class Load:
                 self.counts.added += before is None
                 self.counts.changed += before is not None
                 self.counts.bytes += copy.source.size
-        self._ledger.intake.stage(self._collection, run, staged)
+        self._ledger.intake.record_staged(self._collection, run, staged)
         self._ledger.intake.refuse(self._collection, run, refused)
         self._ledger.intake.touch(touched)
         self._ledger.intake.adopt(run, adopted)

@@ -8,7 +8,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.chunk.file import read_footer, read_header
 from pipeline.errors import DocumentError
 from pipeline.ledger import Ledger
 from pipeline.ledger.advances import Advance
@@ -18,7 +17,7 @@ from pipeline.sandbox.extract import ExtractJob, SoFar
 from pipeline.sandbox.guard import ParseGuard
 from pipeline.sources.uris import name_of
 from pipeline.staging import Staging
-from pipeline.staging.copies import chunks_key
+from pipeline.staging.chunk_files import ChunkFile
 from pipeline.steps.beat import Beat
 from pipeline.steps.outcomes import Outcomes
 from pipeline.telemetry.counters import Measured
@@ -109,7 +108,7 @@ class ParseStep:
                     assert outcome.reason is not None
                     self._fail(claim, document, outcome.reason, outcome.detail, began_ns)
                     continue
-                self._staging.put_chunks(self._key(document), Path(job.output))
+                self._chunk_file(document).put(Path(job.output))
                 made = outcome.extracted
                 result = ParsedResult(
                     document.id, made.title, made.media_type, self._fingerprint, made.tokens, outcome.seconds, made.chunks
@@ -125,16 +124,21 @@ class ParseStep:
             self._outcomes.failed(document, reason, detail, began_ns)
 
     def _ready(self, document: ClaimedDocument) -> ParsedResult | None:
-        key = self._key(document)
-        if not self._staging.has_chunks(key):
+        there = self._chunk_file(document)
+        if not there.exists():
             return None
         try:
-            with self._staging.chunks(key) as path:
-                header, footer = read_header(path), read_footer(path)
+            header, footer = there.ends()
         except DocumentError as error:
             log.info("parsing %s again: %s", document.uri, error)
             return None
         return ParsedResult(document.id, header.title, header.media_type, self._fingerprint, footer.tokens, chunks=footer.chunks)
 
-    def _key(self, document: ClaimedDocument) -> str:
-        return chunks_key(self._fingerprint, document.content_hash, name_of(document.uri))
+    def _chunk_file(self, document: ClaimedDocument) -> ChunkFile:
+        return ChunkFile.of(
+            self._staging,
+            document.id,
+            uri=document.uri,
+            content_hash=document.content_hash,
+            parse_fingerprint=self._fingerprint,
+        )

@@ -18,7 +18,8 @@ from pipeline.sandbox.extract import ExtractJob
 from pipeline.sandbox.guard import ParseGuard
 from pipeline.sources.uris import name_of, path_of
 from pipeline.staging import Staging
-from pipeline.staging.copies import chunks_key, copy_hashed
+from pipeline.staging.chunk_files import ChunkFile
+from pipeline.staging.copies import copy_hashed
 from pipeline.steps.load import Action, Load, Planned
 from pipeline.steps.remove import vanished
 from pipeline.steps.sampling import Sampled, draw, extrapolate, likely
@@ -40,7 +41,7 @@ RATE_CHUNKS = 200
 
 
 @dataclass(slots=True)
-class Plan:
+class SyncPlan:
     """A sync that was not run."""
 
     files: list[Planned] = field(default_factory=list)
@@ -76,14 +77,14 @@ class Planning:
     generation: str  #: the ledger's name of the collection's generation
     dimension: int
 
-    def plan(self, step: Load, scope: Scope, max_delete_ratio: float) -> Plan:
+    def plan(self, step: Load, scope: Scope, max_delete_ratio: float) -> SyncPlan:
         """Compare source and ledger; `step` must have been created with a Listed to fill.
 
         Files with the size of a vanished document are read completely, to find out whether it was moved. Up to SAMPLE_FILES
         files are parsed. Raises SourceError.
         """
         assert step.listed is not None
-        found = Plan()
+        found = SyncPlan()
         found.files = list(step.plan(scope))
         gone = vanished(self.ledger, self.generation, scope, step.listed, max_delete_ratio)
         found.refused = gone.refused
@@ -111,7 +112,7 @@ class Planning:
             return file
         return Planned("moved", file.uri, file.bytes) if digest in by_size[file.bytes] else file
 
-    def _estimate(self, found: Plan) -> None:
+    def _estimate(self, found: SyncPlan) -> None:
         """Count the chunks of a sample of each kind of file, and extrapolate by bytes."""
         kinds: dict[tuple[str, str], list[Planned]] = defaultdict(list)
         for file in found.files:
@@ -134,7 +135,7 @@ class Planning:
     def _parse(self, files: Sequence[Planned], folder: Path) -> list[Sampled]:
         """The chunks of each file that would be embedded."""
         jobs, copies, sampled = [], [], {self._id(file): Sampled(file.bytes, 0, 0) for file in files}
-        known = self.ledger.intake.known(list(sampled))
+        known, uris = self.ledger.intake.known(list(sampled)), {self._id(file): file.uri for file in files}
         for number, file in enumerate(files):
             copy = folder / str(number)
             try:
@@ -146,7 +147,7 @@ class Planning:
         for outcome in self.guard.run(jobs, lambda: None):
             if outcome.extracted is not None:
                 key = outcome.job.document_id
-                before = self._ids(key, outcome.job.name, known.get(key))
+                before = self._ids(key, uris[key], known.get(key))
                 fresh = [c for c in read_chunks(Path(outcome.job.output), key)[1] if c.id not in before]
                 sampled[key] = replace(sampled[key], chunks=len(fresh), tokens=sum(chunk.token_count for chunk in fresh))
                 Path(outcome.job.output).unlink(missing_ok=True)
@@ -157,18 +158,14 @@ class Planning:
     def _id(self, file: Planned) -> str:
         return document_id(self.generation, file.uri)
 
-    def _ids(self, document: str, name: str, known: Known | None) -> set[str]:
+    def _ids(self, document: str, uri: str, known: Known | None) -> set[str]:
         """Ids of a document's chunks in the store; empty if its chunk file no longer exists."""
         if known is None or not known.indexed_hash:
             return set()
-        key = chunks_key(known.indexed_parse, known.indexed_hash, name)
-        if not self.staging.has_chunks(key):
-            return set()
-        try:
-            with self.staging.chunks(key) as path:
-                return {chunk.id for chunk in read_chunks(path, document)[1]}
-        except DocumentError:
-            return set()
+        version = ChunkFile.of(
+            self.staging, document, uri=uri, content_hash=known.indexed_hash, parse_fingerprint=known.indexed_parse
+        )
+        return version.ids() or set()
 
 
 def measured_rate(ledger: Ledger) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from pipeline.errors import CollectionMismatch, ConfigError
+from pipeline.errors import ConfigError
 from pipeline.ledger import Ledger
 from pipeline.ledger.generations import Collection
 from pipeline.settings import Settings
@@ -53,9 +53,5 @@ def prepare(settings: Settings, ledger: Ledger, name: str, *, create: bool) -> P
             name, physical_name(name, fingerprint), settings.model, settings.model_revision, dimension, fingerprint, "", time.time()
         )
         found = ledger.collections.add(new) if create else new
-    if found.fingerprint != fingerprint:
-        raise CollectionMismatch(
-            f"the collection {name!r} was made with {found.model} ({found.dimension} dimensions), KB_MODEL is {settings.model}; "
-            f"use another --collection, set KB_MODEL back, or let `kb-ingest reindex -c {name} --model {settings.model}` change it"
-        )
+    found.require_model(fingerprint, settings.model)
     return Prepared(found, parse, fingerprint)

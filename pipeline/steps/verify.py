@@ -7,13 +7,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
-from pipeline.chunk.file import read_chunks
-from pipeline.errors import DocumentError
 from pipeline.ledger import Ledger
 from pipeline.ledger.report import Expected
-from pipeline.sources.uris import name_of
 from pipeline.staging import Staging
-from pipeline.staging.copies import chunks_key
+from pipeline.staging.chunk_files import ChunkFile
 from pipeline.store.base import StoredPoint, VectorStore
 
 #: Points checked together while the store is scanned.
@@ -79,8 +76,7 @@ def repair(ledger: Ledger, store: VectorStore, physical: str, found: Verified) -
 def _compare(staging: Staging, document: Expected, actual: set[str], found: Verified) -> None:
     found.documents += 1
     found.expected_points += document.chunks
-    key = chunks_key(document.parse_fingerprint, document.content_hash, name_of(document.uri))
-    expected = _expected_ids(staging, key, document.id)
+    expected = ChunkFile.of_version(staging, document).ids()
     if expected is None:  # the cache was cleared: only counts can be compared
         missing, orphans = max(0, document.chunks - len(actual)), max(0, len(actual) - document.chunks)
     else:
@@ -89,16 +85,6 @@ def _compare(staging: Staging, document: Expected, actual: set[str], found: Veri
     found.orphans += orphans
     if missing or orphans:
         found.damaged.add(document.id)
-
-
-def _expected_ids(staging: Staging, key: str, document: str) -> set[str] | None:
-    if not staging.has_chunks(key):
-        return None
-    try:
-        with staging.chunks(key) as path:
-            return {chunk.id for chunk in read_chunks(path, document)[1]}
-    except DocumentError:
-        return None
 
 
 def _is_zero(vector: Sequence[float] | None) -> bool:

@@ -39,15 +39,16 @@ from qdrant_edge import (
     UpdateOperation,
 )
 from qdrant_edge import Point as EdgePoint
+from typing_extensions import override
 
 from pipeline.errors import CollectionMissing, NoSpace, StoreUnavailable
 from pipeline.files.errors import translating
 from pipeline.store import points as convert
-from pipeline.store.base import Role, StoredPoint
+from pipeline.store.base import Role, StoredPoint, VectorStore
 from pipeline.store.bm25 import document_weights
 from pipeline.store.catalogue import Catalogue
 from pipeline.store.points import DENSE, META_FIELDS, META_PAGE_POINTS, PAGE_POINTS, SPARSE, Point
-from pipeline.store.query import RRF_K, Condition, Plan, Shape, plan
+from pipeline.store.query import RRF_K, Condition, QueryPlan, Shape, query_plan
 from pipeline.store.shards import Shards, engine_errors, enter_engine
 from pipeline.types import DocumentInfo, EmbeddedChunk, Hit, PointMeta
 
@@ -55,7 +56,7 @@ from pipeline.types import DocumentInfo, EmbeddedChunk, Hit, PointMeta
 _NamedVector = list[float] | SparseVector | list[list[float]]
 
 
-class EdgeStore:
+class EdgeStore(VectorStore):
     """VectorStore in a folder. Writes survive kill -9 once they return; upserts also survive a power failure.
 
     Deletes and payload changes reach the disk with the next upsert, flush() or close. Until then a power failure can undo
@@ -80,13 +81,15 @@ class EdgeStore:
         kills the process instead of raising an error. Opening a collection takes up to 32 MB of it.
         """
         self._catalogue = Catalogue(folder)
-        self._shards = Shards(folder, role, lock_timeout_s, idle_s if idle_s is not None else 1.0 if role == "owner" else 0.2)
+        if idle_s is None:
+            idle_s = 1.0 if role == "owner" else 0.2
+        self._shards = Shards(folder, role, lock_timeout_s, idle_s)
         self._batch_points = batch_points
         self._batch_bytes = batch_bytes
         self._reserve_bytes = reserve_bytes
 
+    @override
     def create(self, physical: str, dimension: int) -> None:
-        """See VectorStore.create."""
         stored = self._catalogue.shape(physical)
         if stored is None:
             self._catalogue.add(physical, dimension, lambda path: self._build(path, dimension))
@@ -94,29 +97,30 @@ class EdgeStore:
         if stored is not None and stored.dimension != dimension:
             raise convert.mismatch(physical, stored.dimension, dimension)
 
+    @override
     def collections(self) -> list[str]:
-        """See VectorStore.collections."""
         return self._catalogue.names()
 
+    @override
     def drop(self, physical: str) -> None:
-        """See VectorStore.drop."""
         if self._catalogue.shape(physical) is not None:
             self._shards.remove(self._catalogue.path(physical), lambda: self._catalogue.remove(physical))
 
+    @override
     def aliases(self) -> dict[str, str]:
-        """See VectorStore.aliases."""
         return self._catalogue.aliases()
 
+    @override
     def set_alias(self, alias: str, physical: str) -> None:
-        """See VectorStore.set_alias."""
         self._catalogue.set_alias(alias, physical)
 
+    @override
     def dimension(self, physical: str) -> int:
-        """See VectorStore.dimension."""
         return self._shape(physical).dimension
 
+    @override
     def upsert(self, physical: str, points: Sequence[Point]) -> None:
-        """See VectorStore.upsert; the points are flushed before it returns."""
+        """The points are flushed before it returns."""
         shape = self._shape(physical)
         convert.check_vectors(points, shape.dimension)
         path = self._path(physical)
@@ -128,8 +132,8 @@ class EdgeStore:
                 shard.update(UpdateOperation.upsert_points(new))
         self._shards.flush(path)
 
+    @override
     def document_points(self, physical: str, document_ids: Sequence[str]) -> dict[str, dict[str, PointMeta]]:
-        """See VectorStore.document_points."""
         found: dict[str, dict[str, PointMeta]] = {document_id: {} for document_id in document_ids}
         asked = list(found)
         for start in range(0, len(asked), self._batch_points):
@@ -139,8 +143,8 @@ class EdgeStore:
                 found[str(payload["document_id"])][str(record.id)] = convert.meta_of(payload)
         return found
 
+    @override
     def update_meta(self, physical: str, metas: Mapping[str, PointMeta]) -> None:
-        """See VectorStore.update_meta."""
         path, ids = self._path(physical), list(metas)
         for start in range(0, len(ids), self._batch_points):
             with self._changing(path, 4096 * self._batch_points) as shard:
@@ -149,28 +153,28 @@ class EdgeStore:
                     chosen = Filter(must=[HasIdCondition({point_id})])
                     _set_payload(shard, chosen, convert.meta_payload(metas[point_id]))
 
+    @override
     def update_document(self, physical: str, document: DocumentInfo) -> None:
-        """See VectorStore.update_document."""
         with self._changing(self._path(physical)) as shard:
             _set_payload(shard, _document(document.id), convert.document_payload(document))
 
+    @override
     def delete_points(self, physical: str, ids: Sequence[str]) -> None:
-        """See VectorStore.delete_points."""
         path = self._path(physical)
         for start in range(0, len(ids), self._batch_points):
             with self._changing(path) as shard:
                 shard.update(UpdateOperation.delete_points(list(ids[start : start + self._batch_points])))
 
+    @override
     def delete_documents(self, physical: str, document_ids: Sequence[str]) -> None:
-        """See VectorStore.delete_documents."""
         path = self._path(physical)
         for start in range(0, len(document_ids), self._batch_points):
             condition = FieldCondition("document_id", match=MatchAny(list(document_ids[start : start + self._batch_points])))
             with self._changing(path) as shard:
                 shard.update(UpdateOperation.delete_points_by_filter(Filter(must=[condition])))
 
+    @override
     def vectors(self, physical: str, ids: Sequence[str]) -> dict[str, list[float]]:
-        """See VectorStore.vectors."""
         path, found = self._path(physical), dict[str, list[float]]()
         for start in range(0, len(ids), self._batch_points):
             with self._shards.use(path) as shard:
@@ -178,54 +182,56 @@ class EdgeStore:
             found.update((str(record.id), _vector(record)) for record in records)
         return found
 
+    @override
     def count(self, physical: str, document_id: str | None = None) -> int:
-        """See VectorStore.count."""
         with self._shards.use(self._path(physical)) as shard:
             return shard.count(CountRequest(exact=True, filter=_document(document_id) if document_id is not None else None))
 
+    @override
     def search(
         self, physical: str, vector: Sequence[float] | None, limit: int, filters: Mapping[str, str], text: str = ""
     ) -> list[Hit]:
-        """See VectorStore.search."""
-        wanted = plan(physical, self._shape(physical), vector, text, limit, filters)
+        wanted = query_plan(physical, self._shape(physical), vector, text, limit, filters)
         if wanted is None:
             return []
         with self._shards.use(self._path(physical)) as shard:
             scored = shard.query(_request(wanted))
         return [convert.hit_of(str(point.id), point.score, point.payload or {}) for point in scored]
 
+    @override
     def scan(self, physical: str, *, with_vectors: bool = False) -> Iterator[StoredPoint]:
-        """See VectorStore.scan."""
         for record in self._scroll(physical, None, ["document_id"], vectors=with_vectors):
             document_id = str((record.payload or {}).get("document_id", ""))
             yield StoredPoint(str(record.id), document_id, _vector(record) if with_vectors else None)
 
+    @override
     def scan_points(self, physical: str) -> Iterator[tuple[DocumentInfo, EmbeddedChunk]]:
-        """See VectorStore.scan_points."""
         for record in self._scroll(physical, None, True, vectors=True):
             yield convert.point_of(str(record.id), record.payload or {}, _vector(record))
 
+    @override
     def has_sparse(self, physical: str) -> bool:
-        """See VectorStore.has_sparse."""
         return self._shape(physical).sparse
 
+    @override
     def graph_links(self, physical: str) -> int | None:
-        """See VectorStore.graph_links; the embedded engine builds a graph only on request."""
+        """The embedded engine builds a graph only on request."""
         return None
 
+    @override
     def set_graph_links(self, physical: str, links: int) -> None:
-        """See VectorStore.set_graph_links."""
+        pass  # there is no graph to change
 
+    @override
     def flush(self, physical: str) -> None:
-        """See VectorStore.flush."""
         self._shards.flush(self._path(physical))
 
+    @override
     def yield_turn(self) -> None:
-        """See VectorStore.yield_turn."""
         self._shards.yield_turn()
 
+    @override
     def close(self) -> None:
-        """See VectorStore.close."""
         self._shards.close()
 
     def _shape(self, physical: str) -> Shape:
@@ -295,7 +301,7 @@ def _vectors(embedded: EmbeddedChunk, shape: Shape) -> dict[str, _NamedVector]:
     return vectors
 
 
-def _request(wanted: Plan) -> QueryRequest:
+def _request(wanted: QueryPlan) -> QueryRequest:
     matches = _filter(wanted.conditions)
     branches = [Query.Nearest(wanted.dense, using=DENSE)] if wanted.dense is not None else []
     if wanted.sparse is not None:

@@ -49,7 +49,7 @@ def conditions(filters: Mapping[str, str]) -> list[Condition]:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class QueryPlan:
     """A search by one of the vectors, or by both, fused."""
 
     dense: list[float] | None
@@ -64,7 +64,9 @@ class Plan:
         return max(4 * self.limit, 50)
 
 
-def plan(name: str, shape: Shape, vector: Sequence[float] | None, text: str, limit: int, filters: Mapping[str, str]) -> Plan | None:
+def query_plan(
+    name: str, shape: Shape, vector: Sequence[float] | None, text: str, limit: int, filters: Mapping[str, str]
+) -> QueryPlan | None:
     """The plan of `VectorStore.search`; None if nothing can be found."""
     wanted = conditions(filters)
     dense = check_query(vector, shape.dimension, name) if vector is not None else None
@@ -77,7 +79,7 @@ def plan(name: str, shape: Shape, vector: Sequence[float] | None, text: str, lim
     sparse = weights if weights.indices else None
     if limit < 1 or (dense is None and sparse is None):
         return None
-    return Plan(dense, sparse, wanted, limit)
+    return QueryPlan(dense, sparse, wanted, limit)
 
 
 def check_query(vector: Sequence[float], dimension: int, name: str) -> list[float]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from json import JSONDecodeError
 from typing import TypeVar, cast
@@ -13,30 +11,28 @@ import httpx
 from qdrant_client import QdrantClient, models
 from qdrant_client.common.client_exceptions import QdrantException, ResourceExhaustedResponse
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
+from typing_extensions import override
 
-from pipeline.errors import CollectionMismatch, CollectionMissing, ConfigError, PermanentError, StoreUnavailable
+from pipeline.errors import CollectionMismatch, CollectionMissing, ConfigError, PermanentError, StoreUnavailable, retried
 from pipeline.settings import is_loopback, mask_url
 from pipeline.store import points as convert
-from pipeline.store.base import StoredPoint
+from pipeline.store.base import StoredPoint, VectorStore
 from pipeline.store.names import check_name
 from pipeline.store.points import DENSE, META_FIELDS, META_PAGE_POINTS, PAGE_POINTS, SPARSE, Point
-from pipeline.store.query import Shape, plan
-from pipeline.store.server_query import ask, document_filter, payload_operations, vectors_of
+from pipeline.store.query import Shape, query_plan
+from pipeline.store.server_query import document_filter, payload_operations, run_query, vectors_of
 from pipeline.types import DocumentInfo, EmbeddedChunk, Hit, PointMeta
 
 T = TypeVar("T")
 
 #: Bytes of one number of a vector as JSON, including the comma.
 _NUMBER_BYTES = 22
-#: First and maximum pause between two attempts, in seconds; each varies at random by up to a half.
-_FIRST_PAUSE_S = 0.1
-_MAX_PAUSE_S = 5.0
 
 #: Raised by the client for a response that is not JSON, or is JSON without a result.
 _NOT_QDRANT = (JSONDecodeError, AssertionError)
 
 
-class ServerStore:
+class ServerStore(VectorStore):
     """VectorStore on a server. Every write waits until the server reports `completed`.
 
     Ids are derived from the text and deletes name their points, so every call can be repeated. After a lost connection, 429
@@ -85,8 +81,8 @@ class ServerStore:
         except (ValueError, httpx.InvalidURL) as error:
             raise ConfigError(f"KB_QDRANT_URL {self._url!r}: {error}") from error
 
+    @override
     def create(self, physical: str, dimension: int) -> None:
-        """See VectorStore.create."""
         if check_name(physical) in self.aliases():
             raise ConfigError(f"collection name {physical!r} is taken by an alias; use another name")
         try:
@@ -106,21 +102,21 @@ class ServerStore:
                 )
                 self._complete(physical, lambda f=field, i=index: self._client.create_payload_index(physical, f, i))  # type: ignore[misc]
 
+    @override
     def collections(self) -> list[str]:
-        """See VectorStore.collections."""
         return sorted(c.name for c in self._call(lambda: self._client.get_collections()).collections)
 
+    @override
     def drop(self, physical: str) -> None:
-        """See VectorStore.drop."""
         self._shapes.pop(physical, None)
         self._call(lambda: self._client.delete_collection(physical), physical)
 
+    @override
     def aliases(self) -> dict[str, str]:
-        """See VectorStore.aliases."""
         return {a.alias_name: a.collection_name for a in self._call(lambda: self._client.get_aliases()).aliases}
 
+    @override
     def set_alias(self, alias: str, physical: str) -> None:
-        """See VectorStore.set_alias."""
         names = self.collections()
         if check_name(alias) in names:
             raise ConfigError(f"alias {alias!r} is the name of a collection; use another name")
@@ -133,12 +129,12 @@ class ServerStore:
         self._call(lambda: self._client.update_collection_aliases(changes), physical)
         self._shapes.pop(alias, None)
 
+    @override
     def dimension(self, physical: str) -> int:
-        """See VectorStore.dimension."""
         return self._shape(physical).dimension
 
+    @override
     def upsert(self, physical: str, points: Sequence[Point]) -> None:
-        """See VectorStore.upsert."""
         if not points:
             return
         shape = self._shape_for(physical, len(points[0][1].vector))
@@ -150,8 +146,8 @@ class ServerStore:
             ]
             self._complete(physical, lambda p=new: self._client.upsert(physical, p, wait=True))  # type: ignore[misc]
 
+    @override
     def document_points(self, physical: str, document_ids: Sequence[str]) -> dict[str, dict[str, PointMeta]]:
-        """See VectorStore.document_points."""
         found: dict[str, dict[str, PointMeta]] = {document_id: {} for document_id in document_ids}
         for asked in self._runs(list(found)):
             condition = models.FieldCondition(key="document_id", match=models.MatchAny(any=asked))
@@ -160,8 +156,8 @@ class ServerStore:
                 found[str(payload["document_id"])][str(record.id)] = convert.meta_of(payload)
         return found
 
+    @override
     def update_meta(self, physical: str, metas: Mapping[str, PointMeta]) -> None:
-        """See VectorStore.update_meta."""
         for ids in self._runs(list(metas)):
             # By filter: when points are selected by id, the server rejects ids that are not stored.
             changes = [
@@ -173,26 +169,26 @@ class ServerStore:
             ]
             self._complete(physical, lambda c=changes: self._client.batch_update_points(physical, c, wait=True))  # type: ignore[misc]
 
+    @override
     def update_document(self, physical: str, document: DocumentInfo) -> None:
-        """See VectorStore.update_document."""
         changes = payload_operations(convert.document_payload(document), document_filter(document.id))
         self._complete(physical, lambda: self._client.batch_update_points(physical, changes, wait=True))
 
+    @override
     def delete_points(self, physical: str, ids: Sequence[str]) -> None:
-        """See VectorStore.delete_points."""
         for run in self._runs(list(ids)):
             chosen = models.PointIdsList(points=[*run])
             self._complete(physical, lambda c=chosen: self._client.delete(physical, c, wait=True))  # type: ignore[misc]
 
+    @override
     def delete_documents(self, physical: str, document_ids: Sequence[str]) -> None:
-        """See VectorStore.delete_documents."""
         for run in self._runs(list(document_ids)):
             condition = models.FieldCondition(key="document_id", match=models.MatchAny(any=run))
             chosen = models.FilterSelector(filter=models.Filter(must=[condition]))
             self._complete(physical, lambda c=chosen: self._client.delete(physical, c, wait=True))  # type: ignore[misc]
 
+    @override
     def vectors(self, physical: str, ids: Sequence[str]) -> dict[str, list[float]]:
-        """See VectorStore.vectors."""
         found: dict[str, list[float]] = {}
         for run in self._runs(list(ids)):
             records = self._call(
@@ -202,54 +198,56 @@ class ServerStore:
             found.update((str(record.id), _vector(record)) for record in records)
         return found
 
+    @override
     def count(self, physical: str, document_id: str | None = None) -> int:
-        """See VectorStore.count."""
         chosen = document_filter(document_id) if document_id is not None else None
         return self._call(lambda: self._client.count(physical, count_filter=chosen, exact=True), physical).count
 
+    @override
     def search(
         self, physical: str, vector: Sequence[float] | None, limit: int, filters: Mapping[str, str], text: str = ""
     ) -> list[Hit]:
-        """See VectorStore.search."""
         shape = self._shape_for(physical, len(vector)) if vector is not None else self._shape(physical)
-        wanted = plan(physical, shape, vector, text, limit, filters)
+        wanted = query_plan(physical, shape, vector, text, limit, filters)
         if wanted is None:
             return []
-        answer = self._call(lambda: ask(self._client, physical, wanted), physical)
+        answer = self._call(lambda: run_query(self._client, physical, wanted), physical)
         return [convert.hit_of(str(point.id), point.score, point.payload or {}) for point in answer.points]
 
+    @override
     def scan(self, physical: str, *, with_vectors: bool = False) -> Iterator[StoredPoint]:
-        """See VectorStore.scan."""
         for record in self._scroll(physical, None, ["document_id"], vectors=with_vectors):
             document_id = str((record.payload or {}).get("document_id", ""))
             yield StoredPoint(str(record.id), document_id, _vector(record) if with_vectors else None)
 
+    @override
     def scan_points(self, physical: str) -> Iterator[tuple[DocumentInfo, EmbeddedChunk]]:
-        """See VectorStore.scan_points."""
         for record in self._scroll(physical, None, True, vectors=True):
             yield convert.point_of(str(record.id), record.payload or {}, _vector(record))
 
+    @override
     def has_sparse(self, physical: str) -> bool:
-        """See VectorStore.has_sparse."""
         return self._shape(physical).sparse
 
+    @override
     def graph_links(self, physical: str) -> int | None:
-        """See VectorStore.graph_links."""
         return self._call(lambda: self._client.get_collection(physical), physical).config.hnsw_config.m
 
+    @override
     def set_graph_links(self, physical: str, links: int) -> None:
-        """See VectorStore.set_graph_links."""
         graph = models.HnswConfigDiff(m=links)
         self._call(lambda: self._client.update_collection(physical, hnsw_config=graph), physical)
 
+    @override
     def flush(self, physical: str) -> None:
-        """See VectorStore.flush; a completed write is already in the server's log."""
+        """A completed write is already in the server's log."""
 
+    @override
     def yield_turn(self) -> None:
-        """See VectorStore.yield_turn; a server serves all clients at once."""
+        """A server serves all clients at once."""
 
+    @override
     def close(self) -> None:
-        """See VectorStore.close."""
         self._client.close()
 
     def _shape(self, physical: str) -> Shape:
@@ -318,24 +316,16 @@ class ServerStore:
 
     def _call(self, call: Callable[[], T], physical: str = "") -> T:
         """Repeat the call until it succeeds, a retry cannot help, or the time is up."""
-        deadline, pause_s = time.monotonic() + self._retry_s, _FIRST_PAUSE_S
-        while True:
+
+        def once() -> T:
             try:
                 return call()
-            except (QdrantException, UnexpectedResponse, ResponseHandlingException, *_NOT_QDRANT, StoreUnavailable) as error:
-                failure = self._translated(error, physical)
-                left_s = deadline - time.monotonic()
-                wait_s = pause_s * random.uniform(0.5, 1.5)
-                if isinstance(error, ResourceExhaustedResponse):
-                    wait_s = max(wait_s, error.retry_after_s)
-                if isinstance(failure, PermanentError) or wait_s >= left_s:
-                    raise failure from error
-            time.sleep(wait_s)
-            pause_s = min(2 * pause_s, _MAX_PAUSE_S)
+            except (QdrantException, UnexpectedResponse, ResponseHandlingException, *_NOT_QDRANT) as error:
+                raise self._translated(error, physical) from error
+
+        return retried(once, self._retry_s)
 
     def _translated(self, error: Exception, physical: str) -> StoreUnavailable | PermanentError:
-        if isinstance(error, StoreUnavailable):
-            return error
         source = error.source if isinstance(error, ResponseHandlingException) else None
         if isinstance(source, httpx.TransportError):
             why = str(source) or type(source).__name__
@@ -343,7 +333,9 @@ class ServerStore:
         if isinstance(error, (ResponseHandlingException, *_NOT_QDRANT)):
             return ConfigError(f"the server at {self._url} is not Qdrant; correct KB_QDRANT_URL")
         if not isinstance(error, UnexpectedResponse):
-            return StoreUnavailable(f"Qdrant at {self._url} asks for a pause: {error}")
+            busy = StoreUnavailable(f"Qdrant at {self._url} asks for a pause: {error}")
+            busy.after_s = error.retry_after_s if isinstance(error, ResourceExhaustedResponse) else 0.0
+            return busy
         status, said = error.status_code or 0, error.content[:300].decode("utf-8", "replace")
         if status == 404:
             self._shapes.pop(physical, None)

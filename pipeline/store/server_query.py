@@ -8,7 +8,7 @@ from qdrant_client import QdrantClient, models
 
 from pipeline.store.bm25 import document_weights
 from pipeline.store.points import DENSE, SPARSE, Payload, payload_changes
-from pipeline.store.query import RRF_K, Condition, Plan, Shape
+from pipeline.store.query import RRF_K, Condition, QueryPlan, Shape
 from pipeline.types import EmbeddedChunk
 
 
@@ -20,7 +20,7 @@ def vectors_of(embedded: EmbeddedChunk, shape: Shape) -> dict[str, models.Vector
     return vectors
 
 
-def ask(client: QdrantClient, physical: str, plan: Plan) -> models.QueryResponse:
+def run_query(client: QdrantClient, physical: str, plan: QueryPlan) -> models.QueryResponse:
     """Send the search as one request."""
     matches = _filter(plan.conditions)
     sparse = models.SparseVector(indices=plan.sparse.indices, values=plan.sparse.values) if plan.sparse is not None else None

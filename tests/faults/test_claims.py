@@ -70,7 +70,7 @@ def test_no_document_is_given_twice(tmp_path: Path, code: str, processes: int) -
     ledger = Ledger.open(url)
     sources = [SourceFile(f"file:///doc/{number}", Path(f"/doc/{number}"), 10, 1) for number in range(COUNT)]
     staged = {document_id("docs", source.uri): StagedFile(source, f"{number:064x}", "") for number, source in enumerate(sources)}
-    ledger.intake.stage("docs", ledger.runs.start("docs"), staged)
+    ledger.intake.record_staged("docs", ledger.runs.start("docs"), staged)
     ledger.close()
     got = run(code, url, list(staged), processes)
     assert sorted(key for mine in got for key in mine) == sorted(staged)

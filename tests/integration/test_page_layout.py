@@ -11,10 +11,10 @@ import pytest
 from selenium.webdriver import Keys
 
 from pipeline.ledger import Ledger
-from pipeline.reports.map import Copies, EmbeddingMap, Findings, Folder, Named, Near, Place
-from pipeline.reports.map.page import page as map_page
+from pipeline.reports.map import Copies, DocumentName, EmbeddingMap, Findings, Folder, Near, Place
+from pipeline.reports.map.page import map_page
 from pipeline.reports.run import gather
-from pipeline.reports.run.page import page as report_page
+from pipeline.reports.run.page import report_page
 
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
@@ -39,8 +39,8 @@ def paper(browser: Chrome) -> Iterator[Chrome]:
 @pytest.fixture
 def drawn() -> EmbeddingMap:
     """A map of four documents with more pairs than there can be."""
-    named = [Named(f"Title {number}", f"file:///srv/a/{number}.md", f"/srv/a/{number}.md") for number in range(3)]
-    named.append(Named("Object", "s3://shelf/a/o.md", "s3://shelf/a/o.md"))
+    named = [DocumentName(f"Title {number}", f"file:///srv/a/{number}.md", f"/srv/a/{number}.md") for number in range(3)]
+    named.append(DocumentName("Object", "s3://shelf/a/o.md", "s3://shelf/a/o.md"))
     findings = Findings(
         collection="documents", documents=4, chunks=4, root="", folders=[Folder("a", 4)],
         copies=[Copies([named[3], named[3]])], copies_total=1, near=[Near(0.98, named[0], named[1])] * PAIRS, near_total=PAIRS,

@@ -23,7 +23,7 @@ from tests.embed_server import MODEL
 from tests.services import Cli, Server, embed_server, free_port, redis_server, wait_until
 from workers.broker.app import make_app
 from workers.broker.queues import Broker
-from workers.monitoring.flower import Queues
+from workers.monitoring.flower import FlowerBroker
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -58,7 +58,7 @@ def lengths(cli: Cli) -> dict[object, object]:
         data_dir=cli.data_dir, redis_url=SecretStr(cli.environment["KB_REDIS_URL"]),
         redis_sentinel_master=cli.environment.get("KB_REDIS_SENTINEL_MASTER", ""),
     )  # fmt: skip
-    rows = asyncio.run(Queues(Broker(make_app(settings)), ()).queues([stage.value for stage in Stage]))
+    rows = asyncio.run(FlowerBroker(Broker(make_app(settings)), ()).queues([stage.value for stage in Stage]))
     return {row["name"]: row["messages"] for row in rows}
 
 

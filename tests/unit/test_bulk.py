@@ -47,7 +47,7 @@ def wait(ledger: Ledger, count: int, collection: str = "docs") -> list[str]:
     """`count` documents with work ahead of them."""
     uris = [f"file:///{collection}/{number}.txt" for number in range(count)]
     staged = {document_id(collection, uri): StagedFile(SourceFile(uri, Path(uri), 10, 1), "0" * 64, "") for uri in uris}
-    ledger.intake.stage(collection, 1, staged)
+    ledger.intake.record_staged(collection, 1, staged)
     return list(staged)
 
 

@@ -17,7 +17,7 @@ from rich.table import Table
 from pipeline.ledger.flow import Lease
 from pipeline.ledger.life import Rates
 from pipeline.ledger.registry import WorkerRow
-from pipeline.ledger.report import Failure, Progress
+from pipeline.ledger.report import Progress, QuarantinedDocument
 from pipeline.steps.load import LoadCounts
 from pipeline.types import Stage
 from workers import logs
@@ -111,7 +111,7 @@ def test_each_way_to_stand_has_its_verdict_and_its_cause(situation: Situation, v
 
 MOMENT = Moment(
     Progress({"pending": 10, "indexed": 30}, 900, 600, 10, 60_000, 20_000, 1300, 1000, 65_000, 4000, 1000),
-    [Failure("file:///doc/a%20scan.pdf", "needs_ocr", "pages of pictures", 1)],
+    [QuarantinedDocument("file:///doc/a%20scan.pdf", "needs_ocr", "pages of pictures", 1)],
     list(BOTH), {Stage.PARSE: 1, Stage.EMBED: None}, Rates(2.0, 96.4, 400.0), Diagnosis(Verdict.WORKING, "10 documents"), "",
     LoadCounts(discovered=45, unchanged=5),
 )  # fmt: skip
@@ -139,9 +139,11 @@ def test_the_live_picture_shows_stages_speed_workers_queues_and_failures() -> No
 def test_words_of_strangers_neither_move_the_cursor_nor_change_colours() -> None:
     odd = "[red]\x1b[31m\r\u202e"
     moment = replace(
-        MOMENT, failures=[Failure("file:///doc/%5Bred%5D%1B%0A.pdf", "corrupt", odd, 1)], workers=[worker("parse", odd)],
+        MOMENT,
+        failures=[QuarantinedDocument("file:///doc/%5Bred%5D%1B%0A.pdf", "corrupt", odd, 1)],
+        workers=[worker("parse", odd)],
         diagnosis=Diagnosis(Verdict.STALLED, odd),
-    )  # fmt: skip
+    )
     for text in (shown(moment), shown(replace(moment, diagnosis=Diagnosis(Verdict.WORKING, ""), trouble=odd))):
         assert not set("\x1b\r\u202e") & set(text)
         assert "quarantined [red]\\u001b\\u000a.pdf" in text

@@ -39,7 +39,7 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
     for number in range(10):
         source = SourceFile(f"file:///doc/{number}", Path(f"/doc/{number}"), 10, 1)
         staged[document_id("docs", source.uri)] = StagedFile(source, "1" * 64, "")
-    opened.intake.stage("docs", 1, staged)
+    opened.intake.record_staged("docs", 1, staged)
     yield opened
     opened.close()
 

@@ -15,7 +15,7 @@ from pipeline.embed import calibrate, make_embedder
 from pipeline.embed.base import bad_rows, embed_fingerprint
 from pipeline.embed.encoder import load_encoder
 from pipeline.embed.local import LocalEmbedder
-from pipeline.embed.plan import CANARY_TEXTS, Plan
+from pipeline.embed.plan import CANARY_TEXTS, ComputePlan
 from pipeline.errors import DeviceError
 from pipeline.model.device import choose, usable_cores
 from pipeline.model.files import resolve_model
@@ -65,7 +65,7 @@ def test_agrees_with_sentence_transformers(embedder: LocalEmbedder, exact: np.nd
 def test_every_precision_agrees(folder: Path, exact: np.ndarray, dtype: str, least: float) -> None:
     files = resolve_model(Settings(data_dir=folder))
     made = LocalEmbedder(load_encoder(files), files, choose("cpu"))
-    made.use(Plan(dtype, 1, usable_cores()))
+    made.use(ComputePlan(dtype, 1, usable_cores()))
     assert made.info.dtype == dtype
     few = TEXTS[::4]  # a processor without instructions for bf16 takes half a second for each
     assert (made.embed(few) * exact[::4]).sum(1).min() >= least

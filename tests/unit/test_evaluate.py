@@ -137,7 +137,7 @@ def test_a_collection_asks_itself(tmp_path: Path) -> None:
     for number in range(30):
         uri = f"file:///doc/{number}.txt"
         staged[document_id("c", uri)] = StagedFile(SourceFile(uri, None, 10, 1), f"{number:064x}", "")
-    ledger.intake.stage("c", 1, staged)
+    ledger.intake.record_staged("c", 1, staged)
     claim = ledger.work.claim(Stage.PARSE, list(staged), "w")
     ledger.work.parsed(claim, [ParsedResult(key, "", "text/plain", "p") for key in staged])
     ledger.work.release(claim)

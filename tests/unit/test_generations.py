@@ -13,7 +13,8 @@ from pipeline.ledger.schema import BUILDING, LIVE, SUPERSEDED
 from pipeline.ledger.work import IndexedResult, ParsedResult
 from pipeline.search.evaluate import Scores
 from pipeline.types import Reason, SourceFile, Stage, StagedFile, document_id
-from workers.jobs.reindex import GIVEN_AT_ONCE, Pace, regression
+from workers.jobs.build import GIVEN_AT_ONCE, Pace
+from workers.jobs.reindex import regression
 
 OLD, NEW = "docs", "docs@2"
 
@@ -33,7 +34,7 @@ def stage(ledger: Ledger, *numbers: int, version: str = "1", generation: str = O
     staged = {
         document_id(generation, uri(n)): StagedFile(SourceFile(uri(n), None, 10, 7), f"{version}{n:03}" * 16, "") for n in numbers
     }  # fmt: skip
-    ledger.intake.stage(generation, 1, staged)
+    ledger.intake.record_staged(generation, 1, staged)
     return list(staged)
 
 
@@ -159,7 +160,7 @@ def test_the_gate() -> None:
 
 def test_a_rate_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [100.0]
-    monkeypatch.setattr("workers.jobs.reindex.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("workers.jobs.build.time.monotonic", lambda: clock[0])
     assert Pace(0.0).now() == GIVEN_AT_ONCE
     pace = Pace(4.0)
     assert pace.now() == 4

@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.errors import HostError
 from pipeline.host import envfile, machine
-from pipeline.host.command import ask
+from pipeline.host.command import output_of
 from pipeline.host.machine import Accelerator, Machine
 from pipeline.host.models import MODELS
 from pipeline.host.recommend import MIN_CHUNKS_PER_S, format_size, parse_size, recommend
@@ -46,16 +46,16 @@ def test_the_vendors_programs_are_read(
     fake.write_text(f"#!/bin/sh\ncat {tmp_path}/answer\n")
     fake.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    seen = [one for probe in machine.probes() for one in machine.answered(probe, ask(probe["command"]))]
+    seen = [one for probe in machine.probes() for one in machine.answered(probe, output_of(probe["command"]))]
     assert [(one.name, one.kind, one.memory_bytes) for one in seen] == found
     assert not any(one.usable for one in seen)
 
 
 def test_a_program_that_hangs_or_fails_has_no_answer() -> None:
-    assert ask(["sleep", "5"], 0.1) is None
-    assert ask(["false"]) is None
-    assert ask(["no-such-program"]) is None
-    assert ask(["echo", "yes"]) == "yes\n"
+    assert output_of(["sleep", "5"], 0.1) is None
+    assert output_of(["false"]) is None
+    assert output_of(["no-such-program"]) is None
+    assert output_of(["echo", "yes"]) == "yes\n"
 
 
 def test_this_host_is_seen(tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ class Place:
         for number, name in enumerate(documents):
             source = SourceFile(f"file:///{name}", Path(f"/{name}"), 10, 1)
             staged[document_id("c", source.uri)] = StagedFile(source, f"{number:064x}", "")
-        self.ledger.intake.stage("c", self.ledger.runs.start("c"), staged)
+        self.ledger.intake.record_staged("c", self.ledger.runs.start("c"), staged)
         for (key, file), (name, texts) in zip(staged.items(), documents.items(), strict=True):
             path = self.staging.scratch()
             chunks = [Chunk(chunk_id(key, text, 0), key, n, text, 5, (), None, None, None, None) for n, text in enumerate(texts)]

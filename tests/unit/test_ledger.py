@@ -31,7 +31,7 @@ def stage(ledger: Ledger, count: int, *, size: int = 100, version: str = "1", ru
     for number in range(count):
         source = SourceFile(f"file:///doc/{number}", Path(f"/doc/{number}"), size, 1)
         staged[document_id("docs", source.uri)] = StagedFile(source, version * 64, "")
-    ledger.intake.stage("docs", run, staged)
+    ledger.intake.record_staged("docs", run, staged)
     return list(staged)
 
 

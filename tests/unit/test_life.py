@@ -26,7 +26,7 @@ def stage(ledger: Ledger, name: str, version: str = "1", run: int = 1) -> str:
     """Stage a version of /doc/NAME; return the document's id."""
     source = SourceFile(f"file:///doc/{name}", Path(f"/doc/{name}"), 100, 1)
     key = document_id("docs", source.uri)
-    ledger.intake.stage("docs", run, {key: StagedFile(source, version * 64, "")})
+    ledger.intake.record_staged("docs", run, {key: StagedFile(source, version * 64, "")})
     return key
 
 
@@ -113,7 +113,7 @@ def test_logs_find_a_document_however_a_person_names_it(
     odd, long = os.fsdecode(b"\xff.txt"), "\N{CYRILLIC SMALL LETTER ZHE}" * 60 + ".txt"
     for name in ("a.txt", odd, long):
         source = SourceFile(uri_of(real / name), real / name, 100, 1)
-        ledger.intake.stage("docs", 1, {document_id("docs", source.uri): StagedFile(source, "1" * 64, "")})
+        ledger.intake.record_staged("docs", 1, {document_id("docs", source.uri): StagedFile(source, "1" * 64, "")})
     stage(ledger, "read.me")
     ledger.close()
     monkeypatch.chdir(real / "here")

@@ -18,7 +18,7 @@ from pipeline.ledger.work import IndexedResult, ParsedResult
 from pipeline.reports.map import EmbeddingMap, draw
 from pipeline.reports.map.folders import MAX_FOLDERS, OTHER, group
 from pipeline.reports.map.likeness import NEIGHBOURS, compare, outliers, principal_plane, written
-from pipeline.reports.map.page import page
+from pipeline.reports.map.page import map_page
 from pipeline.sources.uris import shown_path, uri_of
 from pipeline.store.edge import EdgeStore
 from pipeline.text import visible
@@ -153,7 +153,7 @@ def collection(data_dir: Path) -> Path:
     for number in range(12):
         uri = f"file:///srv/{'ab'[number % 2]}/{number}.md"
         staged[document_id("documents", uri)] = StagedFile(SourceFile(uri, None, 10, 1), f"{min(number, 10):064x}", "")
-    ledger.intake.stage("documents", 1, staged)
+    ledger.intake.record_staged("documents", 1, staged)
     claim = ledger.work.claim(Stage.PARSE, list(staged), "w")
     titles = [f"{HOSTILE} {number}" if number else "" for number in range(12)]
     ledger.work.parsed(claim, [ParsedResult(key, title, "text/plain", "p") for key, title in zip(staged, titles, strict=True)])
@@ -199,7 +199,7 @@ def test_a_collection_is_drawn(drawn: EmbeddingMap) -> None:
 
 
 def test_the_page_holds_the_data_and_nothing_of_strangers(drawn: EmbeddingMap) -> None:
-    text = page(drawn)
+    text = map_page(drawn)
     assert not re.search(r"(src)\s*=|https?://(?!www\.w3\.org/2000/svg)|@import|url\(", text)
     assert text.count("</script>") == 2
     assert "<script>alert" not in text
@@ -211,12 +211,12 @@ def test_the_page_holds_the_data_and_nothing_of_strangers(drawn: EmbeddingMap) -
 
 
 def test_the_tables_name_files_below_the_folder_that_holds_all(drawn: EmbeddingMap) -> None:
-    (copies,) = lxml_html.fromstring(page(drawn)).xpath("//section[h2='Copies']")
+    (copies,) = lxml_html.fromstring(map_page(drawn)).xpath("//section[h2='Copies']")
     assert [one.text_content() for one in copies.xpath(".//a")] == ["a/10.md", "b/11.md"]
     assert copies.xpath(".//small/@title") == ["/srv/a/10.md", "/srv/b/11.md"]
-    assert "relative to /srv." in page(drawn)
+    assert "relative to /srv." in map_page(drawn)
     (near,) = drawn.findings.near
-    far = page(replace(drawn, findings=replace(drawn.findings, root="", near=[replace(near, cosine=0.9996)])))
+    far = map_page(replace(drawn, findings=replace(drawn.findings, root="", near=[replace(near, cosine=0.9996)])))
     assert ">/srv/a/10.md</a>" in far
     assert "Paths in the tables" not in far
     assert "<td>0.999</td>" in far
@@ -225,9 +225,9 @@ def test_the_tables_name_files_below_the_folder_that_holds_all(drawn: EmbeddingM
 def test_few_documents_are_not_said_to_be_alike(drawn: EmbeddingMap) -> None:
     few, alike = "Fewer than 20 different documents", "There are no outliers"
     found = replace(drawn.findings, documents=20)  # of which two are the same
-    assert few in page(replace(drawn, findings=found))
-    assert alike not in page(replace(drawn, findings=found))
-    assert alike in page(replace(drawn, findings=replace(found, documents=21)))
+    assert few in map_page(replace(drawn, findings=found))
+    assert alike not in map_page(replace(drawn, findings=found))
+    assert alike in map_page(replace(drawn, findings=replace(found, documents=21)))
 
 
 def test_marks_of_direction_in_names_of_folders_are_written_out(data_dir: Path) -> None:
@@ -242,7 +242,7 @@ def test_marks_of_direction_in_names_of_folders_are_written_out(data_dir: Path) 
         key = document_id("documents", uri)
         staged[key] = StagedFile(SourceFile(uri, None, 10, 1), f"{number:064x}", "")
         store.upsert("documents-1", made_points(DocumentInfo(key, uri), 1, first=number))
-    ledger.intake.stage("documents", 1, staged)
+    ledger.intake.record_staged("documents", 1, staged)
     claim = ledger.work.claim(Stage.PARSE, list(staged), "w")
     ledger.work.parsed(claim, [ParsedResult(key, "", "text/plain", "p") for key in staged])
     ledger.work.release(claim)
@@ -274,6 +274,6 @@ def test_an_empty_collection_has_a_page_too(drawn: EmbeddingMap) -> None:
     nothing = replace(
         drawn.findings, documents=0, chunks=0, root="", folders=[], copies=[], copies_total=0, near=[], near_total=0, drawn=0
     )
-    text = page(EmbeddingMap(nothing, []))
+    text = map_page(EmbeddingMap(nothing, []))
     assert "This collection contains no documents yet." in text
     assert '"places":[]' in text

@@ -55,7 +55,7 @@ def scrape(settings: Settings) -> Samples:
 def stage(ledger: Ledger, collection: str, name: str, run: int = 1) -> str:
     source = SourceFile(f"file:///doc/{name}", Path(f"/doc/{name}"), 100, 1)
     key = document_id(collection, source.uri)
-    ledger.intake.stage(collection, run, {key: StagedFile(source, "1" * 64, "")})
+    ledger.intake.record_staged(collection, run, {key: StagedFile(source, "1" * 64, "")})
     return key
 
 

@@ -49,7 +49,7 @@ def stage(ledger: Ledger, names: tuple[str, ...], version: int) -> dict[str, str
     for number, name in enumerate(names):
         source = SourceFile(f"file:///{name}", Path(f"/{name}"), 10, version)
         staged[document_id("c", source.uri)] = StagedFile(source, f"{version}{number:063x}", "")
-    ledger.intake.stage("c", ledger.runs.start("c"), staged)
+    ledger.intake.record_staged("c", ledger.runs.start("c"), staged)
     return dict(zip(names, staged, strict=True))
 
 

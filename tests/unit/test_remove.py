@@ -41,7 +41,7 @@ def ledger(ledger: Ledger) -> Ledger:
 
 def stage(ledger: Ledger, *uris: str, content: str = "1") -> list[str]:
     staged = {document_id("docs", uri): StagedFile(SourceFile(uri, None, 10, 1), content * 64, "") for uri in uris}
-    ledger.intake.stage("docs", 1, staged)
+    ledger.intake.record_staged("docs", 1, staged)
     return list(staged)
 
 

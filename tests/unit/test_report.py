@@ -19,11 +19,11 @@ from pipeline.ledger.work import IndexedResult, ParsedResult
 from pipeline.reports.run import MAX_NAMED, NONE, PARTLY, WHOLE, Bin, Failure, Group, RunReport, StageTime, gather
 from pipeline.reports.run.charts import compact, scale, time_marks
 from pipeline.reports.run.fold import TOP, Fold
-from pipeline.reports.run.page import page
-from pipeline.reports.run.words import duration, size
+from pipeline.reports.run.page import report_page
 from pipeline.settings import Settings
 from pipeline.sources.uris import shown_path, uri_of
 from pipeline.telemetry.counters import CHUNK_LIMIT, CHUNK_TOKENS, UNBOUNDED, Measured
+from pipeline.text import duration, size
 from pipeline.types import Reason, SourceFile, Stage, StagedFile, document_id
 from workers.cli import run as command
 
@@ -34,7 +34,7 @@ def stage(ledger: Ledger, run: int, sizes: dict[str, int], version: str = "1") -
     """Stage files below /doc; return their documents' ids by name."""
     sources = {name: SourceFile(uri_of(Path("/doc") / name), None, size, 1) for name, size in sizes.items()}
     ids = {name: document_id("docs", source.uri) for name, source in sources.items()}
-    ledger.intake.stage("docs", run, {ids[name]: StagedFile(source, version * 64, "") for name, source in sources.items()})
+    ledger.intake.record_staged("docs", run, {ids[name]: StagedFile(source, version * 64, "") for name, source in sources.items()})
     return ids
 
 
@@ -162,7 +162,7 @@ def test_a_later_run_does_not_rewrite_what_happened(ledger: Ledger) -> None:
     again = report_of(ledger, second)
     assert [found.reason for found in again.failures] == ["timeout"]
     assert again.failures_untold == 1
-    assert "had failed before this run" in page(again)
+    assert "had failed before this run" in report_page(again)
     # Another document of the first run is put to rights by hand: the event came after the run's end.
     index(ledger, ids["tried.pdf"], 3)
     (group,) = report_of(ledger, first).failures
@@ -236,7 +236,7 @@ def test_what_comes_after_the_end_of_a_failed_run_is_left_out_and_said_to_be(led
     set_times(ledger, run, {ids["a.txt"]: (0, 1, 1, 1, 5), ids["b.txt"]: (0, 6, 6, 6, 6)}, 3.0)
     found = report_of(ledger, run)
     assert (found.events, found.totals.indexed, found.slowest) == (PARTLY, 1, ())
-    assert "after the end of a failed run" in page(found)
+    assert "after the end of a failed run" in report_page(found)
 
 
 def test_only_so_many_failures_are_named_and_all_are_counted(ledger: Ledger) -> None:
@@ -250,7 +250,7 @@ def test_only_so_many_failures_are_named_and_all_are_counted(ledger: Ledger) -> 
     found = report_of(ledger, run)
     (group,) = found.failures
     assert (group.documents, len(group.named)) == (MAX_NAMED + 7, MAX_NAMED)
-    assert "and 7 more documents" in page(found)
+    assert "and 7 more documents" in report_page(found)
 
 
 def test_what_is_forgotten_is_said_and_not_drawn_as_nothing(ledger: Ledger) -> None:
@@ -281,7 +281,7 @@ def test_what_is_forgotten_is_said_and_not_drawn_as_nothing(ledger: Ledger) -> N
     ledger.life.forget(500)
     found = report_of(ledger, run)
     assert (found.lengths.limit, found.lengths.chunks) == (0, 0)
-    shown = page(found)
+    shown = report_page(found)
     assert 'id="forgotten"' in shown
     assert "<svg" not in shown
 
@@ -292,10 +292,10 @@ def test_runs_of_other_kinds_and_runs_without_anything(ledger: Ledger) -> None:
     ledger.runs.end(empty, "done")
     found = report_of(ledger, empty)
     assert (found.totals.indexed, found.totals.chunks_per_s, found.events, found.lengths.bins) == (0, 0.0, WHOLE, ())
-    assert "No document failed." in page(found)
+    assert "No document failed." in report_page(found)
     check = ledger.runs.start("docs", "verify", "handbook", "nightly")
     ledger.runs.end(check, "failed", "2 points missing", (40, 400, 2))
-    shown = page(report_of(ledger, check))
+    shown = report_page(report_of(ledger, check))
     assert value_of(shown, "documents") == "40"
     assert value_of(shown, "failures") == "2"
     assert "2 points missing" in shown
@@ -304,10 +304,10 @@ def test_runs_of_other_kinds_and_runs_without_anything(ledger: Ledger) -> None:
     deletion = ledger.runs.start("docs", "delete")
     ledger.runs.update(deletion, deleted=12)
     ledger.runs.end(deletion, "done")
-    assert value_of(page(report_of(ledger, deletion)), "deleted") == "12"
+    assert value_of(report_page(report_of(ledger, deletion)), "deleted") == "12"
     refused = ledger.runs.start("docs", "sync", "handbook")
     ledger.runs.end(refused, "refused", "<b>everything</b> is gone")
-    assert "&lt;b&gt;everything&lt;/b&gt; is gone" in page(report_of(ledger, refused))
+    assert "&lt;b&gt;everything&lt;/b&gt; is gone" in report_page(report_of(ledger, refused))
 
 
 def test_a_run_that_has_no_end_says_so_far(ledger: Ledger) -> None:
@@ -318,7 +318,7 @@ def test_a_run_that_has_no_end_says_so_far(ledger: Ledger) -> None:
     found = report_of(ledger, run)
     assert (found.so_far, found.seconds, found.totals.indexed, found.totals.open) == (True, 4.0, 1, 1)
     assert found.totals.embedded == 3
-    shown = page(found)
+    shown = report_page(found)
     assert "1 document is unfinished" in shown
     assert "4.00 s so far" in shown
 
@@ -335,7 +335,9 @@ def test_nothing_that_a_name_holds_can_break_the_page(ledger: Ledger) -> None:
     uris = [uri_of(Path("/doc") / name) for name in names] + ["file:///doc/caf%E9%0Aend.txt"]
     sources = [SourceFile(uri, None, 10, 1) for uri in uris]
     ids = [document_id("docs", uri) for uri in uris]
-    ledger.intake.stage("docs", run, {key: StagedFile(source, "1" * 64, "") for key, source in zip(ids, sources, strict=True)})
+    ledger.intake.record_staged(
+        "docs", run, {key: StagedFile(source, "1" * 64, "") for key, source in zip(ids, sources, strict=True)}
+    )
     for key in ids[:3]:
         claim = ledger.work.claim(Stage.PARSE, [key], "w")
         ledger.work.parsed(claim, [ParsedResult(key, '</td><script src="http://x"></script>', "text/plain", "p", 10, 0.1)])
@@ -346,7 +348,7 @@ def test_nothing_that_a_name_holds_can_break_the_page(ledger: Ledger) -> None:
     for key in ids[3:]:
         fail(ledger, key, Reason.CORRUPT, "<script>detail</script> at \x1b[31m")
     ledger.runs.end(run, "partly")
-    shown = page(report_of(ledger, run))
+    shown = report_page(report_of(ledger, run))
     assert shown.encode("utf-8").decode("utf-8") == shown
     tree = lxml_html.fromstring(shown)
     assert tree.xpath("//script | //img | //*[@onerror] | //i[not(ancestor::ul)]") == []
@@ -376,7 +378,7 @@ def test_chunks_over_the_limit_are_told_in_red(ledger: Ledger) -> None:
     ledger.runs.end(run, "done")
     found = report_of(ledger, run)
     assert (found.lengths.chunks, found.lengths.over, len(found.lengths.bins)) == (7, 2, 17)
-    tree = lxml_html.fromstring(page(found))
+    tree = lxml_html.fromstring(report_page(found))
     (cut,) = tree.xpath("//*[@id='cut']")
     assert cut.get("class") == "note bad"
     assert cut.text_content().startswith("2 chunks were cut.")

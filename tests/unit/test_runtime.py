@@ -40,7 +40,7 @@ def wait_in(settings: Settings, name: str, profile: dict[str, str]) -> None:
     with Ledger.open(settings.ledger_url) as ledger:
         ledger.collections.add(Collection(name, f"{name}-1", "m", "", 3, "f", "", 1.0, profile=json.dumps(profile)))
         source = SourceFile(f"file:///{name}.txt", None, 1, 1)
-        ledger.intake.stage(name, 1, {document_id(name, source.uri): StagedFile(source, "00", "blobs/00/00")})
+        ledger.intake.record_staged(name, 1, {document_id(name, source.uri): StagedFile(source, "00", "blobs/00/00")})
 
 
 def loaded(settings: Settings) -> tuple[list[str], str]:

@@ -15,7 +15,7 @@ from pipeline.embed.base import EmbedderInfo, embed_fingerprint
 from pipeline.errors import CollectionMismatch, CollectionMissing, ModelError
 from pipeline.ledger import Ledger
 from pipeline.ledger.generations import Collection
-from pipeline.search import CHUNKS_A_DOCUMENT, Searcher, ask, document_ranking
+from pipeline.search import CHUNKS_A_DOCUMENT, Searcher, document_ranking, search_physical
 from pipeline.settings import Settings, load_settings
 from pipeline.store.edge import EdgeStore
 from pipeline.store.names import physical_name
@@ -87,7 +87,7 @@ def test_a_search_without_an_embedder(settings: Settings, store: EdgeStore) -> N
     searcher = Searcher(settings, store)
     assert len(searcher.search("documents", "words", 3, {}, "sparse")) == 3
     with pytest.raises(ValueError, match="needs an embedder"):
-        ask(store, "documents", None, "words", 3, {}, "hybrid")
+        search_physical(store, "documents", None, "words", 3, {}, "hybrid")
     with pytest.raises(ModelError, match="no/such-model"):
         searcher.search("documents", "words", 3, {}, "hybrid")
     with pytest.raises(CollectionMissing):
@@ -120,7 +120,7 @@ def test_the_ledger_knows_which_model_made_a_generation(
 def test_a_ranking_has_each_document_once(store: EdgeStore) -> None:
     ranking = document_ranking(store, "documents", FixedEmbedder(), "dense", 2)
     assert [uri.rpartition("/")[2] for uri in ranking("any")] == ["guide.txt", "manual.txt"]
-    asked = len(ask(store, "documents", FixedEmbedder(), "any", 2 * CHUNKS_A_DOCUMENT, {}, "dense"))
+    asked = len(search_physical(store, "documents", FixedEmbedder(), "any", 2 * CHUNKS_A_DOCUMENT, {}, "dense"))
     assert asked == 2 * CHUNKS_A_DOCUMENT
 
 

@@ -35,7 +35,7 @@ def rest(tmp_path: Path) -> Iterator[QdrantRest]:
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.store.server._FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr("pipeline.errors.FIRST_PAUSE_S", 0.01)
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from rich.text import Text
 
 from pipeline.ledger.registry import WorkerRow
 from pipeline.ledger.report import Progress
-from pipeline.text import one_line, plural, visible
+from pipeline.text import duration, memory, one_line, plural, visible
 from pipeline.types import DocumentState, Stage
 from workers import logs
 from workers.cli.context import say
@@ -165,7 +165,9 @@ def _bars(moment: Moment) -> Table:
     # By bytes and tokens, not by documents: one document may be larger than all the others together.
     parsed = 1 - progress.unparsed_bytes / progress.bytes if progress.bytes else 1.0
     tokens = progress.written_tokens + (progress.left_tokens or 0)
-    written = 0.0 if progress.left_tokens is None else progress.written_tokens / tokens if tokens else 1.0
+    written = progress.written_tokens / tokens if tokens else 1.0
+    if progress.left_tokens is None:
+        written = 0.0
     stages = (("parse", parsed, total - unparsed, progress.parsed), ("embed", written, total - progress.open, progress.written))
     for name, share, done, made in stages:
         words = f"{done} of {plural(total, 'document')}, {plural(made, 'chunk')}"
@@ -178,20 +180,15 @@ def _workers(moment: Moment, busy: Utilisation) -> Table:
     table = Table.grid(padding=(0, 1))
     for worker in moment.workers:
         share = busy.of(worker)
-        where = (
-            f"{worker.device} {worker.dtype}"
-            if worker.device
-            else "1 process"
-            if worker.processes == 1
-            else f"{worker.processes} processes"
-        )
-        memory = f"{worker.memory_bytes / (1 << 30):.1f} GB" if worker.memory_bytes else ""
+        processes = "1 process" if worker.processes == 1 else f"{worker.processes} processes"
+        where = f"{worker.device} {worker.dtype}" if worker.device else processes
+        held = memory(worker.memory_bytes) if worker.memory_bytes else ""
         table.add_row(
             Text(worker.name, style="dim"),
             Text(where, style="dim"),
             ProgressBar(total=1, completed=share or 0.0, width=10),
             Text("" if share is None else f"{share:4.0%}"),
-            Text(memory, style="dim"),
+            Text(held, style="dim"),
             Text(one_line(worker.note), style="yellow"),
         )
     return table
@@ -216,14 +213,8 @@ def time_left(moment: Moment) -> str:
     if not moment.progress.open or moment.diagnosis.stuck:
         return ""
     if moment.left_s is not None:
-        return f"{span(moment.left_s)} left"
-    return f"{span(moment.parse_left_s)} left to parse" if moment.parse_left_s is not None else ""
-
-
-def span(seconds: float) -> str:
-    """Seconds in a human-readable form."""
-    minutes, rest = divmod(int(seconds), 60)
-    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min {rest} s" if minutes else f"{rest} s"
+        return f"{duration(moment.left_s, rough=True)} left"
+    return f"{duration(moment.parse_left_s, rough=True)} left to parse" if moment.parse_left_s is not None else ""
 
 
 @contextmanager

@@ -39,10 +39,10 @@ def embedding_map(context: Context, html: Path | None, collection: str | None, n
         name = of_store(settings, store).collection
         drawn = draw(ledger, store, name, open_physical(store, name), NEAR_COSINE if near is None else near)
     if html is not None:
-        from pipeline.reports.map.page import page
+        from pipeline.reports.map.page import map_page
         from pipeline.reports.write import write_page
 
-        write_page(page(drawn), html)
+        write_page(map_page(drawn), html)
     if as_json:
         print_json(drawn.findings)
     else:
@@ -51,8 +51,7 @@ def embedding_map(context: Context, html: Path | None, collection: str | None, n
 
 def _print_findings(found: Findings, html: Path | None) -> None:
     from pipeline.reports.map.likeness import written
-    from pipeline.reports.run.words import number
-    from pipeline.text import plural
+    from pipeline.text import number, plural
 
     copies = "1 group of copies" if found.copies_total == 1 else f"{number(found.copies_total)} groups of copies"
     click.echo(

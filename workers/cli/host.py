@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 
-from pipeline.text import plural
+from pipeline.text import memory, plural
 from workers.cli.context import Context, print_json, say
 from workers.cli.options import json_option
 
@@ -81,18 +81,17 @@ def _tell(seen: Machine, docker: Engine | None, found: Recommendation) -> None:
     """Print the assessment as text."""
     from pipeline.host.machine import INSTRUCTIONS
 
-    gb = 1 << 30
     names = ", ".join(INSTRUCTIONS[name] for name in seen.instructions[:1]) or "no vector instructions"
     click.echo(f"processor: {seen.processor}, {plural(seen.cores, 'core')}, {names}")
-    click.echo(f"memory: {seen.memory_bytes / gb:.1f} GB; disk: {seen.disk_free_bytes / gb:.0f} GB free")
+    click.echo(f"memory: {memory(seen.memory_bytes)}; disk: {memory(seen.disk_free_bytes, 0)} free")
     for device in seen.accelerators:
-        size = f"{device.memory_bytes / gb:.0f} GB" if device.memory_bytes else "the host's memory"
+        size = memory(device.memory_bytes, 0) if device.memory_bytes else "the host's memory"
         click.echo(f"accelerator: {device.name} ({device.kind}), {size}{'' if device.usable else ', not usable by this torch'}")
     if not seen.accelerators:
         click.echo("accelerator: none")
     if docker:
         where = "in Docker Desktop's virtual machine" if docker.desktop else "directly on this host, without a virtual machine"
-        click.echo(f"Docker: {docker.version}, {docker.memory_bytes / gb:.1f} GB for containers, {where}")
+        click.echo(f"Docker: {docker.version}, {memory(docker.memory_bytes)} for containers, {where}")
     else:
         click.echo("Docker: no engine is running or reachable")
     rate = f", about {found.chunks_per_s:.0f} chunks/s" if found.chunks_per_s else ""
@@ -101,7 +100,7 @@ def _tell(seen: Machine, docker: Engine | None, found: Recommendation) -> None:
         f"workers: {found.embed_workers} embed, {found.parse_workers} parse; {found.dtype} (KB_DTYPE=auto measures it), "
         f"{found.token_budget} tokens per call"
     )
-    click.echo(f"containers: {found.docker_bytes / gb:.1f} GB in total")
+    click.echo(f"containers: {memory(found.docker_bytes)} in total")
 
 
 @click.command()
@@ -131,9 +130,7 @@ def docker_memory(size: str | None) -> None:
 
     if size is None:
         docker = engine()
-        click.echo(
-            f"{docker.memory_bytes / (1 << 30):.1f} GB for containers" if docker else "no Docker engine is running or reachable"
-        )
+        click.echo(f"{memory(docker.memory_bytes)} for containers" if docker else "no Docker engine is running or reachable")
         return
     try:
         wanted = parse_size(size)
@@ -142,9 +139,7 @@ def docker_memory(size: str | None) -> None:
     desktop = Desktop(_say)
     before = desktop.memory_bytes()
     backup = desktop.set_memory(wanted)
-    click.echo(
-        f"Docker now has {wanted / (1 << 30):.1f} GB (before: {before / (1 << 30):.1f} GB); the previous settings are in {backup}"
-    )
+    click.echo(f"Docker now has {memory(wanted)} (before: {memory(before)}); the previous settings are in {backup}")
 
 
 @click.command(context_settings={"ignore_unknown_options": True})

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from pipeline.text import one_line, plural, visible
+from pipeline.text import duration, local_time, one_line, plural, visible
 from workers.cli.context import Context, print_json
 from workers.cli.options import json_option
 
@@ -77,7 +77,8 @@ def _lines(standing: Standing, events: Sequence[Event]) -> list[str]:
         if event.run != run:
             run = event.run
             lines.append(f"  run {run}")
-        lines.append(f"    {_clock(event.at)}  {event.state:11} {_lasted(seconds):>12}  {_told(event)}".rstrip())
+        at, lasted = local_time(event.at, milliseconds=True), duration(seconds)
+        lines.append(f"    {at}  {event.state:11} {lasted:>12}  {_told(event)}".rstrip())
     worker = f" by {standing.worker}, which showed progress {standing.beat_s:.0f} s ago" if standing.beat_s is not None else ""
     why = ": ".join(filter(None, (standing.reason, one_line(standing.detail))))
     starts = f", {plural(standing.starts, 'attempt')}" if standing.starts else ""
@@ -97,13 +98,3 @@ def _told(event: Event) -> str:
         )
     parts.append(": ".join(filter(None, (event.reason, one_line(event.detail)))))
     return "  ".join(filter(None, parts))
-
-
-def _clock(at: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at)) + f".{int(at * 1000) % 1000:03d}"
-
-
-def _lasted(seconds: float) -> str:
-    from workers.cli.display import span
-
-    return f"{seconds:.2f} s" if seconds < 60 else span(seconds)

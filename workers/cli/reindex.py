@@ -90,7 +90,7 @@ def rollback(context: Context, collection: str | None) -> None:
 
     The generation has the contents it had when it was replaced; the next sync or load brings it up to date.
     """
-    from workers.jobs.reindex import roll_back
+    from workers.jobs.generations import roll_back
 
     with context.ledger(collection=collection) as (settings, ledger):
         settings = of_ledger(settings, ledger)

@@ -35,7 +35,7 @@ def report(context: Context, run: int | None, html: Path | None, as_json: bool) 
     """
     from pipeline.errors import ConfigError
     from pipeline.reports.run import gather
-    from pipeline.reports.run.page import page
+    from pipeline.reports.run.page import report_page
     from pipeline.reports.write import write_page
 
     with context.ledger() as (_, ledger):
@@ -48,7 +48,7 @@ def report(context: Context, run: int | None, html: Path | None, as_json: bool) 
             )
         found = gather(ledger, past)
     if html is not None:
-        write_page(page(found), html)
+        write_page(report_page(found), html)
     if as_json:
         print_json(found)
     elif html is not None:
@@ -58,8 +58,8 @@ def report(context: Context, run: int | None, html: Path | None, as_json: bool) 
 
 
 def _print(found: RunReport, past: Past) -> None:
-    from pipeline.reports.run.words import duration, missing, number, size
-    from pipeline.text import one_line, plural, visible
+    from pipeline.reports.run.words import missing
+    from pipeline.text import duration, number, one_line, plural, size, visible
     from workers.cli.runs import line
 
     totals, lengths = found.totals, found.lengths

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from pipeline.text import one_line, plural, visible
+from pipeline.text import duration, local_time, one_line, plural, visible
 from workers.cli.context import Context, print_json
 from workers.cli.options import json_option
 
 if TYPE_CHECKING:
-    from pipeline.ledger.runs import Figures, Past
+    from pipeline.ledger.runs import Past, RunFigures
 
 
 @click.command()
@@ -54,8 +53,8 @@ def line(past: Past) -> str:
     run = past.run
     subject = run.source or run.collection
     why = f" by schedule {run.schedule}" if run.schedule else ""
-    took = f" after {past.seconds:.1f} s" if past.seconds is not None else ""
-    began = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(run.started_at))
+    took = f" after {duration(past.seconds)}" if past.seconds is not None else ""
+    began = local_time(run.started_at)
     lines = [f"run {run.id}: {run.action} of {subject}{why}, {began}: {past.outcome}{took}"]
     if run.detail:
         lines.append(f"    {one_line(run.detail)}")
@@ -69,7 +68,7 @@ def line(past: Past) -> str:
     return "\n".join(map(visible, lines))
 
 
-def _compared(figures: Figures, difference: Figures | None) -> str:
+def _compared(figures: RunFigures, difference: RunFigures | None) -> str:
     """`120 documents (+2), 4010 chunks (+35), 0 failures (-1), 98.5 chunks/s (-3.2)`."""
     parts = []
     for name, noun in (("documents", "document"), ("chunks", "chunk"), ("failures", "failure"), ("chunks_per_s", "")):

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 import rich_click as click
 
-from pipeline.text import one_line, plural, visible
+from pipeline.text import duration, local_time, one_line, plural, size, visible
 from workers.cli.context import Context, print_json
 from workers.cli.options import collection_option, existing_collection_option, json_option, of_ledger
 
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
     from pipeline.ledger import Ledger
     from pipeline.ledger.removal import Kept
     from pipeline.steps.load import Action
-    from pipeline.steps.plan import Plan
+    from pipeline.steps.plan import SyncPlan
 
 
 @click.group()
@@ -167,13 +166,15 @@ def plan(context: Context, name: str, as_json: bool) -> None:
 ACTIONS: tuple[Action, ...] = ("added", "changed", "moved", "vanished", "unchanged", "skipped")
 
 
-def _print_plan(planned: Plan) -> None:
+def _print_plan(planned: SyncPlan) -> None:
     for file in planned.files:
         if file.action != "unchanged":
             click.echo(visible(f"{file.action:9} {file.bytes:>12,} B  {file.uri}{'  (' + file.why + ')' if file.why else ''}"))
     click.echo(", ".join(f"{planned.count(action)} {action}" for action in ACTIONS))
     about, seconds = "about " if planned.estimated else "", planned.seconds
-    span = "time unknown until a first document has been embedded here" if seconds is None else f"about {seconds:,.0f} s"
+    span = "time unknown until a first document has been embedded here"
+    if seconds is not None:
+        span = f"about {duration(seconds, rough=True)}"
     click.echo(f"{about}{plural(planned.chunks, 'chunk')} ({plural(planned.tokens, 'token')}) to embed, {span}")
     if planned.estimated:
         files = planned.count("added") + planned.count("changed")
@@ -181,9 +182,7 @@ def _print_plan(planned: Plan) -> None:
             f"estimated from {planned.parsed_files:,} of {plural(files, 'file')}, chosen at random: "
             f"probably {planned.chunks_low:,} to {plural(planned.chunks_high, 'chunk')}"
         )
-    click.echo(
-        f"Qdrant grows by about {planned.memory_bytes / 1e6:,.1f} MB of memory and {planned.disk_bytes / 1e6:,.1f} MB of disk"
-    )
+    click.echo(f"Qdrant grows by about {size(planned.memory_bytes)} of memory and {size(planned.disk_bytes)} of disk")
     if planned.refused:
         click.echo(f"deletions would be refused: {planned.refused}")
 
@@ -246,4 +245,4 @@ def _report(found: list[Kept], deleted: int, as_json: bool) -> int:
 
 
 def _synced(at: float | None) -> str:
-    return "never synced" if at is None else f"synced {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(at))}"
+    return "never synced" if at is None else f"synced {local_time(at)}"

@@ -95,7 +95,7 @@ def collections(click_context: click.Context, as_json: bool) -> None:
 @click.pass_obj
 def prune(context: Context, collection: str | None, refused: bool) -> None:
     """Drop generations that a reindex has replaced, with all their points. Rollback to them is then impossible."""
-    from workers.jobs.reindex import prune as drop
+    from workers.jobs.generations import prune as drop
 
     with context.ledger(collection=collection) as (settings, ledger):
         settings = of_ledger(settings, ledger)
@@ -110,9 +110,8 @@ def _list(context: Context, as_json: bool) -> None:
         print_json(rows)
         return
     for row in rows:
-        state = (
-            "" if row["state"] == "live" else f" ({row['state']}: {row['generation']}{', ' + row['note'] if row['note'] else ''})"
-        )
+        why = ", ".join(filter(None, (row["generation"], row["note"])))
+        state = "" if row["state"] == "live" else f" ({row['state']}: {why})"
         click.echo(
             f"{row['name']}: {row['indexed']} of {plural(row['documents'], 'document')} indexed, "
             f"{plural(row['points'], 'point')}, {row['model']} ({row['dimension']}){state}"

@@ -23,7 +23,7 @@ from pipeline.ledger import Ledger
 from pipeline.model.files import resolve_model, resolve_tokenizer
 from pipeline.settings import Settings, mask_url
 from pipeline.store import open_store
-from pipeline.text import plural
+from pipeline.text import memory, plural
 from pipeline.types import Stage
 from workers.broker.app import make_app
 from workers.broker.queues import Broker
@@ -94,7 +94,7 @@ def permissions(settings: Settings, env_file: Path) -> Finding:
 def disk(settings: Settings) -> Finding:
     """Is there enough free space?"""
     free = free_bytes(settings.data_dir)
-    text = f"{free / (1 << 30):.1f} GB free for {settings.data_dir}"
+    text = f"{memory(free)} free for {settings.data_dir}"
     if free < MIN_FREE_BYTES:
         return Finding("disk", "warning", text, "free some space, or move the data folder and set KB_DATA_DIR")
     return Finding("disk", "ok", text)

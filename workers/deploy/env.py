@@ -16,6 +16,7 @@ from pipeline.host.models import MODELS, ModelCard, card_of
 from pipeline.host.recommend import Recommendation
 from pipeline.ledger import Ledger
 from pipeline.settings import Settings
+from pipeline.text import memory
 
 #: Subfolders of the data folder that containers write to; they must exist, because Docker would create them for root.
 FOLDERS = ("staging", "hf_cache", "redis", "qdrant-server", "flower", "prometheus", "grafana")
@@ -103,8 +104,7 @@ class Shortfall:
     smaller: ModelCard | None  #: the best model that fits, if no collection would be affected
 
     def __str__(self) -> str:
-        need, have = self.need_bytes / (1 << 30), self.have_bytes / (1 << 30)
-        return f"{self.model} needs about {need:.1f} GB, {self.where} has {have:.1f} GB"
+        return f"{self.model} needs about {memory(self.need_bytes)}, {self.where} has {memory(self.have_bytes)}"
 
 
 def shortfall(settings: Settings, engine: Engine | None, memory_bytes: int) -> Shortfall | None:

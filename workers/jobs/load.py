@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 from pipeline.errors import CollectionReplaced, KbError, TooManyFailures
 from pipeline.ledger import Ledger
 from pipeline.ledger.registry import WorkerRow
-from pipeline.ledger.report import Failure, Progress
+from pipeline.ledger.report import Progress, QuarantinedDocument
 from pipeline.ledger.runs import NewRun
 from pipeline.settings import Settings
 from pipeline.staging import Staging, open_staging
 from pipeline.staging.local import LocalStaging
 from pipeline.steps.load import Load, LoadCounts, Planned
-from pipeline.steps.plan import Plan, Planning
+from pipeline.steps.plan import Planning, SyncPlan
 from pipeline.steps.prepare import Prepared, prepare
 from pipeline.steps.remove import vanished
 from pipeline.steps.scope import Listed, Scope
@@ -39,7 +39,7 @@ class Result:
     run: int
     counts: LoadCounts
     progress: Progress
-    failures: list[Failure]
+    failures: list[QuarantinedDocument]
     seconds: float
     worker: WorkerRow | None  #: an embed worker that served it
     model: str  #: that made the collection
@@ -87,7 +87,7 @@ class Loading:
         self.prepare(create=False)
         return self.step().plan(scope)
 
-    def plan_sync(self, job: Job) -> Plan:
+    def plan_sync(self, job: Job) -> SyncPlan:
         """What a sync would do and cost; changes nothing."""
         from pipeline.model.files import resolve_limit, resolve_tokenizer
         from pipeline.sandbox.guard import GuardOptions, ParseGuard

@@ -1,4 +1,4 @@
-"""Change of model or chunker: builds a new generation next to the live one, judges both, and swaps them."""
+"""Change of model or chunker: a new generation is built next to the live one, both are judged, and they are swapped."""
 
 from __future__ import annotations
 
@@ -12,36 +12,31 @@ from pathlib import Path
 
 from pipeline.embed import make_embedder
 from pipeline.embed.base import embed_fingerprint
-from pipeline.errors import ConfigError, KbError, StoreUnavailable, TooManyFailures
+from pipeline.errors import ConfigError, KbError
 from pipeline.ledger import Ledger
 from pipeline.ledger.generations import Collection
-from pipeline.ledger.schema import BUILDING, SUPERSEDED
+from pipeline.ledger.schema import BUILDING
 from pipeline.model.files import resolve_model, resolve_tokenizer
 from pipeline.model.tokens import TokenCounter
 from pipeline.search import Searcher, document_ranking
 from pipeline.search.evaluate import NDCG_DEPTH, JudgedQuery, Scores, evaluate, read_queries, self_queries
 from pipeline.settings import PROFILE_FIELDS, Settings
 from pipeline.staging import open_staging
-from pipeline.steps.load import LoadCounts
 from pipeline.store import open_store
-from pipeline.store.base import VectorStore
 from pipeline.store.choice import missing
 from pipeline.store.names import physical_name
 from pipeline.telemetry.context import about
 from pipeline.telemetry.tracing import check_tracing
-from pipeline.text import plural
-from pipeline.types import DocumentState, document_id
-from workers.jobs.crew import Remover, Working
-from workers.jobs.load import too_many
-from workers.monitoring.snapshot import WAIT_EVERY_S, Lookout, Moment
+from pipeline.types import DocumentState
+from workers.jobs.build import Build
+from workers.jobs.crew import Working
+from workers.jobs.generations import set_alias
+from workers.monitoring.snapshot import Moment
 
 log = logging.getLogger(__name__)
 
 #: Max questions generated for a collection without its own.
 SELF_QUERIES = 200
-
-#: Max documents added to the new generation in one statement.
-GIVEN_AT_ONCE = 250
 
 #: A new model keeps the old chunks if it accepts this many times their tokens, because tokenizers count differently.
 TOKEN_MARGIN = 1.5
@@ -116,16 +111,18 @@ class Reindexing:
             live = self._fixed(live)
             new = self._new(live)
             with about(run=run), Working(self._settings, self._ledger, worker_stderr) as work:
-                self._catch_up(run, live, new, work, on_moment)
-                self._store.create(new.physical, new.dimension)  # without documents, no worker has created it
-                why, old_scores, new_scores = self._incomplete(live, new), None, None
-                if not why:
-                    old_scores, new_scores = self._judge(live, new)
-                    why = regression(old_scores, new_scores, self._change.max_regression)
-                while not why and (moved := self._ledger.collections.swap(live.name, new.name)):
-                    log.info("not swapped yet: %s", moved)
-                    self._catch_up(run, live, new, work, on_moment)
-                    why = self._incomplete(live, new)
+                build = Build(
+                    settings=self._settings,
+                    ledger=self._ledger,
+                    store=self._store,
+                    work=work,
+                    run=run,
+                    live=live,
+                    new=new,
+                    rate=self._change.rate,
+                    on_moment=on_moment,
+                )
+                why, old_scores, new_scores = self._exchange(build)
                 work.done()
             self._ledger.collections.set_note(new.name, why)
             if not why:
@@ -135,13 +132,39 @@ class Reindexing:
             raise
         return self._end(run, new, why, old_scores, new_scores, began)
 
+    def _exchange(self, build: Build) -> tuple[str, Scores | None, Scores | None]:
+        """Fill the new generation and put it in the live one's place in the ledger; why not, and the scores of both."""
+        live, new = build.live, build.new
+        build.catch_up()
+        self._store.create(new.physical, new.dimension)  # without documents, no worker has created it
+        if why := build.incomplete():
+            return why, None, None
+        old_scores, new_scores = self._judge(live, new)
+        why = regression(old_scores, new_scores, self._change.max_regression)
+        while not why and (moved := self._ledger.collections.swap(live.name, new.name)):
+            log.info("not swapped yet: %s", moved)
+            build.catch_up()
+            why = build.incomplete()
+        return why, old_scores, new_scores
+
     def _end(self, run: int, one: Collection, why: str, old: Scores | None, new: Scores | None, began: float) -> Reindexed:
         self._ledger.runs.end(run, "refused" if why else "done", why)
         progress = self._ledger.report.progress(collection=one.name)
         return Reindexed(
-            run, self._public, one.name, one.model, not why, why, progress.states.get(DocumentState.INDEXED, 0), progress.chunks,
-            progress.embedded, time.monotonic() - began, len(self._judged), old, new,
-        )  # fmt: skip
+            run=run,
+            collection=self._public,
+            generation=one.name,
+            model=one.model,
+            swapped=not why,
+            why=why,
+            documents=progress.states.get(DocumentState.INDEXED, 0),
+            chunks=progress.chunks,
+            embedded=progress.embedded,
+            seconds=time.monotonic() - began,
+            queries=len(self._judged),
+            old=old,
+            new=new,
+        )
 
     def _live(self) -> Collection:
         live = self._ledger.collections.live(self._public)
@@ -156,8 +179,8 @@ class Reindexing:
         if "model" not in fixed:
             profile |= {"model": live.model, "model_revision": live.revision}
         text = json.dumps(profile, sort_keys=True)
-        if embed_fingerprint(self._settings.of_collection(text), live.dimension) != live.fingerprint:
-            raise ConfigError(f"{live.name!r} was made with {live.model}, which has changed since; load the collection again first")
+        fixed_settings = self._settings.of_collection(text)
+        live.require_model(embed_fingerprint(fixed_settings, live.dimension), fixed_settings.model)
         if text != live.profile:
             self._ledger.collections.set_profile(live.name, text)
         return replace(live, profile=text)
@@ -210,78 +233,6 @@ class Reindexing:
         old, new = (TokenCounter.from_folder(resolve_tokenizer(one)).fingerprint for one in (settings, made))
         return old == new and files.max_tokens >= settings.chunk_tokens
 
-    def _catch_up(self, run: int, live: Collection, new: Collection, work: Working, on_moment: Callable[[Moment], None]) -> None:
-        """Copy documents until the new generation holds the same ones as the live one, and both are at rest."""
-        pace, after, found = Pace(self._change.rate), "", 0
-        lookout = Lookout(self._settings, self._ledger, run, begins=True)
-        most = self._settings.max_in_flight // 2 + 1
-        opened = self._ledger.intake.open_documents
-        while True:
-            if time.monotonic() >= lookout.next:
-                self._look(live, new, lookout, work, on_moment)
-            room = min(GIVEN_AT_ONCE, most - opened(new.name, most), pace.now())
-            if room > 0:
-                wanted = self._ledger.mirror.lacking(live.name, new.name, room, after)
-                self._ledger.mirror.give(new.name, run, wanted)
-                pace.spend(len(wanted))
-                found += len(wanted)
-                if wanted:
-                    after = wanted[-1].uri
-                    continue
-                # End of a round: documents that have changed since come earlier in the order of names.
-                if not opened(new.name, 1) and not opened(live.name, 1):
-                    surplus = self._ledger.mirror.surplus(live.name, new.name, GIVEN_AT_ONCE)
-                    gone = self._ledger.removal.mark(new.name, surplus)
-                    if not (found or gone):
-                        break
-                    after, found = "", 0
-                    continue
-            time.sleep(WAIT_EVERY_S)
-        self._look(live, new, lookout, work, on_moment)
-        with Remover(self._settings.model_copy(update={"delete_grace": 0.0}), self._ledger, new.name) as remover:
-            while remover.left():
-                work.tend()
-                time.sleep(WAIT_EVERY_S)
-
-    def _look(
-        self, live: Collection, new: Collection, lookout: Lookout, work: Working, on_moment: Callable[[Moment], None]
-    ) -> None:
-        """Tend the workers, and show a snapshot."""
-        trouble, report = work.tend(), self._ledger.report
-        old, built = report.progress(collection=live.name), report.progress(collection=new.name)
-        counts = LoadCounts(discovered=sum(old.states.values()))
-        # It receives its documents gradually: those it lacks are left to process, too.
-        built = replace(built, left_tokens=max(0, old.tokens - built.written_tokens))
-        moment = lookout.look(counts, trouble=trouble, own_workers=work.owns_workers, progress=built)
-        on_moment(moment)
-        self._check_failures(moment.progress.states)
-
-    def _check_failures(self, states: dict[str, int]) -> None:
-        failed = states.get(DocumentState.QUARANTINED, 0)
-        finished = failed + states.get(DocumentState.INDEXED, 0)
-        if too_many(self._settings, failed, finished):
-            raise TooManyFailures(
-                f"{failed} of {plural(finished, 'document')} failed in the new generation; see `kb-ingest quarantine list`"
-            )
-
-    def _incomplete(self, live: Collection, new: Collection) -> str:
-        """A human-readable description of what the new generation lacks; empty if it is complete."""
-        report, lost, example = self._ledger.report, 0, ""
-        for window in report.expected(live.name):
-            ids = {document_id(new.name, document.uri): document for document in window}
-            known = self._ledger.intake.known(list(ids))
-            missing = [
-                one.uri for key, one in ids.items() if key not in known or known[key].indexed_hash != one.content_hash
-            ]  # fmt: skip
-            lost, example = lost + len(missing), example or next(iter(missing), "")
-        if lost:
-            return f"{plural(lost, 'document')} could not be re-indexed, e.g. {example}; see `kb-ingest quarantine list`"
-        expected = sum(document.chunks for window in report.expected(new.name) for document in window)
-        points = self._store.count(new.physical) if expected else 0
-        return (
-            "" if points == expected else f"the store holds {plural(points, 'point')} of the new generation instead of {expected}"
-        )
-
     def _judge(self, live: Collection, new: Collection) -> tuple[Scores | None, Scores | None]:
         """The scores of both generations for the same questions; None if there are no questions."""
         if not self._judged:
@@ -303,28 +254,6 @@ class Reindexing:
             searcher.close()
 
 
-class Pace:
-    """A rate limit: a token bucket with a capacity of one second."""
-
-    def __init__(self, per_s: float) -> None:
-        self._per_s = per_s  #: 0: no limit
-        self._held = max(1.0, per_s)
-        self._at = time.monotonic()
-
-    def now(self) -> int:
-        """How many may be spent now."""
-        if not self._per_s:
-            return GIVEN_AT_ONCE
-        at = time.monotonic()
-        self._held = min(max(1.0, self._per_s), self._held + (at - self._at) * self._per_s)
-        self._at = at
-        return int(self._held)
-
-    def spend(self, count: int) -> None:
-        """Spend `count`."""
-        self._held -= count
-
-
 def regression(old: Scores | None, new: Scores | None, most: float) -> str:
     """A human-readable reason if the new generation is worse than allowed; empty otherwise."""
     if old is None or new is None:
@@ -333,64 +262,6 @@ def regression(old: Scores | None, new: Scores | None, most: float) -> str:
         if before - after > most:
             return f"{name} would fall from {before:.3f} to {after:.3f}, more than --max-regression {most:g} allows"
     return ""
-
-
-def roll_back(settings: Settings, public: str) -> tuple[Collection, bool]:
-    """Swap back the generation that was replaced last; return it, and whether an interrupted swap was completed.
-
-    A swap that was interrupted between ledger and store is completed instead. Raises CollectionMissing, and ConfigError if
-    there is no earlier generation.
-    """
-    ledger, store = Ledger.open(settings.prepare().ledger_url), open_store(settings, role="reader")
-    try:
-        live = ledger.collections.live(public)
-        if live is None:
-            raise missing(public, ledger.collections.names())
-        if store.aliases().get(public) != live.physical:
-            set_alias(store, public, live.physical)
-            return live, True
-        exchanged = ledger.collections.roll_back(public)
-        if exchanged is None:
-            raise ConfigError(f"{public!r} has no earlier generation; `kb-ingest reindex` keeps one until `collections prune`")
-        set_alias(store, public, exchanged[1].physical)
-        return exchanged[1], False
-    finally:
-        store.close()
-        ledger.close()
-
-
-def prune(settings: Settings, public: str, *, refused: bool = False, keep: int = 0) -> list[str]:
-    """Drop replaced generations of a collection or, with `refused`, those that never went live; return their names.
-
-    `keep` is the number of latest ones to keep.
-
-    Raises StoreUnavailable if searches still use one of them.
-    """
-    ledger, store = Ledger.open(settings.prepare().ledger_url), open_store(settings, role="reader")
-    try:
-        state, gone = BUILDING if refused else SUPERSEDED, []
-        found = [one for one in ledger.collections.of(public) if one.state == state]
-        for one in sorted(found, key=lambda one: one.swapped_at or 0.0)[: len(found) - keep]:
-            if one.physical in store.aliases().values():
-                raise StoreUnavailable(
-                    f"searches still use {one.name}: complete the swap with `kb-ingest rollback`, then prune again"
-                )
-            # An unfinished one is dropped from the ledger first, so that its reindex notices before it writes again.
-            if state == BUILDING and not ledger.collections.drop(one.name, state):
-                continue
-            store.drop(one.physical)
-            if state == BUILDING or ledger.collections.drop(one.name, state):
-                gone.append(one.name)
-        return gone
-    finally:
-        store.close()
-        ledger.close()
-
-
-def set_alias(store: VectorStore, public: str, physical: str) -> None:
-    """Point a collection's alias to a physical collection, atomically for searches."""
-    if store.aliases().get(public) != physical:
-        store.set_alias(public, physical)
 
 
 def _dimension(settings: Settings) -> int:

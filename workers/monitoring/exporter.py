@@ -25,7 +25,7 @@ from pipeline.types import Stage
 from workers.broker.app import make_app
 from workers.broker.queues import Broker
 from workers.monitoring import metrics
-from workers.monitoring.metrics import Counts, Figures
+from workers.monitoring.metrics import Counts, Readings
 from workers.versions import versions
 
 if TYPE_CHECKING:
@@ -173,12 +173,12 @@ class DeploymentCollector(Collector):
             opened.close()
         return self._ledger
 
-    def _read_figures(self) -> Figures:
+    def _read_figures(self) -> Readings:
         ledger = self._open()
         # By name: other measures have a run as their label, and there are ever more of those.
         measures = ledger.measures.all(*BOUNDS, "indexed", "lease_expiries", QUARANTINES)
         outcomes = {tuple(key): number for key, number in ledger.runs.outcomes().items()}
-        return Figures(measures, ledger.registry.workers(), ledger.life.pulse(), ledger.report.open(), outcomes)
+        return Readings(measures, ledger.registry.workers(), ledger.life.pulse(), ledger.report.open(), outcomes)
 
     def _read_counts(self) -> Counts:
         ledger = self._open()

@@ -66,7 +66,7 @@ def serve_flower(settings: Settings, address: str, port: int) -> None:
     app.start(argv=["flower", *options])
 
 
-class Queues:
+class FlowerBroker:
     """Queue lengths for Flower, through the same connection as the workers.
 
     Flower's own class (2.2) reads no TLS options from a URL, knows only the first of several Sentinels, and then reads
@@ -111,7 +111,7 @@ def _adapt(broker: Broker) -> None:
             raise HTTPError(401) from None
 
     BaseHandler.get_current_user = user
-    BaseHandler.get_broker = lambda handler: Queues(broker, consumers(handler.application))
+    BaseHandler.get_broker = lambda handler: FlowerBroker(broker, consumers(handler.application))
     # Flower would omit a queue that no worker serves, which is when messages wait.
     BaseHandler.get_active_queue_names = lambda handler: [*(stage.value for stage in Stage), TICK_QUEUE]
     # Metrics name workers and tasks, so they need the login as well.

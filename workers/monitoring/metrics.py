@@ -29,7 +29,7 @@ Samples = Mapping[tuple[str, ...], float]
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
+class Readings:
     """Figures that the ledger gives at little cost, however many documents it holds."""
 
     measures: Mapping[Key, float]
@@ -94,7 +94,7 @@ def measured(measures: Mapping[Key, float]) -> Iterator[Metric]:
     yield _histogram(measures, "batch_fill", "Tokens of a model call, as a share of the token budget.", name="batch_fill_ratio")
 
 
-def work(figures: Figures) -> Iterator[Metric]:
+def work(figures: Readings) -> Iterator[Metric]:
     """Queues, workers and runs."""
     roles = [worker.role for worker in figures.workers]
     waiting: Samples = {(stage.value,): figures.open[stage.waiting] for stage in Stage}

@@ -10,7 +10,7 @@ from pipeline.errors import BrokerUnavailable
 from pipeline.ledger import Ledger
 from pipeline.ledger.life import Pulse, Rates
 from pipeline.ledger.registry import WorkerRow
-from pipeline.ledger.report import Failure, Progress
+from pipeline.ledger.report import Progress, QuarantinedDocument
 from pipeline.settings import Settings
 from pipeline.steps.load import LoadCounts
 from pipeline.types import Stage
@@ -39,7 +39,7 @@ class Moment:
     """A snapshot of the work, for displays."""
 
     progress: Progress
-    failures: list[Failure]  #: the latest
+    failures: list[QuarantinedDocument]  #: the latest
     workers: list[WorkerRow]
     queues: dict[Stage, int | None]  #: messages that no worker has fetched; None: the broker does not answer
     rates: Rates

@@ -308,10 +308,7 @@ class EmbedRuntime(Runtime):
         if collection.name in self._ready:
             return
         name = model.embedder.info.model
-        if collection.fingerprint != model.fingerprint:
-            raise CollectionMismatch(
-                f"the collection {collection.name!r} was made with {collection.model}; this worker runs {name}"
-            )
+        collection.require_model(model.fingerprint, name)
         ours = model.embedder.embed([CANARY])[0]
         canary = self.ledger.collections.set_canary(collection.name, json.dumps(ours.tolist()))
         cosine = float(ours @ np.array(json.loads(canary), np.float32))

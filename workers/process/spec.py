@@ -163,14 +163,16 @@ def _embedders(settings: Settings) -> list[_Embedder]:
     # The embedded store has one owner, so several processes need a server.
     pins = wanted in ("auto", "cuda") and not settings.embedded_store
     device, uuids = _ask(wanted, settings.gpu_ids if pins else ())
-    gpus = (settings.gpu_ids or (tuple(uuids) if len(uuids) > 1 else ())) if pins else ()
-    if not gpus:
+    several = tuple(uuids) if len(uuids) > 1 else ()
+    gpus = settings.gpu_ids or several
+    if not pins or not gpus:
         number = int(device.partition(":")[2] or 0) if device.startswith("cuda") else len(uuids)
         return [_Embedder(_short(device), uuid="".join([*uuids.values()][number : number + 1]))]
-    return [
-        _Embedder(_short(f"cuda:{gpu if gpu.isdecimal() else number}") if gpu in uuids else "cpu", gpu, uuids.get(gpu, ""))
-        for number, gpu in enumerate(gpus)
-    ]
+    found = []
+    for number, gpu in enumerate(gpus):
+        name = _short(f"cuda:{gpu if gpu.isdecimal() else number}") if gpu in uuids else "cpu"
+        found.append(_Embedder(name, gpu, uuids.get(gpu, "")))
+    return found
 
 
 def _ask(wanted: str, only: Sequence[str]) -> tuple[str, dict[str, str]]:

@@ -193,7 +193,7 @@ def environment_of(settings: Settings) -> dict[str, str]:
             continue  # it is in the environment under its own name, and would look like ours
         if isinstance(value, SecretStr):
             value = value.get_secret_value()
-        text = ",".join(value) if isinstance(value, tuple) else "" if value is None else str(value)
-        if text:
-            environment[f"KB_{name.upper()}"] = text
+        if value in (None, "", ()):
+            continue
+        environment[f"KB_{name.upper()}"] = ",".join(value) if isinstance(value, tuple) else str(value)
     return environment

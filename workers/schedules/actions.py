@@ -45,7 +45,8 @@ def sync(settings: Settings, ledger: Ledger, errand: Errand) -> None:
 
 def reindex(settings: Settings, ledger: Ledger, errand: Errand) -> None:
     """Rebuild the source's collection as configured, and swap it in if it is not worse; keeps one generation for rollback."""
-    from workers.jobs.reindex import Change, Reindexing, prune
+    from workers.jobs.generations import prune
+    from workers.jobs.reindex import Change, Reindexing
 
     found, _ = source_job(ledger, settings, errand.source)
     with Reindexing(settings, found.collection, Change(source=errand.source, schedule=errand.schedule)) as reindexing:

@@ -25,7 +25,7 @@ MAX_NEAR, MAX_COPIES, MAX_OUTLIERS = 200, 200, 30
 
 
 @dataclass(frozen=True, slots=True)
-class Named:
+class DocumentName:
     """A document's human-readable names."""
 
     title: str  #: title of the document, or else its file name
@@ -37,7 +37,7 @@ class Named:
 class Copies:
     """Documents with the same bytes."""
 
-    documents: list[Named]  #: two or more
+    documents: list[DocumentName]  #: two or more
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +45,8 @@ class Near:
     """Two documents with nearly the same content that are not copies."""
 
     cosine: float  #: cosine of their vectors
-    first: Named
-    second: Named
+    first: DocumentName
+    second: DocumentName
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Outlier:
     """A document unlike all others."""
 
     cosine: float  #: mean over its nearest neighbours, without its copies
-    document: Named
+    document: DocumentName
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ class Findings:
 class Place:
     """A document in the plane."""
 
-    document: Named
+    document: DocumentName
     folder: int  #: index into the folders
     x: float  #: 0 to 1
     y: float  #: on the same scale as `x`, so that distances can be compared
@@ -190,17 +190,27 @@ def _folders(grouped: Grouping) -> list[Folder]:
     return [Folder(name, sizes[number]) for number, name in enumerate(grouped.names)]
 
 
-def _names(ledger: Ledger, documents: Sequence[Expected], rows: Sequence[int]) -> dict[int, Named]:
+def _names(ledger: Ledger, documents: Sequence[Expected], rows: Sequence[int]) -> dict[int, DocumentName]:
     known = ledger.retrospect.names([documents[row].id for row in rows])
     found = {}
     for row in rows:
         key, uri = documents[row].id, documents[row].uri
         title = known[key].title if key in known else ""
-        found[row] = Named(visible(title or name_of(uri)), uri, shown_path(uri))
+        found[row] = DocumentName(visible(title or name_of(uri)), uri, shown_path(uri))
     return found
 
 
 __all__ = [
-    "MAX_POINTS", "NEIGHBOURS", "OTHER", "Copies", "EmbeddingMap", "Findings", "Folder", "Named", "Near", "Outlier", "Place",
+    "MAX_POINTS",
+    "NEIGHBOURS",
+    "OTHER",
+    "Copies",
+    "DocumentName",
+    "EmbeddingMap",
+    "Findings",
+    "Folder",
+    "Near",
+    "Outlier",
+    "Place",
     "draw",
 ]  # fmt: skip

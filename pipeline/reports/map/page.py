@@ -8,14 +8,14 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from importlib.resources import files
 
-from pipeline.reports.map import MAX_POINTS, NEIGHBOURS, EmbeddingMap, Findings, Named, Place
+from pipeline.reports.map import MAX_POINTS, NEIGHBOURS, DocumentName, EmbeddingMap, Findings, Place
 from pipeline.reports.map.likeness import FEWEST_FOR_OUTLIERS, written
 
 #: Maximum number of copies named in a row of the table; the others are counted.
 MAX_NAMES = 10
 
 
-def page(drawn: EmbeddingMap) -> str:
+def map_page(drawn: EmbeddingMap) -> str:
     """The whole page. Text from documents is escaped, so nothing in a title or a path becomes markup or script."""
     found = drawn.findings
     parts = {
@@ -127,7 +127,7 @@ def _rows(rows: Sequence[tuple[str, str, str]]) -> Iterable[str]:
     return (f'<tr data-mark="{mark}"><td>{figure}</td><td>{documents}</td></tr>' for mark, figure, documents in rows)
 
 
-def _document(named: Named, root: str) -> str:
+def _document(named: DocumentName, root: str) -> str:
     """Title and path of a document, with the whole path as a tooltip."""
     below = root.rstrip("/") + "/"
     path = escape(named.path.removeprefix(below) if root else named.path)

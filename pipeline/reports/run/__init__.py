@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 
 from pipeline.ledger import Ledger
 from pipeline.ledger.report import Progress
-from pipeline.ledger.retrospect import Named
-from pipeline.ledger.runs import Figures, Past, RunRow
+from pipeline.ledger.retrospect import DocumentRecord
+from pipeline.ledger.runs import Past, RunFigures, RunRow
 from pipeline.reports.run.fold import Bin, Failed, Fold, Ranked, StageTime
 from pipeline.telemetry.counters import UNBOUNDED, token_bin
 from pipeline.types import DocumentState
@@ -115,7 +115,7 @@ class RunReport:
     seconds: float  #: until its end, or else until now or its last event
     so_far: bool  #: it has no end in the ledger: it is running, was started with --no-wait, or died
     totals: Totals
-    figures: Figures | None  #: state of the collection after the run; None before its end
+    figures: RunFigures | None  #: state of the collection after the run; None before its end
     comparison: Comparison | None  #: None if there is no previous run, or no end
     events: str  #: WHOLE, PARTLY or NONE: how complete the next fields are
     bins: tuple[Bin, ...]  #: of equal length, from the start to the end
@@ -143,7 +143,7 @@ def gather(ledger: Ledger, past: Past) -> RunReport:
         fold.add(step)
     fold.close()
     # Documents that were refused earlier and are unchanged belong to the run too, but have no event in it.
-    others: dict[str, list[Named]] = {DocumentState.QUARANTINED: [], DocumentState.SKIPPED: []}
+    others: dict[str, list[DocumentRecord]] = {DocumentState.QUARANTINED: [], DocumentState.SKIPPED: []}
     counts = {state: dict(reasons) for state, reasons in fold.counts.items()}
     for document in ledger.retrospect.refused(number, until):
         if document.id not in fold.refused:
@@ -215,7 +215,7 @@ def _coverage(run: RunRow, totals: Totals, fold: Fold, oldest: float | None) -> 
     return PARTLY if fold.documents else NONE
 
 
-def _documents(ranked: Iterable[Ranked], names: dict[str, Named]) -> tuple[Document, ...]:
+def _documents(ranked: Iterable[Ranked], names: dict[str, DocumentRecord]) -> tuple[Document, ...]:
     found = []
     for one in ranked:
         named = names.get(one.document)
@@ -224,7 +224,7 @@ def _documents(ranked: Iterable[Ranked], names: dict[str, Named]) -> tuple[Docum
     return tuple(found)
 
 
-def _failure(failed: Failed, now: Named | None) -> Failure:
+def _failure(failed: Failed, now: DocumentRecord | None) -> Failure:
     if now is None:
         return Failure(failed.document, "", failed.detail, "no longer in the ledger")
     words = {
@@ -237,7 +237,7 @@ def _failure(failed: Failed, now: Named | None) -> Failure:
     return Failure(failed.document, now.uri, failed.detail, since)
 
 
-def _older(document: Named, started_at: float) -> Failure:
+def _older(document: DocumentRecord, started_at: float) -> Failure:
     since = "refused before this run, and unchanged" if document.updated_at < started_at else ""
     return Failure(document.id, document.uri, document.detail, since)
 

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from html import escape
 from itertools import accumulate
 
 from pipeline.reports.run import WHOLE, Document, Failure, Group, RunReport, charts
 from pipeline.reports.run.charts import Bar, Mark
 from pipeline.reports.run.markup import Html, part, table
-from pipeline.reports.run.words import duration, file_name, missing, moment, number, size
+from pipeline.reports.run.words import file_name, missing
 from pipeline.sources.uris import shown_path
-from pipeline.text import one_line, plural
+from pipeline.text import duration, local_time, number, one_line, plural, size
 
 #: Maximum number of failures per reason that are shown without a click.
 SHOWN = 12
 
 #: Labels and formats of the comparison's figures.
-_FIGURES = {
+_FIGURES: dict[str, tuple[str, Callable[[float], str]]] = {
     "seconds": ("duration", duration), "discovered": ("files found", number), "unchanged": ("unchanged", number),
     "added": ("added", number), "changed": ("changed", number), "deleted": ("deleted", number), "indexed": ("indexed", number),
     "quarantined": ("quarantined", number), "embedded": ("chunks embedded", number), "bytes": ("staged", size),
@@ -26,15 +27,15 @@ _FIGURES = {
 }  # fmt: skip
 
 
-def page(report: RunReport) -> str:
+def report_page(report: RunReport) -> str:
     """The HTML page; names and texts from documents are escaped."""
     run, mood = report.run, {"done": "good", "going on": "", "not finished": ""}.get(report.outcome, "bad")
     why = f", by the schedule {run.schedule}" if run.schedule else ""
     took = duration(report.seconds) + (" so far" if report.so_far else "")
-    when = f"{moment(run.started_at)}, {took}{why}. Collection {run.collection}."
+    when = f"{local_time(run.started_at, zone=True)}, {took}{why}. Collection {run.collection}."
     return part(
         "page", number=str(run.id), action=run.action, subject=run.source or run.collection, outcome=report.outcome, mood=mood,
-        when=when, made=moment(time.time()), notes=Html(_notes(report)), tiles=Html(_tiles(report)),
+        when=when, made=local_time(time.time(), zone=True), notes=Html(_notes(report)), tiles=Html(_tiles(report)),
         sections=Html(_sections(report)),
     )  # fmt: skip
 
@@ -244,9 +245,12 @@ def _comparison(report: RunReport) -> str:
     rows = []
     for one in comparison.figures:
         words, shown = _FIGURES[one.name]
-        sign = "+" if one.difference > 0 else "−" if one.difference < 0 else "±"
+        sign = "±"
+        if one.difference:
+            sign = "+" if one.difference > 0 else "−"
         rows.append((words, shown(one.value), shown(one.before), f"{sign}{shown(abs(one.difference))}"))
-    words = f"The previous run of the same action, source and collection, started at {moment(comparison.started_at)}."
+    started = local_time(comparison.started_at, zone=True)
+    words = f"The previous run of the same action, source and collection, started at {started}."
     verify = report.run.action in ("verify", "delete")
     compared = table("", ("", "#this run", f"#run {comparison.run}", "#difference"), rows)
     return part("comparison", before=str(comparison.run), words=words, table=compared, wide="wide" if verify else "")
