@@ -123,7 +123,15 @@ def work(deployment: Deployment, count: int, clock: Clock) -> int:
                 with clock.part("record"):
                     ledger.work.still_held(claim)
                     results = [
-                        IndexedResult(document.id, document.content_hash, "parse", "embed", 1, 1) for document in claim.documents
+                        IndexedResult(
+                            id=document.id,
+                            content_hash=document.content_hash,
+                            parse_fingerprint="parse",
+                            embed_fingerprint="embed",
+                            chunks=1,
+                            embedded=1,
+                        )
+                        for document in claim.documents
                     ]
                     indexed += len(ledger.work.indexed(claim, results))
                     ledger.work.release(claim)
@@ -136,7 +144,14 @@ def measure(deployment: Deployment, folder: Path, count: int) -> tuple[dict[str,
     for number in range(count):
         (folder / f"{number:05d}.txt").write_text(f"{folder.name}: note {number}, sensor {number % 97}\n", "utf-8")
     clock = Clock()
-    step = Load(deployment.ledger, deployment.staging, COLLECTION, "parse", "embed", max_file_bytes=1 << 20)
+    step = Load(
+        ledger=deployment.ledger,
+        staging=deployment.staging,
+        collection=COLLECTION,
+        parse_fingerprint="parse",
+        embed_fingerprint="embed",
+        max_file_bytes=1 << 20,
+    )
     with clock.part("stage"):
         step.run(deployment.run, Scope([folder]), lambda _: None)
     indexed = work(deployment, count, clock)
@@ -165,9 +180,13 @@ def main() -> None:
         app = make_app(settings)
         broker = Broker(app)
         deployment = Deployment(
-            ledger, open_staging(settings.staging_location), app, broker, Dispatcher(ledger, broker, settings),
-            ledger.runs.start(COLLECTION),
-        )  # fmt: skip
+            ledger=ledger,
+            staging=open_staging(settings.staging_location),
+            app=app,
+            broker=broker,
+            dispatcher=Dispatcher(ledger, broker, settings),
+            run=ledger.runs.start(COLLECTION),
+        )
         have = 0
         for known in map(int, options.known.split(",")):
             fill(ledger, deployment.run, have, known)

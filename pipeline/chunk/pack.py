@@ -39,10 +39,17 @@ def chunk_elements(document_id: str, elements: Iterable[Element], counter: Token
         spans = [span for unit in draft.units if (span := unit.offsets()) is not None]
         whole = len(spans) == len(draft.units)
         yield Chunk(
-            key, document_id, ordinal, text, tokens, draft.path,
-            min(pages, default=None), max(pages, default=None),
-            min(span[0] for span in spans) if whole else None, max(span[1] for span in spans) if whole else None,
-        )  # fmt: skip
+            id=key,
+            document_id=document_id,
+            ordinal=ordinal,
+            text=text,
+            token_count=tokens,
+            heading_path=draft.path,
+            page_first=min(pages, default=None),
+            page_last=max(pages, default=None),
+            char_start=min(span[0] for span in spans) if whole else None,
+            char_end=max(span[1] for span in spans) if whole else None,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -171,7 +171,7 @@ def _fitting(element: Element, tokens: int, path: tuple[str, ...], counter: Toke
     if header and _too_long(header, counter, options):
         header = ""
     if tokens <= room and len(text) <= options.max_chars:
-        yield Unit(element, 0, len(text), tokens, path, header)
+        yield Unit(element=element, begin=0, end=len(text), tokens=tokens, path=path, header=header)
         return
     spans = [span for begin, end in _sentences(text) for span in _pieces(text, begin, end, options.max_chars)]
     for start in range(0, len(spans), WINDOW):
@@ -179,10 +179,10 @@ def _fitting(element: Element, tokens: int, path: tuple[str, ...], counter: Toke
         counts = counter.lengths([text[begin:end] for begin, end in window])
         for (begin, end), count in zip(window, counts, strict=True):
             if count <= room:
-                yield Unit(element, begin, end, count, path, header)
+                yield Unit(element=element, begin=begin, end=end, tokens=count, path=path, header=header)
             else:
                 for low, high, inside in torn(text, begin, end, room, counter):
-                    yield Unit(element, low, high, inside, path, header)
+                    yield Unit(element=element, begin=low, end=high, tokens=inside, path=path, header=header)
 
 
 def _too_long(header: str, counter: TokenCounter, options: ChunkOptions) -> bool:

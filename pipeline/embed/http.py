@@ -51,7 +51,15 @@ class HttpEmbedder:
         self.fills: deque[float] = deque(maxlen=FILLS_KEPT)
         self._pool = ThreadPoolExecutor(REQUESTS, thread_name_prefix="embed")
         shown = mask_url(str(client.base_url)).rstrip("/")
-        self.info = EmbedderInfo(settings.model, settings.model_revision, 0, 0, shown, api, 0.0)
+        self.info = EmbedderInfo(
+            model=settings.model,
+            revision=settings.model_revision,
+            dimension=0,
+            max_tokens=0,
+            device=shown,
+            dtype=api,
+            chunks_per_s=0.0,
+        )
 
     @classmethod
     def connect(cls, settings: Settings) -> HttpEmbedder:

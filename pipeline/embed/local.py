@@ -49,7 +49,15 @@ class LocalEmbedder:
         self._budget = tokens or token_budget(device.kind, device.memory_bytes)
         self._document_prompt = str(encoder.prompts.get("document") or "")
         self._query_prompt = str(encoder.prompts.get("query") or "")
-        self.info = EmbedderInfo(files.name, files.revision, files.dimension, files.max_tokens, device.name, "float32", 0.0)
+        self.info = EmbedderInfo(
+            model=files.name,
+            revision=files.revision,
+            dimension=files.dimension,
+            max_tokens=files.max_tokens,
+            device=device.name,
+            dtype="float32",
+            chunks_per_s=0.0,
+        )
         self.calls = 0
         self.fills: deque[float] = deque(maxlen=FILLS_KEPT)
         self._plan = ComputePlan("float32", 1, 1)

@@ -51,7 +51,13 @@ class Machine:
 def look(data_dir: Path) -> Machine:
     """Inspect this host. Runs torch in a separate process, and the vendors' programs if torch finds nothing."""
     return Machine(
-        platform.system(), processor_name(), usable_cores(), instructions(), memory_bytes(), free_bytes(data_dir), accelerators()
+        system=platform.system(),
+        processor=processor_name(),
+        cores=usable_cores(),
+        instructions=instructions(),
+        memory_bytes=memory_bytes(),
+        disk_free_bytes=free_bytes(data_dir),
+        accelerators=accelerators(),
     )
 
 

@@ -138,7 +138,14 @@ def in_work(connection: Connection, run: int | None = None, collection: str | No
     there = connection.execute(select(*columns).where(documents.c.id.in_(list(rows)))).all() if rows else []
     found = [(row, rows[row.id]) for row in there if run in (None, row.run) and collection in (None, row.collection)]
     return [
-        InWork(row.state, row.parsed_chunks, row.parsed_tokens, reached.chunks, reached.tokens, reached.bytes)
+        InWork(
+            state=row.state,
+            parsed_chunks=row.parsed_chunks,
+            parsed_tokens=row.parsed_tokens,
+            chunks=reached.chunks,
+            tokens=reached.tokens,
+            bytes=reached.bytes,
+        )
         for row, reached in found
         if row.lease == reached.lease
     ]

@@ -51,7 +51,17 @@ class Holds:
             if other is not None:
                 return other, False
             run = open_run(connection, new)
-            ours = Hold(str(uuid.uuid4()), 0, owner, run, new.action, new.source, new.collection, tuple(roots), now)
+            ours = Hold(
+                lease=str(uuid.uuid4()),
+                beat=0,
+                owner=owner,
+                run=run,
+                action=new.action,
+                source=new.source,
+                collection=new.collection,
+                roots=tuple(roots),
+                since=now,
+            )
             _insert(connection, ours)
         return ours, True
 

@@ -121,4 +121,12 @@ class Retrospect:
 
 
 def _named(row: Row[Any]) -> DocumentRecord:
-    return DocumentRecord(row.id, row.uri, row.title, row.state, row.reason or "", row.detail or "", row.updated_at)
+    return DocumentRecord(
+        id=row.id,
+        uri=row.uri,
+        title=row.title,
+        state=row.state,
+        reason=row.reason or "",
+        detail=row.detail or "",
+        updated_at=row.updated_at,
+    )

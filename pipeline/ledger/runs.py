@@ -184,7 +184,9 @@ def _past(connection: Connection, run: RunRow) -> Past:
     outcome = run.outcome or _open_outcome(connection, run)
     end = run.finished_at if run.finished_at is not None or outcome != "going on" else time.time()
     seconds = None if end is None else max(0.0, round(end - run.started_at, 3))
-    return Past(run, outcome, seconds, figures, before.id if before else None, difference)
+    return Past(
+        run=run, outcome=outcome, seconds=seconds, figures=figures, before=before.id if before else None, difference=difference
+    )
 
 
 def _open_outcome(connection: Connection, run: RunRow) -> str:

@@ -49,11 +49,17 @@ class Sources:
             rows = connection.execute(select(sources).order_by(sources.c.name)).all()
         return [
             Source(
-                row.name, row.collection, row.location, tuple(json.loads(row.include)), tuple(json.loads(row.exclude)),
-                row.created_at, row.synced_at, row.root,
+                name=row.name,
+                collection=row.collection,
+                location=row.location,
+                include=tuple(json.loads(row.include)),
+                exclude=tuple(json.loads(row.exclude)),
+                created_at=row.created_at,
+                synced_at=row.synced_at,
+                root=row.root,
             )
             for row in rows
-        ]  # fmt: skip
+        ]
 
     def get(self, name: str) -> Source | None:
         """The source with this name."""

@@ -50,7 +50,13 @@ def resolve_model(settings: Settings) -> ModelFiles:
                 f"{settings.model} has no safetensors weights, and kb-ingest loads no pickled ones; choose another KB_MODEL"
             )
         config = read_json(path / "config.json")
-        return ModelFiles(settings.model, path, settings.model_revision, _limit(path, config) or 512, _dimension(path, config))
+        return ModelFiles(
+            name=settings.model,
+            path=path,
+            revision=settings.model_revision,
+            max_tokens=_limit(path, config) or 512,
+            dimension=_dimension(path, config),
+        )
 
 
 def resolve_tokenizer(settings: Settings) -> Path:

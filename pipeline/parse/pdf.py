@@ -137,7 +137,7 @@ def _lines(textpage: Any) -> Iterator[_Line]:
                 known = index >= 0 and pdfium_c.FPDFText_GetLooseCharBox(textpage, index, box)
                 edges.append((box.left, box.bottom, box.right, box.top) if known else (0.0, 0.0, 0.0, 0.0))
             left, bottom, _, top = edges[0]
-            yield _Line(body, abs(top - bottom), left, edges[1][2], top, bottom)
+            yield _Line(text=body, size=abs(top - bottom), left=left, right=edges[1][2], top=top, bottom=bottom)
         position += len(raw) + 2
 
 

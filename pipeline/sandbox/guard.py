@@ -79,10 +79,12 @@ class GuardOptions:
         """Options from the settings; chunks never exceed the model's limit."""
         tokens = min(settings.chunk_tokens, model_max_tokens or settings.chunk_tokens)
         return cls(
-            str(tokenizer), ChunkOptions(tokens, settings.chunk_overlap, tokens * 16),
-            Limits(settings.max_file_bytes, settings.zip_max_part_bytes, settings.zip_max_ratio),
-            settings.parse_memory_bytes, settings.parse_timeout_s,
-        )  # fmt: skip
+            tokenizer=str(tokenizer),
+            chunks=ChunkOptions(tokens, settings.chunk_overlap, tokens * 16),
+            limits=Limits(settings.max_file_bytes, settings.zip_max_part_bytes, settings.zip_max_ratio),
+            memory_bytes=settings.parse_memory_bytes,
+            timeout_s=settings.parse_timeout_s,
+        )
 
     def fingerprint(self) -> str:
         """The parse fingerprint of documents extracted with these options."""
@@ -177,7 +179,9 @@ class ParseGuard:
                 crashes[culprit.document_id] += 1
                 reason, detail = self._verdict(attempt)
                 if reason is Reason.TIMEOUT or crashes[culprit.document_id] >= MAX_CRASHES:
-                    yield Outcome(culprit, None, reason, detail, time.monotonic() - attempt.since)
+                    yield Outcome(
+                        job=culprit, extracted=None, reason=reason, detail=detail, seconds=time.monotonic() - attempt.since
+                    )
                 else:
                     waiting.append([culprit])
             broken = broken or attempt.broken
@@ -249,7 +253,7 @@ class ParseGuard:
             if "broken" in event:
                 attempt.broken = InstallationError(event["broken"])
                 return None
-            return Outcome(job, None, Reason(event["reason"]), event["detail"], took)
+            return Outcome(job=job, extracted=None, reason=Reason(event["reason"]), detail=event["detail"], seconds=took)
         elif "broken" in event:
             raise InstallationError(event["broken"])
         elif "exit" in event and attempt.cause is None and attempt.current is not None:

@@ -78,7 +78,7 @@ def evaluate(queries: Sequence[JudgedQuery], ranking: Ranking, k: int = 10) -> S
         recalls.append(recall(gains, len(query.relevant), k))
         reciprocals.append(reciprocal_rank(gains, k))
         gains_10.append(ndcg(gains, len(query.relevant), NDCG_DEPTH))
-    return Scores(len(queries), k, _mean(recalls), _mean(reciprocals), _mean(gains_10))
+    return Scores(queries=len(queries), k=k, recall=_mean(recalls), mrr=_mean(reciprocals), ndcg_10=_mean(gains_10))
 
 
 def self_queries(ledger: Ledger, staging: Staging, generation: str, most: int, seed: int = 0) -> list[JudgedQuery]:

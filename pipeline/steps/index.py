@@ -349,4 +349,10 @@ class _Indexing:
 
 def meta_of(chunk: Chunk) -> PointMeta:
     """The place of a chunk in its document, as its point stores it."""
-    return PointMeta(chunk.ordinal, chunk.page_first, chunk.page_last, chunk.char_start, chunk.char_end)
+    return PointMeta(
+        ordinal=chunk.ordinal,
+        page_first=chunk.page_first,
+        page_last=chunk.page_last,
+        char_start=chunk.char_start,
+        char_end=chunk.char_end,
+    )

@@ -182,7 +182,7 @@ class Load:
             self._outcomes.refused(version, item.reason, item.detail, self._began.get(item.source.uri, began_ns))
 
     def _version(self, run: int, key: str, file: SourceFile, content_hash: str) -> Version:
-        return Version(key, file.uri, self._collection, run, content_hash, file.size)
+        return Version(document=key, uri=file.uri, collection=self._collection, run=run, content_hash=content_hash, size=file.size)
 
     def _copies(self, files: Sequence[SourceFile]) -> Iterable[StagedFile | Refused]:
         """Stage files in their order; objects are fetched several at a time."""

@@ -76,7 +76,7 @@ class Outcomes:
     def refused(self, version: Version, reason: Reason, detail: str, began_ns: int) -> None:
         """Report a file that could not be staged."""
         self._say(version, reason, detail)
-        self._tracing.send(version, Span("load", began_ns, time.time_ns(), reason, detail))
+        self._tracing.send(version, Span(name="load", began_ns=began_ns, ended_ns=time.time_ns(), reason=reason, detail=detail))
 
     def parsed(
         self, document: ClaimedDocument, chunks: int, tokens: int, began_ns: int, ended_ns: int, *, reused: bool = False
@@ -110,7 +110,10 @@ class Outcomes:
         """Report a document that a worker quarantined or skipped; `began_ns` is when the worker began on it."""
         self._say(document, reason, detail)
         if self._tracing.on:
-            self._tracing.send(version_of(document), Span(self._stage, began_ns, time.time_ns(), reason, detail))
+            self._tracing.send(
+                version_of(document),
+                Span(name=self._stage, began_ns=began_ns, ended_ns=time.time_ns(), reason=reason, detail=detail),
+            )
 
     def _say(self, document: ClaimedDocument | Version, reason: Reason, detail: str) -> None:
         with self.about(document):
@@ -122,4 +125,11 @@ class Outcomes:
 
 def version_of(document: ClaimedDocument) -> Version:
     """The version that a claimed document's trace is about."""
-    return Version(document.id, document.uri, document.collection, document.run, document.content_hash, document.size)
+    return Version(
+        document=document.id,
+        uri=document.uri,
+        collection=document.collection,
+        run=document.run,
+        content_hash=document.content_hash,
+        size=document.size,
+    )

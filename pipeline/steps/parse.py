@@ -76,7 +76,9 @@ class ParseStep:
                     self._fail(claim, document, error.reason, error.detail, began)
                     continue
                 if ready is not None:
-                    made.append(_Made(document, ready, 0, began, time.time_ns(), reused=True))
+                    made.append(
+                        _Made(document=document, result=ready, chunks=0, began_ns=began, ended_ns=time.time_ns(), reused=True)
+                    )
                     continue
                 jobs[document.id] = (self._job(document, blob), document)
             made += self._parse(claim, jobs, beat)
@@ -111,9 +113,15 @@ class ParseStep:
                 self._chunk_file(document).put(Path(job.output))
                 made = outcome.extracted
                 result = ParsedResult(
-                    document.id, made.title, made.media_type, self._fingerprint, made.tokens, outcome.seconds, made.chunks
+                    id=document.id,
+                    title=made.title,
+                    media_type=made.media_type,
+                    parse_fingerprint=self._fingerprint,
+                    tokens=made.tokens,
+                    seconds=outcome.seconds,
+                    chunks=made.chunks,
                 )
-                found.append(_Made(document, result, made.chunks, began_ns, ended_ns))
+                found.append(_Made(document=document, result=result, chunks=made.chunks, began_ns=began_ns, ended_ns=ended_ns))
         finally:
             for job, _ in jobs.values():
                 Path(job.output).unlink(missing_ok=True)
@@ -132,7 +140,14 @@ class ParseStep:
         except DocumentError as error:
             log.info("parsing %s again: %s", document.uri, error)
             return None
-        return ParsedResult(document.id, header.title, header.media_type, self._fingerprint, footer.tokens, chunks=footer.chunks)
+        return ParsedResult(
+            id=document.id,
+            title=header.title,
+            media_type=header.media_type,
+            parse_fingerprint=self._fingerprint,
+            tokens=footer.tokens,
+            chunks=footer.chunks,
+        )
 
     def _chunk_file(self, document: ClaimedDocument) -> ChunkFile:
         return ChunkFile.of(

@@ -50,7 +50,14 @@ def prepare(settings: Settings, ledger: Ledger, name: str, *, create: bool) -> P
     parse = GuardOptions.from_settings(settings, resolve_tokenizer(settings), resolve_limit(settings)).fingerprint()
     if found is None:
         new = Collection(
-            name, physical_name(name, fingerprint), settings.model, settings.model_revision, dimension, fingerprint, "", time.time()
+            name=name,
+            physical=physical_name(name, fingerprint),
+            model=settings.model,
+            revision=settings.model_revision,
+            dimension=dimension,
+            fingerprint=fingerprint,
+            canary="",
+            created_at=time.time(),
         )
         found = ledger.collections.add(new) if create else new
     found.require_model(fingerprint, settings.model)

@@ -55,7 +55,15 @@ def reindex(
 
     with context.ledger("warning", collection=collection) as (settings, ledger):
         settings = of_ledger(settings, ledger)
-    change = Change(model, model_revision, chunk_tokens or 0, rate or 0.0, queries, k, max_regression)
+    change = Change(
+        model=model,
+        revision=model_revision,
+        chunk_tokens=chunk_tokens or 0,
+        rate=rate or 0.0,
+        queries=queries,
+        k=k,
+        max_regression=max_regression,
+    )
     with Reindexing(settings, settings.collection, change) as reindexing, progress_display() as display:
         result = reindexing.run(display, display.stderr)
     if as_json:

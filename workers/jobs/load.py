@@ -78,9 +78,16 @@ class Loading:
         """The staging step for this collection; fills `listed`."""
         prepared = self.prepare()
         return Load(
-            self.ledger, self.staging, prepared.collection.name, prepared.parse_fingerprint, prepared.embed_fingerprint,
-            max_file_bytes=self.settings.max_file_bytes, checksum=checksum, listed=listed, tracing=self._tracing,
-        )  # fmt: skip
+            ledger=self.ledger,
+            staging=self.staging,
+            collection=prepared.collection.name,
+            parse_fingerprint=prepared.parse_fingerprint,
+            embed_fingerprint=prepared.embed_fingerprint,
+            max_file_bytes=self.settings.max_file_bytes,
+            checksum=checksum,
+            listed=listed,
+            tracing=self._tracing,
+        )
 
     def plan(self, scope: Scope) -> Iterator[Planned]:
         """What a load would do, file by file; changes nothing."""
@@ -96,7 +103,9 @@ class Loading:
         collection, settings = prepared.collection, self.settings.of_collection(prepared.collection.profile)
         options = GuardOptions.from_settings(settings, resolve_tokenizer(settings), resolve_limit(settings))
         with ParseGuard(options) as guard:
-            planning = Planning(self.ledger, self.staging, guard, collection.name, collection.dimension)
+            planning = Planning(
+                ledger=self.ledger, staging=self.staging, guard=guard, generation=collection.name, dimension=collection.dimension
+            )
             step = self.step(listed=Listed(job.scope.uris()))
             return planning.plan(step, job.scope, settings.max_delete_ratio)
 
@@ -127,7 +136,7 @@ class Loading:
         self.ledger.life.forget(self.settings.events_days * 86_400)
         with about(run=run), self._recorded(run), ExitStack() as stack:
             work = stack.enter_context(Working(self.settings, self.ledger, worker_stderr)) if job.wait else None
-            watch = Watch(self.settings, self.ledger, run, work, on_moment)
+            watch = Watch(settings=self.settings, ledger=self.ledger, run=run, work=work, on_moment=on_moment)
             counts, deleted, refused = self._stage(run, job, watch)
             moment = watch.look(counts, staging=False)
             while job.wait and moment.progress.open:
@@ -141,9 +150,16 @@ class Loading:
             if work:
                 work.done()
         result = Result(
-            run, counts, self.ledger.report.progress(run), self.ledger.report.failures(run, limit=1000),
-            time.monotonic() - began, embedders[0] if embedders else None, self.prepare().collection.model, deleted, refused,
-        )  # fmt: skip
+            run=run,
+            counts=counts,
+            progress=self.ledger.report.progress(run),
+            failures=self.ledger.report.failures(run, limit=1000),
+            seconds=time.monotonic() - began,
+            worker=embedders[0] if embedders else None,
+            model=self.prepare().collection.model,
+            deleted=deleted,
+            refused=refused,
+        )
         if job.wait:
             partly = "partly" if result.progress.states.get(DocumentState.QUARANTINED) else "done"
             self.ledger.runs.end(run, "refused" if refused else partly, refused)

@@ -220,9 +220,18 @@ class Reindexing:
         names = {one.name for one in self._ledger.collections.all()} | {*self._store.collections(), *self._store.aliases()}
         name = next(name for n in itertools.count(2) if (name := f"{self._public}@{n}") not in names)
         return Collection(
-            name, physical_name(name, fingerprint), made.model, made.model_revision, dimension, fingerprint, "", time.time(),
-            self._public, BUILDING, text,
-        )  # fmt: skip
+            name=name,
+            physical=physical_name(name, fingerprint),
+            model=made.model,
+            revision=made.model_revision,
+            dimension=dimension,
+            fingerprint=fingerprint,
+            canary="",
+            created_at=time.time(),
+            serves=self._public,
+            state=BUILDING,
+            profile=text,
+        )
 
     def _takes(self, settings: Settings, change: Change) -> bool:
         """Whether the new model accepts the existing chunks, so that nothing must be parsed again."""

@@ -178,7 +178,13 @@ class DeploymentCollector(Collector):
         # By name: other measures have a run as their label, and there are ever more of those.
         measures = ledger.measures.all(*BOUNDS, "indexed", "lease_expiries", QUARANTINES)
         outcomes = {tuple(key): number for key, number in ledger.runs.outcomes().items()}
-        return Readings(measures, ledger.registry.workers(), ledger.life.pulse(), ledger.report.open(), outcomes)
+        return Readings(
+            measures=measures,
+            workers=ledger.registry.workers(),
+            pulse=ledger.life.pulse(),
+            open=ledger.report.open(),
+            outcomes=outcomes,
+        )
 
     def _read_counts(self) -> Counts:
         ledger = self._open()

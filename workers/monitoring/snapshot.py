@@ -93,13 +93,28 @@ class Lookout:
         progress = progress or ledger.report.progress(self._run, self._collection)
         workers = ledger.registry.workers()
         situation = Situation(
-            progress.states, queues, workers, ledger.flow.leases(), ledger.flow.unqueued(), ledger.flow.in_flight(),
-            self._settings.max_in_flight, self._quiet_s(ledger.life.pulse()), own_workers, trouble,
-        )  # fmt: skip
+            states=progress.states,
+            queues=queues,
+            workers=workers,
+            leases=ledger.flow.leases(),
+            unqueued=ledger.flow.unqueued(),
+            in_flight=ledger.flow.in_flight(),
+            max_in_flight=self._settings.max_in_flight,
+            quiet_s=self._quiet_s(ledger.life.pulse()),
+            own_workers=own_workers,
+            trouble=trouble,
+        )
         moment = Moment(
-            progress, ledger.report.failures(self._run, self._collection, limit=failures), workers, queues,
-            ledger.life.rates(RATE_WINDOW_S, self._run), diagnose(situation), trouble or _complaint(workers), counts, staging,
-        )  # fmt: skip
+            progress=progress,
+            failures=ledger.report.failures(self._run, self._collection, limit=failures),
+            workers=workers,
+            queues=queues,
+            rates=ledger.life.rates(RATE_WINDOW_S, self._run),
+            diagnosis=diagnose(situation),
+            trouble=trouble or _complaint(workers),
+            counts=counts,
+            staging=staging,
+        )
         self.pause_s = min(PAUSE_MAX_S, max(WAIT_EVERY_S, LOOK_PAUSE * (time.monotonic() - began)))
         self.next = time.monotonic() + self.pause_s
         return moment

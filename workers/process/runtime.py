@@ -198,7 +198,14 @@ class ParseRuntime(Runtime):
             settings = self.settings.of_collection(profile)
             options = GuardOptions.from_settings(settings, resolve_tokenizer(settings), resolve_limit(settings))
             guard = self._guards.setdefault(options, ParseGuard(options))
-            self._steps[profile] = ParseStep(self.ledger, self.staging, guard, options.fingerprint(), self.measured, self.tracing)
+            self._steps[profile] = ParseStep(
+                ledger=self.ledger,
+                staging=self.staging,
+                guard=guard,
+                fingerprint=options.fingerprint(),
+                measured=self.measured,
+                tracing=self.tracing,
+            )
         return self._steps[profile]
 
     def close(self) -> None:
@@ -268,7 +275,15 @@ class EmbedRuntime(Runtime):
             embedder = make_embedder(settings, device=settings.ingest_device)
             self._say("")
             fingerprint = embed_fingerprint(settings, embedder.info.dimension)
-            step = IndexStep(self.ledger, self.staging, embedder, self._store, fingerprint, self.measured, self.tracing)
+            step = IndexStep(
+                ledger=self.ledger,
+                staging=self.staging,
+                embedder=embedder,
+                store=self._store,
+                fingerprint=fingerprint,
+                measured=self.measured,
+                tracing=self.tracing,
+            )
             self._models[key] = Model(embedder, fingerprint, step)
         self._models.move_to_end(key)
         return self._models[key]

@@ -75,7 +75,7 @@ def plan(settings: Settings, ledger: Ledger, stages: Sequence[Stage], on_end: Ca
         again = f".{seen[device]}" if seen[device] > 1 else ""  # a GPU that is listed twice
         lock = _lock(settings, ledger, f"embed-{embedder.place}{again}", on_end, alone=device if embedder.accelerated else "")
         name = _take(ledger, Stage.EMBED, f"embed-{device}{again}" if device else "embed")
-        specs.append(WorkerSpec(Stage.EMBED, name, 1, embedder.gpu, lock))
+        specs.append(WorkerSpec(stage=Stage.EMBED, name=name, concurrency=1, visible_gpu=embedder.gpu, lock=lock))
     return specs
 
 

@@ -116,7 +116,7 @@ def _wait_for_redis(app: Celery) -> None:
 
 def _consume(app: Celery, settings: Settings, name: str, stderr: int, line: int) -> int:
     ledger = Ledger.open(settings.ledger_url)
-    starter = Starter(settings, ledger, name, stderr, line)
+    starter = Starter(settings=settings, ledger=ledger, name=name, stderr=stderr, lifeline=line)
     ledger.registry.register(name, Clock.TICK.value, socket.gethostname(), os.getpid())
     Presence.settings, Presence.name_of_worker = settings, name
     app.steps["consumer"].add(Presence)

@@ -40,7 +40,9 @@ def carry_out(
     """
     before = _newest(ledger, schedule.name)
     try:
-        errand = Errand(schedule.source, schedule.name, beating.still_ours, show, worker_stderr)
+        errand = Errand(
+            source=schedule.source, schedule=schedule.name, still_ours=beating.still_ours, show=show, worker_stderr=worker_stderr
+        )
         ACTIONS[schedule.action](settings, ledger, errand)
     except SourceBusy:
         raise

@@ -139,8 +139,9 @@ def draw(
         outliers_total=len(lonely), typical_cosine=typical, drawn=len(drawn), explained=explained,
     )  # fmt: skip
     places = [
-        Place(names[row], grouped.of[row], float(plane[row, 0]), float(plane[row, 1]), int(counts[row])) for row in drawn
-    ]  # fmt: skip
+        Place(document=names[row], folder=grouped.of[row], x=float(plane[row, 0]), y=float(plane[row, 1]), chunks=int(counts[row]))
+        for row in drawn
+    ]
     return EmbeddingMap(findings, places)
 
 

@@ -142,15 +142,7 @@ def gather(ledger: Ledger, past: Past) -> RunReport:
     for step in ledger.retrospect.steps(number, until) if past.outcome == "failed" else ledger.retrospect.steps(number):
         fold.add(step)
     fold.close()
-    # Documents that were refused earlier and are unchanged belong to the run too, but have no event in it.
-    others: dict[str, list[DocumentRecord]] = {DocumentState.QUARANTINED: [], DocumentState.SKIPPED: []}
-    counts = {state: dict(reasons) for state, reasons in fold.counts.items()}
-    for document in ledger.retrospect.refused(number, until):
-        if document.id not in fold.refused:
-            reasons = counts[document.state]
-            reasons[document.reason] = reasons.get(document.reason, 0) + 1
-            if reasons[document.reason] <= MAX_NAMED:
-                others[document.state].append(document)
+    counts, others = _refused_before(ledger.retrospect.refused(number, until), fold)
     wanted = {one.document for top in (fold.largest, fold.longest, fold.slowest) for one in top.items()}
     wanted.update(failed.document for kept in fold.named.values() for failed in kept)
     names = ledger.retrospect.names(sorted(wanted))
@@ -166,10 +158,42 @@ def gather(ledger: Ledger, past: Past) -> RunReport:
     known = sum(group.documents for group in failures)
     largest, longest, slowest = (_documents(top.items(), names) for top in (fold.largest, fold.longest, fold.slowest))
     return RunReport(
-        run, past.outcome, seconds, so_far, totals, past.figures, _comparison(ledger, past),
-        _coverage(run, totals, fold, span.oldest), fold.bins(), fold.stages(), largest, longest, slowest, failures,
-        max(0, totals.quarantined - known), skipped, _lengths(ledger, number),
-    )  # fmt: skip
+        run=run,
+        outcome=past.outcome,
+        seconds=seconds,
+        so_far=so_far,
+        totals=totals,
+        figures=past.figures,
+        comparison=_comparison(ledger, past),
+        events=_coverage(run, totals, fold, span.oldest),
+        bins=fold.bins(),
+        stages=fold.stages(),
+        largest=largest,
+        longest=longest,
+        slowest=slowest,
+        failures=failures,
+        failures_untold=max(0, totals.quarantined - known),
+        skipped=skipped,
+        lengths=_lengths(ledger, number),
+    )
+
+
+def _refused_before(
+    refused: Iterable[DocumentRecord], fold: Fold
+) -> tuple[dict[str, dict[str, int]], dict[str, list[DocumentRecord]]]:
+    """Counts by state and reason, and records of the documents that an earlier run refused and that have not changed since.
+
+    They belong to the run too, but have no event in it.
+    """
+    others: dict[str, list[DocumentRecord]] = {DocumentState.QUARANTINED: [], DocumentState.SKIPPED: []}
+    counts = {state: dict(reasons) for state, reasons in fold.counts.items()}
+    for document in refused:
+        if document.id not in fold.refused:
+            reasons = counts[document.state]
+            reasons[document.reason] = reasons.get(document.reason, 0) + 1
+            if reasons[document.reason] <= MAX_NAMED:
+                others[document.state].append(document)
+    return counts, others
 
 
 def _totals(run: RunRow, now: Progress, fold: Fold, seconds: float, skipped: int) -> Totals:
@@ -179,10 +203,24 @@ def _totals(run: RunRow, now: Progress, fold: Fold, seconds: float, skipped: int
         chunks, embedded = now.chunks, now.embedded
     length = seconds or float("inf")
     return Totals(
-        run.discovered, run.unchanged, run.added, run.changed, run.deleted, indexed, quarantined, skipped,
-        now.open if run.finished_at is None else 0, chunks, embedded, fold.tokens, fold.bytes, run.bytes,
-        round(embedded / length, 1), round(indexed / length, 3), round((fold.bytes or run.bytes) / length, 1),
-    )  # fmt: skip
+        discovered=run.discovered,
+        unchanged=run.unchanged,
+        added=run.added,
+        changed=run.changed,
+        deleted=run.deleted,
+        indexed=indexed,
+        quarantined=quarantined,
+        skipped=skipped,
+        open=now.open if run.finished_at is None else 0,
+        chunks=chunks,
+        embedded=embedded,
+        tokens=fold.tokens,
+        indexed_bytes=fold.bytes,
+        bytes=run.bytes,
+        chunks_per_s=round(embedded / length, 1),
+        documents_per_s=round(indexed / length, 3),
+        bytes_per_s=round((fold.bytes or run.bytes) / length, 1),
+    )
 
 
 def _comparison(ledger: Ledger, past: Past) -> Comparison | None:
@@ -220,7 +258,17 @@ def _documents(ranked: Iterable[Ranked], names: dict[str, DocumentRecord]) -> tu
     for one in ranked:
         named = names.get(one.document)
         uri, title = (named.uri, named.title) if named else ("", "")
-        found.append(Document(one.document, uri, title, one.bytes, one.chunks, round(one.parse_s, 3), round(one.embed_s, 3)))
+        found.append(
+            Document(
+                id=one.document,
+                uri=uri,
+                title=title,
+                bytes=one.bytes,
+                chunks=one.chunks,
+                parse_s=round(one.parse_s, 3),
+                embed_s=round(one.embed_s, 3),
+            )
+        )
     return tuple(found)
 
 
@@ -259,7 +307,7 @@ def _lengths(ledger: Ledger, run: int) -> Lengths:
     over, width = counts.pop(UNBOUNDED, 0), token_bin(1, limit)
     last = max([int(bound) for bound in counts] + ([token_bin(limit, limit)] if limit and counts else []), default=0)
     bins = tuple(counts.get(str(bound), 0) for bound in range(width, last + 1, width))
-    return Lengths(limit, width, bins, sum(bins), over)
+    return Lengths(limit=limit, width=width, bins=bins, chunks=sum(bins), over=over)
 
 
 __all__ = [

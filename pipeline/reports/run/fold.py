@@ -144,12 +144,12 @@ class Fold:
         """Time spent, by stage."""
         return tuple(
             StageTime(
-                stage.value,
-                s.taken,
-                round(s.waited, 3),
-                round(s.longest, 3),
-                round(s.worked, 3),
-                round(max(0.0, s.held - s.worked), 3),
+                stage=stage.value,
+                documents=s.taken,
+                waited_s=round(s.waited, 3),
+                longest_wait_s=round(s.longest, 3),
+                work_s=round(s.worked, 3),
+                beside_s=round(max(0.0, s.held - s.worked), 3),
             )
             for stage, s in self._spent.items()
         )
@@ -203,7 +203,7 @@ class Fold:
         self.bytes += done.size
         self._spent[Stage.PARSE].worked += parse_s
         self._spent[Stage.EMBED].worked += embed_s
-        ranked = Ranked(done.document, done.size, done.chunks, parse_s, embed_s)
+        ranked = Ranked(document=done.document, bytes=done.size, chunks=done.chunks, parse_s=parse_s, embed_s=embed_s)
         for top in (self.largest, self.longest, self.slowest):
             top.add(ranked)
         place = int((done.at - self._started_at) / self._bin_s) if self._bin_s else 0
