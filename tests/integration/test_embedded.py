@@ -228,7 +228,7 @@ def test_errors_are_one_line_that_says_what_to_do(cli: Cli, documents: Path, tmp
         (("load",), 2, "Missing argument"),
         (("search", "x", "--filter", "colour=red"), 2, "--filter"),
         (("retry", "--reason", "bad"), 2, "use one of"),
-        (("status", "77"), 1, "no run 77"),
+        (("status", "77"), 1, "run 77 does not exist"),
         (("nonsense",), 2, "No such command"),
     ):
         result = cli.run(*arguments, status=status)
