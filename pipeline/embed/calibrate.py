@@ -43,12 +43,13 @@ STREAM_TRIES = 2
 GPU_STREAMS = 3
 
 
-def calibrated(memory: Path, device: Device, model: str, dtype: str, load: Callable[[], T]) -> T:
+def calibrated(memory: Path, device: Device, model: str, dtype: str, load: Callable[[], T], *, measured: bool = True) -> T:
     """The embedder that `load` returns in fp32, with the fastest plan whose vectors agree with fp32; `dtype` may fix the precision.
 
     Whether a half precision is faster depends on the processor's instructions and the library's kernels. The best number
-    of streams depends on its caches. Both are therefore measured, once per processor, number of cores, torch version and
-    model. The file `memory` keeps the result. It is a cache: a damaged or missing one is made again.
+    of streams depends on its caches. Both are therefore measured, with the rate, once per processor, number of cores, torch
+    version and model. The file `memory` keeps the result. It is a cache: a damaged or missing one is made again. With
+    `measured` off, the embedder stays in fp32 where nothing is kept.
     """
     key = f"{device.label} | {device.kind} | {usable_cores()} cores | torch {torch.__version__} | {model} | {dtype}"
     embedder = load()
@@ -58,11 +59,15 @@ def calibrated(memory: Path, device: Device, model: str, dtype: str, load: Calla
         return embedder
     plan = ComputePlan("float32", 1, usable_cores())
     embedder.use(plan)
+    if not measured:
+        return embedder
     if dtype == "auto":
         embedder, plan = _precision(embedder, device, plan, load)
     else:
         plan = replace(plan, dtype=dtype)
     plan = _streams(embedder, device, plan)
+    embedder.use(plan)
+    plan = replace(plan, chunks_per_s=round(_measure(embedder, CANARY_TEXTS * plan.streams)[0], 1))
     embedder.use(plan)
     _remember(memory, key, plan)
     return embedder
@@ -132,8 +137,13 @@ def _measure(embedder: Trial, texts: tuple[str, ...] = CANARY_TEXTS) -> tuple[fl
 def _plan(remembered: object) -> ComputePlan | None:
     """The remembered plan; None where the file holds something else."""
     match remembered:
-        case {"dtype": "float32" | "bfloat16" | "float16" as dtype, "streams": int(streams), "threads": int(threads)}:
-            return ComputePlan(dtype, streams, threads) if streams > 0 and threads > 0 else None
+        case {
+            "dtype": "float32" | "bfloat16" | "float16" as dtype,
+            "streams": int(streams),
+            "threads": int(threads),
+            "chunks_per_s": float(rate),
+        }:
+            return ComputePlan(dtype, streams, threads, rate) if streams > 0 and threads > 0 and rate > 0 else None
         case _:
             return None
 

@@ -1,7 +1,8 @@
-"""The model behind a local embedder: token ids to vectors. The usual models are loaded without sentence-transformers.
+"""The model behind a local embedder: texts to token ids to vectors. The usual models are loaded without large libraries.
 
-Importing sentence-transformers also imports scikit-learn and SciPy, which no embedding needs. This module runs models that
-consist of a text encoder, pooling and normalization with transformers alone, with equal results. All others use the library.
+Importing sentence-transformers also imports scikit-learn and SciPy, which no embedding needs, and importing transformers
+takes seconds. Models that consist of a text encoder, pooling and normalization are run with equal results without the first
+of them and, where the encoder is BERT, without the second. All others use sentence-transformers.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import importlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,6 +19,7 @@ from typing import Any, Protocol
 import torch
 from typing_extensions import override
 
+from pipeline.embed.bert import Bert, BertTokens, is_plain_bert
 from pipeline.errors import ModelError
 from pipeline.model.files import ModelFiles, read_json
 
@@ -59,8 +61,13 @@ _POOLING_KEY = re.compile("pooling_mode_(.+?)(?:_tokens?)?")
 class Encoder(Protocol):
     """A loaded model. Its transformer computes in any precision; the modules after it compute in fp32."""
 
-    tokenizer: Any  #: a tokenizer of transformers
     prompts: Mapping[str, str | None]  #: prefix of texts, by purpose: `query`, `document`
+
+    def tokenize(self, texts: Sequence[str], limit: int | None = None) -> list[list[int]]:
+        """Token ids of each text, special tokens included; cut to `limit` tokens. Not from several threads at once."""
+
+    def batch(self, encoded: Sequence[Sequence[int]], length: int) -> dict[str, torch.Tensor]:
+        """Token ids padded to `length`: `input_ids` and `attention_mask`, both (texts, length)."""
 
     def to(self, device: str) -> None:
         """Move the weights to a device."""
@@ -72,11 +79,72 @@ class Encoder(Protocol):
         """Vectors (rows, dimension) in fp32 for `input_ids` and `attention_mask`, both (rows, tokens)."""
 
 
-class TransformerEncoder(Encoder):
+class BertEncoder(Encoder):
+    """BERT with pooling."""
+
+    def __init__(self, folder: Path, pooling: str) -> None:
+        """Load a model for which `is_plain_bert` holds. Raises ValueError where its weights do not fit its configuration."""
+        self.prompts = _prompts(folder)
+        self._model = Bert.load(folder)
+        self._tokens = BertTokens(folder)
+        self._pool = _POOLING[pooling]
+
+    @override
+    def tokenize(self, texts: Sequence[str], limit: int | None = None) -> list[list[int]]:
+        return self._tokens.ids(texts, limit)
+
+    @override
+    def batch(self, encoded: Sequence[Sequence[int]], length: int) -> dict[str, torch.Tensor]:
+        return self._tokens.batch(encoded, length)
+
+    @override
+    def to(self, device: str) -> None:
+        self._model.to(device)
+
+    @override
+    def cast(self, dtype: torch.dtype) -> None:
+        self._model.to(dtype)
+
+    @override
+    def __call__(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        tokens = self._model(batch["input_ids"], batch["attention_mask"]).float()
+        return self._pool(tokens, batch["attention_mask"])
+
+
+class _LibraryTokens:
+    """Token ids by a tokenizer of transformers."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+
+    def tokenize(self, texts: Sequence[str], limit: int | None = None) -> list[list[int]]:
+        """See Encoder.tokenize."""
+        found: list[list[int]] = self._tokenizer(
+            list(texts),
+            padding=False,
+            truncation=limit is not None,
+            max_length=limit,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+            verbose=False,
+        )["input_ids"]
+        return found
+
+    def batch(self, encoded: Sequence[Sequence[int]], length: int) -> dict[str, torch.Tensor]:
+        """See Encoder.batch."""
+        ids = {"input_ids": [list(one) for one in encoded]}
+        return dict(
+            self._tokenizer.pad(
+                ids, padding="max_length", max_length=length, return_tensors="pt", return_attention_mask=True, verbose=False
+            )
+        )
+
+
+class TransformerEncoder(_LibraryTokens, Encoder):
     """A text encoder of transformers with pooling."""
 
     def __init__(self, model: Any, tokenizer: Any, pooling: str, prompts: Mapping[str, str | None]) -> None:
-        self.tokenizer = tokenizer
+        super().__init__(tokenizer)
         self.prompts = prompts
         self._model = model.eval()
         self._pool = _POOLING[pooling]
@@ -93,7 +161,7 @@ class TransformerEncoder(Encoder):
             folder, dtype=torch.float32, use_safetensors=True, local_files_only=True, trust_remote_code=False
         )
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        return cls(model, tokenizer, pooling, read_json(folder / "config_sentence_transformers.json").get("prompts") or {})
+        return cls(model, tokenizer, pooling, _prompts(folder))
 
     @override
     def to(self, device: str) -> None:
@@ -109,11 +177,11 @@ class TransformerEncoder(Encoder):
         return self._pool(tokens, batch["attention_mask"])
 
 
-class SentenceTransformerEncoder(Encoder):
+class SentenceTransformerEncoder(_LibraryTokens, Encoder):
     """A model as sentence-transformers loads it, with all its modules."""
 
     def __init__(self, model: Any) -> None:
-        self.tokenizer = model.tokenizer
+        super().__init__(model.tokenizer)
         self.prompts = model.prompts
         self._model = model.eval()
         self._transformer = model[0]
@@ -160,9 +228,15 @@ def load_encoder(files: ModelFiles) -> Encoder:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     pooling = usual_pooling(files.path)
     try:
+        if pooling and is_plain_bert(files.path):
+            return BertEncoder(files.path, pooling)
         return TransformerEncoder.load(files.path, pooling) if pooling else SentenceTransformerEncoder.load(files.path)
     except Exception as error:  # the loaders raise many kinds of errors
         raise ModelError(f"cannot load {files.name} from {files.path}: {error}") from error
+
+
+def _prompts(folder: Path) -> Mapping[str, str | None]:
+    return read_json(folder / "config_sentence_transformers.json").get("prompts") or {}
 
 
 def usual_pooling(folder: Path) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 from pipeline.embed.base import FILLS_KEPT, EmbedderInfo, unit_rows
 from pipeline.embed.calibrate import calibrated
 from pipeline.embed.encoder import Encoder, load_encoder
-from pipeline.embed.plan import CANARY_TEXTS, ComputePlan
+from pipeline.embed.plan import ComputePlan
 from pipeline.errors import DeviceError
 from pipeline.model.device import Device, choose, token_budget
 from pipeline.model.files import ModelFiles, check_weights, resolve_model
@@ -44,7 +43,6 @@ class LocalEmbedder:
         encoder.to(device.name)
         self._encoder = encoder
         self._device = device
-        self._tokenizer = encoder.tokenizer
         self._tokenizing = threading.Lock()  # its options are state that two threads must not set at the same time
         self._budget = tokens or token_budget(device.kind, device.memory_bytes)
         self._document_prompt = str(encoder.prompts.get("document") or "")
@@ -67,40 +65,25 @@ class LocalEmbedder:
     def load(cls, settings: Settings, wanted: str, *, measured: bool = True) -> LocalEmbedder:
         """Load the configured model on a device, with the precision and number of streams that are fastest there.
 
+        Unless `measured`, a device on which nothing has been measured yet computes in fp32 and in one stream.
         Raises ModelError, DeviceError.
         """
         files = resolve_model(settings)
         device = choose(wanted, require_gpu=settings.require_gpu)
         check_weights(files)
-        embedder = calibrated(
+        return calibrated(
             settings.data_dir / "calibration.json", device, files.name, settings.dtype,
-            lambda: cls(load_encoder(files), files, device, settings.embed_token_budget),
+            lambda: cls(load_encoder(files), files, device, settings.embed_token_budget), measured=measured,
         )  # fmt: skip
-        if measured:
-            embedder.measure()
-        return embedder
 
     def use(self, plan: ComputePlan) -> None:
         """Change to a precision and a number of streams; from fp32, because digits that a half precision drops are lost."""
         if plan.dtype != self._plan.dtype:
             self._encoder.cast(getattr(torch, plan.dtype))
-        self.info = replace(self.info, dtype=plan.dtype)
+        self.info = replace(self.info, dtype=plan.dtype, chunks_per_s=plan.chunks_per_s)
         self._plan = plan
         self._streams.shutdown()
         self._streams = ThreadPoolExecutor(plan.streams, "stream", initializer=torch.set_num_threads, initargs=(plan.threads,))
-
-    def measure(self) -> float:
-        """Embed the canary texts and store the rate in `info`; returns chunks per second.
-
-        Raises DeviceError when the computation ran on another device.
-        """
-        self.embed(CANARY_TEXTS[:2])  # the first call on a device pays for its set-up
-        texts = CANARY_TEXTS * self._plan.streams
-        began = time.perf_counter()
-        self.embed(texts)
-        rate = len(texts) / (time.perf_counter() - began)
-        self.info = replace(self.info, chunks_per_s=round(rate, 1))
-        return rate
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Embed documents: (n, dimension) float32, unit length, in the order of `texts`; from any thread.
@@ -134,10 +117,7 @@ class LocalEmbedder:
         """Token ids of each text, special tokens included."""
         limit = self.info.max_tokens
         with self._tokenizing:
-            encoded: list[list[int]] = self._tokenizer(
-                list(texts), padding=False, truncation=cut, max_length=limit if cut else None, return_attention_mask=False,
-                return_token_type_ids=False, verbose=False,
-            )["input_ids"]  # fmt: skip
+            encoded = self._encoder.tokenize(texts, limit if cut else None)
         for number, ids in enumerate(encoded):
             if len(ids) > limit:
                 raise ValueError(f"text {number} has {plural(len(ids), 'token')}, the limit of {self.info.model} is {limit}")
@@ -197,10 +177,7 @@ class LocalEmbedder:
     @torch.inference_mode()
     def _forward(self, encoded: Sequence[Sequence[int]]) -> NDArray[np.float32]:
         """One model call: (rows, dimension)."""
-        batch = self._tokenizer.pad(
-            {"input_ids": [list(ids) for ids in encoded]}, padding="max_length", max_length=self._padded(max(map(len, encoded))),
-            return_tensors="pt", return_attention_mask=True, verbose=False,
-        )  # fmt: skip
+        batch = self._encoder.batch(encoded, self._padded(max(map(len, encoded))))
         if self._device.kind == "cuda":  # a copy from pinned memory runs next to the computation of other streams
             batch = {name: tensor.pin_memory() for name, tensor in batch.items()}
         vectors = self._encoder({name: tensor.to(self._device.name, non_blocking=True) for name, tensor in batch.items()})

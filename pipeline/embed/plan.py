@@ -35,6 +35,7 @@ class ComputePlan:
     dtype: str  #: of the transformer: float32, bfloat16, float16
     streams: int  #: concurrent model calls
     threads: int  #: per stream
+    chunks_per_s: float = 0.0  #: measured with CANARY_TEXTS; 0 if it was not measured
 
 
 class Trial(Protocol):

@@ -7,6 +7,8 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from dotenv import dotenv_values
+
 from pipeline.errors import HostError
 from pipeline.files.replace import replace_file
 
@@ -17,11 +19,9 @@ _LINE = re.compile(r"^\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=(.*)$")
 
 
 def read(path: Path) -> dict[str, str]:
-    """The values of the file, without quotes; empty if the file does not exist."""
-    if not path.is_file():
-        return {}
-    found = (_LINE.match(line) for line in path.read_text("utf-8").splitlines())
-    return {match[1]: _unquoted(match[2].strip()) for match in found if match}
+    """The values of the file, without quotes, as the settings read them; empty if the file does not exist."""
+    values = dotenv_values(path, interpolate=False, encoding="utf-8")
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def update(path: Path, values: Mapping[str, str], *, comment: str) -> Path | None:
@@ -66,9 +66,3 @@ def _place(lines: Sequence[str], name: str) -> int | None:
 def _quoted(value: str) -> str:
     """`value` in single quotes, which compose and kb-ingest read literally; a plain word needs none."""
     return value if re.fullmatch(r"[\w./:@%+,=-]*", value) else "'" + value.replace("'", "\\'") + "'"
-
-
-def _unquoted(value: str) -> str:
-    if len(value) >= 2 and value[0] == value[-1] and value[0] in "'\"":
-        return value[1:-1].replace("\\'", "'")
-    return value.partition(" #")[0].strip()

@@ -145,8 +145,8 @@ def test_a_run_whose_documents_fail_in_numbers_stops(data_dir: Path, documents: 
 
 
 def test_ctrl_c_loses_nothing(cli: Cli, documents: Path) -> None:
-    for number in range(120):
-        (documents / f"more-{number}.txt").write_text("\n\n".join(f"Paragraph {number} {part}. " * 60 for part in range(6)))
+    for number in range(80):
+        (documents / f"more-{number}.txt").write_text("\n\n".join(f"Paragraph {number} {part}. " * 10 for part in range(3)))
     process = cli.start("load", str(documents))
     ledger = cli.data_dir / "kb.db"
 
@@ -166,7 +166,7 @@ def test_ctrl_c_loses_nothing(cli: Cli, documents: Path) -> None:
     assert "interrupted" in err
     assert "Traceback" not in err
     result = json_of(cli, "load", str(documents))
-    assert result["indexed"] + result["unchanged"] == 124
+    assert result["indexed"] + result["unchanged"] == 84
     assert_whole(cli)
 
 

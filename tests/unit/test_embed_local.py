@@ -121,8 +121,12 @@ def test_the_calibration_is_remembered_and_garbage_is_no_harm(folder: Path, embe
     assert answer["dtype"] == embedder.info.dtype
     assert 1 <= answer["streams"] * answer["threads"] <= usable_cores()
     memory.write_text("{garbage")
-    fixed = make_embedder(Settings(data_dir=folder, dtype="float32"), device="cpu", measured=False)
+    quick = make_embedder(Settings(data_dir=folder), device="cpu", measured=False)
+    assert (quick.info.dtype, quick.info.chunks_per_s) == ("float32", 0.0)
+    assert memory.read_text() == "{garbage"
+    fixed = make_embedder(Settings(data_dir=folder, dtype="float32"), device="cpu")
     assert fixed.info.dtype == "float32"
+    assert make_embedder(Settings(data_dir=folder, dtype="float32"), device="cpu").info == fixed.info  # with the rate
     assert [key.rpartition("| ")[2] for key in json.loads(memory.read_text())] == ["float32"]
 
 
@@ -137,8 +141,6 @@ def test_padding_makes_few_shapes_and_never_passes_what_the_model_takes(
 def test_the_rate_and_the_device_are_known(folder: Path, embedder: LocalEmbedder) -> None:
     assert embedder.info.device == "cpu"
     assert embedder.info.chunks_per_s > 0
-    quick = make_embedder(Settings(data_dir=folder), device="cpu", measured=False)
-    assert quick.info == replace(embedder.info, chunks_per_s=0.0)
     assert (embedder.info.dimension, embedder.info.max_tokens) == (384, 256)
     assert len(CANARY_TEXTS) >= 8
 

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.embed.encoder import SentenceTransformerEncoder, TransformerEncoder, load_encoder, usual_pooling
+from pipeline.embed.bert import is_plain_bert
+from pipeline.embed.encoder import BertEncoder, SentenceTransformerEncoder, TransformerEncoder, load_encoder, usual_pooling
 from pipeline.embed.local import LocalEmbedder
 from pipeline.embed.plan import CANARY_TEXTS
 from pipeline.errors import ModelError
@@ -61,7 +62,7 @@ def encoded(folder: Path, texts: tuple[str, ...] = TEXTS) -> np.ndarray:
 
 def test_the_default_model_has_the_vectors_of_the_library() -> None:
     made = embedder(MODEL)
-    assert isinstance(made._encoder, TransformerEncoder)
+    assert isinstance(made._encoder, BertEncoder)
     assert (made.embed(TEXTS) * encoded(MODEL)).sum(1).min() > 0.99999
 
 
@@ -70,9 +71,75 @@ def test_pooling_agrees_with_the_library(tiny: Path, tmp_path: Path, mode: str) 
     folder = saved(tiny, tmp_path, mode)
     assert usual_pooling(folder) == mode
     made = embedder(folder)
-    assert isinstance(made._encoder, TransformerEncoder)
+    assert isinstance(made._encoder, BertEncoder)
     assert made.info.max_tokens == 200
     assert (made.embed(TEXTS) * encoded(folder)).sum(1).min() > 0.99999
+
+
+def test_padding_on_any_side_and_texts_that_are_cut_agree_with_the_library() -> None:
+    ours, library = BertEncoder(MODEL, "mean"), TransformerEncoder.load(MODEL, "mean")
+    words = " ".join(CANARY_TEXTS)
+    for limit in (None, 5, 64):
+        assert ours.tokenize([*TEXTS, words], limit) == library.tokenize([*TEXTS, words], limit)
+    encoded = ours.tokenize(TEXTS)
+    length = max(map(len, encoded)) + 3
+    with torch.inference_mode():
+        mine, theirs = (encoder(encoder.batch(encoded, length)) for encoder in (ours, library))
+    assert torch.allclose(mine, theirs, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["distilbert", "roberta"])
+def test_other_encoders_agree_with_the_library(tmp_path: Path, kind: str) -> None:
+    from transformers import AutoConfig, AutoModel, AutoTokenizer
+
+    torch.manual_seed(1)
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    if kind == "distilbert":
+        sizes = {"dim": 32, "hidden_dim": 64, "n_layers": 2, "n_heads": 2}
+    sizes["max_position_embeddings"] = 514
+    model: Any = AutoModel.from_config(AutoConfig.for_model(kind, vocab_size=30522, **sizes))  # type: ignore[no-untyped-call]
+    model.save_pretrained(tmp_path / "bare")
+    AutoTokenizer.from_pretrained(MODEL).save_pretrained(tmp_path / "bare")
+    folder = saved(tmp_path / "bare", tmp_path / "whole", "mean")
+    made = embedder(folder)
+    assert isinstance(made._encoder, TransformerEncoder)
+    assert (made.embed(TEXTS) * encoded(folder)).sum(1).min() > 0.99999
+
+
+@pytest.mark.parametrize(
+    ("file", "change"),
+    [
+        ("config.json", {"model_type": "electra"}),
+        ("config.json", {"hidden_act": "silu"}),
+        ("config.json", {"position_embedding_type": "relative_key"}),
+        ("config.json", {"is_decoder": True}),
+        ("config.json", {"add_cross_attention": True}),
+        ("tokenizer_config.json", {"do_lower_case": False}),
+        ("tokenizer_config.json", {"strip_accents": True}),
+        ("tokenizer.json", {"normalizer": {"type": "NFC"}}),
+        ("tokenizer.json", {"normalizer": None}),
+    ],
+)
+def test_a_bert_with_anything_else_is_left_to_transformers(tmp_path: Path, file: str, change: dict[str, object]) -> None:
+    for name in ("config.json", "tokenizer_config.json", "tokenizer.json", "model.safetensors"):
+        (tmp_path / name).symlink_to(MODEL / name)
+    assert is_plain_bert(tmp_path)
+    before = json.loads((tmp_path / file).read_text("utf-8"))
+    (tmp_path / file).unlink()
+    (tmp_path / file).write_text(json.dumps({**before, **change}), "utf-8")
+    assert not is_plain_bert(tmp_path)
+
+
+def test_weights_that_do_not_fit_the_configuration_are_named(tiny: Path, tmp_path: Path) -> None:
+    folder = saved(tiny, tmp_path, "mean")
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    for change, words in (
+        ({"num_hidden_layers": 3}, r"encoder\.layer\.2.* is missing"),
+        ({"intermediate_size": 65}, "has the shape"),
+    ):
+        (folder / "config.json").write_text(json.dumps({**config, **change}), "utf-8")
+        with pytest.raises(ModelError, match=words):
+            load_encoder(resolve_model(Settings(model=str(folder))))
 
 
 @pytest.mark.parametrize("modes", [("lasttoken",), ("weightedmean",), ("mean_sqrt_len_tokens",), ("cls", "mean")])
@@ -93,7 +160,7 @@ def test_a_model_with_other_modules_goes_through_the_library(tiny: Path, tmp_pat
 def test_prompts_are_those_of_the_model(tiny: Path, tmp_path: Path) -> None:
     folder = saved(tiny, tmp_path, "mean", prompts={"query": "question: ", "document": "passage: "})
     made = embedder(folder)
-    assert isinstance(made._encoder, TransformerEncoder)
+    assert isinstance(made._encoder, BertEncoder)
     question, passage = encoded(folder, ("question: red", "passage: red"))
     assert made.embed_query("red") @ question > 0.99999
     assert made.embed(["red"])[0] @ passage > 0.99999

@@ -1,0 +1,163 @@
+"""BERT as an encoder of text, without the library of all models.
+
+Most embedding models are BERT with other weights. Importing transformers for one of them takes longer than reading its
+weights, and a load of a few documents waits for nothing else. The layers and their order are those of Devlin et al. 2019
+(arXiv:1810.04805), the names of weights those of transformers, whose vectors a test compares.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from tokenizers import Tokenizer
+from torch import nn
+from torch.nn import functional
+
+from pipeline.model.files import read_json
+
+#: Activations by their name in `config.json`.
+_ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {"gelu": functional.gelu, "relu": functional.relu}
+
+#: From the name and the shape of a weight to the weight.
+Reader = Callable[[str, tuple[int, ...]], torch.Tensor]
+
+#: Prefixes that training with a head leaves on the names of weights.
+_PREFIXES = ("", "bert.", "model.")
+
+
+def is_plain_bert(folder: Path) -> bool:
+    """Whether this module runs the model of a folder as it is meant: nothing in its configuration is unknown here."""
+    config, wanted = read_json(folder / "config.json"), read_json(folder / "tokenizer_config.json")
+    normalizer = read_json(folder / "tokenizer.json").get("normalizer") or {}
+    # Where both say something about the text, transformers follows the configuration.
+    asked = {"lowercase": "do_lower_case", "strip_accents": "strip_accents", "handle_chinese_chars": "tokenize_chinese_chars"}
+    return (
+        config.get("model_type") == "bert"
+        and config.get("hidden_act", "gelu") in _ACTIVATIONS
+        and config.get("position_embedding_type", "absolute") == "absolute"
+        and not config.get("is_decoder")
+        and not config.get("add_cross_attention")
+        and normalizer.get("type") == "BertNormalizer"
+        and all(wanted.get(name, normalizer.get(key)) == normalizer.get(key) for key, name in asked.items())
+        and (folder / "model.safetensors").is_file()
+    )
+
+
+class BertTokens:
+    """Token ids of texts; safe to use from several threads."""
+
+    def __init__(self, folder: Path) -> None:
+        self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+        pad = read_json(folder / "tokenizer_config.json").get("pad_token", "[PAD]")
+        self._pad = self._tokenizer.token_to_id(pad if isinstance(pad, str) else pad["content"]) or 0
+
+    def ids(self, texts: Sequence[str], limit: int | None = None) -> list[list[int]]:
+        """Ids of each text, `[CLS]` and `[SEP]` included; texts over `limit` tokens are cut before their `[SEP]`."""
+        found: list[list[int]] = [encoding.ids for encoding in self._tokenizer.encode_batch_fast(list(texts))]
+        if limit is not None:
+            found = [ids if len(ids) <= limit else [*ids[: limit - 1], ids[-1]] for ids in found]
+        return found
+
+    def batch(self, encoded: Sequence[Sequence[int]], length: int) -> dict[str, torch.Tensor]:
+        """`input_ids` and `attention_mask`, both (texts, length)."""
+        ids = torch.full((len(encoded), length), self._pad)
+        mask = torch.zeros((len(encoded), length), dtype=torch.int64)
+        for row, one in enumerate(encoded):
+            ids[row, : len(one)] = torch.tensor(one)
+            mask[row, : len(one)] = 1
+        return {"input_ids": ids, "attention_mask": mask}
+
+
+class Bert(nn.Module):
+    """The encoder; its weights are mapped from the file, not copied."""
+
+    def __init__(self, config: Mapping[str, Any], read: Reader) -> None:
+        super().__init__()
+        hidden = config["hidden_size"]
+        self._eps = config.get("layer_norm_eps", 1e-12)
+        self.word = _parameter(read("embeddings.word_embeddings.weight", (config["vocab_size"], hidden)))
+        self.position = _parameter(read("embeddings.position_embeddings.weight", (config["max_position_embeddings"], hidden)))
+        self.kind = _parameter(read("embeddings.token_type_embeddings.weight", (config.get("type_vocab_size", 2), hidden)))
+        self.norm = _Affine(read, "embeddings.LayerNorm", (hidden,))
+        self.layers = nn.ModuleList(
+            _Layer(config, read, f"encoder.layer.{number}.") for number in range(config["num_hidden_layers"])
+        )
+
+    @classmethod
+    def load(cls, folder: Path) -> Bert:
+        """Read the model of a folder in fp32. Raises ValueError for a weight that is missing or has another shape."""
+        with safe_open(folder / "model.safetensors", "pt") as file:
+            kept = set(file.keys())
+            prefix = next((one for one in _PREFIXES if f"{one}embeddings.word_embeddings.weight" in kept), "")
+
+            def read(name: str, shape: tuple[int, ...]) -> torch.Tensor:
+                if prefix + name not in kept:
+                    raise ValueError(f"the weight {prefix + name} is missing")
+                found: torch.Tensor = file.get_tensor(prefix + name)
+                if found.shape != shape:
+                    raise ValueError(f"the weight {prefix + name} has the shape {tuple(found.shape)} instead of {shape}")
+                return found.to(torch.float32)
+
+            return cls(read_json(folder / "config.json"), read).eval()
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        """The last hidden states, (texts, tokens, hidden)."""
+        hidden = functional.embedding(input_ids, self.word) + self.kind[0] + self.position[: input_ids.shape[1]]
+        hidden = self.norm.normalized(hidden, self._eps)
+        # Without padding no mask is needed, and the kernels without one are faster.
+        seen = None if bool(attention_mask.all()) else attention_mask.bool()[:, None, None, :]
+        for layer in self.layers:
+            hidden = layer(hidden, seen)
+        return hidden
+
+
+class _Layer(nn.Module):
+    """Attention, then two linear layers; each with a residual and a norm after it."""
+
+    def __init__(self, config: Mapping[str, Any], read: Reader, name: str) -> None:
+        super().__init__()
+        hidden, inner = config["hidden_size"], config["intermediate_size"]
+        self._eps = config.get("layer_norm_eps", 1e-12)
+        self._heads = config["num_attention_heads"]
+        self._activation = _ACTIVATIONS[config.get("hidden_act", "gelu")]
+        self.query = _Affine(read, name + "attention.self.query", (hidden, hidden))
+        self.key = _Affine(read, name + "attention.self.key", (hidden, hidden))
+        self.value = _Affine(read, name + "attention.self.value", (hidden, hidden))
+        self.mixed = _Affine(read, name + "attention.output.dense", (hidden, hidden))
+        self.mixed_norm = _Affine(read, name + "attention.output.LayerNorm", (hidden,))
+        self.wide = _Affine(read, name + "intermediate.dense", (inner, hidden))
+        self.narrow = _Affine(read, name + "output.dense", (hidden, inner))
+        self.narrow_norm = _Affine(read, name + "output.LayerNorm", (hidden,))
+
+    def forward(self, hidden: torch.Tensor, seen: torch.Tensor | None) -> torch.Tensor:
+        """`hidden`: (texts, tokens, hidden); `seen`: (texts, 1, 1, tokens), False for padding, None where there is none."""
+        shape = (*hidden.shape[:2], self._heads, -1)
+        query, key, value = (part.linear(hidden).view(shape).transpose(1, 2) for part in (self.query, self.key, self.value))
+        attended = functional.scaled_dot_product_attention(query, key, value, attn_mask=seen).transpose(1, 2).flatten(2)
+        hidden = self.mixed_norm.normalized(hidden + self.mixed.linear(attended), self._eps)
+        return self.narrow_norm.normalized(hidden + self.narrow.linear(self._activation(self.wide.linear(hidden))), self._eps)
+
+
+class _Affine(nn.Module):
+    """A weight and a bias. The modules of torch would fill them first, and import torch's compiler to do so without memory."""
+
+    def __init__(self, read: Reader, name: str, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.weight = _parameter(read(f"{name}.weight", shape))
+        self.bias = _parameter(read(f"{name}.bias", shape[:1]))
+
+    def linear(self, values: torch.Tensor) -> torch.Tensor:
+        return functional.linear(values, self.weight, self.bias)
+
+    def normalized(self, values: torch.Tensor, eps: float) -> torch.Tensor:
+        return functional.layer_norm(values, self.weight.shape, self.weight, self.bias, eps)
+
+
+def _parameter(value: torch.Tensor) -> nn.Parameter:
+    return nn.Parameter(value, requires_grad=False)
