@@ -4,7 +4,8 @@
 
 The modules a command imports cost it a second, those of a model several; what it does costs milliseconds. A child of the
 server has them all from the first moment, so that a test can look at the command's own process, exit status and outputs as
-often as it likes. Commands that a test starts and lets run (`Cli.start`), and all workers, are started the usual way.
+often as it likes. The workers of such a command are forked from it, for the same reason, and only while it has no other threads.
+Commands that a test starts and lets run (`Cli.start`) and their workers are started the usual way.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -33,15 +36,12 @@ START_S = 180.0
 #: Not imported ahead: it runs a command when it is imported.
 LEFT_OUT = ("workers.__main__",)
 
-#: Imported by the loader of models when it has one to load.
-ALSO = (
-    "transformers.models.auto.modeling_auto",
-    "transformers.models.auto.tokenization_auto",
-    "transformers.models.bert.modeling_bert",
-)
-
 #: Beginnings of variables that the interpreter and libraries read when they start: a command with others cannot be forked.
 AT_START = ("HF_", "TRANSFORMERS_", "PYTHON", "LD_", "OMP_", "MKL_", "CUDA_", "TORCH_", "SSL_", "LC_", "LANG", "TZ", "FAKETIME")
+
+
+#: Threads next to which a command may be forked: one that now and then writes to the ledger that the command has opened.
+HARMLESS = ("beat",)
 
 
 class Prefork:
@@ -156,8 +156,6 @@ def _import_all() -> None:
         for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             if found.name not in LEFT_OUT:
                 importlib.import_module(found.name)
-    for name in ALSO:
-        importlib.import_module(name)
 
 
 def _answer(channel: socket.socket) -> None:
@@ -200,10 +198,84 @@ def _become(request: dict[str, Any], files: list[int]) -> None:
     os.environ.update(request["environment"])
     os.chdir(request["folder"])
     sys.argv = ["kb-ingest", *request["arguments"]]
+    from workers.process import supervisor
+
+    vars(supervisor)["subprocess"] = _Subprocess
+
+
+class _Forked(subprocess.Popen[bytes]):
+    """A process `python -m MODULE ...` that is forked where it can be, and has this process's imports then."""
+
+    def _execute_child(self, args: Sequence[str], *more: Any) -> None:
+        execute: Any = super()
+        names = "executable preexec_fn close_fds pass_fds cwd env startupinfo creationflags shell p2cread p2cwrite c2pread c2pwrite"
+        known = dict(zip((*names.split(), "errread", "errwrite"), more, strict=False))
+        others = {thread.name for thread in threading.enumerate()} - {threading.main_thread().name, *HARMLESS}
+        if others or not Prefork.serves(known["env"]):
+            execute._execute_child(args, *more)
+            return
+        assert (args[1], known["cwd"]) == ("-m", None)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self.pid = os.fork()
+        if self.pid:
+            self._child_created = True
+            return
+        status: object = 1
+        try:
+            _enter(known, (known["p2cread"], known["c2pwrite"], known["errwrite"]))
+            sys.argv = list(args[2:])
+            status = importlib.import_module(args[2]).main(list(args[3:]))
+        except SystemExit as ended:
+            status = ended.code
+        except BaseException:
+            traceback.print_exc()
+        _leave(status)
+
+
+class _Subprocess:
+    """What the supervisor uses of the module `subprocess`."""
+
+    Popen = _Forked
+    DEVNULL = subprocess.DEVNULL
+    TimeoutExpired = subprocess.TimeoutExpired
+
+
+def _enter(known: Mapping[str, Any], standard: Sequence[int]) -> None:
+    """Make this process, forked from a command, what `subprocess` would have made it."""
+    os.setsid()
+    kept = set(known["pass_fds"])
+    for number, file in enumerate(standard):
+        # -1: inherited. Over a copy, as one of them may be the file that another one shall become.
+        os.dup2(os.dup(file if file >= 0 else number), number)
+    for file in (int(name) for name in os.listdir("/proc/self/fd" if os.path.isdir("/proc/self/fd") else "/dev/fd")):
+        if file > 2 and file not in kept:
+            with contextlib.suppress(OSError):
+                os.close(file)
+    for number in (signal.SIGTERM, signal.SIGCHLD):
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.environ.clear()
+    os.environ.update(known["env"])
+    gc.freeze()  # objects of the command, such as open databases, are left as they are
+
+
+def _leave(code: object) -> NoReturn:
+    """End as an interpreter does, but without taking apart all modules, of which most are not the command's."""
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code if isinstance(code, int) else int(code is not None))
 
 
 if __name__ == "__main__":
     serve(sys.argv[1])
     from workers.cli import main
 
-    main()
+    try:
+        main()
+    except SystemExit as ended:
+        _leave(ended.code)
+    _leave(0)

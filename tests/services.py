@@ -197,6 +197,21 @@ def embed_server(folder: Path, *, delay_s: float = 0.0) -> Server:
     return Server(command, folder, "embed-server")
 
 
+def _calibration() -> Path:
+    """What an embed worker finds out about this machine; measured once for all tests, because it takes all cores for seconds."""
+    from pipeline.embed import make_embedder
+    from pipeline.files.lock import FileLock
+    from pipeline.settings import Settings
+
+    known = Path(os.environ["KB_TEST_CALIBRATION"])
+    if not known.exists():
+        with FileLock(known.with_name("calibration.lock")):
+            if not known.exists():
+                make_embedder(Settings(data_dir=known.parent / "measured"), device="cpu").close()
+                os.replace(known.parent / "measured" / "calibration.json", known)
+    return known
+
+
 class Cli:
     """Runs `kb-ingest` as a person would: as a process, with an environment of its own."""
 
@@ -208,17 +223,11 @@ class Cli:
         self.environment = {**os.environ, "KB_DATA_DIR": str(data_dir), "HF_HUB_OFFLINE": "1", **environment}
 
     def _recall(self) -> None:
-        """Give a new data folder what an earlier test's embed worker found out about this machine.
-
-        Measuring takes all cores for five seconds. That it is done, and remembered, has tests of its own.
-        """
-        known, here = Path(os.environ["KB_TEST_CALIBRATION"]), self.data_dir / "calibration.json"
-        with contextlib.suppress(FileNotFoundError):  # both ways: nothing is known yet, or nothing was measured here
-            if known.exists() and not here.exists():
-                self.data_dir.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(known, here)
-            elif not known.exists():
-                os.replace(shutil.copyfile(here, f"{known}.{os.getpid()}"), known)
+        """Give a new data folder the calibration of this machine. That it is made and remembered has tests of its own."""
+        here = self.data_dir / "calibration.json"
+        if not here.exists():
+            self.data_dir.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(_calibration(), here)
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """Start a command and return at once."""

@@ -36,7 +36,8 @@ MAX_STREAMS = 16
 #: Rounds of the canary texts per core when streams are compared: every stream needs several calls.
 ROUNDS_PER_CORE = 2
 
-#: Measurements per number of streams; the best one counts, because other work on this machine can only slow them down.
+#: Measurements per number of streams, as long as the two fastest are within MIN_GAIN of each other; the best one counts,
+#: because other work on this machine can only slow them down.
 STREAM_TRIES = 2
 
 #: Number of streams on a GPU: while one computes, the others prepare and upload.
@@ -110,6 +111,9 @@ def _streams(embedder: Trial, device: Device, plan: ComputePlan) -> ComputePlan:
             rate, _ = _measure(embedder, texts)
             log.info("%s, threads of each: %d: %.0f chunks/s", plural(candidate.streams, "stream"), candidate.threads, rate)
             best[candidate] = max(best[candidate], rate)
+        first, second = sorted(best.values(), reverse=True)[:2]
+        if first > MIN_GAIN * second:
+            break
     return max(candidates, key=best.__getitem__)
 
 
