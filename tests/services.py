@@ -121,6 +121,13 @@ class Postgres:
         self._run("createdb", "-h", self._host, "-p", str(self.port), "-U", "postgres", name)
         return f"postgresql+psycopg://postgres@{self._host}:{self.port}/{name}"
 
+    def schema(self) -> str:
+        """A SQLAlchemy URL of a new empty schema: much faster to make, and to remove, than a database."""
+        self._count += 1
+        name = f"kb{self._count}"
+        self._run("psql", "-h", self._host, "-p", str(self.port), "-U", "postgres", "-c", f"CREATE SCHEMA {name}")
+        return f"postgresql+psycopg://postgres@{self._host}:{self.port}/postgres?options=-csearch_path%3D{name}"
+
     def stop(self) -> None:
         """Stop it at once."""
         self._run("pg_ctl", "-D", "data", "-m", "immediate", "stop")

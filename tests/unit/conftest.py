@@ -145,7 +145,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'kb.db'}"
     server: Postgres = request.getfixturevalue("postgres")
-    return server.database()
+    return server.schema()
 
 
 @pytest.fixture

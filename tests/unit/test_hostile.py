@@ -68,7 +68,7 @@ def bomb() -> bytes:
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("[Content_Types].xml", WORD_TYPES)
-        archive.writestr("word/document.xml", b" " * (300 << 20))
+        archive.writestr("word/document.xml", b" " * (60 << 20))
     return packed.getvalue()
 
 
@@ -118,7 +118,7 @@ CASES: dict[str, tuple[bytes | Callable[[Path], bytes], set[Reason] | None]] = {
     "deep.html": (b"<div>" * 5000 + b"deep text" + b"</div>" * 5000, None),
     "brackets.md": (b"[" * 50_000 + b" text", None),
     "quotes.md": (b">" * 20_000 + b" quoted", None),
-    "line.txt": (b"word " * 2_000_000, None),
+    "line.txt": (b"word " * 400_000, None),
     "word.txt": (b"x" * 1_000_000, None),
     "nul.txt": (b"before\x00after and more text\n" * 20, None),
     "utf16.txt": ("Grüße aus dem Süden\n".encode("utf-16"), None),
@@ -132,8 +132,8 @@ CASES: dict[str, tuple[bytes | Callable[[Path], bytes], set[Reason] | None]] = {
     "blank.txt": (b" \n\t\n" * 50, {Reason.EMPTY_FILE}),
     "program": (b"\x7fELF" + os.urandom(500), {Reason.UNSUPPORTED}),
     "mail.eml": (mail_with_paths, None),
-    "many.html": (b"<p>x" * 200_000, None),
-    "cell.csv": (b"a,b\n1," + b"x" * (11 << 20) + b"\n", None),
+    "many.html": (b"<p>x" * 50_000, None),
+    "cell.csv": (b"a,b\n1," + b"x" * (3 << 20) + b"\n", None),
 }  # fmt: skip
 
 

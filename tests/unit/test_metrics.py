@@ -137,7 +137,8 @@ def test_buckets_add_up_and_are_all_there_from_the_start(ledger: Ledger, setting
 
 def test_a_quarantine_is_counted_each_time_it_happens(ledger: Ledger, settings: Settings) -> None:
     def counted() -> dict[str, float]:
-        values = {reason.value: scrape(settings)[f"quarantines_total{{reason={reason}}}"] for reason in Reason}
+        scraped = scrape(settings)
+        values = {reason.value: scraped[f"quarantines_total{{reason={reason}}}"] for reason in Reason}
         return {reason: number for reason, number in values.items() if number}
 
     assert counted() == {}
