@@ -27,6 +27,9 @@ log = logging.getLogger(__name__)
 #: Minimum cosine to fp32 for a precision to be used.
 MIN_COSINE = 0.999
 
+#: Instructions of x86, as torch names them, that compute bf16 by way of fp32, six times as slowly: it need not be measured.
+WITHOUT_BF16 = ("NO AVX", "AVX2")
+
 #: A choice must be at least this many times as fast as the simpler one.
 MIN_GAIN = 1.1
 
@@ -62,14 +65,15 @@ def calibrated(memory: Path, device: Device, model: str, dtype: str, load: Calla
     embedder.use(plan)
     if not measured:
         return embedder
-    if dtype == "auto":
-        embedder, plan = _precision(embedder, device, plan, load)
-    else:
+    if dtype != "auto":
         plan = replace(plan, dtype=dtype)
+    elif device.kind != "cpu" or torch.backends.cpu.get_cpu_capability() not in WITHOUT_BF16:
+        embedder, plan = _precision(embedder, device, plan, load)
     plan = _streams(embedder, device, plan)
     embedder.use(plan)
-    plan = replace(plan, chunks_per_s=round(_measure(embedder, CANARY_TEXTS * plan.streams)[0], 1))
-    embedder.use(plan)
+    if not plan.chunks_per_s:
+        plan = replace(plan, chunks_per_s=round(_measure(embedder, CANARY_TEXTS * plan.streams)[0], 1))
+        embedder.use(plan)
     _remember(memory, key, plan)
     return embedder
 
@@ -114,7 +118,8 @@ def _streams(embedder: Trial, device: Device, plan: ComputePlan) -> ComputePlan:
         first, second = sorted(best.values(), reverse=True)[:2]
         if first > MIN_GAIN * second:
             break
-    return max(candidates, key=best.__getitem__)
+    fastest = max(candidates, key=best.__getitem__)
+    return replace(fastest, chunks_per_s=round(best[fastest], 1))
 
 
 def _is_slower(embedder: Trial, limit_s: float) -> bool:
