@@ -7,9 +7,11 @@ VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
-# The first of these that is 3.11 or newer; override it with `make PYTHON=...`.
-PYTHON ?= $(firstword $(foreach p,python3 python3.11 python3.12 python3.13,\
+# The first of these that is 3.11 or newer; override it with `make PYTHON=...`. Not `?=`, which looks for it at each use.
+ifeq ($(origin PYTHON),undefined)
+PYTHON := $(firstword $(foreach p,python3 python3.11 python3.12 python3.13,\
 	$(shell $p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $p)))
+endif
 # Extra arguments for pip, such as the index of another build of torch (docs/deployment.md, "Which torch").
 PIP_ARGS ?=
 # Extra arguments for pytest: make test ARGS="-k ledger"
@@ -164,8 +166,8 @@ $(DEMO_VENV)/.installed: demo-packages.txt constraints.txt
 
 demo: $(DEMO_VENV)/.installed ## load this repository's guides and examples, run two searches
 	@mkdir -p $(DEMO)
-	@echo "==> kb-ingest load README.md ARCHITECTURE.md docs examples --exclude '*.py' --exclude '*.svg' --exclude '*.png' (data folder .demo/data)"
-	@$(DEMO_RUN) load $(CURDIR)/README.md $(CURDIR)/ARCHITECTURE.md $(CURDIR)/docs $(CURDIR)/examples --exclude '*.py' --exclude '*.svg' --exclude '*.png'
+	@echo "==> kb-ingest load README.md ARCHITECTURE.md docs examples --exclude '*.py' --exclude '*.svg' --exclude '*.png' --exclude 'decisions/*' (data folder .demo/data)"
+	@$(DEMO_RUN) load $(CURDIR)/README.md $(CURDIR)/ARCHITECTURE.md $(CURDIR)/docs $(CURDIR)/examples --exclude '*.py' --exclude '*.svg' --exclude '*.png' --exclude 'decisions/*'
 	@echo
 	@echo "==> kb-ingest search 'what can I do with a scanned document?' --limit 3"
 	@$(DEMO_RUN) search "what can I do with a scanned document?" --limit 3
