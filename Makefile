@@ -27,7 +27,8 @@ READERS := .venv-readers
 # The demo's environment contains only the packages that a load imports. Python compiles their bytecode at first use: compiling
 # all of it at once takes longer than the demo, and not keeping it slows down every process.
 DEMO_VENV := .venv-demo
-DEMO_PIP := $(CURDIR)/$(DEMO_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
+DEMO_PIP := $$(test -e $(DEMO_VENV)/bin/pip3 && echo $(DEMO_VENV)/bin/pip3 || echo $(PYTHON) -m pip --python $(DEMO_VENV)/bin/python) \
+	install --quiet --disable-pip-version-check --no-compile -c constraints.txt
 DEMO := $(CURDIR)/.demo
 # The demo must not write to the user's servers, so it ignores the user's settings: it unsets environment variables by name,
 # and it runs in its own folder, without their files.
@@ -158,7 +159,9 @@ documents: env ## regenerate the example documents in office formats in examples
 	@$(BIN)/python examples/make_documents.py examples/documents
 
 $(DEMO_VENV)/.installed: demo-packages.txt constraints.txt
-	$(call make-venv,$(DEMO_VENV),--clear)
+	$(call make-venv,$(DEMO_VENV),--clear --without-pip)
+	@# To install a pip of its own takes eight seconds; this Python's can do it, unless it is missing, or older than 22.3.
+	@$(PYTHON) -m pip --python $(DEMO_VENV)/bin/python --version >/dev/null 2>&1 || $(DEMO_VENV)/bin/python -m ensurepip >/dev/null
 	@echo "==> Installing $$(grep '^torch==' constraints.txt) and the other packages that a load imports, versions as in constraints.txt"
 	@$(DEMO_PIP) $(PIP_ARGS) "$$(grep '^torch==' constraints.txt)"
 	@$(DEMO_PIP) $(PIP_ARGS) --no-deps -r demo-packages.txt
