@@ -135,7 +135,7 @@ def test_two_schedulers_have_the_effect_of_one(
         second_workers = cli.start("worker")
         try:
             make_due(ledger, "sync-nightly")
-            wait_until(lambda: outcomes(ledger, "sync-nightly") == ["done"] * 3, "it was carried out again")
+            wait_until(lambda: outcomes(ledger, "sync-nightly") == ["done"] * 3, "it was carried out again", 150)
         finally:
             second_workers.send_signal(signal.SIGTERM)
             second_workers.communicate(timeout=60)
