@@ -129,6 +129,7 @@ $(READERS)/.installed: tests/readers/constraints.txt
 	@touch $@
 
 pictures: env services ## regenerate the pictures of docs/monitoring.md from real loads, in Chromium (about 8 minutes)
+	@$(BIN)/python -m docs.terminal_pictures
 	@KB_TEST_PICTURES=1 $(BIN)/python -m pytest $(shell grep -l '[ (]picture(' tests/integration/*.py) $(ARGS)
 
 faults: env services ## run the fault suite with FAULT_RUNS of each fault (default 20: three hours), and print its table

@@ -1,13 +1,11 @@
 """Draws docs/pictures/load.svg and search.svg, the terminal pictures in the README, from a real load and a real search.
 
-`python docs/terminal_pictures.py` needs the default model (extra `offline`) and the development tools, but no server.
+`python -m docs.terminal_pictures` needs the default model (extra `offline`) and the development tools, but no server.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
-import pty
 import re
 import shutil
 import subprocess
@@ -21,6 +19,8 @@ from reportlab.pdfgen.canvas import Canvas
 from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console
 from rich.text import Text
+
+from tests.terminal import in_terminal
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PICTURES = REPOSITORY / "docs" / "pictures"
@@ -57,29 +57,15 @@ def write_handbook(folder: Path) -> None:
     canvas.save()
 
 
-def in_terminal(place: Path, *arguments: str) -> str:
-    """Run kb-ingest in a terminal and return everything that it writes, with the codes for colours and the cursor."""
-    ours, theirs = pty.openpty()
+def shown(place: Path, *arguments: str) -> str:
+    """What kb-ingest writes in a terminal, without the codes for the cursor."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("KB_")}
-    environment = kept | {
-        "KB_DATA_DIR": str(place / "data"),
-        "HF_HUB_OFFLINE": "1",
-        "TERM": "xterm-256color",
-        "COLUMNS": str(COLUMNS),
-        "LINES": "40",
-    }
+    environment = kept | {"KB_DATA_DIR": str(place / "data"), "HF_HUB_OFFLINE": "1"}
     command = [sys.executable, "-m", "workers", *arguments]
-    process = subprocess.Popen(command, cwd=place, env=environment, stdin=theirs, stdout=theirs, stderr=theirs)
-    os.close(theirs)
-    written = b""
-    with contextlib.suppress(OSError):  # the end of a terminal is an error
-        while data := os.read(ours, 65536):
-            written += data
-    os.close(ours)
-    if process.wait() not in (0, 3):
-        raise SystemExit(f"kb-ingest {' '.join(arguments)} failed:\n{written.decode('utf-8', 'replace')}")
-    text = CURSOR.sub("", written.decode("utf-8", "replace").replace("\r\n", "\n"))
-    return text.replace(str(place), "/srv")  # the temporary folder has a random name
+    written, status = in_terminal(command, environment=environment, columns=COLUMNS, folder=place)
+    if status not in (0, 3):
+        raise SystemExit(f"kb-ingest {' '.join(arguments)} failed:\n{written}")
+    return CURSOR.sub("", written.replace("\r\n", "\n")).replace(str(place), "/srv")  # the temporary folder has a random name
 
 
 def middle(frames: list[str]) -> str:
@@ -109,9 +95,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="kb-") as made:
         place = Path(made)
         write_handbook(place / "handbook")
-        *frames, end = NEXT_FRAME.split(in_terminal(place, "load", "handbook"))
+        *frames, end = NEXT_FRAME.split(shown(place, "load", "handbook"))
         draw("load", "kb-ingest load", "\x1b[1m$ kb-ingest load handbook\x1b[0m", middle(frames), end)
-        hits = in_terminal(place, "search", QUESTION, "--limit", "2")
+        hits = shown(place, "search", QUESTION, "--limit", "2")
         draw("search", "kb-ingest search", f'\x1b[1m$ kb-ingest search "{QUESTION}" --limit 2\x1b[0m', hits)
 
 

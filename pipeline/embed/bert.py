@@ -110,8 +110,9 @@ class Bert(nn.Module):
         """The last hidden states, (texts, tokens, hidden)."""
         hidden = functional.embedding(input_ids, self.word) + self.kind[0] + self.position[: input_ids.shape[1]]
         hidden = self.norm.normalized(hidden, self._eps)
-        # Without padding no mask is needed, and the kernels without one are faster.
-        seen = None if bool(attention_mask.all()) else attention_mask.bool()[:, None, None, :]
+        # Without padding no mask is needed, and the kernels without one are faster. On a GPU, looking would stop its stream.
+        plain = attention_mask.device.type == "cpu" and bool(attention_mask.all())
+        seen = None if plain else attention_mask.bool()[:, None, None, :]
         for layer in self.layers:
             hidden = layer(hidden, seen)
         return hidden

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import pty
 import re
 import signal
 import subprocess
@@ -22,6 +20,7 @@ from pipeline.ledger import Ledger
 from pipeline.settings import load_settings
 from pipeline.steps.load import LoadCounts
 from tests.services import Cli, Server, embed_server, wait_until
+from tests.terminal import in_terminal
 from workers.cli.display import Utilisation
 from workers.cli.display import picture as live_picture
 from workers.monitoring.snapshot import Lookout
@@ -120,7 +119,7 @@ def test_status_tells_starved_paused_and_stalled_apart_and_logs_tell_a_document_
 def test_a_load_in_a_terminal_shows_bars_speed_workers_and_the_time_that_is_left(cli: Cli, folder: Path) -> None:
     with running(cli, "up"):
         wait_until(lambda: any(worker["device"] for worker in cli.answer("status")["workers"]), "a model is there", 60, 0.5)
-        shown = in_terminal(cli, "load", str(folder))
+        shown = shown_by(cli, "load", str(folder))
     stages = (r"parse +\S*━", r"embed +\S*━", r"\d+ of 40 documents, [1-9]\d* chunks")
     speed = (r"[1-9]\d* chunks/s", r"\d s left", "messages in the queues: parse", "paused: by backpressure")
     for words in ("40 files, 0 unchanged", *stages, *speed, "run 1: 40 files"):
@@ -139,19 +138,11 @@ def test_watching_from_elsewhere_shows_the_same(cli: Cli, folder: Path) -> None:
     assert lines[1].startswith("0 of 40 documents done · 0 quarantined · 0 chunks parsed so far, 0 written · 0 chunks/s")
 
 
-def in_terminal(cli: Cli, *arguments: str) -> str:
-    """Run a command in a terminal of 120 columns; all that it wrote, without the codes that move the cursor."""
-    ours, theirs = pty.openpty()
-    environment = {**cli.environment, "TERM": "xterm-256color", "COLUMNS": "120", "LINES": "40"}
-    process = subprocess.Popen([*cli.PROGRAM, *arguments], env=environment, stdin=theirs, stdout=theirs, stderr=theirs)
-    os.close(theirs)
-    written = b""
-    with contextlib.suppress(OSError):  # the end of a terminal is an error
-        while data := os.read(ours, 65536):
-            written += data
-    os.close(ours)
-    assert process.wait(60) == 0
-    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written.decode("utf-8", "replace"))
+def shown_by(cli: Cli, *arguments: str) -> str:
+    """What a command writes in a terminal of 120 columns, without the codes that move the cursor."""
+    written, status = in_terminal([*cli.PROGRAM, *arguments], environment=cli.environment, columns=120)
+    assert status == 0
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written)
 
 
 def test_the_live_picture_of_a_load_of_real_pages(
