@@ -4,7 +4,8 @@
 
 The modules a command imports cost it a second, those of a model several; what it does costs milliseconds. A child of the
 server has them all from the first moment, so that a test can look at the command's own process, exit status and outputs as
-often as it likes. The workers of such a command are forked from it, for the same reason, and only while it has no other threads.
+often as it likes. The workers of such a command are forked from it, for the same reason, unless it has
+other threads or has used the embedded store, which no process may use after a fork.
 Commands that a test starts and lets run (`Cli.start`) and their workers are started the usual way.
 """
 
@@ -57,7 +58,7 @@ class Prefork:
         return at_start(environment) == at_start(os.environ)
 
     def run(
-        self, arguments: Sequence[str], *, environment: Mapping[str, str], folder: Path | None = None, timeout_s: float = 240
+        self, arguments: Sequence[str], *, environment: Mapping[str, str], folder: Path | None = None, timeout_s: float = 480
     ) -> subprocess.CompletedProcess[str]:
         """Run `kb-ingest ARGUMENTS` in a folder to its end; raises TimeoutExpired when it has been killed for taking longer."""
         request = {"arguments": list(arguments), "environment": dict(environment), "folder": str(folder or Path.cwd())}
@@ -210,8 +211,10 @@ class _Forked(subprocess.Popen[bytes]):
         execute: Any = super()
         names = "executable preexec_fn close_fds pass_fds cwd env startupinfo creationflags shell p2cread p2cwrite c2pread c2pwrite"
         known = dict(zip((*names.split(), "errread", "errwrite"), more, strict=False))
+        from pipeline.store import shards
+
         others = {thread.name for thread in threading.enumerate()} - {threading.main_thread().name, *HARMLESS}
-        if others or not Prefork.serves(known["env"]):
+        if others or shards._engine_pid is not None or not Prefork.serves(known["env"]):
             execute._execute_child(args, *more)
             return
         assert (args[1], known["cwd"]) == ("-m", None)

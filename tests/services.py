@@ -30,7 +30,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def wait_until(done: Callable[[], bool], what: str, timeout_s: float = 60.0, every_s: float = 0.1) -> None:
+def wait_until(done: Callable[[], bool], what: str, timeout_s: float = 180.0, every_s: float = 0.1) -> None:
     """Return when `done` says so; fail with `what` after the timeout."""
     deadline = time.monotonic() + timeout_s
     while not done():
@@ -254,7 +254,7 @@ class Cli:
         assert (report["missing"], report["orphans"], report["zero_vectors"]) == (0, 0, 0)
         return int(report["actual_points"])
 
-    def run(self, *arguments: str, status: int | None = 0, timeout_s: float = 240) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str, status: int | None = 0, timeout_s: float = 480) -> subprocess.CompletedProcess[str]:
         """Run a command to its end; `status` is the exit status it must have."""
         self._recall()
         try:

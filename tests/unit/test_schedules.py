@@ -15,13 +15,13 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from sqlalchemy import insert, update
+from sqlalchemy import delete, insert, update
 
 from pipeline.errors import LeaseLost, LedgerUnavailable
 from pipeline.ledger import Ledger
 from pipeline.ledger.runs import NewRun
 from pipeline.ledger.schedules import Schedule
-from pipeline.ledger.schema import documents, runs, schedules, writing
+from pipeline.ledger.schema import documents, leases, runs, schedules, writing
 from pipeline.settings import Settings
 from pipeline.types import SCHEDULE
 from workers.broker.dispatch import Dispatcher
@@ -308,6 +308,20 @@ def test_a_run_that_is_killed_waits_for_its_next_time(ledger: Ledger, starter: S
     assert get(ledger).lease is None
     assert starter.start_due(NEXT_NIGHT + 86400) == 1
     starter.stop(10)
+
+
+def test_a_run_that_starts_after_its_lease_has_run_out_is_due_again(ledger: Ledger, url: str, tmp_path: Path) -> None:
+    add(ledger)
+    starter = Starter(Settings(data_dir=tmp_path, database_url=url), ledger, "starter")
+    assert starter.start_due(NEXT_NIGHT + 1) == 1
+    with writing(ledger.engine) as connection:  # as a dispatcher does that has seen no beat for as long as a lease lasts
+        connection.execute(delete(leases))
+    (process,) = starter._running.values()
+    assert process.wait(60) == due.TOO_LATE
+    starter.reap()
+    assert get(ledger).lease is None
+    assert next_slot(get(ledger), NEXT_NIGHT + 2) == NEXT_NIGHT
+    assert ledger.runs.history() == []
 
 
 def test_a_schedule_that_makes_no_sense_any_more_stops_no_other(ledger: Ledger, starter: Starter) -> None:

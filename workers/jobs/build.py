@@ -94,9 +94,8 @@ class Build:
         for window in report.expected(self.live.name):
             ids = {document_id(self.new.name, document.uri): document for document in window}
             known = self.ledger.intake.known(list(ids))
-            missing = [
-                one.uri for key, one in ids.items() if key not in known or known[key].indexed_hash != one.content_hash
-            ]  # fmt: skip
+            done = {key for key, one in ids.items() if key in known and known[key].indexed_hash == one.content_hash}
+            missing = [one.uri for key, one in ids.items() if key not in done]
             lost, example = lost + len(missing), example or next(iter(missing), "")
         if lost:
             return f"{plural(lost, 'document')} could not be re-indexed, e.g. {example}; see `kb-ingest quarantine list`"

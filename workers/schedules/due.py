@@ -25,6 +25,9 @@ log = logging.getLogger(__name__)
 #: Max concurrent runs of one scheduler; each takes about 100 MB. The others stay due.
 RUNS_MAX = 4
 
+#: Exit status of a run whose lease was gone before it began.
+TOO_LATE = 75
+
 
 def next_slot(schedule: Schedule, now: float) -> int | None:
     """When a schedule is next due, in seconds since the epoch: at or before `now` if it is already due; None while paused."""
@@ -69,8 +72,9 @@ class Starter:
     def reap(self, *, stopped: bool = False) -> None:
         """Release the leases of runs whose process has ended; a run that finishes releases its own.
 
-        A run that was told to stop, possibly before it handles signals, is due again. A killed run is not, because it may have
-        been its own fault.
+        A run that was told to stop, possibly before it handles signals, is due again, as is one whose process started so
+        slowly, on a busy machine, that its lease had been taken back. A killed run is not, because it may have been its own
+        fault.
         """
         for lease, process in list(self._running.items()):
             status = process.poll()
@@ -78,7 +82,7 @@ class Starter:
                 continue
             if status < 0:
                 log.warning("a scheduled run was killed by signal %d", -status)
-            self._ledger.schedules.release(lease, missed=stopped or status == -signal.SIGTERM)
+            self._ledger.schedules.release(lease, missed=stopped or status in (-signal.SIGTERM, TOO_LATE))
             del self._running[lease]
 
     def stop(self, grace_s: float) -> None:

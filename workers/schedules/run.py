@@ -24,6 +24,7 @@ from workers.monitoring.diagnosis import Verdict
 from workers.monitoring.snapshot import Moment
 from workers.process import lifeline
 from workers.schedules.actions import ACTIONS, Errand
+from workers.schedules.due import TOO_LATE
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +70,10 @@ def run_now(settings: Settings, ledger: Ledger, schedule: Schedule, show: Callab
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the schedule that a scheduler has claimed; the exit status is 0 if the outcome is `done` or `partly`."""
+    """Run the schedule that a scheduler has claimed; the exit status is 0 if the outcome is `done` or `partly`.
+
+    TOO_LATE if the lease was gone.
+    """
     parser = argparse.ArgumentParser(prog="kb-ingest-scheduled")
     parser.add_argument("lease")
     parser.add_argument("--parent", type=int, required=True)
@@ -84,7 +88,7 @@ def main(argv: list[str] | None = None) -> int:
         logs.set_up(settings.log_level, log_format=settings.log_format, prefix=f"schedule {schedule.name if schedule else ''}")
         if schedule is None:
             log.warning("the lease is gone: the schedule was removed, or this process was too slow to start")
-            return 1
+            return TOO_LATE
         log.info("%s of %s", schedule.action, schedule.source)
         beat = partial(ledger.schedules.beat, options.lease)
         try:
