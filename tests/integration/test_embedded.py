@@ -144,6 +144,7 @@ def test_a_run_whose_documents_fail_in_numbers_stops(data_dir: Path, documents: 
     assert "quarantine list" in error
 
 
+@pytest.mark.slow
 def test_ctrl_c_loses_nothing(cli: Cli, documents: Path) -> None:
     for number in range(80):
         (documents / f"more-{number}.txt").write_text("\n\n".join(f"Paragraph {number} {part}. " * 10 for part in range(3)))

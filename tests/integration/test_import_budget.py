@@ -37,6 +37,7 @@ class Counted(Cli):
         return set(self.run(*arguments).stderr.splitlines()[-1].split())
 
 
+@pytest.mark.slow
 def test_commands_import_no_more_than_they_need(data_dir: Path, documents: Path) -> None:
     cli = Counted(data_dir, KB_DEVICE="cpu")
     load = cli.imported("load", str(documents))

@@ -37,6 +37,7 @@ def json_of(cli: Cli, *arguments: str, status: int = 0) -> Any:
     return json.loads(cli.run(*arguments, "--json", status=status).stdout)
 
 
+@pytest.mark.slow
 def test_workers_of_their_own_give_the_same_points(redis: Server, qdrant: Server, documents: Path, tmp_path: Path) -> None:
     embedded = Cli(tmp_path / "embedded", KB_INGEST_DEVICE="cpu", KB_DEVICE="cpu")
     served = Cli(

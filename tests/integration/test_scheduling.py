@@ -38,7 +38,7 @@ def model(tmp_path: Path) -> Iterator[dict[str, str]]:
     """Settings of a model that starts fast."""
     server = embed_server(tmp_path / "embed")
     server.start()
-    yield {"KB_EMBED_URL": f"http://127.0.0.1:{server.port}", "KB_EMBED_MODEL": MODEL, "KB_LEASE_S": "6", "KB_REQUEUE_S": "3"}
+    yield {"KB_EMBED_URL": f"http://127.0.0.1:{server.port}", "KB_EMBED_MODEL": MODEL, "KB_LEASE_S": "15", "KB_REQUEUE_S": "3"}
     server.stop()
 
 
