@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -111,7 +112,7 @@ def _folder(settings: Settings, name: str, revision: str) -> Path:
     if _is_path(name):
         raise ModelError(f"KB_MODEL: the folder {name} does not exist; correct the path")
     # The hub's client takes a third of a second to import, and finds nothing where its cache has no folder of the model.
-    if (settings.data_dir / "hf_cache" / f"models--{name.replace('/', '--')}").is_dir():
+    if os.path.isdir(settings.data_dir / "hf_cache" / f"models--{name.replace('/', '--')}"):  # also without the right to look
         cached = _snapshot(settings, name, revision, local_only=True)
         if isinstance(cached, Path):
             return cached
