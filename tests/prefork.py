@@ -40,7 +40,6 @@ LEFT_OUT = ("workers.__main__",)
 #: Beginnings of variables that the interpreter and libraries read when they start: a command with others cannot be forked.
 AT_START = ("HF_", "TRANSFORMERS_", "PYTHON", "LD_", "OMP_", "MKL_", "CUDA_", "TORCH_", "SSL_", "LC_", "LANG", "TZ", "FAKETIME")
 
-
 #: Threads next to which a command may be forked: one that now and then writes to the ledger that the command has opened.
 HARMLESS = ("beat",)
 

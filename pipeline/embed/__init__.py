@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pipeline.embed.base import Embedder
+from pipeline.model.files import resolve_model
 from pipeline.settings import Settings
 
 
@@ -19,3 +20,12 @@ def make_embedder(settings: Settings, *, device: str, measured: bool = True) -> 
     from pipeline.embed.local import LocalEmbedder
 
     return LocalEmbedder.load(settings, device, measured=measured)
+
+
+def dimension_of(settings: Settings) -> int:
+    """Length of the configured model's vectors. Loads no model, but asks an endpoint. Raises ModelError, EmbedUnavailable."""
+    if not settings.embed_url:
+        return resolve_model(settings).dimension
+    embedder = make_embedder(settings, device="cpu")
+    embedder.close()
+    return embedder.info.dimension

@@ -104,7 +104,7 @@ class Bert(nn.Module):
                     raise ValueError(f"the weight {prefix + name} has the shape {tuple(found.shape)} instead of {shape}")
                 return found.to(torch.float32)
 
-            return cls(read_json(folder / "config.json"), read).eval()
+            return cls(read_json(folder / "config.json"), read)
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """The last hidden states, (texts, tokens, hidden)."""

@@ -79,23 +79,13 @@ class Encoder(Protocol):
         """Vectors (rows, dimension) in fp32 for `input_ids` and `attention_mask`, both (rows, tokens)."""
 
 
-class BertEncoder(Encoder):
-    """BERT with pooling."""
+class _Pooled(Encoder):
+    """A text encoder with pooling."""
 
-    def __init__(self, folder: Path, pooling: str) -> None:
-        """Load a model for which `is_plain_bert` holds. Raises ValueError where its weights do not fit its configuration."""
-        self.prompts = _prompts(folder)
-        self._model = Bert.load(folder)
-        self._tokens = BertTokens(folder)
+    def __init__(self, model: torch.nn.Module, pooling: str, prompts: Mapping[str, str | None]) -> None:
+        self.prompts = prompts
+        self._model = model.eval()
         self._pool = _POOLING[pooling]
-
-    @override
-    def tokenize(self, texts: Sequence[str], limit: int | None = None) -> list[list[int]]:
-        return self._tokens.ids(texts, limit)
-
-    @override
-    def batch(self, encoded: Sequence[Sequence[int]], length: int) -> dict[str, torch.Tensor]:
-        return self._tokens.batch(encoded, length)
 
     @override
     def to(self, device: str) -> None:
@@ -104,6 +94,23 @@ class BertEncoder(Encoder):
     @override
     def cast(self, dtype: torch.dtype) -> None:
         self._model.to(dtype)
+
+
+class BertEncoder(_Pooled):
+    """BERT with pooling."""
+
+    def __init__(self, folder: Path, pooling: str) -> None:
+        """Load a model for which `is_plain_bert` holds. Raises ValueError where its weights do not fit its configuration."""
+        super().__init__(Bert.load(folder), pooling, _prompts(folder))
+        self._tokens = BertTokens(folder)
+
+    @override
+    def tokenize(self, texts: Sequence[str], limit: int | None = None) -> list[list[int]]:
+        return self._tokens.ids(texts, limit)
+
+    @override
+    def batch(self, encoded: Sequence[Sequence[int]], length: int) -> dict[str, torch.Tensor]:
+        return self._tokens.batch(encoded, length)
 
     @override
     def __call__(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
@@ -140,14 +147,12 @@ class _LibraryTokens:
         )
 
 
-class TransformerEncoder(_LibraryTokens, Encoder):
+class TransformerEncoder(_LibraryTokens, _Pooled):
     """A text encoder of transformers with pooling."""
 
     def __init__(self, model: Any, tokenizer: Any, pooling: str, prompts: Mapping[str, str | None]) -> None:
-        super().__init__(tokenizer)
-        self.prompts = prompts
-        self._model = model.eval()
-        self._pool = _POOLING[pooling]
+        _LibraryTokens.__init__(self, tokenizer)
+        _Pooled.__init__(self, model, pooling, prompts)
 
     @classmethod
     def load(cls, folder: Path, pooling: str) -> TransformerEncoder:
@@ -162,14 +167,6 @@ class TransformerEncoder(_LibraryTokens, Encoder):
         )
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         return cls(model, tokenizer, pooling, _prompts(folder))
-
-    @override
-    def to(self, device: str) -> None:
-        self._model.to(device)
-
-    @override
-    def cast(self, dtype: torch.dtype) -> None:
-        self._model.to(dtype)
 
     @override
     def __call__(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:

@@ -27,9 +27,9 @@ def prepare(settings: Settings, ledger: Ledger, name: str, *, create: bool) -> P
     Raises ConfigError, ModelError, and CollectionMismatch when the collection was made with another model.
     """
     check_tracing(settings)
-    from pipeline.embed import make_embedder
+    from pipeline.embed import dimension_of
     from pipeline.embed.base import embed_fingerprint
-    from pipeline.model.files import resolve_limit, resolve_model, resolve_tokenizer
+    from pipeline.model.files import resolve_limit, resolve_tokenizer
     from pipeline.sandbox.guard import GuardOptions
     from pipeline.store.names import check_name, physical_name
 
@@ -40,12 +40,7 @@ def prepare(settings: Settings, ledger: Ledger, name: str, *, create: bool) -> P
     found = ledger.collections.live(name)
     if found is not None:
         settings = settings.of_collection(found.profile)
-    if settings.embed_url:
-        embedder = make_embedder(settings, device="cpu")
-        dimension = embedder.info.dimension
-        embedder.close()
-    else:
-        dimension = resolve_model(settings).dimension
+    dimension = dimension_of(settings)
     fingerprint = embed_fingerprint(settings, dimension)
     parse = GuardOptions.from_settings(settings, resolve_tokenizer(settings), resolve_limit(settings)).fingerprint()
     if found is None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pipeline.embed import make_embedder
+from pipeline.embed import dimension_of
 from pipeline.embed.base import embed_fingerprint
 from pipeline.errors import ConfigError, KbError
 from pipeline.ledger import Ledger
@@ -215,7 +215,7 @@ class Reindexing:
         text = json.dumps(profile, sort_keys=True)
         made = self._settings.of_collection(text)
         check_tracing(made)
-        dimension = _dimension(made)
+        dimension = dimension_of(made)
         fingerprint = embed_fingerprint(made, dimension)
         names = {one.name for one in self._ledger.collections.all()} | {*self._store.collections(), *self._store.aliases()}
         name = next(name for n in itertools.count(2) if (name := f"{self._public}@{n}") not in names)
@@ -271,11 +271,3 @@ def regression(old: Scores | None, new: Scores | None, most: float) -> str:
         if before - after > most:
             return f"{name} would fall from {before:.3f} to {after:.3f}, more than --max-regression {most:g} allows"
     return ""
-
-
-def _dimension(settings: Settings) -> int:
-    if not settings.embed_url:
-        return resolve_model(settings).dimension
-    embedder = make_embedder(settings, device="cpu")
-    embedder.close()
-    return embedder.info.dimension
