@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from pipeline.settings import Settings
-from pipeline.store.base import Role, VectorStore
+from typing import TYPE_CHECKING
+
+# Readers take `pipeline.store.bm25` to an environment without kb-ingest's requirements (docs/search.md).
+if TYPE_CHECKING:
+    from pipeline.settings import Settings
+    from pipeline.store.base import Role, VectorStore
 
 
 def open_store(settings: Settings, *, role: Role = "reader") -> VectorStore:

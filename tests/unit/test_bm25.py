@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from pipeline.store.bm25 import AVERAGE_TERMS, K1, B, document_weights, query_weights, terms
+from tests.services import REPOSITORY
 
 
 @pytest.mark.parametrize(
@@ -86,3 +87,11 @@ def test_they_are_the_same_in_every_process() -> None:
     }  # fmt: skip
     assert told == {str(document_weights(text))}
     assert query_weights("join").indices == [310065530]
+
+
+def test_readers_need_nothing_but_python() -> None:
+    """docs/search.md has readers take this file to an environment without kb-ingest's requirements."""
+    question = "from pipeline.store.bm25 import query_weights; print(query_weights('join'))"
+    code = f"import sys; sys.path.insert(0, {str(REPOSITORY)!r}); {question}"
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, str(query_weights("join")), "")
