@@ -107,11 +107,11 @@ PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reor
 
 test: env services ## run the tests without the slow suites, one worker per core (under 5 minutes on two cores)
 	@echo "==> pytest $(ARGS)"
-	@$(PYTEST) -m 'not slow and not docker' $(ARGS)
+	@$(PYTEST) -m 'not slow and not docker and not readers' $(ARGS)
 
 test-all: env services ## run all tests except those of containers (about 20 minutes on two cores)
 	@echo "==> pytest $(ARGS)"
-	@$(PYTEST) -m 'not docker' $(ARGS)
+	@$(PYTEST) -m 'not docker and not readers' $(ARGS)
 
 test-docker: env ## build the image and test the deployment with it; needs an engine with compose v2 (about 15 minutes)
 	@echo "==> pytest tests/docker $(ARGS)"

@@ -67,6 +67,42 @@ class Reason(StrEnum):
     BAD_VECTOR = "bad_vector"  # the model gave NaN, infinite or all-zero numbers
     STAGED_LOST = "staged_lost"  # its copy in staging is gone or damaged
 
+    @property
+    def skips(self) -> bool:
+        """Whether a document with this reason is skipped: the file is as it should be, but holds nothing that can be read."""
+        return self in _SKIPS
+
+
+_SKIPS = frozenset((Reason.EMPTY_FILE, Reason.EMPTY_TEXT, Reason.NEEDS_OCR, Reason.ENCRYPTED, Reason.UNSUPPORTED))
+
+
+class LossKind(StrEnum):
+    """What a parser saw in a document and did not turn into text; a stable code for readers and scripts."""
+
+    PAGE_WITHOUT_TEXT = "page_without_text"  # a scanned page, or one whose fonts name no characters
+    PICTURE = "picture"  # a picture without alternative text
+    CHART = "chart"  # a chart without text or stored values
+    EMBEDDED_OBJECT = "embedded_object"  # a file or media inside the document
+    ATTACHMENT = "attachment"  # an attached file that was not read
+    HIDDEN_SHEET = "hidden_sheet"  # a sheet that its program does not show
+    FORMULA = "formula_without_value"  # a formula whose result the file does not hold; its text is kept
+    ENCRYPTED_PART = "encrypted_part"
+    UNREADABLE_PART = "unreadable_part"  # a part that is missing or damaged
+    SCRIPTED_CONTENT = "scripted_content"  # content that a script would make
+    CUT_TEXT = "cut_text"  # text beyond a limit
+    MACHINE_TEXT = "machine_text"  # base64 and other text that is not for people
+    UNDECODABLE_BYTES = "undecodable_bytes"  # bytes that are no character of the text's encoding
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """Something in a document that did not become text."""
+
+    kind: LossKind
+    place: str  #: page, part or range of cells; empty: the document
+    detail: str = ""  #: what it is, or why it was left out
+    count: int = 1  #: number of things of that kind there
+
 
 #: How a search compares: by the meaning of the question (dense), by its words (sparse), or by both, fused by rank (hybrid).
 SearchMode = Literal["hybrid", "dense", "sparse"]

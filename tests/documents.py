@@ -67,6 +67,19 @@ def pdf(path: Path, *, password: str = "", picture_only: bool = False) -> None:
     SimpleDocTemplate(str(path), encrypt=encryption, title="Metadata title").build(story)
 
 
+def half_scanned_pdf(path: Path) -> None:
+    """A page of text, and a scanned one."""
+    from PIL import Image
+    from reportlab.lib.utils import ImageReader
+    from reportlab.pdfgen import canvas
+
+    sheet = canvas.Canvas(str(path))
+    sheet.drawString(72, 700, SENTENCE)
+    sheet.showPage()
+    sheet.drawImage(ImageReader(Image.new("RGB", (60, 80), (90, 90, 120))), 0, 0, 590, 840)
+    sheet.save()
+
+
 def _scanned(path: Path) -> None:
     from PIL import Image
     from reportlab.lib.utils import ImageReader
@@ -147,6 +160,35 @@ def eml() -> bytes:
     message.add_alternative(f"<html><body><h2>{SECTION}</h2><p>{SENTENCE}</p><p>{SECOND}</p></body></html>", subtype="html")
     message.add_attachment(b"%PDF-1.4 not parsed", maintype="application", subtype="pdf", filename="../../etc/permit.pdf")
     return message.as_bytes()
+
+
+def xml() -> str:
+    return (
+        f'<?xml version="1.0"?><article><front><article-title>{TITLE}</article-title></front><body><p>{SENTENCE}</p>'
+        f"<sec><title>{SECTION}</title><p>The <italic>tide</italic> gauge is read at noon and written into the log.</p></sec>"
+        "</body></article>"
+    )
+
+
+def svg() -> str:
+    return f'<svg xmlns="http://www.w3.org/2000/svg"><title>{TITLE}</title><path d="M0 0L9 9"/><text x="1">{SENTENCE}</text></svg>'
+
+
+def notebook() -> dict[str, object]:
+    return {
+        "nbformat": 4,
+        "cells": [
+            {"cell_type": "markdown", "source": [f"# {TITLE}\n", SENTENCE]},
+            {"cell_type": "code", "source": CODE, "outputs": [{"output_type": "stream", "name": "stdout", "text": [SECOND]}]},
+        ],
+    }
+
+
+def latex() -> str:
+    return (
+        f"\\documentclass{{article}}\\title{{{TITLE}}}\\begin{{document}}\\maketitle {SENTENCE}\n\n"
+        f"\\section{{{SECTION}}}{SECOND}\\end{{document}}\n"
+    )
 
 
 def pandoc(path: Path, kind: str) -> None:
@@ -262,6 +304,14 @@ WRITERS: dict[str, Callable[[Path], object]] = {
     "xlsx": xlsx,
     "eml": lambda p: p.write_bytes(eml()),
     "msg": msg,
+    "xml": lambda p: p.write_text(xml(), encoding="utf-8"),
+    "svg": lambda p: p.write_text(svg(), encoding="utf-8"),
+    "ipynb": lambda p: p.write_text(json.dumps(notebook()), encoding="utf-8"),
+    "vtt": lambda p: p.write_text(f"WEBVTT\n\n00:01.000 --> 00:04.000\n<v Master>{SENTENCE}</v>\n", encoding="utf-8"),
+    "po": lambda p: p.write_text(f'msgid "permit"\nmsgstr ""\n"{SENTENCE}"\n', encoding="utf-8"),
+    "tex": lambda p: p.write_text(latex(), encoding="utf-8"),
+    "org": lambda p: p.write_text(f"* {TITLE}\n{SENTENCE}\n** {SECTION}\n{SECOND}\n", encoding="utf-8"),
+    "adoc": lambda p: p.write_text(f"= {TITLE}\n\n{SENTENCE}\n\n== {SECTION}\n\n{SECOND}\n", encoding="utf-8"),
     "epub": lambda p: pandoc(p, "epub"),
     "odt": lambda p: pandoc(p, "odt"),
     "rtf": lambda p: pandoc(p, "rtf"),

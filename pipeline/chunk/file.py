@@ -8,18 +8,18 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import DocumentError
 from pipeline.files.errors import translated
-from pipeline.types import Chunk, ChunkIds, Reason, embed_text
+from pipeline.types import Chunk, ChunkIds, Loss, LossKind, Reason, embed_text
 
 #: Raise it with every change of the format; files of other versions count as missing.
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,7 @@ class ChunkFileHeader:
 
     media_type: str
     title: str  #: empty where the document has none
+    metadata: dict[str, str] = field(default_factory=dict)  #: the document's own fields
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +37,13 @@ class ChunkFileFooter:
 
     chunks: int
     tokens: int
+    losses: tuple[Loss, ...] = ()  #: what did not become text
 
 
-def write_chunks(path: Path, header: ChunkFileHeader, chunks: Iterable[Chunk]) -> ChunkFileFooter:
-    """Write a chunk file in one pass; the same chunks produce the same bytes."""
+def write_chunks(
+    path: Path, header: ChunkFileHeader, chunks: Iterable[Chunk], losses: Callable[[], tuple[Loss, ...]] = tuple
+) -> ChunkFileFooter:
+    """Write a chunk file in one pass; the same chunks produce the same bytes. `losses` is called after the last chunk."""
     count = tokens = 0
     with path.open("wb") as raw, gzip.GzipFile(fileobj=raw, mode="wb", compresslevel=1, mtime=0, filename="") as file:
         _line(file, {"version": VERSION, **asdict(header)})
@@ -48,8 +52,9 @@ def write_chunks(path: Path, header: ChunkFileHeader, chunks: Iterable[Chunk]) -
             del fields["id"], fields["document_id"], fields["ordinal"]
             _line(file, fields)
             count, tokens = count + 1, tokens + chunk.token_count
-        _line(file, {"chunks": count, "tokens": tokens})
-    return ChunkFileFooter(count, tokens)
+        footer = ChunkFileFooter(count, tokens, losses())
+        _line(file, asdict(footer))
+    return footer
 
 
 def read_header(path: Path) -> ChunkFileHeader:
@@ -68,8 +73,9 @@ def read_footer(path: Path) -> ChunkFileFooter:
         for line in file:
             last = line
         fields = json.loads(last)
-        if isinstance(fields, dict) and fields.keys() == {"chunks", "tokens"}:
-            return ChunkFileFooter(**fields)
+        if isinstance(fields, dict) and fields.keys() == {"chunks", "tokens", "losses"}:
+            found = tuple(Loss(LossKind(loss.pop("kind")), **loss) for loss in fields.pop("losses"))
+            return ChunkFileFooter(**fields, losses=found)
     raise DocumentError(Reason.STAGED_LOST, f"{path.name} is incomplete; load the document again")
 
 
@@ -85,7 +91,7 @@ def read_chunks(path: Path, document_id: str) -> tuple[ChunkFileHeader, Iterator
 def _header(path: Path, fields: dict[str, Any]) -> ChunkFileHeader:
     if fields.get("version") != VERSION:
         raise DocumentError(Reason.STAGED_LOST, f"{path.name} has another format version; load the document again")
-    return ChunkFileHeader(str(fields.get("media_type")), str(fields.get("title")))
+    return ChunkFileHeader(str(fields.get("media_type")), str(fields.get("title")), dict(fields.get("metadata") or {}))
 
 
 def _chunks(path: Path, lines: Iterator[dict[str, Any]], document_id: str) -> Iterator[Chunk]:

@@ -15,6 +15,7 @@ from pipeline.ledger.generations import Generations
 from pipeline.ledger.holds import Holds
 from pipeline.ledger.intake import Intake
 from pipeline.ledger.life import Life
+from pipeline.ledger.losses import LossReport
 from pipeline.ledger.measures import Measures
 from pipeline.ledger.mirror import Mirror
 from pipeline.ledger.registry import Registry
@@ -51,6 +52,7 @@ class Ledger:
         self.life = Life(engine)
         self.retrospect = Retrospect(engine)
         self.measures = Measures(engine)
+        self.losses = LossReport(engine)
 
     @classmethod
     def open(cls, url: str) -> Ledger:
@@ -72,6 +74,6 @@ class Ledger:
 
 
 __all__ = [
-    "Flow", "Generations", "Holds", "Intake", "Ledger", "Life", "Measures", "Mirror", "Registry", "Removal", "Report",
+    "Flow", "Generations", "Holds", "Intake", "Ledger", "Life", "LossReport", "Measures", "Mirror", "Registry", "Removal", "Report",
     "Retrospect", "Runs", "Schedules", "Sources", "Work",
 ]  # fmt: skip

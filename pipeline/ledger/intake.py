@@ -101,10 +101,10 @@ class Intake:
         )  # fmt: skip
 
     def refuse(self, collection: str, run: int, refused: Mapping[str, Refused]) -> None:
-        """Record files that could not be staged: empty ones as skipped, all others as quarantined."""
+        """Record files that could not be staged, as skipped or quarantined."""
         rows = {}
         for key, item in refused.items():
-            state = DocumentState.SKIPPED if item.reason is Reason.EMPTY_FILE else DocumentState.QUARANTINED
+            state = DocumentState.SKIPPED if item.reason.skips else DocumentState.QUARANTINED
             rows[key] = (item.source, "", state, item.reason.value, item.detail)
         self._put(collection, run, rows)
 
@@ -164,7 +164,8 @@ class Intake:
     ) -> int:
         """Put quarantined documents back to pending; return how many.
 
-        Without conditions, all of them; conditions narrow it together. A document without a staged copy cannot be tried
+        Without conditions, all of them; conditions narrow it together. Skipped ones are put back where URIs or a reason select
+        them. A document without a staged copy cannot be tried
         again from here: its source must be loaded again.
         """
         wanted = [*_quarantined(uris, reason, run, collection), documents.c.content_hash != ""]
@@ -187,12 +188,12 @@ class Intake:
         return found
 
     def drop(self, ids: Sequence[str]) -> int:
-        """Forget quarantined documents; return how many. The next load that finds them takes them for new."""
+        """Forget quarantined or skipped documents; return how many. The next load that finds them takes them for new."""
         count = 0
         with writing(self._engine) as connection:
             for start in range(0, len(ids), ID_WINDOW):
                 window = ids[start : start + ID_WINDOW]
-                gone = (documents.c.id.in_(window), documents.c.state == DocumentState.QUARANTINED)
+                gone = (documents.c.id.in_(window), documents.c.state.in_((DocumentState.QUARANTINED, DocumentState.SKIPPED)))
                 count += connection.execute(delete(documents).where(*gone)).rowcount
         return count
 
@@ -231,8 +232,9 @@ def _newly_quarantined(connection: Connection, values: Sequence[Mapping[str, Any
 
 
 def _quarantined(uris: Sequence[str], reason: str | None, run: int | None, collection: str | None) -> list[ColumnElement[bool]]:
-    """Conditions that select quarantined documents; each narrows the selection."""
-    wanted: list[ColumnElement[bool]] = [documents.c.state == DocumentState.QUARANTINED, current()]
+    """Conditions that select quarantined documents; each narrows the selection. URIs and a reason select skipped ones, too."""
+    states = (DocumentState.QUARANTINED, DocumentState.SKIPPED) if uris or reason else (DocumentState.QUARANTINED,)
+    wanted: list[ColumnElement[bool]] = [documents.c.state.in_(states), current()]
     if uris:
         wanted.append(or_(documents.c.uri.in_(uris), documents.c.id.in_(uris)))
     if reason:

@@ -68,6 +68,8 @@ class Standing:
     updated_at: float
     worker: str  #: worker that holds it
     beat_s: float | None  #: seconds since its worker last made progress
+    properties: str = ""  #: JSON object of the document's own fields; empty where it has none
+    parent: str = ""  #: id of the document that this one is a member of
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,8 +100,9 @@ class Report:
     def failures(
         self, run: int | None = None, collection: str | None = None, reason: str | None = None, limit: int = 100
     ) -> list[QuarantinedDocument]:
-        """Quarantined documents, the newest first."""
-        wanted = [documents.c.state == DocumentState.QUARANTINED, current()]
+        """Quarantined documents, the newest first; a reason selects skipped ones, too."""
+        states = (DocumentState.QUARANTINED, DocumentState.SKIPPED) if reason else (DocumentState.QUARANTINED,)
+        wanted = [documents.c.state.in_(states), current()]
         if run is not None:
             wanted.append(documents.c.run == run)
         if collection is not None:
@@ -113,9 +114,19 @@ class Report:
             rows = connection.execute(select(*columns).where(*wanted).order_by(documents.c.updated_at.desc()).limit(limit))
             return [QuarantinedDocument(row[0], row[1] or "", row[2] or "", row[3]) for row in rows]
 
-    def quarantined(self, collection: str | None = None) -> list[Grouped]:
-        """Quarantined documents counted by collection and reason, the most first."""
-        wanted = [documents.c.state == DocumentState.QUARANTINED, current()]
+    def skipped(self, run: int) -> dict[str, int]:
+        """Number of skipped documents of a run by reason, the most first."""
+        wanted = (documents.c.run == run, documents.c.state == DocumentState.SKIPPED)
+        count = func.count()
+        with reading(self._engine) as connection:
+            rows = connection.execute(
+                select(documents.c.reason, count).where(*wanted).group_by(documents.c.reason).order_by(count.desc())
+            )
+            return {row[0] or "": int(row[1]) for row in rows}
+
+    def quarantined(self, collection: str | None = None, state: DocumentState = DocumentState.QUARANTINED) -> list[Grouped]:
+        """Quarantined documents, or those in another `state`, counted by collection and reason, the most first."""
+        wanted = [documents.c.state == state, current()]
         if collection is not None:
             wanted.append(documents.c.collection == collection)
         columns = (documents.c.collection, documents.c.reason)

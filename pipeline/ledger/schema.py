@@ -40,7 +40,7 @@ from pipeline.errors import CollectionReplaced, LedgerError, LedgerUnavailable, 
 from pipeline.ledger import triggers
 
 #: Increased with every change of the tables; a newer ledger is refused, an older one is migrated by `_migrate`.
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 
 #: Key of the advisory lock for creating tables; any unused number.
 SCHEMA_LOCK = 5_113_521
@@ -169,6 +169,8 @@ documents = Table(
     Column("parse_s", Float, nullable=False, server_default="0"),  # the parser's time for this version; 0: its chunk file existed
     Column("embed_s", Float, nullable=False, server_default="0"),  # its share of the embed stage's time
     Column("parsed_chunks", Integer, nullable=False, server_default="0"),  # of the chunk file of this version
+    Column("parent", String(36), nullable=False, server_default=""),  # the document that this one is a member of
+    Column("properties", Text, nullable=False, server_default=""),  # JSON object of the document's own fields
     Index("documents_state_batch", "state", "batch"),
     # Documents with the same bytes lend each other their vectors.
     Index("documents_content", "content_hash"),
@@ -177,6 +179,18 @@ documents = Table(
     # Nearly all rows have no lease: SQLite has no statistics here and must not treat "no lease" as a selective condition.
     Index("documents_held", "lease", sqlite_where=text("lease IS NOT NULL"), postgresql_where=text("lease IS NOT NULL")),
     Index("documents_collection_uri", "collection", "uri"),
+    Index("documents_parent", "parent", sqlite_where=text("parent <> ''"), postgresql_where=text("parent <> ''")),
+)  # fmt: skip
+
+losses = Table(
+    "losses", metadata,
+    # Of the version that was parsed last; a trigger deletes them with their document.
+    Column("document", String(36), primary_key=True),
+    Column("ordinal", Integer, primary_key=True, autoincrement=False),
+    Column("kind", String(32), nullable=False),
+    Column("place", Text, nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("count", Integer, nullable=False),
 )  # fmt: skip
 
 leases = Table(
@@ -321,7 +335,7 @@ def _migrate(connection: Connection) -> None:
         # Indexes that no longer exist, and one that has another column since version 5.
         for old in ("documents_run_state", "documents_lease", "documents_run_progress", "documents_run_figures"):
             connection.exec_driver_sql(f"DROP INDEX IF EXISTS {old}")
-        # Versions 3 to 5 have more columns; each is nullable or has a default of the database's own.
+        # Versions 3 to 6 have more columns; each is nullable or has a default of the database's own.
         for table in metadata.sorted_tables:
             there = {column["name"] for column in inspect(connection).get_columns(table.name)}
             for column in table.columns:
@@ -392,6 +406,6 @@ def _translated(engine: Engine) -> Iterator[None]:
 
 __all__ = [
     "BUILDING", "LIVE", "SCHEMA_VERSION", "SUPERSEDED", "collections", "current", "documents", "events", "func", "hold", "insert",
-    "leases", "measures", "meta", "metadata", "open_engine", "reading", "runs", "schedules", "sources", "totals", "upsert",
-    "workers", "writing",
+    "leases", "losses", "measures", "meta", "metadata", "open_engine", "reading", "runs", "schedules", "sources", "totals",
+    "upsert", "workers", "writing",
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Triggers with which the database itself records every change of a document's state.
+"""Triggers with which the database itself records every change of a document's state, and forgets losses with their document.
 
 Many statements change documents, some of them thousands of rows at once; with triggers, no statement can omit the event.
 """
@@ -28,6 +28,8 @@ _SQLITE = (
         INSERT INTO events ({_COLUMNS}) SELECT {_values("NULL")}; END""",
     f"""CREATE TRIGGER IF NOT EXISTS documents_moved AFTER UPDATE OF state ON documents WHEN {_NEWS} BEGIN
         INSERT INTO events ({_COLUMNS}) SELECT {_values("OLD.lease")}; END""",
+    """CREATE TRIGGER IF NOT EXISTS documents_gone AFTER DELETE ON documents BEGIN
+        DELETE FROM losses WHERE document = OLD.id; END""",
 )
 
 _POSTGRESQL = (
@@ -43,6 +45,13 @@ _POSTGRESQL = (
     "DROP TRIGGER IF EXISTS documents_event ON documents",
     """CREATE TRIGGER documents_event AFTER INSERT OR UPDATE OF state ON documents
         FOR EACH ROW EXECUTE FUNCTION documents_event()""",
+    """CREATE OR REPLACE FUNCTION documents_gone() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        DELETE FROM losses WHERE document = OLD.id;
+        RETURN NULL;
+    END $$""",
+    "DROP TRIGGER IF EXISTS documents_gone ON documents",
+    "CREATE TRIGGER documents_gone AFTER DELETE ON documents FOR EACH ROW EXECUTE FUNCTION documents_gone()",
 )
 
 

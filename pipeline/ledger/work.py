@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Connection, Engine, and_, bindparam, case, delete, select, update
@@ -15,10 +16,11 @@ from pipeline.errors import LeaseLost
 from pipeline.ledger.advances import Advance, record, reported_at
 from pipeline.ledger.claims import Claim, ClaimedDocument
 from pipeline.ledger.flow import charge, refund
+from pipeline.ledger.losses import record as record_losses
 from pipeline.ledger.measures import QUARANTINES, count, put
 from pipeline.ledger.schema import documents, leases, reading, workers, writing
 from pipeline.telemetry.counters import COUNT, Measured
-from pipeline.types import DocumentState, Reason, Stage
+from pipeline.types import DocumentState, Loss, Reason, Stage
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,8 @@ class ParsedResult:
     tokens: int = 0  #: of its chunks
     seconds: float = 0.0  #: that the parser took; 0 where the chunk file was there
     chunks: int = 0
+    losses: tuple[Loss, ...] = ()  #: what did not become text
+    properties: Mapping[str, str] = field(default_factory=dict)  #: the document's own fields
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,18 +122,20 @@ class Work:
         self, claim: Claim, results: Sequence[ParsedResult], batch: str | None = None, measured: Measured | None = None
     ) -> set[str]:
         """Record parsed documents, queued for the embed stage under `batch`; return the ids that were still ours."""
-        names = ("title", "media_type", "parse_fingerprint", "parsed_tokens", "parsed_chunks", "parse_s")
+        names = ("title", "media_type", "parse_fingerprint", "parsed_tokens", "parsed_chunks", "parse_s", "properties")
         rows = [
             {
                 "key": result.id, "title": result.title, "media_type": result.media_type,
                 "parse_fingerprint": result.parse_fingerprint, "parsed_tokens": result.tokens, "parsed_chunks": result.chunks,
                 "parse_s": result.seconds,
+                "properties": json.dumps(result.properties, sort_keys=True) if result.properties else "",
             }
             for result in results
         ]  # fmt: skip
         sizes = {document.id: document.size for document in claim.documents}
         with self._writing(measured) as connection:
             kept = self._end_all(connection, claim, rows, names, state=DocumentState.PARSED, batch=batch, starts=0)
+            record_losses(connection, {one.id: one.losses for one in results if one.id in kept})
             through = [Advance(one.id, one.chunks, one.tokens, bytes=sizes[one.id]) for one in results if one.id in kept]
             record(connection, claim, reported_at(connection, claim.lease), through, done=True)
         return kept
@@ -161,11 +167,11 @@ class Work:
         return kept
 
     def fail(self, claim: Claim, document: str, reason: Reason, detail: str) -> bool:
-        """Record that a document will not be tried again by itself; its old version, if any, stays searchable.
+        """Record that a document is skipped or quarantined; its old version, if any, stays searchable.
 
         Returns whether it was still ours; where it was not, nothing has changed.
         """
-        state = DocumentState.SKIPPED if reason is Reason.EMPTY_FILE else DocumentState.QUARANTINED
+        state = DocumentState.SKIPPED if reason.skips else DocumentState.QUARANTINED
         with writing(self._engine) as connection:
             ours = self._end(connection, claim, document, state=state, batch=None, reason=reason, detail=detail[:2000])
             if ours and state is DocumentState.QUARANTINED:

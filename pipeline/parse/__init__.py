@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import errno
-import itertools
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -13,15 +13,16 @@ from typing import TypeVar
 from pipeline.errors import DocumentError, InstallationError, NoSpace
 from pipeline.files.errors import disk_is_full
 from pipeline.parse import kinds
-from pipeline.parse.parsed import Parsed
-from pipeline.types import Element, ElementKind, Reason
+from pipeline.parse.machine import without_machine_text
+from pipeline.parse.parsed import Losses, Parsed, headed
+from pipeline.types import Element, ElementKind, LossKind, Reason
 
 T = TypeVar("T")
 
 __all__ = ["MEDIA_TYPES", "PARSER_VERSION", "Parsed", "import_needed", "parse", "preload", "preload_gate"]
 
 #: Part of the parse fingerprint: raise it when any parser yields different elements for the same file.
-PARSER_VERSION = 1
+PARSER_VERSION = 2
 
 #: Module and function for each media type; a module is imported when the first such document arrives.
 _PARSERS = {
@@ -30,14 +31,22 @@ _PARSERS = {
     kinds.RST: ("rst", "parse_rst"),
     kinds.HTML: ("html", "parse_html"),
     kinds.SOURCE: ("source", "parse_source"),
-    kinds.CSV: ("table", "parse_csv"),
-    kinds.TSV: ("table", "parse_tsv"),
-    kinds.XLSX: ("table", "parse_xlsx"),
+    kinds.XML: ("xmltext", "parse_xml"),
+    kinds.SVG: ("xmltext", "parse_xml"),
+    kinds.NOTEBOOK: ("notebook", "parse_notebook"),
+    kinds.SUBTITLES: ("subtitles", "parse_subtitles"),
+    kinds.CATALOG: ("catalog", "parse_catalog"),
+    kinds.LATEX: ("pandoc", "parse_latex"),
+    kinds.ORG: ("pandoc", "parse_org"),
+    kinds.ASCIIDOC: ("pandoc", "parse_asciidoc"),
+    kinds.CSV: ("delimited", "parse_csv"),
+    kinds.TSV: ("delimited", "parse_tsv"),
+    kinds.XLSX: ("ooxml.sheets", "parse_xlsx"),
     kinds.JSON: ("records", "parse_json"),
     kinds.JSON_LINES: ("records", "parse_json_lines"),
     kinds.PDF: ("pdf", "parse_pdf"),
-    kinds.DOCX: ("office", "parse_docx"),
-    kinds.PPTX: ("office", "parse_pptx"),
+    kinds.DOCX: ("ooxml.word", "parse_docx"),
+    kinds.PPTX: ("ooxml.slides", "parse_pptx"),
     kinds.EML: ("mail", "parse_eml"),
     kinds.MSG: ("mail", "parse_msg"),
     kinds.EPUB: ("pandoc", "parse_epub"),
@@ -50,19 +59,15 @@ MEDIA_TYPES = frozenset(_PARSERS)
 #: limits of any document.
 _HEAVY = {
     kinds.MARKDOWN: ("markdown_it",),
-    kinds.XLSX: ("openpyxl",),
+    kinds.NOTEBOOK: ("markdown_it",),
     kinds.MSG: ("oxmsg",),
-    kinds.DOCX: ("unstructured.partition.docx",),
-    kinds.PPTX: ("pptx", "unstructured.partition.pptx"),
 }
 #: The same for the gate.
-_HEAVY_GATE = ("charset_normalizer", "olefile")
+_HEAVY_GATE = ("chardet", "olefile", "lxml.etree")
 #: Maximum reported characters of an import error: some libraries write a page.
 _CAUSE_CHARS = 150
 #: The dynamic loader prints these words when it runs out of memory.
 _NO_ROOM_FOR_MODULE = ("failed to map segment", "annot allocate memory")
-#: Number of elements at the start that may contain the title.
-_TITLE_WINDOW = 50
 
 
 def parse(path: Path, name: str, media_type: str) -> Parsed:
@@ -74,22 +79,17 @@ def parse(path: Path, name: str, media_type: str) -> Parsed:
     if media_type not in _PARSERS:
         raise DocumentError(Reason.UNSUPPORTED, media_type)
     parsed = _guarded(lambda: _parser(media_type)(path, name))
-    elements = _translated(parsed.elements)
+    elements = _checked(_translated(parsed.elements), parsed.losses)
     if parsed.title:
-        return Parsed(parsed.title, elements, parsed.share)
-    start = list(itertools.islice(elements, _TITLE_WINDOW))
-    title = next((e.text for e in start if e.kind is ElementKind.HEADING), "") or name
-    return Parsed(title, itertools.chain(start, elements), parsed.share)
+        return replace(parsed, elements=elements)
+    title, elements = headed(elements)
+    return replace(parsed, title=title or name, elements=elements)
 
 
 def preload(media_types: Iterable[str]) -> None:
     """Import all modules that the parsers of `media_types` need. Raises InstallationError."""
     for media_type in media_types:
         import_needed(f"pipeline.parse.{_PARSERS[media_type][0]}")
-        if media_type in (kinds.DOCX, kinds.PPTX):
-            from pipeline.parse.offline import make_offline
-
-            make_offline()
         for module in _HEAVY.get(media_type, ()):
             import_needed(module)
 
@@ -128,6 +128,20 @@ def _import_failure(error: ImportError) -> InstallationError | DocumentError:
     if any(words in str(error) for words in _NO_ROOM_FOR_MODULE):
         return DocumentError(Reason.OUT_OF_MEMORY, "the parser ran out of memory")
     return _not_importable(error.name or "of a parser", error)
+
+
+def _checked(elements: Iterator[Element], losses: Losses) -> Iterator[Element]:
+    """The elements without text for machines; what is cut, and characters that could not be decoded, are losses."""
+    undecodable = 0
+    for element in elements:
+        undecodable += element.text.count("\ufffd")
+        text, removed = without_machine_text(element.text)
+        if removed:
+            losses.add(LossKind.MACHINE_TEXT, f"page {element.page}" if element.page is not None else "", count=removed)
+            element = replace(element, text=text.strip() if element.kind is not ElementKind.CODE else text)
+        yield element
+    if undecodable:
+        losses.add(LossKind.UNDECODABLE_BYTES, detail="shown as U+FFFD", count=undecodable)
 
 
 def _translated(elements: Iterator[Element]) -> Iterator[Element]:

@@ -19,7 +19,12 @@ RATIO_FLOOR_BYTES = 2 << 20
 #: Maximum size of all parts together, in multiples of the maximum size of one part.
 TOTAL_PARTS = 8
 
-_OOXML = {"word/document.xml": DOCX, "ppt/presentation.xml": PPTX, "xl/workbook.xml": XLSX}
+#: Parts of content types, or of main parts' names where there is no type; binary workbooks are not read.
+_OOXML = {
+    "sheet.binary": "", "wordprocessingml": DOCX, "ms-word": DOCX, "presentationml": PPTX, "ms-powerpoint": PPTX,
+    "spreadsheetml": XLSX, "ms-excel": XLSX, "word/": DOCX, "ppt/": PPTX, "xl/": XLSX,
+}  # fmt: skip
+_TYPES = "[Content_Types].xml"
 _OPEN_DOCUMENT = "application/vnd.oasis.opendocument."
 
 
@@ -50,7 +55,7 @@ def _kind_of(archive: zipfile.ZipFile, max_part_bytes: int, max_ratio: float) ->
     total = 0
     for m in members:
         total += m.file_size
-        if m.file_size > max_part_bytes:
+        if m.file_size > max_part_bytes * (TOTAL_PARTS if kind == XLSX and "sheet" in m.filename.lower() else 1):
             raise DocumentError(
                 Reason.TOO_LARGE, f"one part has {m.file_size >> 20} MB unpacked, the limit is {max_part_bytes >> 20} MB"
             )
@@ -62,11 +67,16 @@ def _kind_of(archive: zipfile.ZipFile, max_part_bytes: int, max_ratio: float) ->
 
 
 def _family(archive: zipfile.ZipFile, names: set[str]) -> str:
-    if "[Content_Types].xml" in names:
-        for part, kind in _OOXML.items():
-            if part in names:
-                return kind
-        raise DocumentError(Reason.UNSUPPORTED, "an office file of an unknown kind")
+    if _TYPES in names:
+        if archive.getinfo(_TYPES).flag_bits & 0x1:
+            raise DocumentError(Reason.ENCRYPTED, "its parts are encrypted")
+        from pipeline.parse.ooxml.package import content_type
+
+        found = content_type(archive)
+        kind = next((kind for sign, kind in _OOXML.items() if sign in found), "")
+        if kind:
+            return kind
+        raise DocumentError(Reason.UNSUPPORTED, f"an office file of another kind: {found[:100]}" if found else "an empty package")
     if "mimetype" in names:
         with archive.open("mimetype") as member:
             declared = member.read(100).decode("ascii", "replace").strip()

@@ -1,7 +1,7 @@
 """Detects the encoding of texts and reads them.
 
 All character offsets in this package count characters of the result of `read_text`: decoded, without a byte order mark,
-with every line end as one newline.
+with every line end as one newline. A byte that belongs to no character becomes U+FFFD, and `pipeline.parse` counts those.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 import codecs
 import io
 import re
+import unicodedata
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
@@ -22,13 +24,47 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-#: Candidates for guessing: only encodings still in use, so that a short text is not mistaken for one in an exotic encoding.
-_LEGACY = ["cp932", "euc_jp", "gb18030", "big5", "cp949", "cp1252", "cp1251", "cp1250", "koi8_r", "cp1253", "cp1255", "cp1256"]
+#: Candidates for guessing: encodings that documents are found in, so that a short text is not mistaken for an exotic one.
+_LEGACY = (
+    "cp932", "euc-jp", "gb18030", "big5hkscs", "cp949", "windows-1250", "windows-1251", "windows-1252", "windows-1253",
+    "windows-1254", "windows-1255", "windows-1256", "windows-1257", "windows-1258", "cp874", "koi8-r", "koi8-u", "iso-8859-2",
+    "iso-8859-5", "iso-8859-7", "cp437", "cp850", "cp852", "cp866", "mac-roman", "mac-cyrillic",
+)  # fmt: skip
+#: Seven-bit encodings that switch character sets by escape sequences.
+_SHIFTS = re.compile(rb"\x1b\$[@B(]|\x1b\([JI]|\x1b\$\)C")
+_SHIFTED = ("iso2022_jp", "iso2022_jp_ext", "iso2022_kr")
+#: Labels whose WHATWG encoding (https://encoding.spec.whatwg.org) is not Python's codec of that name.
+_LABELS = {
+    **dict.fromkeys(("ascii", "us-ascii", "iso-8859-1", "iso8859-1", "iso_8859-1", "latin1", "latin-1", "l1", "cp819"), "cp1252"),
+    **dict.fromkeys(("iso-8859-9", "iso8859-9", "latin5", "l5"), "cp1254"),
+    **dict.fromkeys(("tis-620", "iso-8859-11", "iso8859-11", "dos-874"), "cp874"),
+    **dict.fromkeys(("gb2312", "gb_2312-80", "chinese", "gbk", "x-gbk", "csgb2312"), "gb18030"),
+    **dict.fromkeys(("shift_jis", "shift-jis", "sjis", "x-sjis", "ms_kanji", "windows-31j"), "cp932"),
+    **dict.fromkeys(("euc-kr", "ks_c_5601-1987", "ks_c_5601-1989", "ksc5601", "korean"), "cp949"),
+    **dict.fromkeys(("big5", "big5-hkscs", "cn-big5", "x-x-big5"), "big5hkscs"),
+    **dict.fromkeys(("iso-8859-8-i", "iso-8859-8", "visual", "logical", "hebrew"), "cp1255"),
+    **dict.fromkeys(("macintosh", "x-mac-roman", "mac"), "mac_roman"),
+    **dict.fromkeys(("x-mac-cyrillic", "x-mac-ukrainian"), "mac_cyrillic"),
+    **dict.fromkeys(("unicode-1-1-utf-8", "utf8", "x-unicode20utf8"), "utf-8"),
+    **dict.fromkeys(("dos-866", "ibm866", "csibm866"), "cp866"),
+}
 _CONTROLS = bytes(b for b in range(1, 32) if b not in b"\t\n\r\f\b\x1b")
 #: Maximum share of control bytes in text; random bytes have a share of 0.1.
 MAX_CONTROL_SHARE = 0.03
 #: Maximum share of NULs in text: logs and texts of old programs have some, UTF-16 has half, binary structures have more.
 MAX_NUL_SHARE = 0.15
+#: A guess below this confidence gives way to Windows-1252 where the text reads well in it. Measured with articles of the
+#: Universal Declaration of Human Rights in 38 languages and sentences with one or two letters beyond ASCII.
+MIN_CONFIDENCE = 0.12
+#: Minimum share of one script in a text that is taken for UTF-16.
+MIN_COHERENCE = 0.8
+
+#: Letters of Western European languages, and signs of Windows-1252 that stand outside words.
+_WESTERN = frozenset("ÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÑÒÓÔÕÖØÙÚÛÜßàáâãäåæçèéêëìíîïñòóôõöøùúûüÿœŒ")
+_SIGNS = frozenset("“”‘’–—€£©®°±«»·×…¡¿§²³µ½¼¾´\xa0•™„‚¢¥ªº¶†")
+_NOT_IN_WORDS = re.compile(r"[^\W\d_][“€£©®°±²³µ½¼¾¿¡§¢¥¶†«„‚‘ªº][^\W\d_]|[^\x00-\x7f]{3}|[a-z][ÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÑÒÓÔÕÖØÙÚÛÜ]")
+#: A word in Latin and in another script: a wrong guess.
+_MIXED = re.compile("[A-Za-z][\u0370-\u06ff\u0e00-\u0e7f]|[\u0370-\u06ff\u0e00-\u0e7f][A-Za-z]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +73,20 @@ class Encoding:
 
     name: str  #: Python's name of the codec
     marked: bool  #: a byte order mark or valid UTF-8: known, not guessed
+    errors: str = "replace"  #: Python's name of the error handler
+
+
+def _legacy_byte(error: UnicodeError) -> tuple[str, int]:
+    """Bytes between ASCII in a text that is otherwise UTF-8: Windows-1252 letters of texts that were joined; else U+FFFD."""
+    assert isinstance(error, UnicodeDecodeError)
+    data, start, end = error.object, error.start, error.end
+    around = data[max(0, start - 1) : start] + data[end : end + 1]
+    found = data[start:end].decode("cp1252", "replace") if around.isascii() and end - start == 1 else ""
+    letter = found in _WESTERN and found not in "ÿ" and any(chr(byte).isalpha() for byte in around)
+    return (found if found and (letter or found in _SIGNS) else "\ufffd"), end
+
+
+codecs.register_error("kb-legacy-byte", _legacy_byte)
 
 
 def detect(path: Path) -> Encoding | None:
@@ -45,33 +95,33 @@ def detect(path: Path) -> Encoding | None:
     Reads the whole file once to verify UTF-8, in windows of constant size.
     """
     with path.open("rb") as file:
-        head = file.read(SAMPLE_BYTES)
-        if (known := _by_mark(head)) is not None:
-            return known
-        if looks_binary(head):
-            return _wide(head)
-        decoder = codecs.getincrementaldecoder("utf-8")()
-        try:
-            decoder.decode(head)
-            while window := file.read(1 << 20):
-                decoder.decode(window)
-            decoder.decode(b"", final=True)
-        except UnicodeDecodeError:
-            file.seek(0)
-            return _guess(file)
-        return Encoding("utf-8", True)
+        return _detect(file)
 
 
 def detect_bytes(data: bytes) -> Encoding | None:
     """The encoding of `data`; None when it is not text."""
-    if (known := _by_mark(data)) is not None:
+    return _detect(io.BytesIO(data))
+
+
+def _detect(file: io.BufferedReader | io.BytesIO) -> Encoding | None:
+    head = file.read(SAMPLE_BYTES)
+    if (known := _by_mark(head)) is not None:
         return known
-    if looks_binary(data[:SAMPLE_BYTES]):
-        return _wide(data[:SAMPLE_BYTES])
+    if (shifted := _shifted(head)) is not None:
+        return shifted
+    if looks_binary(head):
+        return _wide(head)
+    decoder = codecs.getincrementaldecoder("utf-8")()
     try:
-        data.decode("utf-8")
+        decoder.decode(head)
+        while window := file.read(1 << 20):
+            decoder.decode(window)
+        decoder.decode(b"", final=True)
     except UnicodeDecodeError:
-        return _guess(io.BytesIO(data))
+        if b"\0" in head and (wide := _wide(head)) is not None:
+            return wide
+        file.seek(0)
+        return _guess(file)
     return Encoding("utf-8", True)
 
 
@@ -83,8 +133,8 @@ def looks_binary(sample: bytes) -> bool:
 
 def open_text(path: Path) -> TextIO:
     """The file at `path` as text, line ends as newlines, undecodable bytes as U+FFFD; content that is not text as Latin-1."""
-    found = detect(path)
-    return path.open(encoding=found.name if found else "latin-1", errors="replace", newline=None)
+    found = detect(path) or Encoding("latin-1", False)
+    return path.open(encoding=found.name, errors=found.errors, newline=None)
 
 
 def read_text(path: Path) -> str:
@@ -94,32 +144,91 @@ def read_text(path: Path) -> str:
 
 
 def decode_bytes(data: bytes, declared: str = "") -> str:
-    """`data` as text, in the `declared` encoding where that is known and fits, else in the detected one."""
-    found = _by_mark(data)
-    if found is None and declared:
-        try:
-            return data.decode(declared)
-        except (LookupError, UnicodeError):
-            pass
-    found = found or detect_bytes(data)
-    return data.decode(found.name if found else "latin-1", errors="replace")
+    """`data` as text, in the `declared` encoding where that is known and fits, else in the detected one.
+
+    A text that is valid UTF-8 beyond ASCII is UTF-8, whatever is declared: no other encoding reads so by chance.
+    """
+    if (marked := _by_mark(data)) is not None:
+        return data.decode(marked.name, errors="replace")
+    if declared:
+        label = _LABELS.get(declared.strip().lower(), declared)
+        for name in (label,) if data.isascii() else ("utf-8", label):
+            try:
+                return data.decode(name)
+            except (LookupError, UnicodeError):
+                pass
+        if label == "utf-8":  # UTF-8 with damaged bytes
+            told = data.decode(label, errors="replace")
+            if sum(1 for c in told if c > "\x7f") > 2 * told.count("\ufffd"):
+                return told
+        if label == "cp1252" and not looks_binary(data[:SAMPLE_BYTES]):  # five of its bytes are no characters
+            return data.decode(label, errors="replace")
+    found = detect_bytes(data) or Encoding("latin-1", False)
+    return data.decode(found.name, errors=found.errors)
 
 
 def _by_mark(head: bytes) -> Encoding | None:
     return next((Encoding(name, True) for mark, name in _MARKS if head.startswith(mark)), None)
 
 
+def _shifted(head: bytes) -> Encoding | None:
+    """ISO 2022, which is ASCII with escape sequences; terminals use other ones."""
+    if not _SHIFTS.search(head) or not head.isascii():
+        return None
+    for name in _SHIFTED:
+        try:
+            decoded = codecs.getincrementaldecoder(name)().decode(head)
+        except UnicodeDecodeError:
+            continue
+        if not decoded.isascii():
+            return Encoding(name, False)
+    return None
+
+
 def _wide(sample: bytes) -> Encoding | None:
-    """UTF-16 or UTF-32 without a mark: zero bytes at every other position, or at three of four."""
-    sample = sample[: len(sample) & ~3]
+    """UTF-16 or UTF-32 without a mark: by its zero bytes in Latin texts, else by a guess that must read as text."""
+    sample = sample[: len(sample) & ~3] if len(sample) >= SAMPLE_BYTES else sample[: len(sample) & ~1]
     if len(sample) < 8:
         return None
-    zeros = [sample[i::4].count(0) / (len(sample) // 4) for i in range(4)]
+    zeros = [sample[i::4].count(0) / len(sample[i::4]) for i in range(4)]
     for name, places in (("utf-32-le", (1, 2, 3)), ("utf-32-be", (0, 1, 2)), ("utf-16-le", (1, 3)), ("utf-16-be", (0, 2))):
         others = [share for i, share in enumerate(zeros) if i not in places]
         if min(zeros[i] for i in places) > 0.7 and max(others) < 0.1:
             return Encoding(name, False)
-    return None
+    # Nearly all characters are in the first plane, whose numbers have two zero bytes.
+    for name, places in (("utf-32-le", (2, 3)), ("utf-32-be", (0, 1))):
+        if min(zeros[i] for i in places) > 0.9 and len(sample) % 4 == 0:
+            return Encoding(name, False)
+    shares = {name: _coherence(sample.decode(name, "replace")) for name in ("utf-16-le", "utf-16-be")}
+    best = max(shares, key=lambda name: shares[name])
+    return Encoding(best, False) if shares[best] >= MIN_COHERENCE else None
+
+
+def _coherence(text: str) -> float:
+    """The share of characters in the script of most of them; 0 where some are no characters, or none separates words."""
+    if not _reads_as_text(text):
+        return 0.0
+    scripts = Counter(_script(c) for c in text)
+    common = scripts.pop(0, 0)
+    return (common + max(scripts.values(), default=0)) / len(text)
+
+
+def _script(char: str) -> int:
+    """A number that stands for a script; 0 for ASCII and punctuation."""
+    code = ord(char)
+    if code < 0x80 or 0x2000 <= code < 0x2070 or 0x3000 <= code < 0x3040 or 0xFF00 <= code < 0xFFF0:
+        return 0
+    if 0x3040 <= code < 0xA000:  # kana and Han
+        return 0x4E
+    return 0xAC if 0xAC00 <= code < 0xD7B0 else code >> 8
+
+
+def _reads_as_text(text: str) -> bool:
+    """Whether nearly all characters are assigned, and some separate words or sentences."""
+    odd = sum(
+        1 for c in text if unicodedata.category(c) in ("Cn", "Co", "Cs") or c == "\ufffd" or (c < " " and c not in "\t\n\r\f")
+    )
+    return odd <= 0.02 * len(text) and any(c in " \n\u3000、。，．·" for c in text)
 
 
 def _guess(file: io.BufferedReader | io.BytesIO) -> Encoding | None:
@@ -135,9 +244,25 @@ def _guess(file: io.BufferedReader | io.BytesIO) -> Encoding | None:
     text = window.decode("utf-8", errors="replace")
     bad = text.count("\ufffd")
     good = sum(1 for c in text if c > "\x7f") - bad
-    if good > 10 * bad:  # UTF-8 with a few damaged bytes
-        return Encoding("utf-8", False)
-    from charset_normalizer import from_bytes
+    if good > max(bad, 3):  # UTF-8 with damaged bytes, or joined with a text in another encoding
+        return Encoding("utf-8", False, "kb-legacy-byte")
+    from chardet import detect as guess
 
-    best = from_bytes(window, cp_isolation=_LEGACY).best()
-    return Encoding(best.encoding if best else "cp1252", False)
+    best = guess(window, include_encodings=_LEGACY, no_match_encoding="windows-1252")
+    name = str(best["encoding"] or "cp1252").lower()
+    if _is_western(window) and (best["confidence"] < MIN_CONFIDENCE or _MIXED.search(window.decode(name, "replace"))):
+        name = "cp1252"
+    try:
+        return Encoding(codecs.lookup(name).name, False)
+    except LookupError:
+        return Encoding("cp1252", False)
+
+
+def _is_western(window: bytes) -> bool:
+    """Whether all letters are those of Western European languages, at places where such letters stand."""
+    try:
+        text = window.decode("cp1252")
+    except UnicodeDecodeError:
+        return False
+    high = {c for c in text if c > "\x7f"}
+    return high <= _WESTERN | _SIGNS and not _NOT_IN_WORDS.search(text)

@@ -50,7 +50,7 @@ def inspect(path: Path, name: str, limits: Limits) -> str:
     if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{\\rtf"):
         return kinds.RTF
     if kinds.is_lfs_pointer(head, name):
-        raise DocumentError(Reason.UNSUPPORTED, "a Git LFS pointer, not the file: run `git lfs pull` and load again")
+        raise DocumentError(Reason.UNREADABLE, "a Git LFS pointer, not the file: run `git lfs pull` and load again")
     if (foreign := kinds.foreign_kind(head)) is not None:
         raise DocumentError(Reason.UNSUPPORTED, foreign)
     return _text(path, name, head, size)
@@ -93,6 +93,4 @@ def _text(path: Path, name: str, head: bytes, size: int) -> str:
         raise DocumentError(Reason.UNSUPPORTED, "binary content of an unknown kind")
     whole = size <= len(head)
     sample = head.decode(found.name, errors="replace" if whole else "ignore")
-    if (kind := kinds.text_kind(sample, name, whole=whole)) is None:
-        raise DocumentError(Reason.UNSUPPORTED, "SVG image")
-    return kind
+    return kinds.text_kind(sample, name, whole=whole)

@@ -14,9 +14,11 @@ from pathlib import Path
 
 from pipeline.parse.decode import decode_bytes
 from pipeline.parse.htmlwalk import Walk
-from pipeline.parse.parsed import Parsed, clean, pieces, squeeze
-from pipeline.types import Element
+from pipeline.parse.parsed import Losses, Parsed, clean, pieces, squeeze
+from pipeline.types import Element, LossKind
 
+#: A page with fewer visible characters and a script is made by the script.
+MIN_PAGE_CHARS = 200
 #: Minimum share of the visible characters that the tree must contain.
 MIN_SHARE = 0.95
 
@@ -24,6 +26,7 @@ _CHARSET = re.compile(rb"<meta[^>]{0,200}?charset\s*+=\s*+[\"']?\s*+([A-Za-z0-9_
 _XML_ENCODING = re.compile(rb"\s*<\?xml[^>]{0,200}?encoding\s*=\s*[\"']([A-Za-z0-9_.:-]{2,40})", re.I)
 _DECLARATION = re.compile(r"<\?xml[^<>]*>")
 _TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9:-]*)((?:[^<>\"']|\"[^\"<]*\"|'[^'<]*')*+)>?|<!--|<[!?][^<>]*>?")
+_SCRIPT = re.compile(r"<script\b[^<>]{0,1000}(?:\bsrc\s*=|>[^<]{0,100}\S)", re.I)
 _TITLE = re.compile(r"<title[^<>]*>([^<]*)", re.I)
 #: Elements whose content is invisible to readers.
 _UNSEEN_NAMES = "script style template head noscript svg iframe object select textarea button noembed noframes"
@@ -34,7 +37,11 @@ _INLINE = frozenset(_INLINE_NAMES.split())
 
 def parse_html(path: Path, name: str) -> Parsed:
     """Elements of the HTML page at `path`; its title is its first heading, else its `<title>`."""
-    data = path.read_bytes()
+    return html_of(path.read_bytes())
+
+
+def html_of(data: bytes) -> Parsed:
+    """Elements of the HTML page `data`, in the encoding that it declares where that fits."""
     declared = _XML_ENCODING.match(data[:400]) or _CHARSET.search(data[:4096])
     return html_parsed(decode_bytes(data, declared.group(1).decode("ascii") if declared else ""))
 
@@ -43,13 +50,18 @@ def html_parsed(text: str, *, declared_title: bool = False) -> Parsed:
     """Elements and title of the page `text`; `declared_title`: `<title>` takes precedence over the first heading."""
     text = _DECLARATION.sub("", clean(text), count=1)
     visible, title = bare_text(text)
+    losses = Losses()
+    if _weight(visible) < MIN_PAGE_CHARS and _SCRIPT.search(text):
+        losses.add(LossKind.SCRIPTED_CONTENT, detail="the page is filled by a script; save it from a browser")
     walk = Walk.of(text)
     if walk is not None:
         elements = list(walk.elements())
         counted = sum(_weight(e.text) for e in elements) + walk.left_out + walk.in_headers
+        if walk.pictures:
+            losses.add(LossKind.PICTURE, detail="inside the page, without alternative text", count=walk.pictures)
         if counted >= MIN_SHARE * _weight(visible):
-            return Parsed((title if declared_title else "") or walk.title or title, iter(elements))
-    return Parsed(title, _paragraphs(visible))
+            return Parsed((title if declared_title else "") or walk.title or title, iter(elements), losses=losses)
+    return Parsed(title, _paragraphs(visible), losses=losses)
 
 
 def bare_text(page: str) -> tuple[str, str]:

@@ -10,6 +10,7 @@ from typing import Any, cast
 from lxml import etree
 
 from pipeline.parse.parsed import clean, pieces, squeeze
+from pipeline.parse.tables import MAX_CELL_CHARS, Cell, Row, table_elements
 from pipeline.types import Element, ElementKind
 
 #: lxml has no type information.
@@ -24,7 +25,11 @@ _BLOCK_NAMES = (
 )
 _BLOCKS = frozenset(_BLOCK_NAMES.split())
 _PRE = frozenset(("pre", "listing", "xmp", "plaintext"))
-_BOILERPLATE_ROLES = frozenset(("navigation", "search", "banner", "contentinfo", "menu", "menubar", "toolbar"))
+_BOILERPLATE_ROLES = frozenset(("navigation", "search", "banner", "contentinfo"))
+#: Roles of lists of commands; some pages give them to content.
+_COMMAND_ROLES = frozenset(("menu", "menubar", "toolbar"))
+#: Minimum share of links and buttons in the text of a list of commands.
+COMMAND_SHARE = 0.8
 _BOILERPLATE_CLASSES = frozenset(
     ("headerlink", "anchorjs-link", "footer", "navbar", "navigation", "sphinxsidebar", "breadcrumb", "breadcrumbs", "mobile-nav",
      "skip-link", "sr-only", "visually-hidden", "linenos", "linenodiv", "gutter", "mw-editsection")
@@ -35,8 +40,6 @@ _HIDDEN = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden", re.I)
 _SECTIONS = frozenset(("article", "main", "section", "blockquote", "td"))
 #: Minimum share of a page's text in its main part for the rest to count as boilerplate.
 MAIN_SHARE = 0.5
-#: A longer cell holds layout, not data.
-MAX_CELL_CHARS = 1_500
 MAX_NAME_CHARS = 100
 
 
@@ -47,6 +50,7 @@ class Walk:
     root: Node
     title: str = ""  #: the first heading of the highest level
     left_out: int = 0  #: number of characters, without white space, skipped on purpose
+    pictures: int = 0  #: number of pictures inside the page that nothing describes
     in_headers: int = 0  #: number of characters, without white space, in table headers, which rows repeat
     _run: list[str] = field(default_factory=list)
     _context: list[str] = field(default_factory=list)  #: open elements that determine the kind of text
@@ -94,6 +98,8 @@ class Walk:
                     skipped = node
                 elif tag in _BLOCKS or tag == "br":
                     yield from self._open(node, tag)
+                elif tag == "img":
+                    self._picture(node)
                 elif node.text:
                     self._run.append(node.text)
             else:
@@ -121,9 +127,11 @@ class Walk:
         if tag in _UNSEEN or tag == "nav":
             return True
         names = node.keys()
-        if "hidden" in names or ("role" in names and node.get("role") in _BOILERPLATE_ROLES):
+        role = node.get("role") if "role" in names else ""
+        if role in _BOILERPLATE_ROLES or (role in _COMMAND_ROLES and _is_commands(node)):
             return True
-        if "style" in names and _HIDDEN.search(node.get("style", "")):
+        # A panel of tabs is hidden until its tab is chosen, and is content all the same.
+        if role != "tabpanel" and is_hidden(node):
             return True
         if "class" in names and not _BOILERPLATE_CLASSES.isdisjoint(node.get("class", "").split()):
             return True
@@ -138,17 +146,26 @@ class Walk:
             return False
         return node.tag == "footer" or node.find(".//h1") is None
 
+    def _picture(self, node: Node) -> None:
+        """The words that describe a picture are part of the text around it; one inside the page without words is a loss."""
+        if words := squeeze(node.get("alt") or ""):
+            self._run.append(f" {words} ")
+            self.left_out -= sum(map(len, words.split()))  # they are no text of the page
+        elif (node.get("src") or "").startswith("data:") and "alt" not in node.keys():  # noqa: SIM118
+            self.pictures += 1
+
     def _open(self, node: Node, tag: str) -> Iterator[Element]:
         if tag == "br":
             self._run.append("\n" + (node.text or ""))
             return
         yield from self._flush()
         if tag in ("ul", "ol", "menu", "dir"):
-            self._counts.append(0 if tag == "ol" else -1)
+            start = _number(node.get("start"), 1)
+            self._counts.append(max(0, start - 1) if tag == "ol" else -1)
         elif tag == "li":
             self._mark = ""
             if self._counts and self._counts[-1] >= 0:
-                self._counts[-1] += 1
+                self._counts[-1] = _number(node.get("value"), self._counts[-1] + 1)
                 self._mark = f"{self._counts[-1]}. "
             self._context.append("li")
         elif tag == "dl":
@@ -244,30 +261,72 @@ class Walk:
         """The rows of a table of data; None for a table that lays out a page."""
         if table.get("role") in ("presentation", "none") or table.find(".//table") is not None:
             return None
-        if table.find(".//pre") is not None or table.xpath("boolean(.//h1 | .//h2 | .//h3 | .//h4 | .//section | .//article)"):
-            return None
-        header, rows = "", list[Element]()
-        found: list[tuple[str, bool]] = []
-        for row in table.iter("tr"):
-            cells = [c for c in row if c.tag in ("td", "th")]
-            texts = [squeeze(" ".join(c.itertext())) for c in cells]
-            if any(len(t) > MAX_CELL_CHARS for t in texts):
+        rows: list[Row] = []
+        for node in table.iter("tr"):
+            cells = [c for c in node if c.tag in ("td", "th")]
+            texts = [squeeze(shown_text(c)) for c in cells]
+            if any(len(text) > MAX_CELL_CHARS for text in texts):
                 return None
-            line = " | ".join(texts) if any(texts) else ""
-            is_head = bool(cells) and (all(c.tag == "th" for c in cells) or _in_head(row))
-            if line:
-                found.append((line, is_head))
-        if not found or (len(found) == 1 and " | " not in found[0][0]):
+            heads = bool(cells) and (all(c.tag == "th" for c in cells) or _in_head(node))
+            if any(texts) or any(_span(c, "rowspan") > 1 for c in cells):
+                told = [Cell(t, _span(c, "colspan"), _span(c, "rowspan")) for c, t in zip(cells, texts, strict=True)]
+                rows.append(Row(told, heads))
+        width = max((len(row.cells) for row in rows), default=0)
+        if not rows or (width < 2 and (len(rows) == 1 or _lays_out(table))):
             return None
-        for line, is_head in found:
-            if is_head and not rows:
-                header = f"{header} / {line}" if header else line
-            else:
-                rows.append(Element(line, ElementKind.TABLE_ROW, header=header))
+        found = list(table_elements(rows, marked=True))
         caption = table.find("caption")
-        title = squeeze("".join(caption.itertext())) if caption is not None else ""
-        self.in_headers += sum(map(len, header.split())) if rows else 0
-        return [*([Element(title)] if title else []), *(rows or [Element(header, ElementKind.TABLE_ROW)])]
+        title = squeeze(shown_text(caption)) if caption is not None else ""
+        self.in_headers += sum(sum(map(len, header.split())) for header in {e.header for e in found})
+        return [*([Element(title)] if title else []), *found]
+
+
+def shown_text(node: Node) -> str:
+    """The text of a cell or a caption, with the words that describe its pictures, without what is hidden."""
+    parts = [node.text or ""]
+    walk = etree.iterwalk(node, events=("start", "end"))
+    for event, found in walk:
+        if found is node:
+            continue
+        apart = found.tag in _BLOCKS or found.tag == "br"
+        if event == "end":
+            parts += [" " if apart else "", found.tail or ""]
+        elif found.tag in _UNSEEN or is_hidden(found):
+            walk.skip_subtree()
+        else:
+            parts += [" ", found.get("alt") or "", " "] if found.tag == "img" else [" " if apart else "", found.text or ""]
+    return "".join(parts)
+
+
+def is_hidden(node: Node) -> bool:
+    """Whether a browser does not show `node`, by its attributes."""
+    names = node.keys()
+    return (
+        ("hidden" in names and node.get("hidden") != "until-found")
+        or ("aria-hidden" in names and node.get("aria-hidden") == "true")
+        or ("style" in names and _HIDDEN.search(node.get("style", "")) is not None)
+    )
+
+
+def _is_commands(node: Node) -> bool:
+    """Whether nearly all text of `node` is in links and buttons."""
+    inside = sum(
+        _size(link) for link in node.iter("a", "button") if not any(a.tag in ("a", "button") for a in link.iterancestors())
+    )
+    return inside >= COMMAND_SHARE * (_size(node) + sum(len("".join(b.itertext()).split()) for b in node.iter("button")))
+
+
+def _lays_out(table: Node) -> bool:
+    return bool(table.xpath("boolean(.//h1 | .//h2 | .//h3 | .//h4 | .//section | .//article | .//pre | .//p | .//ul | .//ol)"))
+
+
+def _number(value: str | None, otherwise: int) -> int:
+    return int(value) if value is not None and value.isdecimal() and len(value) < 9 else otherwise
+
+
+def _span(cell: Node, name: str) -> int:
+    value = (cell.get(name) or "1").strip()
+    return int(value) if value.isdigit() and len(value) < 6 else 1
 
 
 def _in_head(row: Node) -> bool:

@@ -11,6 +11,14 @@ MARKDOWN = "text/markdown"
 RST = "text/x-rst"
 HTML = "text/html"
 SOURCE = "text/x-source"
+XML = "application/xml"
+SVG = "image/svg+xml"
+NOTEBOOK = "application/x-ipynb+json"
+SUBTITLES = "text/vtt"
+CATALOG = "text/x-gettext-translation"
+LATEX = "text/x-tex"
+ORG = "text/x-org"
+ASCIIDOC = "text/x-asciidoc"
 CSV = "text/csv"
 TSV = "text/tab-separated-values"
 JSON = "application/json"
@@ -30,9 +38,9 @@ _SOURCE_SUFFIXES = (
     "cljs edn cs fs fsx vb c h cc cpp cxx hh hpp hxx inl ino m mm swift go rs zig nim d v sv vhd vhdl asm s lua r jl "
     "hs lhs ml mli elm erl hrl ex exs lisp lsp el scm rkt f f77 f90 f95 for pas pp dpr ada adb ads cob cbl sql sh bash "
     "zsh fish ksh csh ps1 psm1 bat cmd awk sed tcl mk mak make cmake ninja bazel bzl nix dockerfile tf hcl proto thrift "
-    "graphql gql css scss sass less styl xml xsl xslt xsd wsdl rng dtd plist yaml yml toml ini cfg conf cnf properties env "
-    "editorconfig service desktop patch diff tex sty cls bib jinja j2 tmpl tpl erb ejs hbs mustache haml pug coffee dart "
-    "sol vim glsl hlsl wgsl cu cuh cl rego po pot srt vtt ics vcf"
+    "graphql gql css scss sass less styl xsl xslt xsd wsdl rng dtd plist yaml yml toml ini cfg conf cnf properties env "
+    "editorconfig service desktop patch diff sty cls bib jinja j2 tmpl tpl erb ejs hbs mustache haml pug coffee dart "
+    "sol vim glsl hlsl wgsl cu cuh cl rego vcf ics"
 )
 _TEXT_SUFFIXES = {
     **dict.fromkeys(("txt", "text", "log", "asc", "nfo", "readme", "me", "man"), PLAIN),
@@ -41,7 +49,17 @@ _TEXT_SUFFIXES = {
     **dict.fromkeys(("html", "htm", "xhtml", "shtml"), HTML),
     "csv": CSV,
     **dict.fromkeys(("tsv", "tab"), TSV),
-    **dict.fromkeys(("json", "geojson", "jsonld", "webmanifest", "ipynb"), JSON),
+    **dict.fromkeys(
+        ("xml", "nxml", "jats", "tei", "dbk", "docbook", "fb2", "dita", "ditamap", "xbrl", "rss", "atom", "kml", "gpx"), XML
+    ),
+    "svg": SVG,
+    "ipynb": NOTEBOOK,
+    **dict.fromkeys(("srt", "vtt", "sbv"), SUBTITLES),
+    **dict.fromkeys(("po", "pot"), CATALOG),
+    **dict.fromkeys(("tex", "ltx", "latex"), LATEX),
+    "org": ORG,
+    **dict.fromkeys(("adoc", "asciidoc"), ASCIIDOC),
+    **dict.fromkeys(("json", "geojson", "jsonld", "webmanifest"), JSON),
     **dict.fromkeys(("jsonl", "ndjson", "ldjson"), JSON_LINES),
     **dict.fromkeys(("eml", "emlx"), EML),
     **dict.fromkeys(_SOURCE_SUFFIXES.split(), SOURCE),
@@ -108,16 +126,18 @@ def suffix(name: str) -> str:
     return inner if last == "txt" and inner in ("rst", "md") else last
 
 
-def text_kind(sample: str, name: str, *, whole: bool) -> str | None:
-    """The media type of a text that starts with `sample`; None for pictures in a text format.
+def text_kind(sample: str, name: str, *, whole: bool) -> str:
+    """The media type of a text that starts with `sample`.
 
     The name decides where its suffix is known and the content does not contradict it. `whole`: `sample` is the whole text.
     """
     ending = suffix(name)
     root = _root(sample)
-    if ending == "svg" or (ending in ("", "xml") and _SVG_ROOT.match(sample, root)):
-        return None
+    if ending in ("", "xml") and _SVG_ROOT.match(sample, root):
+        return SVG
     by_name = SOURCE if PurePosixPath(name.lower()).name in _SOURCE_NAMES else _TEXT_SUFFIXES.get(ending)
+    if by_name == XML:
+        return HTML if _HTML_ROOT.match(sample, root) else XML
     if by_name not in (None, PLAIN):
         return by_name
     if _HTML_ROOT.match(sample, root):
@@ -125,6 +145,10 @@ def text_kind(sample: str, name: str, *, whole: bool) -> str | None:
     if by_name == PLAIN:
         return PLAIN
     start = sample.lstrip()
+    if start.startswith("<?xml"):
+        return XML
+    if start.startswith("WEBVTT"):
+        return SUBTITLES
     if start.startswith("{\\rtf"):
         return RTF
     if whole and start[:1] in ("{", "["):

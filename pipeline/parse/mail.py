@@ -1,44 +1,147 @@
-"""Mail: the subject as heading; sender, recipients and date as a paragraph; the body; attachments by name only."""
+"""Mail: the subject as heading; sender, recipients and date as a paragraph; the best body; attachments as documents."""
 
 from __future__ import annotations
 
+import base64
 import email
 import io
-from collections.abc import Iterable, Iterator
-from email.header import decode_header, make_header
+import quopri
+import re
+from collections.abc import Callable, Iterable, Iterator
 from email.message import Message
+from functools import partial
 from pathlib import Path
+from typing import IO
 
 from pipeline.errors import DocumentError
-from pipeline.parse.decode import decode_bytes
+from pipeline.parse.decode import decode_bytes, detect_bytes
 from pipeline.parse.html import html_parsed
-from pipeline.parse.parsed import Parsed, squeeze
+from pipeline.parse.parsed import Losses, Member, Parsed, squeeze
 from pipeline.parse.plain import paragraphs
-from pipeline.types import Element, ElementKind, Reason
+from pipeline.types import Element, ElementKind, LossKind, Reason
 
 _HEADERS = ("From", "To", "Cc", "Date")
+#: Headers that may contain text in an encoding that nothing declares.
+_DECODED_HEADERS = ("Subject", *_HEADERS, "Content-Type", "Content-Disposition")
 #: Maximum depth of messages inside messages.
 MAX_FORWARDS = 8
 #: Property of an Outlook message that holds its HTML as bytes.
 _PID_HTML = 0x1013
 _ENCRYPTED_TYPES = ("multipart/encrypted", "application/pkcs7-mime", "application/x-pkcs7-mime")
+#: Parts that say nothing to people: signatures, and receipts of mail servers.
+_SILENT_TYPES = ("application/pgp-signature", "application/pkcs7-signature", "application/x-pkcs7-signature", "text/rfc822-headers")
+
+#: The first line of Apple's files: the number of bytes of the message.
+_EMLX = re.compile(rb"\s{0,20}(\d{1,12})[ \t]*\r?\n")
+_SPACED_NAME = re.compile(rb"^([A-Za-z][A-Za-z0-9-]{0,60})[ \t]+:", re.M)
+_WORD = re.compile(r"=\?([^?*\s]{1,40})(?:\*[^?]{0,20})?\?([BbQq])\?([^?\s]{0,2000}| [^?]{0,2000})\?=(\s+(?==\?))?")
+_EVENT_FIELD = re.compile(
+    r"^(SUMMARY|DTSTART|DTEND|LOCATION|DESCRIPTION|ORGANIZER|ATTENDEE)((?:;[^:\r\n]{0,500})?):([^\r\n]*)", re.M
+)
+_COMMON_NAME = re.compile(r";CN=\"?([^;\":]{1,200})")
 
 
 def parse_eml(path: Path, name: str) -> Parsed:
-    """Elements of the mail at `path`. Raises DocumentError (ENCRYPTED) for an encrypted body."""
-    with path.open("rb") as file:
-        message = email.message_from_binary_file(file)
+    """Elements of the mail at `path`; its attachments are members. Raises DocumentError (ENCRYPTED) for an encrypted body."""
+    message = email.message_from_bytes(_plain_mail(path.read_bytes()))
     if not message.keys():
         raise DocumentError(Reason.CORRUPT, "no mail headers")
-    elements = list(_message(message, 1))
+    return message_parsed(message)
+
+
+def message_parsed(message: Message) -> Parsed:
+    """Elements and members of a message that the standard library has read."""
+    mail = _Mail()
+    elements = list(mail.message(message, 1))
     if not any(e.kind is not ElementKind.HEADING for e in elements[2:]) and message.get_content_type() in _ENCRYPTED_TYPES:
         raise DocumentError(Reason.ENCRYPTED, "an encrypted mail")
-    return Parsed(_header(message, "Subject"), iter(elements))
+    return Parsed(_header(message, "Subject"), iter(elements), losses=mail.losses, members=iter(mail.members))
 
 
-def _message(message: Message, level: int) -> Iterator[Element]:
-    yield from _top(_header(message, "Subject"), [(name, _header(message, name)) for name in _HEADERS], level)
-    yield from _body(message, level)
+def _plain_mail(data: bytes) -> bytes:
+    """A mail as it travels: without the counts of Apple's files, in a byte-wise encoding, with regular names of fields."""
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff") or data[:200].count(0) > 20:
+        found = detect_bytes(data)
+        data = data.decode(found.name if found else "utf-16", errors="replace").encode("utf-8")
+    if (apple := _EMLX.match(data)) is not None:
+        data = data[apple.end() : apple.end() + int(apple.group(1))]
+    blank = re.search(rb"\r?\n\r?\n", data)
+    end = blank.start() if blank else len(data)
+    return _SPACED_NAME.sub(rb"\1:", data[:end]) + data[end:]
+
+
+class _Mail:
+    """Reads a message and the messages inside it."""
+
+    def __init__(self) -> None:
+        self.losses = Losses()
+        self.members: list[Member] = []
+        self._names: dict[str, int] = {}
+
+    def message(self, message: Message, level: int) -> Iterator[Element]:
+        """Headers and body."""
+        _decode_headers(message)
+        yield from _top(_header(message, "Subject"), [(name, _header(message, name)) for name in _HEADERS], level)
+        yield from self._body(message, level)
+
+    def _body(self, part: Message, level: int) -> Iterator[Element]:
+        _decode_headers(part)
+        kind = part.get_content_type()
+        if part.is_multipart():
+            children = [child for child in part.get_payload() if isinstance(child, Message)]
+            if kind == "message/rfc822":
+                if level >= MAX_FORWARDS:
+                    self.losses.add(LossKind.CUT_TEXT, detail=f"messages forwarded more than {MAX_FORWARDS} times")
+                    return
+                for child in children:
+                    yield from self.message(child, level + 1)
+            elif kind == "multipart/alternative":
+                yield from self._best(children, level)
+            else:
+                for child in children:
+                    yield from self._body(child, level)
+            return
+        filename = part.get_filename()
+        attached = part.get_content_disposition() == "attachment"
+        if kind in ("text/plain", "text/html") and not attached:
+            yield from _text(part, kind, level)
+        elif kind == "text/calendar":
+            yield from _event(part)
+        elif kind in _SILENT_TYPES:
+            return
+        elif filename or attached:
+            yield self.attachment(_decoded(filename or ""), kind, partial(_payload, part))
+        elif kind not in _ENCRYPTED_TYPES and part.get_payload(decode=True):
+            self.losses.add(LossKind.EMBEDDED_OBJECT, detail=kind)
+
+    def attachment(self, filename: str, kind: str, opened: Callable[[], IO[bytes]]) -> Element:
+        """An attachment: its name as text, its content as a member."""
+        # The name may be a path that leaves the folder: only its last part is used.
+        kind = squeeze(kind)
+        name = squeeze(filename.replace("\\", "/").rsplit("/", 1)[-1])
+        again = self._names.get(name, 0)
+        self._names[name] = again + 1
+        own = name or f"unnamed.{kind.rpartition('/')[2] or 'bin'}"
+        self.members.append(Member(f"{again + 1}-{own}" if again else own, opened))
+        return Element(f"Attachment: {name or kind or 'without a name'}", ElementKind.LIST_ITEM)
+
+    def _best(self, children: list[Message], level: int) -> Iterator[Element]:
+        """The alternative with the most text: HTML, for its structure, where it holds about as much as the others."""
+        found = [(child.get_content_type(), list(self._body(child, level))) for child in children]
+        sizes = [sum(len(e.text) for e in elements) for _, elements in found]
+        most = max(sizes, default=0)
+        events = [e for kind, elements in found if kind == "text/calendar" for e in elements]
+        texts = [(kind, elements, size) for (kind, elements), size in zip(found, sizes, strict=True) if kind != "text/calendar"]
+        best = next((elements for kind, elements, size in texts if kind != "text/plain" and 2 * size >= most), None)
+        if best is None:
+            best = max(texts, key=lambda one: one[2], default=("", [], 0))[1]
+        yield from best
+        yield from events
+
+
+def _payload(part: Message) -> IO[bytes]:
+    payload = part.get_payload(decode=True)
+    return io.BytesIO(payload if isinstance(payload, bytes) else b"")
 
 
 def _top(subject: str, headers: Iterable[tuple[str, str]], level: int) -> Iterator[Element]:
@@ -48,46 +151,11 @@ def _top(subject: str, headers: Iterable[tuple[str, str]], level: int) -> Iterat
         yield Element(text)
 
 
-def _body(part: Message, level: int) -> Iterator[Element]:
-    kind = part.get_content_type()
-    if part.is_multipart():
-        children = [child for child in part.get_payload() if isinstance(child, Message)]
-        if kind == "message/rfc822":
-            if level < MAX_FORWARDS:
-                for child in children:
-                    yield from _message(child, level + 1)
-        elif kind == "multipart/alternative":
-            yield from _best(children, level)
-        else:
-            for child in children:
-                yield from _body(child, level)
-        return
-    filename = part.get_filename()
-    if kind in ("text/plain", "text/html") and part.get_content_disposition() != "attachment":
-        yield from _text(part, kind, level)
-    elif filename or part.get_content_disposition() == "attachment":
-        # The name may be a path that leaves the folder: it is only used as text.
-        name = squeeze(_decoded(filename or "").replace("\\", "/").rsplit("/", 1)[-1] or kind) or "without a name"
-        yield Element(f"Attachment: {name}", ElementKind.LIST_ITEM)
-
-
-def _best(children: list[Message], level: int) -> Iterator[Element]:
-    """The alternative with the most text: HTML, for its structure, where it holds about as much as the others."""
-    found = [(child.get_content_type(), list(_body(child, level))) for child in children]
-    sizes = [sum(len(e.text) for e in elements) for _, elements in found]
-    most = max(sizes, default=0)
-    for (kind, elements), size in zip(found, sizes, strict=True):
-        if kind != "text/plain" and 2 * size >= most:
-            yield from elements
-            return
-    yield from next((elements for (_, elements), size in zip(found, sizes, strict=True) if size == most), [])
-
-
 def _text(part: Message, kind: str, level: int) -> Iterator[Element]:
     payload = part.get_payload(decode=True)
     if not isinstance(payload, bytes) or not payload.strip():
         return
-    text = decode_bytes(payload, part.get_content_charset() or "")
+    text = decode_bytes(payload, str(part.get_content_charset() or ""))
     yield from _content(text, kind == "text/html", level)
 
 
@@ -98,20 +166,59 @@ def _content(text: str, is_html: bool, level: int) -> Iterator[Element]:
         yield Element(e.text, e.kind, e.level + level if e.level else 0, header=e.header)
 
 
+def _event(part: Message) -> Iterator[Element]:
+    """An invitation: what, when, where and who."""
+    payload = part.get_payload(decode=True)
+    if not isinstance(payload, bytes):
+        return
+    text = re.sub(r"\r?\n[ \t]", "", decode_bytes(payload, str(part.get_content_charset() or "")))
+    lines = []
+    for name, parameters, value in _EVENT_FIELD.findall(text):
+        person = _COMMON_NAME.search(parameters)
+        told = person.group(1) if person else value.replace("\\n", " ").replace("\\,", ",").replace("\\;", ";")
+        lines.append(f"{name.capitalize()}: {squeeze(told.removeprefix('mailto:'))}")
+    if lines:
+        yield Element("\n".join(dict.fromkeys(lines)))
+
+
+def _decode_headers(message: Message) -> None:
+    """Replace headers that contain bytes beyond ASCII by their text."""
+    for name, value in list(message.raw_items()):
+        if name.title() in _DECODED_HEADERS and not str(value).isascii():
+            message.replace_header(name, decode_bytes(str(value).encode("utf-8", "surrogateescape")))
+
+
 def _header(message: Message, name: str) -> str:
     return _decoded(str(message.get(name) or ""))
 
 
 def _decoded(value: str) -> str:
-    """`value` with its encoded words decoded; unchanged where they are damaged."""
+    """`value` with its encoded words (RFC 2047) decoded; a character may be divided between two of them."""
+    parts: list[str] = []
+    position, pending, charset = 0, b"", ""
+    for word in _WORD.finditer(value):
+        if word.start() > position or word.group(1).lower() != charset:
+            parts.append(decode_bytes(pending, charset) if pending else "")
+            parts.append(value[position : word.start()])
+            pending = b""
+        charset, position = word.group(1).lower(), word.end()
+        pending += _decoded_word(word.group(2), word.group(3))
+    parts.append(decode_bytes(pending, charset) if pending else "")
+    return squeeze("".join(parts) + value[position:])
+
+
+def _decoded_word(encoding: str, text: str) -> bytes:
+    data = text.encode("utf-8", "replace")
+    if encoding in "Qq":
+        return quopri.decodestring(data.replace(b"_", b" "), header=False)
     try:
-        return squeeze(str(make_header(decode_header(value))))
-    except (ValueError, LookupError):
-        return squeeze(value)
+        return base64.b64decode(data + b"=" * (-len(data) % 4))
+    except ValueError:
+        return data
 
 
 def parse_msg(path: Path, name: str) -> Parsed:
-    """Elements of the Outlook message at `path`. Raises DocumentError: CORRUPT, ENCRYPTED."""
+    """Elements of the Outlook message at `path`; its attachments are members. Raises DocumentError: CORRUPT, ENCRYPTED."""
     from oxmsg import Message as OutlookMessage
 
     message = OutlookMessage.load(str(path))
@@ -132,7 +239,12 @@ def parse_msg(path: Path, name: str) -> Parsed:
     if not body and "SMIME" in (message.message_class or "").upper():
         raise DocumentError(Reason.ENCRYPTED, "an encrypted mail")
     elements += body
+    mail = _Mail()
     for attachment in message.attachments:
-        name = squeeze((attachment.file_name or "").replace("\\", "/").rsplit("/", 1)[-1])
-        elements.append(Element(f"Attachment: {name or 'without a name'}", ElementKind.LIST_ITEM))
-    return Parsed(subject, iter(elements))
+        data = attachment.file_bytes
+        opened = partial(io.BytesIO, data or b"")
+        elements.append(mail.attachment(attachment.file_name or "", attachment.mime_type or "", opened))
+        if data is None:
+            mail.members.pop()
+            mail.losses.add(LossKind.ATTACHMENT, detail=attachment.file_name or "a message or object")
+    return Parsed(subject, iter(elements), losses=mail.losses, members=iter(mail.members))

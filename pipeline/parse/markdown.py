@@ -1,20 +1,23 @@
 """Markdown: block structure by markdown-it, with the character offsets of every block.
 
 Only the block rules run. Inline rules are left out because they take quadratic time on hostile input; without them, the
-offsets of a block stay exact. Links and images are reduced to their text.
+offsets of a block stay exact. Links and images are reduced to their text, and blocks of HTML are read as HTML.
 """
 
 from __future__ import annotations
 
+import html
+import itertools
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.parse.decode import read_text
-from pipeline.parse.parsed import Parsed, Share, clean, pieces
+from pipeline.parse.html import html_parsed
+from pipeline.parse.parsed import Losses, Parsed, Share, clean, pieces
 from pipeline.types import Element, ElementKind
 
 if TYPE_CHECKING:
@@ -24,26 +27,62 @@ if TYPE_CHECKING:
 WINDOW_CHARS = 500_000
 
 # Linear on any input: each stops at the next bracket.
-_LINK = re.compile(r"!?\[([^\[\]\n]{0,1000})\](?:\([^()\s]{0,2000}(?:\s+\"[^\"\n]{0,300}\")?\)|\[[^\[\]\n]{0,200}\])")
-_TAG = re.compile(r"<[/!?a-zA-Z][^<>]{0,2000}>")
-_DEFINITION = re.compile(r"\s{0,3}\[[^\]\n]{1,300}\]:\s*\S+\s*$")
-_HTML_HEADING = re.compile(r"\s*<h([1-6])\b[^<>]{0,500}>[^\n]*</h\1>\s*$", re.I)
+_LINK = re.compile(
+    r"!?\[([^\[\]\n]{0,1000})\](?:\((?:[^()\s]{0,2000}|[^()\s]{0,1000}\([^()\s]{0,500}\)[^()\s]{0,500})"
+    r"(?:\s+\"[^\"\n]{0,300}\")?\)|\[[^\[\]\n]{0,200}\])"
+)
+#: The content of a picture in place of its address.
+_DATA_ADDRESS = re.compile(r"data:[\w.+/-]{1,100}(?:;[\w=.-]{1,100}){0,5},[A-Za-z0-9+/=%_-]*")
+_DEFINITION = re.compile(r"\s{0,3}\[[^\]\n^][^\]\n]{0,299}\]:\s*\S+\s*$")
+#: Code between backticks, a tag, an escaped mark, an address in angle brackets.
+_INLINE = re.compile(
+    r"``(?P<double>(?:[^`]|`(?!`)){1,4000})``|`(?P<code>[^`]{1,4000})`|\\(?P<escaped>[!-/:-@\[-`{-~])"
+    r"|<(?P<address>(?:https?://|mailto:)[^<>\s]{1,1000})>|<[/!]?(?P<tag>[A-Za-z][A-Za-z0-9-]{0,20})(?:[\s/][^<>]{0,2000})?>"
+)
+_STRONG = re.compile(
+    r"(?<![\w*])\*\*([^*\s][^*\n]{0,1000})\*\*(?!\w)|(?<!\w)__([^_\s][^_\n]{0,1000})__(?!\w)|~~([^~\s][^~\n]{0,1000})~~"
+)
+_EMPHASIS = re.compile(r"(?<![\w*])\*([^*\s][^*\n]{0,1000})\*(?![\w*])|(?<![\w_])_([^_\s][^_\n]{0,1000})_(?![\w_])")
+#: Names of HTML elements; other names in angle brackets are generics and placeholders, which are text.
+_TAGS_NAMES = (
+    "a abbr address article aside audio b bdi bdo blockquote body br button canvas caption center cite code col colgroup "
+    "data dd del details dfn dialog div dl dt em embed fieldset figcaption figure font footer form h1 h2 h3 h4 h5 h6 head "
+    "header hr html i iframe img input ins kbd label legend li link main map mark menu meta nav noscript object ol optgroup "
+    "option p picture pre progress q rp rt ruby s samp script section select small source span strike strong style sub "
+    "summary sup svg table tbody td template textarea tfoot th thead time title tr track tt u ul var video wbr"
+)
+_TAGS = frozenset(_TAGS_NAMES.split())
+#: Elements that separate words.
+_BREAKS_NAMES = "br p div li tr td th hr img"
+_BREAKS = frozenset(_BREAKS_NAMES.split())
 _ATX = re.compile(r" {0,3}#{1,6}(?:\s|$)")
 _FENCE = re.compile(r"\s{0,3}(```+|~~~+)")
 #: Lines of markup alone: rules, underlines of headings, table delimiters, fences, quote marks, bare list marks.
 _MARKUP_LINE = re.compile(r"[\s>*+\-_=|:#`~.]*$|\s*(?:```|~~~).*$|[\s>]*\d{1,9}[.)]\s*$")
-_FRONT_MATTER = re.compile(r"---[ \t]*\n(.{0,20000}?)\n(?:---|\.\.\.)[ \t]*(?:\n|$)", re.S)
-_FRONT_TITLE = re.compile(r"^title:(.+)$", re.M)
+_FRONT_MATTER = re.compile(
+    r"---[ \t]*\n(?P<yaml>.{0,20000}?)\n(?:---|\.\.\.)[ \t]*(?:\n|$)|\+\+\+[ \t]*\n(?P<toml>.{0,20000}?)\n\+\+\+[ \t]*(?:\n|$)",
+    re.S,
+)
+#: A line of the front matter with a value on it; lists and nested values are left to the text.
+_FIELD = re.compile(r"([A-Za-z][\w-]{0,60})[ \t]{0,20}[:=][ \t]{0,20}(\S.{0,1000})")
+#: The most fields that are kept of a document.
+MAX_FIELDS = 50
 
 
 def parse_markdown(path: Path, name: str) -> Parsed:
     """Headings, paragraphs, list items, code and table rows of the Markdown file at `path`."""
     text = read_text(path)
     front = _FRONT_MATTER.match(text)
-    title = _FRONT_TITLE.search(front.group(1)) if front else None
-    share = Share()
-    own = _unquoted(title.group(1).strip(" \t")) if title else ""
-    return Parsed(clean(own), markdown_elements(text, front, share), share)
+    fields = _fields(front) if front else {}
+    share, losses = Share(), Losses()
+    title = clean(fields.get("title", ""))
+    return Parsed(title, markdown_elements(text, front, share, losses), share, losses, fields)
+
+
+def _fields(front: re.Match[str]) -> dict[str, str]:
+    """The plain values of the front matter, by their names."""
+    found = filter(None, map(_FIELD.match, front.group(front.lastgroup or 0).split("\n")))
+    return {field.group(1).lower(): clean(_unquoted(field.group(2).strip())) for field in itertools.islice(found, MAX_FIELDS)}
 
 
 def _unquoted(value: str) -> str:
@@ -51,12 +90,15 @@ def _unquoted(value: str) -> str:
     return value[1:-1] if len(value) > 2 and value[0] == value[-1] and value[0] in "'\"" else value
 
 
-def markdown_elements(text: str, front: re.Match[str] | None = None, share: Share | None = None) -> Iterator[Element]:
+def markdown_elements(
+    text: str, front: re.Match[str] | None = None, share: Share | None = None, losses: Losses | None = None
+) -> Iterator[Element]:
     """Elements of `text`; `front` is the match of its front matter, which becomes one paragraph."""
-    share = share or Share()
+    share, losses = share or Share(), losses or Losses()
     start = 0
     if front:
-        yield from _emit(front.group(1), front.start(1), front.end(1), front.group(1))
+        name = front.lastgroup or 0
+        yield from _emit(front.group(name), front.start(name), front.end(name), front.group(name))
         start = front.end()
     while start < len(text):
         end = _window_end(text, start)
@@ -156,10 +198,13 @@ class _Blocks:
                 case "fence" | "code_block":
                     yield self._claim(lines, token.content, ElementKind.CODE)
                 case "html_block":
-                    text = _without_comments(token.content)
-                    title = _HTML_HEADING.match(text)
-                    kind = ElementKind.HEADING if title else ElementKind.PARAGRAPH
-                    yield self._claim(lines, _TAG.sub(" ", text), kind, int(title.group(1)) if title else 0)
+                    yield self._html(lines, token.content)
+
+    def _html(self, lines: tuple[int, int], content: str) -> tuple[int, int, list[Element]]:
+        """A block of HTML; its elements share the span of the block."""
+        start, end = (self.base + self.lines[min(at, len(self.lines) - 1)] for at in lines)
+        found = html_parsed(content).elements
+        return *lines, [replace(element, char_start=start, char_end=end) for element in found]
 
     def _claim(
         self, lines: tuple[int, int], text: str, kind: ElementKind, level: int = 0, header: str = ""
@@ -212,21 +257,38 @@ def _emit(
 
 
 def _flat(text: str) -> str:
-    """`text` with links and images reduced to their text, without tags and definitions of link targets."""
+    """`text` as it is shown: links and pictures as their words, without tags, marks of emphasis and definitions of link targets.
+
+    Code between backticks stays as it is.
+    """
+    if "data:" in text:
+        text = _DATA_ADDRESS.sub("data:", text)
     if "[" in text:
-        text = _LINK.sub(lambda m: m.group(1), _LINK.sub(lambda m: m.group(1), text))  # twice, for an image inside a link
+        text = _LINK.sub(r"\1", _LINK.sub(r"\1", text))  # twice, for an image inside a link
         text = "\n".join(line for line in text.split("\n") if not _DEFINITION.match(line))
-    return _TAG.sub("", text) if "</" in text or "/>" in text or "<br" in text else text
-
-
-def _without_comments(text: str) -> str:
-    """`text` without `<!-- comments -->`, an unclosed one included."""
-    kept = []
+    if not any(mark in text for mark in "`<\\&*_~"):
+        return text
+    parts: list[str] = []
     position = 0
-    while (start := text.find("<!--", position)) >= 0:
-        kept.append(text[position:start])
-        stop = text.find("-->", start)
-        if stop < 0:
-            return "".join(kept)
-        position = stop + 3
-    return "".join([*kept, text[position:]])
+    for found in _INLINE.finditer(text):
+        if (tag := found.group("tag")) and tag.lower() not in _TAGS:
+            continue
+        parts.append(_plain(text[position : found.start()]))
+        position = found.end()
+        if tag:
+            parts.append(" " if tag.lower() in _BREAKS else "")
+        else:
+            parts.append(found.group("double") or found.group("code") or found.group("escaped") or found.group("address") or "")
+    parts.append(_plain(text[position:]))
+    return "".join(parts)
+
+
+def _plain(text: str) -> str:
+    """Text outside code, tags and escapes: entities as their characters, without marks of emphasis."""
+    if "*" in text or "_" in text or "~" in text:
+        text = _EMPHASIS.sub(_inner, _STRONG.sub(_inner, text))
+    return html.unescape(text) if "&" in text else text
+
+
+def _inner(match: re.Match[str]) -> str:
+    return next(group for group in match.groups() if group is not None)

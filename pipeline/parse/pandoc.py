@@ -1,4 +1,4 @@
-"""EPUB, OpenDocument text and RTF: pandoc converts them to HTML, and the HTML walk produces the elements."""
+"""EPUB, OpenDocument text, RTF, LaTeX, Org and AsciiDoc: pandoc converts them to HTML, and the HTML walk produces the elements."""
 
 from __future__ import annotations
 
@@ -10,15 +10,22 @@ from functools import cache
 from pathlib import Path
 
 from pipeline.errors import DocumentError
+from pipeline.parse.decode import read_text
 from pipeline.parse.html import html_parsed
 from pipeline.parse.parsed import Parsed
-from pipeline.types import Reason
+from pipeline.parse.plain import parse_plain
+from pipeline.types import LossKind, Reason
 
 #: Maximum heap of pandoc, in its runtime's notation; the memory limit of this process applies to it, too.
 HEAP = "1g"
 #: pandoc's exit status when that heap is full.
 _HEAP_FULL = (2, 251)
-_TEMPLATE = "<html><head><title>$if(title)$$title$$endif$</title></head><body>\n$body$\n</body></html>\n"
+_TEMPLATE = "<html><head><title>$if(title)$$title$$endif$</title></head><body>\n%s$body$\n</body></html>\n"
+#: What a text format says in front of its body.
+_FRONT = (
+    "$if(title)$<h1>$title$</h1>$endif$\n$if(subtitle)$<p>$subtitle$</p>$endif$\n$for(author)$<p>$author$</p>$endfor$\n"
+    "$if(date)$<p>$date$</p>$endif$\n$if(abstract)$<div>$abstract$</div>$endif$\n"
+)
 
 
 def parse_epub(path: Path, name: str) -> Parsed:
@@ -36,6 +43,36 @@ def parse_rtf(path: Path, name: str) -> Parsed:
     return _converted(path, "rtf")
 
 
+def parse_latex(path: Path, name: str) -> Parsed:
+    """Elements of the LaTeX document at `path`; files that it includes are not read."""
+    return _of_text(path, name, "latex")
+
+
+def parse_org(path: Path, name: str) -> Parsed:
+    """Elements of the Org file at `path`."""
+    return _of_text(path, name, "org")
+
+
+def parse_asciidoc(path: Path, name: str) -> Parsed:
+    """Elements of the AsciiDoc file at `path`."""
+    return _of_text(path, name, "asciidoc")
+
+
+def _of_text(path: Path, name: str, source: str) -> Parsed:
+    """A text format, converted from UTF-8; where pandoc gives up, the text is kept as it is written."""
+    with tempfile.TemporaryDirectory(prefix="text-") as folder:
+        decoded = Path(folder, "source")
+        decoded.write_text(read_text(path), encoding="utf-8", errors="replace")
+        try:
+            return _converted(decoded, source, _FRONT)
+        except DocumentError as error:
+            if error.reason is not Reason.CORRUPT:
+                raise
+            parsed = parse_plain(path, name)
+            parsed.losses.add(LossKind.UNREADABLE_PART, detail=f"its structure: {error.detail}; the text is kept as it is written")
+            return parsed
+
+
 @cache
 def pandoc_path() -> str | None:
     """The pandoc of pypandoc_binary, else the one on the path; found without running it, unlike with pypandoc."""
@@ -47,8 +84,8 @@ def pandoc_path() -> str | None:
     return shutil.which("pandoc")
 
 
-def _converted(path: Path, source: str) -> Parsed:
-    """Run pandoc in a temporary folder, in its sandbox: it reads no other file and no network.
+def _converted(path: Path, source: str, front: str = "") -> Parsed:
+    """Run pandoc in a temporary folder, in its sandbox: it reads no other file and no network. `front` precedes the body.
 
     It is a plain child: it inherits the limits of this process, and killing this process group kills it, too.
     """
@@ -58,7 +95,7 @@ def _converted(path: Path, source: str) -> Parsed:
         )
     with tempfile.TemporaryDirectory(prefix="pandoc-") as folder:
         template, output, errors = Path(folder, "page.html"), Path(folder, "out.html"), Path(folder, "errors")
-        template.write_text(_TEMPLATE, encoding="utf-8")
+        template.write_text(_TEMPLATE % front, encoding="utf-8")
         command = [
             pandoc, "+RTS", f"-M{HEAP}", "-RTS", "--sandbox", "--quiet", f"--from={source}", "--to=html5", "--wrap=none",
             "--mathml", f"--template={template}", str(path.resolve()),

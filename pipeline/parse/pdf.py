@@ -15,16 +15,19 @@ import pypdfium2 as pdfium
 import pypdfium2.raw as pdfium_c
 
 from pipeline.errors import DocumentError
-from pipeline.parse.parsed import Parsed, Share, pieces, squeeze
+from pipeline.parse.hyphens import DIVIDED, Words
+from pipeline.parse.parsed import Losses, Parsed, Share, pieces, squeeze
+from pipeline.parse.pdf_columns import MAX_RECTANGLES, Line, gutters, ordered
+from pipeline.parse.pdf_notes import attached, notes
 from pipeline.text import plural
-from pipeline.types import Element, ElementKind, Reason
+from pipeline.types import Element, ElementKind, LossKind, Reason
 
 #: Number of pages read in advance to determine the sizes of running text and of headings.
 SAMPLE_PAGES = 10
 #: A page with a picture and fewer characters than this counts as a picture.
 MIN_PAGE_CHARS = 20
-#: A document with a larger share of picture pages needs OCR: a few words would hide that the rest is missing.
-MAX_PICTURE_SHARE = 0.5
+#: On a page with less text than this, a picture that covers this share of it is looked for: it may be text, too.
+FEW_CHARS, PICTURE_SHARE = 200, 0.25
 #: Minimum size of a heading's type relative to running text.
 HEADING_RATIO = 1.15
 MAX_HEADING_CHARS = 200
@@ -32,35 +35,27 @@ MAX_LEVELS = 4
 
 _BULLET = re.compile(r"(?:[•‣▪●○◦∙·–*-]|\(?(?:\d{1,3}|[a-z])[.)])\s+\S")
 _SENTENCE_END = re.compile(r"[.!?:;…。！？][\"'”’)\]]*$")
-_PAGE_NUMBER = re.compile(r"(?:[-–—]\s*)?(?:\d{1,5}|[ivxlc]{1,7})(?:\s*[-–—])?$")
+_PAGE_NUMBER = re.compile(r"(?:[-–—]\s*)?(\d{1,5}|[ivxlc]{1,7})(?:\s*[-–—])?$")
+_ROMAN = {"i": 1, "v": 5, "x": 10, "l": 50, "c": 100}
 _LEADER = re.compile(r"\s?\.(?:\s?\.){4,}\s?")
-_HYPHENS = ("\ufffe", "\x02", "\xad")  # pdfium's characters for a hyphen at the end of a line
-
-
-@dataclass(frozen=True, slots=True)
-class _Line:
-    """A line of a page; lengths in points, from the lower left corner."""
-
-    text: str
-    size: float  #: height of its first character's box
-    left: float
-    right: float
-    top: float
-    bottom: float
+#: pdfium's characters for a hyphen at the end of a line.
+_HYPHENS = str.maketrans({"\x02": DIVIDED, "\xad": DIVIDED})
 
 
 @dataclass(frozen=True, slots=True)
 class _Page:
     number: int  #: 1-based
-    lines: list[_Line]
-    is_picture: bool
+    lines: list[Line]
+    notes: list[Element]  #: fields and comments
+    without_text: str = ""  #: why its text cannot be read; empty where it has text, or is blank
 
 
 def parse_pdf(path: Path, name: str) -> Parsed:
-    """Paragraphs and headings of the PDF at `path`, with their pages.
+    """Paragraphs and headings of the PDF at `path`, with their pages; filled-in fields and comments follow their page's text.
 
-    Raises DocumentError: ENCRYPTED, CORRUPT (also where its end is cut off, because pdfium would silently return only
-    the remaining pages), NEEDS_OCR, EMPTY_TEXT; the last two at the end of the elements.
+    Pages without text, among others with text, are losses. Raises DocumentError: ENCRYPTED, CORRUPT (also where its end is cut
+    off, because pdfium would silently return only the remaining pages), NEEDS_OCR, EMPTY_TEXT; the last two at the end of the
+    elements.
     """
     _refuse_cut_off(path)
     try:
@@ -69,15 +64,17 @@ def parse_pdf(path: Path, name: str) -> Parsed:
         if getattr(error, "err_code", None) == pdfium_c.FPDF_ERR_PASSWORD:
             raise DocumentError(Reason.ENCRYPTED, "needs a password") from error
         raise DocumentError(Reason.CORRUPT, str(error)) from error
-    declared = squeeze(document.get_metadata_value("Title") or "")  # before the pages: the last one closes the document
-    share = Share()
-    pages = _pages(document, share)
+    # Before the pages: the last one closes the document.
+    declared = squeeze(document.get_metadata_value("Title") or "")
+    share, losses = Share(), Losses()
+    members = list(attached(document, losses))
+    pages = _pages(document, share, losses)
     sample = list(itertools.islice(pages, SAMPLE_PAGES))
     body, headings = _sizes(sample)
-    elements = _elements(itertools.chain(sample, pages), body, headings)
+    elements = _elements(itertools.chain(sample, pages), body, headings, _offset(sample), losses)
     start = list(itertools.islice(elements, 30))
     title = next((e.text for e in start if e.kind is ElementKind.HEADING and e.level == 1), "")
-    return Parsed(title or declared, itertools.chain(start, elements), share)
+    return Parsed(title or declared, itertools.chain(start, elements), share, losses, members=iter(members))
 
 
 def _refuse_cut_off(path: Path) -> None:
@@ -88,57 +85,94 @@ def _refuse_cut_off(path: Path) -> None:
         raise DocumentError(Reason.CORRUPT, "its end is cut off")
 
 
-def _pages(document: Any, share: Share) -> Iterator[_Page]:
+def _pages(document: Any, share: Share, losses: Losses) -> Iterator[_Page]:
     try:
         count = len(document)
         if not count:
             raise DocumentError(Reason.CORRUPT, "no pages")
+        if document.get_formtype():
+            document.init_forms()
+        form = document.formenv.raw if document.formenv else None
         for index in range(count):
             share.count(index, count)
             try:
                 page = document[index]
             except pdfium.PdfiumError as error:
-                raise DocumentError(Reason.CORRUPT, f"page {index + 1}: {error}") from error
+                losses.add(LossKind.UNREADABLE_PART, f"page {index + 1}", str(error))
+                continue
             try:
-                yield _page(page, index + 1)
+                yield _page(page, form, index + 1, losses)
             finally:
                 page.close()
     finally:
         document.close()
 
 
-def _page(page: Any, number: int) -> _Page:
+def _page(page: Any, form: Any, number: int, losses: Losses) -> _Page:
     textpage = page.get_textpage()
     try:
-        lines = list(_lines(textpage))
+        lines = _in_columns(textpage, list(_lines(textpage)))
     finally:
         textpage.close()
+    found = list(notes(page, form, number, losses))
     text = "".join(line.text for line in lines)
     legible = sum(1 for c in text if not c.isspace() and c != "\ufffd" and not "\ue000" <= c <= "\uf8ff")
     if legible >= MIN_PAGE_CHARS and 2 * legible >= len("".join(text.split())):
-        return _Page(number, lines, False)
+        if legible < FEW_CHARS and _picture_share(page) >= PICTURE_SHARE:
+            losses.add(LossKind.PICTURE, f"page {number}", "a picture that covers a large part of the page")
+        return _Page(number, lines, found)
     # Fonts without a character map yield private or replacement characters: such pages are pictures of text, too.
-    has_picture = next(page.get_objects(filter=[pdfium_c.FPDF_PAGEOBJ_IMAGE], max_depth=3), None) is not None
-    return _Page(number, lines if legible else [], has_picture or legible < len(text.split()))
+    if legible < len(text.split()) or (legible and 2 * legible < len("".join(text.split()))):
+        return _Page(number, [], found, "its fonts do not name their characters")
+    return _Page(number, lines if legible else [], found, "a scanned page" if _picture_share(page) > 0 else "")
 
 
-def _lines(textpage: Any) -> Iterator[_Line]:
-    text = textpage.get_text_range()
-    box = pdfium_c.FS_RECTF()
+def _picture_share(page: Any) -> float:
+    """The share of a page that its largest picture covers."""
+    width, height = page.get_size()
+    largest = 0.0
+    for found in page.get_objects(filter=[pdfium_c.FPDF_PAGEOBJ_IMAGE], max_depth=3):
+        left, bottom, right, top = found.get_bounds()
+        largest = max(largest, abs((right - left) * (top - bottom)) / max(1.0, width * height), 1e-6)
+    return largest
+
+
+def _lines(textpage: Any) -> Iterator[Line]:
+    text = textpage.get_text_range().translate(_HYPHENS)
     position = 0
     for raw in text.split("\r\n"):
         body = raw.strip()
         if body:
             first = position + len(raw) - len(raw.lstrip())
-            last = first + len(body) - 1
-            edges = []
-            for place in (first, last):
-                index = pdfium_c.FPDFText_GetCharIndexFromTextIndex(textpage, place)
-                known = index >= 0 and pdfium_c.FPDFText_GetLooseCharBox(textpage, index, box)
-                edges.append((box.left, box.bottom, box.right, box.top) if known else (0.0, 0.0, 0.0, 0.0))
-            left, bottom, _, top = edges[0]
-            yield _Line(text=body, size=abs(top - bottom), left=left, right=edges[1][2], top=top, bottom=bottom)
+            left, bottom, _, top = _box(textpage, first)
+            _, last_bottom, right, _ = _box(textpage, first + len(body) - 1)
+            size = abs(top - bottom)
+            # pdfium puts the second half of a divided word, and what follows it, on the same line.
+            lowest = last_bottom if DIVIDED in body and last_bottom < bottom - size / 2 else bottom
+            yield Line(text=body, size=size, left=left, right=right, top=top, bottom=lowest, start=first)
         position += len(raw) + 2
+
+
+def _box(textpage: Any, place: int) -> tuple[float, float, float, float]:
+    """Left, bottom, right and top of the character at a place in the text."""
+    box = pdfium_c.FS_RECTF()
+    index = pdfium_c.FPDFText_GetCharIndexFromTextIndex(textpage, place)
+    known = index >= 0 and pdfium_c.FPDFText_GetLooseCharBox(textpage, index, box)
+    return (box.left, box.bottom, box.right, box.top) if known else (0.0, 0.0, 0.0, 0.0)
+
+
+def _in_columns(textpage: Any, lines: list[Line]) -> list[Line]:
+    """The lines in reading order: pdfium reads across columns."""
+    count = textpage.count_rects()
+    if len(lines) < 2 or count > MAX_RECTANGLES:
+        return lines
+    found = gutters([textpage.get_rect(index) for index in range(count)])
+
+    def edges(line: Line, at: int) -> tuple[float, float]:
+        left, _, right, _ = _box(textpage, line.start + at)
+        return left, right
+
+    return list(ordered(lines, found, edges)) if found else lines
 
 
 def _sizes(pages: Sequence[_Page]) -> tuple[float, list[float]]:
@@ -162,14 +196,17 @@ def _half(size: float) -> float:
     return round(size * 2) / 2
 
 
-def _elements(pages: Iterator[_Page], body: float, headings: list[float]) -> Iterator[Element]:
-    count = pictures = 0
+def _elements(pages: Iterator[_Page], body: float, headings: list[float], offset: int | None, losses: Losses) -> Iterator[Element]:
+    count = 0
+    unread: list[_Page] = []
     some = False
+    words = Words()
     for page in pages:
         count += 1
-        pictures += page.is_picture
-        for block in _blocks(_without_number(page.lines)):
-            text = _LEADER.sub(" … ", squeeze(_joined(block)))
+        unread += [page] if page.without_text else []
+        words.learn(line.text for line in page.lines)
+        for block in _blocks(_without_number(page, offset)):
+            text = _LEADER.sub(" … ", squeeze(words.undivided(_joined(block))))
             size = _half(block[0].size)
             is_large = body and size >= body * HEADING_RATIO and len(block) <= 3
             is_heading = is_large and len(text) <= MAX_HEADING_CHARS and " … " not in text
@@ -183,27 +220,48 @@ def _elements(pages: Iterator[_Page], body: float, headings: list[float]) -> Ite
                 else:
                     kind = ElementKind.LIST_ITEM if _BULLET.match(part) else ElementKind.PARAGRAPH
                     yield Element(part, kind, page=page.number)
-    if pictures > MAX_PICTURE_SHARE * count:
-        raise DocumentError(
-            Reason.NEEDS_OCR, f"{pictures} of {plural(count, 'page')} {'is a picture' if pictures == 1 else 'are pictures'}"
-        )
+        some = some or bool(page.notes)
+        yield from page.notes
     if not some:
-        raise DocumentError(Reason.NEEDS_OCR if pictures else Reason.EMPTY_TEXT, f"no text on {plural(count, 'page')}")
+        raise DocumentError(Reason.NEEDS_OCR if unread else Reason.EMPTY_TEXT, f"no text on {plural(count, 'page')}")
+    for page in unread:
+        losses.add(LossKind.PAGE_WITHOUT_TEXT, f"page {page.number}", page.without_text)
 
 
-def _without_number(lines: list[_Line]) -> list[_Line]:
-    """`lines` without a separate page number at the top or bottom."""
-    if len(lines) > 1 and _PAGE_NUMBER.match(lines[-1].text):
-        lines = lines[:-1]
-    return lines[1:] if len(lines) > 1 and _PAGE_NUMBER.match(lines[0].text) else lines
+def _numbers(page: _Page) -> dict[int, int]:
+    """The first and the last line of a page, by their index, where they are numbers."""
+    found = {}
+    for index in {0, len(page.lines) - 1} if len(page.lines) > 1 else ():
+        if match := _PAGE_NUMBER.match(page.lines[index].text):
+            text = match.group(1)
+            found[index] = int(text) if text.isdigit() else _roman(text)
+    return found
 
 
-def _blocks(lines: list[_Line]) -> Iterator[list[_Line]]:
+def _roman(text: str) -> int:
+    values = [_ROMAN[c] for c in text]
+    return sum(-v if v < max(values[at:]) else v for at, v in enumerate(values))
+
+
+def _offset(sample: Sequence[_Page]) -> int | None:
+    """How far printed page numbers differ from the places of pages, where they count with the pages; a number alone is text."""
+    offsets = Counter(value - page.number for page in sample for value in _numbers(page).values())
+    offset, times = next(iter(offsets.most_common(1)), (0, 0))
+    return offset if times > 1 else None
+
+
+def _without_number(page: _Page, offset: int | None) -> list[Line]:
+    """The lines of a page without its printed number."""
+    dropped = {index for index, value in _numbers(page).items() if value - page.number == offset}
+    return [line for index, line in enumerate(page.lines) if index not in dropped] if dropped else page.lines
+
+
+def _blocks(lines: list[Line]) -> Iterator[list[Line]]:
     """Lines that form a paragraph."""
     gaps = sorted(a.bottom - b.top for a, b in itertools.pairwise(lines) if abs(a.size - b.size) < 1 and a.bottom > b.bottom)
     usual = min(gaps[len(gaps) // 4], 1.3 * lines[0].size) if gaps else 0.0
     margin = max((line.right for line in lines), default=0.0)
-    block: list[_Line] = []
+    block: list[Line] = []
     for line in lines:
         if block and _begins(line, block[-1], usual, margin):
             yield block
@@ -213,7 +271,7 @@ def _blocks(lines: list[_Line]) -> Iterator[list[_Line]]:
         yield block
 
 
-def _begins(line: _Line, above: _Line, usual: float, margin: float) -> bool:
+def _begins(line: Line, above: Line, usual: float, margin: float) -> bool:
     """Whether `line` begins a paragraph below `above`; `usual` is the gap between lines, `margin` the right edge."""
     size = max(line.size, above.size, 1.0)
     if abs(line.size - above.size) > 0.15 * size or _BULLET.match(line.text):
@@ -228,15 +286,15 @@ def _begins(line: _Line, above: _Line, usual: float, margin: float) -> bool:
     return ended and (above.right < 0.75 * margin or line.left > above.left + 0.8 * size)
 
 
-def _joined(block: list[_Line]) -> str:
-    """The text of a paragraph: words broken at a line end are joined."""
+def _joined(block: list[Line]) -> str:
+    """The text of a paragraph; words that end with a hyphen at the end of a line are marked as divided."""
     parts: list[str] = []
     for line, below in itertools.zip_longest(block, block[1:]):
         text = line.text
-        if below is None:
+        if below is None or text.endswith(DIVIDED):
             parts.append(text)
-        elif text.endswith(_HYPHENS) or (re.search(r"[a-zà-ÿ]-$", text) and below.text[:1].islower()):
-            parts.append(text[:-1])
+        elif re.search(r"[^\W\d_]-$", text) and below.text[:1].isalpha():
+            parts.append(text[:-1] + DIVIDED)
         else:
-            parts.append(text + " ")
+            parts.append(text if re.search(r"\w-$", text) else text + " ")
     return "".join(parts)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.parse.decode import open_text, read_text
+from pipeline.parse.html import bare_text
 from pipeline.parse.parsed import Parsed, Share, clean, pieces, squeeze
 from pipeline.parse.source import parse_source
 from pipeline.types import Element
@@ -99,6 +100,8 @@ def _flat(value: object, path: str) -> Iterator[str]:
 
 
 def _text(path: str, value: str) -> Iterator[str]:
+    if "</" in value or "<br" in value:  # a page of a content management system
+        value = bare_text(value)[0]
     if text := clean(value):
         yield f"{path}: {text}" if path else text
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from pipeline.errors import DocumentError
 from pipeline.model.tokens import TokenCounter
 from pipeline.parse import PARSER_VERSION, parse
 from pipeline.parse.gate import Limits, inspect
-from pipeline.types import Chunk, Element, Reason
+from pipeline.types import Chunk, Element, Loss, Reason
 
 #: Seconds between two progress reports of a document.
 TELL_EVERY_S = 1.0
@@ -41,6 +41,8 @@ class Extracted:
     title: str  #: empty where the document has none
     chunks: int
     tokens: int
+    losses: tuple[Loss, ...] = ()  #: what did not become text
+    metadata: dict[str, str] = field(default_factory=dict)  #: the document's own fields
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,18 +76,19 @@ def extract(
         # The name does not belong to the content: the same bytes may have another name elsewhere.
         title = parsed.title if parsed.title != job.name else ""
         chunks = chunk_elements(job.document_id, _with_text(parsed.elements), counter, options)
-        footer = write_chunks(output, ChunkFileHeader(media_type, title), _told(chunks, parsed.share, tell))
+        header = ChunkFileHeader(media_type, title, parsed.metadata)
+        footer = write_chunks(output, header, _told(chunks, parsed.share, tell), parsed.losses.all)
         if not footer.chunks:
             raise DocumentError(Reason.EMPTY_TEXT, f"the parser found no text in this {media_type}")
     except BaseException:
         output.unlink(missing_ok=True)
         raise
-    return Extracted(media_type, title, footer.chunks, footer.tokens)
+    return Extracted(media_type, title, footer.chunks, footer.tokens, footer.losses, parsed.metadata)
 
 
 def parse_rules() -> dict[str, object]:
     """The part of every parse fingerprint that depends on neither the configuration nor the model."""
-    return {"parser": PARSER_VERSION, "unstructured": metadata.version("unstructured"), "chunker": CHUNKER_VERSION}
+    return {"parser": PARSER_VERSION, "chardet": metadata.version("chardet"), "chunker": CHUNKER_VERSION}
 
 
 def parse_fingerprint(counter: TokenCounter, options: ChunkOptions) -> str:

@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from pipeline.parse import MEDIA_TYPES
 from pipeline.parse.gate import Limits
 from pipeline.sandbox.extract import Extracted, ExtractJob, SoFar, parse_fingerprint
 from pipeline.settings import Settings
-from pipeline.types import Reason
+from pipeline.types import Loss, LossKind, Reason
 
 log = logging.getLogger(__name__)
 
@@ -113,6 +113,8 @@ class _Attempt:
     begun: bool = False  #: whether it reached its first job
     current: int | None = None  #: number of the current job
     since: float = 0.0  #: start of the current job, monotonic
+    losses: list[Loss] = field(default_factory=list)  #: of the current job
+    metadata: dict[str, str] = field(default_factory=dict)  #: of the current job
     child: int = 0  #: the child's process id, also the id of its process group
     cause: Reason | None = None  #: why the child was killed, or the cause of its death
     said: str = ""  #: the child's last line on stderr
@@ -232,6 +234,11 @@ class ParseGuard:
             attempt.child = event["child"]
         elif "start" in event:
             attempt.current, attempt.since, attempt.begun = event["start"], time.monotonic(), True
+            attempt.losses, attempt.metadata = [], {}
+        elif "loss" in event:
+            attempt.losses.append(Loss(LossKind(event["found"].pop("kind")), **event["found"]))
+        elif "property" in event:
+            attempt.metadata[event["property"]] = event["value"]
         elif "need" in event and event["need"] in MEDIA_TYPES - self._types:
             # The server imports its modules before the next fork. This document is sent again, and its time has not begun.
             self._types.add(event["need"])
@@ -247,7 +254,7 @@ class ParseGuard:
             attempt.done.add(event["end"])
             took, attempt.current, attempt.since = time.monotonic() - attempt.since, None, time.monotonic()
             if "extracted" in event:
-                extracted = Extracted(**event["extracted"])
+                extracted = Extracted(**event["extracted"], losses=tuple(attempt.losses), metadata=attempt.metadata)
                 (attempt.outputs / str(event["end"])).replace(job.output)
                 return Outcome(job, extracted, seconds=took)
             if "broken" in event:

@@ -232,9 +232,12 @@ class Server:
         except Exception as error:  # any other exception of a parser is a fact about the document
             self._fail(number, Reason.CORRUPT, f"{type(error).__name__}: {error}")
         else:
-            fields = asdict(made)
-            fields["title"] = made.title[:MAX_DETAIL_CHARS]
-            _tell(self._out, {"end": number, "extracted": fields})
+            for loss in made.losses:
+                _tell(self._out, {"loss": number, "found": asdict(loss)})
+            for name, value in made.metadata.items():
+                _tell(self._out, {"property": name[:MAX_DETAIL_CHARS], "value": value[:MAX_DETAIL_CHARS]})
+            fields = {"media_type": made.media_type, "chunks": made.chunks, "tokens": made.tokens}
+            _tell(self._out, {"end": number, "extracted": fields | {"title": made.title[:MAX_DETAIL_CHARS]}})
 
     def _need(self, media_type: str) -> None:
         """Allow only document types whose parser the server has already imported."""

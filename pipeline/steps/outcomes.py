@@ -117,8 +117,8 @@ class Outcomes:
 
     def _say(self, document: ClaimedDocument | Version, reason: Reason, detail: str) -> None:
         with self.about(document):
-            if reason is Reason.EMPTY_FILE:
-                log.debug("%s is skipped: %s: %s", document.uri, reason, detail)
+            if reason.skips:
+                log.info("%s is skipped: %s: %s", document.uri, reason, " ".join(detail.split()))
             else:
                 log.warning("%s is quarantined: %s: %s", document.uri, reason, " ".join(detail.split()))
 

@@ -120,6 +120,8 @@ class ParseStep:
                     tokens=made.tokens,
                     seconds=outcome.seconds,
                     chunks=made.chunks,
+                    losses=made.losses,
+                    properties=made.metadata,
                 )
                 found.append(_Made(document=document, result=result, chunks=made.chunks, began_ns=began_ns, ended_ns=ended_ns))
         finally:
@@ -147,6 +149,8 @@ class ParseStep:
             parse_fingerprint=self._fingerprint,
             tokens=footer.tokens,
             chunks=footer.chunks,
+            losses=footer.losses,
+            properties=header.metadata,
         )
 
     def _chunk_file(self, document: ClaimedDocument) -> ChunkFile:

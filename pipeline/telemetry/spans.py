@@ -56,8 +56,8 @@ class Span:
 
     @property
     def failed(self) -> bool:
-        """Whether the document was quarantined; an empty file is skipped, which is not a failure."""
-        return bool(self.reason) and self.reason != Reason.EMPTY_FILE
+        """Whether the document was quarantined; to be skipped is not a failure."""
+        return bool(self.reason) and not Reason(self.reason).skips
 
 
 class Tracing:

@@ -22,6 +22,7 @@ pytestmark = pytest.mark.integration
 LOAD_KEYS = {
     "run", "collection", "discovered", "unchanged", "indexed", "quarantined", "skipped", "chunks", "bytes", "seconds",
     "chunks_per_s", "device", "dtype", "model", "deleted", "deletions_refused",
+    "outcome", "error", "skipped_reasons", "losses", "lossy_documents",
 }  # fmt: skip
 
 
@@ -42,6 +43,7 @@ def assert_whole(cli: Cli) -> dict[str, int]:
     return found
 
 
+@pytest.mark.slow
 def test_load_search_and_everything_again(cli: Cli, documents: Path) -> None:
     plan = json_of(cli, "load", str(documents), "--dry-run")
     assert (plan["added"]["files"], plan["unchanged"]["files"]) == (4, 0)
@@ -104,20 +106,22 @@ def test_what_cannot_be_parsed_is_quarantined_and_the_rest_indexed(cli: Cli, doc
     (documents / "empty.txt").write_bytes(b"")
     (documents / "picture.png").write_bytes(b"\x89PNG\r\n\x1a\n" + os.urandom(200))
     result = json_of(cli, "load", str(documents), status=3)
-    assert (result["indexed"], result["quarantined"], result["skipped"]) == (4, 2, 1)
+    assert (result["indexed"], result["quarantined"], result["skipped"]) == (4, 1, 2)
+    assert (result["outcome"], result["skipped_reasons"]) == ("partly", {"empty_file": 1, "unsupported": 1})
     failures = {Path(row["uri"]).name: row["reason"] for row in json_of(cli, "status")["failures"]}
-    assert failures["picture.png"] == "unsupported"
-    assert failures["broken.pdf"] == "corrupt"
+    assert failures == {"broken.pdf": "corrupt"}
     assert_whole(cli)
     again = json_of(cli, "load", str(documents), status=3)
-    assert (again["indexed"], again["quarantined"], again["unchanged"]) == (0, 2, 4)
+    assert (again["indexed"], again["quarantined"], again["unchanged"]) == (0, 1, 4)
     groups = json_of(cli, "quarantine", "list")
-    assert {row["reason"]: row["documents"] for row in groups} == {"corrupt": 1, "unsupported": 1}
+    assert {row["reason"]: row["documents"] for row in groups} == {"corrupt": 1}
+    skipped = json_of(cli, "quarantine", "list", "--skipped")
+    assert {row["reason"]: row["documents"] for row in skipped} == {"empty_file": 1, "unsupported": 1}
     (shown,) = json_of(cli, "quarantine", "show", "--reason", "unsupported")
     assert "picture.png" in shown["uri"]
     assert shown["detail"]
     assert "1 document pending" in cli.run("quarantine", "release", str(documents / "broken.pdf")).stdout
-    assert json_of(cli, "load", str(documents), status=3)["quarantined"] == 2
+    assert json_of(cli, "load", str(documents), status=3)["quarantined"] == 1
     assert "1 document pending" in cli.run("retry", "--reason", "corrupt").stdout
 
 
@@ -125,7 +129,7 @@ def test_what_cannot_be_parsed_is_quarantined_and_the_rest_indexed(cli: Cli, doc
 def test_a_dropped_document_takes_its_last_good_version_along(cli: Cli, documents: Path) -> None:
     json_of(cli, "load", str(documents))
     points = assert_whole(cli)["actual_points"]
-    (documents / "tomatoes.md").write_bytes(b"\x89PNG\r\n\x1a\n" + os.urandom(200))
+    (documents / "tomatoes.md").write_bytes(b"%PDF-1.7\nno more of it")
     json_of(cli, "load", str(documents), status=3)
     assert assert_whole(cli)["actual_points"] == points, "the old version answers while the new one is quarantined"
     assert "select documents to drop" in cli.run("quarantine", "drop", status=2).stderr
@@ -138,10 +142,13 @@ def test_a_dropped_document_takes_its_last_good_version_along(cli: Cli, document
 def test_a_run_whose_documents_fail_in_numbers_stops(data_dir: Path, documents: Path) -> None:
     cli = Cli(data_dir, KB_INGEST_DEVICE="cpu", KB_MAX_FAILURE_FLOOR="5")
     for number in range(30):
+        (documents / f"{number}.pdf").write_bytes(b"%PDF-1.7\n" + os.urandom(200))
         (documents / f"{number}.png").write_bytes(b"\x89PNG\r\n\x1a\n" + os.urandom(200))
-    error = cli.run("load", str(documents), status=1).stderr
-    assert "documents failed (unsupported)" in error
-    assert "quarantine list" in error
+    ended = cli.run("load", str(documents), "--json", status=1)
+    assert "documents failed (corrupt)" in ended.stderr
+    assert "quarantine list" in ended.stderr
+    record = json.loads(ended.stdout)
+    assert (record["outcome"], "documents failed (corrupt)" in record["error"]) == ("failed", True)
 
 
 @pytest.mark.slow
@@ -257,12 +264,12 @@ def test_a_model_that_cannot_be_had_fails_instead_of_waiting(cli: Cli, documents
 def test_a_broken_installation_fails_and_quarantines_nothing(cli: Cli, tmp_path: Path) -> None:
     documents = tmp_path / "documents"
     documents.mkdir()
-    write(documents, "xlsx")
+    write(documents, "md")
     (tmp_path / "modules").mkdir()
-    (tmp_path / "modules" / "openpyxl.py").write_text("raise ImportError('libfortran.so.5: cannot open shared object file')")
+    (tmp_path / "modules" / "markdown_it.py").write_text("raise ImportError('libfortran.so.5: cannot open shared object file')")
     broken = Cli(cli.data_dir, PYTHONPATH=f"{tmp_path / 'modules'}:{os.environ['PYTHONPATH']}", KB_INGEST_DEVICE="cpu")
     stderr = broken.run("load", str(documents), status=1, timeout_s=60).stderr
-    assert "the module openpyxl cannot be imported (ImportError: libfortran.so.5" in stderr
+    assert "the module markdown_it cannot be imported (ImportError: libfortran.so.5" in stderr
     assert "Traceback" not in stderr
     status = json_of(cli, "status")
     assert (status["documents"], status["failures"]) == ({"pending": 1}, [])

@@ -68,11 +68,11 @@ def test_the_version_comes_with_the_rules_of_what_is_stored(capsys: pytest.Captu
     assert run(["--version"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == f"kb-ingest {metadata.version('kb-ingest')}"
-    assert lines[1].startswith(f"parse fingerprint: parser {PARSER_VERSION}, unstructured ")
+    assert lines[1].startswith(f"parse fingerprint: parser {PARSER_VERSION}, chardet ")
     assert lines[1].endswith(f", chunker {CHUNKER_VERSION}, chunk options, tokenizer")
     assert lines[2:] == [
         "embed fingerprint: model, revision, dimension",
-        "chunk file: format 1",
+        "chunk file: format 2",
         "word weights: bm25",
         f"ledger: schema {SCHEMA_VERSION}",
     ]

@@ -98,6 +98,7 @@ def documents(tmp_path: Path, data_dir: Path, capsys: pytest.CaptureFixture[str]
     return folder
 
 
+@pytest.mark.slow
 def test_what_may_not_be_opened_is_named(documents: Path, data_dir: Path, without_rights: list[str]) -> None:
     places = [path.relative_to(data_dir) for path in sorted(data_dir.rglob("*")) if not {"segments", "blobs"} & {*path.parts[:-1]}]
     assert {"kb.db", "staging/tmp", "broker/queue", "qdrant/turn.lock"} <= set(map(str, places))

@@ -57,6 +57,7 @@ def exact() -> np.ndarray:
     return np.asarray(model.encode(TEXTS, normalize_embeddings=True))
 
 
+@pytest.mark.slow
 def test_agrees_with_sentence_transformers(embedder: LocalEmbedder, exact: np.ndarray) -> None:
     assert (embedder.embed(TEXTS) * exact).sum(1).min() >= 0.999
 

@@ -60,6 +60,7 @@ def encoded(folder: Path, texts: tuple[str, ...] = TEXTS) -> np.ndarray:
     return np.asarray(SentenceTransformer(str(folder), device="cpu").encode(list(texts), normalize_embeddings=True))
 
 
+@pytest.mark.slow
 def test_the_default_model_has_the_vectors_of_the_library() -> None:
     made = embedder(MODEL)
     assert isinstance(made._encoder, BertEncoder)

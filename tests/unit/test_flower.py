@@ -54,6 +54,7 @@ def flower_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]
     return given[1:]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is that of a container, and read from /proc")
 def test_a_full_history_leaves_half_of_the_containers_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = flower_options(tmp_path, monkeypatch)

@@ -95,7 +95,13 @@ def test_zeros_alone_are_corrupt(tmp_path: Path) -> None:
         ("a", b"<?xml version='1.0'?>\n<!-- <html> -->\n<!DOCTYPE html>\n<html/>", kinds.HTML),
         ("a", b"<!-- never closed <html>", kinds.PLAIN),
         ("a.txt", b"some\0text with a few\0NULs " * 10, kinds.PLAIN),
-        ("a.xml", b"<?xml version='1.0'?><a>b</a>", kinds.SOURCE),
+        ("a.xml", b"<?xml version='1.0'?><a>b</a>", kinds.XML),
+        ("a", b"<?xml version='1.0'?><a>b</a>", kinds.XML),
+        ("a.svg", b"<svg xmlns='http://www.w3.org/2000/svg'/>", kinds.SVG),
+        ("a.xml", b"<?xml version='1.0'?>\n<!-- a picture -->\n<svg/>", kinds.SVG),
+        ("a", b'<!DOCTYPE svg PUBLIC "-//W3C//DTD SVG 1.1//EN" "svg11.dtd">\n<svg/>', kinds.SVG),
+        ("a.ipynb", b"{}", kinds.NOTEBOOK),
+        ("a", b"WEBVTT\n\n00:01.000 --> 00:02.000\nx", kinds.SUBTITLES),
         ("-rf", b"words", kinds.PLAIN),
         ("x" * 251 + ".txt", b"words", kinds.PLAIN),
         ("a\nb.md", b"words", kinds.MARKDOWN),
@@ -113,9 +119,6 @@ def test_type_by_content_and_name(name: str, content: bytes, expected: str, tmp_
         ("a.txt", b"\x7fELF" + bytes(80), Reason.UNSUPPORTED),
         ("a.gz", b"\x1f\x8b\x08" + bytes(range(99)), Reason.UNSUPPORTED),
         ("a.mp4", b"\0\0\0\x18ftypmp42" + bytes(40), Reason.UNSUPPORTED),
-        ("a.svg", b"<svg xmlns='http://www.w3.org/2000/svg'/>", Reason.UNSUPPORTED),
-        ("a.xml", b"<?xml version='1.0'?>\n<!-- a picture -->\n<svg/>", Reason.UNSUPPORTED),
-        ("a", b'<!DOCTYPE svg PUBLIC "-//W3C//DTD SVG 1.1//EN" "svg11.dtd">\n<svg/>', Reason.UNSUPPORTED),
         ("a.bin", bytes(range(256)) * 9, Reason.UNSUPPORTED),
         ("a.pdf", bytes(range(256)) * 9, Reason.CORRUPT),
         ("a.docx", bytes(range(1, 256)) * 9, Reason.CORRUPT),
@@ -142,8 +145,8 @@ COMMENTS = "<?xml version='1.0'?>\n" + "<!-- a short comment -->\n" * 30
         ("certificate", CERTIFICATE, kinds.PLAIN),
         ("a.crt", CERTIFICATE, kinds.PLAIN),
         ("app.settings", "server:\n" + "    listen: 127.0.0.1\n" * 60 + "end\n", kinds.PLAIN),
-        ("a.xml", COMMENTS + "<feed>text</feed>", kinds.SOURCE),
-        ("a", COMMENTS + "<feed>text</feed>", kinds.PLAIN),
+        ("a.xml", COMMENTS + "<feed>text</feed>", kinds.XML),
+        ("a", COMMENTS + "<feed>text</feed>", kinds.XML),
         ("a", COMMENTS + "<html>text</html>", kinds.HTML),
         ("a", " " * 60_000 + "x", kinds.PLAIN),
     ],
@@ -159,7 +162,7 @@ def test_a_kind_is_guessed_at_once(name: str, content: str, expected: str, tmp_p
 def test_pointers_of_git_lfs(tmp_path: Path) -> None:
     pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"4d7a2146" * 8 + b"\nsize 12345\n"
     for name in ("a.pdf", "A.DOCX", "a.png", "a.csv", "a.md", "a"):
-        with pytest.raises(DocumentError, match=r"^unsupported: a Git LFS pointer.* `git lfs pull`"):
+        with pytest.raises(DocumentError, match=r"^unreadable: a Git LFS pointer.* `git lfs pull`"):
             inspect(written(tmp_path, name, pointer), name, Limits())
     assert inspect(written(tmp_path, "about.txt", pointer), "about.txt", Limits()) == kinds.PLAIN
 

@@ -21,7 +21,7 @@ from pipeline.ledger.intake import Refused
 from pipeline.ledger.registry import WORKER_SEEN_S
 from pipeline.ledger.schema import SERVER_WAITS
 from pipeline.ledger.work import IndexedResult, ParsedResult
-from pipeline.types import Reason, SourceFile, Stage, StagedFile, document_id
+from pipeline.types import Loss, LossKind, Reason, SourceFile, Stage, StagedFile, document_id
 from tests.services import Postgres
 
 
@@ -375,3 +375,57 @@ def test_a_postgres_that_takes_connections_and_says_nothing_is_away() -> None:
         with pytest.raises(LedgerUnavailable):
             Ledger.open(url)
         assert time.monotonic() - began < 8
+
+
+def test_losses_belong_to_the_version_that_was_parsed_last(ledger: Ledger) -> None:
+    first, second = stage(ledger, 2)
+    found = (Loss(LossKind.CHART, "page 1", "x", 2), Loss(LossKind.PICTURE, "page 3"))
+    claim = ledger.work.claim(Stage.PARSE, [first, second], "w")
+    ledger.work.parsed(
+        claim, [ParsedResult(first, "t", "m", "p", losses=found, properties={"author": "Ada"}), ParsedResult(second, "t", "m", "p")]
+    )
+    ledger.work.release(claim)
+    assert not ledger.losses.summary(), "nothing is indexed yet"
+    claim = ledger.work.claim(Stage.EMBED, [first, second], "w")
+    ledger.work.indexed(claim, [indexed(first), indexed(second)])
+    ledger.work.release(claim)
+    assert ledger.losses.of(first) == list(found)
+    assert ledger.losses.of(second) == []
+    for summary in (ledger.losses.summary(), ledger.losses.summary(run=1), ledger.losses.summary(collection="docs")):
+        assert (summary.documents, summary.kinds) == (1, {"chart": 2, "picture": 1})
+    assert str(ledger.losses.summary()) == "1 document indexed with losses: 2 charts, 1 picture without text"
+    assert [(d.uri, d.kinds) for d in ledger.losses.documents()] == [("file:///doc/0", {"chart": 2, "picture": 1})]
+    assert not ledger.losses.summary(run=2)
+    assert ledger.life.find(first)[0].properties == '{"author": "Ada"}'
+    stage(ledger, 1, version="2", run=2)
+    index_all(ledger, [first])
+    assert ledger.losses.of(first) == []
+
+
+def test_losses_go_with_their_document(ledger: Ledger) -> None:
+    (key,) = stage(ledger, 1)
+    claim = ledger.work.claim(Stage.PARSE, [key], "w")
+    ledger.work.parsed(claim, [ParsedResult(key, "t", "m", "p", losses=(Loss(LossKind.CHART, "a"),))])
+    ledger.work.fail(claim, key, Reason.CORRUPT, "")
+    ledger.work.release(claim)
+    claim = ledger.work.claim(Stage.EMBED, [key], "w")
+    ledger.work.fail(claim, key, Reason.CORRUPT, "")
+    ledger.work.release(claim)
+    assert len(ledger.losses.of(key)) == 1
+    assert ledger.intake.drop([key]) == 1
+    assert ledger.losses.of(key) == []
+
+
+@pytest.mark.parametrize("reason", list(Reason))
+def test_what_holds_nothing_readable_is_skipped_and_faults_are_quarantined(ledger: Ledger, reason: Reason) -> None:
+    staged, refused = stage(ledger, 2)
+    claim = ledger.work.claim(Stage.PARSE, [staged], "w")
+    ledger.work.fail(claim, staged, reason, "why")
+    ledger.work.release(claim)
+    ledger.intake.refuse("docs", 1, {refused: Refused(SourceFile("file:///doc/1", Path("/doc/1"), 1, 1), reason, "why")})
+    skipped = {"empty_file", "empty_text", "needs_ocr", "encrypted", "unsupported"}
+    state = "skipped" if reason in skipped else "quarantined"
+    assert states(ledger) == {state: 2}
+    assert ledger.report.skipped(1) == ({reason.value: 2} if reason in skipped else {})
+    assert ledger.intake.retry() == (0 if reason in skipped else 1), "without a staged copy, nothing can be tried again"
+    assert ledger.intake.retry(reason=reason.value) == (1 if reason in skipped else 0)

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from pipeline.parse import kinds, parse
 from pipeline.parse.html import bare_text, html_parsed
-from pipeline.types import Element, ElementKind
+from pipeline.types import Element, ElementKind, LossKind
+from tests.reading import read_bytes
 
 
 def elements(page: str) -> list[Element]:
@@ -168,3 +169,94 @@ def test_any_text_is_taken(text: str) -> None:
 def test_broken_markup_loses_no_word(parts: list[str]) -> None:
     page = "".join(parts)
     assert " ".join(texts(page)).split().count("w") == page.count("w ")
+
+
+def test_cells_that_span_rows_and_columns(tmp_path: Path) -> None:
+    table = (
+        "<table><thead><tr><th rowspan=2>Zone</th><th colspan=2>Price</th></tr><tr><th>5 kg</th><th>10 kg</th></tr></thead>"
+        "<tr><td rowspan=2>Alps<td>17<td>23</tr><tr><td>18<td>24</tr><tr><td>Coast</td><td colspan=2>on request</td></tr>"
+        "<tr><td colspan=3>All prices in euros</td></tr></table>"
+    )
+    found = read_bytes(tmp_path, "a.html", table)
+    assert {e.header for e in found.elements} == {"Zone | Price 5 kg | Price 10 kg"}
+    assert found.texts == ["Alps | 17 | 23", "Alps | 18 | 24", "Coast | on request | on request", "All prices in euros"]
+
+
+@pytest.mark.parametrize("span", ["0", "-1", "99999999999", "x", "65534"])
+def test_odd_spans_are_harmless(span: str, tmp_path: Path) -> None:
+    page = f"<table><tr><td rowspan='{span}' colspan='{span}'>a</td><td>b</td></tr><tr><td>c</td></tr></table>"
+    text = read_bytes(tmp_path, "a.html", page).text
+    assert {"a", "b", "c"} <= set(text.replace("|", " ").split())
+
+
+def test_headings_code_and_breaks_inside_a_table_of_data(tmp_path: Path) -> None:
+    page = (
+        "<table><tr><th>Call</th><th>Result</th></tr><tr><td><h4>find</h4></td><td><pre>List&lt;Id&gt;</pre></td></tr>"
+        "<tr><td>first<br>second</td><td><ul><li>a</li><li>b</li></ul></td></tr></table>"
+    )
+    found = read_bytes(tmp_path, "a.html", page)
+    assert [(e.header, e.text) for e in found.elements] == [
+        ("Call | Result", "find | List<Id>"), ("Call | Result", "first second | a b")
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("page", "shown", "hidden"),
+    [
+        ("<p>Open <span aria-hidden='true'>never</span></p>", "Open", "never"),
+        ("<p style='DISPLAY : none'>never</p><p>Open</p>", "Open", "never"),
+        ("<template><p>never</p></template><p>Open</p>", "Open", "never"),
+        ("<p hidden>never</p><p>Open</p>", "Open", "never"),
+        ("<details><summary>More</summary><p>Folded text</p></details>", "Folded text", "never"),
+        ("<div role='tablist'><a role='tab'>One</a></div><div role='tabpanel' hidden><p>Panel two</p></div>", "Panel two", "never"),
+        (
+            "<ul role='menu'><li>Soup of the day with bread, 5 euros</li><li>Fish from the harbour, 12 euros</li></ul>",
+            "Fish",
+            "never",
+        ),
+        ("<div role='toolbar'><a href=1>Copy never</a> <a href=2>Print never</a></div><p>Open</p>", "Open", "never"),
+        ("<figure><img src=a.png alt='A crane'><figcaption>The pier in May</figcaption></figure>", "A crane", "never"),
+        ("<dl><dt>Berth</dt><dd>A place for a ship</dd></dl>", "A place for a ship", "never"),
+        ("<p>Map&lt;String, Invoice&gt; &amp; M&uuml;ller&#8217;s</p>", "Map<String, Invoice> & Müller’s", "never"),
+        ("<p>Donau&shy;dampf&shy;schiff, Kranken&#8203;kasse&#x2060;n</p>", "Donaudampfschiff, Krankenkassen", "\xad"),
+        ("<p>ភាសា&#8203;ខ្មែរ</p>", "ភាសា\u200bខ្មែរ", "never"),
+    ],
+)
+def test_what_a_browser_shows_is_text(page: str, shown: str, hidden: str, tmp_path: Path) -> None:
+    text = read_bytes(tmp_path, "a.html", f"<!DOCTYPE html><html><head><meta charset=utf-8></head><body>{page}</body></html>").text
+    assert shown in text
+    assert hidden not in text
+
+
+def test_numbers_of_lists(tmp_path: Path) -> None:
+    page = "<ol start=42><li>a</li><li value=50>b</li><li>c</li></ol><ol><li>d</li></ol>"
+    assert read_bytes(tmp_path, "a.html", page).texts == ["42. a", "50. b", "51. c", "1. d"]
+
+
+def test_pages_that_a_script_fills_are_named(tmp_path: Path) -> None:
+    page = "<html><body><div id=root>Loading</div><script src=/app.js></script></body></html>"
+    assert read_bytes(tmp_path, "a.html", page).lost == {LossKind.SCRIPTED_CONTENT: 1}
+    full = page.replace("Loading", "<p>" + "Enough words to read without any script. " * 10 + "</p>")
+    assert not read_bytes(tmp_path, "b.html", full).losses
+
+
+def test_pictures_inside_the_page_without_words_are_losses(tmp_path: Path) -> None:
+    inside = "src='data:image/png;base64,iVBORw0KGgo='"
+    page = f"<p>Words.</p><img {inside}><img {inside} alt=''><img src=a.png>"
+    found = read_bytes(tmp_path, "a.html", page)
+    assert (found.texts, found.lost) == (["Words."], {LossKind.PICTURE: 1})
+
+
+@pytest.mark.parametrize(
+    ("label", "encoding", "text"),
+    [
+        ("iso-8859-1", "cp1252", "“Orchard” costs € 1.250"),
+        ("windows-1251", "cp1251", "Размер"),
+        ("iso-8859-1", "utf-8", "Müller’s"),
+    ],
+)
+def test_declared_encodings_mean_what_they_mean_in_browsers(label: str, encoding: str, text: str, tmp_path: Path) -> None:
+    page = (
+        f"<html><head><meta http-equiv='Content-Type' content='text/html; charset={label}'></head><body><p>{text}</p></body></html>"
+    )
+    assert read_bytes(tmp_path, "a.html", page.encode(encoding)).texts == [text]

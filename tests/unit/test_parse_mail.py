@@ -11,6 +11,7 @@ from pipeline.errors import DocumentError
 from pipeline.parse import kinds, parse
 from pipeline.types import Element, ElementKind, Reason
 from tests import documents as d
+from tests.reading import read_bytes
 
 
 def read(folder: Path, content: bytes) -> list[Element]:
@@ -102,3 +103,76 @@ def test_an_attachment_without_a_name_is_told_by_a_clean_kind(tmp_path: Path) ->
     )
     texts = [e.text for e in parse(path, "a.eml", kinds.EML).elements]
     assert "Attachment: application/x.-y" in texts
+
+
+def test_headers_in_utf8_and_in_old_encodings(tmp_path: Path) -> None:
+    for encoding in ("utf-8", "cp1252"):
+        raw = "From: Jörg Grünwald <jg@port.example>\r\nSubject: Kündigung für März\r\nDate: x\r\n\r\nSiehe oben.\r\n".encode(
+            encoding
+        )
+        assert read_bytes(tmp_path, "a.eml", raw).texts == [
+            "Kündigung für März", "From: Jörg Grünwald <jg@port.example>\nDate: x", "Siehe oben."
+        ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("header", "told"),
+    [
+        ("=?utf-8?q?K=C3=BCndigung_f=C3=BCr?= =?utf-8?q?_M=C3=A4rz?=", "Kündigung für März"),
+        ("=?utf-8?B?44GT44KT44Gr44Gh?=", "こんにちは"[:4]),
+        ("=?utf-8?B?5pel?= =?utf-8?B?5pys6Kq=?=", "日本"),
+        ("=?iso-8859-1?Q?=80_5?= and more", "€ 5 and more"),
+        ("Re: =?utf-8?Q?=E2=82?= =?utf-8?Q?=AC_5?=", "Re: € 5"),
+        ("=?broken", "=?broken"),
+    ],
+)
+def test_encoded_words(header: str, told: str, tmp_path: Path) -> None:
+    assert read_bytes(tmp_path, "a.eml", f"From: a@b.example\r\nSubject: {header}\r\n\r\nBody.\r\n").title.startswith(told)
+
+
+def attached(name: bytes, content: bytes = b"data") -> bytes:
+    return (
+        b"From: a@b.example\r\nSubject: Papers\r\nMIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=q\r\n\r\n--q\r\n"
+        b"Content-Type: text/plain; charset=utf-8\r\n\r\nAttached.\r\n--q\r\nContent-Type: application/pdf\r\nContent-Disposition: "
+        b'attachment; filename="' + name + b'"\r\n\r\n' + content + b"\r\n--q--\r\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["Übersicht.pdf".encode(), "Übersicht.pdf".encode("cp1252"), b"=?utf-8?Q?=C3=9Cbersicht.pdf?=", b"../../\xc3\x9cbersicht.pdf"],
+)
+def test_names_of_attachments(name: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "a.eml"
+    path.write_bytes(attached(name))
+    parsed = parse(path, "a.eml", kinds.EML)
+    assert "Attachment: Übersicht.pdf" in [e.text for e in parsed.elements]
+    (member,) = parsed.members
+    with member.open() as file:
+        assert (member.name, file.read()) == ("Übersicht.pdf", b"data")
+
+
+def test_files_of_apple_and_in_utf16_and_spaces_before_colons(tmp_path: Path) -> None:
+    mail = b"From: a@b.example\r\nSubject: Tide\r\n\r\nThe gauge.\r\n"
+    texts = ["Tide", "From: a@b.example", "The gauge."]
+    assert read_bytes(tmp_path, "a.emlx", b"%d\n" % len(mail) + mail + b"<?xml version='1.0'?><plist>never</plist>").texts == texts
+    for encoding in ("utf-16", "utf-16-le", "utf-16-be"):
+        assert read_bytes(tmp_path, "a.eml", mail.decode().encode(encoding)).texts == texts
+    assert read_bytes(tmp_path, "b.eml", mail.replace(b"Subject:", b"Subject :")).texts == texts
+
+
+def test_invitations(tmp_path: Path) -> None:
+    event = (
+        "BEGIN:VCALENDAR\r\nBEGIN:VEVENT\r\nSUMMARY:Tide talk\\, part\r\n  two\r\nDTSTART:20260305T090000Z\r\nLOCATION:Hall 3\r\n"
+        'ATTENDEE;CN="Ada":mailto:ada@port.example\r\nEND:VEVENT\r\nEND:VCALENDAR\r\n'
+    )
+    raw = (
+        "From: a@b.example\r\nSubject: Invitation\r\nMIME-Version: 1.0\r\nContent-Type: multipart/alternative;"
+        " boundary=q\r\n\r\n--q\r\n"
+        "Content-Type: text/plain\r\n\r\nPlease come.\r\n--q\r\nContent-Type: text/calendar; charset=utf-8\r\n\r\n"
+        + event
+        + "--q--\r\n"
+    )
+    texts = read_bytes(tmp_path, "a.eml", raw).texts
+    assert "Please come." in texts
+    assert "Summary: Tide talk, part two\nDtstart: 20260305T090000Z\nLocation: Hall 3\nAttendee: Ada" in texts

@@ -21,6 +21,7 @@ from pipeline.parse.plain import paragraphs
 from pipeline.parse.rst import rst_elements
 from pipeline.parse.source import blocks
 from pipeline.types import Element, ElementKind
+from tests.reading import read_bytes
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r"), max_size=400)
 LINES = st.lists(
@@ -244,3 +245,63 @@ def test_rst_cleans_a_heading_that_comes_again() -> None:
     text = "Mooring\0 rules\n==============\n\nAbove.\n\n.. function:: moor(ship)\n\n   Moors it.\n\nBelow.\n"
     headings = [e.text for e in rst_elements(text) if e.kind is ElementKind.HEADING]
     assert headings == ["Mooring rules", "moor", "Mooring rules"]
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        ("Call `Map<String, Invoice> load(List<Id> ids)` once.", "Call Map<String, Invoice> load(List<Id> ids) once."),
+        ("Returns Optional<Customer> or `a && b`.", "Returns Optional<Customer> or a && b."),
+        ("One<br>two<br/>three and <b>bold</b>.", "One two three and bold."),
+        (r"Set max\_retry\_count to 3\*.", "Set max_retry_count to 3*."),
+        ("M&uuml;ller &amp; S&ouml;hne, if a &lt; b.", "Müller & Söhne, if a < b."),
+        ("See [the article](https://wiki.example/Foo_(bar)) for **more** and _some_ snake_case_name.",
+         "See the article for more and some snake_case_name."),
+        ("![plan](data:image/png;base64," + "iVBORw0KGgo" * 500 + ") of the pier", "plan of the pier"),
+        ("Use 2*3*4 and a * b.", "Use 2*3*4 and a * b."),
+        ("``code with ` inside`` and <https://x.example/a>", "code with ` inside and https://x.example/a"),
+    ],
+)  # fmt: skip
+def test_inline_markdown(source: str, told: str, tmp_path: Path) -> None:
+    assert read_bytes(tmp_path, "a.md", source).texts == [told]
+
+
+def test_html_inside_markdown(tmp_path: Path) -> None:
+    source = (
+        "# Locks\n\n<table><tr><th>Door</th><th>Key</th></tr><tr><td>North&nbsp;gate</td><td>K&ouml;nig 71</td></tr></table>\n\n"
+        "<details>\n<summary>More</summary>\n\nHidden *part*.\n\n</details>\n\n````md\n```py\ninner\n```\n````\n\nAfter.\n"
+    )
+    found = read_bytes(tmp_path, "a.md", source)
+    assert [(e.header, e.text) for e in found.elements] == [
+        ("", "Locks"), ("Door | Key", "North gate | König 71"), ("", "More"), ("", "Hidden part."), ("", "```py\ninner\n```"),
+        ("", "After."),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "front", ['---\ntitle: "Guide: one"\nAuthor: Ada\ntags: [a, b]\n---\n', "+++\ntitle = 'Guide: one'\nauthor = \"Ada\"\n+++\n"]
+)
+def test_front_matter_is_kept_as_fields(front: str, tmp_path: Path) -> None:
+    found = read_bytes(tmp_path, "a.md", front + "\n# Head\n\nText.[^1]\n\n[^1]: note\n")
+    assert found.title == "Guide: one"
+    assert found.metadata["title"] == "Guide: one"
+    assert found.metadata["author"] == "Ada"
+    assert "[^1]: note" in found.text
+
+
+@pytest.mark.parametrize(
+    ("content", "rows"),
+    [
+        ("Temperature;Pressure\n20,0;1010,5\n21,1;1011,3\n22,2;1012,6\n", ["20,0 | 1010,5", "21,1 | 1011,3", "22,2 | 1012,6"]),
+        ("Customer;Sales\nA, Dept. 1, Town;10\nB, Dept. 2, Town;20\nC, Dept. 3, Town;30\n",
+         ["A, Dept. 1, Town | 10", "B, Dept. 2, Town | 20"]),
+        ("1,5;2,5\n3,5;4,5\n", ["1,5 | 2,5", "3,5 | 4,5"]),
+        ("a|b, c|d\n1|2, 3|4\n", ["1 | 2, 3 | 4"]),
+        ("sep=;\nName;Size\nAda;3,5\n", ["Ada | 3,5"]),
+        ('Name,Note\nAda,"says ""yes"", often"\nBo,a\\, b\n', ['Ada | says "yes", often', "Bo | a, b"]),
+        ("\ufeffname;town\r\nAnna\0;Ulm\r\nBert;Bonn\r\n", ["Anna | Ulm", "Bert | Bonn"]),
+    ],
+    ids=["decimal", "addresses", "no header", "bars", "excel", "escapes", "nul"],
+)  # fmt: skip
+def test_dialects_of_csv(content: str, rows: list[str], tmp_path: Path) -> None:
+    assert read_bytes(tmp_path, "a.csv", content).texts[: len(rows)] == rows

@@ -82,7 +82,7 @@ def test_figures_are_exactly_those_of_the_events(ledger: Ledger) -> None:
     ids = stage(ledger, run, {"a.txt": 1000, "b.txt": 5000, "c.pdf": 300})
     index(ledger, ids["a.txt"], 4, parse_s=0.5, embed_s=1.0)
     index(ledger, ids["b.txt"], 20, embedded=15, parse_s=0.25, embed_s=0.5)
-    fail(ledger, ids["c.pdf"], Reason.ENCRYPTED, "needs a password")
+    fail(ledger, ids["c.pdf"], Reason.CORRUPT, "its end is cut off")
     measured = Measured()
     for bound, number in ((16, 3), (32, 20), (256, 1)):
         measured.add(CHUNK_TOKENS, str(run), number, str(bound))
@@ -111,7 +111,7 @@ def test_figures_are_exactly_those_of_the_events(ledger: Ledger) -> None:
         ("file:///doc/a.txt", 0.5, 1.0), ("file:///doc/b.txt", 0.25, 0.5),
     ]  # fmt: skip
     assert found.slowest[0].title == f"Title {ids['a.txt'][:4]}"
-    assert found.failures == (Group("encrypted", 1, (Failure(ids["c.pdf"], "file:///doc/c.pdf", "needs a password", ""),)),)
+    assert found.failures == (Group("corrupt", 1, (Failure(ids["c.pdf"], "file:///doc/c.pdf", "its end is cut off", ""),)),)
     assert (found.failures_untold, found.skipped, found.comparison) == (0, (), None)
     lengths = found.lengths
     assert (lengths.limit, lengths.width, lengths.chunks, lengths.over) == (256, 16, 24, 0)
@@ -411,22 +411,24 @@ def test_the_command_speaks_of_the_last_run_and_knows_no_other(
     assert capsys.readouterr() == ("", "error: no runs yet; `kb-ingest load PATH` starts one\n")
     ledger = Ledger.open(Settings(data_dir=data_dir).prepare().ledger_url)
     run = ledger.runs.start("docs")
-    ids = stage(ledger, run, {"a.txt": 1000, "b.txt": 10})
+    ids = stage(ledger, run, {"a.txt": 1000, "b.txt": 10, "c.png": 10})
     index(ledger, ids["a.txt"], 4)
-    fail(ledger, ids["b.txt"], Reason.ENCRYPTED, "needs a password")
+    fail(ledger, ids["b.txt"], Reason.CORRUPT, "its end is cut off")
+    fail(ledger, ids["c.png"], Reason.UNSUPPORTED, "PNG image")
     ledger.runs.end(run, "partly")
     ledger.close()
     assert command(["report", "7"]) == 1
     assert capsys.readouterr() == ("", "error: run 7 does not exist; `kb-ingest runs` lists all runs\n")
     assert command(["report"]) == 0
     said = capsys.readouterr().out
-    assert "encrypted: 1 document\n    file:///doc/b.txt: needs a password" in said
+    assert "corrupt: 1 document\n    file:///doc/b.txt: its end is cut off" in said
+    assert "skipped: 1 document: unsupported" in said
     assert "4 chunks: file:///doc/a.txt" in said
     assert command(["report", "1", "--html", str(tmp_path / "no" / "x.html")]) == 1
     assert "cannot write" in capsys.readouterr().err
     assert command(["report", "--html", str(tmp_path / "x.html"), "--json"]) == 0
     record = json.loads(capsys.readouterr().out)
-    assert (record["run"]["id"], record["totals"]["indexed"], record["failures"][0]["reason"]) == (1, 1, "encrypted")
+    assert (record["run"]["id"], record["totals"]["indexed"], record["failures"][0]["reason"]) == (1, 1, "corrupt")
     assert value_of((tmp_path / "x.html").read_text("utf-8"), "indexed") == "1"
 
 

@@ -24,6 +24,8 @@ from pipeline.types import (
     Element,
     EmbeddedChunk,
     Hit,
+    Loss,
+    LossKind,
     PointMeta,
     Reason,
     SourceFile,
@@ -37,6 +39,7 @@ CHUNK = Chunk("c", "d", 0, "text", 3, ("A", "B"), 1, 2, 10, 14)
 SOURCE = SourceFile("file:///a", Path("/a"), 1, 2)
 VALUES = [
     CHUNK,
+    Loss(LossKind.CHART, "page 1", "x", 2),
     SOURCE,
     StagedFile(SOURCE, "00", "00/00"),
     Element("text"),

@@ -17,6 +17,7 @@ from workers.cli.options import json_option
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pipeline.ledger import Ledger
     from pipeline.ledger.life import Event, Standing
 
 
@@ -29,10 +30,8 @@ def logs(context: Context, document: str, as_json: bool) -> int:
 
     Events older than KB_EVENTS_DAYS are deleted. Exit status 1 if no document is found.
     """
-    meanings = _meanings(document)
     with context.ledger() as (_, ledger):
-        tried = (look(one) for look in (ledger.life.find, ledger.life.gone) for one in meanings)
-        found = next(filter(None, tried), [])
+        found = standings(ledger, document)
         lives = [(standing, ledger.life.of(standing.id)) for standing in found]
     if as_json:
         print_json([_record(*life) for life in lives])
@@ -41,6 +40,12 @@ def logs(context: Context, document: str, as_json: bool) -> int:
     if not lives:
         click.echo(visible(f"error: no document in the ledger matches {document}"), err=True)
     return 0 if lives else 1
+
+
+def standings(ledger: Ledger, document: str) -> list[Standing]:
+    """The documents that a command's argument means; those that were deleted only where no other fits."""
+    tried = (look(one) for look in (ledger.life.find, ledger.life.gone) for one in _meanings(document))
+    return next(filter(None, tried), [])
 
 
 def _meanings(document: str) -> list[str]:

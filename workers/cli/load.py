@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import rich_click as click
@@ -10,18 +11,20 @@ import rich_click as click
 from pipeline.telemetry.context import about
 from pipeline.text import one_line, plural, visible
 from workers.cli.context import Context, print_json, say
-from workers.cli.options import collection_option, json_option
+from workers.cli.options import collection_option, json_option, strict_options
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from pipeline.settings import Settings
     from pipeline.steps.load import Planned
-    from workers.jobs.load import Result
+    from workers.jobs.load import Loading, Result
     from workers.jobs.sources import Job
 
-#: Exit status of a load or sync that has finished and left quarantined documents.
-EXIT_QUARANTINED = 3
+#: Exit status of a load or sync that has finished, and whose documents are not all as they should be.
+EXIT_PARTLY = 3
+#: The most files that are named at the end, of those left out and of those that failed.
+NAMED = 10
 
 
 @click.command()
@@ -38,17 +41,19 @@ EXIT_QUARANTINED = 3
     "--checksum", is_flag=True, help="Compare the contents of files even if their size and modification time are unchanged."
 )
 @click.option("--require-gpu", is_flag=True, default=None, help="Fail instead of embedding on the CPU.")
+@strict_options
 @json_option
 @click.pass_obj
 def load(
     context: Context, paths: tuple[str, ...], collection: str | None, include: tuple[str, ...], exclude: tuple[str, ...],
     hidden: bool | None, wait: bool, sync: bool, allow_delete: bool, dry_run: bool, checksum: bool, require_gpu: bool | None,
-    as_json: bool,
+    strict: bool, fail_on_loss: bool, as_json: bool,
 ) -> int:  # fmt: skip
     """Load files, folders and URLs such as s3://bucket/folder into a collection.
 
     Files that have not changed since the last load are not processed again. Ctrl-C loses nothing: the next load continues.
-    Exit status 3 means that some documents are quarantined; `kb-ingest status` lists them.
+    Files that hold nothing readable, such as photos, are skipped with a reason. Exit status 3 means that some documents are
+    quarantined; `kb-ingest status` lists them.
     """
     from pipeline.sources.discover import Patterns
     from pipeline.sources.uris import root_of
@@ -63,38 +68,71 @@ def load(
         with Loading(settings, settings.collection) as loading:
             return _print_plan(loading.plan(scope), as_json)
     job = Job(scope, "sync" if sync else "load", sync=sync, allow_delete=allow_delete, wait=wait, checksum=checksum)
-    return run_job(settings, job, as_json=as_json)
+    return run_job(settings, job, as_json=as_json, strict=strict, fail_on_loss=fail_on_loss)
 
 
-def run_job(settings: Settings, job: Job, *, as_json: bool) -> int:
-    """Run a job with a display, print its result, and return the exit status."""
+def run_job(settings: Settings, job: Job, *, as_json: bool, strict: bool = False, fail_on_loss: bool = False) -> int:
+    """Run a job with a display, print its result, and return the exit status.
+
+    `strict`: skipped documents count as failures; `fail_on_loss`: so do documents with losses. As JSON, the result is printed
+    however the job ends.
+    """
     from workers.cli.display import progress_display
     from workers.jobs.load import Loading
 
-    with Loading(settings, settings.collection) as loading:
-        loading.prepare()
-        with progress_display() as display:
-            result = loading.run(job, display, display.stderr)
+    loading = Loading(settings, settings.collection)
+    with loading:
+        try:
+            loading.prepare()
+            with progress_display() as display:
+                result = loading.run(job, display, display.stderr)
+        except BaseException as error:
+            if as_json:
+                print_json(_unfinished(settings, loading, error))
+            raise
+    states = result.progress.states
+    partly = bool(states.get("quarantined") or (strict and states.get("skipped")) or (fail_on_loss and result.losses))
     if as_json:
-        print_json(_record(settings, result))
+        print_json(_record(settings, result, "refused" if result.refused else ("partly" if partly else "done")))
     else:
         _print_result(settings, result, job.wait)
     if result.refused:
         say(f"error: {result.refused}", logging.ERROR)
         return 1
-    return EXIT_QUARANTINED if result.progress.states.get("quarantined") else 0
+    return EXIT_PARTLY if partly else 0
 
 
-def _record(settings: Settings, result: Result) -> dict[str, object]:
+def _unfinished(settings: Settings, loading: Loading, error: BaseException) -> dict[str, object]:
+    """What is known of a job that ended with an error, with the fields of a finished one as far as they are known."""
+    from pipeline.errors import KbError
+
+    states: dict[str, int] = {}
+    with suppress(KbError):  # it may be the ledger that failed
+        states = loading.ledger.report.progress(loading.run_id).states if loading.run_id is not None else {}
+    return {
+        "run": loading.run_id,
+        "outcome": "failed" if isinstance(error, Exception) else "interrupted",
+        "error": one_line(str(error)) or type(error).__name__,
+        "collection": settings.collection,
+        **{name: states.get(name, 0) for name in ("indexed", "quarantined", "skipped")},
+    }
+
+
+def _record(settings: Settings, result: Result, outcome: str) -> dict[str, object]:
     states, worker = result.progress.states, result.worker
     return {
         "run": result.run,
+        "outcome": outcome,
+        "error": result.refused,
         "collection": settings.collection,
         "discovered": result.counts.discovered,
         "unchanged": result.counts.unchanged,
         "indexed": states.get("indexed", 0),
         "quarantined": states.get("quarantined", 0),
         "skipped": states.get("skipped", 0),
+        "skipped_reasons": result.skipped,
+        "lossy_documents": result.losses.documents,
+        "losses": result.losses.kinds,
         "deleted": result.deleted,
         "deletions_refused": result.refused,
         "chunks": result.progress.embedded,
@@ -108,16 +146,18 @@ def _record(settings: Settings, result: Result) -> dict[str, object]:
 
 
 def _print_result(settings: Settings, result: Result, waited: bool) -> None:
-    record = _record(settings, result)
-    for omitted in result.counts.omitted[:10]:
+    record = _record(settings, result, "")
+    for omitted in result.counts.omitted[:NAMED]:
         say(visible(f"left out: {omitted.name} {omitted.why}"))
-    if result.counts.omitted_count > 10:
-        say(f"left out: {result.counts.omitted_count - 10} more")
-    for failure in result.failures[:10]:
+    if result.counts.omitted_count > NAMED:
+        say(f"left out: {result.counts.omitted_count - NAMED} more")
+    for reason, count in result.skipped.items():
+        say(f"skipped: {plural(count, 'document')}: {reason}")
+    for failure in result.failures[:NAMED]:
         with about(run=result.run, uri=failure.uri):
             say(f"quarantined: {visible(failure.uri)}: {failure.reason}: {one_line(failure.detail)}", logging.WARNING)
-    if len(result.failures) > 10:
-        say(f"quarantined: {len(result.failures) - 10} more, see `kb-ingest status {result.run}`", logging.WARNING)
+    if len(result.failures) > NAMED:
+        say(f"quarantined: {len(result.failures) - NAMED} more, see `kb-ingest status {result.run}`", logging.WARNING)
     if not waited:
         click.echo(f"run {result.run}: {plural(result.progress.open, 'document')} staged; run `kb-ingest up` to index them")
         return
@@ -128,6 +168,8 @@ def _print_result(settings: Settings, result: Result, waited: bool) -> None:
         f"{record['indexed']} indexed, {record['quarantined']} quarantined, {record['skipped']} skipped{gone}; "
         f"{plural(result.progress.embedded, 'chunk')} embedded in {result.seconds:.1f} s ({record['chunks_per_s']} chunks/s{where})"
     )
+    if result.losses:
+        click.echo(f"{result.losses}; `kb-ingest status {result.run}` names them")
 
 
 def _print_plan(planned: Iterable[Planned], as_json: bool) -> int:

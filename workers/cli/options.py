@@ -20,6 +20,15 @@ def json_option(command: C) -> C:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")(command)
 
 
+def strict_options(command: C) -> C:
+    """`--strict` and `--fail-on-loss`: what else counts as a failure."""
+    strict = click.option("--strict", is_flag=True, help="Exit with 3 if documents were skipped, too.")
+    loss = click.option(
+        "--fail-on-loss", is_flag=True, help="Exit with 3 if parts of the documents that this run indexed could not be read, too."
+    )
+    return strict(loss(command))
+
+
 def collection_option(text: str) -> Callable[[C], C]:
     """`--collection`; `text` is the help text."""
     return click.option("--collection", "-c", metavar="NAME", help=text)

@@ -24,19 +24,23 @@ def quarantine() -> None:
 
 @quarantine.command("list")
 @collection_option("Count only documents of this collection.")
+@click.option("--skipped", is_flag=True, help="Count skipped documents instead.")
 @json_option
 @click.pass_obj
-def list_(context: Context, collection: str | None, as_json: bool) -> None:
+def list_(context: Context, collection: str | None, skipped: bool, as_json: bool) -> None:
     """Count quarantined documents by reason."""
+    from pipeline.types import DocumentState
+
+    state = DocumentState.SKIPPED if skipped else DocumentState.QUARANTINED
     with context.ledger(collection=collection) as (settings, ledger):
-        rows = ledger.report.quarantined(_generation(settings, ledger) if collection else None)
+        rows = ledger.report.quarantined(_generation(settings, ledger) if collection else None, state)
     if as_json:
         print_json(rows)
         return
     for row in rows:
         click.echo(visible(f"{row.documents:>7}  {row.reason:<14} {row.collection}  e.g. {row.example}"))
     if not rows:
-        click.echo("no quarantined documents")
+        click.echo(f"no {state} documents")
 
 
 @quarantine.command()
@@ -62,13 +66,14 @@ def show(context: Context, collection: str | None, reason: str | None, run: int 
 
 @click.command()
 @click.argument("uris", nargs=-1, metavar="[URI...]")
-@click.option("--reason", metavar="CODE", help="Select only documents quarantined for this reason.")
+@click.option("--reason", metavar="CODE", help="Select only documents quarantined or skipped for this reason.")
 @click.option("--run", type=int, help="Select only documents of this run.")
 @click.pass_obj
 def retry(context: Context, uris: tuple[str, ...], reason: str | None, run: int | None) -> None:
     """Set quarantined documents to pending again: all of them, or those selected by URI, --reason and --run.
 
-    The workers of `kb-ingest up` or of the next load then process them again.
+    Skipped documents are selected only by URI and --reason. The workers of `kb-ingest up` or of the next load then process
+    them again.
     """
     with context.ledger(None) as (_, ledger):
         count = ledger.intake.retry(uris=uris_of(uris), reason=_known(reason), run=run)

@@ -58,6 +58,7 @@ def report(context: Context, run: int | None, html: Path | None, as_json: bool) 
 
 
 def _print(found: RunReport, past: Past) -> None:
+    from pipeline.ledger.losses import told
     from pipeline.reports.run.words import missing
     from pipeline.text import duration, number, one_line, plural, size, visible
     from workers.cli.runs import line
@@ -89,3 +90,9 @@ def _print(found: RunReport, past: Past) -> None:
             click.echo(f"    {visible(failure.uri or failure.id)}: {one_line(failure.detail)}{since}")
         if group.documents > NAMED:
             click.echo(f"    and {number(group.documents - NAMED)} more; --json and --html list up to 200")
+    for group in found.skipped:
+        click.echo(f"skipped: {plural(group.documents, 'document')}: {group.reason}")
+    if found.losses:
+        click.echo(f"{plural(found.lossy_documents, 'document')} indexed with losses: {told(found.losses)}")
+    for document in found.lossy[:NAMED]:
+        click.echo(f"    {visible(document.uri)}: {told(document.kinds)}")

@@ -8,7 +8,7 @@ import rich_click as click
 
 from pipeline.text import duration, local_time, one_line, plural, size, visible
 from workers.cli.context import Context, print_json
-from workers.cli.options import collection_option, existing_collection_option, json_option, of_ledger
+from workers.cli.options import collection_option, existing_collection_option, json_option, of_ledger, strict_options
 
 if TYPE_CHECKING:
     from pipeline.ledger import Ledger
@@ -123,11 +123,13 @@ def remove(context: Context, name: str) -> None:
     "--checksum", is_flag=True, help="Compare the contents of files even if their size and modification time are unchanged."
 )
 @click.option("--require-gpu", is_flag=True, default=None, help="Fail instead of embedding on the CPU.")
+@strict_options
 @json_option
 @click.pass_obj
 def sync(
-    context: Context, name: str, allow_delete: bool, wait: bool, checksum: bool, require_gpu: bool | None, as_json: bool
-) -> int:
+    context: Context, name: str, allow_delete: bool, wait: bool, checksum: bool, require_gpu: bool | None, strict: bool,
+    fail_on_loss: bool, as_json: bool,
+) -> int:  # fmt: skip
     """Make the collection equal to the source NAME: load new and changed documents, delete those that are gone.
 
     Exit status 1 also means that deletions were refused; the message gives the reason. New documents are loaded even then.
@@ -140,7 +142,8 @@ def sync(
     with context.ledger("warning", require_gpu=require_gpu) as (settings, ledger):
         found, job = source_job(ledger, settings, name)
     job = replace(job, allow_delete=allow_delete, wait=wait, checksum=checksum)
-    return run_job(settings.model_copy(update={"collection": found.collection}), job, as_json=as_json)
+    settings = settings.model_copy(update={"collection": found.collection})
+    return run_job(settings, job, as_json=as_json, strict=strict, fail_on_loss=fail_on_loss)
 
 
 @click.command()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import time
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import rich_click as click
@@ -12,6 +14,10 @@ from workers.cli.context import Context, print_json
 from workers.cli.options import json_option
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pipeline.ledger import Ledger
+    from pipeline.ledger.losses import LossSummary, LossyDocument
     from workers.monitoring.snapshot import Lookout, Moment
 
 #: Seconds between two moments of `--watch`.
@@ -26,10 +32,15 @@ LISTED = 1000
 @click.option(
     "--watch", is_flag=True, help="Show the state live until Ctrl-C, or as a line every 5 seconds if stderr is not a terminal."
 )
+@click.option(
+    "--document",
+    metavar="URI",
+    help="Show one document and what of it could not be read, by URI, id, path or the end of its URI.",
+)
 @json_option
 @click.pass_obj
-def status(context: Context, run: int | None, watch: bool, as_json: bool) -> None:
-    """Show whether work is stuck, documents by state, queues, workers and failures; of one RUN or of everything.
+def status(context: Context, run: int | None, watch: bool, document: str | None, as_json: bool) -> int:
+    """Show whether work is stuck, documents by state, queues, workers, failures and losses; of one RUN or of everything.
 
     The first line reports whether work is stuck: no (idle, starting, working, or paused by backpressure), or yes, with the
     likely cause (starved: no worker serves a queue; stalled: no progress).
@@ -38,6 +49,8 @@ def status(context: Context, run: int | None, watch: bool, as_json: bool) -> Non
     from workers.monitoring.snapshot import Lookout
 
     with context.ledger() as (settings, ledger):
+        if document is not None:
+            return _one(ledger, document, as_json)
         if run is not None and ledger.runs.get(run) is None:
             raise ConfigError(f"run {run} does not exist; `kb-ingest runs` lists all runs")
         lookout = Lookout(settings, ledger, run)
@@ -45,7 +58,40 @@ def status(context: Context, run: int | None, watch: bool, as_json: bool) -> Non
             _watch(lookout, as_json)
         else:
             moment = lookout.look(failures=LISTED)
-            print_json(_record(moment)) if as_json else _print(moment)
+            losses = ledger.losses.summary(run)
+            lossy = ledger.losses.documents(run, limit=LISTED) if losses else []
+            print_json(_record(moment) | {"losses": losses.kinds, "lossy": lossy}) if as_json else _print(moment, losses, lossy)
+    return 0
+
+
+def _one(ledger: Ledger, document: str, as_json: bool) -> int:
+    """Show the documents that the argument means; exit status 1 if there is none."""
+    from pipeline.ledger.losses import told
+    from workers.cli.life import standings
+
+    found = standings(ledger, document)
+    losses = {standing.id: ledger.losses.of(standing.id) for standing in found}
+    if as_json:
+        print_json([
+            {**asdict(standing), "properties": json.loads(standing.properties or "{}"), "losses": losses[standing.id]}
+            for standing in found
+        ])  # fmt: skip
+        return 0 if found else 1
+    for standing in found:
+        why = ": ".join(filter(None, (standing.reason, one_line(standing.detail))))
+        click.echo(visible(standing.uri))
+        click.echo(f"    {standing.state}{f' ({why})' if why else ''}, {plural(standing.chunks, 'chunk')} searchable")
+        click.echo(
+            visible(f"    {standing.media_type or 'not parsed yet'}, {plural(standing.size, 'byte')}, {standing.collection}")
+        )
+        for name, text in json.loads(standing.properties or "{}").items():
+            click.echo(f"    {one_line(name)}: {one_line(text)}")
+        for loss in losses[standing.id]:
+            where = f" at {one_line(loss.place)}" if loss.place else ""
+            click.echo(f"    loss: {told({loss.kind: loss.count})}{where}{f' ({one_line(loss.detail)})' if loss.detail else ''}")
+    if not found:
+        click.echo(visible(f"error: no document in the ledger matches {document}"), err=True)
+    return 0 if found else 1
 
 
 def _watch(lookout: Lookout, as_json: bool) -> NoReturn:
@@ -81,7 +127,8 @@ def _record(moment: Moment) -> dict[str, Any]:
     }
 
 
-def _print(moment: Moment) -> None:
+def _print(moment: Moment, losses: LossSummary, lossy: Sequence[LossyDocument]) -> None:
+    from pipeline.ledger.losses import told
     from workers.cli.display import chunks, time_left
 
     record = _record(moment)
@@ -97,5 +144,9 @@ def _print(moment: Moment) -> None:
         device = f" on {worker.device} in {worker.dtype}, {worker.chunks_per_s:.0f} chunks/s at start" if worker.device else ""
         click.echo(f"worker {worker.name}: {worker.role}{device}{': ' + one_line(worker.note) if worker.note else ''}")
     for failure in moment.failures:
-        told = f"{failure.reason}: {one_line(failure.detail)} ({plural(failure.starts, 'attempt')})"
-        click.echo(f"quarantined: {visible(failure.uri)}: {told}")
+        why = f"{failure.reason}: {one_line(failure.detail)} ({plural(failure.starts, 'attempt')})"
+        click.echo(f"quarantined: {visible(failure.uri)}: {why}")
+    for document in lossy:
+        click.echo(f"losses: {visible(document.uri)}: {told(document.kinds)}")
+    if losses:
+        click.echo(str(losses))

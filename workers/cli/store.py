@@ -32,11 +32,14 @@ def verify(context: Context, collection: str | None, repair: bool, as_json: bool
         if repair and not found.clean:
             _work_until_done(settings, ledger)
             found = _verify(settings, ledger, repair=False)
+        losses = ledger.losses.summary(collection=ledger.collections.live_name(settings.collection))
     record = {name: getattr(found, name) for name in RECORD}
     if as_json:
-        print_json(record)
+        print_json(record | {"lossy_documents": losses.documents, "losses": losses.kinds})
     else:
         click.echo(", ".join(f"{value} {name.replace('_', ' ')}" for name, value in record.items()))
+        if losses:
+            click.echo(str(losses))
     return 0 if found.clean else 1
 
 

@@ -7,10 +7,11 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from pipeline.errors import CollectionReplaced, KbError, TooManyFailures
 from pipeline.ledger import Ledger
+from pipeline.ledger.losses import LossSummary
 from pipeline.ledger.registry import WorkerRow
 from pipeline.ledger.report import Progress, QuarantinedDocument
 from pipeline.ledger.runs import NewRun
@@ -45,6 +46,8 @@ class Result:
     model: str  #: that made the collection
     deleted: int = 0  #: documents that were marked as deleted
     refused: str = ""  #: human-readable reason why deletions were refused
+    skipped: dict[str, int] = field(default_factory=dict)  #: number of skipped documents by reason
+    losses: LossSummary = field(default_factory=lambda: LossSummary(0, {}))  #: of its indexed documents
 
 
 class Loading:
@@ -55,6 +58,7 @@ class Loading:
         self.ledger = Ledger.open(settings.ledger_url)
         self.staging: Staging = open_staging(settings.staging_location)
         self._public = collection
+        self.run_id: int | None = None  #: of the run that was begun last
         self._prepared: Prepared | None = None
         self._tracing = Tracing()
 
@@ -121,6 +125,7 @@ class Loading:
             job = replace(job, scope=replace(job.scope, elsewhere=elsewhere))
         new = NewRun(self._public, job.action, job.source, job.schedule)
         with holding(self.ledger, new, job.scope.uris(), self.settings.lease_s) as (run, still_ours):
+            self.run_id = run
 
             def show(moment: Moment) -> None:
                 still_ours()
@@ -159,6 +164,8 @@ class Loading:
             model=self.prepare().collection.model,
             deleted=deleted,
             refused=refused,
+            skipped=self.ledger.report.skipped(run),
+            losses=self.ledger.losses.summary(run),
         )
         if job.wait:
             partly = "partly" if result.progress.states.get(DocumentState.QUARANTINED) else "done"

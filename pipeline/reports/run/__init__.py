@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from pipeline.ledger import Ledger
+from pipeline.ledger.losses import LossyDocument
 from pipeline.ledger.report import Progress
 from pipeline.ledger.retrospect import DocumentRecord
 from pipeline.ledger.runs import Past, RunFigures, RunRow
@@ -126,6 +127,9 @@ class RunReport:
     failures: tuple[Group, ...]  #: the most documents first
     failures_untold: int  #: documents quarantined when the run ended about which nothing more is known
     skipped: tuple[Group, ...]
+    losses: dict[str, int]  #: parts of its indexed documents that could not be read, by kind
+    lossy: tuple[LossyDocument, ...]  #: its documents with the most of them
+    lossy_documents: int
     lengths: Lengths
 
 
@@ -156,6 +160,7 @@ def gather(ledger: Ledger, past: Past) -> RunReport:
     failures, skipped = groups(DocumentState.QUARANTINED), groups(DocumentState.SKIPPED)
     totals = _totals(run, now, fold, seconds, sum(group.documents for group in skipped))
     known = sum(group.documents for group in failures)
+    losses = ledger.losses.summary(number)
     largest, longest, slowest = (_documents(top.items(), names) for top in (fold.largest, fold.longest, fold.slowest))
     return RunReport(
         run=run,
@@ -174,6 +179,9 @@ def gather(ledger: Ledger, past: Past) -> RunReport:
         failures=failures,
         failures_untold=max(0, totals.quarantined - known),
         skipped=skipped,
+        losses=losses.kinds,
+        lossy=tuple(ledger.losses.documents(number, limit=MAX_NAMED)) if losses else (),
+        lossy_documents=losses.documents,
         lengths=_lengths(ledger, number),
     )
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from html import escape
 from itertools import accumulate
 
+from pipeline.ledger.losses import told
 from pipeline.reports.run import WHOLE, Document, Failure, Group, RunReport, charts
 from pipeline.reports.run.charts import Bar, Mark
 from pipeline.reports.run.markup import Html, part, table
@@ -192,8 +193,21 @@ def _failures(report: RunReport) -> str:
         body.append('<p class="note good" id="no-failures"><b>No document failed.</b></p>')
     if report.skipped:
         body += ["<h3>Left out on purpose</h3>", *(_group(group) for group in report.skipped)]
+    if report.lossy:
+        body.append(_losses(report))
     wide = "" if report.comparison else "wide"
     return part("failures", body=Html("\n".join(body)), wide=wide)
+
+
+def _losses(report: RunReport) -> Html:
+    """The documents of which parts could not be read, and what these were."""
+    rows = [(part("name", title=file_name(d.uri), path=shown_path(d.uri), uri=d.uri), told(d.kinds)) for d in report.lossy]
+    more = report.lossy_documents - len(rows)
+    rest = Html(f'<p class="soft">and {plural(more, "more document")}</p>') if more > 0 else Html("")
+    words = f"{plural(report.lossy_documents, 'document')} indexed with losses: {told(report.losses)}."
+    return Html(
+        f'<h3 id="losses">Parts that could not be read</h3>\n<p>{escape(words)}</p>\n{table("", ("file", "what"), rows)}\n{rest}'
+    )
 
 
 def _group(group: Group) -> Html:

@@ -1,0 +1,204 @@
+"""How much of a document's text comes out: words, order, table cells and headings against sources with known text.
+
+    python -m benchmarks.documents DOCLING [--engine kb-ingest --engine markitdown ...]
+
+DOCLING is a checkout of docling's public repository, whose tests/data holds documents beside reviewed Markdown. Where markitdown,
+unstructured and docling are installed, they read the same files. Precision is of words too: what is not in the reviewed text
+counts against it, although some of it, such as comments and the values of charts, is text of the document.
+"""
+
+from __future__ import annotations
+
+import argparse
+import html
+import importlib.util
+import re
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benchmarks.report import machine, save, table
+
+#: Folders of docling's tests/data whose reviewed text is about words; the other ones need text recognition.
+KINDS = ("docx", "pptx", "xlsx", "html", "md", "csv", "odf", "epub", "email", "asciidoc", "latex", "jats", "uspto", "webvtt", "pdf")
+
+_WORD = re.compile(r"\w+")
+_RULE = re.compile(r"\|?(?:\s*:?-+:?\s*\|)+\s*:?-*:?\s*$")
+_PICTURE = re.compile(r"<!--.*?-->|!\[[^\]]*\]\([^)]*\)", re.S)
+_LINK = re.compile(r"\[([^\]]*)\]\([^)]*\)")
+
+
+@dataclass
+class Text:
+    """What is compared: the words in their order, the cells of tables, and the headings."""
+
+    words: list[str] = field(default_factory=list)
+    cells: Counter[str] = field(default_factory=Counter)
+    headings: Counter[str] = field(default_factory=Counter)
+
+
+def of_markdown(source: str) -> Text:
+    """The text of a Markdown file, by its lines."""
+    found = Text()
+    for raw in _PICTURE.sub(" ", source).split("\n"):
+        line = _plain(raw)
+        found.words += _words(line)
+        stripped = raw.strip()
+        if stripped.startswith("|") and not _RULE.match(stripped):
+            cells = [" ".join(_words(_plain(cell))) for cell in stripped.strip("|").split("|")]
+            found.cells.update(filter(None, cells))
+        elif heading := re.match(r"#{1,6}\s+(.*)", stripped):
+            found.headings[" ".join(_words(_plain(heading.group(1))))] += 1
+    return found
+
+
+def _plain(text: str) -> str:
+    return html.unescape(_LINK.sub(r"\1", text)).replace("\\_", "_").replace("**", "").replace("`", "")
+
+
+def _words(text: str) -> list[str]:
+    return _WORD.findall(text.lower().replace("_", " "))
+
+
+def ours(path: Path) -> Text:
+    """What kb-ingest reads."""
+    from pipeline.parse import parse
+    from pipeline.parse.gate import Limits, inspect
+    from pipeline.types import ElementKind
+
+    found, header = Text(), ""
+    for element in parse(path, path.name, inspect(path, path.name, Limits())).elements:
+        if element.header and element.header != header:
+            found.words += _words(element.header)
+            found.cells.update(" ".join(_words(cell)) for cell in element.header.split(" | ") if _words(cell))
+        header = element.header
+        found.words += _words(element.text)
+        if element.kind is ElementKind.TABLE_ROW:
+            found.cells.update(" ".join(_words(cell)) for cell in element.text.split(" | ") if _words(cell))
+        elif element.kind is ElementKind.HEADING:
+            found.headings[" ".join(_words(element.text))] += 1
+    return found
+
+
+def markitdown(path: Path) -> Text:
+    """What markitdown reads."""
+    from markitdown import MarkItDown
+
+    return of_markdown(MarkItDown().convert(str(path)).text_content)
+
+
+def unstructured(path: Path) -> Text:
+    """What unstructured reads, without models."""
+    from unstructured.partition.auto import partition
+
+    found = Text()
+    for element in partition(str(path), strategy="fast", languages=[""]):
+        found.words += _words(element.text)
+        if element.category == "Title":
+            found.headings[" ".join(_words(element.text))] += 1
+        elif element.category == "Table" and element.metadata.text_as_html:
+            for cell in re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", element.metadata.text_as_html, re.S):
+                if words := _words(html.unescape(re.sub(r"<[^>]*>", " ", cell))):
+                    found.cells[" ".join(words)] += 1
+    return found
+
+
+def docling(path: Path) -> Text:
+    """What docling reads."""
+    from docling.document_converter import DocumentConverter
+
+    return of_markdown(DocumentConverter().convert(str(path)).document.export_to_markdown())
+
+
+ENGINES: dict[str, Callable[[Path], Text]] = {
+    "kb-ingest": ours, "markitdown": markitdown, "unstructured": unstructured, "docling": docling
+}  # fmt: skip
+
+
+@dataclass
+class Scores:
+    """Sums over the files of one kind."""
+
+    files: int = 0
+    failed: int = 0
+    shares: dict[str, list[float]] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    def add(self, truth: Text, found: Text) -> None:
+        """Add a file's shares; a file without cells or headings says nothing about them."""
+        for name, wanted, got in (
+            ("recall", Counter(truth.words), Counter(found.words)), ("precision", Counter(found.words), Counter(truth.words)),
+            ("trigrams", _trigrams(truth.words), _trigrams(found.words)), ("cells", truth.cells, found.cells),
+            ("headings", truth.headings, found.headings),
+        ):  # fmt: skip
+            if total := wanted.total():
+                self.shares.setdefault(name, []).append((wanted & got).total() / total)
+
+    def mean(self, name: str) -> float | None:
+        """The mean share over the files."""
+        found = self.shares.get(name)
+        return sum(found) / len(found) if found else None
+
+
+def _trigrams(words: list[str]) -> Counter[str]:
+    return Counter(" ".join(words[at : at + 3]) for at in range(len(words) - 2))
+
+
+def pairs(folder: Path, kind: str) -> Iterator[tuple[Path, Path]]:
+    """Documents of a kind with their reviewed Markdown."""
+    data = folder / "tests" / "data" / kind
+    for source in sorted(path for path in (data / "sources").rglob("*") if path.is_file()):  # LaTeX in folders
+        names = (f"{source.name}.md", f"{source.stem}.md", f"{source.parent.name}_{source.name}.md")
+        truth = next((path for name in names if (path := data / "groundtruth" / name).is_file()), None)
+        if truth is not None:
+            yield source, truth
+
+
+def main() -> None:
+    """Measure, print and save."""
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("docling", type=Path, help="checkout of docling's repository")
+    arguments.add_argument("--engine", action="append", choices=ENGINES, help="engines to compare; default: all that are installed")
+    arguments.add_argument("--kind", action="append", choices=KINDS, help="kinds of documents; default: all")
+    arguments.add_argument("--files", action="store_true", help="print each file's shares, too")
+    chosen = arguments.parse_args()
+    names = chosen.engine or [n for n in ENGINES if n == "kb-ingest" or importlib.util.find_spec(n)]
+    rows = []
+    for kind in chosen.kind or KINDS:
+        found = list(pairs(chosen.docling, kind))
+        for name in names:
+            scores = _measure(found, ENGINES[name], chosen.files)
+            if scores.files:
+                shares = [scores.mean(one) for one in ("recall", "precision", "trigrams", "cells", "headings")]
+                rows.append((kind, name, scores.files, scores.failed, *shares, round(scores.seconds / scores.files, 3)))
+    head = ("kind", "engine", "files", "failed", "recall", "precision", "trigrams", "cells", "headings", "s/file")
+    shown = [tuple("–" if v is None else (f"{v:.3f}" if isinstance(v, float) else str(v)) for v in row) for row in rows]
+    print(table(head, shown))
+    save("documents", {"machine": machine(), "rows": [dict(zip(head, row, strict=True)) for row in rows]})
+
+
+def _measure(found: list[tuple[Path, Path]], engine: Callable[[Path], Text], each: bool) -> Scores:
+    scores = Scores()
+    for source, truth in found:
+        began = time.perf_counter()
+        try:
+            text = engine(source)
+        except Exception as error:  # each engine has its own
+            scores.failed += 1
+            text = Text()
+            print(f"{source.name}: {type(error).__name__}: {str(error)[:150]}")
+        scores.seconds += time.perf_counter() - began
+        scores.files += 1
+        alone = Scores()
+        wanted = of_markdown(truth.read_text("utf-8"))
+        alone.add(wanted, text)
+        scores.add(wanted, text)
+        if each:
+            print(source.name, {name: round(shares[0], 3) for name, shares in alone.shares.items()})
+    return scores
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""Jupyter notebooks: cells in their order; outputs as text, pictures as losses."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pipeline.parse.decode import read_text
+from pipeline.parse.html import html_parsed
+from pipeline.parse.markdown import markdown_elements
+from pipeline.parse.parsed import Losses, Parsed, Share, clean, pieces
+from pipeline.types import Element, ElementKind, LossKind
+
+#: The most characters that are kept of one output: a cell may print a log of megabytes.
+MAX_OUTPUT_CHARS = 20_000
+
+
+def parse_notebook(path: Path, name: str) -> Parsed:
+    """Elements of the notebook at `path`; content that is no notebook is read as JSON."""
+    try:
+        book = json.loads(read_text(path))
+    except (ValueError, RecursionError):
+        book = None
+    sheets = book.get("worksheets") if isinstance(book, dict) else None  # until format 3
+    cells = book.get("cells") if isinstance(book, dict) else None
+    if cells is None and isinstance(sheets, list):
+        cells = [cell for sheet in sheets if isinstance(sheet, dict) for cell in sheet.get("cells") or ()]
+    if not isinstance(cells, list):
+        from pipeline.parse.records import parse_json
+
+        return parse_json(path, name)
+    share, losses = Share(), Losses()
+    return Parsed("", _cells([cell for cell in cells if isinstance(cell, dict)], share, losses), share, losses)
+
+
+def _cells(cells: list[dict[str, Any]], share: Share, losses: Losses) -> Iterator[Element]:
+    for number, cell in enumerate(cells, 1):
+        share.count(number - 1, len(cells))
+        text = _text(cell.get("source", cell.get("input")))
+        match cell.get("cell_type"):
+            case "markdown":
+                for element in markdown_elements(text):
+                    # Offsets in a cell are none in the file.
+                    yield Element(element.text, element.kind, element.level, header=element.header)
+            case "heading":
+                level = cell.get("level")
+                yield Element(clean(text), ElementKind.HEADING, level if isinstance(level, int) else 1)
+            case "code":
+                yield from _code(text)
+                for output in cell.get("outputs") or ():
+                    if isinstance(output, dict):
+                        yield from _output(output, number, losses)
+            case _:
+                yield from _code(text)
+
+
+def _output(output: dict[str, Any], number: int, losses: Losses) -> Iterator[Element]:
+    if output.get("output_type") in ("stream", "pyout") or "text" in output:
+        yield from _printed(_text(output.get("text")), number, losses)
+    if output.get("output_type") in ("error", "pyerr"):
+        yield from _printed(f"{output.get('ename')}: {output.get('evalue')}", number, losses)
+    data = output.get("data")
+    if not isinstance(data, dict):
+        return
+    if "text/html" in data and "<table" in _text(data["text/html"]):
+        yield from html_parsed(_text(data["text/html"])).elements
+    elif "text/markdown" in data:
+        yield from (Element(e.text, e.kind, 0, header=e.header) for e in markdown_elements(_text(data["text/markdown"])))
+    elif any(kind.startswith("image/") for kind in data):
+        losses.add(LossKind.PICTURE, f"cell {number}", "an output")
+    elif "text/plain" in data:
+        yield from _printed(_text(data["text/plain"]), number, losses)
+
+
+def _printed(text: str, number: int, losses: Losses) -> Iterator[Element]:
+    if len(text) > MAX_OUTPUT_CHARS:
+        losses.add(
+            LossKind.CUT_TEXT, f"cell {number}", f"an output of {len(text):,} characters, of which {MAX_OUTPUT_CHARS:,} are kept"
+        )
+    yield from _code(text[:MAX_OUTPUT_CHARS])
+
+
+def _code(text: str) -> Iterator[Element]:
+    text = clean(text, strip=False).strip("\n").rstrip()
+    for first, last in pieces(text):
+        if text[first:last].strip():
+            yield Element(text[first:last].rstrip(), ElementKind.CODE)
+
+
+def _text(value: object) -> str:
+    """A text of a notebook, which may be a list of lines."""
+    return "".join(line for line in value if isinstance(line, str)) if isinstance(value, list) else str(value or "")

@@ -1,0 +1,138 @@
+"""XML by its text: the vocabularies of articles, books and patents, feeds, data, and what a damaged file still says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.types import ElementKind, LossKind
+from tests.reading import Read, read_bytes
+
+
+def of(folder: Path, text: str, name: str = "a.xml") -> Read:
+    return read_bytes(folder, name, text)
+
+
+def told(found: Read) -> list[tuple[str, int, str]]:
+    return [(e.kind.value, e.level, e.text) for e in found.elements]
+
+
+def test_articles_in_jats(tmp_path: Path) -> None:
+    found = of(
+        tmp_path,
+        "<!DOCTYPE article PUBLIC 'x' 'jats.dtd'><article xmlns:mml='http://www.w3.org/1998/Math/MathML'><front><article-meta><title-group>"
+        "<article-title>On <italic>tides</italic></article-title></title-group><abstract><p>Short&nbsp;words.</p></abstract>"
+        "</article-meta></front>"
+        "<body><sec><title>Methods</title><p>We used H<sub>2</sub>O<xref rid='r1'>1</xref>.</p><sec><title>Ships</title><list>"
+        "<list-item>"
+        "<p>Ada</p></list-item></list></sec></sec></body><back><ref-list><ref><mixed-citation><article-title>Old tides"
+        "</article-title>, 1999"
+        "</mixed-citation></ref></ref-list></back></article>",
+        "a.nxml",
+    )
+    assert told(found) == [
+        ("heading", 1, "On tides"), ("paragraph", 0, "Short words."), ("heading", 2, "Methods"), ("paragraph", 0, "We used H2O1."),
+        ("heading", 3, "Ships"), ("list_item", 0, "Ada"), ("paragraph", 0, "Old tides, 1999"),
+    ]  # fmt: skip
+    assert found.title == "On tides"
+
+
+def test_formulas_come_once_in_the_form_there_is(tmp_path: Path) -> None:
+    both = "<alternatives><tex-math>$x^2$</tex-math><math><mi>y</mi><mo>=</mo><mn>2</mn></math></alternatives>"
+    found = of(
+        tmp_path,
+        f"<article><p>Only <inline-formula><tex-math>$a+b$</tex-math></inline-formula> here.</p><p>Or {both}.</p></article>",
+    )
+    assert found.texts == ["Only a+b here.".replace("  ", " "), "Or y=2."]
+
+
+@pytest.mark.parametrize(
+    ("text", "texts"),
+    [
+        ("<TEI xmlns='http://www.tei-c.org/ns/1.0'><text><body><div><head>Of ships</head><p>The <hi>old</hi> quay.</p><lg><l>A"
+         " line</l></lg>"
+         "</div></body></text></TEI>", ["Of ships", "The old quay.", "A line"]),
+        ("<book xmlns='http://docbook.org/ns/docbook'><info><title>Guide</title></info><chapter><title>Ropes</title><para>Tie "
+         "<command>a"
+         "</command>.</para><programlisting>moor()\n  fast()</programlisting></chapter></book>",
+         ["Guide", "Ropes", "Tie a.", "moor()\n  fast()"]),
+        ("<FictionBook><description><title-info><book-title>Sea</book-title></title-info></description><body><section><title><p>One</p><p>Two"
+         "</p></title><p>Waves.</p></section></body><binary content-type='image/png'>iVBORw0KGgo=</binary></FictionBook>",
+         ["Sea", "One Two", "Waves."]),
+        ("<task id='t'><title>Moor</title><shortdesc>How to.</shortdesc><taskbody><steps><step><cmd>Throw the rope.</cmd>"
+         "</step></steps>"
+         "</taskbody></task>", ["Moor", "How to.", "Throw the rope."]),
+        ("<us-patent-grant><invention-title>Winch</invention-title><description><heading>FIELD</heading><p>A <b>10</b> winch."
+         "</p></description>"
+         "<claims><claim><claim-text>1. A winch.</claim-text></claim></claims></us-patent-grant>",
+         ["Winch", "FIELD", "A 10 winch.", "1. A winch."]),
+    ],
+    ids=["tei", "docbook", "fictionbook", "dita", "patent"],
+)  # fmt: skip
+def test_vocabularies(text: str, texts: list[str], tmp_path: Path) -> None:
+    assert of(tmp_path, text).texts == texts
+
+
+def test_tables_of_both_models(tmp_path: Path) -> None:
+    cals = (
+        "<table><tgroup cols='3'><colspec colname='a'/><colspec colname='b'/><colspec colname='c'/><thead><row><entry>Zone"
+        "</entry><entry>"
+        "Weight</entry><entry>Price</entry></row></thead><tbody><row><entry morerows='1'>Alps</entry><entry>5 kg</entry>"
+        "<entry>17</entry></row>"
+        "<row><entry>10 kg</entry><entry>23</entry></row><row><entry>Coast</entry><entry namest='b' nameend='c'>on request"
+        "</entry></row></tbody>"
+        "</tgroup></table>"
+    )
+    html = "<table-wrap><table><tr><th>Ship</th><th>Crew</th></tr><tr><td>Ada</td><td><p>12</p></td></tr></table></table-wrap>"
+    found = of(tmp_path, f"<article><body><p>Before.</p>{cals}{html}</body></article>")
+    assert [(e.header, e.text) for e in found.elements if e.kind is ElementKind.TABLE_ROW] == [
+        ("Zone | Weight | Price", "Alps | 5 kg | 17"), ("Zone | Weight | Price", "Alps | 10 kg | 23"),
+        ("Zone | Weight | Price", "Coast | on request | on request"), ("Ship | Crew", "Ada | 12"),
+    ]  # fmt: skip
+
+
+def test_data_become_records_of_fields(tmp_path: Path) -> None:
+    found = of(
+        tmp_path,
+        "<stock><item><name>Pump</name><serial>XA-1</serial></item><item><name>Valve</name><where hall='3'/></item>"
+        "<remark>Checked in <b>May</b> by Ada.</remark></stock>",
+    )
+    assert found.texts == ["name: Pump\nserial: XA-1", "name: Valve\nwhere: hall=3", "remark: Checked in May by Ada."]
+
+
+def test_feeds_with_html_inside(tmp_path: Path) -> None:
+    found = of(
+        tmp_path,
+        "<rss><channel><item><title>News</title><description>&lt;p&gt;Open &lt;b&gt;again&lt;/b&gt;.&lt;/p&gt;</description>"
+        "</item></channel></rss>",
+    )
+    assert found.texts == ["News", "description: Open again."]
+
+
+def test_pictures_by_their_words(tmp_path: Path) -> None:
+    svg = "<svg xmlns='http://www.w3.org/2000/svg'><style>.a{}</style><defs><path d='M0'/></defs>"
+    svg += "<text>Berth <tspan>7</tspan></text></svg>"
+    assert of(tmp_path, svg, "plan.svg").texts == ["Berth 7"]
+
+
+@pytest.mark.parametrize("encoding", ["iso-8859-1", "windows-1251", "utf-16", "shift_jis"])
+def test_declared_encodings(encoding: str, tmp_path: Path) -> None:
+    word = {"iso-8859-1": "Größe", "windows-1251": "Размер", "utf-16": "Größe", "shift_jis": "倉庫"}[encoding]
+    text = f"<?xml version='1.0' encoding='{encoding}'?><a><p>{word} x</p></a>"
+    assert read_bytes(tmp_path, "a.xml", text.encode(encoding)).texts == [f"{word} x"]
+
+
+def test_a_damaged_file_is_read_as_far_as_possible(tmp_path: Path) -> None:
+    found = of(tmp_path, "<a><p>First.</p><p>Second <b>word</p><p>Third.</p>")
+    assert {"First.", "Third."} <= set(found.texts)
+    assert found.lost == {LossKind.UNREADABLE_PART: 1}
+
+
+def test_entities_of_the_file_are_text_and_those_of_others_are_not_read(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("THE-SECRET")
+    head = f"<!DOCTYPE a [<!ENTITY own 'Harbour'><!ENTITY other SYSTEM 'file://{tmp_path}/secret'>]>"
+    found = of(tmp_path, f"{head}<a><p>&own; office &other;</p></a>")
+    assert found.texts == ["Harbour office"]
+    laughs = "".join(f"<!ENTITY l{level} '{f'&l{level - 1};' * 10}'>" for level in range(1, 10))
+    assert len(of(tmp_path, f"<!DOCTYPE a [<!ENTITY l0 'ha'>{laughs}]><a><p>&l9;</p><p>x</p></a>").text) < 12_000_000
