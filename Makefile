@@ -47,7 +47,7 @@ define make-venv
 	@$(PYTHON) -m venv $(2) $(1)
 endef
 
-.PHONY: help env services lint format docs test test-all test-docker test-readers pictures faults bench audit documents demo clean
+.PHONY: help env services lint format docs test test-all test-docker test-readers pictures faults bench bench-documents audit documents demo clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -148,6 +148,10 @@ bench: env ## run all benchmarks (about 30 minutes on two idle cores), and updat
 		HF_HUB_OFFLINE=1 $(BIN)/python -m benchmarks.$$benchmark; done
 	@$(BIN)/python -m benchmarks.page
 	@echo "==> Figures in benchmarks/results, tables and pictures in docs/performance.md and docs/search.md"
+
+bench-documents: env ## measure how much text comes out of documents; DOCLING=<checkout of docling's repository>
+	@test -d "$(DOCLING)/tests/data" || { echo "error: set DOCLING to a checkout of https://github.com/docling-project/docling" >&2; exit 1; }
+	@HF_HUB_OFFLINE=1 $(BIN)/python -m benchmarks.documents $(DOCLING) $(ARGS)
 
 audit: ## look up known vulnerabilities of the versions in constraints.txt, if the registry supports it
 	@echo "==> pip-audit, in its own environment"

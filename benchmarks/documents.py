@@ -90,7 +90,10 @@ def markitdown(path: Path) -> Text:
 
 
 def unstructured(path: Path) -> Text:
-    """What unstructured reads, without models."""
+    """What unstructured reads, without models and without a download."""
+    from pipeline.parse.offline import make_offline
+
+    make_offline()
     from unstructured.partition.auto import partition
 
     found = Text()
@@ -113,8 +116,11 @@ def docling(path: Path) -> Text:
 
 
 ENGINES: dict[str, Callable[[Path], Text]] = {
-    "kb-ingest": ours, "markitdown": markitdown, "unstructured": unstructured, "docling": docling
-}  # fmt: skip
+    "kb-ingest": ours,
+    "markitdown": markitdown,
+    "unstructured": unstructured,
+    "docling": docling,
+}
 
 
 @dataclass
@@ -129,10 +135,12 @@ class Scores:
     def add(self, truth: Text, found: Text) -> None:
         """Add a file's shares; a file without cells or headings says nothing about them."""
         for name, wanted, got in (
-            ("recall", Counter(truth.words), Counter(found.words)), ("precision", Counter(found.words), Counter(truth.words)),
-            ("trigrams", _trigrams(truth.words), _trigrams(found.words)), ("cells", truth.cells, found.cells),
+            ("recall", Counter(truth.words), Counter(found.words)),
+            ("precision", Counter(found.words), Counter(truth.words)),
+            ("trigrams", _trigrams(truth.words), _trigrams(found.words)),
+            ("cells", truth.cells, found.cells),
             ("headings", truth.headings, found.headings),
-        ):  # fmt: skip
+        ):
             if total := wanted.total():
                 self.shares.setdefault(name, []).append((wanted & got).total() / total)
 

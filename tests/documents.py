@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import struct
+import tarfile
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from email.message import EmailMessage
@@ -158,7 +159,9 @@ def eml() -> bytes:
     message["Date"] = "Mon, 03 Jun 2024 10:00:00 +0000"
     message.set_content(f"{SENTENCE}\n\n{SECOND}\n")
     message.add_alternative(f"<html><body><h2>{SECTION}</h2><p>{SENTENCE}</p><p>{SECOND}</p></body></html>", subtype="html")
-    message.add_attachment(b"%PDF-1.4 not parsed", maintype="application", subtype="pdf", filename="../../etc/permit.pdf")
+    message.add_attachment(
+        b"The permit is valid for a year.", maintype="application", subtype="pdf", filename="../../etc/permit.pdf"
+    )
     return message.as_bytes()
 
 
@@ -216,7 +219,7 @@ def msg(path: Path) -> None:
     root = properties({0x001A: "IPM.Note", 0x0037: "Mooring permit", 0x0C1A: "Harbour Master", 0x0C1F: "master@port.example",
                        0x1000: SENTENCE, 0x1013: page}, 32)  # fmt: skip
     recipient = properties({0x3001: "Crew", 0x39FE: "crew@ship.example"}, 8)
-    attachment = properties({0x3707: "..\\..\\permit.pdf", 0x3701: b"%PDF"}, 8)
+    attachment = properties({0x3707: "..\\..\\permit.pdf", 0x3701: b"The permit is valid for a year."}, 8)
     path.write_bytes(compound({**root, "__recip_version1.0_#00000000": recipient, "__attach_version1.0_#00000000": attachment}))
 
 
@@ -284,6 +287,29 @@ def zip_of(members: Mapping[str, bytes] | Sequence[tuple[str, bytes]]) -> bytes:
     with zipfile.ZipFile(data, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in members.items() if isinstance(members, Mapping) else members:
             archive.writestr(name, content)
+    return data.getvalue()
+
+
+def tar_of(files: dict[str, bytes], mode: str = "w") -> bytes:
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode=mode) as archive:  # type: ignore[call-overload]
+        for name, content in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+        link = tarfile.TarInfo("link.txt")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        archive.addfile(link)
+    return data.getvalue()
+
+
+def sevenzip(files: dict[str, bytes], password: str | None = None) -> bytes:
+    import py7zr
+
+    data = io.BytesIO()
+    with py7zr.SevenZipFile(data, "w", password=password) as archive:
+        for name, content in files.items():
+            archive.writestr(content, name)
     return data.getvalue()
 
 

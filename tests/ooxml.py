@@ -48,19 +48,22 @@ def package(kind: str, main: str, parts: Mapping[str, tuple[str, str]] | None = 
         f'<Relationship Id="rId{number}" Type="{_OFFICE}/{relation}" Target="{part}"/>'
         for number, (part, (relation, _)) in enumerate((parts or {}).items(), 1)
     )
-    return zip_of({
-        "[Content_Types].xml": (
-            '<Types xmlns="http://schemas.openxmlformats.org/package/2006/content-types"><Default Extension="xml" '
-            f'ContentType="application/xml"/><Override PartName="/{name}" ContentType="{content_type}"/></Types>'
-        ).encode(),
-        "_rels/.rels": (
-            f'<Relationships xmlns="{_RELATIONS}"><Relationship Id="rId1" Type="{_OFFICE}/officeDocument" Target="{name}"/>'
-            "</Relationships>"
-        ).encode(),
-        name: main.encode(),
-        f"{folder}/_rels/{name.rpartition('/')[2]}.rels": f'<Relationships xmlns="{_RELATIONS}">{related}</Relationships>'.encode(),
-        **{f"{folder}/{part}": text.encode() for part, (_, text) in (parts or {}).items()},
-    })  # fmt: skip
+    own = f'<Relationships xmlns="{_RELATIONS}">{related}</Relationships>'
+    return zip_of(
+        {
+            "[Content_Types].xml": (
+                '<Types xmlns="http://schemas.openxmlformats.org/package/2006/content-types"><Default Extension="xml" '
+                f'ContentType="application/xml"/><Override PartName="/{name}" ContentType="{content_type}"/></Types>'
+            ).encode(),
+            "_rels/.rels": (
+                f'<Relationships xmlns="{_RELATIONS}"><Relationship Id="rId1" Type="{_OFFICE}/officeDocument" Target="{name}"/>'
+                "</Relationships>"
+            ).encode(),
+            name: main.encode(),
+            f"{folder}/_rels/{name.rpartition('/')[2]}.rels": own.encode(),
+            **{f"{folder}/{part}": text.encode() for part, (_, text) in (parts or {}).items()},
+        }
+    )
 
 
 def word(body: str, parts: Mapping[str, tuple[str, str]] | None = None, *, kind: str = "docx", place: str = "") -> bytes:

@@ -38,12 +38,16 @@ class ChunkFileFooter:
     chunks: int
     tokens: int
     losses: tuple[Loss, ...] = ()  #: what did not become text
+    members: int = 0  #: files inside the document, which are documents of their own
 
 
 def write_chunks(
-    path: Path, header: ChunkFileHeader, chunks: Iterable[Chunk], losses: Callable[[], tuple[Loss, ...]] = tuple
+    path: Path, header: ChunkFileHeader, chunks: Iterable[Chunk], ends: Callable[[], tuple[tuple[Loss, ...], int]] = lambda: ((), 0)
 ) -> ChunkFileFooter:
-    """Write a chunk file in one pass; the same chunks produce the same bytes. `losses` is called after the last chunk."""
+    """Write a chunk file in one pass; the same chunks produce the same bytes.
+
+    `ends` gives the losses and the number of members; it is called after the last chunk.
+    """
     count = tokens = 0
     with path.open("wb") as raw, gzip.GzipFile(fileobj=raw, mode="wb", compresslevel=1, mtime=0, filename="") as file:
         _line(file, {"version": VERSION, **asdict(header)})
@@ -52,7 +56,7 @@ def write_chunks(
             del fields["id"], fields["document_id"], fields["ordinal"]
             _line(file, fields)
             count, tokens = count + 1, tokens + chunk.token_count
-        footer = ChunkFileFooter(count, tokens, losses())
+        footer = ChunkFileFooter(count, tokens, *ends())
         _line(file, asdict(footer))
     return footer
 
@@ -73,7 +77,7 @@ def read_footer(path: Path) -> ChunkFileFooter:
         for line in file:
             last = line
         fields = json.loads(last)
-        if isinstance(fields, dict) and fields.keys() == {"chunks", "tokens", "losses"}:
+        if isinstance(fields, dict) and fields.keys() == {"chunks", "tokens", "losses", "members"}:
             found = tuple(Loss(LossKind(loss.pop("kind")), **loss) for loss in fields.pop("losses"))
             return ChunkFileFooter(**fields, losses=found)
     raise DocumentError(Reason.STAGED_LOST, f"{path.name} is incomplete; load the document again")

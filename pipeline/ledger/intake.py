@@ -61,6 +61,7 @@ _KEPT = frozenset(
         "tokens",
         "embed_s",
         "dirty",
+        "properties",
     ]
 )
 
@@ -100,17 +101,61 @@ class Intake:
             {key: (file.source, file.content_hash, DocumentState.PENDING, None, None) for key, file in staged.items()},
         )  # fmt: skip
 
-    def refuse(self, collection: str, run: int, refused: Mapping[str, Refused]) -> None:
-        """Record files that could not be staged, as skipped or quarantined."""
+    def refuse(self, collection: str, run: int, refused: Mapping[str, Refused], parent: str = "") -> None:
+        """Record files that could not be staged, as skipped or quarantined; `parent` is the document that they are in."""
         rows = {}
         for key, item in refused.items():
             state = DocumentState.SKIPPED if item.reason.skips else DocumentState.QUARANTINED
             rows[key] = (item.source, "", state, item.reason.value, item.detail)
-        self._put(collection, run, rows)
+        self._put(collection, run, rows, parent)
+
+    def record_members(
+        self,
+        collection: str,
+        run: int,
+        parent: str,
+        staged: Mapping[str, StagedFile],
+        refused: Mapping[str, Refused],
+        parse_fingerprint: str,
+    ) -> list[str]:
+        """Record the files inside a document by their ids; return the ids of those that it had before and has no more.
+
+        A file that is indexed with these bytes and this parse fingerprint stays as it is; one in work goes on, as part of `run`.
+        """
+        known = self.known([*staged, *refused])
+        kept = {key for key, file in staged.items() if _stays(known.get(key), file.content_hash, parse_fingerprint)}
+        new = {key: file for key, file in staged.items() if key not in kept}
+        self._put(
+            collection,
+            run,
+            {key: (file.source, file.content_hash, DocumentState.PENDING, None, None) for key, file in new.items()},
+            parent,
+        )
+        self.refuse(collection, run, refused, parent)
+        self.adopt(run, [key for key in kept if known[key].state is not DocumentState.INDEXED])
+        with reading(self._engine) as connection:
+            rows = select(documents.c.id).where(documents.c.parent == parent, documents.c.state != DocumentState.DELETED)
+            return [key for key in connection.execute(rows).scalars() if key not in staged and key not in refused]
+
+    def unfinished_members(self, parents: Sequence[str]) -> dict[str, str | None]:
+        """Files inside these documents that are not indexed: ids with the reason, if there is one. Files inside files, too."""
+        found: dict[str, str | None] = {}
+        around = list(parents)
+        with reading(self._engine) as connection:
+            while around:
+                inside: list[str] = []
+                for start in range(0, len(around), ID_WINDOW):
+                    wanted = (documents.c.parent.in_(around[start : start + ID_WINDOW]), documents.c.state != DocumentState.DELETED)
+                    for row in connection.execute(select(documents.c.id, documents.c.state, documents.c.reason).where(*wanted)):
+                        inside.append(row.id)
+                        if row.state != DocumentState.INDEXED:
+                            found[row.id] = row.reason
+                around = inside
+        return found
 
     def _put(
         self, collection: str, run: int,
-        rows: Mapping[str, tuple[SourceFile, str, DocumentState, str | None, str | None]],
+        rows: Mapping[str, tuple[SourceFile, str, DocumentState, str | None, str | None]], parent: str = "",
     ) -> None:  # fmt: skip
         if not rows:
             return
@@ -129,6 +174,7 @@ class Intake:
                 "detail": detail,
                 "run": run,
                 "updated_at": now,
+                "parent": parent,
             }
             # In one order, as claims lock them: two that hold what the other one wants would wait for ever.
             for key, (source, content_hash, state, reason, detail) in sorted(rows.items())
@@ -214,6 +260,13 @@ class Intake:
                     .values(state=state, starts=0, batch=None, lease=None, updated_at=time.time())
                 ).rowcount
         return count
+
+
+def _stays(before: Known | None, content_hash: str, parse_fingerprint: str) -> bool:
+    """Whether a file inside a document needs no new start: it has these bytes, and is in work, or was made with these options."""
+    if before is None or before.content_hash != content_hash or before.state is DocumentState.DELETED:
+        return False
+    return before.state is not DocumentState.INDEXED or before.indexed_parse == parse_fingerprint
 
 
 def _newly_quarantined(connection: Connection, values: Sequence[Mapping[str, Any]]) -> dict[Key, int]:

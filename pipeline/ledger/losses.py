@@ -14,16 +14,19 @@ from pipeline.types import DocumentState, Loss, LossKind
 #: Nouns for the kinds of losses, for people.
 NOUNS = {
     LossKind.PAGE_WITHOUT_TEXT: ("page without text", "pages without text"),
-    LossKind.PICTURE: ("picture without text", "pictures without text"), LossKind.CHART: ("chart", "charts"),
-    LossKind.EMBEDDED_OBJECT: ("embedded object", "embedded objects"), LossKind.ATTACHMENT: ("attachment", "attachments"),
+    LossKind.PICTURE: ("picture without text", "pictures without text"),
+    LossKind.CHART: ("chart", "charts"),
+    LossKind.EMBEDDED_OBJECT: ("embedded object", "embedded objects"),
+    LossKind.ATTACHMENT: ("attachment", "attachments"),
     LossKind.HIDDEN_SHEET: ("hidden sheet", "hidden sheets"),
     LossKind.FORMULA: ("formula without a value", "formulas without a value"),
     LossKind.ENCRYPTED_PART: ("encrypted part", "encrypted parts"),
     LossKind.UNREADABLE_PART: ("unreadable part", "unreadable parts"),
-    LossKind.SCRIPTED_CONTENT: ("scripted page", "scripted pages"), LossKind.CUT_TEXT: ("cut text", "cut texts"),
+    LossKind.SCRIPTED_CONTENT: ("scripted page", "scripted pages"),
+    LossKind.CUT_TEXT: ("cut text", "cut texts"),
     LossKind.MACHINE_TEXT: ("run of machine text", "runs of machine text"),
     LossKind.UNDECODABLE_BYTES: ("undecodable character", "undecodable characters"),
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +88,13 @@ class LossReport:
         total = func.sum(losses.c["count"])
         with reading(self._engine) as connection:
             most = connection.execute(
-                select(documents.c.id, documents.c.uri).select_from(joined).where(*_wanted(run, collection))
-                .group_by(documents.c.id, documents.c.uri).order_by(total.desc(), documents.c.uri).limit(limit)
-            ).all()  # fmt: skip
+                select(documents.c.id, documents.c.uri)
+                .select_from(joined)
+                .where(*_wanted(run, collection))
+                .group_by(documents.c.id, documents.c.uri)
+                .order_by(total.desc(), documents.c.uri)
+                .limit(limit)
+            ).all()
             found: dict[str, dict[str, int]] = {row[0]: {} for row in most}
             rows = select(losses.c.document, losses.c.kind, total).where(losses.c.document.in_(list(found)))
             for row in connection.execute(rows.group_by(losses.c.document, losses.c.kind).order_by(total.desc())):
@@ -100,12 +107,16 @@ def record(connection: Connection, found: Mapping[str, Sequence[Loss]]) -> None:
     connection.execute(delete(losses).where(losses.c.document.in_(list(found))))
     rows = [
         {
-            "document": key, "ordinal": ordinal, "kind": loss.kind.value, "place": loss.place, "detail": loss.detail,
+            "document": key,
+            "ordinal": ordinal,
+            "kind": loss.kind.value,
+            "place": loss.place,
+            "detail": loss.detail,
             "count": loss.count,
         }
         for key, several in found.items()
         for ordinal, loss in enumerate(several)
-    ]  # fmt: skip
+    ]
     if rows:
         connection.execute(insert(losses), rows)
 

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Engine, and_, case, or_, select
 from sqlalchemy.orm import aliased
 
 from pipeline.ledger.schema import documents, hold, reading, upsert, writing
+from pipeline.sources.uris import parent_uri
 from pipeline.types import OPEN_STATES, DocumentState, document_id
 
 #: In these states the staged version is the current one; in all others the indexed version is, if any.
@@ -90,7 +91,8 @@ class Mirror:
                 "content_hash": one.content_hash, "run": run, "starts": 0, "batch": None, "lease": None, "dirty": 0,
                 "parse_fingerprint": "", "indexed_hash": "", "indexed_parse": "", "indexed_embed": "", "chunks": 0, "embedded": 0,
                 "tokens": 0, "deleted_at": None, "fence": None, "parsed_tokens": 0, "parsed_chunks": 0, "parse_s": 0.0,
-                "updated_at": now, **_standing(one),
+                "updated_at": now, "parent": document_id(new, around) if (around := parent_uri(one.uri)) else "", "properties": "",
+                **_standing(one),
             }
             for one in wanted
         ]  # fmt: skip

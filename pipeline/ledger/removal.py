@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -49,7 +50,12 @@ class Removal:
         """
         columns = [documents.c[name] for name in Kept.__dataclass_fields__]
         # Concatenated, so that SQLite reads by id instead of sorting the collection again for each window.
-        wanted = [documents.c.collection.concat("") == collection, documents.c.state != DocumentState.DELETED]
+        # Files inside documents come and go with these.
+        wanted = [
+            documents.c.collection.concat("") == collection,
+            documents.c.state != DocumentState.DELETED,
+            documents.c.parent == "",
+        ]
         if below:
             wanted.append(or_(*(_below(uri) for uri in below)))
         if prefix:
@@ -77,16 +83,21 @@ class Removal:
         return found
 
     def mark(self, generation: str, ids: Sequence[str]) -> int:
-        """Mark documents of a generation as deleted; return how many were not marked before.
+        """Mark documents of a generation as deleted, with the files inside them; return how many were not marked before.
 
         A worker that holds one loses it. A load that finds it again removes the mark. Raises CollectionReplaced if searches no
         longer use this generation: deleting there would have no effect.
         """
         now, count = time.time(), 0
-        for start in range(0, len(ids), ID_WINDOW):
+        waiting = deque(ids[start : start + ID_WINDOW] for start in range(0, len(ids), ID_WINDOW))
+        while waiting:
             with writing(self._engine) as connection:
                 hold(connection, generation)
-                window = documents.c.id.in_(ids[start : start + ID_WINDOW])
+                group = waiting.popleft()
+                window = documents.c.id.in_(group)
+                inside = select(documents.c.id).where(documents.c.parent.in_(group), documents.c.state != DocumentState.DELETED)
+                members = list(connection.execute(inside).scalars())
+                waiting += [members[start : start + ID_WINDOW] for start in range(0, len(members), ID_WINDOW)]
                 count += connection.execute(
                     update(documents)
                     .where(window, documents.c.state != DocumentState.DELETED)

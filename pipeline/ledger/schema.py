@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -22,7 +21,6 @@ from sqlalchemy import (
     Table,
     Text,
     create_engine,
-    event,
     func,
     insert,
     inspect,
@@ -38,15 +36,13 @@ from sqlalchemy.schema import CreateColumn
 
 from pipeline.errors import CollectionReplaced, LedgerError, LedgerUnavailable, NoSpace
 from pipeline.ledger import triggers
+from pipeline.ledger.sqlite import BUSY_TIMEOUT_S, configure
 
 #: Increased with every change of the tables; a newer ledger is refused, an older one is migrated by `_migrate`.
 SCHEMA_VERSION = 6
 
 #: Key of the advisory lock for creating tables; any unused number.
 SCHEMA_LOCK = 5_113_521
-
-#: Seconds that SQLite waits for another process's write before it reports that the database is locked.
-BUSY_TIMEOUT_S = 60.0
 
 #: Timeouts for a Postgres that does not respond, as libpq settings: in seconds, the last one in milliseconds. Without them, a dead
 #: host or a connection dropped by a firewall blocks the caller for a quarter of an hour or forever.
@@ -138,7 +134,8 @@ totals = Table(
 )  # fmt: skip
 
 documents = Table(
-    "documents", metadata,
+    "documents",
+    metadata,
     Column("id", String(36), primary_key=True),
     Column("collection", String(255), nullable=False),
     Column("uri", Text, nullable=False),
@@ -180,7 +177,7 @@ documents = Table(
     Index("documents_held", "lease", sqlite_where=text("lease IS NOT NULL"), postgresql_where=text("lease IS NOT NULL")),
     Index("documents_collection_uri", "collection", "uri"),
     Index("documents_parent", "parent", sqlite_where=text("parent <> ''"), postgresql_where=text("parent <> ''")),
-)  # fmt: skip
+)
 
 losses = Table(
     "losses", metadata,
@@ -266,7 +263,7 @@ def open_engine(url: str) -> Engine:
         if parsed.get_backend_name() == "sqlite":
             # One connection per call keeps no file handle open across forks; reopening costs about 50 us.
             engine = create_engine(url, poolclass=NullPool, connect_args={"timeout": BUSY_TIMEOUT_S, "check_same_thread": False})
-            _configure_sqlite(engine)
+            configure(engine)
         else:
             waits = SERVER_WAITS if parsed.get_driver_name().startswith("psycopg") else {}
             given = {name: value for name, value in waits.items() if name not in parsed.query}
@@ -288,37 +285,6 @@ def _make_tables(engine: Engine) -> None:
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({SCHEMA_LOCK})")
         metadata.create_all(connection)
         _migrate(connection)
-
-
-def _configure_sqlite(engine: Engine) -> None:
-    @event.listens_for(engine, "connect")
-    def on_connect(connection: Any, _record: Any) -> None:
-        # The driver's own BEGIN is deferred and fails late with SQLITE_BUSY, so transactions begin explicitly.
-        connection.isolation_level = None
-        # WAL with NORMAL: a killed process loses nothing; a power failure may lose the last commits, whose work is then repeated.
-        # busy_timeout is set with the connection; journal_mode is stored in the file, so setting it again is nearly free.
-        _write_ahead(connection)
-        for pragma in ("synchronous=NORMAL", "foreign_keys=ON"):
-            connection.execute(f"PRAGMA {pragma}")
-
-    @event.listens_for(engine, "begin")
-    def on_begin(connection: Connection) -> None:
-        reads = connection.get_execution_options().get("kb_reads", False)
-        connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
-
-
-def _write_ahead(connection: sqlite3.Connection) -> None:
-    """Set a new file to write-ahead logging. SQLite does not wait for other processes here, so two first processes need this."""
-    deadline = time.monotonic() + BUSY_TIMEOUT_S
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode=WAL")
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
-                raise
-            time.sleep(0.01)
-        else:
-            return
 
 
 def _migrate(connection: Connection) -> None:

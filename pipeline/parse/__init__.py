@@ -14,12 +14,12 @@ from pipeline.errors import DocumentError, InstallationError, NoSpace
 from pipeline.files.errors import disk_is_full
 from pipeline.parse import kinds
 from pipeline.parse.machine import without_machine_text
-from pipeline.parse.parsed import Losses, Parsed, headed
+from pipeline.parse.parsed import Losses, Member, Parsed, headed
 from pipeline.types import Element, ElementKind, LossKind, Reason
 
 T = TypeVar("T")
 
-__all__ = ["MEDIA_TYPES", "PARSER_VERSION", "Parsed", "import_needed", "parse", "preload", "preload_gate"]
+__all__ = ["CONTAINERS", "MEDIA_TYPES", "PARSER_VERSION", "Member", "Parsed", "import_needed", "parse", "preload", "preload_gate"]
 
 #: Part of the parse fingerprint: raise it when any parser yields different elements for the same file.
 PARSER_VERSION = 2
@@ -49,11 +49,18 @@ _PARSERS = {
     kinds.PPTX: ("ooxml.slides", "parse_pptx"),
     kinds.EML: ("mail", "parse_eml"),
     kinds.MSG: ("mail", "parse_msg"),
+    kinds.MBOX: ("archives", "parse_mbox"),
+    kinds.ZIP: ("archives", "parse_zip"),
+    kinds.TAR: ("archives", "parse_tar"),
+    kinds.COMPRESSED: ("archives", "parse_compressed"),
+    kinds.SEVENZIP: ("archives", "parse_7z"),
     kinds.EPUB: ("pandoc", "parse_epub"),
     kinds.ODT: ("pandoc", "parse_odt"),
     kinds.RTF: ("pandoc", "parse_rtf"),
 }
 MEDIA_TYPES = frozenset(_PARSERS)
+#: Types that hold files and no text of their own.
+CONTAINERS = frozenset((kinds.MBOX, kinds.ZIP, kinds.TAR, kinds.COMPRESSED, kinds.SEVENZIP))
 
 #: Modules that the parsers import when they run. The guard's server imports them before it forks: once, and outside the
 #: limits of any document.
@@ -80,7 +87,8 @@ def parse(path: Path, name: str, media_type: str) -> Parsed:
         raise DocumentError(Reason.UNSUPPORTED, media_type)
     parsed = _guarded(lambda: _parser(media_type)(path, name))
     elements = _checked(_translated(parsed.elements), parsed.losses)
-    if parsed.title:
+    parsed = replace(parsed, members=_translated(parsed.members))
+    if parsed.title or media_type in CONTAINERS:
         return replace(parsed, elements=elements)
     title, elements = headed(elements)
     return replace(parsed, title=title or name, elements=elements)
@@ -144,9 +152,9 @@ def _checked(elements: Iterator[Element], losses: Losses) -> Iterator[Element]:
         losses.add(LossKind.UNDECODABLE_BYTES, detail="shown as U+FFFD", count=undecodable)
 
 
-def _translated(elements: Iterator[Element]) -> Iterator[Element]:
-    while (element := _guarded(lambda: next(elements, None))) is not None:
-        yield element
+def _translated(found: Iterator[T]) -> Iterator[T]:
+    while (item := _guarded(lambda: next(found, None))) is not None:
+        yield item
 
 
 def _guarded(step: Callable[[], T]) -> T:

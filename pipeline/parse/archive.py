@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO
 
 from pipeline.errors import DocumentError
-from pipeline.parse.kinds import DOCX, EPUB, MSG, ODT, PPTX, XLSX
+from pipeline.parse.kinds import DOCX, EPUB, MSG, ODT, PPTX, XLSX, ZIP, suffix
 from pipeline.types import Reason
 
 #: Office files have hundreds of parts; long books have a few thousand.
@@ -21,21 +21,29 @@ TOTAL_PARTS = 8
 
 #: Parts of content types, or of main parts' names where there is no type; binary workbooks are not read.
 _OOXML = {
-    "sheet.binary": "", "wordprocessingml": DOCX, "ms-word": DOCX, "presentationml": PPTX, "ms-powerpoint": PPTX,
-    "spreadsheetml": XLSX, "ms-excel": XLSX, "word/": DOCX, "ppt/": PPTX, "xl/": XLSX,
-}  # fmt: skip
+    "sheet.binary": "",
+    "wordprocessingml": DOCX,
+    "ms-word": DOCX,
+    "presentationml": PPTX,
+    "ms-powerpoint": PPTX,
+    "spreadsheetml": XLSX,
+    "ms-excel": XLSX,
+    "word/": DOCX,
+    "ppt/": PPTX,
+    "xl/": XLSX,
+}
 _TYPES = "[Content_Types].xml"
 _OPEN_DOCUMENT = "application/vnd.oasis.opendocument."
 
 
-def zip_kind(file: IO[bytes], *, max_part_bytes: int, max_ratio: float) -> str:
-    """The media type of the document in the zip `file`.
+def zip_kind(file: IO[bytes], name: str, *, max_part_bytes: int, max_ratio: float) -> str:
+    """The media type of the document in the zip `file`, with the original name `name`; ZIP for an archive of files.
 
     Raises DocumentError: CORRUPT, ENCRYPTED, TOO_LARGE for bombs, UNSUPPORTED for anything outside the known families.
     """
     try:
         with zipfile.ZipFile(file) as archive:
-            return _kind_of(archive, max_part_bytes, max_ratio)
+            return _kind_of(archive, name, max_part_bytes, max_ratio)
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, ValueError, EOFError, OverflowError, UnicodeError) as error:
         raise DocumentError(Reason.CORRUPT, f"not a readable zip: {error}") from error
     except OSError as error:
@@ -44,10 +52,11 @@ def zip_kind(file: IO[bytes], *, max_part_bytes: int, max_ratio: float) -> str:
         raise DocumentError(Reason.CORRUPT, "not a readable zip: its directory points outside the file") from error
 
 
-def _kind_of(archive: zipfile.ZipFile, max_part_bytes: int, max_ratio: float) -> str:
+def _kind_of(archive: zipfile.ZipFile, name: str, max_part_bytes: int, max_ratio: float) -> str:
     members = archive.infolist()
     names = {m.filename for m in members}
-    kind = _family(archive, names)
+    if (kind := _family(archive, names, name)) == ZIP:
+        return ZIP  # its members have limits of their own
     if len(members) > MAX_MEMBERS:
         raise DocumentError(Reason.TOO_LARGE, f"{len(members):,} parts, the limit is {MAX_MEMBERS:,}")
     if any(m.flag_bits & 0x1 for m in members) or _is_protected(archive, names, kind):
@@ -66,7 +75,7 @@ def _kind_of(archive: zipfile.ZipFile, max_part_bytes: int, max_ratio: float) ->
     return kind
 
 
-def _family(archive: zipfile.ZipFile, names: set[str]) -> str:
+def _family(archive: zipfile.ZipFile, names: set[str], name: str) -> str:
     if _TYPES in names:
         if archive.getinfo(_TYPES).flag_bits & 0x1:
             raise DocumentError(Reason.ENCRYPTED, "its parts are encrypted")
@@ -88,7 +97,9 @@ def _family(archive: zipfile.ZipFile, names: set[str]) -> str:
             raise DocumentError(Reason.UNSUPPORTED, f"OpenDocument {declared.removeprefix(_OPEN_DOCUMENT)}")
     if "META-INF/container.xml" in names:
         return EPUB
-    raise DocumentError(Reason.UNSUPPORTED, "a zip archive")
+    if suffix(name) in ("zip", ""):
+        return ZIP
+    raise DocumentError(Reason.UNSUPPORTED, "a zip archive of a program")
 
 
 def _is_protected(archive: zipfile.ZipFile, names: set[str], kind: str) -> bool:

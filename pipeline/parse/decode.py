@@ -26,10 +26,33 @@ _MARKS = (
 )
 #: Candidates for guessing: encodings that documents are found in, so that a short text is not mistaken for an exotic one.
 _LEGACY = (
-    "cp932", "euc-jp", "gb18030", "big5hkscs", "cp949", "windows-1250", "windows-1251", "windows-1252", "windows-1253",
-    "windows-1254", "windows-1255", "windows-1256", "windows-1257", "windows-1258", "cp874", "koi8-r", "koi8-u", "iso-8859-2",
-    "iso-8859-5", "iso-8859-7", "cp437", "cp850", "cp852", "cp866", "mac-roman", "mac-cyrillic",
-)  # fmt: skip
+    "cp932",
+    "euc-jp",
+    "gb18030",
+    "big5hkscs",
+    "cp949",
+    "windows-1250",
+    "windows-1251",
+    "windows-1252",
+    "windows-1253",
+    "windows-1254",
+    "windows-1255",
+    "windows-1256",
+    "windows-1257",
+    "windows-1258",
+    "cp874",
+    "koi8-r",
+    "koi8-u",
+    "iso-8859-2",
+    "iso-8859-5",
+    "iso-8859-7",
+    "cp437",
+    "cp850",
+    "cp852",
+    "cp866",
+    "mac-roman",
+    "mac-cyrillic",
+)
 #: Seven-bit encodings that switch character sets by escape sequences.
 _SHIFTS = re.compile(rb"\x1b\$[@B(]|\x1b\([JI]|\x1b\$\)C")
 _SHIFTED = ("iso2022_jp", "iso2022_jp_ext", "iso2022_kr")

@@ -40,7 +40,7 @@ def inspect(path: Path, name: str, limits: Limits) -> str:
         _refuse_blank(file, head)
         if head.startswith(_ZIP):
             file.seek(0)
-            return archive.zip_kind(file, max_part_bytes=limits.zip_max_part_bytes, max_ratio=limits.zip_max_ratio)
+            return archive.zip_kind(file, name, max_part_bytes=limits.zip_max_part_bytes, max_ratio=limits.zip_max_ratio)
     if head.startswith(_OLE):
         return archive.ole_kind(path)
     # Mail gateways put bytes before the header of a PDF; a text that only mentions one contains no binary data.
@@ -51,6 +51,8 @@ def inspect(path: Path, name: str, limits: Limits) -> str:
         return kinds.RTF
     if kinds.is_lfs_pointer(head, name):
         raise DocumentError(Reason.UNREADABLE, "a Git LFS pointer, not the file: run `git lfs pull` and load again")
+    if (packed := kinds.archive_kind(head, name)) is not None:
+        return packed
     if (foreign := kinds.foreign_kind(head)) is not None:
         raise DocumentError(Reason.UNSUPPORTED, foreign)
     return _text(path, name, head, size)

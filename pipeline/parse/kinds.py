@@ -31,6 +31,11 @@ DOCX = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
 PPTX = "application/vnd.openxmlformats-officedocument.presentationml.presentation"
 XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 EML = "message/rfc822"
+MBOX = "application/mbox"
+ZIP = "application/zip"
+TAR = "application/x-tar"
+COMPRESSED = "application/gzip"
+SEVENZIP = "application/x-7z-compressed"
 MSG = "application/vnd.ms-outlook"
 
 _SOURCE_SUFFIXES = (
@@ -62,6 +67,7 @@ _TEXT_SUFFIXES = {
     **dict.fromkeys(("json", "geojson", "jsonld", "webmanifest"), JSON),
     **dict.fromkeys(("jsonl", "ndjson", "ldjson"), JSON_LINES),
     **dict.fromkeys(("eml", "emlx"), EML),
+    **dict.fromkeys(("mbox", "mbx"), MBOX),
     **dict.fromkeys(_SOURCE_SUFFIXES.split(), SOURCE),
 }
 _SOURCE_NAMES = {"makefile", "gnumakefile", "dockerfile", "containerfile", "rakefile", "gemfile", "vagrantfile", "jenkinsfile",
@@ -78,8 +84,7 @@ FOREIGN = (
     (b"\x89PNG\r\n", "PNG image"), (b"\xff\xd8\xff", "JPEG image"), (b"GIF87a", "GIF image"), (b"GIF89a", "GIF image"),
     (b"II*\0", "TIFF image"), (b"MM\0*", "TIFF image"), (b"\0\0\1\0", "icon"), (b"8BPS", "Photoshop image"),
     (b"\x7fELF", "executable"), (b"\xca\xfe\xba\xbe", "executable"), (b"\xcf\xfa\xed\xfe", "executable"),
-    (b"\0asm", "WebAssembly"), (b"!<arch>\n", "archive"), (b"\x1f\x8b", "gzip archive"), (b"BZh", "bzip2 archive"),
-    (b"\xfd7zXZ\0", "xz archive"), (b"\x28\xb5\x2f\xfd", "zstd archive"), (b"7z\xbc\xaf\x27\x1c", "7z archive"),
+    (b"\0asm", "WebAssembly"), (b"!<arch>\n", "archive"), (b"\x28\xb5\x2f\xfd", "zstd archive"),
     (b"Rar!\x1a\x07", "rar archive"), (b"ID3", "MP3 audio"), (b"OggS", "Ogg audio"), (b"fLaC", "FLAC audio"),
     (b"SQLite format 3\0", "SQLite database"), (b"wOFF", "font"), (b"wOF2", "font"), (b"OTTO", "font"),
     (b"\0\1\0\0\0", "font"), (b"%!PS-Adobe", "PostScript"), (b"\xed\xab\xee\xdb", "RPM package"), (b"PAR1", "Parquet table"),
@@ -115,7 +120,20 @@ def foreign_kind(head: bytes) -> str | None:
         return "executable"
     if head.startswith((b"\xff\xfb", b"\xff\xf3", b"\xff\xf2")):
         return "MP3 audio"
-    return "tar archive" if head[257:262] == b"ustar" else None
+    return None
+
+
+#: Endings of tars that are compressed as a whole.
+_TARS = ("tgz", "tbz", "tbz2", "txz", "tar.gz", "tar.bz2", "tar.xz")
+
+
+def archive_kind(head: bytes, name: str) -> str | None:
+    """The media type of the archive that starts with `head`; None for other files, and for zips, which have a directory."""
+    if head.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0")):
+        return TAR if name.lower().endswith(_TARS) else COMPRESSED
+    if head.startswith(b"7z\xbc\xaf\x27\x1c"):
+        return SEVENZIP
+    return TAR if head[257:262] == b"ustar" else None
 
 
 def suffix(name: str) -> str:

@@ -31,7 +31,7 @@ _ENCRYPTED_TYPES = ("multipart/encrypted", "application/pkcs7-mime", "applicatio
 #: Parts that say nothing to people: signatures, and receipts of mail servers.
 _SILENT_TYPES = ("application/pgp-signature", "application/pkcs7-signature", "application/x-pkcs7-signature", "text/rfc822-headers")
 
-#: The first line of Apple's files: the number of bytes of the message.
+#: The first line of .emlx files: the number of bytes of the message.
 _EMLX = re.compile(rb"\s{0,20}(\d{1,12})[ \t]*\r?\n")
 _SPACED_NAME = re.compile(rb"^([A-Za-z][A-Za-z0-9-]{0,60})[ \t]+:", re.M)
 _WORD = re.compile(r"=\?([^?*\s]{1,40})(?:\*[^?]{0,20})?\?([BbQq])\?([^?\s]{0,2000}| [^?]{0,2000})\?=(\s+(?==\?))?")
@@ -59,12 +59,12 @@ def message_parsed(message: Message) -> Parsed:
 
 
 def _plain_mail(data: bytes) -> bytes:
-    """A mail as it travels: without the counts of Apple's files, in a byte-wise encoding, with regular names of fields."""
+    """A mail as it travels: without the counts of .emlx files, in a byte-wise encoding, with regular names of fields."""
     if data[:2] in (b"\xff\xfe", b"\xfe\xff") or data[:200].count(0) > 20:
         found = detect_bytes(data)
         data = data.decode(found.name if found else "utf-16", errors="replace").encode("utf-8")
-    if (apple := _EMLX.match(data)) is not None:
-        data = data[apple.end() : apple.end() + int(apple.group(1))]
+    if (counted := _EMLX.match(data)) is not None:
+        data = data[counted.end() : counted.end() + int(counted.group(1))]
     blank = re.search(rb"\r?\n\r?\n", data)
     end = blank.start() if blank else len(data)
     return _SPACED_NAME.sub(rb"\1:", data[:end]) + data[end:]

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import IO, TextIO
 
-from pipeline.types import Element, ElementKind, Loss, LossKind
+from pipeline.types import Element, ElementKind, Loss, LossKind, Reason
 
 #: Maximum characters per element of running text: keeps memory use constant while a 256 MB line is streamed.
 MAX_ELEMENT_CHARS = 20_000
@@ -94,6 +94,8 @@ class Member:
 
     name: str  #: its path inside the document; untrusted
     open: Callable[[], IO[bytes]]
+    reason: Reason | None = None  #: why it cannot be read; it is then not opened
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,8 @@ HEAD_ROWS = 10
 MIN_FILLED = 0.25
 #: The most columns and rows that one cell may span, as in HTML.
 MAX_COLUMN_SPAN, MAX_ROW_SPAN = 1_000, 65_534
+#: Maximum number of columns that spans fill, and of cells of a table that they repeat; a bomb has millions.
+MAX_COLUMNS, MAX_REPEATED = 2_000, 200_000
 #: A longer cell holds layout, not data.
 MAX_CELL_CHARS = 1_500
 #: A longer header line is not repeated.
@@ -70,16 +72,17 @@ def _joined(pair: tuple[str, str]) -> str:
 def _filled(table: Iterable[Row]) -> Iterator[tuple[list[str], bool]]:
     """Rows of equal columns: a cell that spans rows or columns is repeated in each, but a row of one such cell has it once."""
     spans: dict[int, tuple[int, str]] = {}  #: by column: the rows left of a cell from above, and its text
+    repeated = 0
     for row in table:
         cells: list[str] = []
         queue = iter(row.cells)
-        while True:
-            if (above := spans.get(len(cells))) is not None:
+        while len(cells) < MAX_COLUMNS:
+            if (above := spans.pop(len(cells), None)) is not None:
                 left, text = above
-                spans.update({len(cells): (left - 1, text)} if left > 1 else {})
-                if left <= 1:
-                    del spans[len(cells)]
+                if left > 1:
+                    spans[len(cells)] = left - 1, text
                 cells.append(text)
+                repeated += 1
                 continue
             cell = next(queue, None)
             if cell is None:
@@ -87,11 +90,14 @@ def _filled(table: Iterable[Row]) -> Iterator[tuple[list[str], bool]]:
                     break
                 cells.append("")
                 continue
-            columns = max(1, min(cell.columns, MAX_COLUMN_SPAN))
-            for _ in range(columns):
-                if cell.rows > 1:
+            for _ in range(max(1, min(cell.columns, MAX_COLUMN_SPAN)) if repeated < MAX_REPEATED else 1):
+                if cell.rows > 1 and repeated < MAX_REPEATED:
                     spans[len(cells)] = min(cell.rows, MAX_ROW_SPAN) - 1, cell.text
                 cells.append(cell.text)
+                repeated += 1
+        if repeated >= MAX_REPEATED:
+            spans.clear()
+        cells += [cell.text for cell in queue]
         if not row.heads and len(set(filter(None, cells))) == 1 and sum(1 for cell in row.cells if cell.text) < 2:
             cells = [next(filter(None, cells))]
         yield cells, row.heads

@@ -273,9 +273,9 @@ class _Reader:
             table.cells = []
         elif one.name == "thead":
             table.heads = False
-        elif one.name in ("table", "informaltable") or (one.name == "tgroup" and len(self._open) and not any(
-            o.name in ("table", "informaltable") for o in self._open
-        )):  # fmt: skip
+        elif one.name in ("table", "informaltable") or (
+            one.name == "tgroup" and len(self._open) and not any(o.name in ("table", "informaltable") for o in self._open)
+        ):
             self._tables.pop()
             self._flush_fields()
             self._done += table_elements(table.rows)

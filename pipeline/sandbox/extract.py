@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import lzma
+import shutil
+import tarfile
 import time
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
@@ -15,10 +20,16 @@ from pipeline.chunk.pack import CHUNKER_VERSION, chunk_elements
 from pipeline.chunk.units import ChunkOptions
 from pipeline.errors import DocumentError
 from pipeline.model.tokens import TokenCounter
-from pipeline.parse import PARSER_VERSION, parse
+from pipeline.parse import PARSER_VERSION, Member, Parsed, parse
 from pipeline.parse.gate import Limits, inspect
-from pipeline.types import Chunk, Element, Loss, Reason
+from pipeline.types import Chunk, Element, Loss, LossKind, Reason
 
+#: What the standard library raises for damaged archives.
+_DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, tarfile.TarError, EOFError, NotImplementedError, RuntimeError)
+#: Files in documents in documents: an attached archive with a mail in it is three deep.
+MAX_DEPTH = 3
+#: Maximum size of all files inside a document together, in multiples of the maximum size of one.
+TOTAL_FILES = 16
 #: Seconds between two progress reports of a document.
 TELL_EVERY_S = 1.0
 
@@ -31,6 +42,7 @@ class ExtractJob:
     name: str  #: the file's original name; its ending takes part in deciding the type
     document_id: str
     output: str  #: where to write the chunk file
+    nested: bool = False  #: whether it lies so deep in other documents that files in it stay unread
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +55,17 @@ class Extracted:
     tokens: int
     losses: tuple[Loss, ...] = ()  #: what did not become text
     metadata: dict[str, str] = field(default_factory=dict)  #: the document's own fields
+    members: tuple[ExtractedMember, ...] = ()  #: files inside it, in the folder `members_folder(output)`
+
+
+@dataclass(frozen=True, slots=True)
+class ExtractedMember:
+    """A file inside a document that was written to a file of its own, or the reason why it was not."""
+
+    name: str  #: its path inside the document
+    file: str  #: name of the file that was written; empty where there is none
+    reason: Reason | None = None
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +100,67 @@ def extract(
         title = parsed.title if parsed.title != job.name else ""
         chunks = chunk_elements(job.document_id, _with_text(parsed.elements), counter, options)
         header = ChunkFileHeader(media_type, title, parsed.metadata)
-        footer = write_chunks(output, header, _told(chunks, parsed.share, tell), parsed.losses.all)
-        if not footer.chunks:
+        members: list[ExtractedMember] = []
+        told = _told(chunks, parsed.share, tell)
+
+        def ends() -> tuple[tuple[Loss, ...], int]:
+            members.extend(_written(parsed, job, limits))
+            return parsed.losses.all(), len(members)
+
+        footer = write_chunks(output, header, told, ends)
+        if not footer.chunks and not members:
             raise DocumentError(Reason.EMPTY_TEXT, f"the parser found no text in this {media_type}")
     except BaseException:
         output.unlink(missing_ok=True)
+        shutil.rmtree(members_folder(output), ignore_errors=True)
         raise
-    return Extracted(media_type, title, footer.chunks, footer.tokens, footer.losses, parsed.metadata)
+    return Extracted(media_type, title, footer.chunks, footer.tokens, footer.losses, parsed.metadata, tuple(members))
+
+
+def members_folder(output: Path) -> Path:
+    """The folder for files inside the document whose chunk file is `output`."""
+    return output.with_name(f"{output.name}.members")
+
+
+def _written(parsed: Parsed, job: ExtractJob, limits: Limits) -> Iterator[ExtractedMember]:
+    """Write the files inside a document, each with a size limit, and all together with TOTAL_FILES times that."""
+    folder, left = members_folder(Path(job.output)), TOTAL_FILES * limits.max_file_bytes
+    for number, member in enumerate(parsed.members):
+        if job.nested:
+            parsed.losses.add(LossKind.ATTACHMENT, member.name, f"it lies more than {MAX_DEPTH} documents deep")
+            continue
+        if member.reason is not None:
+            yield ExtractedMember(member.name, "", member.reason, member.detail)
+            continue
+        folder.mkdir(exist_ok=True)
+        target = folder / str(number)
+        try:
+            size = _copied(member, target, min(limits.max_file_bytes, left))
+        except _DAMAGED as error:
+            target.unlink(missing_ok=True)
+            yield ExtractedMember(member.name, "", Reason.CORRUPT, f"{type(error).__name__}: {error}")
+            continue
+        if size is None:
+            detail = f"it unpacks to more than {min(limits.max_file_bytes, left)} bytes"
+            yield ExtractedMember(member.name, "", Reason.TOO_LARGE, detail)
+            continue
+        left -= size
+        yield ExtractedMember(member.name, target.name)
+
+
+def _copied(member: Member, target: Path, most: int) -> int | None:
+    """Copy a member; its size, or None where it is larger than `most`, and nothing is left."""
+    size = 0
+    with member.open() as source, target.open("wb") as file:
+        while data := source.read(1 << 20):
+            size += len(data)
+            if size > most:
+                break
+            file.write(data)
+    if size > most:
+        target.unlink()
+        return None
+    return size
 
 
 def parse_rules() -> dict[str, object]:

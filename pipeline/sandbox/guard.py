@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,10 @@ from pipeline.files.errors import translating
 from pipeline.model.tokens import TokenCounter
 from pipeline.parse import MEDIA_TYPES
 from pipeline.parse.gate import Limits
+from pipeline.sandbox.attempt import Attempt
 from pipeline.sandbox.extract import Extracted, ExtractJob, SoFar, parse_fingerprint
 from pipeline.settings import Settings
-from pipeline.types import Loss, LossKind, Reason
+from pipeline.types import Reason
 
 log = logging.getLogger(__name__)
 
@@ -100,25 +101,6 @@ class Outcome:
     reason: Reason | None = None
     detail: str = ""
     seconds: float = 0.0  #: time that the parser took, in the last attempt
-
-
-@dataclass(slots=True)
-class _Attempt:
-    """One child that works on a batch."""
-
-    jobs: Sequence[ExtractJob]
-    folder: Path  #: temporary files
-    outputs: Path  #: unfinished chunk files; next to their targets, as a rename requires
-    done: set[int]
-    begun: bool = False  #: whether it reached its first job
-    current: int | None = None  #: number of the current job
-    since: float = 0.0  #: start of the current job, monotonic
-    losses: list[Loss] = field(default_factory=list)  #: of the current job
-    metadata: dict[str, str] = field(default_factory=dict)  #: of the current job
-    child: int = 0  #: the child's process id, also the id of its process group
-    cause: Reason | None = None  #: why the child was killed, or the cause of its death
-    said: str = ""  #: the child's last line on stderr
-    broken: InstallationError | None = None  #: why some documents could not be started
 
 
 class ParseGuard:
@@ -198,9 +180,9 @@ class ParseGuard:
 
     def _attempt(
         self, jobs: list[ExtractJob], on_tick: Callable[[], None], on_progress: OnProgress | None
-    ) -> Generator[Outcome, None, _Attempt]:
+    ) -> Generator[Outcome, None, Attempt]:
         folder, outputs = _private_folder(None), _private_folder(Path(jobs[0].output).parent)
-        attempt = _Attempt(jobs, folder, outputs, set())
+        attempt = Attempt(jobs, folder, outputs, set())
         # The child works in its own folder, where relative paths would point elsewhere.
         private = [
             replace(job, path=os.path.abspath(job.path), output=os.path.abspath(outputs / str(number)))
@@ -229,16 +211,14 @@ class ParseGuard:
             shutil.rmtree(outputs, ignore_errors=True)
         return attempt
 
-    def _event(self, attempt: _Attempt, event: dict[str, Any]) -> Outcome | None:
+    def _event(self, attempt: Attempt, event: dict[str, Any]) -> Outcome | None:
         if "child" in event:
             attempt.child = event["child"]
         elif "start" in event:
             attempt.current, attempt.since, attempt.begun = event["start"], time.monotonic(), True
-            attempt.losses, attempt.metadata = [], {}
-        elif "loss" in event:
-            attempt.losses.append(Loss(LossKind(event["found"].pop("kind")), **event["found"]))
-        elif "property" in event:
-            attempt.metadata[event["property"]] = event["value"]
+            attempt.forget()
+        elif "loss" in event or "member" in event or "property" in event:
+            attempt.note(event)
         elif "need" in event and event["need"] in MEDIA_TYPES - self._types:
             # The server imports its modules before the next fork. This document is sent again, and its time has not begun.
             self._types.add(event["need"])
@@ -254,8 +234,7 @@ class ParseGuard:
             attempt.done.add(event["end"])
             took, attempt.current, attempt.since = time.monotonic() - attempt.since, None, time.monotonic()
             if "extracted" in event:
-                extracted = Extracted(**event["extracted"], losses=tuple(attempt.losses), metadata=attempt.metadata)
-                (attempt.outputs / str(event["end"])).replace(job.output)
+                extracted = attempt.taken(event["extracted"], event["end"], job)
                 return Outcome(job, extracted, seconds=took)
             if "broken" in event:
                 attempt.broken = InstallationError(event["broken"])
@@ -272,7 +251,7 @@ class ParseGuard:
                 attempt.cause = Reason.CRASHED
         return None
 
-    def _events(self, attempt: _Attempt, on_tick: Callable[[], None]) -> Iterator[dict[str, Any]]:
+    def _events(self, attempt: Attempt, on_tick: Callable[[], None]) -> Iterator[dict[str, Any]]:
         """Events of the server and its child, until the child has ended."""
         ticked = 0.0
         while True:
@@ -288,7 +267,7 @@ class ParseGuard:
             if "exit" in event:
                 return
 
-    def _watch(self, attempt: _Attempt) -> None:
+    def _watch(self, attempt: Attempt) -> None:
         """Kill a child that takes too long."""
         took = time.monotonic() - attempt.since
         if attempt.current is None:
@@ -307,7 +286,7 @@ class ParseGuard:
             size = 0
         return self._options.timeout_s + SECONDS_PER_MB * size / 1e6
 
-    def _verdict(self, attempt: _Attempt) -> tuple[Reason, str]:
+    def _verdict(self, attempt: Attempt) -> tuple[Reason, str]:
         assert attempt.current is not None
         reason = attempt.cause or Reason.CRASHED
         if reason is Reason.CRASHED and any(words in attempt.said for words in _MEMORY_WORDS):
@@ -374,7 +353,7 @@ class ParseGuard:
         return event if isinstance(event, dict) else {}
 
     @staticmethod
-    def _kill(attempt: _Attempt) -> None:
+    def _kill(attempt: Attempt) -> None:
         if attempt.child:
             try:
                 os.killpg(attempt.child, signal.SIGKILL)

@@ -26,6 +26,7 @@ from pipeline.files.errors import disk_is_full
 from pipeline.model.tokens import TokenCounter
 from pipeline.parse import MEDIA_TYPES, import_needed, preload, preload_gate
 from pipeline.parse.gate import Limits
+from pipeline.parse.parsed import MAX_LOSS_CHARS
 from pipeline.sandbox.confine import allow_writes_only_in, forbid_sockets, prctl
 from pipeline.sandbox.extract import Extracted, ExtractJob, SoFar
 from pipeline.sandbox.memory import cap_growth, used_below, used_bytes
@@ -38,6 +39,9 @@ MAX_FILE_BYTES = 8 << 30
 
 #: Maximum length of a reported text: an event must fit into one atomic write to a pipe, with 12 bytes for the widest character.
 MAX_DETAIL_CHARS = 300
+
+#: Maximum length of the path of a file inside a document, for the same reason; longer ones are cut at their end.
+MAX_NAME_CHARS = 200
 
 #: Seconds between two checks of the server that its parent still exists, in addition to waiting for the end of stdin.
 ORPHAN_CHECK_S = 1.0
@@ -234,6 +238,9 @@ class Server:
         else:
             for loss in made.losses:
                 _tell(self._out, {"loss": number, "found": asdict(loss)})
+            for member in made.members:
+                short = {"name": member.name[:MAX_NAME_CHARS], "detail": member.detail[:MAX_LOSS_CHARS]}
+                _tell(self._out, {"member": number, "found": asdict(member) | short})
             for name, value in made.metadata.items():
                 _tell(self._out, {"property": name[:MAX_DETAIL_CHARS], "value": value[:MAX_DETAIL_CHARS]})
             fields = {"media_type": made.media_type, "chunks": made.chunks, "tokens": made.tokens}

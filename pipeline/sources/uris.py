@@ -59,6 +59,25 @@ def path_of(uri: str) -> Path:
     return Path(os.fsdecode(unquote_to_bytes(uri.removeprefix("file://"))))
 
 
+#: Between the URI of a document and the path of a file inside it. In the paths of files, `!` is percent-encoded.
+MEMBER = "!/"
+
+
+def member_uri(uri: str, path: str) -> str:
+    """The URI of a file inside the document at `uri`."""
+    return f"{uri}{MEMBER}{quote_from_bytes(path.encode('utf-8', 'surrogateescape'))}"
+
+
+def parent_uri(uri: str) -> str:
+    """The URI of the document that contains the file at `uri`; empty for a file of its own."""
+    return uri.rpartition(MEMBER)[0]
+
+
+def depth_of(uri: str) -> int:
+    """Number of documents around the file at `uri`."""
+    return uri.count(MEMBER)
+
+
 def name_of(uri: str) -> str:
     """The name of the file or object at a URI, ending included."""
     return path_of(uri).name if uri.startswith("file://") else PurePosixPath(object_path(uri)[1]).name

@@ -168,12 +168,17 @@ class Load:
                 self.counts.added += before is None
                 self.counts.changed += before is not None
                 self.counts.bytes += copy.source.size
+        unchanged = [key for key in files if key in known and key not in staged and key not in refused]
+        for key, reason in self._ledger.intake.unfinished_members(unchanged).items():
+            # They belong to this run's result, as their document does.
+            self.counts.refused += reason is not None
+            adopted.append(key)
         self._ledger.intake.record_staged(self._collection, run, staged)
         self._ledger.intake.refuse(self._collection, run, refused)
         self._ledger.intake.touch(touched)
         self._ledger.intake.adopt(run, adopted)
         hashes = {key: copy.content_hash for key, copy in staged.items()}
-        hashes |= {key: known[key].content_hash for key in adopted if known[key].state in OPEN_STATES}
+        hashes |= {key: known[key].content_hash for key in adopted if key in known and known[key].state in OPEN_STATES}
         for key, content_hash in hashes.items() if self._outcomes.on else ():
             file = files[key]
             self._outcomes.staged(self._version(run, key, file, content_hash), self._began.get(file.uri, began_ns))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -13,11 +14,12 @@ from pipeline.ledger import Ledger
 from pipeline.ledger.advances import Advance
 from pipeline.ledger.claims import Claim, ClaimedDocument
 from pipeline.ledger.work import ParsedResult
-from pipeline.sandbox.extract import ExtractJob, SoFar
+from pipeline.sandbox.extract import MAX_DEPTH, ExtractJob, SoFar, members_folder
 from pipeline.sandbox.guard import ParseGuard
-from pipeline.sources.uris import name_of
+from pipeline.sources.uris import depth_of, name_of
 from pipeline.staging import Staging
 from pipeline.staging.chunk_files import ChunkFile
+from pipeline.steps import members
 from pipeline.steps.beat import Beat
 from pipeline.steps.outcomes import Outcomes
 from pipeline.telemetry.counters import Measured
@@ -90,7 +92,8 @@ class ParseStep:
         return [one.document.id for one in ours]
 
     def _job(self, document: ClaimedDocument, blob: Path) -> ExtractJob:
-        return ExtractJob(str(blob), name_of(document.uri), document.id, str(self._staging.scratch()))
+        nested = depth_of(document.uri) >= MAX_DEPTH
+        return ExtractJob(str(blob), name_of(document.uri), document.id, str(self._staging.scratch()), nested)
 
     def _parse(self, claim: Claim, jobs: dict[str, tuple[ExtractJob, ClaimedDocument]], beat: Beat) -> list[_Made]:
         found = []
@@ -110,8 +113,11 @@ class ParseStep:
                     assert outcome.reason is not None
                     self._fail(claim, document, outcome.reason, outcome.detail, began_ns)
                     continue
-                self._chunk_file(document).put(Path(job.output))
                 made = outcome.extracted
+                members.record(
+                    self._ledger, self._staging, document, made.members, members_folder(Path(job.output)), self._fingerprint
+                )
+                self._chunk_file(document).put(Path(job.output))
                 result = ParsedResult(
                     id=document.id,
                     title=made.title,
@@ -127,6 +133,7 @@ class ParseStep:
         finally:
             for job, _ in jobs.values():
                 Path(job.output).unlink(missing_ok=True)
+                shutil.rmtree(members_folder(Path(job.output)), ignore_errors=True)
         return found
 
     def _fail(self, claim: Claim, document: ClaimedDocument, reason: Reason, detail: str, began_ns: int) -> None:
@@ -141,6 +148,8 @@ class ParseStep:
             header, footer = there.ends()
         except DocumentError as error:
             log.info("parsing %s again: %s", document.uri, error)
+            return None
+        if footer.members:  # its files must be recorded under this document, too
             return None
         return ParsedResult(
             id=document.id,

@@ -50,8 +50,9 @@ def test_losses_are_named_wherever_somebody_looks(cli: Cli, tmp_path: Path) -> N
     assert "1 document indexed with losses: 1 page without text" in loaded.stdout
     (shown,) = cli.answer("status", "--document", "half.pdf")
     assert (shown["state"], shown["losses"]) == (
-        "indexed", [{"kind": "page_without_text", "place": "page 2", "detail": "a scanned page", "count": 1}]
-    )  # fmt: skip
+        "indexed",
+        [{"kind": "page_without_text", "place": "page 2", "detail": "a scanned page", "count": 1}],
+    )
     assert (
         "loss: 1 page without text at page 2 (a scanned page)" in cli.run("status", "--document", str(folder / "half.pdf")).stdout
     )

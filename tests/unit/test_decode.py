@@ -71,9 +71,22 @@ def test_marks(encoding: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["Preis: 5 €", "naïve café", "±5 °C", "Årsmøte på Ås", "“Orchard” costs € 5", "São Paulo", "Größe: 5 µm", "Zürich", "Ærø",
-     "façade — résumé", "§ 5 Abs. 2", "10 000 £", "señor"],
-)  # fmt: skip
+    [
+        "Preis: 5 €",
+        "naïve café",
+        "±5 °C",
+        "Årsmøte på Ås",
+        "“Orchard” costs € 5",
+        "São Paulo",
+        "Größe: 5 µm",
+        "Zürich",
+        "Ærø",
+        "façade — résumé",
+        "§ 5 Abs. 2",
+        "10 000 £",
+        "señor",
+    ],
+)
 def test_a_few_letters_beyond_ascii_are_western(text: str) -> None:
     assert decode_bytes(text.encode("cp1252")) == text
 
@@ -81,14 +94,22 @@ def test_a_few_letters_beyond_ascii_are_western(text: str) -> None:
 @pytest.mark.parametrize(
     ("label", "encoding", "text"),
     [
-        ("iso-8859-1", "cp1252", "“Quotes” for € 5"), ("us-ascii", "cp1252", "café"), ("ISO-8859-9", "cp1254", "ığdır ş"),
-        ("shift_jis", "cp932", "①鍵"), ("gb2312", "gb18030", "镕基"), ("ks_c_5601-1987", "cp949", "똠방각하"),
+        ("iso-8859-1", "cp1252", "“Quotes” for € 5"),
+        ("us-ascii", "cp1252", "café"),
+        ("ISO-8859-9", "cp1254", "ığdır ş"),
+        ("shift_jis", "cp932", "①鍵"),
+        ("gb2312", "gb18030", "镕基"),
+        ("ks_c_5601-1987", "cp949", "똠방각하"),
         ("tis-620", "cp874", "กุญแจ"),
-        ("big5", "big5hkscs", "門衛"), ("x-sjis", "cp932", "髙橋"), ("macintosh", "mac_roman", "naïve"), ("utf8", "utf-8", "naïve"),
-        ("iso-8859-1", "utf-8", "mislabelled naïve"), ("utf-8", "cp1252", "Grüße aus Köln"),
+        ("big5", "big5hkscs", "門衛"),
+        ("x-sjis", "cp932", "髙橋"),
+        ("macintosh", "mac_roman", "naïve"),
+        ("utf8", "utf-8", "naïve"),
+        ("iso-8859-1", "utf-8", "mislabelled naïve"),
+        ("utf-8", "cp1252", "Grüße aus Köln"),
         ("no-such-label", "cp1252", "Grüße aus Köln"),
     ],
-)  # fmt: skip
+)
 def test_labels_mean_what_they_mean_on_the_web(label: str, encoding: str, text: str) -> None:
     assert decode_bytes(text.encode(encoding), label) == text
 

@@ -18,7 +18,25 @@ from tests.fuzzing import check, read
 EXAMPLES = int(os.environ.get("KB_TEST_FUZZ") or 60)
 
 #: Parsers of our own, and those of libraries that cost little; pandoc starts a process for each document.
-KINDS = ("txt", "md", "rst", "html", "csv", "tsv", "json", "jsonl", "eml", "pdf", "docx", "xlsx")
+KINDS = (
+    "txt",
+    "md",
+    "rst",
+    "html",
+    "csv",
+    "tsv",
+    "json",
+    "jsonl",
+    "eml",
+    "pdf",
+    "docx",
+    "xlsx",
+    "pptx",
+    "xml",
+    "ipynb",
+    "vtt",
+    "po",
+)
 
 INSERTED = [b"\0", b"\xff\xfe", b"<", b"]]>", b"%%EOF", b"{", b'"', b"\r\n", b"\xed\xa0\x80", b"\n# ", b"|"]
 

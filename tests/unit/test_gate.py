@@ -117,7 +117,7 @@ def test_type_by_content_and_name(name: str, content: bytes, expected: str, tmp_
     [
         ("a.txt", b"\x89PNG\r\n\x1a\n" + bytes(50), Reason.UNSUPPORTED),
         ("a.txt", b"\x7fELF" + bytes(80), Reason.UNSUPPORTED),
-        ("a.gz", b"\x1f\x8b\x08" + bytes(range(99)), Reason.UNSUPPORTED),
+        ("a.zst", b"\x28\xb5\x2f\xfd" + bytes(range(99)), Reason.UNSUPPORTED),
         ("a.mp4", b"\0\0\0\x18ftypmp42" + bytes(40), Reason.UNSUPPORTED),
         ("a.bin", bytes(range(256)) * 9, Reason.UNSUPPORTED),
         ("a.pdf", bytes(range(256)) * 9, Reason.CORRUPT),
@@ -171,7 +171,8 @@ def test_containers(tmp_path: Path) -> None:
     assert refusal(written(tmp_path, "a.xlsx", d.encrypted_office())) is Reason.ENCRYPTED
     for stream in ("WordDocument", "Workbook", "PowerPoint Document", "Other"):
         assert refusal(written(tmp_path, "a.doc", d.compound({stream: b"x" * 100}))) is Reason.UNSUPPORTED
-    assert refusal(written(tmp_path, "a.zip", d.zip_of({"a.txt": b"x"}))) is Reason.UNSUPPORTED
+    assert refusal(written(tmp_path, "a.jar", d.zip_of({"a.txt": b"x"}))) is Reason.UNSUPPORTED
+    assert inspect(written(tmp_path, "a.zip", d.zip_of({"a.txt": b"x"})), "a.zip", Limits()) == kinds.ZIP
     sheet = d.zip_of({"mimetype": b"application/vnd.oasis.opendocument.spreadsheet"})
     assert refusal(written(tmp_path, "a.ods", sheet)) is Reason.UNSUPPORTED
     protected = d.zip_of({"mimetype": kinds.ODT.encode(), "META-INF/manifest.xml": b"<manifest:encryption-data/>"})

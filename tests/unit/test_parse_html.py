@@ -196,8 +196,9 @@ def test_headings_code_and_breaks_inside_a_table_of_data(tmp_path: Path) -> None
     )
     found = read_bytes(tmp_path, "a.html", page)
     assert [(e.header, e.text) for e in found.elements] == [
-        ("Call | Result", "find | List<Id>"), ("Call | Result", "first second | a b")
-    ]  # fmt: skip
+        ("Call | Result", "find | List<Id>"),
+        ("Call | Result", "first second | a b"),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -65,15 +65,22 @@ def test_a_long_output_is_cut_by_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "texts"),
     [
-        ("a.srt", "1\n00:00:01,000 --> 00:00:02,000\nWe <i>sailed</i>\nat noon.\n\n2\n00:01:05,000 --> 00:01:06,000\nAnd then?\n",
-         ["[00:00:01] We sailed at noon. And then?"]),
-        ("a.vtt", "WEBVTT - x\n\nSTYLE\n::cue { color: red }\n\nNOTE not spoken\n\nintro\n00:01.000 --> 00:04.000 align:left\n"
-                  "<v Ada>Hello &amp; welcome"
-         "</v>\n\n00:05.000 --> 00:06.000\nHello &amp; welcome\n", ["[00:01] Ada: Hello & welcome Hello & welcome"]),
+        (
+            "a.srt",
+            "1\n00:00:01,000 --> 00:00:02,000\nWe <i>sailed</i>\nat noon.\n\n2\n00:01:05,000 --> 00:01:06,000\nAnd then?\n",
+            ["[00:00:01] We sailed at noon. And then?"],
+        ),
+        (
+            "a.vtt",
+            "WEBVTT - x\n\nSTYLE\n::cue { color: red }\n\nNOTE not spoken\n\nintro\n00:01.000 --> 00:04.000 align:left\n"
+            "<v Ada>Hello &amp; welcome"
+            "</v>\n\n00:05.000 --> 00:06.000\nHello &amp; welcome\n",
+            ["[00:01] Ada: Hello & welcome Hello & welcome"],
+        ),
         ("a.srt", "".join(f"{n}\n00:0{n}:00,000 --> 00:0{n}:01,000\n{'word ' * 40}end {n}.\n\n" for n in range(4)), None),
     ],
     ids=["srt", "vtt", "long"],
-)  # fmt: skip
+)
 def test_subtitles(name: str, content: str, texts: list[str] | None, tmp_path: Path) -> None:
     found = read_bytes(tmp_path, name, content)
     if texts is None:
@@ -89,8 +96,11 @@ def test_message_catalogues(tmp_path: Path) -> None:
         'msgid "%d ship"\nmsgid_plural "%d ships"\nmsgstr[0] "%d Schiff"\nmsgstr[1] "%d Schiffe"\n\nmsgid "a \\"b\\""\nmsgstr ""\n'
     )
     assert read_bytes(tmp_path, "de.po", po).texts == [
-        "Language: de", "menu\ncancel\nAbbrechen", "%d ship\n%d ships\n%d Schiff\n%d Schiffe", 'a "b"'
-    ]  # fmt: skip
+        "Language: de",
+        "menu\ncancel\nAbbrechen",
+        "%d ship\n%d ships\n%d Schiff\n%d Schiffe",
+        'a "b"',
+    ]
 
 
 def test_tex_org_and_asciidoc(tmp_path: Path) -> None:
@@ -114,11 +124,17 @@ def test_tex_that_pandoc_refuses_keeps_its_text(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "x" * 100_000, "ACGT" * 500, "word " * 500, "a/b_c-d/" * 60, "https://example.org/" + "path/" * 50, "4d7a2146" * 8,
-        "Donaudampfschifffahrtsgesellschaft" * 6, "0123456789" * 60,
+        "x" * 100_000,
+        "ACGT" * 500,
+        "word " * 500,
+        "a/b_c-d/" * 60,
+        "https://example.org/" + "path/" * 50,
+        "4d7a2146" * 8,
+        "Donaudampfschifffahrtsgesellschaft" * 6,
+        "0123456789" * 60,
     ],
     ids=lambda t: t[:12],
-)  # fmt: skip
+)
 def test_long_words_are_text(text: str) -> None:
     assert without_machine_text(text) == (text, 0)
 
@@ -126,12 +142,14 @@ def test_long_words_are_text(text: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        ENCODED, f"data:image/png;base64,{ENCODED}", "\n".join(ENCODED[at : at + 76] for at in range(0, 1500, 76)),
-        f"-----BEGIN CERTIFICATE-----\n{ENCODED[:64]}\n{ENCODED[64:128]}\n-----END"
-        " CERTIFICATE-----", random.Random(3).randbytes(400).hex(),
+        ENCODED,
+        f"data:image/png;base64,{ENCODED}",
+        "\n".join(ENCODED[at : at + 76] for at in range(0, 1500, 76)),
+        f"-----BEGIN CERTIFICATE-----\n{ENCODED[:64]}\n{ENCODED[64:128]}\n-----END CERTIFICATE-----",
+        random.Random(3).randbytes(400).hex(),
     ],
     ids=["run", "address", "lines", "armour", "hexadecimal"],
-)  # fmt: skip
+)
 def test_encoded_bytes_are_no_text(text: str) -> None:
     kept, removed = without_machine_text(f"Before\n{text}\nafter.")
     assert removed == 1
@@ -153,11 +171,19 @@ def test_encoded_bytes_are_named_as_a_loss_in_any_format(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("divided", "told"),
     [
-        ("main~tenance", "maintenance"), ("state-of-the~art", "state-of-the-art"), ("long~term", "long-term"), ("E~Mail", "E-Mail"),
-        ("Baden~Baden", "Baden-Baden"), ("12~14", "12-14"), ("water~proof", "waterproof"), ("infor~mation", "information"),
-        ("re~defined", "redefined"), ("co~operate", "co-operate"), ("left ~ alone", "left - alone"),
+        ("main~tenance", "maintenance"),
+        ("state-of-the~art", "state-of-the-art"),
+        ("long~term", "long-term"),
+        ("E~Mail", "E-Mail"),
+        ("Baden~Baden", "Baden-Baden"),
+        ("12~14", "12-14"),
+        ("water~proof", "waterproof"),
+        ("infor~mation", "information"),
+        ("re~defined", "redefined"),
+        ("co~operate", "co-operate"),
+        ("left ~ alone", "left - alone"),
     ],
-)  # fmt: skip
+)
 def test_divided_words(divided: str, told: str) -> None:
     words = Words()
     words.learn(["They co-operate well."])

@@ -111,8 +111,10 @@ def test_headers_in_utf8_and_in_old_encodings(tmp_path: Path) -> None:
             encoding
         )
         assert read_bytes(tmp_path, "a.eml", raw).texts == [
-            "Kündigung für März", "From: Jörg Grünwald <jg@port.example>\nDate: x", "Siehe oben."
-        ]  # fmt: skip
+            "Kündigung für März",
+            "From: Jörg Grünwald <jg@port.example>\nDate: x",
+            "Siehe oben.",
+        ]
 
 
 @pytest.mark.parametrize(

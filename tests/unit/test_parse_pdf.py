@@ -130,10 +130,22 @@ def test_many_pages_come_one_by_one(tmp_path: Path) -> None:
     assert [e.page for e in elements] == list(range(2, 301))
 
 
-LEFT = ["The archive room stays locked at", "night. Whoever needs a file asks", "the porter, who notes the name and",
-        "the hour. Boxes may not leave the", "building without a form and the", "signature of the head clerk."]  # fmt: skip
-RIGHT = ["The reading room opens at nine and", "bags and coats are left in lockers", "beside the stairs. Pencils are fine",
-         "while ink is not, and pictures are", "taken only with the pass that the", "desk hands out on request."]  # fmt: skip
+LEFT = [
+    "The archive room stays locked at",
+    "night. Whoever needs a file asks",
+    "the porter, who notes the name and",
+    "the hour. Boxes may not leave the",
+    "building without a form and the",
+    "signature of the head clerk.",
+]
+RIGHT = [
+    "The reading room opens at nine and",
+    "bags and coats are left in lockers",
+    "beside the stairs. Pencils are fine",
+    "while ink is not, and pictures are",
+    "taken only with the pass that the",
+    "desk hands out on request.",
+]
 
 
 def two_columns(*, above: str = "", below: str = "") -> list[tuple[float, float, float, str]]:

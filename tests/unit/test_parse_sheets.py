@@ -19,17 +19,36 @@ from tests.reading import Read, read, read_bytes
 
 #: Expected texts as Excel shows them; of the formats, those of ECMA-376 and of its own manual.
 SHOWN = [
-    (1067, "00000", "01067"), (0.195, "0.0%", "19.5%"), (46086, "DD.MM.YYYY", "05.03.2026"), (1.604166666666667, "[h]:mm", "38:30"),
-    (0.3541666666666667, "h:mm:ss", "8:30:00"), (1234567.891, "#,##0.00", "1,234,567.89"), (-5, "0;(0)", "(5)"),
+    (1067, "00000", "01067"),
+    (0.195, "0.0%", "19.5%"),
+    (46086, "DD.MM.YYYY", "05.03.2026"),
+    (1.604166666666667, "[h]:mm", "38:30"),
+    (0.3541666666666667, "h:mm:ss", "8:30:00"),
+    (1234567.891, "#,##0.00", "1,234,567.89"),
+    (-5, "0;(0)", "(5)"),
     (0, "0;-0;none", "none"),
-    (12, '0" kg"', "12 kg"), (0.5, "# ?/?", "1/2"), (2.75, "# ?/?", "2 3/4"), (12345.678, "0.00E+00", "1.23E+04"),
-    (1234.5, "[$€-407] #,##0.00", "€ 1,234.50"), (1234.5, '#,##0.00 "€"', "1,234.50 €"), (123456789, "000-00-0000", "123-45-6789"),
-    (46086.75, "yyyy-mm-dd hh:mm", "2026-03-05 18:00"), (46086, "d. mmmm yyyy", "5. March 2026"), (46086, "ddd d mmm", "Thu 5 Mar"),
-    (0.75, "h:mm AM/PM", "6:00 PM"), (1500000, '0.0,," M"', "1.5 M"), (3, "General", "3"), (0.1 + 0.2, "0.###", "0.3"),
+    (12, '0" kg"', "12 kg"),
+    (0.5, "# ?/?", "1/2"),
+    (2.75, "# ?/?", "2 3/4"),
+    (12345.678, "0.00E+00", "1.23E+04"),
+    (1234.5, "[$€-407] #,##0.00", "€ 1,234.50"),
+    (1234.5, '#,##0.00 "€"', "1,234.50 €"),
+    (123456789, "000-00-0000", "123-45-6789"),
+    (46086.75, "yyyy-mm-dd hh:mm", "2026-03-05 18:00"),
+    (46086, "d. mmmm yyyy", "5. March 2026"),
+    (46086, "ddd d mmm", "Thu 5 Mar"),
+    (0.75, "h:mm AM/PM", "6:00 PM"),
+    (1500000, '0.0,," M"', "1.5 M"),
+    (3, "General", "3"),
+    (0.1 + 0.2, "0.###", "0.3"),
     (5, "[Red]0", "5"),
-    (150, '[>=100]"many";"few"', "many"), (50, '[>=100]"many";"few"', "few"), (7, "@", "7"), (1, "yyyy", "1900"),
-    (0.00001157407407, "mm:ss.0", "00:01.0"), (45.5, '0.0"°"', "45.5°"),
-]  # fmt: skip
+    (150, '[>=100]"many";"few"', "many"),
+    (50, '[>=100]"many";"few"', "few"),
+    (7, "@", "7"),
+    (1, "yyyy", "1900"),
+    (0.00001157407407, "mm:ss.0", "00:01.0"),
+    (45.5, '0.0"°"', "45.5°"),
+]
 
 
 @pytest.mark.parametrize(("value", "code", "told"), SHOWN)
@@ -44,11 +63,12 @@ def test_days_that_count_from_1904() -> None:
 def cells(*rows: tuple[str, ...], start: int = 1) -> str:
     """Rows of texts, from row `start` on; an empty row is left out."""
     told = "".join(
-        f'<row r="{number}">' + "".join(
-            f'<c r="{chr(65 + at)}{number}" t="inlineStr"><is><t>{text}</t></is></c>' for at, text in enumerate(row) if text
-        ) + "</row>"
-        for number, row in enumerate(rows, start) if any(row)
-    )  # fmt: skip
+        f'<row r="{number}">'
+        + "".join(f'<c r="{chr(65 + at)}{number}" t="inlineStr"><is><t>{text}</t></is></c>' for at, text in enumerate(row) if text)
+        + "</row>"
+        for number, row in enumerate(rows, start)
+        if any(row)
+    )
     return f"<sheetData>{told}</sheetData>"
 
 
@@ -92,8 +112,11 @@ def test_merged_cells_are_repeated_where_the_row_has_others(tmp_path: Path) -> N
     )
     merged = '<mergeCells><mergeCell ref="A2:A3"/><mergeCell ref="B4:C4"/><mergeCell ref="A5:C5"/></mergeCells>'
     assert of(tmp_path, sheet + merged).texts[1:] == [
-        "Alps | 5 kg | 17", "Alps | 10 kg | 23", "Coast | on request | on request", "All prices in euros"
-    ]  # fmt: skip
+        "Alps | 5 kg | 17",
+        "Alps | 10 kg | 23",
+        "Coast | on request | on request",
+        "All prices in euros",
+    ]
 
 
 def test_several_tables_on_a_sheet(tmp_path: Path) -> None:
@@ -102,18 +125,23 @@ def test_several_tables_on_a_sheet(tmp_path: Path) -> None:
     )
     found = of(tmp_path, sheet)
     assert [(e.kind, e.header, e.text) for e in found.elements[1:]] == [
-        (ElementKind.PARAGRAPH, "", "Fees"), (ElementKind.TABLE_ROW, "Berth | Fee", "North | 40"),
-        (ElementKind.TABLE_ROW, "Berth | Fee", "South | 65"), (ElementKind.TABLE_ROW, "Ship | Crew", "Ada | 12"),
+        (ElementKind.PARAGRAPH, "", "Fees"),
+        (ElementKind.TABLE_ROW, "Berth | Fee", "North | 40"),
+        (ElementKind.TABLE_ROW, "Berth | Fee", "South | 65"),
+        (ElementKind.TABLE_ROW, "Ship | Crew", "Ada | 12"),
         (ElementKind.PARAGRAPH, "", "Remark"),
-    ]  # fmt: skip
+    ]
 
 
 def test_tables_next_to_each_other(tmp_path: Path) -> None:
     sheet = cells(("Berth", "Fee", "", "Ship", "Crew"), ("North", "40", "", "Ada", "12"), ("South", "65", "", "Bo", "7"))
     found = of(tmp_path, sheet)
     assert [(e.header, e.text) for e in found.elements[1:]] == [
-        ("Berth | Fee", "North | 40"), ("Berth | Fee", "South | 65"), ("Ship | Crew", "Ada | 12"), ("Ship | Crew", "Bo | 7")
-    ]  # fmt: skip
+        ("Berth | Fee", "North | 40"),
+        ("Berth | Fee", "South | 65"),
+        ("Ship | Crew", "Ada | 12"),
+        ("Ship | Crew", "Bo | 7"),
+    ]
 
 
 def test_hidden_sheets_are_losses(tmp_path: Path) -> None:
@@ -139,9 +167,12 @@ def test_links_comments_charts_and_pictures_by_openpyxl(tmp_path: Path) -> None:
     book.save(tmp_path / "a.xlsx")
     found = read(tmp_path / "a.xlsx")
     assert found.texts == [
-        "Fees", "North (https://port.example/north) | 40", "South | 65", "Comment by Ada on Fees!B3: Since March.",
+        "Fees",
+        "North (https://port.example/north) | 40",
+        "South | 65",
+        "Comment by Ada on Fees!B3: Since March.",
         "Bar chart: Fees by berth",
-    ]  # fmt: skip
+    ]
 
 
 @pytest.mark.parametrize("kind", ["xlsx", "xlsm", "xltx"])

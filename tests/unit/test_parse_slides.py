@@ -39,15 +39,15 @@ def test_a_table_in_a_group(tmp_path: Path) -> None:
     group = f"<p:grpSp>{TABLE.format(*cells)}<p:grpSp>{shape('Deep in groups')}</p:grpSp></p:grpSp>"
     found = read_bytes(tmp_path, "a.pptx", deck(shape("Plan", "title") + group))
     assert [(e.header, e.text) for e in found.elements[1:]] == [
-        ("Name | Shift", "Olga | early"), ("Name | Shift", "All year"), ("", "Deep in groups")
-    ]  # fmt: skip
+        ("Name | Shift", "Olga | early"),
+        ("Name | Shift", "All year"),
+        ("", "Deep in groups"),
+    ]
 
 
 def test_numbers_of_slides_are_no_text_and_footers_come_once(tmp_path: Path) -> None:
     slide = shape("Words.") + shape("7", "sldNum") + shape("3 May", "dt") + shape("Harbour office", "ftr")
-    assert read_bytes(tmp_path, "a.pptx", deck(slide, slide)).texts == [
-        "Slide 1", "Words.", "Slide 2", "Words.", "Harbour office"
-    ]  # fmt: skip
+    assert read_bytes(tmp_path, "a.pptx", deck(slide, slide)).texts == ["Slide 1", "Words.", "Slide 2", "Words.", "Harbour office"]
 
 
 def test_numbered_items(tmp_path: Path) -> None:

@@ -255,13 +255,15 @@ def test_rst_cleans_a_heading_that_comes_again() -> None:
         ("One<br>two<br/>three and <b>bold</b>.", "One two three and bold."),
         (r"Set max\_retry\_count to 3\*.", "Set max_retry_count to 3*."),
         ("M&uuml;ller &amp; S&ouml;hne, if a &lt; b.", "Müller & Söhne, if a < b."),
-        ("See [the article](https://wiki.example/Foo_(bar)) for **more** and _some_ snake_case_name.",
-         "See the article for more and some snake_case_name."),
+        (
+            "See [the article](https://wiki.example/Foo_(bar)) for **more** and _some_ snake_case_name.",
+            "See the article for more and some snake_case_name.",
+        ),
         ("![plan](data:image/png;base64," + "iVBORw0KGgo" * 500 + ") of the pier", "plan of the pier"),
         ("Use 2*3*4 and a * b.", "Use 2*3*4 and a * b."),
         ("``code with ` inside`` and <https://x.example/a>", "code with ` inside and https://x.example/a"),
     ],
-)  # fmt: skip
+)
 def test_inline_markdown(source: str, told: str, tmp_path: Path) -> None:
     assert read_bytes(tmp_path, "a.md", source).texts == [told]
 
@@ -273,9 +275,13 @@ def test_html_inside_markdown(tmp_path: Path) -> None:
     )
     found = read_bytes(tmp_path, "a.md", source)
     assert [(e.header, e.text) for e in found.elements] == [
-        ("", "Locks"), ("Door | Key", "North gate | König 71"), ("", "More"), ("", "Hidden part."), ("", "```py\ninner\n```"),
+        ("", "Locks"),
+        ("Door | Key", "North gate | König 71"),
+        ("", "More"),
+        ("", "Hidden part."),
+        ("", "```py\ninner\n```"),
         ("", "After."),
-    ]  # fmt: skip
+    ]
 
 
 @pytest.mark.parametrize(
@@ -293,8 +299,10 @@ def test_front_matter_is_kept_as_fields(front: str, tmp_path: Path) -> None:
     ("content", "rows"),
     [
         ("Temperature;Pressure\n20,0;1010,5\n21,1;1011,3\n22,2;1012,6\n", ["20,0 | 1010,5", "21,1 | 1011,3", "22,2 | 1012,6"]),
-        ("Customer;Sales\nA, Dept. 1, Town;10\nB, Dept. 2, Town;20\nC, Dept. 3, Town;30\n",
-         ["A, Dept. 1, Town | 10", "B, Dept. 2, Town | 20"]),
+        (
+            "Customer;Sales\nA, Dept. 1, Town;10\nB, Dept. 2, Town;20\nC, Dept. 3, Town;30\n",
+            ["A, Dept. 1, Town | 10", "B, Dept. 2, Town | 20"],
+        ),
         ("1,5;2,5\n3,5;4,5\n", ["1,5 | 2,5", "3,5 | 4,5"]),
         ("a|b, c|d\n1|2, 3|4\n", ["1 | 2, 3 | 4"]),
         ("sep=;\nName;Size\nAda;3,5\n", ["Ada | 3,5"]),
@@ -302,6 +310,6 @@ def test_front_matter_is_kept_as_fields(front: str, tmp_path: Path) -> None:
         ("\ufeffname;town\r\nAnna\0;Ulm\r\nBert;Bonn\r\n", ["Anna | Ulm", "Bert | Bonn"]),
     ],
     ids=["decimal", "addresses", "no header", "bars", "excel", "escapes", "nul"],
-)  # fmt: skip
+)
 def test_dialects_of_csv(content: str, rows: list[str], tmp_path: Path) -> None:
     assert read_bytes(tmp_path, "a.csv", content).texts[: len(rows)] == rows

@@ -47,13 +47,17 @@ def boxed(text: str) -> str:
             + "</w:txbxContent></v:textbox></w:pict></mc:Fallback></mc:AlternateContent></w:r></w:p>",
             ["Once only."],
         ),
-        (f"<w:p><w:r><w:pict><v:shape><v:textbox><w:txbxContent>{para('Old box.')}</w:txbxContent></v:textbox></v:shape></w:pict>"
-         "</w:r></w:p>", ["Old box."]),
+        (
+            f"<w:p><w:r><w:pict><v:shape><v:textbox><w:txbxContent>{para('Old box.')}</w:txbxContent></v:textbox></v:shape>"
+            "</w:pict>"
+            "</w:r></w:p>",
+            ["Old box."],
+        ),
         (drawn("<wps:wgp>" + TEXT_BOX.format(para("One.")) + TEXT_BOX.format(para("Two.")) + "</wps:wgp>"), ["One.", "Two."]),
         (drawn(TEXT_BOX.format(f"<w:p><w:r><w:drawing>{TEXT_BOX.format(para('Inner.'))}</w:drawing></w:r></w:p>")), ["Inner."]),
     ],
     ids=["box", "alternatives", "vml", "group", "nested"],
-)  # fmt: skip
+)
 def test_text_boxes(body: str, texts: list[str], tmp_path: Path) -> None:
     assert of(tmp_path, body).texts == texts
 
@@ -61,15 +65,22 @@ def test_text_boxes(body: str, texts: list[str], tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("body", "texts"),
     [
-        ("<w:p><w:r><w:t xml:space='preserve'>Rent is </w:t></w:r><w:del><w:r><w:delText>90</w:delText></w:r></w:del><w:ins><w:r>"
-         "<w:t>110</w:t></w:r></w:ins></w:p>", ["Rent is 110"]),
-        (f"<w:p><w:moveFrom><w:r><w:t>Moved.</w:t></w:r></w:moveFrom></w:p>{para('Between.')}"
-         "<w:p><w:moveTo><w:r><w:t>Moved.</w:t></w:r></w:moveTo></w:p>", ["Between.", "Moved."]),
+        (
+            "<w:p><w:r><w:t xml:space='preserve'>Rent is </w:t></w:r><w:del><w:r><w:delText>90</w:delText></w:r></w:del>"
+            "<w:ins><w:r>"
+            "<w:t>110</w:t></w:r></w:ins></w:p>",
+            ["Rent is 110"],
+        ),
+        (
+            f"<w:p><w:moveFrom><w:r><w:t>Moved.</w:t></w:r></w:moveFrom></w:p>{para('Between.')}"
+            "<w:p><w:moveTo><w:r><w:t>Moved.</w:t></w:r></w:moveTo></w:p>",
+            ["Between.", "Moved."],
+        ),
         (f"<w:tbl>{row('Room', 'Rent')}{row('Attic', '310')}{row('Gone', '9', properties='<w:del/>')}</w:tbl>", ["Attic | 310"]),
         ("<w:p><w:ins><w:del><w:r><w:delText>never</w:delText></w:r></w:del><w:r><w:t>kept</w:t></w:r></w:ins></w:p>", ["kept"]),
     ],
     ids=["run", "move", "row", "nested"],
-)  # fmt: skip
+)
 def test_insertions_are_text_and_deletions_are_not(body: str, texts: list[str], tmp_path: Path) -> None:
     assert of(tmp_path, body).texts == texts
 
@@ -90,13 +101,18 @@ def mr(text: str) -> str:
         (f"<m:sSup><m:e>{mr('x')}</m:e><m:sup>{mr('2')}</m:sup></m:sSup>", "So x^2"),
         (f"<m:sSubSup><m:e>{mr('x')}</m:e><m:sub>{mr('i')}</m:sub><m:sup>{mr('n+1')}</m:sup></m:sSubSup>", "So x_i^(n+1)"),
         (f"<m:rad><m:radPr><m:degHide m:val='1'/></m:radPr><m:deg/><m:e>{mr('πr')}</m:e></m:rad>", "So √(πr)"),
-        (f"<m:nary><m:naryPr><m:chr m:val='∑'/></m:naryPr><m:sub>{mr('i')}</m:sub><m:sup>{mr('n')}</m:sup><m:e>{mr('i')}</m:e>"
-         "</m:nary>", "So ∑_i^n i"),
+        (
+            f"<m:nary><m:naryPr><m:chr m:val='∑'/></m:naryPr><m:sub>{mr('i')}</m:sub><m:sup>{mr('n')}</m:sup><m:e>{mr('i')}</m:e>"
+            "</m:nary>",
+            "So ∑_i^n i",
+        ),
         (f"<m:d><m:dPr><m:begChr m:val='['/><m:endChr m:val=']'/></m:dPr><m:e>{mr('a')}</m:e></m:d>", "So [a]"),
-        (f"<m:m><m:mr><m:e>{mr('a')}</m:e><m:e>{mr('b')}</m:e></m:mr><m:mr><m:e>{mr('c')}</m:e><m:e>{mr('d')}</m:e></m:mr></m:m>",
-         "So [a, b; c, d]"),
+        (
+            f"<m:m><m:mr><m:e>{mr('a')}</m:e><m:e>{mr('b')}</m:e></m:mr><m:mr><m:e>{mr('c')}</m:e><m:e>{mr('d')}</m:e></m:mr></m:m>",
+            "So [a, b; c, d]",
+        ),
     ],
-)  # fmt: skip
+)
 def test_equations_are_linear_text(inner: str, told: str, tmp_path: Path) -> None:
     assert of(tmp_path, math(inner)).texts == [told]
 
@@ -112,27 +128,43 @@ def test_an_equation_on_its_own_line(tmp_path: Path) -> None:
     [
         (f"<w:sdt><w:sdtPr/><w:sdtContent>{para('Around a paragraph.')}</w:sdtContent></w:sdt>", "Around a paragraph."),
         ("<w:p><w:sdt><w:sdtContent><w:r><w:t>Around a run.</w:t></w:r></w:sdtContent></w:sdt></w:p>", "Around a run."),
-        (f"<w:tbl>{row('Key', 'Value')}<w:sdt><w:sdtContent>{row('Row', 'control')}</w:sdtContent></w:sdt></w:tbl>",
-         "Row | control"),
-        (f"<w:tbl>{row('Key', 'Value')}<w:tr><w:tc>{para('Cell')}</w:tc><w:sdt><w:sdtContent><w:tc>{para('control')}</w:tc>"
-         "</w:sdtContent></w:sdt></w:tr></w:tbl>", "Cell | control"),
-        ("<w:p><w:r><w:fldChar w:fldCharType='begin'/></w:r><w:r><w:instrText>REF a</w:instrText></w:r><w:r><w:t>hidden</w:t></w:r>"
-         "<w:r><w:fldChar w:fldCharType='separate'/></w:r><w:r><w:t>shown</w:t></w:r><w:r><w:fldChar w:fldCharType='end'/>"
-         "</w:r></w:p>",
-         "shown"),
+        (
+            f"<w:tbl>{row('Key', 'Value')}<w:sdt><w:sdtContent>{row('Row', 'control')}</w:sdtContent></w:sdt></w:tbl>",
+            "Row | control",
+        ),
+        (
+            f"<w:tbl>{row('Key', 'Value')}<w:tr><w:tc>{para('Cell')}</w:tc><w:sdt><w:sdtContent><w:tc>{para('control')}</w:tc>"
+            "</w:sdtContent></w:sdt></w:tr></w:tbl>",
+            "Cell | control",
+        ),
+        (
+            "<w:p><w:r><w:fldChar w:fldCharType='begin'/></w:r><w:r><w:instrText>REF a</w:instrText></w:r><w:r><w:t>hidden"
+            "</w:t></w:r>"
+            "<w:r><w:fldChar w:fldCharType='separate'/></w:r><w:r><w:t>shown</w:t></w:r><w:r><w:fldChar w:fldCharType='end'/>"
+            "</w:r></w:p>",
+            "shown",
+        ),
         ("<w:p><w:fldSimple w:instr='DATE'><w:r><w:t>3 May</w:t></w:r></w:fldSimple></w:p>", "3 May"),
         ("<w:p><w:hyperlink r:id='x'><w:r><w:t>the handbook</w:t></w:r></w:hyperlink></w:p>", "the handbook"),
-        ("<w:p><w:r><w:t>Ice</w:t><w:softHyphen/></w:r><w:r><w:t>cream and e</w:t><w:noBreakHyphen/><w:t>mail</w:t></w:r></w:p>",
-         "Icecream and e-mail"),
-        ("<w:p><w:sdt><w:sdtPr><w14:checkbox><w14:checked w14:val='1'/></w14:checkbox></w:sdtPr><w:sdtContent><w:r><w:t>☒"
-         "</w:t></w:r>"
-         "</w:sdtContent></w:sdt><w:r><w:t>paid</w:t></w:r></w:p>", "[x] paid"),
+        (
+            "<w:p><w:r><w:t>Ice</w:t><w:softHyphen/></w:r><w:r><w:t>cream and e</w:t><w:noBreakHyphen/><w:t>mail</w:t></w:r></w:p>",
+            "Icecream and e-mail",
+        ),
+        (
+            "<w:p><w:sdt><w:sdtPr><w14:checkbox><w14:checked w14:val='1'/></w14:checkbox></w:sdtPr><w:sdtContent><w:r><w:t>☒"
+            "</w:t></w:r>"
+            "</w:sdtContent></w:sdt><w:r><w:t>paid</w:t></w:r></w:p>",
+            "[x] paid",
+        ),
         ("<w:p><w:r><w:sym w:font='Symbol' w:char='F061'/><w:t xml:space='preserve'> particle</w:t></w:r></w:p>", "α particle"),
-        ("<w:p><w:r><w:ruby><w:rt><w:r><w:t>とう</w:t></w:r></w:rt><w:rubyBase><w:r><w:t>東</w:t></w:r></w:rubyBase>"
-         "</w:ruby></w:r></w:p>", "東"),
+        (
+            "<w:p><w:r><w:ruby><w:rt><w:r><w:t>とう</w:t></w:r></w:rt><w:rubyBase><w:r><w:t>東</w:t></w:r></w:rubyBase>"
+            "</w:ruby></w:r></w:p>",
+            "東",
+        ),
     ],
     ids=["block", "run", "row", "cell", "field", "simple field", "link", "hyphens", "checkbox", "symbol", "ruby"],
-)  # fmt: skip
+)
 def test_containers_fields_and_characters(body: str, told: str, tmp_path: Path) -> None:
     assert of(tmp_path, body).texts[-1] == told
 
@@ -152,9 +184,12 @@ def test_notes_and_comments_follow_their_paragraph(tmp_path: Path) -> None:
     )
     found = of(tmp_path, body, footnotes_xml=("footnotes", NOTE.format(para("The source."))), comments_xml=("comments", comments))
     assert found.texts == [
-        "Sentence.", "Footnote: The source.", "Comment by Ada, 2026-03-04T09:00:00: Is it so?", "Next.",
+        "Sentence.",
+        "Footnote: The source.",
+        "Comment by Ada, 2026-03-04T09:00:00: Is it so?",
+        "Next.",
         "Comment by Bo: Nobody refers to me.",
-    ]  # fmt: skip
+    ]
 
 
 def test_headers_and_footers_come_once_and_numbers_of_pages_never(tmp_path: Path) -> None:
@@ -193,15 +228,24 @@ def test_headings_by_style_by_outline_and_by_number(tmp_path: Path) -> None:
         "<w:style w:type='paragraph' w:styleId='Loop'><w:name w:val='Loop'/><w:basedOn w:val='Loop'/></w:style></w:styles>"
     )
     body = (
-        para("By style", "<w:pStyle w:val='berschrift2'/>") + para("Inherited", "<w:pStyle w:val='Clause'/>")
-        + para("By outline", "<w:outlineLvl w:val='0'/>") + para("Body", "<w:outlineLvl w:val='9'/><w:pStyle w:val='berschrift2'/>")
-        + para("Unknown", "<w:pStyle w:val='Heading3'/>") + para("Circle", "<w:pStyle w:val='Loop'/>")
+        para("By style", "<w:pStyle w:val='berschrift2'/>")
+        + para("Inherited", "<w:pStyle w:val='Clause'/>")
+        + para("By outline", "<w:outlineLvl w:val='0'/>")
+        + para("Body", "<w:outlineLvl w:val='9'/><w:pStyle w:val='berschrift2'/>")
+        + para("Unknown", "<w:pStyle w:val='Heading3'/>")
+        + para("Circle", "<w:pStyle w:val='Loop'/>")
         + item("Numbered", 1).replace("<w:numPr>", "<w:outlineLvl w:val='1'/><w:numPr>")
-    )  # fmt: skip
+    )
     found = of(tmp_path, body, styles_xml=("styles", styles), numbering_xml=("numbering", NUMBERING))
     assert [(e.level, e.text) for e in found.elements] == [
-        (2, "By style"), (2, "Inherited"), (1, "By outline"), (0, "Body"), (3, "Unknown"), (0, "Circle"), (2, "1. Numbered")
-    ]  # fmt: skip
+        (2, "By style"),
+        (2, "Inherited"),
+        (1, "By outline"),
+        (0, "Body"),
+        (3, "Unknown"),
+        (0, "Circle"),
+        (2, "1. Numbered"),
+    ]
 
 
 def cell(text: str, properties: str) -> str:
@@ -219,8 +263,11 @@ def test_merged_and_nested_cells(tmp_path: Path) -> None:
     found = of(tmp_path, body)
     assert {e.header for e in found.elements} == {"Zone | Weight | Price"}
     assert found.texts == [
-        "Alps | 5 kg | 17", "Alps | 10 kg | 23", "Coast | on request | on request", "Kit | Parts:; Bolt, 4; Nut, 9 | x"
-    ]  # fmt: skip
+        "Alps | 5 kg | 17",
+        "Alps | 10 kg | 23",
+        "Coast | on request | on request",
+        "Kit | Parts:; Bolt, 4; Nut, 9 | x",
+    ]
 
 
 def test_a_table_that_lays_out_a_page_is_no_table(tmp_path: Path) -> None:
@@ -291,10 +338,11 @@ def test_strict_files(tmp_path: Path) -> None:
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
     strict = {
-        name: text.replace(b"http://schemas.openxmlformats.org/wordprocessingml/2006/", b"http://purl.oclc.org/ooxml/wordprocessingml/")
-        .replace(b"http://schemas.openxmlformats.org/officeDocument/2006/", b"http://purl.oclc.org/ooxml/officeDocument/")
+        name: text.replace(
+            b"http://schemas.openxmlformats.org/wordprocessingml/2006/", b"http://purl.oclc.org/ooxml/wordprocessingml/"
+        ).replace(b"http://schemas.openxmlformats.org/officeDocument/2006/", b"http://purl.oclc.org/ooxml/officeDocument/")
         for name, text in members.items()
-    }  # fmt: skip
+    }
     assert any(b"purl.oclc.org" in text for text in strict.values())
     assert read_bytes(tmp_path, "a.docx", d.zip_of(strict)).texts == ["Heading", "Strict text.", "Footnote: Note."]
 

@@ -32,9 +32,14 @@ def test_articles_in_jats(tmp_path: Path) -> None:
         "a.nxml",
     )
     assert told(found) == [
-        ("heading", 1, "On tides"), ("paragraph", 0, "Short words."), ("heading", 2, "Methods"), ("paragraph", 0, "We used H2O1."),
-        ("heading", 3, "Ships"), ("list_item", 0, "Ada"), ("paragraph", 0, "Old tides, 1999"),
-    ]  # fmt: skip
+        ("heading", 1, "On tides"),
+        ("paragraph", 0, "Short words."),
+        ("heading", 2, "Methods"),
+        ("paragraph", 0, "We used H2O1."),
+        ("heading", 3, "Ships"),
+        ("list_item", 0, "Ada"),
+        ("paragraph", 0, "Old tides, 1999"),
+    ]
     assert found.title == "On tides"
 
 
@@ -50,26 +55,38 @@ def test_formulas_come_once_in_the_form_there_is(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "texts"),
     [
-        ("<TEI xmlns='http://www.tei-c.org/ns/1.0'><text><body><div><head>Of ships</head><p>The <hi>old</hi> quay.</p><lg><l>A"
-         " line</l></lg>"
-         "</div></body></text></TEI>", ["Of ships", "The old quay.", "A line"]),
-        ("<book xmlns='http://docbook.org/ns/docbook'><info><title>Guide</title></info><chapter><title>Ropes</title><para>Tie "
-         "<command>a"
-         "</command>.</para><programlisting>moor()\n  fast()</programlisting></chapter></book>",
-         ["Guide", "Ropes", "Tie a.", "moor()\n  fast()"]),
-        ("<FictionBook><description><title-info><book-title>Sea</book-title></title-info></description><body><section><title><p>One</p><p>Two"
-         "</p></title><p>Waves.</p></section></body><binary content-type='image/png'>iVBORw0KGgo=</binary></FictionBook>",
-         ["Sea", "One Two", "Waves."]),
-        ("<task id='t'><title>Moor</title><shortdesc>How to.</shortdesc><taskbody><steps><step><cmd>Throw the rope.</cmd>"
-         "</step></steps>"
-         "</taskbody></task>", ["Moor", "How to.", "Throw the rope."]),
-        ("<us-patent-grant><invention-title>Winch</invention-title><description><heading>FIELD</heading><p>A <b>10</b> winch."
-         "</p></description>"
-         "<claims><claim><claim-text>1. A winch.</claim-text></claim></claims></us-patent-grant>",
-         ["Winch", "FIELD", "A 10 winch.", "1. A winch."]),
+        (
+            "<TEI xmlns='http://www.tei-c.org/ns/1.0'><text><body><div><head>Of ships</head><p>The <hi>old</hi> quay.</p><lg><l>A"
+            " line</l></lg>"
+            "</div></body></text></TEI>",
+            ["Of ships", "The old quay.", "A line"],
+        ),
+        (
+            "<book xmlns='http://docbook.org/ns/docbook'><info><title>Guide</title></info><chapter><title>Ropes</title><para>Tie "
+            "<command>a"
+            "</command>.</para><programlisting>moor()\n  fast()</programlisting></chapter></book>",
+            ["Guide", "Ropes", "Tie a.", "moor()\n  fast()"],
+        ),
+        (
+            "<FictionBook><description><title-info><book-title>Sea</book-title></title-info></description><body><section><title><p>One</p><p>Two"
+            "</p></title><p>Waves.</p></section></body><binary content-type='image/png'>iVBORw0KGgo=</binary></FictionBook>",
+            ["Sea", "One Two", "Waves."],
+        ),
+        (
+            "<task id='t'><title>Moor</title><shortdesc>How to.</shortdesc><taskbody><steps><step><cmd>Throw the rope.</cmd>"
+            "</step></steps>"
+            "</taskbody></task>",
+            ["Moor", "How to.", "Throw the rope."],
+        ),
+        (
+            "<us-patent-grant><invention-title>Winch</invention-title><description><heading>FIELD</heading><p>A <b>10</b> winch."
+            "</p></description>"
+            "<claims><claim><claim-text>1. A winch.</claim-text></claim></claims></us-patent-grant>",
+            ["Winch", "FIELD", "A 10 winch.", "1. A winch."],
+        ),
     ],
     ids=["tei", "docbook", "fictionbook", "dita", "patent"],
-)  # fmt: skip
+)
 def test_vocabularies(text: str, texts: list[str], tmp_path: Path) -> None:
     assert of(tmp_path, text).texts == texts
 
@@ -87,9 +104,11 @@ def test_tables_of_both_models(tmp_path: Path) -> None:
     html = "<table-wrap><table><tr><th>Ship</th><th>Crew</th></tr><tr><td>Ada</td><td><p>12</p></td></tr></table></table-wrap>"
     found = of(tmp_path, f"<article><body><p>Before.</p>{cals}{html}</body></article>")
     assert [(e.header, e.text) for e in found.elements if e.kind is ElementKind.TABLE_ROW] == [
-        ("Zone | Weight | Price", "Alps | 5 kg | 17"), ("Zone | Weight | Price", "Alps | 10 kg | 23"),
-        ("Zone | Weight | Price", "Coast | on request | on request"), ("Ship | Crew", "Ada | 12"),
-    ]  # fmt: skip
+        ("Zone | Weight | Price", "Alps | 5 kg | 17"),
+        ("Zone | Weight | Price", "Alps | 10 kg | 23"),
+        ("Zone | Weight | Price", "Coast | on request | on request"),
+        ("Ship | Crew", "Ada | 12"),
+    ]
 
 
 def test_data_become_records_of_fields(tmp_path: Path) -> None:

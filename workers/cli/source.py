@@ -127,9 +127,16 @@ def remove(context: Context, name: str) -> None:
 @json_option
 @click.pass_obj
 def sync(
-    context: Context, name: str, allow_delete: bool, wait: bool, checksum: bool, require_gpu: bool | None, strict: bool,
-    fail_on_loss: bool, as_json: bool,
-) -> int:  # fmt: skip
+    context: Context,
+    name: str,
+    allow_delete: bool,
+    wait: bool,
+    checksum: bool,
+    require_gpu: bool | None,
+    strict: bool,
+    fail_on_loss: bool,
+    as_json: bool,
+) -> int:
     """Make the collection equal to the source NAME: load new and changed documents, delete those that are gone.
 
     Exit status 1 also means that deletions were refused; the message gives the reason. New documents are loaded even then.

@@ -72,10 +72,12 @@ def _one(ledger: Ledger, document: str, as_json: bool) -> int:
     found = standings(ledger, document)
     losses = {standing.id: ledger.losses.of(standing.id) for standing in found}
     if as_json:
-        print_json([
-            {**asdict(standing), "properties": json.loads(standing.properties or "{}"), "losses": losses[standing.id]}
-            for standing in found
-        ])  # fmt: skip
+        print_json(
+            [
+                {**asdict(standing), "properties": json.loads(standing.properties or "{}"), "losses": losses[standing.id]}
+                for standing in found
+            ]
+        )
         return 0 if found else 1
     for standing in found:
         why = ": ".join(filter(None, (standing.reason, one_line(standing.detail))))

@@ -87,6 +87,17 @@ def _lines(node: Node) -> str:
 
 
 _SHAPES = {
-    "f": _fraction, "sSup": _script, "sSub": _script, "sSubSup": _script, "sPre": _script, "limLow": _limit, "limUpp": _limit,
-    "rad": _root, "nary": _operator, "d": _delimited, "func": _function, "m": _matrix, "eqArr": _lines,
-}  # fmt: skip
+    "f": _fraction,
+    "sSup": _script,
+    "sSub": _script,
+    "sSubSup": _script,
+    "sPre": _script,
+    "limLow": _limit,
+    "limUpp": _limit,
+    "rad": _root,
+    "nary": _operator,
+    "d": _delimited,
+    "func": _function,
+    "m": _matrix,
+    "eqArr": _lines,
+}

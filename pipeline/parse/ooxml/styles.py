@@ -12,8 +12,21 @@ _HEADING_NAME = re.compile(r"heading\s*(\d)", re.I)
 #: Levels of outlines: 0 to 8 are headings, 9 is running text.
 MAX_OUTLINE = 8
 _PLACE = re.compile(r"%(\d)")
-_ROMAN = ((1000, "m"), (900, "cm"), (500, "d"), (400, "cd"), (100, "c"), (90, "xc"), (50, "l"), (40, "xl"), (10, "x"), (9, "ix"),
-          (5, "v"), (4, "iv"), (1, "i"))  # fmt: skip
+_ROMAN = (
+    (1000, "m"),
+    (900, "cm"),
+    (500, "d"),
+    (400, "cd"),
+    (100, "c"),
+    (90, "xc"),
+    (50, "l"),
+    (40, "xl"),
+    (10, "x"),
+    (9, "ix"),
+    (5, "v"),
+    (4, "iv"),
+    (1, "i"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +194,9 @@ def _letters(number: int) -> str:
 
 
 _FORMATS: dict[str, Callable[[int], str]] = {
-    "lowerRoman": _roman, "upperRoman": lambda n: _roman(n).upper(), "lowerLetter": _letters,
-    "upperLetter": lambda n: _letters(n).upper(), "decimalZero": lambda n: f"{n:02}",
-}  # fmt: skip
+    "lowerRoman": _roman,
+    "upperRoman": lambda n: _roman(n).upper(),
+    "lowerLetter": _letters,
+    "upperLetter": lambda n: _letters(n).upper(),
+    "decimalZero": lambda n: f"{n:02}",
+}

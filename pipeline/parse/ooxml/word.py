@@ -16,6 +16,7 @@ from pathlib import Path
 from lxml import etree
 
 from pipeline.errors import DocumentError
+from pipeline.parse.ooxml.cells import AROUND, flat, in_cell, skipped
 from pipeline.parse.ooxml.drawing import graphic, picture, said
 from pipeline.parse.ooxml.equations import linear
 from pipeline.parse.ooxml.package import M, Node, Package, R, W, children, note_damage
@@ -32,10 +33,6 @@ _O = "{urn:schemas-microsoft-com:office:office}"
 _W14 = "{http://schemas.microsoft.com/office/word/2010/wordml}"
 
 _DELETED = frozenset(f"{W}{name}" for name in ("del", "moveFrom", "delText", "instrText", "delInstrText"))
-#: Elements around other content, at any place.
-_AROUND = frozenset(
-    f"{W}{name}" for name in ("sdt", "sdtContent", "customXml", "smartTag", "ins", "moveTo", "hyperlink", "fldSimple", "dir", "bdo")
-)
 _CHARACTERS = {f"{W}tab": " ", f"{W}ptab": " ", f"{W}br": "\n", f"{W}cr": "\n", f"{W}noBreakHyphen": "-"}
 _SYMBOLS = dict(zip(range(0x61, 0x7B), "αβχδεφγηιϕκλμνοπθρστυϖωξψζ", strict=True)) | dict(
     zip(range(0x41, 0x5B), "ΑΒΧΔΕΦΓΗΙϑΚΛΜΝΟΠΘΡΣΤΥςΩΞΨΖ", strict=True)
@@ -110,9 +107,15 @@ class Document:
     def _blocks_of_body(self) -> Iterator[Node]:
         """The children of the body, each removed when the next one is asked for."""
         context = etree.iterparse(
-            io.BytesIO(self._data), events=("start", "end"), resolve_entities=False, no_network=True, huge_tree=True, recover=True,
-            remove_comments=True, remove_pis=True,
-        )  # fmt: skip
+            io.BytesIO(self._data),
+            events=("start", "end"),
+            resolve_entities=False,
+            no_network=True,
+            huge_tree=True,
+            recover=True,
+            remove_comments=True,
+            remove_pis=True,
+        )
         depth, body = 0, None
         for event, node in context:
             if event == "start":
@@ -141,7 +144,7 @@ class Document:
             yield from self._paragraph(node)
         elif node.tag == f"{W}tbl":
             yield from self._table(node)
-        elif node.tag in _AROUND or node.tag.endswith("}txbxContent"):
+        elif node.tag in AROUND or node.tag.endswith("}txbxContent"):
             for child in children(node):
                 yield from self._structured(child)
         elif node.tag in (f"{M}oMathPara", f"{M}oMath"):
@@ -281,8 +284,8 @@ class Document:
         return f"page {self._page}" if self._page is not None else self._part
 
     def _table(self, table: Node) -> Iterator[Element]:
-        rows = [row for row in _flat(table, f"{W}tr") if row.find(f"{W}trPr/{W}del") is None]
-        cells = [list(_flat(row, f"{W}tc")) for row in rows]
+        rows = [row for row in flat(table, f"{W}tr") if row.find(f"{W}trPr/{W}del") is None]
+        cells = [list(flat(row, f"{W}tc")) for row in rows]
         page = self._page
         read = [[list(self._cell(cell)) for cell in row] for row in cells]
         single = len(rows) == 1 and len(cells[0]) == 1
@@ -293,12 +296,12 @@ class Document:
         grid: list[Row] = []
         above: dict[int, Cell] = {}
         for row, nodes, contents in zip(rows, cells, read, strict=True):
-            column, told = _skipped(row, "gridBefore"), []
+            column, told = skipped(row, "gridBefore"), []
             told += [Cell("")] * column
             for node, found in zip(nodes, contents, strict=True):
                 span = value(node, "tcPr/gridSpan") or "1"
                 merge = node.find(f"{W}tcPr/{W}vMerge")
-                cell = Cell(_in_cell(found), int(span) if span.isdigit() else 1)
+                cell = Cell(in_cell(found), int(span) if span.isdigit() else 1)
                 if merge is not None and merge.get(f"{W}val") != "restart" and column in above and not cell.text:
                     cell = above[column]
                 above[column] = cell
@@ -364,24 +367,21 @@ class Document:
 
 #: How a special element of a paragraph is read.
 _SPECIAL: dict[str, Callable[[Document, Node, _Paragraph], None]] = {
-    f"{W}lastRenderedPageBreak": Document._rendered_break, f"{W}fldChar": Document._field, f"{W}sym": Document._symbol,
-    f"{W}ruby": Document._ruby, f"{W}footnoteReference": Document._reference, f"{W}endnoteReference": Document._reference,
-    f"{W}commentReference": Document._reference, f"{W}drawing": Document._drawing, f"{W}pict": Document._drawing,
+    f"{W}lastRenderedPageBreak": Document._rendered_break,
+    f"{W}fldChar": Document._field,
+    f"{W}sym": Document._symbol,
+    f"{W}ruby": Document._ruby,
+    f"{W}footnoteReference": Document._reference,
+    f"{W}endnoteReference": Document._reference,
+    f"{W}commentReference": Document._reference,
+    f"{W}drawing": Document._drawing,
+    f"{W}pict": Document._drawing,
     f"{W}object": Document._drawing,
-}  # fmt: skip
+}
 
 
 def _local(node: Node) -> str:
     return str(node.tag).rpartition("}")[2]
-
-
-def _flat(node: Node, tag: str) -> Iterator[Node]:
-    """The rows of a table or the cells of a row, those inside content controls included."""
-    for child in children(node):
-        if child.tag == tag:
-            yield child
-        elif child.tag in _AROUND:
-            yield from _flat(child, tag)
 
 
 def _outermost(node: Node, name: str) -> Iterator[Node]:
@@ -390,20 +390,3 @@ def _outermost(node: Node, name: str) -> Iterator[Node]:
             yield child
         else:
             yield from _outermost(child, name)
-
-
-def _skipped(row: Node, name: str) -> int:
-    number = value(row, f"trPr/{name}") or "0"
-    return min(int(number), 100) if number.isdigit() else 0
-
-
-def _in_cell(found: list[Element]) -> str:
-    """The blocks of a cell as one text; rows of a table inside it are separated by semicolons."""
-    told = ""
-    for before, element in zip([None, *found], found, strict=False):
-        row = element.kind is ElementKind.TABLE_ROW
-        text = element.text.replace(" | ", ", ") if row else squeeze(element.text)
-        if row and element.header and (before is None or before.header != element.header):
-            text = f"{element.header.replace(' | ', ', ')}; {text}"
-        told += (("; " if row else " ") if told else "") + text
-    return told

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from pipeline.ledger import Ledger
 from pipeline.ledger.losses import LossyDocument
@@ -160,7 +161,6 @@ def gather(ledger: Ledger, past: Past) -> RunReport:
     failures, skipped = groups(DocumentState.QUARANTINED), groups(DocumentState.SKIPPED)
     totals = _totals(run, now, fold, seconds, sum(group.documents for group in skipped))
     known = sum(group.documents for group in failures)
-    losses = ledger.losses.summary(number)
     largest, longest, slowest = (_documents(top.items(), names) for top in (fold.largest, fold.longest, fold.slowest))
     return RunReport(
         run=run,
@@ -179,11 +179,16 @@ def gather(ledger: Ledger, past: Past) -> RunReport:
         failures=failures,
         failures_untold=max(0, totals.quarantined - known),
         skipped=skipped,
-        losses=losses.kinds,
-        lossy=tuple(ledger.losses.documents(number, limit=MAX_NAMED)) if losses else (),
-        lossy_documents=losses.documents,
+        **_losses(ledger, number),
         lengths=_lengths(ledger, number),
     )
+
+
+def _losses(ledger: Ledger, run: int) -> dict[str, Any]:
+    """What the report says of parts that could not be read."""
+    found = ledger.losses.summary(run)
+    lossy = ledger.losses.documents(run, limit=MAX_NAMED) if found else []
+    return {"losses": found.kinds, "lossy": tuple(lossy), "lossy_documents": found.documents}
 
 
 def _refused_before(
