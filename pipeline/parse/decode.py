@@ -173,8 +173,8 @@ def decode_bytes(data: bytes, declared: str = "") -> str:
     """
     if (marked := _by_mark(data)) is not None:
         return data.decode(marked.name, errors="replace")
-    if declared:
-        label = _LABELS.get(declared.strip().lower(), declared)
+    label = codec_of(declared)
+    if label:
         for name in (label,) if data.isascii() else ("utf-8", label):
             try:
                 return data.decode(name)
@@ -188,6 +188,15 @@ def decode_bytes(data: bytes, declared: str = "") -> str:
             return data.decode(label, errors="replace")
     found = detect_bytes(data) or Encoding("latin-1", False)
     return data.decode(found.name, errors=found.errors)
+
+
+def codec_of(label: str) -> str:
+    """Python's name of the encoding that a label in a document stands for, as browsers take it; empty for none.
+
+    Who could read the label has read it byte by byte, so it is never UTF-16 or UTF-32, whatever it says.
+    """
+    name = label.strip().lower()
+    return "" if name.startswith(("utf-16", "utf-32", "utf16", "utf32", "ucs-2", "iso-10646-ucs")) else _LABELS.get(name, name)
 
 
 def _by_mark(head: bytes) -> Encoding | None:

@@ -15,7 +15,7 @@ from typing import TextIO
 
 from lxml import etree
 
-from pipeline.parse.decode import Encoding, detect
+from pipeline.parse.decode import Encoding, codec_of, detect
 from pipeline.parse.html import bare_text
 from pipeline.parse.ooxml.package import note_damage
 from pipeline.parse.parsed import Losses, Parsed, Share, clean, pieces, squeeze
@@ -64,31 +64,15 @@ _INLINE = frozenset(_INLINE_NAMES.split())
 _ROWS, _CELLS = frozenset(("tr", "row")), frozenset(("td", "th", "entry"))
 _SILENT_NAMES = "script style annotation binary"
 _SILENT = frozenset(_SILENT_NAMES.split())
-#: Inside these, titles belong to what is cited.
-_CITATIONS_NAMES = "ref mixed-citation element-citation citation nlm-citation biblstruct bibl patcit nplcit product"
+#: Inside these, titles belong to what is cited or shown.
+_CITATIONS_NAMES = "caption ref mixed-citation element-citation citation nlm-citation biblstruct bibl patcit nplcit product"
 _CITATIONS = frozenset(_CITATIONS_NAMES.split())
 #: Roots whose attributes are text only by accident.
-_KNOWN_ROOTS = frozenset(
-    [
-        "article",
-        "book",
-        "tei",
-        "fictionbook",
-        "topic",
-        "concept",
-        "task",
-        "reference",
-        "map",
-        "dita",
-        "svg",
-        "html",
-        "chapter",
-        "us-patent-grant",
-        "us-patent-application",
-        "patent-application-publication",
-        "office-document",
-    ]
+_KNOWN_ROOTS_NAMES = (
+    "article book tei fictionbook topic concept task reference map dita svg html chapter us-patent-grant us-patent-application "
+    "patent-application-publication office-document"
 )
+_KNOWN_ROOTS = frozenset(_KNOWN_ROOTS_NAMES.split())
 _DRAWN = frozenset(("text", "title", "desc"))
 
 
@@ -102,7 +86,8 @@ def _elements(path: Path, share: Share, losses: Losses) -> Iterator[Element]:
     found = detect(path) or Encoding("latin-1", False)
     with path.open("rb") as raw:
         declared = _DECLARED.match(raw.read(400))
-    name = found.name if found.marked or declared is None else declared.group(1).decode("ascii")
+    label = codec_of(declared.group(1).decode("ascii")) if declared is not None else ""
+    name = label if label and not found.marked else found.name
     reader = _Reader(losses)
     # Entities are replaced only where the file defines them; without `huge_tree`, libxml2 stops bombs.
     parser = etree.XMLParser(target=reader, recover=True, no_network=True, resolve_entities="internal", encoding="utf-8")
@@ -208,7 +193,7 @@ class _Reader:
 
     def data(self, text: str) -> None:
         """Text inside the innermost open element."""
-        if self._formula:
+        if self._formula and len(self._open) > 1:
             self._open[-2].formula += text
         elif not self._silent and (not self._drawing or any(one.name in _DRAWN for one in self._open)):
             self._run.append(text)
@@ -268,8 +253,7 @@ class _Reader:
             self._run.clear()
             table.cells.append(Cell(text, _columns(one.attributes, table.columns), _rows(one.attributes)))
         elif one.name in _ROWS:
-            heads = table.heads or False
-            table.rows.append(Row(table.cells, heads))
+            table.rows.append(Row(table.cells, table.heads))
             table.cells = []
         elif one.name == "thead":
             table.heads = False

@@ -35,7 +35,7 @@ class LoadCounts:
     added: int = 0
     changed: int = 0
     unchanged: int = 0
-    refused: int = 0  #: could not be staged, or were refused before and are unchanged
+    refused: int = 0  #: could not be staged although they should, or were quarantined before and are unchanged
     bytes: int = 0  #: size of the added and changed files
     omitted: list[Omitted] = field(default_factory=list)  #: the first OMITTED_KEPT
     omitted_count: int = 0
@@ -159,7 +159,7 @@ class Load:
             before = known.get(key)
             if isinstance(copy, Refused):
                 refused[key] = copy
-                self.counts.refused += 1
+                self.counts.refused += not copy.reason.skips
             elif before is not None and before.content_hash == copy.content_hash:
                 touched[key] = copy.source
                 self._same_bytes(key, file, before, copy.source, staged, adopted)
@@ -171,7 +171,7 @@ class Load:
         unchanged = [key for key in files if key in known and key not in staged and key not in refused]
         for key, reason in self._ledger.intake.unfinished_members(unchanged).items():
             # They belong to this run's result, as their document does.
-            self.counts.refused += reason is not None
+            self.counts.refused += reason is not None and not Reason(reason).skips
             adopted.append(key)
         self._ledger.intake.record_staged(self._collection, run, staged)
         self._ledger.intake.refuse(self._collection, run, refused)
@@ -216,7 +216,7 @@ class Load:
             adopted.append(key)
         elif before.state in (DocumentState.QUARANTINED, DocumentState.SKIPPED) and before.reason != Reason.STAGED_LOST:
             # Permanently refused: it belongs to this run's result, but only `retry` or a new version starts it again.
-            self.counts.refused += 1
+            self.counts.refused += before.state is DocumentState.QUARANTINED
             adopted.append(key)
         else:  # other options, another model, a lost copy, or deleted earlier: the work must be done again
             staged[key] = (

@@ -143,7 +143,7 @@ class Planning:
             except DocumentError:
                 continue
             copies.append(copy)
-            jobs.append(ExtractJob(str(copy), name_of(file.uri), self._id(file), str(folder / f"{number}.chunks")))
+            jobs.append(ExtractJob(str(copy), name_of(file.uri), self._id(file), str(folder / f"{number}.chunks"), nested=True))
         for outcome in self.guard.run(jobs, lambda: None):
             if outcome.extracted is not None:
                 key = outcome.job.document_id

@@ -46,7 +46,7 @@ def test_workers_of_their_own_give_the_same_points(redis: Server, qdrant: Server
     )  # fmt: skip
     for kind in WRITERS:
         write(documents, kind)
-    count = 4 + len(WRITERS)
+    count = 4 + len(WRITERS) + 2  # two mails with an attachment each
     assert json_of(embedded, "load", str(documents))["indexed"] == count
     parse, embed = served.start("worker", "--stage", "parse"), served.start("worker", "--stage", "embed")
     try:

@@ -108,6 +108,8 @@ def test_a_few_letters_beyond_ascii_are_western(text: str) -> None:
         ("iso-8859-1", "utf-8", "mislabelled naïve"),
         ("utf-8", "cp1252", "Grüße aus Köln"),
         ("no-such-label", "cp1252", "Grüße aus Köln"),
+        ("utf-16", "utf-8", "naïve words"),
+        ("utf-16", "ascii", "plain words!"),
     ],
 )
 def test_labels_mean_what_they_mean_on_the_web(label: str, encoding: str, text: str) -> None:

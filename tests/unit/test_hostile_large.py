@@ -19,7 +19,6 @@ from pipeline.parse.gate import Limits
 from pipeline.sandbox.extract import ExtractJob
 from pipeline.sandbox.guard import GuardOptions, Outcome, ParseGuard
 from pipeline.types import Reason
-from tests.documents import zip_of
 
 pytestmark = pytest.mark.slow
 
@@ -132,7 +131,7 @@ CASES: dict[str, tuple[Callable[[], bytes], str, set[Reason]]] = {
     "pages.pdf": (lambda: pdf(100_000, TEXT), "text among", LIMITS),
     "strokes.pdf": (lambda: pdf(1, b"0 0 m 9 9 l S\n" * 1_000_000 + TEXT), "text among", LIMITS),
     "image.pdf": (huge_image, "text among", set()),
-    "picture.zip": (lambda: zip_of({"a.png": png(1 << 30, 1 << 30)}), "", {Reason.UNSUPPORTED}),
+    "picture.png": (lambda: png(1 << 30, 1 << 30), "", {Reason.UNSUPPORTED}),
 }  # fmt: skip
 
 

@@ -119,6 +119,12 @@ def test_merged_cells_are_repeated_where_the_row_has_others(tmp_path: Path) -> N
     ]
 
 
+def test_a_title_over_several_rows_comes_once(tmp_path: Path) -> None:
+    rows = '<row r="1"><c r="A1" t="inlineStr"><is><t>Fees</t></is></c><c r="B1"/></row><row r="2"><c r="A2"/><c r="B2"/></row>'
+    merged = '<mergeCells><mergeCell ref="A1:B2"/></mergeCells>'
+    assert of(tmp_path, f"<sheetData>{rows}</sheetData>{merged}").texts == ["S1", "Fees"]
+
+
 def test_several_tables_on_a_sheet(tmp_path: Path) -> None:
     sheet = cells(
         ("Fees",), (), ("Berth", "Fee"), ("North", "40"), (), ("South", "65"), (), ("Ship", "Crew"), ("Ada", "12"), (), ("Remark",)

@@ -293,13 +293,12 @@ class _Workbook:
 
 
 def _fill(cells: list[str], number: int, merged: list[tuple[int, int, int]], kept: dict[tuple[int, int], str]) -> None:
-    """Repeat merged cells in the rows that they cover, and in the columns where the row has other cells."""
+    """Repeat merged cells in the rows and columns that they cover, where the row has other cells."""
     for left, right, top in merged:
         cells += [""] * (right + 1 - len(cells))
         if number == top:
             kept[top, left] = cells[left]
         text = kept.get((top, left), "")
-        cells[left] = cells[left] or text
         if any(cell for at, cell in enumerate(cells) if not left <= at <= right):
             cells[left : right + 1] = [cell or text for cell in cells[left : right + 1]]
 

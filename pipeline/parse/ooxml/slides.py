@@ -28,7 +28,7 @@ def parse_pptx(path: Path, name: str) -> Parsed:
     package = Package(zipfile.ZipFile(path), losses)
     try:
         title, elements = headed(_Deck(package).elements(share))
-    except (DocumentError, ValueError, TypeError, AttributeError, LookupError) as error:
+    except (ValueError, TypeError, AttributeError, LookupError) as error:  # a defect of this reader
         return second_reading(path, name, "pptx", error)
     return Parsed(title or package.core_title(), elements, share, losses)
 

@@ -43,6 +43,7 @@ _BOXES = ("[ ] ", "[x] ")
 _NOTES = (("footnotes", "footnote", "Footnote"), ("endnotes", "endnote", "Endnote"), ("comments", "comment", "Comment"))
 #: Chunks of another format inside a document.
 _HTML_TYPES = (".html", ".htm", ".xhtml", ".mht", ".mhtml")
+#: Maximum depth of text boxes inside text boxes.
 MAX_NESTING = 60
 _HARD_BREAK = re.compile(rb"type=[\"']page[\"']")
 
@@ -56,7 +57,7 @@ def parse_docx(path: Path, name: str) -> Parsed:
     package = Package(zipfile.ZipFile(path), losses)
     try:
         title, elements = headed(Document(package).elements())
-    except (DocumentError, ValueError, TypeError, AttributeError, LookupError) as error:
+    except (ValueError, TypeError, AttributeError, LookupError) as error:  # a defect of this reader
         return second_reading(path, name, "docx", error)
     return Parsed(title or package.core_title(), elements, losses=losses)
 
@@ -85,7 +86,6 @@ class Document:
         self._styles = read_styles(package)
         self._numbering = Numbering.of(package)
         self._notes = {kind: self._read_notes(kind, element) for kind, element, _ in _NOTES}
-        self._headers: dict[str, None] = {}  #: texts of headers and footers, each once
         self._rendered = b"lastRenderedPageBreak" in data
         self._page = 1 if self._rendered or _HARD_BREAK.search(data) is not None else None
         self._nesting = 0
@@ -322,7 +322,6 @@ class Document:
             for node in root.iterchildren(f"{W}{element}") if root is not None else ():
                 if node.get(f"{W}type") in (None, "normal"):
                     found[node.get(f"{W}id") or ""] = node
-            found |= {str(n): p for n, p in enumerate(root.iterchildren(f"{W}p"))} if root is not None else {}
         return found
 
     def _note(self, kind: str, label: str, key: str) -> Iterator[Element]:
@@ -332,8 +331,7 @@ class Document:
             return
         author = squeeze(node.get(f"{W}author") or "")
         prefix = f"{said(label, author, node.get(f'{W}date'))}: "
-        blocks = [node] if node.tag == f"{W}p" else list(children(node))
-        for number, found in enumerate(e for block in blocks for e in self._structured(block)):
+        for number, found in enumerate(e for block in children(node) for e in self._structured(block)):
             kept = ElementKind.PARAGRAPH if found.kind is ElementKind.HEADING else found.kind
             yield Element((prefix if number == 0 else "") + found.text, kept, page=found.page, header=found.header)
 
