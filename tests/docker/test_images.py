@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import subprocess
 from typing import Any
 
 import pytest
 
+from tests import ooxml
 from tests.docker.stack import BASE, run
 from tests.services import REPOSITORY
 
@@ -63,17 +65,18 @@ def test_nothing_that_only_builds_is_in_it(image: str) -> None:
 def test_every_format_is_read_without_a_network(image: str) -> None:
     """All parsers and the default model are inside: nothing is fetched at run time."""
     made = "/tmp/documents"
+    cell = '<c r="A1" t="inlineStr"><is><t>Bees in a sheet.</t></is></c>'
+    files = {
+        "a.md": b"# A\n\nBees.", "a.html": b"<p>Bees in HTML.</p>", "a.rtf": rb"{\rtf1 Bees in RTF.}", "a.csv": b"a,b\n1,2\n",
+        "a.docx": ooxml.word(ooxml.para("Bees in a docx.")), "a.pptx": ooxml.deck(ooxml.shape("Bees on a slide.")),
+        "a.xlsx": ooxml.workbook({"Bees": f'<sheetData><row r="1">{cell}</row></sheetData>'}),
+    }  # fmt: skip
+    packed = {name: base64.b64encode(data).decode() for name, data in files.items()}
     code = (
         f"cd /tmp && python - <<'E' && kb-ingest load {made} --json\n"
-        "from pathlib import Path\n"
-        f"folder = Path('{made}'); folder.mkdir()\n"
-        "(folder / 'a.md').write_text('# A\\n\\nBees.'); (folder / 'a.html').write_text('<p>Bees in HTML.</p>')\n"
-        "(folder / 'a.rtf').write_text('{\\\\rtf1 Bees in RTF.}'); (folder / 'a.csv').write_text('a,b\\n1,2\\n')\n"
-        "import docx, openpyxl, pptx\n"
-        "d = docx.Document(); d.add_paragraph('Bees in a docx.'); d.save(folder / 'a.docx')\n"
-        "w = openpyxl.Workbook(); w.active['A1'] = 'Bees in a sheet.'; w.save(folder / 'a.xlsx')\n"
-        "p = pptx.Presentation(); s = p.slides.add_slide(p.slide_layouts[0]); s.shapes.title.text = 'Bees on a slide.'\n"
-        "p.save(folder / 'a.pptx')\n"
+        "import base64, pathlib\n"
+        f"folder = pathlib.Path('{made}'); folder.mkdir()\n"
+        f"for name, data in {packed!r}.items(): (folder / name).write_bytes(base64.b64decode(data))\n"
         "E\n"
     )
     answer = run(
