@@ -59,18 +59,23 @@ class Flow:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def in_flight(self) -> int:
-        """Number of documents that are queued or in progress."""
-        # Two counts, each by its own index: a million rows may be waiting, and none of them is read.
-        queued = select(func.count()).where(documents.c.state.in_(OPEN_STATES), documents.c.batch.is_not(None))
-        held = select(func.count()).where(documents.c.lease.is_not(None), documents.c.batch.is_(None))
+    def in_flight(self, enough: int) -> int:
+        """Number of documents that are queued, in progress, or parsed and not embedded yet; of the last, at most `enough`."""
+        # Each by its own index: a million rows may be waiting to be parsed, and none of them is read.
+        queued = select(documents.c.id).where(documents.c.state.in_(OPEN_STATES), documents.c.batch.is_not(None))
+        held = select(documents.c.id).where(documents.c.lease.is_not(None), documents.c.batch.is_(None))
+        parsed = select(documents.c.id).where(
+            documents.c.state == DocumentState.PARSED, documents.c.batch.is_(None), documents.c.lease.is_(None)
+        )
+        counted = [select(func.count()).select_from(rows.subquery()) for rows in (queued, held, parsed.limit(enough))]
         with reading(self._engine) as connection:
-            return int(connection.execute(queued).scalar_one()) + int(connection.execute(held).scalar_one())
+            return sum(int(connection.execute(number).scalar_one()) for number in counted)
 
-    def unqueued(self) -> int:
-        """Number of documents that wait and are in no message."""
-        waiting = [stage.waiting for stage in Stage]
-        statement = select(func.count()).where(documents.c.state.in_(waiting), documents.c.batch.is_(None))
+    def unqueued(self, stage: Stage) -> int:
+        """Number of documents that wait for a stage and are in no message."""
+        statement = select(func.count()).where(
+            documents.c.state == stage.waiting, documents.c.batch.is_(None), documents.c.lease.is_(None)
+        )
         with reading(self._engine) as connection:
             return int(connection.execute(statement).scalar_one())
 

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any
 
 from sqlalchemy import Connection, Engine, and_, bindparam, case, delete, select, update
@@ -20,6 +21,7 @@ from pipeline.ledger.losses import record as record_losses
 from pipeline.ledger.measures import QUARANTINES, count, put
 from pipeline.ledger.schema import documents, leases, reading, workers, writing
 from pipeline.telemetry.counters import COUNT, Measured
+from pipeline.text import plural
 from pipeline.types import DocumentState, Loss, Reason, Stage
 
 
@@ -52,6 +54,34 @@ class IndexedResult:
     seconds: float = 0.0  #: its share of the time of the stage
 
 
+#: What a claim reads of a document, and what decides whether it is free.
+_CLAIMED = [documents.c[name] for name in ClaimedDocument.__dataclass_fields__]
+_CONDITIONS = (documents.c.state, documents.c.lease, documents.c.starts, documents.c.updated_at)
+
+
+def _take(connection: Connection, stage: Stage, lease: str, free: Sequence[Any]) -> tuple[ClaimedDocument, ...]:
+    """Put the documents of free rows under a lease, charging each an attempt."""
+    taken = tuple(ClaimedDocument(*row[: len(_CLAIMED)]) for row in free)
+    if taken:
+        connection.execute(
+            update(documents)
+            .where(documents.c.id.in_([document.id for document in taken]))
+            .values(
+                state=stage.running, lease=lease, starts=documents.c.starts + 1, dirty=0, reason=None, detail=None,
+                updated_at=time.time(),
+            )
+        )  # fmt: skip
+    return taken
+
+
+def _waited(measured: Measured | None, stage: Stage, rows: Sequence[Any]) -> None:
+    """Count how long documents have waited for a stage."""
+    if measured is not None:
+        now = time.time()
+        for row in rows:
+            measured.observe("wait_seconds", stage, max(0.0, now - row.updated_at))
+
+
 class Work:
     """Claims and results; every write is fenced by the lease."""
 
@@ -67,36 +97,46 @@ class Work:
         died is only taken alone: a message that is delivered again would otherwise take its companions along once more.
         """
         lease = str(uuid.uuid4())
-        columns = [documents.c[name] for name in ClaimedDocument.__dataclass_fields__]
-        conditions = (documents.c.state, documents.c.lease, documents.c.starts, documents.c.updated_at)
         with writing(self._engine) as connection:
             # By id alone, or SQLite would rather look through all documents that wait. Locked in one order by everybody.
             rows = connection.execute(
-                select(*columns, *conditions).where(documents.c.id.in_(ids)).order_by(documents.c.id).with_for_update()
+                select(*_CLAIMED, *_CONDITIONS).where(documents.c.id.in_(ids)).order_by(documents.c.id).with_for_update()
             ).all()
             free = [
-                ClaimedDocument(*row[: len(columns)])
-                for row in rows
+                row for row in rows
                 if row.state == stage.waiting and row.lease is None and (row.starts == 0 or len(ids) == 1)
-            ]
+            ]  # fmt: skip
             if free:
-                now = time.time()
                 # First, as the trigger that writes down whose the documents are looks it up.
-                connection.execute(leases.insert().values(id=lease, stage=stage, owner=owner, beat=0, started_at=now))
-                connection.execute(
-                    update(documents)
-                    .where(documents.c.id.in_([document.id for document in free]))
-                    .values(
-                        state=stage.running, lease=lease, starts=documents.c.starts + 1, dirty=0, reason=None, detail=None,
-                        updated_at=now,
-                    )
-                )  # fmt: skip
-        if measured is not None:
-            taken = {document.id for document in free}
-            for row in rows:
-                if row.id in taken:
-                    measured.observe("wait_seconds", stage, max(0.0, time.time() - row.updated_at))
-        return Claim(lease, stage, tuple(free))
+                connection.execute(leases.insert().values(id=lease, stage=stage, owner=owner, beat=0, started_at=time.time()))
+            taken = _take(connection, stage, lease, free)
+        _waited(measured, stage, free)
+        return Claim(lease, stage, taken)
+
+    def more(self, claim: Claim, tokens: int, documents_max: int, measured: Measured | None = None) -> tuple[ClaimedDocument, ...]:
+        """Add to a claim on the embed stage: documents of its collection that wait, up to these numbers; return them.
+
+        The longest-waiting ones come first, at least one if there is any. What a worker died of is not among them. `measured` as
+        in `claim`. Raises LeaseLost.
+        """
+        with writing(self._engine) as connection:
+            if connection.execute(select(leases.c.id).where(leases.c.id == claim.lease).with_for_update()).first() is None:
+                raise LeaseLost(f"the lease on {plural(len(claim.documents), 'document')} was taken back")
+            rows = connection.execute(
+                select(*_CLAIMED, *_CONDITIONS, documents.c.parsed_tokens)
+                .where(
+                    documents.c.state == claim.stage.waiting, documents.c.collection == claim.documents[0].collection,
+                    documents.c.lease.is_(None), documents.c.starts == 0,
+                )
+                .order_by(documents.c.updated_at)
+                .limit(documents_max)
+                .with_for_update(skip_locked=True)
+            ).all()  # fmt: skip
+            before = accumulate((row.parsed_tokens for row in rows), initial=0)
+            free = [row for row, reached in zip(rows, before, strict=False) if reached < tokens]
+            taken = _take(connection, claim.stage, claim.lease, free)
+        _waited(measured, claim.stage, free)
+        return taken
 
     def beat(self, claim: Claim, measured: Measured | None = None, reached: Sequence[Advance] = ()) -> None:
         """Show progress, and record how far documents are.

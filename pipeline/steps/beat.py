@@ -24,7 +24,7 @@ class Beat:
 
     def __init__(self, ledger: Ledger, claim: Claim, measured: Measured | None = None) -> None:
         self._ledger = ledger
-        self._claim = claim
+        self.claim = claim
         self._measured = measured  #: recorded with each heartbeat
         self._last = time.monotonic()
         self._reached: dict[str, Advance] = {}  #: by document, since the last heartbeat
@@ -37,6 +37,6 @@ class Beat:
         """Send a heartbeat if it is due; raises LeaseLost."""
         now = time.monotonic()
         if now - self._last >= (ADVANCE_EVERY_S if self._reached else BEAT_EVERY_S):
-            self._ledger.work.beat(self._claim, self._measured, list(self._reached.values()))
+            self._ledger.work.beat(self.claim, self._measured, list(self._reached.values()))
             self._reached.clear()
             self._last = now

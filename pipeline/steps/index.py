@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter, deque
-from collections.abc import Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.chunk.file import ChunkFileHeader
 from pipeline.embed.base import Embedder, bad_rows
 from pipeline.errors import DocumentError, KbError
 from pipeline.ledger import Ledger
@@ -33,9 +34,16 @@ from pipeline.types import Chunk, ChunkIds, DocumentInfo, DocumentState, Embedde
 log = logging.getLogger(__name__)
 
 #: Chunks that are embedded together take about WINDOW_S seconds: enough of them to sort by length with little padding, few
-#: enough to report progress and renew a lease often.
-WINDOW_S = 3.0
-WINDOW_CHUNKS = range(64, 4097)
+#: enough to report progress and renew a lease often. The first windows of a worker are small.
+WINDOW_S = 2.0
+WINDOW_TOKENS = range(8_192, 1 << 20)
+WINDOW_CHUNKS = 4096
+
+#: Seconds for which a claim takes more documents as long as some wait. Then it ends, and other collections have their turn.
+ROLL_S = 30.0
+
+#: Maximum number of documents that are added to a claim at a time: if a worker dies, each is tried again alone.
+MORE_DOCUMENTS = 1024
 
 #: Number of windows being embedded while the next one is read and the previous one is written.
 AHEAD = 2
@@ -99,11 +107,20 @@ class IndexStep:
         self.fingerprint = fingerprint  #: embed fingerprint
         self.measured = measured or Measured()
         self.outcomes = Outcomes("embed", tracing)
-        wanted = int(embedder.info.chunks_per_s * WINDOW_S)
-        self.window_chunks = max(WINDOW_CHUNKS.start, min(WINDOW_CHUNKS.stop - 1, wanted))
+        self.window_tokens = WINDOW_TOKENS.start  #: of the next windows, by the rate of those before
+
+    def paced(self, tokens: int, seconds: float) -> None:
+        """Learn from a window of so many tokens that took so many seconds."""
+        wanted = int(tokens / max(seconds, 1e-3) * WINDOW_S)
+        # Halfway, and at most twice as much: one window may have waited for something else.
+        wanted = min(2 * self.window_tokens, (self.window_tokens + wanted) // 2)
+        self.window_tokens = max(WINDOW_TOKENS.start, min(WINDOW_TOKENS.stop - 1, wanted))
 
     def run(self, claim: Claim, physical: str) -> list[str]:
         """Index the claim's documents into a physical collection; return the ids of the indexed ones.
+
+        While it works, the claim takes more documents of its collection, for up to ROLL_S, so that the device never waits for
+        the end of one claim and the beginning of another, and few documents of little text do not make small batches.
 
         Only chunks that the store lacks are embedded. New points are written before old ones are deleted, so that a search
         in between finds the whole old version. The lease is checked before every write.
@@ -130,6 +147,7 @@ class _Indexing:
         self._claim = claim
         self._physical = physical
         self._beat = Beat(step.ledger, claim, step.measured)
+        self._ends = time.monotonic() + ROLL_S  #: the claim takes no more documents after this
         self._since = time.monotonic()  #: time of the stage up to here has been attributed to documents
         self._opened: dict[str, _Open] = {}
         self._failed: set[str] = set()
@@ -140,8 +158,8 @@ class _Indexing:
     def run(self) -> None:
         """Embed and write window after window; see `IndexStep.run`."""
         step = self._step
-        with ExitStack() as stack, ReusingEmbedder(step.embedder, step.measured.busy) as embedder:
-            for rows in self._windows(stack):
+        with ReusingEmbedder(step.embedder, step.measured.busy) as embedder, closing(self._windows()) as windows:
+            for rows in windows:
                 self._beat()
                 step.store.yield_turn()
                 borrowed = [lent for _, _, lent in rows if lent]
@@ -168,24 +186,52 @@ class _Indexing:
                 documents = plural(len(gone), "deleted document")
                 log.warning("points of %s may be left, run `kb-ingest verify`: %s", documents, error)
 
-    def _windows(self, stack: ExitStack) -> Iterator[list[_Row]]:
-        """Chunks of all documents that the store lacks, in windows; opens the documents meanwhile."""
-        step, documents = self._step, self._claim.documents
+    def _windows(self) -> Generator[list[_Row]]:
+        """Chunks that the store lacks, in windows; opens the documents meanwhile, and claims more of them."""
+        documents: Sequence[ClaimedDocument] = self._claim.documents
+        window: list[_Row] = []
+        tokens = 0
+        while documents:
+            for row in self._rows(documents):
+                window.append(row)
+                tokens += row[1].token_count
+                if tokens >= self._step.window_tokens or len(window) >= WINDOW_CHUNKS:
+                    yield window
+                    window, tokens = [], 0
+            documents = self._more(max(1, self._step.window_tokens - tokens))
+        if window:
+            yield window
+
+    def _more(self, tokens: int) -> Sequence[ClaimedDocument]:
+        """Take further documents with about so many tokens into the claim."""
+        if time.monotonic() >= self._ends:
+            return ()
+        step = self._step
+        found = step.ledger.work.more(self._claim, tokens, MORE_DOCUMENTS, step.measured)
+        if found:
+            step.outcomes.more(len(found))
+            open_ones = (entry.document for entry in self._opened.values())
+            self._claim = self._beat.claim = replace(self._claim, documents=(*open_ones, *found))
+        return found
+
+    def _rows(self, documents: Sequence[ClaimedDocument]) -> Iterator[_Row]:
+        """The chunks of documents that the store lacks; opens each document before its first chunk."""
+        step = self._step
         points = step.store.document_points(self._physical, [document.id for document in documents])
         lenders = step.ledger.work.lenders([document for document in documents if not points[document.id]], step.fingerprint)
-        window: list[_Row] = []
         for document in documents:
             try:
                 with step.outcomes.about(document):
-                    entry, chunks = self._open(document, points.get(document.id, {}), lenders.get(document.id, ""), stack)
-                self._opened[document.id] = entry
-                for chunk, lent in self._missing(entry, chunks):
-                    entry.waiting += 1
-                    entry.waiting_tokens += chunk.token_count
-                    window.append((entry, chunk, lent))
-                    if len(window) >= step.window_chunks:
-                        yield window
-                        window = []
+                    there = ChunkFile.of_version(step.staging, document)
+                    if not there.exists():
+                        raise DocumentError(Reason.STAGED_LOST, there.key)
+                with there.open() as (header, chunks):
+                    lender = lenders.get(document.id, "")
+                    entry = self._opened[document.id] = _opened(document, header, points.get(document.id, {}), lender)
+                    for chunk, lent in self._missing(entry, chunks):
+                        entry.waiting += 1
+                        entry.waiting_tokens += chunk.token_count
+                        yield entry, chunk, lent
             except DocumentError as error:
                 # The chunk file is missing or truncated: make it again from the staged copy.
                 with step.outcomes.about(document):
@@ -193,26 +239,6 @@ class _Indexing:
                 self._opened.pop(document.id, None)
                 self._failed.add(document.id)
                 step.ledger.work.send_back(self._claim, [document.id], DocumentState.PENDING)
-        if window:
-            yield window
-
-    def _open(
-        self, document: ClaimedDocument, before: dict[str, PointMeta], lender: str, stack: ExitStack
-    ) -> tuple[_Open, Iterator[Chunk]]:
-        name, there = name_of(document.uri), ChunkFile.of_version(self._step.staging, document)
-        if not there.exists():
-            raise DocumentError(Reason.STAGED_LOST, there.key)
-        header, chunks = stack.enter_context(there.open())
-        info = DocumentInfo(
-            id=document.id,
-            uri=document.uri,
-            title=header.title or name,
-            media_type=header.media_type,
-            content_hash=document.content_hash,
-            folder=folder_of(document.uri),
-        )
-        lends = ChunkIds(lender) if lender else None
-        return _Open(document, info, stored=bool(before), stale=before, lender=lends), chunks
 
     def _missing(self, entry: _Open, chunks: Iterator[Chunk]) -> Iterator[tuple[Chunk, str]]:
         """Chunks that the store lacks, with the id of a point that may lend the vector; updates `entry` for all chunks."""
@@ -267,6 +293,7 @@ class _Indexing:
         """Attribute the time since the last window to the documents of this one, by their tokens."""
         spent, self._since = time.monotonic() - self._since, time.monotonic()
         tokens = sum(chunk.token_count for _, chunk, _ in window.rows)
+        self._step.paced(sum(chunk.token_count for _, chunk, known in window.rows if known not in window.lent), spent)
         for entry, chunk, _ in window.rows:
             entry.seconds += spent * chunk.token_count / max(1, tokens)
             entry.times.window(there_ns)
@@ -345,6 +372,19 @@ class _Indexing:
             measured.add(CHUNK_TOKENS, run, chunks, str(length))
         if entry.cut:
             measured.add(CHUNK_TOKENS, run, entry.cut, UNBOUNDED)
+
+
+def _opened(document: ClaimedDocument, header: ChunkFileHeader, before: dict[str, PointMeta], lender: str) -> _Open:
+    """A document whose chunk file begins with `header`, whose points were `before`, and which may borrow vectors."""
+    info = DocumentInfo(
+        id=document.id,
+        uri=document.uri,
+        title=header.title or name_of(document.uri),
+        media_type=header.media_type,
+        content_hash=document.content_hash,
+        folder=folder_of(document.uri),
+    )
+    return _Open(document, info, stored=bool(before), stale=before, lender=ChunkIds(lender) if lender else None)
 
 
 def meta_of(chunk: Chunk) -> PointMeta:

@@ -60,6 +60,10 @@ class Outcomes:
         self._documents = documents
         self._done = self._chunks = self._reused = 0
 
+    def more(self, documents: int) -> None:
+        """Count documents that joined the batch."""
+        self._documents += documents
+
     def end(self, verb: str) -> None:
         """Log the end of the batch; `verb` names the work, such as `parsed`."""
         took = time.monotonic() - self._since

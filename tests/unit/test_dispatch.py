@@ -10,9 +10,10 @@ import pytest
 from pipeline.errors import BrokerUnavailable
 from pipeline.ledger import Ledger
 from pipeline.ledger.flow import Batch
+from pipeline.ledger.work import ParsedResult
 from pipeline.settings import Settings
 from pipeline.types import Reason, SourceFile, Stage, StagedFile, document_id
-from workers.broker.dispatch import Dispatcher, DispatchThread
+from workers.broker.dispatch import EMBED_MESSAGES, Dispatcher, DispatchThread
 
 
 class Recorded:
@@ -66,6 +67,46 @@ def test_documents_in_flight_are_bounded(ledger: Ledger, tmp_path: Path) -> None
     for key in queues.sent[0].document_ids:
         ledger.work.fail(claim, key, Reason.CORRUPT, "")
     assert dispatcher.sweep().sent == 4
+
+
+def test_the_queue_is_refilled_in_large_steps_so_that_batches_keep_their_size(ledger: Ledger, tmp_path: Path) -> None:
+    queues = Recorded()
+    dispatcher = Dispatcher(ledger, queues, settings(tmp_path, max_in_flight=8, batch_documents=8), spread=1)
+    assert dispatcher.sweep().sent == 8
+    (batch,) = queues.sent
+    claim = ledger.work.claim(Stage.PARSE, batch.document_ids, "w")
+    ledger.work.fail(claim, batch.document_ids[0], Reason.CORRUPT, "")
+    assert dispatcher.sweep().sent == 0, "one of eight places is free"
+    ledger.work.fail(claim, batch.document_ids[1], Reason.CORRUPT, "")
+    assert dispatcher.sweep().sent == 2
+
+
+def parsed(ledger: Ledger) -> None:
+    """Parse all documents, and send no message about them."""
+    ids = [document_id("docs", f"file:///doc/{number}") for number in range(10)]
+    claim = ledger.work.claim(Stage.PARSE, ids, "w")
+    ledger.work.parsed(claim, [ParsedResult(key, "", "text/plain", "f" * 16, 5, chunks=1) for key in ids])
+    ledger.work.release(claim)
+
+
+def test_parsed_documents_get_messages_while_few_wait_in_the_queue(ledger: Ledger, tmp_path: Path) -> None:
+    queues = Recorded()
+    parsed(ledger)
+    dispatcher = Dispatcher(ledger, queues, settings(tmp_path, batch_documents=4), spread=1)
+    queues.waiting = EMBED_MESSAGES
+    assert dispatcher.sweep().sent == 0, "there are enough messages to wake every worker"
+    queues.waiting = EMBED_MESSAGES - 1
+    assert dispatcher.sweep().sent == 4
+    queues.waiting = 0
+    assert dispatcher.sweep().sent == 6
+    assert {batch.stage for batch in queues.sent} == {Stage.EMBED}
+
+
+def test_parsed_documents_without_a_message_are_in_flight(ledger: Ledger, tmp_path: Path) -> None:
+    parsed(ledger)
+    assert ledger.flow.in_flight(99) == 10
+    assert ledger.flow.in_flight(4) == 4, "of these, no more are counted than needed"
+    assert (ledger.flow.unqueued(Stage.PARSE), ledger.flow.unqueued(Stage.EMBED)) == (0, 10)
 
 
 def test_a_message_that_an_empty_queue_does_not_hold_is_sent_again(ledger: Ledger, tmp_path: Path, clock: list[float]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -9,23 +10,27 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from sqlalchemy import update
 
 from pipeline.chunk.file import ChunkFileHeader, write_chunks
 from pipeline.embed.base import EmbedderInfo, unit_rows
+from pipeline.errors import LeaseLost
 from pipeline.ledger import Ledger
 from pipeline.ledger.claims import Claim
+from pipeline.ledger.schema import documents, writing
 from pipeline.ledger.work import ParsedResult
 from pipeline.staging.copies import chunks_key
 from pipeline.staging.local import LocalStaging
-from pipeline.steps import beat
-from pipeline.steps.index import WINDOW_CHUNKS, IndexStep
+from pipeline.steps import beat, index
+from pipeline.steps.index import IndexStep
 from pipeline.store.edge import EdgeStore
 from pipeline.telemetry.counters import COUNT
 from pipeline.types import Chunk, DocumentState, SourceFile, Stage, StagedFile, chunk_id, document_id
 from tests.embed_server import DIMENSION, vector
 
 PARSE, EMBED = "f" * 16, "e" * 16
-FEW = WINDOW_CHUNKS.start
+FEW = 64  #: chunks of a window here
+TOKENS = 5  #: of a chunk here
 
 
 class CountingEmbedder:
@@ -64,8 +69,8 @@ class Place:
         self.store = EdgeStore(folder / "qdrant", reserve_bytes=0)
         self.store.create("c", DIMENSION)
 
-    def parsed(self, **documents: list[str]) -> Claim:
-        """Stage documents that consist of these chunks, and claim them for the embed stage."""
+    def parsed(self, claimed: int = 0, **documents: list[str]) -> Claim:
+        """Stage documents that consist of these chunks, and claim them for the embed stage; if `claimed`, so many of them."""
         staged = {}
         for number, name in enumerate(documents):
             source = SourceFile(f"file:///{name}", Path(f"/{name}"), 10, 1)
@@ -73,21 +78,23 @@ class Place:
         self.ledger.intake.record_staged("c", self.ledger.runs.start("c"), staged)
         for (key, file), (name, texts) in zip(staged.items(), documents.items(), strict=True):
             path = self.staging.scratch()
-            chunks = [Chunk(chunk_id(key, text, 0), key, n, text, 5, (), None, None, None, None) for n, text in enumerate(texts)]
+            chunks = [Chunk(chunk_id(key, text, 0), key, n, text, TOKENS, (), None, None, None, None) for n, text in enumerate(texts)]
             write_chunks(path, ChunkFileHeader("text/plain", ""), chunks)
             self.staging.put_chunks(chunks_key(PARSE, file.content_hash, name), path)
-        claim = self.ledger.work.claim(Stage.PARSE, list(staged), "p")
+        parsing = self.ledger.work.claim(Stage.PARSE, list(staged), "p")
         made = zip(staged, documents.values(), strict=True)
-        results = [ParsedResult(key, "", "text/plain", PARSE, 5 * len(texts), chunks=len(texts)) for key, texts in made]
-        self.ledger.work.parsed(claim, results)
-        return self.ledger.work.claim(Stage.EMBED, list(staged), "e")
+        results = [ParsedResult(key, "", "text/plain", PARSE, TOKENS * len(texts), chunks=len(texts)) for key, texts in made]
+        self.ledger.work.parsed(parsing, results)
+        self.ledger.work.release(parsing)
+        return self.ledger.work.claim(Stage.EMBED, list(staged)[: claimed or None], "e")
 
     def run(self, embedder: CountingEmbedder, claim: Claim) -> list[str]:
         return IndexStep(self.ledger, self.staging, embedder, self.store, EMBED).run(claim, "c")
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+    monkeypatch.setattr(index, "WINDOW_TOKENS", range(TOKENS * FEW, TOKENS * FEW + 1))
     place = Place(tmp_path)
     yield place
     place.store.close()
@@ -106,6 +113,44 @@ def test_identical_texts_are_embedded_once_and_stored_everywhere(place: Place) -
     expected = {chunk_id(document.id, text, 0): vectors[text] for document in claim.documents for text in vectors}
     for point in points:
         assert point.vector == pytest.approx(expected[point.id], abs=1e-6)
+
+
+def test_a_claim_goes_on_with_what_waits_in_windows_of_their_usual_size(place: Place) -> None:
+    claim = place.parsed(1, **{f"d{number}": [f"text {number}"] for number in range(3 * FEW)})
+    embedder = CountingEmbedder()
+    assert len(place.run(embedder, claim)) == 3 * FEW
+    assert embedder.calls == 3, "one document was claimed, the others joined it"
+    assert place.ledger.report.progress().states == {"indexed": 3 * FEW}
+
+
+def test_a_claim_takes_no_document_whose_worker_died_and_none_of_another_collection(place: Place) -> None:
+    claim = place.parsed(1, a=["a"], b=["b"], c=["c"])
+    b, c = (document_id("c", f"file:///{name}") for name in "bc")
+    with writing(place.ledger.engine) as connection:
+        connection.execute(update(documents).where(documents.c.id == b).values(starts=1))
+        connection.execute(update(documents).where(documents.c.id == c).values(collection="other"))
+    assert len(place.run(CountingEmbedder(), claim)) == 1
+    assert place.ledger.report.progress().states == {"indexed": 1, "parsed": 2}
+
+
+def test_a_claim_that_was_taken_back_takes_nothing_more(place: Place) -> None:
+    claim = place.parsed(1, a=["a"], b=["b"])
+    place.ledger.work.release(claim)
+    with pytest.raises(LeaseLost):
+        place.ledger.work.more(claim, 100, 10)
+    assert place.ledger.report.progress().states == {"parsed": 2}
+
+
+def test_more_documents_come_by_their_tokens_the_longest_waiting_first(place: Place) -> None:
+    claim = place.parsed(1, a=["a"], b=["b"], c=["c", "c2"], d=["d"])
+    for name, waits_s in (("b", 1), ("c", 3), ("d", 2)):
+        key = document_id("c", f"file:///{name}")
+        with writing(place.ledger.engine) as connection:
+            connection.execute(update(documents).where(documents.c.id == key).values(updated_at=time.time() - waits_s))
+    found = place.ledger.work.more(claim, 2 * TOKENS + 1, 10)
+    assert [document.uri[-1] for document in found] == ["c", "d"]
+    assert [document.uri[-1] for document in place.ledger.work.more(claim, 1, 10)] == ["b"]
+    assert place.ledger.work.more(claim, 100, 10) == ()
 
 
 def test_a_document_with_the_same_bytes_lends_its_vectors(place: Place) -> None:

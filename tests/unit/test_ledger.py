@@ -73,7 +73,7 @@ def test_a_document_goes_through_all_its_states(ledger: Ledger) -> None:
     assert states(ledger) == {"indexed": 1}
     assert ledger.report.progress().chunks == 3
     assert ledger.flow.leases() == []
-    assert ledger.flow.in_flight() == 0
+    assert ledger.flow.in_flight(99) == 0
 
 
 def test_a_second_delivery_claims_nothing(ledger: Ledger) -> None:
@@ -161,7 +161,7 @@ def test_batches_are_bounded_by_documents_bytes_and_collection(ledger: Ledger) -
     stage(ledger, 10, size=100)
     batches = ledger.flow.take(Stage.PARSE, documents_max=9, batch_documents=4, batch_bytes=10_000)
     assert [len(batch.document_ids) for batch in batches] == [4, 4, 1]
-    assert ledger.flow.in_flight() == 9
+    assert ledger.flow.in_flight(99) == 9
     again = ledger.flow.take(Stage.PARSE, documents_max=9, batch_documents=4, batch_bytes=10_000)
     assert [len(batch.document_ids) for batch in again] == [1]
 

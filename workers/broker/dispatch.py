@@ -18,6 +18,13 @@ from pipeline.types import Stage
 
 log = logging.getLogger(__name__)
 
+#: More documents are sent to be parsed once this share of KB_MAX_IN_FLIGHT has become free.
+REFILL_SHARE = 0.25
+
+#: Messages in the embed queue that suffice to wake every idle worker. Beyond them, parsed documents get none: workers take
+#: more documents from the ledger as long as some wait.
+EMBED_MESSAGES = 16
+
 
 class Queues(Protocol):
     """The dispatcher's interface to a broker; `workers.broker.queues.Broker` implements it."""
@@ -107,16 +114,9 @@ class Dispatcher:
                 log.info("resending %s missing from the %s queue and not started", plural(len(lost), "message"), stage)
 
     def _fill(self, swept: Swept) -> None:
-        settings = self._settings
-        # Parsed documents are already in flight: they only need a message.
+        # Parsed documents are already in flight: they only need a message that wakes a worker, which then takes them by itself.
         for stage in (Stage.EMBED, Stage.PARSE):
-            room = settings.max_in_flight - (self._ledger.flow.in_flight() if stage is Stage.PARSE else 0)
-            if room <= 0:
-                continue
-            batches = self._ledger.flow.take(
-                stage, documents_max=room, batch_documents=settings.batch_documents, batch_bytes=settings.batch_bytes,
-                spread=self._spread,
-            )  # fmt: skip
+            batches = self._parsed() if stage is Stage.EMBED else self._pending()
             for number, batch in enumerate(batches):
                 try:
                     self._queues.send(batch)
@@ -124,6 +124,26 @@ class Dispatcher:
                     self._ledger.flow.unqueue([late.id for late in batches[number:]])
                     raise
                 swept.sent += len(batch.document_ids)
+
+    def _parsed(self) -> list[Batch]:
+        if not self._ledger.flow.unqueued(Stage.EMBED) or (room := EMBED_MESSAGES - self._queues.depth(Stage.EMBED)) <= 0:
+            return []
+        return self._take(Stage.EMBED, room * self._settings.batch_documents)
+
+    def _pending(self) -> list[Batch]:
+        """Refill in large steps: refilled document by document, batches would fall apart into messages of one or two."""
+        limit = self._settings.max_in_flight
+        room = limit - self._ledger.flow.in_flight(limit)
+        return self._take(Stage.PARSE, room) if room > 0 and room >= limit * REFILL_SHARE else []
+
+    def _take(self, stage: Stage, documents_max: int) -> list[Batch]:
+        return self._ledger.flow.take(
+            stage,
+            documents_max=documents_max,
+            batch_documents=self._settings.batch_documents,
+            batch_bytes=self._settings.batch_bytes,
+            spread=self._spread,
+        )
 
 
 def _still(before: _Watched | None, mark: object) -> _Watched:

@@ -47,10 +47,11 @@ class Situation:
     queues: Mapping[Stage, int | None]  #: messages that no worker has fetched; None: the broker does not answer
     workers: Sequence[WorkerRow]
     leases: Sequence[Lease]
-    unqueued: int  #: waiting documents that are in no message
+    unqueued: int  #: documents that wait to be parsed and are in no message
     in_flight: int
     max_in_flight: int
     quiet_s: float | None  #: seconds since the last progress; None: there never was any
+    parsed_unqueued: int = 0  #: the same of documents that wait to be embedded; workers also take them without a message
     own_workers: bool = False  #: the calling process has just started workers, which may not be registered yet
     trouble: str = ""  #: what the calling process itself could not do; workers report theirs in their rows
 
@@ -159,8 +160,9 @@ def _reason(situation: Situation) -> str:
 
 def _cause(situation: Situation) -> str:
     """The likely cause when nothing reports a reason."""
-    if situation.unqueued and not situation.full:
-        return f"{plural(situation.unqueued, 'document')} not queued: no `kb-ingest up`, `scheduler` or waiting `load` is running"
+    unqueued = situation.unqueued + situation.parsed_unqueued
+    if unqueued and not situation.full:
+        return f"{plural(unqueued, 'document')} not queued: no `kb-ingest up`, `scheduler` or waiting `load` is running"
     held = [lease for lease in situation.leases if lease.of_documents]
     if held:
         names = ", ".join(sorted({lease.owner for lease in held})[:3])

@@ -10,7 +10,9 @@ from celery import Celery
 from celery.worker import request
 
 from pipeline.errors import BrokerUnavailable
+from pipeline.ledger.flow import Batch
 from pipeline.types import Stage
+from workers.broker.dispatch import EMBED_MESSAGES
 from workers.broker.queues import Broker, task_name
 from workers.process.runtime import EmbedRuntime, ParseRuntime
 
@@ -41,15 +43,23 @@ def register(app: Celery) -> None:
         """Parse documents and queue them for the embed stage."""
         assert isinstance(runtime, ParseRuntime)
         following = runtime.run(ids, str(uuid.uuid4()))
-        if following.document_ids:
-            try:
-                broker.send(following)
-            except BrokerUnavailable as error:
-                log.warning("%s; the dispatcher will queue the documents", error)
-                runtime.ledger.flow.unqueue([following.id])
+        if following.document_ids and not _sent(broker, following):
+            runtime.ledger.flow.unqueue([following.id])
 
     @app.task(name=task_name(Stage.EMBED), Request=Request)  # type: ignore[untyped-decorator]
     def embed(batch: str, ids: list[str]) -> None:
         """Embed documents and make them searchable."""
         assert isinstance(runtime, EmbedRuntime)
         runtime.run(ids, batch)
+
+
+def _sent(broker: Broker, batch: Batch) -> bool:
+    """Queue parsed documents, unless enough messages wait already; return whether this was done."""
+    try:
+        if broker.depth(batch.stage) >= EMBED_MESSAGES:
+            return False
+        broker.send(batch)
+    except BrokerUnavailable as error:
+        log.warning("%s; the dispatcher will queue the documents", error)
+        return False
+    return True
