@@ -24,6 +24,9 @@ FAULT_REPORT := $(CURDIR)/.faults.jsonl
 # The environment of third-party programs that read a collection.
 READERS := .venv-readers
 
+# The environment of the frameworks that loads are compared with.
+PEERS := .venv-peers
+
 # The demo's environment contains only the packages that a load imports. Python compiles their bytecode at first use: compiling
 # all of it at once takes longer than the demo, and not keeping it slows down every process.
 DEMO_VENV := .venv-demo
@@ -47,7 +50,7 @@ define make-venv
 	@$(PYTHON) -m venv $(2) $(1)
 endef
 
-.PHONY: help env services lint format docs test test-all test-docker test-readers pictures faults bench bench-documents audit documents demo clean
+.PHONY: help env services lint format docs test test-all test-docker test-readers pictures faults bench bench-peers bench-documents audit documents demo clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -138,7 +141,7 @@ faults: env services ## run the fault suite with FAULT_RUNS of each fault (defau
 	@KB_FAULT_RUNS=$(FAULT_RUNS) KB_FAULT_REPORT=$(FAULT_REPORT) $(BIN)/python -m pytest tests/faults --timeout 3600 $(ARGS)
 	@$(BIN)/python -m tests.faults.table $(FAULT_REPORT)
 
-BENCHMARKS := embedding load parsing overhead again footprint retrieval
+BENCHMARKS := embedding load small parsing overhead again footprint retrieval
 
 bench: env ## run all benchmarks (about 30 minutes on two idle cores), and update tables and pictures in docs
 	@.ci/debian python3-doc || echo "warning: cannot install python3-doc, whose pages the benchmarks read" >&2
@@ -148,6 +151,17 @@ bench: env ## run all benchmarks (about 30 minutes on two idle cores), and updat
 		HF_HUB_OFFLINE=1 $(BIN)/python -m benchmarks.$$benchmark; done
 	@$(BIN)/python -m benchmarks.page
 	@echo "==> Figures in benchmarks/results, tables and pictures in docs/performance.md and docs/search.md"
+
+bench-peers: env $(PEERS)/.installed ## load pages beside LangChain, LlamaIndex and Haystack, tuned alike (hours on two idle cores)
+	@HF_HUB_OFFLINE=1 $(BIN)/python -m benchmarks.peers --python $(PEERS)/bin/python $(ARGS)
+
+$(PEERS)/.installed: benchmarks/peers/constraints.txt constraints.txt
+	$(call make-venv,$(PEERS),--clear)
+	@echo "==> Installing LangChain, LlamaIndex and Haystack, with kb-ingest's versions of torch and sentence-transformers"
+	@$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) "$$(grep '^torch==' constraints.txt)"
+	@$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -r benchmarks/peers/constraints.txt \
+		-c <(grep -E '^(torch|sentence-transformers|transformers|tokenizers|numpy|qdrant-client)==' constraints.txt)
+	@touch $@
 
 bench-documents: env ## measure how much text comes out of documents; DOCLING=<checkout of docling's repository>
 	@test -d "$(DOCLING)/tests/data" || { echo "error: set DOCLING to a checkout of https://github.com/docling-project/docling" >&2; exit 1; }
@@ -189,5 +203,5 @@ demo: $(DEMO_VENV)/.installed ## load this repository's guides and examples, run
 	@echo "Run 'make demo' again: nothing is embedded twice. 'make clean' removes everything it made."
 
 clean: ## remove .venv, the demo and all caches
-	@rm -rf $(VENV) $(READERS) $(DEMO_VENV) .audit $(DEMO) $(FAULT_REPORT) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@rm -rf $(VENV) $(READERS) $(PEERS) $(DEMO_VENV) .audit $(DEMO) $(FAULT_REPORT) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

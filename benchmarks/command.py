@@ -9,6 +9,8 @@ import sys
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,10 +30,12 @@ class Ran:
     peak_mb: dict[str, float] = field(default_factory=dict)  #: largest resident set by role, of one process
 
 
-def load(data: Path, *arguments: str, memory: bool = False, device: str = "cpu") -> Ran:
-    """`kb-ingest load ARGUMENTS --json` in embedded mode with its own data folder; raises SystemExit when it fails."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("KB_")}
-    environment |= {"KB_DATA_DIR": str(data), "HF_HUB_OFFLINE": "1", "KB_INGEST_DEVICE": device}
+def load(data: Path, *arguments: str, memory: bool = False, device: str = "cpu", redis: str = "") -> Ran:
+    """`kb-ingest load ARGUMENTS --json` with its own data folder; raises SystemExit when it fails.
+
+    In embedded mode, or with the queues in `redis` for the workers of `up`.
+    """
+    environment = _environment(data, device, redis)
     command = [sys.executable, "-m", "workers", "load", *arguments, "--json"]
     began = time.perf_counter()
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
@@ -42,6 +46,23 @@ def load(data: Path, *arguments: str, memory: bool = False, device: str = "cpu")
     if process.returncode:
         raise SystemExit(f"{' '.join(command)} ended with {process.returncode}:\n{err}")
     return Ran(seconds, json.loads(out), peaks)
+
+
+@contextmanager
+def up(data: Path, redis: str, device: str = "cpu") -> Iterator[None]:
+    """`kb-ingest up`, whose workers serve the loads of a data folder."""
+    command = [sys.executable, "-m", "workers", "up"]
+    with subprocess.Popen(command, env=_environment(data, device, redis), stderr=subprocess.DEVNULL) as process:
+        try:
+            yield
+        finally:
+            process.terminate()
+
+
+def _environment(data: Path, device: str, redis: str) -> dict[str, str]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("KB_")}
+    environment |= {"KB_DATA_DIR": str(data), "HF_HUB_OFFLINE": "1", "KB_INGEST_DEVICE": device}
+    return environment | ({"KB_REDIS_URL": redis} if redis else {})
 
 
 class _Sampler:

@@ -4,32 +4,30 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.chunk.file import ChunkFileHeader
 from pipeline.embed.base import Embedder, bad_rows
 from pipeline.errors import DocumentError, KbError
 from pipeline.ledger import Ledger
-from pipeline.ledger.advances import Advance
 from pipeline.ledger.claims import Claim, ClaimedDocument
 from pipeline.ledger.work import IndexedResult
-from pipeline.sources.uris import folder_of, name_of
 from pipeline.staging import Staging
 from pipeline.staging.chunk_files import ChunkFile
 from pipeline.steps.beat import Beat
-from pipeline.steps.outcomes import Outcomes, Times
+from pipeline.steps.document import OpenDocument, meta_of, open_document
+from pipeline.steps.outcomes import Outcomes
 from pipeline.steps.reuse import ReusingEmbedder, Vectors
 from pipeline.store.base import VectorStore
 from pipeline.telemetry.counters import CHUNK_LIMIT, CHUNK_TOKENS, UNBOUNDED, Measured, token_bin
 from pipeline.telemetry.spans import Tracing
 from pipeline.text import plural
-from pipeline.types import Chunk, ChunkIds, DocumentInfo, DocumentState, EmbeddedChunk, PointMeta, Reason, Stage
+from pipeline.types import Chunk, DocumentState, EmbeddedChunk, Reason, Stage
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +47,7 @@ MORE_DOCUMENTS = 1024
 AHEAD = 2
 
 #: A document, one of its chunks, and the id of a point that may already have the chunk's vector; empty if there is none.
-_Row = tuple["_Open", Chunk, str]
+_Row = tuple[OpenDocument, Chunk, str]
 
 
 @dataclass(slots=True)
@@ -59,32 +57,6 @@ class _Window:
     rows: list[_Row]
     lent: dict[str, list[float]]  #: vectors by the ids in the rows
     vectors: Vectors  #: vectors of the other rows, in order
-
-
-@dataclass(slots=True)
-class _Open:
-    """A document on its way into the store."""
-
-    document: ClaimedDocument
-    info: DocumentInfo
-    stored: bool  #: whether it had points before
-    stale: dict[str, PointMeta]  #: stored points not yet found in the new version
-    lender: ChunkIds | None  #: ids of the chunks of another document with the same bytes
-    chunks: int = 0  #: chunks of the new version read so far
-    tokens: int = 0
-    lengths: Counter[int] = field(default_factory=Counter)  #: chunks by `token_bin`
-    cut: int = 0  #: chunks over the model's limit, which the model truncates
-    moved: dict[str, PointMeta] = field(default_factory=dict)  #: unchanged chunks at a new place in the document
-    embedded: int = 0
-    seconds: float = 0.0  #: its share of the time of the stage
-    times: Times = field(default_factory=Times)
-    waiting: int = 0  #: chunks not yet in the store
-    waiting_tokens: int = 0  #: tokens of these chunks
-    read: bool = False  #: whether all chunks have been read
-
-    def advance(self) -> Advance:
-        """Its progress."""
-        return Advance(self.document.id, self.chunks - self.waiting, self.tokens - self.waiting_tokens, self.embedded)
 
 
 class IndexStep:
@@ -149,7 +121,7 @@ class _Indexing:
         self._beat = Beat(step.ledger, claim, step.measured)
         self._ends = time.monotonic() + ROLL_S  #: the claim takes no more documents after this
         self._since = time.monotonic()  #: time of the stage up to here has been attributed to documents
-        self._opened: dict[str, _Open] = {}
+        self._opened: dict[str, OpenDocument] = {}
         self._failed: set[str] = set()
         self._touched: set[str] = set()  #: documents whose points were changed since they were last recorded
         self._ahead: deque[_Window] = deque()
@@ -227,7 +199,7 @@ class _Indexing:
                         raise DocumentError(Reason.STAGED_LOST, there.key)
                 with there.open() as (header, chunks):
                     lender = lenders.get(document.id, "")
-                    entry = self._opened[document.id] = _opened(document, header, points.get(document.id, {}), lender)
+                    entry = self._opened[document.id] = open_document(document, header, points.get(document.id, {}), lender)
                     for chunk, lent in self._missing(entry, chunks):
                         entry.waiting += 1
                         entry.waiting_tokens += chunk.token_count
@@ -240,7 +212,7 @@ class _Indexing:
                 self._failed.add(document.id)
                 step.ledger.work.send_back(self._claim, [document.id], DocumentState.PENDING)
 
-    def _missing(self, entry: _Open, chunks: Iterator[Chunk]) -> Iterator[tuple[Chunk, str]]:
+    def _missing(self, entry: OpenDocument, chunks: Iterator[Chunk]) -> Iterator[tuple[Chunk, str]]:
         """Chunks that the store lacks, with the id of a point that may lend the vector; updates `entry` for all chunks."""
         limit = self._step.embedder.info.max_tokens
         for chunk in chunks:
@@ -301,7 +273,7 @@ class _Indexing:
         while fills:
             self._step.measured.observe("batch_fill", "", fills.popleft())
 
-    def _fail(self, entry: _Open) -> None:
+    def _fail(self, entry: OpenDocument) -> None:
         step, document = self._step, entry.document
         if document.id not in self._failed:
             self._failed.add(document.id)
@@ -320,7 +292,7 @@ class _Indexing:
             return
         step = self._step
         held = step.ledger.work.still_held(self._claim)
-        results: dict[str, tuple[_Open, IndexedResult]] = {}
+        results: dict[str, tuple[OpenDocument, IndexedResult]] = {}
         for entry in done:
             document = entry.document
             del self._opened[document.id]
@@ -339,7 +311,7 @@ class _Indexing:
             step.outcomes.indexed(entry.document, result, entry.times, step.embedder.info.device)
         self.indexed += [key for key in results if key in kept]
 
-    def _replace(self, entry: _Open) -> None:
+    def _replace(self, entry: OpenDocument) -> None:
         """Bring the points that stay up to date, and delete those of the old version."""
         store, stale = self._step.store, list(entry.stale)
         if stale or entry.moved:
@@ -351,7 +323,7 @@ class _Indexing:
         if stale:
             store.delete_points(self._physical, stale)
 
-    def _result(self, entry: _Open) -> IndexedResult:
+    def _result(self, entry: OpenDocument) -> IndexedResult:
         return IndexedResult(
             id=entry.document.id,
             content_hash=entry.document.content_hash,
@@ -363,7 +335,7 @@ class _Indexing:
             seconds=entry.seconds,
         )
 
-    def _measure(self, entry: _Open) -> None:
+    def _measure(self, entry: OpenDocument) -> None:
         """Count a finished document; not earlier, because a document that is retried would count again."""
         measured, run = self._step.measured, str(entry.document.run)
         measured.observe("stage_seconds", Stage.EMBED, entry.seconds)
@@ -372,27 +344,3 @@ class _Indexing:
             measured.add(CHUNK_TOKENS, run, chunks, str(length))
         if entry.cut:
             measured.add(CHUNK_TOKENS, run, entry.cut, UNBOUNDED)
-
-
-def _opened(document: ClaimedDocument, header: ChunkFileHeader, before: dict[str, PointMeta], lender: str) -> _Open:
-    """A document whose chunk file begins with `header`, whose points were `before`, and which may borrow vectors."""
-    info = DocumentInfo(
-        id=document.id,
-        uri=document.uri,
-        title=header.title or name_of(document.uri),
-        media_type=header.media_type,
-        content_hash=document.content_hash,
-        folder=folder_of(document.uri),
-    )
-    return _Open(document, info, stored=bool(before), stale=before, lender=ChunkIds(lender) if lender else None)
-
-
-def meta_of(chunk: Chunk) -> PointMeta:
-    """The place of a chunk in its document, as its point stores it."""
-    return PointMeta(
-        ordinal=chunk.ordinal,
-        page_first=chunk.page_first,
-        page_last=chunk.page_last,
-        char_start=chunk.char_start,
-        char_end=chunk.char_end,
-    )

@@ -69,8 +69,16 @@ class Place:
         self.store = EdgeStore(folder / "qdrant", reserve_bytes=0)
         self.store.create("c", DIMENSION)
 
-    def parsed(self, claimed: int = 0, **documents: list[str]) -> Claim:
-        """Stage documents that consist of these chunks, and claim them for the embed stage; if `claimed`, so many of them."""
+    def parsed(self, **documents: list[str]) -> Claim:
+        """Stage documents that consist of these chunks, and claim them for the embed stage."""
+        return self.ledger.work.claim(Stage.EMBED, self.waiting(**documents), "e")
+
+    def first_of(self, **documents: list[str]) -> Claim:
+        """Stage documents that consist of these chunks, and claim only the first for the embed stage."""
+        return self.ledger.work.claim(Stage.EMBED, self.waiting(**documents)[:1], "e")
+
+    def waiting(self, **documents: list[str]) -> list[str]:
+        """Stage documents that consist of these chunks, and parse them; return their ids."""
         staged = {}
         for number, name in enumerate(documents):
             source = SourceFile(f"file:///{name}", Path(f"/{name}"), 10, 1)
@@ -78,7 +86,9 @@ class Place:
         self.ledger.intake.record_staged("c", self.ledger.runs.start("c"), staged)
         for (key, file), (name, texts) in zip(staged.items(), documents.items(), strict=True):
             path = self.staging.scratch()
-            chunks = [Chunk(chunk_id(key, text, 0), key, n, text, TOKENS, (), None, None, None, None) for n, text in enumerate(texts)]
+            chunks = [
+                Chunk(chunk_id(key, text, 0), key, n, text, TOKENS, (), None, None, None, None) for n, text in enumerate(texts)
+            ]
             write_chunks(path, ChunkFileHeader("text/plain", ""), chunks)
             self.staging.put_chunks(chunks_key(PARSE, file.content_hash, name), path)
         parsing = self.ledger.work.claim(Stage.PARSE, list(staged), "p")
@@ -86,7 +96,7 @@ class Place:
         results = [ParsedResult(key, "", "text/plain", PARSE, TOKENS * len(texts), chunks=len(texts)) for key, texts in made]
         self.ledger.work.parsed(parsing, results)
         self.ledger.work.release(parsing)
-        return self.ledger.work.claim(Stage.EMBED, list(staged)[: claimed or None], "e")
+        return list(staged)
 
     def run(self, embedder: CountingEmbedder, claim: Claim) -> list[str]:
         return IndexStep(self.ledger, self.staging, embedder, self.store, EMBED).run(claim, "c")
@@ -116,7 +126,7 @@ def test_identical_texts_are_embedded_once_and_stored_everywhere(place: Place) -
 
 
 def test_a_claim_goes_on_with_what_waits_in_windows_of_their_usual_size(place: Place) -> None:
-    claim = place.parsed(1, **{f"d{number}": [f"text {number}"] for number in range(3 * FEW)})
+    claim = place.first_of(**{f"d{number}": [f"text {number}"] for number in range(3 * FEW)})
     embedder = CountingEmbedder()
     assert len(place.run(embedder, claim)) == 3 * FEW
     assert embedder.calls == 3, "one document was claimed, the others joined it"
@@ -124,7 +134,7 @@ def test_a_claim_goes_on_with_what_waits_in_windows_of_their_usual_size(place: P
 
 
 def test_a_claim_takes_no_document_whose_worker_died_and_none_of_another_collection(place: Place) -> None:
-    claim = place.parsed(1, a=["a"], b=["b"], c=["c"])
+    claim = place.first_of(a=["a"], b=["b"], c=["c"])
     b, c = (document_id("c", f"file:///{name}") for name in "bc")
     with writing(place.ledger.engine) as connection:
         connection.execute(update(documents).where(documents.c.id == b).values(starts=1))
@@ -134,7 +144,7 @@ def test_a_claim_takes_no_document_whose_worker_died_and_none_of_another_collect
 
 
 def test_a_claim_that_was_taken_back_takes_nothing_more(place: Place) -> None:
-    claim = place.parsed(1, a=["a"], b=["b"])
+    claim = place.first_of(a=["a"], b=["b"])
     place.ledger.work.release(claim)
     with pytest.raises(LeaseLost):
         place.ledger.work.more(claim, 100, 10)
@@ -142,7 +152,7 @@ def test_a_claim_that_was_taken_back_takes_nothing_more(place: Place) -> None:
 
 
 def test_more_documents_come_by_their_tokens_the_longest_waiting_first(place: Place) -> None:
-    claim = place.parsed(1, a=["a"], b=["b"], c=["c", "c2"], d=["d"])
+    claim = place.first_of(a=["a"], b=["b"], c=["c", "c2"], d=["d"])
     for name, waits_s in (("b", 1), ("c", 3), ("d", 2)):
         key = document_id("c", f"file:///{name}")
         with writing(place.ledger.engine) as connection:

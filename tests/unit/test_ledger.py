@@ -429,3 +429,26 @@ def test_what_holds_nothing_readable_is_skipped_and_faults_are_quarantined(ledge
     assert ledger.report.skipped(1) == ({reason.value: 2} if reason in skipped else {})
     assert ledger.intake.retry() == (0 if reason in skipped else 1), "without a staged copy, nothing can be tried again"
     assert ledger.intake.retry(reason=reason.value) == (1 if reason in skipped else 0)
+
+
+def test_a_ledger_whose_folder_is_replaced_is_read_from_the_new_one(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    for folder in (data, tmp_path / "restored"):
+        folder.mkdir()
+    with Ledger.open(f"sqlite:///{tmp_path / 'restored' / 'kb.db'}") as restored:
+        stage(restored, 3)
+    with Ledger.open(f"sqlite:///{data / 'kb.db'}") as opened:
+        assert states(opened) == {}
+        data.rename(tmp_path / "old")
+        (tmp_path / "restored").rename(data)
+        assert states(opened) == {"pending": 3}
+
+
+def test_a_ledger_that_was_open_before_a_fork_opens_its_file_again(tmp_path: Path) -> None:
+    with Ledger.open(f"sqlite:///{tmp_path / 'kb.db'}") as opened:
+        stage(opened, 1)
+        child = multiprocessing.get_context("fork").Process(target=lambda: stage(opened, 1, run=2, version="2"))
+        child.start()
+        child.join()
+        assert child.exitcode == 0
+        assert opened.report.progress(2).states == {"pending": 1}

@@ -1,0 +1,1 @@
+"""Loads beside those of other frameworks."""
