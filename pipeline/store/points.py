@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 
@@ -112,11 +113,31 @@ def point_of(point_id: str, payload: Mapping[str, object], vector: list[float]) 
     return document, EmbeddedChunk(chunk, vector)
 
 
-def hit_of(point_id: str, score: float, payload: Mapping[str, object]) -> Hit:
-    """One hit of a search."""
+class ScoredPoint(Protocol):
+    """A point that a search found, as both engines describe it."""
+
+    @property
+    def id(self) -> object: ...
+    @property
+    def score(self) -> float: ...
+    @property
+    def payload(self) -> Mapping[str, object] | None: ...
+
+
+def hits_of(found: Iterable[ScoredPoint]) -> list[Hit]:
+    """The hits of a search, best first.
+
+    Engines leave the order of equal scores open, and with RRF such scores are usual. So those are in the order of their ids: the
+    same question gets the same answer.
+    """
+    return [_hit(point) for point in sorted(found, key=lambda point: (-point.score, str(point.id)))]
+
+
+def _hit(point: ScoredPoint) -> Hit:
+    payload = point.payload or {}
     meta = meta_of(payload)
     return Hit(
-        score=score,
+        score=point.score,
         uri=_text(payload, "uri"),
         title=_text(payload, "title"),
         text=_text(payload, "text"),
@@ -126,7 +147,7 @@ def hit_of(point_id: str, score: float, payload: Mapping[str, object]) -> Hit:
         char_start=meta.char_start,
         char_end=meta.char_end,
         document_id=_text(payload, "document_id"),
-        chunk_id=point_id,
+        chunk_id=str(point.id),
     )
 
 

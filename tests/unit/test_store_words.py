@@ -68,6 +68,16 @@ def test_both_lists_count(store: VectorStore, name: str) -> None:
     assert store.search(name, made_vector(1), 3, {}, "harbour")[0].chunk_id == ids[1]
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_equal_scores_are_in_the_order_of_their_ids(store: VectorStore, name: str, mode: str) -> None:
+    vector, text = MODES[mode]
+    twins = [one_point("the same words", made_vector(5), made_document(f"{n}.txt")) for n in range(12)]
+    store.upsert(name, [*made_points(GUIDE, 5), *twins])
+    hits = store.search(name, vector, 40, {}, text)
+    assert (len(hits), len({hit.score for hit in hits}) < 17) == (17, True)
+    assert hits == sorted(hits, key=lambda hit: (-hit.score, hit.chunk_id))
+
+
 def test_a_rare_word_counts_more_than_a_frequent_one(store: VectorStore, name: str) -> None:
     texts = ["the harbour", *["the boat"] * 20, "the boat boat boat"]
     points = [one_point(text, made_vector(n), made_document(f"{n}.txt")) for n, text in enumerate(texts)]
