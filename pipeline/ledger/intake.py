@@ -137,6 +137,11 @@ class Intake:
             rows = select(documents.c.id).where(documents.c.parent == parent, documents.c.state != DocumentState.DELETED)
             return [key for key in connection.execute(rows).scalars() if key not in staged and key not in refused]
 
+    def with_members(self, ids: Sequence[str]) -> set[str]:
+        """Those of these documents that have, or had, files inside them."""
+        with reading(self._engine) as connection:
+            return set(connection.execute(select(documents.c.parent).where(documents.c.parent.in_(ids)).distinct()).scalars())
+
     def unfinished_members(self, parents: Sequence[str]) -> dict[str, str | None]:
         """Files inside these documents that are not indexed: ids with the reason, if there is one. Files inside files, too."""
         found: dict[str, str | None] = {}

@@ -97,6 +97,7 @@ class ParseStep:
 
     def _parse(self, claim: Claim, jobs: dict[str, tuple[ExtractJob, ClaimedDocument]], beat: Beat) -> list[_Made]:
         found = []
+        had_members = self._ledger.intake.with_members(list(jobs))
 
         def so_far(job: ExtractJob, made: SoFar) -> None:
             document = jobs[job.document_id][1]
@@ -114,9 +115,9 @@ class ParseStep:
                     self._fail(claim, document, outcome.reason, outcome.detail, began_ns)
                     continue
                 made = outcome.extracted
-                members.record(
-                    self._ledger, self._staging, document, made.members, members_folder(Path(job.output)), self._fingerprint
-                )
+                if made.members or document.id in had_members:
+                    folder = members_folder(Path(job.output))
+                    members.record(self._ledger, self._staging, document, made.members, folder, self._fingerprint)
                 self._chunk_file(document).put(Path(job.output))
                 result = ParsedResult(
                     id=document.id,
