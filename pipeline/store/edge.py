@@ -196,7 +196,7 @@ class EdgeStore(VectorStore):
             return []
         with self._shards.use(self._path(physical)) as shard:
             scored = shard.query(_request(wanted))
-        return convert.hits_of(scored)
+        return convert.ranked(convert.hit_of(str(point.id), point.score, point.payload or {}) for point in scored)
 
     @override
     def scan(self, physical: str, *, with_vectors: bool = False) -> Iterator[StoredPoint]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Protocol
 
 import numpy as np
 
@@ -113,31 +112,11 @@ def point_of(point_id: str, payload: Mapping[str, object], vector: list[float]) 
     return document, EmbeddedChunk(chunk, vector)
 
 
-class ScoredPoint(Protocol):
-    """A point that a search found, as both engines describe it."""
-
-    @property
-    def id(self) -> object: ...
-    @property
-    def score(self) -> float: ...
-    @property
-    def payload(self) -> Mapping[str, object] | None: ...
-
-
-def hits_of(found: Iterable[ScoredPoint]) -> list[Hit]:
-    """The hits of a search, best first.
-
-    Engines leave the order of equal scores open, and with RRF such scores are usual. So those are in the order of their ids: the
-    same question gets the same answer.
-    """
-    return [_hit(point) for point in sorted(found, key=lambda point: (-point.score, str(point.id)))]
-
-
-def _hit(point: ScoredPoint) -> Hit:
-    payload = point.payload or {}
+def hit_of(point_id: str, score: float, payload: Mapping[str, object]) -> Hit:
+    """One hit of a search."""
     meta = meta_of(payload)
     return Hit(
-        score=point.score,
+        score=score,
         uri=_text(payload, "uri"),
         title=_text(payload, "title"),
         text=_text(payload, "text"),
@@ -147,8 +126,17 @@ def _hit(point: ScoredPoint) -> Hit:
         char_start=meta.char_start,
         char_end=meta.char_end,
         document_id=_text(payload, "document_id"),
-        chunk_id=str(point.id),
+        chunk_id=point_id,
     )
+
+
+def ranked(hits: Iterable[Hit]) -> list[Hit]:
+    """Hits, best first.
+
+    Engines leave the order of equal scores open, and with RRF such scores are usual. So those are in the order of their ids: the
+    same question gets the same answer.
+    """
+    return sorted(hits, key=lambda hit: (-hit.score, hit.chunk_id))
 
 
 def check_vectors(points: Sequence[Point], dimension: int) -> None:

@@ -212,7 +212,7 @@ class ServerStore(VectorStore):
         if wanted is None:
             return []
         answer = self._call(lambda: run_query(self._client, physical, wanted), physical)
-        return convert.hits_of(answer.points)
+        return convert.ranked(convert.hit_of(str(point.id), point.score, point.payload or {}) for point in answer.points)
 
     @override
     def scan(self, physical: str, *, with_vectors: bool = False) -> Iterator[StoredPoint]:
