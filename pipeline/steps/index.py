@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 #: Chunks that are embedded together take about WINDOW_S seconds: enough of them to sort by length with little padding, few
 #: enough to report progress and renew a lease often. The first windows of a worker are small.
 WINDOW_S = 2.0
-WINDOW_TOKENS = range(8_192, 1 << 20)
+WINDOW_TOKENS = range(2_048, 1 << 20)
 WINDOW_CHUNKS = 4096
 
 #: Seconds for which a claim takes more documents as long as some wait. Then it ends, and other collections have their turn.

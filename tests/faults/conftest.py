@@ -36,8 +36,8 @@ RUNS = int(os.environ.get("KB_FAULT_RUNS") or 1)
 #: Seconds until a lease without progress is taken back.
 LEASE_S = 6
 
-#: Of each answer of the embedding endpoint: there must be work to interrupt.
-EMBED_DELAY_S = 0.4
+#: Of each answer of the embedding endpoint: there must be work to interrupt, in more than two or three windows of chunks.
+EMBED_DELAY_S = 1.5
 
 #: Where each test adds a line of figures, as JSON lines; empty: nowhere.
 REPORT = os.environ.get("KB_FAULT_REPORT", "")
@@ -65,7 +65,7 @@ class Deployment:
     workers: list[subprocess.Popen[str]] = field(default_factory=list)
     worst_s: float = 0.0
 
-    def write(self, count: int, *, prefix: str = "d", paragraphs: int = 4) -> None:
+    def write(self, count: int, *, prefix: str = "d", paragraphs: int = 12) -> None:
         """Make text documents."""
         self.documents.mkdir(exist_ok=True)
         for number in range(count):
@@ -100,7 +100,7 @@ class Deployment:
                 worker.wait()
         self.workers.clear()
 
-    def load(self, count: int, *, prefix: str = "d", paragraphs: int = 4) -> None:
+    def load(self, count: int, *, prefix: str = "d", paragraphs: int = 12) -> None:
         """Make text documents, stage and queue them."""
         self.write(count, prefix=prefix, paragraphs=paragraphs)
         self.cli.run("load", str(self.documents), "--no-wait")

@@ -51,7 +51,7 @@ def test_kill_9_at_a_boundary(deployment: Deployment, tmp_path: Path, boundary: 
     for turn in range(turns):
         for number in range(KILLS):
             (tokens / str(number)).touch()
-        deployment.load(16, paragraphs=3 + turn % 2)
+        deployment.load(16, paragraphs=11 + turn % 2)
         if turn == 0:
             assert deployment.json("search", "river stone", "--limit", "5"), "the old version answers"
         deployment.settle(120)

@@ -66,7 +66,7 @@ def send_nonsense(deployment: Deployment) -> None:
 def test_nothing_is_lost_and_nothing_is_charged(lasting: Deployment, fault: str) -> None:
     print(f"seed {SEED}")
     for number in range(RUNS):
-        lasting.load(40, prefix=f"{fault.replace(' ', '-')}-{number}-")
+        lasting.load(80, prefix=f"{fault.replace(' ', '-')}-{number}-")
         lasting.working()
         time.sleep(lasting.chance.uniform(0.0, 1.0))
         inject(lasting, fault)

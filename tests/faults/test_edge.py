@@ -27,7 +27,7 @@ def test_kill_9_at_a_boundary(embedded: Deployment, tmp_path: Path, boundary: st
     for turn in range(turns):
         for number in range(KILLS):
             (tokens / str(number)).touch()
-        embedded.load(16, paragraphs=3 + turn % 2)
+        embedded.load(16, paragraphs=11 + turn % 2)
         process = embedded.up("--until-empty")
         embedded.settle(120)
         assert not list(tokens.iterdir()), "nobody died"

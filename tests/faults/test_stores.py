@@ -32,7 +32,7 @@ def test_a_store_that_stumbles(lasting: Deployment, fault: str) -> None:
     print(f"seed {SEED}")
     for number in range(RUNS):
         lasting.misbehave(*FAULTS[fault])
-        lasting.load(40, prefix=f"{fault.replace(' ', '-')}-{number}-")
+        lasting.load(80, prefix=f"{fault.replace(' ', '-')}-{number}-")
         lasting.settle(120)
     lasting.misbehave()
     assert lasting.charged() == 0, "a store that stumbles is no document's fault"
