@@ -116,12 +116,15 @@ class Work:
     def more(self, claim: Claim, tokens: int, documents_max: int, measured: Measured | None = None) -> tuple[ClaimedDocument, ...]:
         """Add to a claim on the embed stage: documents of its collection that wait, up to these numbers; return them.
 
-        The longest-waiting ones come first, at least one if there is any. What a worker died of is not among them. `measured` as
-        in `claim`. Raises LeaseLost.
+        The longest-waiting ones come first, at least one if there is any. What a worker died of is not among them, and takes no
+        companions either. `measured` as in `claim`. Raises LeaseLost.
         """
         with writing(self._engine) as connection:
             if connection.execute(select(leases.c.id).where(leases.c.id == claim.lease).with_for_update()).first() is None:
                 raise LeaseLost(f"the lease on {plural(len(claim.documents), 'document')} was taken back")
+            held = select(documents.c.id).where(documents.c.lease == claim.lease)
+            if connection.execute(held.where(documents.c.starts > 1).limit(1)).first() is not None:
+                return ()
             rows = connection.execute(
                 select(*_CLAIMED, *_CONDITIONS, documents.c.parsed_tokens)
                 .where(

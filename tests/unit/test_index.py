@@ -143,6 +143,14 @@ def test_a_claim_takes_no_document_whose_worker_died_and_none_of_another_collect
     assert place.ledger.report.progress().states == {"indexed": 1, "parsed": 2}
 
 
+def test_a_claim_of_what_a_worker_died_of_takes_no_companions(place: Place) -> None:
+    claim = place.first_of(a=["a"], b=["b"])
+    with writing(place.ledger.engine) as connection:
+        connection.execute(update(documents).where(documents.c.lease == claim.lease).values(starts=2))
+    assert len(place.run(CountingEmbedder(), claim)) == 1
+    assert place.ledger.report.progress().states == {"indexed": 1, "parsed": 1}
+
+
 def test_a_claim_that_was_taken_back_takes_nothing_more(place: Place) -> None:
     claim = place.first_of(a=["a"], b=["b"])
     place.ledger.work.release(claim)
