@@ -56,7 +56,7 @@ _PARSERS = {
     kinds.SEVENZIP: ("archives", "parse_7z"),
     kinds.EPUB: ("pandoc", "parse_epub"),
     kinds.ODT: ("pandoc", "parse_odt"),
-    kinds.RTF: ("pandoc", "parse_rtf"),
+    kinds.RTF: ("rtf.document", "parse_rtf"),
 }
 MEDIA_TYPES = frozenset(_PARSERS)
 #: Types that hold files and no text of their own.

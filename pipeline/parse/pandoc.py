@@ -1,4 +1,4 @@
-"""EPUB, OpenDocument text, RTF, LaTeX, Org and AsciiDoc: pandoc converts them to HTML, and the HTML walk produces the elements."""
+"""EPUB, OpenDocument text, LaTeX, Org and AsciiDoc: pandoc converts them to HTML, and the HTML walk produces the elements."""
 
 from __future__ import annotations
 
@@ -36,11 +36,6 @@ def parse_epub(path: Path, name: str) -> Parsed:
 def parse_odt(path: Path, name: str) -> Parsed:
     """Elements of the OpenDocument text at `path`."""
     return _converted(path, "odt")
-
-
-def parse_rtf(path: Path, name: str) -> Parsed:
-    """Elements of the rich text at `path`."""
-    return _converted(path, "rtf")
 
 
 def parse_latex(path: Path, name: str) -> Parsed:

@@ -23,6 +23,7 @@ from pipeline.parse.ooxml.package import M, Node, Package, R, W, children, note_
 from pipeline.parse.ooxml.styles import Numbering, Style, heading_level, named_style, numbering_of, read_styles, value
 from pipeline.parse.parsed import Losses, Parsed, clean, headed, parts, squeeze
 from pipeline.parse.second_reader import second_reading
+from pipeline.parse.symbols import symbol
 from pipeline.parse.tables import MAX_CELL_CHARS, Cell, Row, table_elements
 from pipeline.types import Element, ElementKind, LossKind, Reason
 
@@ -34,9 +35,6 @@ _W14 = "{http://schemas.microsoft.com/office/word/2010/wordml}"
 
 _DELETED = frozenset(f"{W}{name}" for name in ("del", "moveFrom", "delText", "instrText", "delInstrText"))
 _CHARACTERS = {f"{W}tab": " ", f"{W}ptab": " ", f"{W}br": "\n", f"{W}cr": "\n", f"{W}noBreakHyphen": "-"}
-_SYMBOLS = dict(zip(range(0x61, 0x7B), "αβχδεφγηιϕκλμνοπθρστυϖωξψζ", strict=True)) | dict(
-    zip(range(0x41, 0x5B), "ΑΒΧΔΕΦΓΗΙϑΚΛΜΝΟΠΘΡΣΤΥςΩΞΨΖ", strict=True)
-)
 #: A box that is empty, and one that is checked.
 _BOXES = ("[ ] ", "[x] ")
 #: What can stand in a document besides its body, as the name of its relationship and of its element.
@@ -244,9 +242,7 @@ class Document:
             into.texts.append(_BOXES[checked not in (None, "0", "false")])
 
     def _symbol(self, node: Node, into: _Paragraph) -> None:
-        code = int(node.get(f"{W}char") or "20", 16)
-        code = code - 0xF000 if code >= 0xF000 else code
-        into.texts.append(_SYMBOLS.get(code, chr(code)) if (node.get(f"{W}font") or "").lower() == "symbol" else "•")
+        into.texts.append(symbol(int(node.get(f"{W}char") or "20", 16), node.get(f"{W}font") or ""))
 
     def _ruby(self, node: Node, into: _Paragraph) -> None:
         if (base := node.find(f"{W}rubyBase")) is not None:
