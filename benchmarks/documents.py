@@ -3,7 +3,8 @@
     python -m benchmarks.documents DOCLING [--engine kb-ingest --engine markitdown ...]
 
 DOCLING is a checkout of docling's public repository, whose tests/data holds documents beside reviewed Markdown. Where markitdown,
-unstructured and docling are installed, they read the same files. Precision is of words too: what is not in the reviewed text
+unstructured, docling and striprtf are installed, they read the same files. LibreOffice, where it is installed, writes docling's Word
+files and pages as RTF; what it leaves out of them counts against all readers. Precision is of words too: what is not in the reviewed text
 counts against it, although some of it, such as comments and the values of charts, is text of the document.
 """
 
@@ -13,6 +14,9 @@ import argparse
 import html
 import importlib.util
 import re
+import shutil
+import subprocess
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -22,7 +26,28 @@ from pathlib import Path
 from benchmarks.report import machine, save, table
 
 #: Folders of docling's tests/data whose reviewed text is about words; the other ones need text recognition.
-KINDS = ("docx", "pptx", "xlsx", "html", "md", "csv", "odf", "epub", "email", "asciidoc", "latex", "jats", "uspto", "webvtt", "pdf")
+#: "rtf" is written by LibreOffice from WRITTEN.
+KINDS = (
+    "docx",
+    "pptx",
+    "xlsx",
+    "html",
+    "md",
+    "csv",
+    "odf",
+    "epub",
+    "email",
+    "asciidoc",
+    "latex",
+    "jats",
+    "uspto",
+    "webvtt",
+    "pdf",
+    "rtf",
+)
+
+#: Kinds of docling's files that are written as RTF, with the filter that reads them as documents.
+WRITTEN = {"docx": "", "html": "--infilter=HTML (StarWriter)"}
 
 _WORD = re.compile(r"\w+")
 _RULE = re.compile(r"\|?(?:\s*:?-+:?\s*\|)+\s*:?-*:?\s*$")
@@ -115,11 +140,19 @@ def docling(path: Path) -> Text:
     return of_markdown(DocumentConverter().convert(str(path)).document.export_to_markdown())
 
 
+def striprtf(path: Path) -> Text:
+    """What striprtf reads, which knows no structure."""
+    from striprtf.striprtf import rtf_to_text
+
+    return Text(_words(rtf_to_text(path.read_text("latin-1"), errors="replace")))
+
+
 ENGINES: dict[str, Callable[[Path], Text]] = {
     "kb-ingest": ours,
     "markitdown": markitdown,
     "unstructured": unstructured,
     "docling": docling,
+    "striprtf": striprtf,
 }
 
 
@@ -164,6 +197,21 @@ def pairs(folder: Path, kind: str) -> Iterator[tuple[Path, Path]]:
             yield source, truth
 
 
+def written_pairs(folder: Path, written: Path) -> Iterator[tuple[Path, Path]]:
+    """RTF files that LibreOffice writes into `written`, with the reviewed Markdown of what they are made of; none without it."""
+    if (program := shutil.which("soffice")) is None:
+        print("rtf: left out, because soffice (LibreOffice) is not on the path")
+        return
+    for kind, reading in WRITTEN.items():
+        found = [(source, truth) for source, truth in pairs(folder, kind) if source.suffix == f".{kind}"]
+        command = [program, "--headless", f"-env:UserInstallation=file://{written}/profile", *filter(None, [reading])]
+        command += ["--convert-to", "rtf:Rich Text Format", "--outdir", str(written / kind)]
+        subprocess.run([*command, *(str(source) for source, _ in found)], check=True, stdout=subprocess.DEVNULL)
+        for source, truth in found:
+            if (made := written / kind / f"{source.stem}.rtf").is_file():
+                yield made, truth
+
+
 def main() -> None:
     """Measure, print and save."""
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -174,13 +222,14 @@ def main() -> None:
     chosen = arguments.parse_args()
     names = chosen.engine or [n for n in ENGINES if n == "kb-ingest" or importlib.util.find_spec(n)]
     rows = []
-    for kind in chosen.kind or KINDS:
-        found = list(pairs(chosen.docling, kind))
-        for name in names:
-            scores = _measure(found, ENGINES[name], chosen.files)
-            if scores.files:
-                shares = [scores.mean(one) for one in ("recall", "precision", "trigrams", "cells", "headings")]
-                rows.append((kind, name, scores.files, scores.failed, *shares, round(scores.seconds / scores.files, 3)))
+    with tempfile.TemporaryDirectory(prefix="documents-") as written:
+        for kind in chosen.kind or KINDS:
+            found = list(written_pairs(chosen.docling, Path(written)) if kind == "rtf" else pairs(chosen.docling, kind))
+            for name in names if kind == "rtf" else [name for name in names if name != "striprtf"]:
+                scores = _measure(found, ENGINES[name], chosen.files)
+                if scores.files:
+                    shares = [scores.mean(one) for one in ("recall", "precision", "trigrams", "cells", "headings")]
+                    rows.append((kind, name, scores.files, scores.failed, *shares, round(scores.seconds / scores.files, 3)))
     head = ("kind", "engine", "files", "failed", "recall", "precision", "trigrams", "cells", "headings", "s/file")
     shown = [tuple("–" if v is None else (f"{v:.3f}" if isinstance(v, float) else str(v)) for v in row) for row in rows]
     print(table(head, shown))

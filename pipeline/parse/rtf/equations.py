@@ -33,7 +33,7 @@ class Equation:
     def say(self, text: str) -> None:
         """Text of the part, or the value of a property."""
         text = clean(text, strip=False)
-        if self._node.tag in (f"{M}r", f"{M}oMath"):
+        if self._node.tag in (f"{M}r", f"{M}oMath") or self._depth >= MAX_DEPTH:
             etree.SubElement(self._node, f"{M}t").text = text
         else:
             self._node.set(f"{M}val", text)

@@ -14,7 +14,7 @@ from pipeline.types import Element, ElementKind, LossKind
 Group = Callable[[Reader], None]
 
 #: Maximum depth of stories in stories, such as a box in a note; deeper ones are read as part of the one around them.
-MAX_STORIES = 60
+MAX_STORIES = 6
 #: Groups with control data, and copies of something that is read elsewhere.
 SILENT_GROUPS = frozenset(
     b"colortbl filetbl listtable listoverridetable revtbl rsidtbl generator template pntxta pntxtb nonshppict nonesttables "
@@ -71,10 +71,10 @@ def _comment(reader: Reader) -> None:
 
 def _labelled(reader: Reader, label: str, found: list[Element]) -> None:
     """Put a note after the paragraph that refers to it."""
-    for number, element in enumerate(found):
-        kept = ElementKind.PARAGRAPH if element.kind is ElementKind.HEADING else element.kind
-        text = f"{label}: {element.text}" if number == 0 else element.text
-        reader.state.story.after.append(replace(element, text=text, kind=kept, level=0))
+    after = reader.state.story.after
+    if found:
+        found[0] = replace(found[0], text=f"{label}: {found[0].text}")
+    after += (replace(e, kind=ElementKind.PARAGRAPH, level=0) if e.level else e for e in found)
 
 
 def _author(reader: Reader) -> None:

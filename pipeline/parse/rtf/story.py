@@ -12,7 +12,9 @@ from pipeline.parse.rtf.tables import OpenTable, RowShape
 from pipeline.types import Element, ElementKind
 
 #: Maximum depth of tables in tables; deeper ones are read as part of the one around them.
-MAX_TABLE_DEPTH = 20
+MAX_TABLE_DEPTH = 6
+#: Maximum number of styles from which one inherits.
+MAX_ANCESTORS = 20
 #: A paragraph of more pieces is cut, which bounds memory.
 MAX_PIECES = 20_000
 #: A paragraph that begins with a sign or a number and a tab, and hangs, is an item.
@@ -45,10 +47,10 @@ class Sheet:
         """A style with what it inherits."""
         if number not in self._made:
             named, outline = Style(), None
-            seen: set[int] = set()
             at: int | None = number
-            while at in self.names and at not in seen:  # styles may be based on each other in a circle
-                seen.add(at)
+            for _ in range(MAX_ANCESTORS):  # styles may be based on each other in a circle
+                if at not in self.names:
+                    break
                 outline = self.outlines.get(at) if outline is None else outline
                 found = named_style(self.names[at])
                 named = Style(
