@@ -307,7 +307,7 @@ def test_nested_tables(tmp_path: Path) -> None:
     inside = nested("Key", "Value") + nested("a", "1") + nested("b", "2")
     body = row("Name", "Facts") + r"\trowd\cellx1000\cellx2000\pard\intbl Boat\cell Has:\par " + inside + r"\pard\intbl\cell\row\pard End.\par"
     found = of(tmp_path, body)
-    assert rows_of(found) == [("Name | Facts", "Boat | Has: Key, Value; a, 1; b, 2")]
+    assert rows_of(found) == [("Name | Facts", "Boat | Has:; Key, Value; a, 1; b, 2")]
     assert found.texts[-1] == "End."
 
 

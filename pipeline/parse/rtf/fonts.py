@@ -26,6 +26,8 @@ _PAGES = _numbered(
     "10007 mac_cyrillic, 10029 mac_latin2, 10081 mac_turkish, 20127 ascii, 20866 koi8_r, 21866 koi8_u, 28591 cp1252,"
     "28592 iso8859_2, 28595 iso8859_5, 54936 gb18030, 65001 utf-8"
 )
+#: Number of no font: its text is in the document's code page.
+NO_FONT = -1
 _SYMBOLS = 2
 _WESTERN = "cp1252"
 #: Encodings in which a character may have several bytes.

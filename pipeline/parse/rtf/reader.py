@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pipeline.parse.html import html_parsed
 from pipeline.parse.parsed import Losses, Share
 from pipeline.parse.rtf.equations import Equation
-from pipeline.parse.rtf.fonts import Fonts
+from pipeline.parse.rtf.fonts import NO_FONT, Fonts
 from pipeline.parse.rtf.story import MAX_PIECES, Properties, Sheet, Story
 from pipeline.parse.rtf.tables import RowShape
 from pipeline.parse.rtf.tokens import Token, Tokens
@@ -104,6 +104,7 @@ class Reader:
         self._bytes = bytearray()  #: text of the current font that is not decoded yet
         self._raw = False
         self._skip = 0  #: characters left that stand for a Unicode character
+        self._high = 0  #: the first half of a character that is written as two
 
     def elements(self) -> Iterator[Element]:
         """All elements; texts of headers and footers come last, each once."""
@@ -159,7 +160,12 @@ class Reader:
         """A character by its number; the next ones stand for it."""
         self.flush()
         code = code + 0x10000 if code < 0 else code
-        if 0xF000 <= code <= 0xF0FF:
+        high, self._high = self._high, 0
+        if 0xD800 <= code <= 0xDBFF:
+            self._high = code
+        elif high and 0xDC00 <= code <= 0xDFFF:
+            self.say(chr(0x10000 + ((high & 0x3FF) << 10 | code & 0x3FF)))
+        elif 0xF000 <= code <= 0xF0FF:
             self.say(self.fonts.sign(code, self.state.font))
         elif 0 < code <= 0x10FFFF:
             self.say(chr(code))
@@ -169,7 +175,8 @@ class Reader:
         """Decode what has been read in the current font."""
         self._skip = 0
         if self._bytes:
-            text = self.fonts.decode(bytes(self._bytes), self.state.font, raw=self._raw)
+            font = NO_FONT if self.in_fonts or self.in_sheet else self.state.font  # names of symbol fonts are letters
+            text = self.fonts.decode(bytes(self._bytes), font, raw=self._raw)
             self._bytes.clear()
             self._raw = False
             self.say(text)
@@ -220,8 +227,7 @@ class Reader:
         """Leave out the rest of the current group."""
         self._bytes.clear()
         self.state.end = None
-        if not self.tokens.skip_group():
-            self._truncated()
+        self.tokens.skip_group()
         self._close()
 
     @property
@@ -270,7 +276,7 @@ class Reader:
         """What is left at the end of the file."""
         self.flush()
         if self._stack or self._deeper:
-            self._truncated()
+            self.losses.add(LossKind.UNREADABLE_PART, "end of the file", "it ends inside a group; the rest is missing")
         while self._stack:
             self._close()
         yield from self.body.end(self.state.paragraph)
@@ -285,6 +291,3 @@ class Reader:
                 yield Element(text)
         for number in sorted(self.fonts.unknown):
             self.losses.add(LossKind.UNREADABLE_PART, f"code page {number}", "is not known; its text may be wrong")
-
-    def _truncated(self) -> None:
-        self.losses.add(LossKind.UNREADABLE_PART, "end of the file", "it ends inside a group; the rest is missing")

@@ -102,7 +102,9 @@ def table_of(rows: Sequence[TableRow]) -> Iterator[Element]:
 
 
 def _edges(rows: Sequence[TableRow]) -> list[int]:
-    """The right edges of all columns, from left to right; none where the rows are not aligned."""
+    """The right edges of all columns, from left to right; none where the rows are not aligned, or where edges only count cells."""
+    if any(row.shape.cells and row.shape.cells[0].right <= row.shape.left + SAME_EDGE for row in rows):
+        return []
     edges: list[int] = []
     for right in sorted({cell.right for row in rows for cell in row.shape.cells}):
         if not edges or right - edges[-1] > SAME_EDGE:

@@ -77,13 +77,14 @@ class Tokens:
                         words[found[0]] = token
                 yield token
 
-    def skip_group(self) -> bool:
-        """Pass over the rest of the innermost open group, its end included; False where the file ends before."""
+    def skip_group(self) -> None:
+        """Pass over the rest of the innermost open group, its end included; all where the file ends before."""
         depth = 1
         while depth:
             mark = self._next_mark()
             if mark is None:
-                return False
+                self._at = len(self._data)
+                return
             self._at = mark.end()
             if mark[0] == b"{":
                 depth += 1
@@ -91,7 +92,6 @@ class Tokens:
                 depth -= 1
             elif mark[1] is not None:
                 self.skip_bytes(int(mark[1]))
-        return True
 
     def skip_data(self) -> None:
         """Pass over text, up to the next group or control word."""
