@@ -7,14 +7,13 @@ are not known to hold text are passed over without being split into tokens.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from copy import copy
 from dataclasses import dataclass, field
 
 from pipeline.parse.html import html_parsed
 from pipeline.parse.parsed import Losses, Share
 from pipeline.parse.rtf.equations import Equation
 from pipeline.parse.rtf.fonts import NO_FONT, Fonts
-from pipeline.parse.rtf.story import MAX_PIECES, Properties, Sheet, Story
+from pipeline.parse.rtf.story import MAX_PARAGRAPH_CHARS, Properties, Sheet, Story
 from pipeline.parse.rtf.tables import RowShape
 from pipeline.parse.rtf.tokens import Token, Tokens
 from pipeline.types import Element, LossKind
@@ -23,7 +22,10 @@ from pipeline.types import Element, LossKind
 MAX_GROUPS = 2_000
 #: Maximum number of characters that stand for one in programs that know no Unicode.
 MAX_FALLBACK = 100
-
+#: Text is decoded in pieces of about this many bytes.
+MAX_BYTES = 1 << 16
+#: The value of a property keeps this many pieces of text, each of at most as many characters.
+MAX_VALUE = 1_000
 
 #: Words and symbols that stand for a character.
 CHARACTERS = dict(
@@ -64,9 +66,10 @@ class State:
 
     def inner(self) -> State:
         """The state at the start of a group in this one."""
-        made = copy(self)
-        made.end = None
-        return made
+        return State(
+            self.story, self.into, self.font, self.fallback, self.hidden, self.deleted, self.muted,
+            self.paragraph, self.row, self.shape, self.equation,
+        )  # fmt: skip
 
 
 #: What the reader does at a control word.
@@ -104,6 +107,7 @@ class Reader:
         self._bytes = bytearray()  #: text of the current font that is not decoded yet
         self._raw = False
         self._skip = 0  #: characters left that stand for a Unicode character
+        self._complete = False  #: whether the outermost group has ended
         self._high = 0  #: the first half of a character that is written as two
 
     def elements(self) -> Iterator[Element]:
@@ -151,10 +155,12 @@ class Reader:
         if into is story.pieces:
             if not story.proportional and state.font not in self.fonts.fixed and not text.isspace():
                 story.proportional = True
-            if len(into) > MAX_PIECES:
+            story.size += len(text)
+            if story.size > MAX_PARAGRAPH_CHARS:
                 story.cut(state.paragraph)
-        elif into is not self.html and len(into) > MAX_PIECES:
-            into.pop()
+        elif into is not self.html:
+            into[-1] = text[:MAX_VALUE]
+            del into[MAX_VALUE:]
 
     def unicode(self, code: int) -> None:
         """A character by its number; the next ones stand for it."""
@@ -175,11 +181,8 @@ class Reader:
         """Decode what has been read in the current font."""
         self._skip = 0
         if self._bytes:
-            font = NO_FONT if self.in_fonts or self.in_sheet else self.state.font  # names of symbol fonts are letters
-            text = self.fonts.decode(bytes(self._bytes), font, raw=self._raw)
-            self._bytes.clear()
+            self._decode(len(self._bytes))
             self._raw = False
-            self.say(text)
 
     def capture(self, done: Callable[[str], None]) -> None:
         """Collect the text of the current group, and hand it over at its end; it belongs to no paragraph."""
@@ -249,6 +252,14 @@ class Reader:
         self.optional = False
         self._raw = self._raw or (not token.word and not data.isascii())
         self._bytes += data
+        if len(self._bytes) > MAX_BYTES:  # a space is no part of another character
+            self._decode(self._bytes.rfind(b" ") + 1 or len(self._bytes))
+
+    def _decode(self, length: int) -> None:
+        font = NO_FONT if self.in_fonts or self.in_sheet else self.state.font  # names of symbol fonts are letters
+        text = self.fonts.decode(bytes(self._bytes[:length]), font, raw=self._raw)
+        del self._bytes[:length]
+        self.say(text)
 
     def _open(self) -> None:
         self.flush()
@@ -265,6 +276,8 @@ class Reader:
         self.optional = False
         if self._deeper:
             self._deeper -= 1
+        elif len(self._stack) == 1:  # the file is complete; a brace too many does not change what follows
+            self._complete = True
         elif self._stack:
             if self.in_fonts or self.in_sheet:
                 self.end_entry()
@@ -275,9 +288,9 @@ class Reader:
     def _rest(self) -> Iterator[Element]:
         """What is left at the end of the file."""
         self.flush()
-        if self._stack or self._deeper:
+        if self._stack and not self._complete:
             self.losses.add(LossKind.UNREADABLE_PART, "end of the file", "it ends inside a group; the rest is missing")
-        while self._stack:
+        while self._deeper or len(self._stack) > 1:
             self._close()
         yield from self.body.end(self.state.paragraph)
         if self.html is not None:

@@ -15,11 +15,12 @@ from pipeline.types import Element, ElementKind
 MAX_TABLE_DEPTH = 6
 #: Maximum number of styles from which one inherits.
 MAX_ANCESTORS = 20
-#: A paragraph of more pieces is cut, which bounds memory.
-MAX_PIECES = 20_000
+#: A longer paragraph is cut, which bounds memory.
+MAX_PARAGRAPH_CHARS = 200_000
 #: A paragraph that begins with a sign or a number and a tab, and hangs, is an item.
 _ITEM = re.compile(r"\s{0,9}(?:([•◦▪‣●○■□–*-])|(\(?[0-9A-Za-z]{1,5}[.)]))\s{0,3}\t")
-_WORD = re.compile(r"\w")
+#: A number of a list; Word's second sign of a list is the letter o.
+_NUMBER = re.compile(r"(?!o$).*\w")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,7 @@ class Story:
         self._sheet = sheet
         self.out: list[Element] = []
         self.pieces: list[str] = []  #: text of the current paragraph
+        self.size = 0  #: its number of characters
         self.label: str | None = None  #: its number or sign in a list
         self.after: list[Element] = []  #: notes, boxes and pictures that are anchored in it
         self.proportional = False  #: whether some of its text is in a font without fixed width
@@ -89,12 +91,14 @@ class Story:
             self._put(self.after)
             self.pieces.clear()
             self.after.clear()
+        self.size = 0
         self.label, self.proportional = None, False
 
     def cut(self, properties: Properties) -> None:
         """Turn the text of a huge paragraph into elements before it ends."""
         self._put(self._told("".join(self.pieces), properties))
         self.pieces.clear()
+        self.size = 0
 
     def end_cell(self, properties: Properties, depth: int) -> None:
         """The current cell of a table at `depth` is complete."""
@@ -141,7 +145,7 @@ class Story:
         if not text:
             return []
         label = squeeze(label or "")
-        text = f"{label} {text}" if _WORD.search(label) else text
+        text = f"{label} {text}" if _NUMBER.match(label) else text
         if level:
             return [Element(text, ElementKind.HEADING, level)]
         return list(parts(text, ElementKind.LIST_ITEM if item else ElementKind.PARAGRAPH))
