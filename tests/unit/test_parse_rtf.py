@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import codecs
+import tracemalloc
 from pathlib import Path
 
 import pytest
 
 from pipeline.errors import DocumentError
-from pipeline.parse import kinds
-from pipeline.parse.rtf import fonts, tokens
+from pipeline.parse import kinds, parse
+from pipeline.parse.rtf import fonts, reader, tokens
 from pipeline.types import ElementKind, LossKind, Reason
 from tests.reading import Read, read_bytes
 
@@ -108,6 +109,8 @@ def test_code_pages_have_codecs() -> None:
         (r"{\uc0\u233\u232}\u233?t", "éèét"),
         (r"{\uc2 {\u233??}\u233??x}\u233?y", "ééxéy"),
         (r"\u-10179?\u-8704?", "\U0001f600"),
+        (r"{\u-10179\'3f}{\u-8704\'3f} \u56832 ?", "\U0001f600"),
+        (r"hi\u-10240? and lo\u-9216?.", "hi and lo."),
         (r"\u128512?", "\U0001f600"),
         (r"\u8211\endash x\u8212\'97y", "–x—y"),
         (r"\uc1\u233{}e", "ée"),
@@ -189,6 +192,8 @@ def test_code_keeps_its_lines_unless_the_whole_document_is_in_its_font(tmp_path:
     [
         (r"{\listtext\pard\plain 2.1.\tab}\ls1 Ropes\par", "2.1. Ropes"),
         (r"{\listtext\f2\'b7\tab}\ls1 Ropes\par", "Ropes"),
+        (r"{\listtext\f1 o\tab}\ls1 Ropes\par", "Ropes"),
+        (r"{\listtext o.\tab}\ls1 Ropes\par", "o. Ropes"),
         (r"{\pntext\pard 3)\tab}{\*\pn\pnlvlbody{\pntxta )}}Ropes\par", "3) Ropes"),
         (r"\pard\li360\fi-360 \bullet\tab Ropes\par", "Ropes"),
         (r"\pard\li360\fi-360 1.\tab Ropes\par", "1. Ropes"),
@@ -339,6 +344,7 @@ def test_encapsulated_html(tmp_path: Path) -> None:
     [
         (b"{\\rtf1 one\\par two", ["one", "two"], 1),
         (b"{\\rtf1 one}} two}\0\0", ["one two"], 0),
+        (b"{\\rtf1 one}} {\\*\\themedata two} three \\par}\r\n\xef8\x11$DM\x17", ["one three"], 0),
         (b"\xef\xbb\xbf {\\rtf1 one}{\\rtf1 two}", ["onetwo"], 0),
         (b"{\\rtf1 one {\\*\\x {{ two", ["one"], 1),
         (b"{\\rtf1 one\\", ["one"], 1),
@@ -346,7 +352,7 @@ def test_encapsulated_html(tmp_path: Path) -> None:
         (b"{\\rtf1 " + b"{" * 9000 + b"deep" + b"}" * 9000 + b" end}", ["deep end"], 0),
         (b"{\\rtf1 " + b"{\\footnote a" * 50 + b"}" * 50 + b"}", ["Footnote: " * n + "a" for n in range(1, 6)], 0),
     ],
-    ids=["cut", "closed twice", "two", "cut in a group", "cut in a word", "no number", "deep", "notes in notes"],
+    ids=["cut", "closed twice", "data behind the end", "two", "cut in a group", "cut in a word", "no number", "deep", "notes in notes"],
 )
 def test_damaged_files(data: bytes, texts: list[str], lost: int, tmp_path: Path) -> None:
     found = read_bytes(tmp_path, "a.rtf", data)
@@ -368,13 +374,62 @@ def test_windows_do_not_cut_tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert whole.texts[0] == "Fee € é words"
 
 
+def test_long_paragraphs_are_cut_between_words_and_characters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader, "MAX_BYTES", 100)
+    monkeypatch.setattr(reader, "MAX_PARAGRAPH_CHARS", 500)
+    found = of(tmp_path, "日本語 ".encode() * 1000, r"\ansi\ansicpg65001")
+    assert len(found.elements) > 1
+    assert " ".join(found.texts) == " ".join(["日本語"] * 1000)
+    assert not found.losses
+
+
+def test_a_large_file_in_bounded_memory(tmp_path: Path) -> None:
+    picture = b"{\\pict\\pngblip " + b"89504e470d0a1a0a" * 4096 + b"}"
+    (tmp_path / "a.rtf").write_bytes(
+        b"{\\rtf1 " + b"word " * 100_000 + b"\\par{\\info{\\title " + b"title " * 20_000 + b"}}{\\*\\x " + b"{\\bin3 }}}}" * 10_000
+        + b"}" + (picture + b"Caption\\par ") * 280 + b"}"
+    )  # fmt: skip
+    assert (tmp_path / "a.rtf").stat().st_size > 20 << 20
+    tracemalloc.start()
+    captions = words = 0
+    for element in parse(tmp_path / "a.rtf", "a.rtf", kinds.RTF).elements:
+        captions += element.text == "Caption"
+        words += element.text.count("word")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (captions, words) == (310, 100_000)
+    assert peak < 12 << 20
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"{" * 90_000,
+        b"{\\footnote a" * 9_000,
+        b"{\\shp{\\*\\shpinst" * 9_000,
+        b"{\\field{\\*\\fldinst HYPERLINK}{\\fldrslt a" * 9_000,
+        b"{\\stylesheet" + b"".join(b"{\\s%d\\sbasedon%d A;}" % (at, at + 1) for at in range(9_000)) + b"}" + b"\\s1 a\\s9 b\\par",
+        b"\\trowd" + b"".join(b"\\cellx%d" % (at * 100) for at in range(1, 50_000)) + b"a\\cell b\\cell\\row" * 1_000,
+        b"".join(b"\\trowd\\cellx500\\cellx%d a\\cell b\\cell\\row" % (at * 100) for at in range(10, 2_000)),
+        b"\\itap9 a\\nestcell{\\*\\nesttableprops\\trowd\\cellx900\\nestrow}" * 2_000,
+        b"{\\*\\moMath" + b"{\\mf a" * 9_000,
+        b"\\bin9999999999 a" * 9_000,
+        b"\\" + b"x" * 1_000_000,
+        b"\\u" + b"9" * 1_000_000,
+        b"\\uc99999 \\u65 ?" * 9_000,
+    ],
+    ids=["groups", "notes", "shapes", "fields", "styles", "edges", "rows", "nested", "equation", "data", "word", "number", "skipped"],
+)
+def test_hostile_files_end(body: bytes, tmp_path: Path) -> None:
+    found = of(tmp_path, body)
+    assert all(loss.kind is not LossKind.PICTURE for loss in found.losses)
+
+
 def test_a_file_of_control_words_holds_no_text(tmp_path: Path) -> None:
     assert of(tmp_path, r"\pard\par").texts == []
 
 
 def test_a_missing_file_is_unreadable(tmp_path: Path) -> None:
-    from pipeline.parse import parse
-
     with pytest.raises(DocumentError) as caught:
         parse(tmp_path / "gone.rtf", "gone.rtf", kinds.RTF)
     assert caught.value.reason is Reason.UNREADABLE

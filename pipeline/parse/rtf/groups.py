@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -24,6 +25,7 @@ SILENT_GROUPS = frozenset(
     b"background bkmkstart bkmkend".split()
 )
 _BOXES = ("[ ] ", "[x] ")
+_WORD = re.compile(r"\w")
 
 
 def _fonts(reader: Reader) -> None:
@@ -47,7 +49,7 @@ def _sheet(reader: Reader) -> None:
 
 def _title(reader: Reader) -> None:
     def done(text: str) -> None:
-        reader.title = reader.title or squeeze(text)
+        reader.title = reader.title or (squeeze(text) if _WORD.search(text) else "")
 
     reader.capture(done)
 

@@ -249,6 +249,9 @@ class Reader:
             if left <= 0:
                 return
             data = data[-left:]
+        if self._complete and not (data.isascii() and data.decode("ascii").isprintable()):
+            return  # what some programs leave behind the end
+        self._high = 0
         self.optional = False
         self._raw = self._raw or (not token.word and not data.isascii())
         self._bytes += data

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from pipeline.parse.ooxml.cells import in_cell
-from pipeline.parse.tables import MAX_CELL_CHARS, Cell, Row, table_elements
+from pipeline.parse.tables import MAX_CELL_CHARS, MAX_COLUMNS, Cell, Row, table_elements
 from pipeline.types import Element
 
 #: Edges of cells that differ by fewer twips (1/1440 inch) are the same edge.
@@ -37,7 +37,8 @@ class RowShape:
 
     def add(self, right: int) -> None:
         """A cell up to this edge."""
-        self.cells.append(CellShape(right, self.joins_left, self.joins_above))
+        if len(self.cells) < MAX_COLUMNS:
+            self.cells.append(CellShape(right, self.joins_left, self.joins_above))
         self.joins_left = self.joins_above = False
 
 
@@ -59,7 +60,10 @@ class OpenTable:
 
     def end_cell(self) -> None:
         """The current cell is complete."""
-        self.cells.append(self.cell)
+        if len(self.cells) < MAX_COLUMNS:
+            self.cells.append(self.cell)
+        else:
+            self.cells[-1] += self.cell
         self.cell = []
 
     def end_row(self, shape: RowShape) -> None:
