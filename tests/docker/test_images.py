@@ -68,6 +68,7 @@ def test_every_format_is_read_without_a_network(image: str) -> None:
     cell = '<c r="A1" t="inlineStr"><is><t>Bees in a sheet.</t></is></c>'
     files = {
         "a.md": b"# A\n\nBees.", "a.html": b"<p>Bees in HTML.</p>", "a.rtf": rb"{\rtf1 Bees in RTF.}", "a.csv": b"a,b\n1,2\n",
+        "a.org": b"* Bees\nBees in Org.\n",
         "a.docx": ooxml.word(ooxml.para("Bees in a docx.")), "a.pptx": ooxml.deck(ooxml.shape("Bees on a slide.")),
         "a.xlsx": ooxml.workbook({"Bees": f'<sheetData><row r="1">{cell}</row></sheetData>'}),
     }  # fmt: skip
@@ -84,4 +85,4 @@ def test_every_format_is_read_without_a_network(image: str) -> None:
         "--env", "KB_DATA_DIR=/tmp/data", "--entrypoint", "sh", image, "-c", code, timeout_s=180,
     )  # fmt: skip
     report = json.loads(answer)
-    assert (report["indexed"], report["quarantined"]) == (7, 0)
+    assert (report["indexed"], report["quarantined"]) == (8, 0)

@@ -36,6 +36,7 @@ KINDS = (
     "ipynb",
     "vtt",
     "po",
+    "rtf",
 )
 
 INSERTED = [b"\0", b"\xff\xfe", b"<", b"]]>", b"%%EOF", b"{", b'"', b"\r\n", b"\xed\xa0\x80", b"\n# ", b"|"]

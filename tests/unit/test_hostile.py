@@ -199,8 +199,8 @@ def test_a_document_that_takes_all_memory_or_all_time_is_stopped(tmp_path: Path)
     with ParseGuard(replace(OPTIONS, memory_bytes=200 << 20)) as guard:
         (outcome,) = guard.run([job], lambda: None)
     assert outcome.reason is Reason.OUT_OF_MEMORY
-    (tmp_path / "slow.rtf").write_text("{\\rtf1 " + "word " * 400_000 + "}")
-    slow = replace(job, path=str(tmp_path / "slow.rtf"), name="slow.rtf")
+    (tmp_path / "slow.org").write_text("word " * 400_000)
+    slow = replace(job, path=str(tmp_path / "slow.org"), name="slow.org")
     with ParseGuard(replace(OPTIONS, timeout_s=0.2, memory_bytes=2 << 30)) as guard:
         guard.allowed_s = lambda job: 0.5  # type: ignore[method-assign]
         (outcome,) = guard.run([slow], lambda: None)

@@ -1,4 +1,4 @@
-"""EPUB, OpenDocument and RTF through pandoc: its sandbox, its folder and its failures."""
+"""EPUB, OpenDocument text and LaTeX through pandoc: its sandbox, its folder and its failures."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def test_nothing_is_left_in_the_temporary_folder(tmp_path: Path, monkeypatch: py
 def test_the_sandbox_reads_no_other_file(tmp_path: Path) -> None:
     secret = tmp_path / "secret.txt"
     secret.write_text("top-secret words")
-    path = tmp_path / "a.rtf"
-    path.write_text('{\\rtf1 seen {\\field{\\*\\fldinst INCLUDETEXT "' + str(secret) + '"}{\\fldrslt shown}} end}')
-    found = " ".join(e.text for e in parse(path, "a.rtf", kinds.RTF).elements)
+    path = tmp_path / "a.tex"
+    path.write_text("\\documentclass{article}\\begin{document}seen\n\n\\input{" + str(secret) + "}\n\nend\\end{document}")
+    found = " ".join(e.text for e in parse(path, "a.tex", kinds.LATEX).elements)
     assert "seen" in found
     assert "top-secret" not in found
 
@@ -47,5 +47,5 @@ def test_damaged_files_are_corrupt(media_type: str, tmp_path: Path) -> None:
 def test_without_pandoc_these_formats_are_unsupported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pandoc, "pandoc_path", lambda: None)
     with pytest.raises(DocumentError) as caught:
-        parse(d.write(tmp_path, "rtf"), "a.rtf", kinds.RTF)
+        parse(d.write(tmp_path, "odt"), "a.odt", kinds.ODT)
     assert caught.value.reason is Reason.UNSUPPORTED
