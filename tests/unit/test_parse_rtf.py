@@ -10,6 +10,7 @@ import pytest
 
 from pipeline.errors import DocumentError
 from pipeline.parse import kinds, parse
+from pipeline.parse.parsed import MAX_ELEMENT_CHARS
 from pipeline.parse.rtf import fonts, reader, tokens
 from pipeline.types import ElementKind, LossKind, Reason
 from tests.reading import Read, read_bytes
@@ -387,7 +388,7 @@ def test_a_large_file_in_bounded_memory(tmp_path: Path) -> None:
     picture = b"{\\pict\\pngblip " + b"89504e470d0a1a0a" * 4096 + b"}"
     (tmp_path / "a.rtf").write_bytes(
         b"{\\rtf1 " + b"word " * 100_000 + b"\\par{\\info{\\title " + b"title " * 20_000 + b"}}{\\*\\x " + b"{\\bin3 }}}}" * 10_000
-        + b"}" + (picture + b"Caption\\par ") * 280 + b"}"
+        + b"}" + (picture + b"Caption\\par ") * 310 + b"}"
     )  # fmt: skip
     assert (tmp_path / "a.rtf").stat().st_size > 20 << 20
     tracemalloc.start()
@@ -422,7 +423,15 @@ def test_a_large_file_in_bounded_memory(tmp_path: Path) -> None:
 )
 def test_hostile_files_end(body: bytes, tmp_path: Path) -> None:
     found = of(tmp_path, body)
-    assert all(loss.kind is not LossKind.PICTURE for loss in found.losses)
+    assert found.media_type == kinds.RTF
+    assert all(len(element.text) <= MAX_ELEMENT_CHARS for element in found.elements)
+
+
+def test_text_of_unclosed_groups_is_kept(tmp_path: Path) -> None:
+    body = r"{\field{\*\fldinst HYPERLINK}{\fldrslt{\b a " * 5_000
+    found = of(tmp_path, body)
+    assert "".join(found.texts).count("a") == 5_000
+    assert found.lost == {LossKind.UNREADABLE_PART: 1}
 
 
 def test_a_file_of_control_words_holds_no_text(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from pipeline.parse.rtf.tokens import Token, Tokens
 from pipeline.types import Element, LossKind
 
 #: Groups nested deeper keep their text, but share what holds in them.
-MAX_GROUPS = 2_000
+MAX_GROUPS = 20_000
 #: Maximum number of characters that stand for one in programs that know no Unicode.
 MAX_FALLBACK = 100
 #: Text is decoded in pieces of about this many bytes.
@@ -224,7 +224,7 @@ class Reader:
 
     def before_two_forms(self) -> list[str] | None:
         """Where text went before the current place."""
-        return next((state.into for state in reversed(self._stack) if state.into is not self.state.into), None)
+        return next((state.into for state in reversed(self._stack[-9:]) if state.into is not self.state.into), None)
 
     def pass_over(self) -> None:
         """Leave out the rest of the current group."""
