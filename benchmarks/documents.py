@@ -3,9 +3,9 @@
     python -m benchmarks.documents DOCLING [--engine kb-ingest --engine markitdown ...]
 
 DOCLING is a checkout of docling's public repository, whose tests/data holds documents beside reviewed Markdown. Where markitdown,
-unstructured, docling and striprtf are installed, they read the same files. LibreOffice, where it is installed, writes docling's Word
-files and pages as RTF; what it leaves out of them counts against all readers. Precision is of words too: what is not in the reviewed text
-counts against it, although some of it, such as comments and the values of charts, is text of the document.
+unstructured, docling and striprtf are installed, they read the same files. LibreOffice, where it is installed, writes docling's
+Word files and pages as RTF; what it leaves out of them counts against all readers. Precision is of words too: what is not in the
+reviewed text counts against it, although some of it, such as comments and the values of charts, is text of the document.
 """
 
 from __future__ import annotations

@@ -3,24 +3,13 @@
 from __future__ import annotations
 
 import codecs
-import tracemalloc
 from pathlib import Path
 
 import pytest
 
-from pipeline.errors import DocumentError
-from pipeline.parse import kinds, parse
-from pipeline.parse.parsed import MAX_ELEMENT_CHARS
-from pipeline.parse.rtf import fonts, reader, tokens
-from pipeline.types import ElementKind, LossKind, Reason
-from tests.reading import Read, read_bytes
-
-FONTS = r"{\fonttbl{\f0\froman\fcharset0 Times New Roman;}{\f1\fmodern\fcharset0 Courier New;}{\f2\froman\fcharset2 Symbol;}}"
-
-
-def of(folder: Path, body: str | bytes, head: str = r"\ansi\ansicpg1252\deff0" + FONTS) -> Read:
-    raw = body if isinstance(body, bytes) else body.encode("ascii")
-    return read_bytes(folder, "a.rtf", b"{\\rtf1" + head.encode("ascii") + b"\n" + raw + b"}")
+from pipeline.parse.rtf import fonts
+from pipeline.types import ElementKind, LossKind
+from tests.rtf import FONTS, PICTURE, of
 
 
 def escaped(text: str, codec: str) -> str:
@@ -212,14 +201,20 @@ def test_headings_keep_their_numbers(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("body", "texts"),
     [
-        (r"One{\super\chftn{\footnote\pard\plain {\chftn} Says who.}} word.\par Next.", ["One word.", "Footnote: Says who.", "Next."]),
+        (
+            r"One{\super\chftn{\footnote\pard\plain {\chftn} Says who.}} word.\par Next.",
+            ["One word.", "Footnote: Says who.", "Next."],
+        ),
         (r"One{\footnote\ftnalt End.\par More.}\par", ["One", "Endnote: End.", "More."]),
         (
             r"Rent{\*\atnid JS}{\*\atnauthor Jane Smith}\chatn{\*\annotation{\*\atndate 132194672}Too high}.\par",
             ["Rent.", "Comment by Jane Smith, 2026-01-04T05:48: Too high"],
         ),
         (r"{\header Harbour Board\par}{\headerf Harbour Board\par}{\footer {\chpgn} 12\par}Text\par", ["Text", "Harbour Board"]),
-        (r"{\shp{\*\shpinst\shpleft0{\sp{\sn txflTextFlow}{\sv 0}}{\shptxt Boxed\par}}{\shprslt Boxed}}Text\par", ["Text", "Boxed"]),
+        (
+            r"{\shp{\*\shpinst\shpleft0{\sp{\sn txflTextFlow}{\sv 0}}{\shptxt Boxed\par}}{\shprslt Boxed}}Text\par",
+            ["Text", "Boxed"],
+        ),
         (r"{\*\do\dobxcolumn{\dptxbxtext Old box\par}}Text\par", ["Text", "Old box"]),
         (r"{\shp{\*\shpinst{\sp{\sn gtextUNICODE}{\sv Word art}}}}Text\par", ["Text", "Word art"]),
         (r"A{\footnote b {\footnote c}}\par", ["A", "Footnote: b", "Footnote: c"]),
@@ -227,9 +222,6 @@ def test_headings_keep_their_numbers(tmp_path: Path) -> None:
 )
 def test_notes_boxes_and_running_texts(body: str, texts: list[str], tmp_path: Path) -> None:
     assert of(tmp_path, body).texts == texts
-
-
-PICTURE = r"{\pict\pngblip\picw1\pich1 89504e470d0a1a0a}"
 
 
 @pytest.mark.parametrize(
@@ -256,72 +248,6 @@ def test_losses(body: str, texts: list[str], lost: dict[LossKind, int], tmp_path
     assert (found.texts, found.lost) == (texts, lost)
 
 
-def row(*cells: str, definition: str = "", end: str = r"\row") -> str:
-    edges = definition or "".join(rf"\cellx{1000 * (at + 1)}" for at in range(len(cells)))
-    return rf"\trowd{edges}\pard\intbl " + "".join(rf"{cell}\cell " for cell in cells) + end
-
-
-def rows_of(found: Read) -> list[tuple[str, str]]:
-    return [(e.header, e.text) for e in found.elements if e.kind is ElementKind.TABLE_ROW]
-
-
-def test_tables(tmp_path: Path) -> None:
-    found = of(tmp_path, r"Fees:\par" + row("Berth", "Fee") + row("North", r"40\par euro") + row("South", "65") + r"\pard After.\par")
-    assert rows_of(found) == [("Berth | Fee", "North | 40 euro"), ("Berth | Fee", "South | 65")]
-    assert [found.texts[0], found.texts[-1]] == ["Fees:", "After."]
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        r"\trowd\cellx1\cellx2000\pard Berth\cell Fee\cell\row\trowd\cellx1\cellx2000\pard North\cell 40\cell\row\pard\par",
-        r"\pard\intbl Berth\cell Fee\cell\trowd\cellx900\cellx2000\row\pard\intbl North\cell 40\cell\trowd\cellx900\cellx2000\row",
-        r"{\trowd\cellx900\cellx2000{{\pard\intbl Berth\par}\cell}{{\pard\intbl Fee\par}\cell}\intbl\row}"
-        r"{\trowd\cellx900\cellx2000{{\pard\intbl North\par}\cell}{{\pard\intbl 40\par}\cell}\intbl\row}",
-        row("Berth", "Fee") + r"\trowd\cellx1000\cellx2000\pard\intbl North\cell 40\cell",
-    ],
-    ids=["without intbl", "definition last", "in groups", "without end"],
-)
-def test_tables_as_programs_write_them(body: str, tmp_path: Path) -> None:
-    assert rows_of(of(tmp_path, body)) == [("Berth | Fee", "North | 40")]
-
-
-def test_merged_cells(tmp_path: Path) -> None:
-    wide = row("Zone", "Price", definition=r"\trhdr\cellx1000\cellx3000")
-    names = row("", "net", "gross", definition=r"\trhdr\cellx1000\cellx2000\cellx3010")
-    first = row("Alps", "1", "2", definition=r"\clvmgf\cellx1000\cellx2000\cellx3000")
-    below = row("", "3", "4", definition=r"\clvmrg\cellx1000\cellx2000\cellx3000")
-    old = row("Coast", "both", "", definition=r"\cellx1000\clmgf\cellx2000\clmrg\cellx3000")
-    header = "Zone | Price net | Price gross"
-    assert rows_of(of(tmp_path, wide + names + first + below + old)) == [
-        (header, "Alps | 1 | 2"),
-        (header, "Alps | 3 | 4"),
-        (header, "Coast | both | both"),
-    ]
-
-
-def test_rows_that_are_not_aligned_repeat_no_cell(tmp_path: Path) -> None:
-    body = "".join(row(f"k{at}", f"v{at}", definition=rf"\cellx{1000 + 100 * at}\cellx{5000 + 100 * at}") for at in range(9))
-    assert [text for _, text in rows_of(of(tmp_path, body))] == [f"k{at} | v{at}" for at in range(1, 9)]
-
-
-def test_nested_tables(tmp_path: Path) -> None:
-    def nested(*cells: str) -> str:
-        text = "".join(rf"\pard\intbl\itap2 {cell}\nestcell " for cell in cells)
-        return text + r"{\*\nesttableprops\trowd\cellx300\cellx600\nestrow}{\nonesttables\par}"
-
-    inside = nested("Key", "Value") + nested("a", "1") + nested("b", "2")
-    body = row("Name", "Facts") + r"\trowd\cellx1000\cellx2000\pard\intbl Boat\cell Has:\par " + inside + r"\pard\intbl\cell\row\pard End.\par"
-    found = of(tmp_path, body)
-    assert rows_of(found) == [("Name | Facts", "Boat | Has:; Key, Value; a, 1; b, 2")]
-    assert found.texts[-1] == "End."
-
-
-def test_a_table_that_lays_out_a_page_is_read_as_text(tmp_path: Path) -> None:
-    assert not rows_of(of(tmp_path, row("Only cell") + r"\pard\par"))
-    assert not rows_of(of(tmp_path, row("Left", "word " * 400) + r"\pard\par"))
-
-
 def test_title(tmp_path: Path) -> None:
     info = r"{\info{\title From the {\*\x y}properties}}"
     assert of(tmp_path, info + "Text").title == "From the properties"
@@ -332,113 +258,10 @@ def test_title(tmp_path: Path) -> None:
 def test_encapsulated_html(tmp_path: Path) -> None:
     body = (
         r"{\*\htmltag19 <html>}{\*\htmltag50 <body>}\htmlrtf\lang1031\htmlrtf0{\*\htmltag96 <h1>}\htmlrtf {\htmlrtf0 Caf\'e9"
-        r"{\*\htmltag104 </h1>}\htmlrtf\par}\htmlrtf0{\*\mhtmltag1 <p>}{\*\htmltag64 <p>}1 {\*\htmltag84 &lt;}\htmlrtf <\htmlrtf0  2"
-        r"{\*\htmltag72 </p>}{\*\htmltag64 <table><tr><td>a</td><td>}{\field{\*\fldinst X}{\fldrslt b}}{\*\htmltag64 </td></tr></table>}"
+        r"{\*\htmltag104 </h1>}\htmlrtf\par}\htmlrtf0{\*\mhtmltag1 <p>}{\*\htmltag64 <p>}1 "
+        r"{\*\htmltag84 &lt;}\htmlrtf <\htmlrtf0  2{\*\htmltag72 </p>}"
+        r"{\*\htmltag64 <table><tr><td>a</td><td>}{\field{\*\fldinst X}{\fldrslt b}}{\*\htmltag64 </td></tr></table>}"
     )
     found = of(tmp_path, body, r"\ansi\ansicpg1252\fromhtml1\deff0" + FONTS)
     assert found.texts == ["Café", "1 < 2", "a | b"]
     assert found.elements[0].kind is ElementKind.HEADING
-
-
-@pytest.mark.parametrize(
-    ("data", "texts", "lost"),
-    [
-        (b"{\\rtf1 one\\par two", ["one", "two"], 1),
-        (b"{\\rtf1 one}} two}\0\0", ["one two"], 0),
-        (b"{\\rtf1 one}} {\\*\\themedata two} three \\par}\r\n\xef8\x11$DM\x17", ["one three"], 0),
-        (b"\xef\xbb\xbf {\\rtf1 one}{\\rtf1 two}", ["onetwo"], 0),
-        (b"{\\rtf1 one {\\*\\x {{ two", ["one"], 1),
-        (b"{\\rtf1 one\\", ["one"], 1),
-        (b"{\\rtf1 one\\'z", ["onez"], 1),
-        (b"{\\rtf1 " + b"{" * 9000 + b"deep" + b"}" * 9000 + b" end}", ["deep end"], 0),
-        (b"{\\rtf1 " + b"{\\footnote a" * 50 + b"}" * 50 + b"}", ["Footnote: " * n + "a" for n in range(1, 6)], 0),
-    ],
-    ids=["cut", "closed twice", "data behind the end", "two", "cut in a group", "cut in a word", "no number", "deep", "notes in notes"],
-)
-def test_damaged_files(data: bytes, texts: list[str], lost: int, tmp_path: Path) -> None:
-    found = read_bytes(tmp_path, "a.rtf", data)
-    assert found.media_type == kinds.RTF
-    if texts[0].startswith("Footnote"):
-        assert found.text.count("a") >= 50
-    else:
-        assert (found.texts, sum(found.lost.values())) == (texts, lost)
-
-
-def test_windows_do_not_cut_tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    body = rf"{{\*\x {{\bin3 }}}}}}\{{}}}}Fee \u8364? {{\footnote x}}{PICTURE}\'e9\outlinelevel1\bin2 {{{{ words\par" * 9
-    whole = of(tmp_path, body)
-    monkeypatch.setattr(tokens, "MAX_TOKEN", 40)
-    for window in (41, 42, 43, 57, 64):
-        monkeypatch.setattr(tokens, "WINDOW", window)
-        cut = of(tmp_path, body)
-        assert (cut.elements, cut.losses) == (whole.elements, whole.losses)
-    assert whole.texts[0] == "Fee € é words"
-
-
-def test_long_paragraphs_are_cut_between_words_and_characters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader, "MAX_BYTES", 100)
-    monkeypatch.setattr(reader, "MAX_PARAGRAPH_CHARS", 500)
-    found = of(tmp_path, "日本語 ".encode() * 1000, r"\ansi\ansicpg65001")
-    assert len(found.elements) > 1
-    assert " ".join(found.texts) == " ".join(["日本語"] * 1000)
-    assert not found.losses
-
-
-def test_a_large_file_in_bounded_memory(tmp_path: Path) -> None:
-    picture = b"{\\pict\\pngblip " + b"89504e470d0a1a0a" * 4096 + b"}"
-    (tmp_path / "a.rtf").write_bytes(
-        b"{\\rtf1 " + b"word " * 100_000 + b"\\par{\\info{\\title " + b"title " * 20_000 + b"}}{\\*\\x " + b"{\\bin3 }}}}" * 10_000
-        + b"}" + (picture + b"Caption\\par ") * 310 + b"}"
-    )  # fmt: skip
-    assert (tmp_path / "a.rtf").stat().st_size > 20 << 20
-    tracemalloc.start()
-    captions = words = 0
-    for element in parse(tmp_path / "a.rtf", "a.rtf", kinds.RTF).elements:
-        captions += element.text == "Caption"
-        words += element.text.count("word")
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert (captions, words) == (310, 100_000)
-    assert peak < 12 << 20
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        b"{" * 90_000,
-        b"{\\footnote a" * 9_000,
-        b"{\\shp{\\*\\shpinst" * 9_000,
-        b"{\\field{\\*\\fldinst HYPERLINK}{\\fldrslt a" * 9_000,
-        b"{\\stylesheet" + b"".join(b"{\\s%d\\sbasedon%d A;}" % (at, at + 1) for at in range(9_000)) + b"}" + b"\\s1 a\\s9 b\\par",
-        b"\\trowd" + b"".join(b"\\cellx%d" % (at * 100) for at in range(1, 50_000)) + b"a\\cell b\\cell\\row" * 1_000,
-        b"".join(b"\\trowd\\cellx500\\cellx%d a\\cell b\\cell\\row" % (at * 100) for at in range(10, 2_000)),
-        b"\\itap9 a\\nestcell{\\*\\nesttableprops\\trowd\\cellx900\\nestrow}" * 2_000,
-        b"{\\*\\moMath" + b"{\\mf a" * 9_000,
-        b"\\bin9999999999 a" * 9_000,
-        b"\\" + b"x" * 1_000_000,
-        b"\\u" + b"9" * 1_000_000,
-        b"\\uc99999 \\u65 ?" * 9_000,
-    ],
-    ids=["groups", "notes", "shapes", "fields", "styles", "edges", "rows", "nested", "equation", "data", "word", "number", "skipped"],
-)
-def test_hostile_files_end(body: bytes, tmp_path: Path) -> None:
-    found = of(tmp_path, body)
-    assert found.media_type == kinds.RTF
-    assert all(len(element.text) <= MAX_ELEMENT_CHARS for element in found.elements)
-
-
-def test_text_of_unclosed_groups_is_kept(tmp_path: Path) -> None:
-    body = r"{\field{\*\fldinst HYPERLINK}{\fldrslt{\b a " * 5_000
-    found = of(tmp_path, body)
-    assert "".join(found.texts).count("a") == 5_000
-    assert found.lost == {LossKind.UNREADABLE_PART: 1}
-
-
-def test_a_file_of_control_words_holds_no_text(tmp_path: Path) -> None:
-    assert of(tmp_path, r"\pard\par").texts == []
-
-
-def test_a_missing_file_is_unreadable(tmp_path: Path) -> None:
-    with pytest.raises(DocumentError) as caught:
-        parse(tmp_path / "gone.rtf", "gone.rtf", kinds.RTF)
-    assert caught.value.reason is Reason.UNREADABLE

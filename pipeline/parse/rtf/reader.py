@@ -67,9 +67,18 @@ class State:
     def inner(self) -> State:
         """The state at the start of a group in this one."""
         return State(
-            self.story, self.into, self.font, self.fallback, self.hidden, self.deleted, self.muted,
-            self.paragraph, self.row, self.shape, self.equation,
-        )  # fmt: skip
+            self.story,
+            self.into,
+            self.font,
+            self.fallback,
+            self.hidden,
+            self.deleted,
+            self.muted,
+            self.paragraph,
+            self.row,
+            self.shape,
+            self.equation,
+        )
 
 
 #: What the reader does at a control word.
