@@ -85,8 +85,8 @@ def table_of(rows: Sequence[TableRow]) -> Iterator[Element]:
     single = len(rows) == 1 and len(rows[0].cells) == 1
     if single or any(sum(len(e.text) for e in cell) > MAX_CELL_CHARS for row in rows for cell in row.cells):
         for row in rows:
-            for cell in row.cells:
-                yield from cell
+            for blocks in row.cells:
+                yield from blocks
         return
     edges = _edges(rows)
     above: dict[int, Cell] = {}
