@@ -27,24 +27,7 @@ from benchmarks.report import machine, save, table
 
 #: Folders of docling's tests/data whose reviewed text is about words; the other ones need text recognition.
 #: "rtf" is written by LibreOffice from WRITTEN.
-KINDS = (
-    "docx",
-    "pptx",
-    "xlsx",
-    "html",
-    "md",
-    "csv",
-    "odf",
-    "epub",
-    "email",
-    "asciidoc",
-    "latex",
-    "jats",
-    "uspto",
-    "webvtt",
-    "pdf",
-    "rtf",
-)
+KINDS = tuple("docx pptx xlsx html md csv odf epub email asciidoc latex jats uspto webvtt pdf rtf".split())
 
 #: Kinds of docling's files that are written as RTF, with the filter that reads them as documents.
 WRITTEN = {"docx": "", "html": "--infilter=HTML (StarWriter)"}
