@@ -26,8 +26,9 @@ from pathlib import Path
 from benchmarks.report import machine, save, table
 
 #: Folders of docling's tests/data whose reviewed text is about words; the other ones need text recognition.
-#: "rtf" is written by LibreOffice from WRITTEN.
-KINDS = tuple("docx pptx xlsx html md csv odf epub email asciidoc latex jats uspto webvtt pdf rtf".split())
+TEXTS = ("docx", "pptx", "xlsx", "html", "md", "csv", "odf", "epub", "email", "asciidoc", "latex", "jats", "uspto", "webvtt", "pdf")
+#: RTF files are written by LibreOffice from WRITTEN.
+KINDS = (*TEXTS, "rtf")
 
 #: Kinds of docling's files that are written as RTF, with the filter that reads them as documents.
 WRITTEN = {"docx": "", "html": "--infilter=HTML (StarWriter)"}
