@@ -202,8 +202,8 @@ def pandoc(path: Path, kind: str) -> None:
     )
 
 
-def msg(path: Path) -> None:
-    """An Outlook message; no library writes them, so its container is made here."""
+def msg(path: Path, attachment: bytes | None = b"The permit is valid for a year.") -> None:
+    """An Outlook message; no library writes them, so its container is made here. `attachment`: None for one without bytes."""
 
     def properties(values: Mapping[int, str | bytes], header: int) -> dict[str, bytes]:
         streams: dict[str, bytes] = {}
@@ -219,8 +219,9 @@ def msg(path: Path) -> None:
     root = properties({0x001A: "IPM.Note", 0x0037: "Mooring permit", 0x0C1A: "Harbour Master", 0x0C1F: "master@port.example",
                        0x1000: SENTENCE, 0x1013: page}, 32)  # fmt: skip
     recipient = properties({0x3001: "Crew", 0x39FE: "crew@ship.example"}, 8)
-    attachment = properties({0x3707: "..\\..\\permit.pdf", 0x3701: b"The permit is valid for a year."}, 8)
-    path.write_bytes(compound({**root, "__recip_version1.0_#00000000": recipient, "__attach_version1.0_#00000000": attachment}))
+    content = {} if attachment is None else {0x3701: attachment}
+    attached = properties({0x3707: "..\\..\\permit.pdf", **content}, 8)
+    path.write_bytes(compound({**root, "__recip_version1.0_#00000000": recipient, "__attach_version1.0_#00000000": attached}))
 
 
 Tree = Mapping[str, "bytes | Tree"]

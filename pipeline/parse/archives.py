@@ -19,6 +19,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path, PurePosixPath
+from tarfile import HeaderError, ReadError
 from typing import IO, Any
 
 from pipeline.errors import DocumentError
@@ -120,11 +121,28 @@ def _zipped(path: Path, share: Share) -> Iterator[Member]:
                 yield Member(info.filename, partial(archive.open, info))
 
 
+#: Errors of the standard library that it does not pass on; type information lacks them.
+_DAMAGED_HEADERS = ("TruncatedHeaderError", "InvalidHeaderError")
+
+
+class _Header(tarfile.TarInfo):
+    """A header of a tar. The standard library takes a damaged one for the end of the archive."""
+
+    @classmethod
+    def fromtarfile(cls, tarfile: tarfile.TarFile) -> _Header:
+        try:
+            return super().fromtarfile(tarfile)
+        except HeaderError as error:
+            if tarfile.offset and type(error).__name__ in _DAMAGED_HEADERS:
+                raise ReadError(str(error)) from error
+            raise
+
+
 def _tarred(path: Path, losses: Losses) -> Iterator[Member]:
     packed = path.stat().st_size
     read = 0
     try:
-        with tarfile.open(path, "r:*") as archive:
+        with tarfile.open(path, "r:*", tarinfo=_Header) as archive:
             for info in archive:
                 if not info.isfile():
                     continue

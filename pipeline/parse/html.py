@@ -40,25 +40,28 @@ def parse_html(path: Path, name: str) -> Parsed:
     return html_of(path.read_bytes())
 
 
-def html_of(data: bytes) -> Parsed:
-    """Elements of the HTML page `data`, in the encoding that it declares where that fits."""
+def html_of(data: bytes, losses: Losses | None = None) -> Parsed:
+    """Elements of the HTML page `data`, in the encoding that it declares where that fits; `losses` as in `html_parsed`."""
     declared = _XML_ENCODING.match(data[:400]) or _CHARSET.search(data[:4096])
-    return html_parsed(decode_bytes(data, declared.group(1).decode("ascii") if declared else ""))
+    return html_parsed(decode_bytes(data, declared.group(1).decode("ascii") if declared else ""), losses=losses)
 
 
-def html_parsed(text: str, *, declared_title: bool = False) -> Parsed:
-    """Elements and title of the page `text`; `declared_title`: `<title>` takes precedence over the first heading."""
+def html_parsed(text: str, *, declared_title: bool = False, contained: bool = False, losses: Losses | None = None) -> Parsed:
+    """Elements and title of the page `text`. `declared_title`: `<title>` takes precedence over the first heading.
+
+    `contained`: the pictures that the page refers to lie in its document. `losses` are those of the document that holds the page.
+    """
     text = _DECLARATION.sub("", clean(text), count=1)
     visible, title = bare_text(text)
-    losses = Losses()
+    losses = losses or Losses()
     if _weight(visible) < MIN_PAGE_CHARS and _SCRIPT.search(text):
         losses.add(LossKind.SCRIPTED_CONTENT, detail="the page is filled by a script; save it from a browser")
-    walk = Walk.of(text)
+    walk = Walk.of(text, contained=contained)
     if walk is not None:
         elements = list(walk.elements())
         counted = sum(_weight(e.text) for e in elements) + walk.left_out + walk.in_headers
         if walk.pictures:
-            losses.add(LossKind.PICTURE, detail="inside the page, without alternative text", count=walk.pictures)
+            losses.add(LossKind.PICTURE, detail="inside the document, without alternative text", count=walk.pictures)
         if counted >= MIN_SHARE * _weight(visible):
             return Parsed((title if declared_title else "") or walk.title or title, iter(elements), losses=losses)
     return Parsed(title, _paragraphs(visible), losses=losses)

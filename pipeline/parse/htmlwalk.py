@@ -48,6 +48,7 @@ class Walk:
     """One pass over a tree; `left_out` and the other results are final when `elements` is exhausted."""
 
     root: Node
+    contained: bool = False  #: whether the pictures that the page refers to lie in its document, as in a book
     title: str = ""  #: the first heading of the highest level
     left_out: int = 0  #: number of characters, without white space, skipped on purpose
     pictures: int = 0  #: number of pictures inside the page that nothing describes
@@ -63,7 +64,7 @@ class Walk:
     _top: int = 99  #: level of `title`
 
     @classmethod
-    def of(cls, page: str) -> Walk | None:
+    def of(cls, page: str, *, contained: bool = False) -> Walk | None:
         """A walk over the tree of `page`; None where lxml finds none in it."""
         # huge_tree raises libxml2's maximum tree depth from 256 to 2,048.
         parser = etree.HTMLParser(encoding="utf-8", huge_tree=True, no_network=True, remove_comments=True, remove_pis=True)
@@ -71,7 +72,7 @@ class Walk:
             root = etree.fromstring(page.encode("utf-8", "replace"), parser)
         except (etree.XMLSyntaxError, ValueError):
             return None
-        return cls(root) if root is not None else None
+        return cls(root, contained) if root is not None else None
 
     def elements(self) -> Iterator[Element]:
         """Elements of the page, or of its main part where it is marked and holds most of the text."""
@@ -151,8 +152,13 @@ class Walk:
         if words := squeeze(node.get("alt") or ""):
             self._run.append(f" {words} ")
             self.left_out -= sum(map(len, words.split()))  # they are no text of the page
-        elif (node.get("src") or "").startswith("data:") and "alt" not in node.keys():  # noqa: SIM118
-            self.pictures += 1
+        else:
+            self.pictures += self._is_silent(node)
+
+    def _is_silent(self, node: Node) -> bool:
+        """Whether a picture lies inside the document and nothing describes it; an empty description marks decoration."""
+        inside = self.contained or (node.get("src") or "").startswith("data:")
+        return inside and "alt" not in node.keys()  # noqa: SIM118
 
     def _open(self, node: Node, tag: str) -> Iterator[Element]:
         if tag == "br":
@@ -274,6 +280,7 @@ class Walk:
         width = max((len(row.cells) for row in rows), default=0)
         if not rows or (width < 2 and (len(rows) == 1 or _lays_out(table))):
             return None
+        self.pictures += sum(map(self._is_silent, table.iter("img")))
         found = list(table_elements(rows, marked=True))
         caption = table.find("caption")
         title = squeeze(shown_text(caption)) if caption is not None else ""

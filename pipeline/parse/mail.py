@@ -104,7 +104,7 @@ class _Mail:
         filename = part.get_filename()
         attached = part.get_content_disposition() == "attachment"
         if kind in ("text/plain", "text/html") and not attached:
-            yield from _text(part, kind, level)
+            yield from _text(part, kind, level, self.losses)
         elif kind == "text/calendar":
             yield from _event(part)
         elif kind in _SILENT_TYPES:
@@ -151,17 +151,17 @@ def _top(subject: str, headers: Iterable[tuple[str, str]], level: int) -> Iterat
         yield Element(text)
 
 
-def _text(part: Message, kind: str, level: int) -> Iterator[Element]:
+def _text(part: Message, kind: str, level: int, losses: Losses) -> Iterator[Element]:
     payload = part.get_payload(decode=True)
     if not isinstance(payload, bytes) or not payload.strip():
         return
     text = decode_bytes(payload, str(part.get_content_charset() or ""))
-    yield from _content(text, kind == "text/html", level)
+    yield from _content(text, kind == "text/html", level, losses)
 
 
-def _content(text: str, is_html: bool, level: int) -> Iterator[Element]:
+def _content(text: str, is_html: bool, level: int, losses: Losses) -> Iterator[Element]:
     """The body, with its headings below the subject and without offsets, which would be meaningless inside a mail."""
-    found = html_parsed(text).elements if is_html else paragraphs(io.StringIO(text.replace("\r\n", "\n")))
+    found = html_parsed(text, losses=losses).elements if is_html else paragraphs(io.StringIO(text.replace("\r\n", "\n")))
     for e in found:
         yield Element(e.text, e.kind, e.level + level if e.level else 0, header=e.header)
 
@@ -234,12 +234,12 @@ def parse_msg(path: Path, name: str) -> Parsed:
     page = message.properties.binary_prop_value(_PID_HTML)
     # The file's statement about the encoding of its HTML is wrong too often to fail on.
     html = decode_bytes(page, message.properties.body_encoding) if page else message.html_body
-    body = list(_content(html, True, 1)) if html else []
-    body = body or list(_content(message.body.replace("\r\n", "\n"), False, 1) if message.body else ())
+    mail = _Mail()
+    body = list(_content(html, True, 1, mail.losses)) if html else []
+    body = body or list(_content(message.body.replace("\r\n", "\n"), False, 1, mail.losses) if message.body else ())
     if not body and "SMIME" in (message.message_class or "").upper():
         raise DocumentError(Reason.ENCRYPTED, "an encrypted mail")
     elements += body
-    mail = _Mail()
     for attachment in message.attachments:
         data = attachment.file_bytes
         opened = partial(io.BytesIO, data or b"")

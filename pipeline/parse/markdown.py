@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from pipeline.parse.decode import read_text
 from pipeline.parse.html import html_parsed
 from pipeline.parse.parsed import Losses, Parsed, Share, clean, pieces
-from pipeline.types import Element, ElementKind
+from pipeline.types import Element, ElementKind, LossKind
 
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt
@@ -65,6 +65,8 @@ _FRONT_MATTER = re.compile(
 )
 #: A line of the front matter with a value on it; lists and nested values are left to the text.
 _FIELD = re.compile(r"([A-Za-z][\w-]{0,60})[ \t]{0,20}[:=][ \t]{0,20}(\S.{0,1000})")
+#: A picture inside the text that nothing describes.
+_SILENT_PICTURE = re.compile(r"!\[\s{0,20}\]\(\s{0,9}<?data:image/", re.I)
 #: The most fields that are kept of a document.
 MAX_FIELDS = 50
 
@@ -103,8 +105,10 @@ def markdown_elements(
     while start < len(text):
         end = _window_end(text, start)
         share.count(start, len(text))
-        yield from _Blocks(text[start:end], start).elements()
+        yield from _Blocks(text[start:end], start, losses).elements()
         start = end
+    if pictures := len(_SILENT_PICTURE.findall(text)):
+        losses.add(LossKind.PICTURE, detail="inside the document, without alternative text", count=pictures)
 
 
 def _window_end(text: str, start: int) -> int:
@@ -142,6 +146,7 @@ class _Blocks:
 
     text: str
     base: int  #: offset of the window in the document
+    losses: Losses  #: of the document
     lines: list[int] = field(default_factory=list)  #: start of every line, and the end of the last one
 
     def elements(self) -> Iterator[Element]:
@@ -203,8 +208,11 @@ class _Blocks:
     def _html(self, lines: tuple[int, int], content: str) -> tuple[int, int, list[Element]]:
         """A block of HTML; its elements share the span of the block."""
         start, end = (self.base + self.lines[min(at, len(self.lines) - 1)] for at in lines)
-        found = html_parsed(content).elements
-        return *lines, [replace(element, char_start=start, char_end=end) for element in found]
+        parsed = html_parsed(content)
+        for loss in parsed.losses.all():
+            if loss.kind is LossKind.PICTURE:  # a script fills a page, but no block
+                self.losses.add(loss.kind, loss.place, loss.detail, loss.count)
+        return *lines, [replace(element, char_start=start, char_end=end) for element in parsed.elements]
 
     def _claim(
         self, lines: tuple[int, int], text: str, kind: ElementKind, level: int = 0, header: str = ""

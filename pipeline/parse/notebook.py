@@ -41,7 +41,7 @@ def _cells(cells: list[dict[str, Any]], share: Share, losses: Losses) -> Iterato
         text = _text(cell.get("source", cell.get("input")))
         match cell.get("cell_type"):
             case "markdown":
-                for element in markdown_elements(text):
+                for element in markdown_elements(text, losses=losses):
                     # Offsets in a cell are none in the file.
                     yield Element(element.text, element.kind, element.level, header=element.header)
             case "heading":
@@ -65,9 +65,10 @@ def _output(output: dict[str, Any], number: int, losses: Losses) -> Iterator[Ele
     if not isinstance(data, dict):
         return
     if "text/html" in data and "<table" in _text(data["text/html"]):
-        yield from html_parsed(_text(data["text/html"])).elements
+        yield from html_parsed(_text(data["text/html"]), losses=losses).elements
     elif "text/markdown" in data:
-        yield from (Element(e.text, e.kind, 0, header=e.header) for e in markdown_elements(_text(data["text/markdown"])))
+        found = markdown_elements(_text(data["text/markdown"]), losses=losses)
+        yield from (Element(e.text, e.kind, 0, header=e.header) for e in found)
     elif any(kind.startswith("image/") for kind in data):
         losses.add(LossKind.PICTURE, f"cell {number}", "an output")
     elif "text/plain" in data:

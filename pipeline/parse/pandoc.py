@@ -30,12 +30,12 @@ _FRONT = (
 
 def parse_epub(path: Path, name: str) -> Parsed:
     """Elements of the book at `path`; its title comes from its metadata."""
-    return _converted(path, "epub")
+    return _converted(path, "epub", contained=True)
 
 
 def parse_odt(path: Path, name: str) -> Parsed:
     """Elements of the OpenDocument text at `path`."""
-    return _converted(path, "odt")
+    return _converted(path, "odt", contained=True)
 
 
 def parse_latex(path: Path, name: str) -> Parsed:
@@ -79,8 +79,10 @@ def pandoc_path() -> str | None:
     return shutil.which("pandoc")
 
 
-def _converted(path: Path, source: str, front: str = "") -> Parsed:
+def _converted(path: Path, source: str, front: str = "", *, contained: bool = False) -> Parsed:
     """Run pandoc in a temporary folder, in its sandbox: it reads no other file and no network. `front` precedes the body.
+
+    `contained`: the document holds its pictures.
 
     It is a plain child: it inherits the limits of this process, and killing this process group kills it, too.
     """
@@ -107,4 +109,4 @@ def _converted(path: Path, source: str, front: str = "") -> Parsed:
             raise DocumentError(Reason.CRASHED, f"pandoc was killed by signal {-done.returncode}")
         if done.returncode:
             raise DocumentError(Reason.CORRUPT, f"pandoc: {message}")
-        return html_parsed(output.read_text("utf-8", "replace"), declared_title=True)
+        return html_parsed(output.read_text("utf-8", "replace"), declared_title=True, contained=contained)

@@ -190,6 +190,8 @@ class _Reader:
             self._tables[-1].heads = True
         elif name == "binary" and (attributes.get("content-type") or "").startswith("image/"):
             self._losses.add(LossKind.PICTURE, detail="inside the file")
+        elif name == "image" and any(value.startswith("data:") for value in attributes.values()):
+            self._losses.add(LossKind.PICTURE, detail="inside the drawing")
 
     def data(self, text: str) -> None:
         """Text inside the innermost open element."""

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import gzip
 from email.message import EmailMessage
 from pathlib import Path
 
 import pytest
 
-from tests import documents as d
-from tests.documents import sevenzip, tar_of, zip_of
+from tests.documents import zip_of
 from tests.services import Cli
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
@@ -60,22 +58,3 @@ def test_archives_are_folders(data_dir: Path, tmp_path: Path) -> None:
     assert [hit["uri"].rsplit("/", 1)[1] for hit in cli.answer("search", "ferry", "--limit", "50")] == ["other.txt"]
     verified = cli.answer("verify")
     assert (verified["documents"], verified["orphans"]) == (1, 0)
-
-
-def test_one_file_of_every_kind(data_dir: Path, tmp_path: Path) -> None:
-    cli = Cli(data_dir, KB_INGEST_DEVICE="cpu", KB_DEVICE="cpu")
-    folder = tmp_path / "documents"
-    folder.mkdir()
-    for kind in d.WRITERS:
-        d.write(folder, kind)
-    (folder / "box.tar.gz").write_bytes(tar_of({"inside.txt": b"Words inside."}, "w:gz"))
-    (folder / "box.7z").write_bytes(sevenzip({"inside.txt": b"Words inside."}))
-    (folder / "words.txt.gz").write_bytes(gzip.compress(b"Words alone."))
-    first = cli.answer("load", str(folder))
-    # Each archive and each mail holds one more.
-    assert (first["outcome"], first["quarantined"], first["skipped"], first["indexed"]) == ("done", 0, 0, len(d.WRITERS) + 8)
-    again = cli.answer("load", str(folder))
-    assert (again["outcome"], again["unchanged"], again["indexed"], again["chunks"]) == ("done", len(d.WRITERS) + 3, 0, 0)
-    for uri in (document["uri"] for document in cli.answer("status", "1")["lossy"]):
-        (shown,) = cli.answer("status", "--document", uri)
-        assert shown["losses"]

@@ -350,7 +350,7 @@ class Document:
         elif part.lower().endswith(_HTML_TYPES):
             from pipeline.parse.html import html_of
 
-            yield from html_of(data).elements
+            yield from html_of(data, self._losses).elements
         elif part.lower().endswith(".docx"):
             yield from Document(Package(zipfile.ZipFile(io.BytesIO(data)), self._losses)).elements()
         elif part.lower().endswith(".txt"):
