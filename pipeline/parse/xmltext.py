@@ -15,6 +15,7 @@ from typing import TextIO
 
 from lxml import etree
 
+from pipeline.parse import xmlnames as names
 from pipeline.parse.decode import Encoding, codec_of, detect
 from pipeline.parse.html import bare_text
 from pipeline.parse.ooxml.package import note_damage
@@ -35,45 +36,6 @@ _FORMULA_AROUND = re.compile(
 )
 _ENTITY = re.compile(r"&([A-Za-z][A-Za-z0-9]{1,31});")
 _OWN_ENTITIES = frozenset(("amp", "lt", "gt", "quot", "apos"))
-
-_TITLES_NAMES = "title head heading article-title book-title invention-title title-of-invention bridgehead subtitle shorttitle"
-_TITLES = frozenset(_TITLES_NAMES.split())
-_SECTIONS_NAMES = (
-    "sec section sect1 sect2 sect3 sect4 sect5 simplesect refsect1 refsect2 chapter part book article appendix app div div1 "
-    "div2 div3 div4 topic concept task reference glossary preface subsection"
-)
-_SECTIONS = frozenset(_SECTIONS_NAMES.split())
-_PARAGRAPHS_NAMES = (
-    "p para simpara formalpara paragraph abstract-p claim-text v subtitle text-author shortdesc cmd note stepresult info "
-    "term dt dd def l lg ab quote blockquote attrib caption figcaption desc tspan text summary mixed-citation element- "
-    "citation bibl"
-)
-_PARAGRAPHS = frozenset(_PARAGRAPHS_NAMES.split())
-_ITEMS_NAMES = "item li listitem list-item step substep claim"
-_ITEMS = frozenset(_ITEMS_NAMES.split())
-_CODE_NAMES = "programlisting screen codeblock preformat verbatim literallayout pre"
-_CODE = frozenset(_CODE_NAMES.split())
-_INLINE_NAMES = (
-    "a abbr abbrev acronym b bold i italic em emph emphasis strong hi sub sup subscript superscript u underline tt span "
-    "code codeph literal command option filename userinput varname function classname xref ref ptr link ulink ext-link uri "
-    "email named-content styled-content sc monospace roman strike inline-formula citetitle q figref claim-ref crossref fn- "
-    "ref mi mn mo mtext name surname given-names date year month day ph keyword image tspan rs persname placename foreign "
-    "term mentioned gap seg w pc o"
-)
-_INLINE = frozenset(_INLINE_NAMES.split())
-_ROWS, _CELLS = frozenset(("tr", "row")), frozenset(("td", "th", "entry"))
-_SILENT_NAMES = "script style annotation binary"
-_SILENT = frozenset(_SILENT_NAMES.split())
-#: Inside these, titles belong to what is cited or shown.
-_CITATIONS_NAMES = "caption ref mixed-citation element-citation citation nlm-citation biblstruct bibl patcit nplcit product"
-_CITATIONS = frozenset(_CITATIONS_NAMES.split())
-#: Roots whose attributes are text only by accident.
-_KNOWN_ROOTS_NAMES = (
-    "article book tei fictionbook topic concept task reference map dita svg html chapter us-patent-grant us-patent-application "
-    "patent-application-publication office-document"
-)
-_KNOWN_ROOTS = frozenset(_KNOWN_ROOTS_NAMES.split())
-_DRAWN = frozenset(("text", "title", "desc"))
 
 
 def parse_xml(path: Path, name: str) -> Parsed:
@@ -158,6 +120,11 @@ class _Reader:
         self._tables: list[_Table] = []
         self._formula = self._silent = self._code = self._citations = self._items = self._sections = self._inside = 0
         self._drawing = False
+        self._root = ""
+        self._label, self._owner = "", 0  # the number of a section or figure, and the depth of that
+        self._due: tuple[str, int, int] | None = None  # a heading for the next text, its level, and the depth where it ends
+        self._under = 0  # the depth of the section whose heading was due and has been emitted
+        self._title = ""
 
     def drain(self, *, last: bool = False) -> list[Element]:
         """The elements that have been collected; `last`: the document has ended."""
@@ -171,13 +138,19 @@ class _Reader:
         """An element begins."""
         name = tag.rpartition("}")[2].lower()
         if not self._open:
-            self._drawing = name == "svg"
-        is_inline = name in _INLINE and bool(self._inside or "".join(self._run[-3:]).strip())
+            self._drawing, self._root = name == "svg", name
+        if self._root == "patdoc" and name in names.PATDOC_TITLES:
+            name = "heading"
+        if self._open and self._open[-1].name in names.SPACED and self._run and self._run[-1][-1:] not in ("", " ", "("):
+            self._run.append(" ")
+        is_inline = name in names.INLINE and bool(self._inside or "".join(self._run[-3:]).strip())
         if not is_inline and not self._in_sentence(name):
             self._flush()
             if self._open:
                 self._open[-1].children = True
         self._open.append(_Open(name, attributes, told=is_inline))
+        if name in names.HEADED and self._root in names.HEADED_ROOTS:
+            self._due = names.HEADED[name], min(self._sections + 1, _MAX_LEVEL), len(self._open)
         self._formula += name == "tex-math"
         self._count(name, 1)
         if name in ("table", "tgroup", "informaltable"):
@@ -197,7 +170,7 @@ class _Reader:
         """Text inside the innermost open element."""
         if self._formula and len(self._open) > 1:
             self._open[-2].formula += text
-        elif not self._silent and (not self._drawing or any(one.name in _DRAWN for one in self._open)):
+        elif not self._silent and (not self._drawing or any(one.name in names.DRAWN for one in self._open)):
             self._run.append(text)
 
     def end(self, tag: str) -> None:
@@ -213,12 +186,13 @@ class _Reader:
             self._count(name, -1)
             return
         if one.told or self._in_sentence(name):
-            if name in ("p", "lb", "br", "line") or name in _PARAGRAPHS:
+            if name in ("p", "lb", "br", "line") or name in names.PARAGRAPHS:
                 self._run.append(" ")
         else:
             self._flush(one)
+            self._leave()
         self._count(name, -1)
-        if one.children and not one.told and name not in _SECTIONS:
+        if one.children and not one.told and name not in names.SECTIONS:
             self._flush_fields()
 
     def close(self) -> None:
@@ -232,29 +206,36 @@ class _Reader:
 
     def _in_sentence(self, name: str) -> bool:
         """Whether an element of this name only continues the text around it."""
-        if self._citations and name in _TITLES:
+        if self._citations and name in names.TITLES:
             return bool(self._inside)
-        if self._inside and name not in _PARAGRAPHS | _ITEMS | _TITLES | _CODE | _SECTIONS | {"table", "list", "ul", "ol"}:
+        if self._inside and name not in names.PARAGRAPHS | names.ITEMS | names.TITLES | names.CODE | names.SECTIONS | {
+            "table",
+            "list",
+            "ul",
+            "ol",
+        }:
             return True
         # Paragraphs of a title or a cell do not end it.
-        return bool(self._tables and any(o.name in _CELLS for o in self._open)) or any(o.name in _TITLES for o in self._open)
+        return bool(self._tables and any(o.name in names.CELLS for o in self._open)) or any(
+            o.name in names.TITLES for o in self._open
+        )
 
     def _count(self, name: str, step: int) -> None:
-        self._silent += step * (name in _SILENT)
-        self._code += step * (name in _CODE)
-        self._citations += step * (name in _CITATIONS)
-        self._items += step * (name in _ITEMS)
-        self._sections += step * (name in _SECTIONS)
-        self._inside += step * (name in _PARAGRAPHS or name in _TITLES or name in _CODE)
+        self._silent += step * (name in names.SILENT)
+        self._code += step * (name in names.CODE)
+        self._citations += step * (name in names.CITATIONS)
+        self._items += step * (name in names.ITEMS)
+        self._sections += step * (name in names.SECTIONS)
+        self._inside += step * (name in names.PARAGRAPHS or name in names.TITLES or name in names.CODE)
 
     def _end_in_table(self, one: _Open) -> bool:
         """Treat the end of a cell, a row or a table; False for other elements."""
         table = self._tables[-1]
-        if one.name in _CELLS:
+        if one.name in names.CELLS:
             text = squeeze("".join(self._run))
             self._run.clear()
             table.cells.append(Cell(text, _columns(one.attributes, table.columns), _rows(one.attributes)))
-        elif one.name in _ROWS:
+        elif one.name in names.ROWS:
             table.rows.append(Row(table.cells, table.heads))
             table.cells = []
         elif one.name == "thead":
@@ -264,6 +245,7 @@ class _Reader:
         ):
             self._tables.pop()
             self._flush_fields()
+            self._announce()
             self._done += table_elements(table.rows)
         else:
             return False
@@ -283,16 +265,21 @@ class _Reader:
             if one is not None and not one.children and self._is_data():
                 self._field(name, "; ".join(_described(one.attributes)))
             return
-        if name in _TITLES and not self._citations and not self._items and not self._drawing:
+        if name == "label" and not self._is_data():
+            self._label, self._owner = text, len(self._open)
+        elif name in names.TITLES and not self._citations and not self._items and not self._drawing:
             self._flush_fields()
+            self._due = None
+            self._title = self._title or text
+            text, self._label = f"{self._label} {text}".strip(), ""
             self._done.append(Element(text, ElementKind.HEADING, min(max(1, self._sections), _MAX_LEVEL)))
-        elif one is None or one.children or self._inside or name in _PARAGRAPHS or name in _ITEMS or not self._is_data():
+        elif one is None or one.children or self._inside or name in names.PARAGRAPHS or name in names.ITEMS or not self._is_data():
             self._emit(text, ElementKind.LIST_ITEM if self._items else ElementKind.PARAGRAPH)
         else:
             self._field(name, bare_text(text)[0].strip() if "<" in text and "</" in text else text)
 
     def _is_data(self) -> bool:
-        return bool(self._open) and self._open[0].name not in _KNOWN_ROOTS and not self._inside
+        return bool(self._open) and self._open[0].name not in names.KNOWN_ROOTS and not self._inside
 
     def _field(self, name: str, text: str) -> None:
         if not text:
@@ -310,8 +297,30 @@ class _Reader:
             if part := text[first:last].strip():
                 self._done.append(Element(part))
 
+    def _announce(self) -> None:
+        """Emit the heading that waits for the first text under it."""
+        if self._due is not None:
+            heading, level, self._under = self._due
+            self._due = None
+            self._done.append(Element(heading, ElementKind.HEADING, level))
+
+    def _leave(self) -> None:
+        """Treat the end of an element: a number or a heading that waits for a text in it waits no longer."""
+        depth = len(self._open)
+        if self._label and depth < self._owner:
+            label, self._label = self._label, ""
+            self._emit(label, ElementKind.PARAGRAPH)
+        if self._due is not None and depth < self._due[2]:
+            self._due = None
+        if depth < self._under:
+            self._under = 0
+            self._due = (self._title, 1, 0) if self._title else None
+
     def _emit(self, text: str, kind: ElementKind) -> None:
         self._flush_fields()
+        self._announce()
+        if self._label and kind is not ElementKind.CODE:
+            text, self._label = f"{self._label} {text}", ""
         for first, last in pieces(text):
             if text[first:last].strip():
                 self._done.append(Element(text[first:last].rstrip(), kind))

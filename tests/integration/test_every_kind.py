@@ -32,9 +32,12 @@ def cli(request: pytest.FixtureRequest, data_dir: Path) -> Iterator[Cli]:
         return
     redis, qdrant = request.getfixturevalue("redis"), request.getfixturevalue("qdrant")
     served = Cli(
-        data_dir, KB_REDIS_URL=f"redis://127.0.0.1:{redis.port}/0", KB_QDRANT_URL=f"http://127.0.0.1:{qdrant.port}",
-        KB_INGEST_DEVICE="cpu", KB_DEVICE="cpu",
-    )  # fmt: skip
+        data_dir,
+        KB_REDIS_URL=f"redis://127.0.0.1:{redis.port}/0",
+        KB_QDRANT_URL=f"http://127.0.0.1:{qdrant.port}",
+        KB_INGEST_DEVICE="cpu",
+        KB_DEVICE="cpu",
+    )
     workers = served.start("up")
     yield served
     workers.send_signal(signal.SIGTERM)

@@ -33,6 +33,7 @@ def test_articles_in_jats(tmp_path: Path) -> None:
     )
     assert told(found) == [
         ("heading", 1, "On tides"),
+        ("heading", 2, "Abstract"),
         ("paragraph", 0, "Short words."),
         ("heading", 2, "Methods"),
         ("paragraph", 0, "We used H2O1."),
@@ -82,7 +83,7 @@ def test_formulas_come_once_in_the_form_there_is(tmp_path: Path) -> None:
             "<us-patent-grant><invention-title>Winch</invention-title><description><heading>FIELD</heading><p>A <b>10</b> winch."
             "</p></description>"
             "<claims><claim><claim-text>1. A winch.</claim-text></claim></claims></us-patent-grant>",
-            ["Winch", "FIELD", "A 10 winch.", "1. A winch."],
+            ["Winch", "FIELD", "A 10 winch.", "Claims", "1. A winch."],
         ),
     ],
     ids=["tei", "docbook", "fictionbook", "dita", "patent"],
@@ -155,3 +156,75 @@ def test_entities_of_the_file_are_text_and_those_of_others_are_not_read(tmp_path
     assert found.texts == ["Harbour office"]
     laughs = "".join(f"<!ENTITY l{level} '{f'&l{level - 1};' * 10}'>" for level in range(1, 10))
     assert len(of(tmp_path, f"<!DOCTYPE a [<!ENTITY l0 'ha'>{laughs}]><a><p>&l9;</p><p>x</p></a>").text) < 12_000_000
+
+
+def test_numbers_of_sections_figures_and_references_stand_before_their_text(tmp_path: Path) -> None:
+    found = of(
+        tmp_path,
+        "<article><front><article-title>Tides</article-title></front><body><sec><label>1</label><title>Methods</title>"
+        "<fig><label>Fig 1</label><caption><p>A gauge.</p></caption></fig><fig><label>Fig 2</label><graphic/></fig>"
+        "<table-wrap><label>Table 1</label><caption><title>Fees</title></caption><table><tr><td>Berth</td><td>Fee</td></tr></table>"
+        "</table-wrap></sec></body><back><ref-list><ref><label>[1]</label><mixed-citation><name><surname>Eigege</surname>"
+        "<given-names>A</given-names></name>, Tides.</mixed-citation></ref><ref><element-citation><person-group><name><surname>Kal"
+        "</surname><given-names>B</given-names></name></person-group><article-title>Ebb.</article-title><year>1999</year>"
+        "</element-citation></ref></ref-list></back></article>",
+        "a.nxml",
+    )
+    texts = [
+        "Tides",
+        "1 Methods",
+        "Fig 1 A gauge.",
+        "Fig 2",
+        "Table 1 Fees",
+        "Berth | Fee",
+        "[1] Eigege A, Tides.",
+        "Kal B Ebb. 1999",
+    ]
+    assert found.texts == texts
+
+
+def test_a_label_in_data_is_a_field(tmp_path: Path) -> None:
+    assert of(tmp_path, "<rows><row><label>North</label><fee>40</fee></row></rows>").texts == ["label: North\nfee: 40"]
+
+
+def test_abstracts_and_claims_have_a_heading_and_do_not_run_into_what_follows(tmp_path: Path) -> None:
+    found = of(
+        tmp_path,
+        "<article><front><article-title>Tides</article-title><abstract><p>Short.</p></abstract>"
+        "<abstract><title>Digest</title><p>Shorter.</p></abstract></front><body><p>Long.</p></body>"
+        "<back><ack><p>Thanks.</p></ack></back></article>",
+    )
+    assert told(found) == [
+        ("heading", 1, "Tides"),
+        ("heading", 2, "Abstract"),
+        ("paragraph", 0, "Short."),
+        ("heading", 2, "Digest"),
+        ("paragraph", 0, "Shorter."),
+        ("paragraph", 0, "Long."),
+        ("heading", 2, "Acknowledgments"),
+        ("paragraph", 0, "Thanks."),
+    ]
+    title, abstract = "<invention-title>Winch</invention-title>", "<abstract><p>A winch.</p></abstract>"
+    grant = f"<us-patent-grant>{title}{{}}{abstract}<p>More.</p></us-patent-grant>"
+    claims = "<claims><claim><claim-text>1. A drum.</claim-text></claim></claims>"
+    assert of(tmp_path, grant.format(claims)).texts == ["Winch", "Claims", "1. A drum.", "Abstract", "A winch.", "Winch", "More."]
+
+
+def test_old_patents(tmp_path: Path) -> None:
+    found = of(
+        tmp_path,
+        "<PATDOC><SDOBI><B540><STEXT><PDAT>Turbo code</PDAT></STEXT></B540></SDOBI><SDOAB><PARA><PTEXT><PDAT>An N</PDAT><HIL>"
+        "<SB><PDAT>1</PDAT></SB></HIL><PDAT> array.</PDAT></PTEXT></PARA></SDOAB><SDODE><H LVL='1'><STEXT><PDAT>FIELD</PDAT>"
+        "</STEXT></H><PARA><PTEXT><PDAT>Words.</PDAT></PTEXT></PARA></SDODE><SDOCL><CL><CLM><PARA><PTEXT><PDAT>1. A method:</PDAT>"
+        "</PTEXT></PARA><CLMSTEP><PTEXT><PDAT>storing a frame.</PDAT></PTEXT></CLMSTEP></CLM></CL></SDOCL></PATDOC>",
+    )
+    assert told(found) == [
+        ("heading", 1, "Turbo code"),
+        ("heading", 1, "Abstract"),
+        ("paragraph", 0, "An N1 array."),
+        ("heading", 1, "FIELD"),
+        ("paragraph", 0, "Words."),
+        ("heading", 1, "Claims"),
+        ("list_item", 0, "1. A method:"),
+        ("list_item", 0, "storing a frame."),
+    ]
