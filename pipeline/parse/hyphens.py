@@ -35,8 +35,8 @@ class Words:
     def learn(self, texts: Iterable[str]) -> None:
         """Remember the words of `texts`, without those that are divided."""
         if len(self._seen) < MAX_WORDS:
-            for text in texts:
-                self._seen.update(word.lower() for word in _WORD.findall(text.replace(DIVIDED, " ")))
+            words = _WORD.findall("\n".join(texts).replace(DIVIDED, " "))
+            self._seen.update(map(str.lower, set(words)))
 
     def undivided(self, text: str) -> str:
         """`text` with its divided words made whole."""

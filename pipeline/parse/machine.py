@@ -7,6 +7,8 @@ import re
 #: Shorter runs are keys, hashes and names, which people look for.
 MIN_RUN = 200
 
+#: Every pattern except the armour needs a run of characters of this length without white space.
+_MIN_WORD = 50
 _DATA_ADDRESS = re.compile(r"data:[\w.+/-]{0,100}(?:;[\w=.-]{1,100}){0,5},[A-Za-z0-9+/=%_-]{50,}")
 _RUN = re.compile(rf"(?<![A-Za-z0-9+/_-])[A-Za-z0-9+/_-]{{{MIN_RUN},}}={{0,2}}")
 _LINES = re.compile(r"(?:^[ \t>]*[A-Za-z0-9+/]{60,100}[ \t]*\r?\n){3,}(?:[ \t>]*[A-Za-z0-9+/]{2,100}={1,2})?", re.M)
@@ -18,7 +20,7 @@ _ARMOUR = re.compile(
 
 def without_machine_text(text: str) -> tuple[str, int]:
     """`text` without runs of machine text, and their number."""
-    if len(text) < MIN_RUN and "-----BEGIN" not in text:
+    if "-----BEGIN" not in text and (len(text) < MIN_RUN or max(map(len, text.split()), default=0) < _MIN_WORD):
         return text, 0
     removed = 0
 

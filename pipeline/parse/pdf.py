@@ -33,13 +33,15 @@ HEADING_RATIO = 1.15
 MAX_HEADING_CHARS = 200
 MAX_LEVELS = 4
 
+#: Replacement characters, and private ones, which fonts without a character map yield.
+_ILLEGIBLE = re.compile("[\ufffd\ue000-\uf8ff]")
 _BULLET = re.compile(r"(?:[•‣▪●○◦∙·–*-]|\(?(?:\d{1,3}|[a-z])[.)])\s+\S")
 _SENTENCE_END = re.compile(r"[.!?:;…。！？][\"'”’)\]]*$")
 _PAGE_NUMBER = re.compile(r"(?:[-–—]\s*)?(\d{1,5}|[ivxlc]{1,7})(?:\s*[-–—])?$")
 _ROMAN = {"i": 1, "v": 5, "x": 10, "l": 50, "c": 100}
 _LEADER = re.compile(r"\s?\.(?:\s?\.){4,}\s?")
 #: pdfium's characters for a hyphen at the end of a line.
-_HYPHENS = str.maketrans({"\x02": DIVIDED, "\xad": DIVIDED})
+_HYPHENS = ("\x02", "\xad")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,13 +118,14 @@ def _page(page: Any, form: Any, number: int, losses: Losses) -> _Page:
         textpage.close()
     found = list(notes(page, form, number, losses))
     text = "".join(line.text for line in lines)
-    legible = sum(1 for c in text if not c.isspace() and c != "\ufffd" and not "\ue000" <= c <= "\uf8ff")
-    if legible >= MIN_PAGE_CHARS and 2 * legible >= len("".join(text.split())):
+    marks = "".join(text.split())
+    legible = len(marks) - (0 if marks.isascii() else len(_ILLEGIBLE.findall(marks)))
+    if legible >= MIN_PAGE_CHARS and 2 * legible >= len(marks):
         if legible < FEW_CHARS and _picture_share(page) >= PICTURE_SHARE:
             losses.add(LossKind.PICTURE, f"page {number}", "a picture that covers a large part of the page")
         return _Page(number, lines, found)
     # Fonts without a character map yield private or replacement characters: such pages are pictures of text, too.
-    if legible < len(text.split()) or (legible and 2 * legible < len("".join(text.split()))):
+    if legible < len(text.split()) or (legible and 2 * legible < len(marks)):
         return _Page(number, [], found, "its fonts do not name their characters")
     return _Page(number, lines if legible else [], found, "a scanned page" if _picture_share(page) > 0 else "")
 
@@ -138,7 +141,9 @@ def _picture_share(page: Any) -> float:
 
 
 def _lines(textpage: Any) -> Iterator[Line]:
-    text = textpage.get_text_range().translate(_HYPHENS)
+    text = textpage.get_text_range()
+    for hyphen in _HYPHENS:
+        text = text.replace(hyphen, DIVIDED)
     position = 0
     for raw in text.split("\r\n"):
         body = raw.strip()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import statistics
 from bisect import bisect
 from collections.abc import Callable, Iterator, Sequence
@@ -51,12 +53,11 @@ def gutters(boxes: Sequence[Box]) -> list[float]:
     for box in boxes:  # differences, summed up below
         covered[max(0, int(box[0] - left))] += box[3] - box[1]
         covered[min(width, int(box[2] - left)) + 1] -= box[3] - box[1]
-    height, found, run = 0.0, list[float](), 0
-    heights = []
-    for step in covered:
-        height += step
-        heights.append(height)
+    heights = list(itertools.accumulate(covered))
     allowed = MAX_CROSSING * max(heights)
+    if min(heights[int(MIN_COLUMN_SHARE * width) : math.ceil((1 - MIN_COLUMN_SHARE) * width) + 1]) > allowed:
+        return []  # no gutter has its middle there
+    found, run = list[float](), 0
     for at, height in enumerate(heights):
         if height <= allowed:
             run += 1
@@ -64,7 +65,7 @@ def gutters(boxes: Sequence[Box]) -> list[float]:
         if run >= MIN_GUTTER and MIN_COLUMN_SHARE * width < at - run / 2 < (1 - MIN_COLUMN_SHARE) * width:
             found.append(left + at - run / 2)
         run = 0
-    return found if len(found) < 4 and _is_running_text(boxes, found) else []
+    return found if 0 < len(found) < 4 and _is_running_text(boxes, found) else []
 
 
 def _is_running_text(boxes: Sequence[Box], found: Sequence[float]) -> bool:
