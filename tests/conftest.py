@@ -44,9 +44,6 @@ def _own_places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_DATA_HOME", str(place / "data_home"))
         patch.setenv("HF_HOME", str(place / "hf_home"))
-        # Processes of pytest-xdist have folders of their own in one.
-        shared = tmp_path_factory.getbasetemp().parent if "PYTEST_XDIST_WORKER" in os.environ else place
-        patch.setenv("KB_TEST_CALIBRATION", str(shared / "calibration.json"))
         (place / "cwd").mkdir()
         os.chdir(place / "cwd")
         yield

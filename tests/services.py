@@ -204,21 +204,6 @@ def embed_server(folder: Path, *, delay_s: float = 0.0) -> Server:
     return Server(command, folder, "embed-server")
 
 
-def _calibration() -> Path:
-    """What an embed worker finds out about this machine; measured once for all tests, because it takes all cores for seconds."""
-    from pipeline.embed import make_embedder
-    from pipeline.files.lock import FileLock
-    from pipeline.settings import Settings
-
-    known = Path(os.environ["KB_TEST_CALIBRATION"])
-    if not known.exists():
-        with FileLock(known.with_name("calibration.lock")):
-            if not known.exists():
-                make_embedder(Settings(data_dir=known.parent / "measured"), device="cpu").close()
-                os.replace(known.parent / "measured" / "calibration.json", known)
-    return known
-
-
 class Cli:
     """Runs `kb-ingest` as a person would: as a process, with an environment of its own."""
 
@@ -229,16 +214,8 @@ class Cli:
         self.prefix: tuple[str, ...] = ()  #: a program that runs the command, such as one that enters a network namespace
         self.environment = {**os.environ, "KB_DATA_DIR": str(data_dir), "HF_HUB_OFFLINE": "1", **environment}
 
-    def _recall(self) -> None:
-        """Give a new data folder the calibration of this machine. That it is made and remembered has tests of its own."""
-        here = self.data_dir / "calibration.json"
-        if not here.exists():
-            self.data_dir.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(_calibration(), here)
-
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """Start a command and return at once."""
-        self._recall()
         return subprocess.Popen(
             [*self.prefix, *self.PROGRAM, *arguments], env=self.environment, stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
@@ -256,7 +233,6 @@ class Cli:
 
     def run(self, *arguments: str, status: int | None = 0, timeout_s: float = 480) -> subprocess.CompletedProcess[str]:
         """Run a command to its end; `status` is the exit status it must have."""
-        self._recall()
         try:
             if self.prefix or self.PROGRAM is not Cli.PROGRAM or not commands.serves(self.environment):
                 done = subprocess.run(

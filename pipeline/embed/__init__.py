@@ -10,7 +10,7 @@ from pipeline.settings import Settings
 def make_embedder(settings: Settings, *, device: str, measured: bool = True) -> Embedder:
     """The configured embedder: an endpoint at KB_EMBED_URL, or torch in this process on `device`.
 
-    A caller that embeds one question is not `measured`: the measurement of a new device or model takes longer than the question.
+    A caller that embeds one question is not `measured`: there is nothing to compare at a single question.
     Raises ModelError, DeviceError, EmbedUnavailable.
     """
     if settings.embed_url:

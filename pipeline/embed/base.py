@@ -35,7 +35,7 @@ class EmbedderInfo:
     max_tokens: int  #: maximum tokens per text, special tokens included; 0: only the endpoint knows
     device: str  #: cpu, cuda:0, mps, or the endpoint's URL
     dtype: str
-    chunks_per_s: float  #: measured on a few canary texts at startup; 0: not measured
+    chunks_per_s: float  #: as earlier loads found out, or as an endpoint showed at the start; 0: not measured yet
 
 
 class Embedder(Protocol):

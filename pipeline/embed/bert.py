@@ -8,6 +8,7 @@ weights, and a load of a few documents waits for nothing else. The layers and th
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +118,20 @@ class Bert(nn.Module):
             hidden = layer(hidden, seen)
         return hidden
 
+    def packed(self, encoded: Sequence[Sequence[int]]) -> list[torch.Tensor]:
+        """The last hidden states of texts without any padding: for each run of texts of one length (texts, tokens, hidden).
+
+        Everything but attention looks at one token at a time, so the tokens of all texts are the rows of one matrix; attention
+        takes texts of one length together, and needs no mask.
+        """
+        runs = [(length, len(list(texts))) for length, texts in groupby(map(len, encoded))]
+        hidden = functional.embedding(torch.tensor(list(chain.from_iterable(encoded))), self.word) + self.kind[0]
+        hidden += torch.cat([self.position[:length].repeat(texts, 1) for length, texts in runs])
+        hidden = self.norm.normalized(hidden, self._eps)
+        for layer in self.layers:
+            hidden = layer.packed(hidden, runs)
+        return [part.view(texts, length, -1) for part, (length, texts) in zip(_parts(hidden, runs), runs, strict=True)]
+
 
 class _Layer(nn.Module):
     """Attention, then two linear layers; each with a residual and a norm after it."""
@@ -141,6 +156,20 @@ class _Layer(nn.Module):
         shape = (*hidden.shape[:2], self._heads, -1)
         query, key, value = (part.linear(hidden).view(shape).transpose(1, 2) for part in (self.query, self.key, self.value))
         attended = functional.scaled_dot_product_attention(query, key, value, attn_mask=seen).transpose(1, 2).flatten(2)
+        return self._rest(hidden, attended)
+
+    def packed(self, hidden: torch.Tensor, runs: Sequence[tuple[int, int]]) -> torch.Tensor:
+        """`hidden`: (tokens of all texts, hidden); `runs`: length and number of texts of one length that follow each other."""
+        attended = torch.empty_like(hidden)
+        query, key, value = (_parts(part.linear(hidden), runs) for part in (self.query, self.key, self.value))
+        for *parts, out, (length, texts) in zip(query, key, value, _parts(attended, runs), runs, strict=True):
+            shape = (texts, length, self._heads, -1)
+            found = functional.scaled_dot_product_attention(*(part.view(shape).transpose(1, 2) for part in parts))
+            out.view(shape).copy_(found.transpose(1, 2))
+        return self._rest(hidden, attended)
+
+    def _rest(self, hidden: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
+        """What follows attention; looks at each token alone."""
         hidden = self.mixed_norm.normalized(hidden + self.mixed.linear(attended), self._eps)
         return self.narrow_norm.normalized(hidden + self.narrow.linear(self._activation(self.wide.linear(hidden))), self._eps)
 
@@ -158,6 +187,12 @@ class _Affine(nn.Module):
 
     def normalized(self, values: torch.Tensor, eps: float) -> torch.Tensor:
         return functional.layer_norm(values, self.weight.shape, self.weight, self.bias, eps)
+
+
+def _parts(rows: torch.Tensor, runs: Sequence[tuple[int, int]]) -> Sequence[torch.Tensor]:
+    """The rows of each run."""
+    found: Sequence[torch.Tensor] = rows.split([length * texts for length, texts in runs])
+    return found
 
 
 def _parameter(value: torch.Tensor) -> nn.Parameter:

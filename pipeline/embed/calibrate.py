@@ -1,174 +1,177 @@
-"""A short measurement that chooses the fastest precision and number of streams for this device and this model."""
+"""What this machine suggests for a model: the precision, the plans to compare, and the file that keeps what loads found out."""
 
 from __future__ import annotations
 
 import json
 import logging
-import time
 from collections.abc import Callable
-from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline.embed.plan import CANARY_TEXTS, ComputePlan, T, Trial
+from pipeline.embed.plan import CANARY_TEXTS, ComputePlan, Plans
+from pipeline.embed.turns import Known
 from pipeline.files.replace import replace_file
-from pipeline.model.device import usable_cores
-from pipeline.text import plural
+from pipeline.model.device import allowed_cores, cpu_quota, processor_flags, usable_cores
 
 if TYPE_CHECKING:
     from pipeline.model.device import Device
 
 log = logging.getLogger(__name__)
 
-#: Minimum cosine to fp32 for a precision to be used.
+#: Minimum cosine to fp32 for a half precision to be used.
 MIN_COSINE = 0.999
 
-#: Instructions of x86, as torch names them, that compute bf16 by way of fp32, six times as slowly: it need not be measured.
-WITHOUT_BF16 = ("NO AVX", "AVX2")
+#: Texts for this check: short ones, because an embed worker's first start waits for it.
+CHECKED_TEXTS = tuple(sorted(CANARY_TEXTS, key=len)[:3])
 
-#: A choice must be at least this many times as fast as the simpler one.
-MIN_GAIN = 1.1
+#: Instructions that compute in bf16, by their names on x86 and on ARM. Without them it is computed by way of fp32, six times as
+#: slowly.
+BF16_FLAGS = frozenset({"amx_bf16", "avx512_bf16", "bf16"})
+
+#: Instructions that decide which plan is fast.
+TELLING_FLAGS = BF16_FLAGS | {"avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx_vnni_int8", "amx_int8", "amx_fp16", "sve", "i8mm"}
+
+#: Levels of torch, which a variable of the environment can lower, that use none of them.
+WITHOUT_BF16 = ("NO AVX", "AVX2")
 
 #: Maximum number of streams: with more, they wait for the interpreter that they share.
 MAX_STREAMS = 16
 
-#: Rounds of the canary texts per core when streams are compared: every stream needs several calls.
-ROUNDS_PER_CORE = 2
-
-#: Measurements per number of streams, as long as the two fastest are within MIN_GAIN of each other; the best one counts,
-#: because other work on this machine can only slow them down.
-STREAM_TRIES = 2
+#: Plans to compare; every one of them costs turns in which the load is slower.
+MAX_PLANS = 3
 
 #: Number of streams on a GPU: while one computes, the others prepare and upload.
 GPU_STREAMS = 3
 
+#: CUDA devices before this compute capability have no fast half precision.
+HALF_CAPABILITY = (7, 0)
 
-def calibrated(memory: Path, device: Device, model: str, dtype: str, load: Callable[[], T], *, measured: bool = True) -> T:
-    """The embedder that `load` returns in fp32, with the fastest plan whose vectors agree with fp32; `dtype` may fix the precision.
 
-    Whether a half precision is faster depends on the processor's instructions and the library's kernels. The best number
-    of streams depends on its caches. Both are therefore measured, with the rate, once per processor, number of cores, torch
-    version and model. The file `memory` keeps the result. It is a cache: a damaged or missing one is made again. With
-    `measured` off, the embedder stays in fp32 where nothing is kept.
+class Trial(Protocol):
+    """An embedder of this process whose precision can change once."""
+
+    def cast(self, dtype: str) -> None:
+        """Change from fp32 to another precision."""
+
+    def embed(self, texts: tuple[str, ...], /) -> NDArray[np.float32]:
+        """Unit vectors of texts, (texts, dimension)."""
+
+
+T = TypeVar("T", bound=Trial)
+
+
+def half_precisions(device: Device) -> tuple[str, ...]:
+    """Precisions that are faster than fp32 on a device, the preferred one first; empty if there is none."""
+    if device.kind == "cpu":
+        there = BF16_FLAGS & processor_flags() and torch.backends.cpu.get_cpu_capability() not in WITHOUT_BF16
+        return ("bfloat16",) if there else ()
+    if device.kind == "cuda" and torch.cuda.get_device_capability(device.name) < HALF_CAPABILITY:
+        return ()
+    return ("float16", "bfloat16")
+
+
+def in_best_precision(device: Device, load: Callable[[], T]) -> tuple[T, str]:
+    """An embedder of `load`, which makes them in fp32, and its precision: a half one that is fast here and agrees with fp32.
+
+    The device's instructions decide, not a measurement: vectors must not depend on what else ran at the first start.
     """
-    key = f"{device.label} | {device.kind} | {usable_cores()} cores | torch {torch.__version__} | {model} | {dtype}"
     embedder = load()
-    plan = _plan(_read(memory).get(key))
-    if plan is not None:
-        embedder.use(plan)
-        return embedder
-    plan = ComputePlan("float32", 1, usable_cores())
-    embedder.use(plan)
-    if not measured:
-        return embedder
-    if dtype != "auto":
-        plan = replace(plan, dtype=dtype)
-    elif device.kind != "cpu" or torch.backends.cpu.get_cpu_capability() not in WITHOUT_BF16:
-        embedder, plan = _precision(embedder, device, plan, load)
-    plan = _streams(embedder, device, plan)
-    embedder.use(plan)
-    if not plan.chunks_per_s:
-        plan = replace(plan, chunks_per_s=round(_measure(embedder, CANARY_TEXTS * plan.streams)[0], 1))
-        embedder.use(plan)
-    _remember(memory, key, plan)
-    return embedder
-
-
-def _precision(embedder: T, device: Device, plan: ComputePlan, load: Callable[[], T]) -> tuple[T, ComputePlan]:
-    """The fastest precision that agrees with fp32, and an embedder in that precision or still in fp32."""
-    best, exact = _measure(embedder)
-    for dtype in ("bfloat16",) if device.kind == "cpu" else ("float16", "bfloat16"):
-        candidate = replace(plan, dtype=dtype)
-        trial = embedder if embedder.info.dtype == "float32" else load()
-        trial.use(candidate)
+    exact: NDArray[np.float32] | None = None
+    for dtype in half_precisions(device):
+        exact = embedder.embed(CHECKED_TEXTS) if exact is None else exact
+        trial = load()
         try:
-            if device.kind == "cpu" and _is_slower(trial, len(CANARY_TEXTS) / best):
-                log.info("%s is not faster on %s", dtype, device.name)
-                continue
-            rate, vectors = _measure(trial)
+            trial.cast(dtype)
+            cosine = float((trial.embed(CHECKED_TEXTS) * exact).sum(1).min())
         except RuntimeError as error:  # some devices lack some operations in some precisions
             log.info("%s does not run in %s: %s", device.name, dtype, error)
             continue
-        cosine = float((vectors * exact).sum(1).min())
-        log.info("%s: %.0f chunks/s, minimum cosine %.5f", dtype, rate, cosine)
-        if cosine >= MIN_COSINE and rate >= best * MIN_GAIN:
-            best, plan, embedder = rate, candidate, trial
-    return (embedder if embedder.info.dtype in ("float32", plan.dtype) else load()), plan
+        log.info("%s: minimum cosine to fp32 %.5f", dtype, cosine)
+        if cosine >= MIN_COSINE:
+            return trial, dtype
+    return embedder, "float32"
 
 
-def _streams(embedder: Trial, device: Device, plan: ComputePlan) -> ComputePlan:
-    """The fastest number of streams; each stream gets its share of the cores."""
-    if device.kind != "cpu":
-        return replace(plan, streams=GPU_STREAMS if device.kind == "cuda" else 1)
-    cores = usable_cores()
-    texts = CANARY_TEXTS * (ROUNDS_PER_CORE * cores)
-    counts = [1 << power for power in range(MAX_STREAMS.bit_length()) if 1 << power <= min(cores, MAX_STREAMS)]
-    candidates = [replace(plan, streams=streams, threads=cores // streams) for streams in counts]
-    best = dict.fromkeys(candidates, 0.0)
-    for _ in range(STREAM_TRIES if len(candidates) > 1 else 0):
-        for candidate in candidates:
-            embedder.use(candidate)
-            rate, _ = _measure(embedder, texts)
-            log.info("%s, threads of each: %d: %.0f chunks/s", plural(candidate.streams, "stream"), candidate.threads, rate)
-            best[candidate] = max(best[candidate], rate)
-        first, second = sorted(best.values(), reverse=True)[:2]
-        if first > MIN_GAIN * second:
-            break
-    fastest = max(candidates, key=best.__getitem__)
-    return replace(fastest, chunks_per_s=round(best[fastest], 1))
+def plans(device: Device, dtype: str, *, packs: bool) -> Plans:
+    """Plans worth comparing, at most MAX_PLANS, the most likely one first.
 
-
-def _is_slower(embedder: Trial, limit_s: float) -> bool:
-    """Whether the canary texts take longer than `limit_s`; returns soon after that time, even on a slow device.
-
-    A processor without instructions for bf16 takes six times as long as in fp32, and half a minute next to other work.
+    A core's caches serve one stream best, so a stream for each core comes first. Calls without padding won on AVX2 in fp32 by
+    more than anything could change. In half precision, whose kernels are made for each shape, they are compared.
     """
-    embedder.embed(CANARY_TEXTS[:1])  # the first call on a device pays for its set-up
-    began = time.perf_counter()
-    for start in range(0, len(CANARY_TEXTS), 2):
-        embedder.embed(CANARY_TEXTS[start : start + 2])
-        if time.perf_counter() - began > limit_s:
-            return True
-    return False
+    if device.kind != "cpu":
+        return (ComputePlan(GPU_STREAMS if device.kind == "cuda" else 1, 1),)
+    cores = usable_cores()
+    counts = [min(cores, MAX_STREAMS)]
+    while counts[-1] > 1:
+        counts.append(counts[-1] // 2)
+    packed = packs and dtype == "float32"
+    found = [ComputePlan(streams, cores // streams, packed) for streams in counts]
+    if packs and not packed:
+        found.insert(1, ComputePlan(found[0].streams, found[0].threads, packed=True))
+    return tuple(found[:MAX_PLANS])
 
 
-def _measure(embedder: Trial, texts: tuple[str, ...] = CANARY_TEXTS) -> tuple[float, NDArray[np.float32]]:
-    embedder.embed(CANARY_TEXTS[:2])  # the first call on a device pays for its set-up
-    began = time.perf_counter()
-    vectors = embedder.embed(texts)
-    return len(texts) / (time.perf_counter() - began), vectors
+def identity(device: Device, model: str, dtype: str) -> str:
+    """All that the choice of a plan depends on: device, instructions, cores, quota, torch and model."""
+    flags = " ".join(sorted(TELLING_FLAGS & processor_flags())) if device.kind == "cpu" else device.kind
+    quota = cpu_quota()
+    cores = f"{allowed_cores()} cores" + (f", {quota:g} of them at a time" if quota else "")
+    return f"{device.label} | {flags} | {cores} | torch {torch.__version__} | {model} | {dtype}"
 
 
-def _plan(remembered: object) -> ComputePlan | None:
-    """The remembered plan; None where the file holds something else."""
-    match remembered:
+class Memory:
+    """The entry of one machine and model in `calibration.json`. It is a cache: a damaged or missing one is made again."""
+
+    def __init__(self, path: Path, key: str) -> None:
+        self._path = path
+        self._key = key
+
+    def read(self) -> tuple[str, Known] | None:
+        """The precision, and what is known about the plans; None where the file holds nothing or something else."""
+        match self._all().get(self._key):
+            case {"dtype": "float32" | "bfloat16" | "float16" as dtype, "rounds": list(rounds), **rest}:
+                return dtype, _settled(rest) or Known(rounds=tuple(one for one in rounds if _is_round(one)))
+            case _:
+                return None
+
+    def write(self, dtype: str, known: Known) -> None:
+        """Replace the entry; of two concurrent writers, one may lose its entry, which is then made again."""
+        entry: dict[str, object] = {"dtype": dtype, "rounds": list(known.rounds)}
+        if known.settled is not None:
+            plan = known.settled
+            entry |= {"streams": plan.streams, "threads": plan.threads, "packed": plan.packed}
+            entry |= {"tokens_per_s": round(known.work_per_s, 1), "chunks_per_s": round(known.texts_per_s, 1)}
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            replace_file(self._path, json.dumps({**self._all(), self._key: entry}, indent=1).encode())
+        except OSError as error:  # with a read-only data folder, each start begins with the plan that the machine suggests
+            log.info("cannot save the calibration: %s", error)
+
+    def _all(self) -> dict[str, object]:
+        try:
+            value = json.loads(self._path.read_text("utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return value if isinstance(value, dict) else {}
+
+
+def _settled(entry: dict[str, object]) -> Known | None:
+    match entry:
         case {
-            "dtype": "float32" | "bfloat16" | "float16" as dtype,
             "streams": int(streams),
             "threads": int(threads),
-            "chunks_per_s": float(rate),
-        }:
-            return ComputePlan(dtype, streams, threads, rate) if streams > 0 and threads > 0 and rate > 0 else None
+            "packed": bool(packed),
+            "tokens_per_s": float(work),
+            "chunks_per_s": float(texts),
+        } if min(streams, threads, work, texts) > 0:
+            return Known(ComputePlan(streams, threads, packed), work, texts)
         case _:
             return None
 
 
-def _read(memory: Path) -> dict[str, object]:
-    try:
-        value = json.loads(memory.read_text("utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
-def _remember(memory: Path, key: str, plan: ComputePlan) -> None:
-    """Add a result; of two concurrent writers, one may lose its result, which is then measured again."""
-    try:
-        memory.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(memory, json.dumps({**_read(memory), key: asdict(plan)}, indent=1).encode())
-    except OSError as error:  # a read-only data folder only costs a second at each start
-        log.info("cannot save the calibration, which is repeated at the next start: %s", error)
+def _is_round(value: object) -> bool:
+    return isinstance(value, dict) and all(isinstance(rate, float) for rate in value.values())

@@ -14,9 +14,10 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.embed.base import FILLS_KEPT, EmbedderInfo, unit_rows
-from pipeline.embed.calibrate import calibrated
+from pipeline.embed.calibrate import Memory, identity, in_best_precision, plans
 from pipeline.embed.encoder import Encoder, load_encoder
-from pipeline.embed.plan import ComputePlan
+from pipeline.embed.plan import ComputePlan, Plans
+from pipeline.embed.turns import Known, Turns
 from pipeline.errors import DeviceError
 from pipeline.model.device import Device, choose, token_budget
 from pipeline.model.files import ModelFiles, check_weights, resolve_model
@@ -28,6 +29,9 @@ log = logging.getLogger(__name__)
 #: Texts are padded to a multiple of PAD_TOKENS. Kernels are made and kept for each shape, so that few shapes are faster than
 #: little padding (225 chunks/s instead of 202) and take less memory (0.75 GB instead of 1.2 GB after 6,000 chunks).
 PAD_TOKENS = 16
+
+#: Minimum tokens per call when few texts are divided among the streams of a CPU.
+MIN_SHARE = 128
 
 #: Minimum token budget per call: an embedder that runs out of memory does not go below it.
 MIN_TOKENS = 64
@@ -58,32 +62,63 @@ class LocalEmbedder:
         )
         self.calls = 0
         self.fills: deque[float] = deque(maxlen=FILLS_KEPT)
-        self._plan = ComputePlan("float32", 1, 1)
+        self._of_thread = threading.local()  #: how many threads the calls of a stream use
+        self._turns = Turns((ComputePlan(1, 1),))
         self._streams = ThreadPoolExecutor(1, "stream")
 
     @classmethod
     def load(cls, settings: Settings, wanted: str, *, measured: bool = True) -> LocalEmbedder:
-        """Load the configured model on a device, with the precision and number of streams that are fastest there.
+        """Load the configured model on a device, with the precision that is best there, and the plan that earlier loads settled on.
 
-        Unless `measured`, a device on which nothing has been measured yet computes in fp32 and in one stream.
+        Where none has settled yet, the first calls are made with the plan that the machine suggests, and the later ones compare
+        it with others. Unless `measured`, nothing is compared, and an unknown device computes in fp32.
         Raises ModelError, DeviceError.
         """
         files = resolve_model(settings)
         device = choose(wanted, require_gpu=settings.require_gpu)
         check_weights(files)
-        return calibrated(
-            settings.data_dir / "calibration.json", device, files.name, settings.dtype,
-            lambda: cls(load_encoder(files), files, device, settings.embed_token_budget), measured=measured,
-        )  # fmt: skip
+
+        def load() -> LocalEmbedder:
+            return cls(load_encoder(files), files, device, settings.embed_token_budget)
+
+        memory = Memory(settings.data_dir / "calibration.json", identity(device, files.name, settings.dtype))
+        found = memory.read()
+        dtype, known = found or ("float32" if settings.dtype == "auto" else settings.dtype, Known())
+        if found is None and settings.dtype == "auto" and measured:
+            embedder, dtype = in_best_precision(device, load)
+        else:
+            embedder = load()
+            embedder.cast(dtype)
+        embedder._begin(plans(device, dtype, packs=embedder._encoder.packs), known, memory if measured else None)
+        return embedder
+
+    def cast(self, dtype: str) -> None:
+        """Change the precision; from fp32, because digits that a half precision drops are lost."""
+        if dtype != self.info.dtype:
+            self._encoder.cast(getattr(torch, dtype))
+            self.info = replace(self.info, dtype=dtype)
 
     def use(self, plan: ComputePlan) -> None:
-        """Change to a precision and a number of streams; from fp32, because digits that a half precision drops are lost."""
-        if plan.dtype != self._plan.dtype:
-            self._encoder.cast(getattr(torch, plan.dtype))
-        self.info = replace(self.info, dtype=plan.dtype, chunks_per_s=plan.chunks_per_s)
-        self._plan = plan
+        """Make all calls under one plan."""
+        self._follow(Turns((plan,)))
+
+    def _begin(self, plans: Plans, known: Known, memory: Memory | None) -> None:
+        """Start with what is known; compare plans and keep the result where there is a memory."""
+
+        def remember(known: Known) -> None:
+            self.info = replace(self.info, chunks_per_s=known.texts_per_s or self.info.chunks_per_s)
+            if memory is not None:
+                memory.write(self.info.dtype, known)
+
+        if known.settled not in plans:  # of another version of this program
+            known = Known(rounds=known.rounds)
+        self.info = replace(self.info, chunks_per_s=known.texts_per_s)
+        self._follow(Turns(plans, known, remember if memory else None))
+
+    def _follow(self, turns: Turns) -> None:
+        self._turns = turns
         self._streams.shutdown()
-        self._streams = ThreadPoolExecutor(plan.streams, "stream", initializer=torch.set_num_threads, initargs=(plan.threads,))
+        self._streams = ThreadPoolExecutor(turns.streams, "stream")
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Embed documents: (n, dimension) float32, unit length, in the order of `texts`; from any thread.
@@ -140,14 +175,26 @@ class LocalEmbedder:
 
     def _calls(self, rows: Sequence[int], encoded: Sequence[Sequence[int]]) -> list[list[int]]:
         """Divide rows, longest text first, into model calls within the token budget."""
-        calls = []
-        start = 0
-        while start < len(rows):
-            call = list(rows[start : start + max(1, self._budget // self._padded(len(encoded[rows[start]])))])
-            calls.append(call)
-            self.fills.append(min(1.0, sum(len(encoded[row]) for row in call) / self._budget))
-            start += len(call)
+        packed, budget = self._turns.plan.packed, self._call_tokens([len(encoded[row]) for row in rows])
+        calls: list[list[int]] = []
+        cost = left = 0
+        for row in rows:
+            cost = len(encoded[row]) if packed else cost
+            if not calls or cost > left:
+                cost = len(encoded[row]) if packed else self._padded(len(encoded[row]))
+                calls.append([])
+                left = budget
+            calls[-1].append(row)
+            left -= cost
+        self.fills.extend(min(1.0, sum(len(encoded[row]) for row in call) / self._budget) for call in calls)
         return calls
+
+    def _call_tokens(self, lengths: Sequence[int]) -> int:
+        """Tokens per call: on a CPU, few texts are divided among all streams; a GPU computes them faster together."""
+        if self._device.kind != "cpu":
+            return self._budget
+        share = sum(lengths) // self._turns.plan.streams + max(lengths) // 2  # calls cannot be of exactly equal size
+        return min(self._budget, max(MIN_SHARE, share))
 
     def _padded(self, tokens: int) -> int:
         """The length to which a text of `tokens` tokens is padded, up to the model's limit."""
@@ -156,7 +203,13 @@ class LocalEmbedder:
     def _try(self, encoded: Sequence[Sequence[int]]) -> NDArray[np.float32] | RuntimeError:
         """Make one model call; return the error where memory does not suffice."""
         try:
-            return self._forward(encoded)
+            # Attention looks at pairs of tokens, the rest at tokens: together 4 * hidden * (6 * hidden + length) per token.
+            work = sum(len(ids) * (1 + len(ids) / (6 * self.info.dimension)) for ids in encoded)
+            with self._turns.call(work, len(encoded)) as plan:
+                if getattr(self._of_thread, "threads", 0) != plan.threads:  # to set it clears torch's kernels
+                    torch.set_num_threads(plan.threads)
+                    self._of_thread.threads = plan.threads
+                return self._forward(encoded, packed=plan.packed)
         except RuntimeError as error:
             if not _is_out_of_memory(error):
                 raise
@@ -175,8 +228,11 @@ class LocalEmbedder:
         log.warning("%s is out of memory: up to %d tokens per call from now on", self._device.name, self._budget)
 
     @torch.inference_mode()
-    def _forward(self, encoded: Sequence[Sequence[int]]) -> NDArray[np.float32]:
+    def _forward(self, encoded: Sequence[Sequence[int]], *, packed: bool) -> NDArray[np.float32]:
         """One model call: (rows, dimension)."""
+        if packed:
+            found: NDArray[np.float32] = self._encoder.packed(encoded).numpy()
+            return found
         batch = self._encoder.batch(encoded, self._padded(max(map(len, encoded))))
         if self._device.kind == "cuda":  # a copy from pinned memory runs next to the computation of other streams
             batch = {name: tensor.pin_memory() for name, tensor in batch.items()}

@@ -1,15 +1,8 @@
-"""How a model computes, and the texts for choosing and checking this."""
+"""How a model computes, and the texts for checking this."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
-
-import numpy as np
-from numpy.typing import NDArray
-
-from pipeline.embed.base import EmbedderInfo
 
 _SENTENCES = (
     "The scheduler starts a new run when the previous one has ended, and records how many documents changed.",
@@ -21,7 +14,7 @@ _SENTENCES = (
     "The warranty covers parts and labour for two years, unless the seal has been broken by an unauthorised person.",
 )
 
-#: Texts of different lengths, including the usual one, for measuring rates and comparing precisions.
+#: Texts of different lengths, for comparing precisions.
 CANARY_TEXTS = tuple(
     " ".join(_SENTENCES[(start + step) % len(_SENTENCES)] for step in range(length))
     for start, length in enumerate((1, 8, 8, 4, 8, 8, 2, 8, 6, 8, 8, 3))
@@ -30,24 +23,17 @@ CANARY_TEXTS = tuple(
 
 @dataclass(frozen=True, slots=True)
 class ComputePlan:
-    """How a model computes."""
+    """How a model computes. No plan changes vectors beyond rounding, so plans may change while texts are embedded."""
 
-    dtype: str  #: of the transformer: float32, bfloat16, float16
     streams: int  #: concurrent model calls
     threads: int  #: per stream
-    chunks_per_s: float = 0.0  #: measured with CANARY_TEXTS; 0 if it was not measured
+    packed: bool = False  #: texts of a call follow each other without padding, where the encoder can do that
+
+    @property
+    def name(self) -> str:
+        """The plan in a file, such as 4x1 or 4x1-packed."""
+        return f"{self.streams}x{self.threads}" + "-packed" * self.packed
 
 
-class Trial(Protocol):
-    """An embedder of this process that can compute in several ways."""
-
-    info: EmbedderInfo
-
-    def use(self, plan: ComputePlan) -> None:
-        """Change to a plan; from fp32, because what a half precision drops does not come back."""
-
-    def embed(self, texts: Sequence[str], /) -> NDArray[np.float32]:
-        """Unit vectors of texts, (texts, dimension)."""
-
-
-T = TypeVar("T", bound=Trial)
+#: Plans in the order in which machine and model suggest them, the first one for the start.
+Plans = tuple[ComputePlan, ...]

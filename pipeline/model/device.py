@@ -20,6 +20,9 @@ log = logging.getLogger(__name__)
 _CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
 _CPU_V1 = Path("/sys/fs/cgroup/cpu")
 
+#: Linux's description of the processor.
+_CPU_INFO = Path("/proc/cpuinfo")
+
 #: Tokens per model call. On a CPU, more tokens than this no longer fit into a core's caches; a GPU needs many to be busy.
 CPU_TOKENS = 2048
 GPU_TOKENS = 65536
@@ -106,15 +109,26 @@ def token_budget(kind: str, memory_bytes: int | None) -> int:
 
 def usable_cores() -> int:
     """Number of cores that this process may use, by its affinity and by the container's CPU quota where one is set."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = allowed_cores()
+    quota = cpu_quota()
+    return cores if quota is None else max(1, min(cores, int(quota)))
+
+
+def allowed_cores() -> int:
+    """Number of cores on which this process may run, by its affinity."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def cpu_quota() -> float | None:
+    """Core-seconds per second that the container may use; None without a limit."""
     try:
         if _CPU_MAX.exists():
             quota, period = _CPU_MAX.read_text("ascii").split()
         else:  # version 1 of control groups
             quota, period = ((_CPU_V1 / name).read_text("ascii").strip() for name in ("cpu.cfs_quota_us", "cpu.cfs_period_us"))
-        return cores if quota in ("max", "-1") else max(1, min(cores, int(quota) // int(period)))
-    except (OSError, ValueError):
-        return cores
+        return None if quota in ("max", "-1") else int(quota) / int(period)
+    except (OSError, ValueError, ZeroDivisionError):
+        return None
 
 
 def _try(name: str) -> Device | None:
@@ -145,10 +159,21 @@ def _cpu() -> Device:
 
 def processor_name() -> str:
     """The processor's model name."""
+    return _of_processor("model name") or platform.processor() or platform.machine()
+
+
+def processor_flags() -> frozenset[str]:
+    """The instructions of this processor by their names in Linux; empty where the system does not list them."""
+    return frozenset((_of_processor("flags") or _of_processor("Features")).split())
+
+
+def _of_processor(wanted: str) -> str:
+    """What Linux says about the first core; empty where it says nothing."""
     try:
-        for line in Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
+        for line in _CPU_INFO.read_text("utf-8", "replace").splitlines():
+            name, _, value = line.partition(":")
+            if name.strip() == wanted:
+                return value.strip()
     except OSError:
         pass
-    return platform.processor() or platform.machine()
+    return ""

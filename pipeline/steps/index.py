@@ -22,7 +22,7 @@ from pipeline.staging.chunk_files import ChunkFile
 from pipeline.steps.beat import Beat
 from pipeline.steps.document import OpenDocument, meta_of, open_document
 from pipeline.steps.outcomes import Outcomes
-from pipeline.steps.reuse import ReusingEmbedder, Vectors
+from pipeline.steps.reuse import ReusingEmbedder, VectorCache, Vectors
 from pipeline.store.base import VectorStore
 from pipeline.telemetry.counters import CHUNK_LIMIT, CHUNK_TOKENS, UNBOUNDED, Measured, token_bin
 from pipeline.telemetry.spans import Tracing
@@ -36,6 +36,9 @@ log = logging.getLogger(__name__)
 WINDOW_S = 2.0
 WINDOW_TOKENS = range(2_048, 1 << 20)
 WINDOW_CHUNKS = 4096
+
+#: Tokens of the first window of an accelerator, which takes calls of many texts.
+ACCELERATOR_TOKENS = 1 << 17
 
 #: Seconds for which a claim takes more documents as long as some wait. Then it ends, and other collections have their turn.
 ROLL_S = 30.0
@@ -79,7 +82,9 @@ class IndexStep:
         self.fingerprint = fingerprint  #: embed fingerprint
         self.measured = measured or Measured()
         self.outcomes = Outcomes("embed", tracing)
-        self.window_tokens = WINDOW_TOKENS.start  #: of the next windows, by the rate of those before
+        self.cache = VectorCache()
+        #: Of the next windows, by the rate of those before. An accelerator needs much work to be busy.
+        self.window_tokens = WINDOW_TOKENS.start if embedder.info.device == "cpu" else ACCELERATOR_TOKENS
 
     def paced(self, tokens: int, seconds: float) -> None:
         """Learn from a window of so many tokens that took so many seconds."""
@@ -130,7 +135,8 @@ class _Indexing:
     def run(self) -> None:
         """Embed and write window after window; see `IndexStep.run`."""
         step = self._step
-        with ReusingEmbedder(step.embedder, step.measured.busy) as embedder, closing(self._windows()) as windows:
+        embedding = ReusingEmbedder(step.embedder, step.measured.busy, step.cache)
+        with embedding as embedder, closing(self._windows()) as windows:
             for rows in windows:
                 self._beat()
                 step.store.yield_turn()

@@ -89,6 +89,18 @@ def test_padding_on_any_side_and_texts_that_are_cut_agree_with_the_library() -> 
     assert torch.allclose(mine, theirs, atol=1e-5)
 
 
+@pytest.mark.parametrize("mode", ["mean", "cls", "max"])
+def test_vectors_without_padding_are_those_with_padding(mode: str) -> None:
+    encoder = BertEncoder(MODEL, mode)
+    encoded = encoder.tokenize([*TEXTS, TEXTS[0], TEXTS[1]])
+    with torch.inference_mode():
+        padded = encoder(encoder.batch(encoded, 256))
+        for order in (sorted(range(len(encoded)), key=lambda row: len(encoded[row])), list(range(len(encoded)))):
+            packed = encoder.packed([encoded[row] for row in order])
+            assert torch.allclose(packed, padded[order], atol=1e-5)
+            assert float(torch.cosine_similarity(packed, padded[order]).min()) > 0.99999
+
+
 @pytest.mark.parametrize("kind", ["distilbert", "roberta"])
 def test_other_encoders_agree_with_the_library(tmp_path: Path, kind: str) -> None:
     from transformers import AutoConfig, AutoModel, AutoTokenizer

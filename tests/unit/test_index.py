@@ -98,8 +98,11 @@ class Place:
         self.ledger.work.release(parsing)
         return list(staged)
 
+    def step(self, embedder: CountingEmbedder) -> IndexStep:
+        return IndexStep(self.ledger, self.staging, embedder, self.store, EMBED)
+
     def run(self, embedder: CountingEmbedder, claim: Claim) -> list[str]:
-        return IndexStep(self.ledger, self.staging, embedder, self.store, EMBED).run(claim, "c")
+        return self.step(embedder).run(claim, "c")
 
 
 @pytest.fixture
@@ -169,6 +172,22 @@ def test_more_documents_come_by_their_tokens_the_longest_waiting_first(place: Pl
     assert [document.uri[-1] for document in found] == ["c", "d"]
     assert [document.uri[-1] for document in place.ledger.work.more(claim, 1, 10)] == ["b"]
     assert place.ledger.work.more(claim, 100, 10) == ()
+
+
+def test_boilerplate_of_documents_in_different_claims_is_embedded_once(place: Place) -> None:
+    embedder = CountingEmbedder()
+    step = place.step(embedder)
+    for name in ("a", "b", "c"):
+        claim = place.first_of(**{name: ["terms", f"only {name}", "imprint"]})
+        assert len(step.run(claim, "c")) == 1
+        place.ledger.work.release(claim)
+    assert sorted(embedder.texts) == ["imprint", "only a", "only b", "only c", "terms"]
+    vectors = dict(zip(embedder.texts, CountingEmbedder().embed(embedder.texts), strict=True))
+    points = list(place.store.scan("c", with_vectors=True))
+    assert len(points) == 9
+    expected = {chunk_id(document_id("c", f"file:///{name}"), text, 0): vectors[text] for name in "abc" for text in vectors}
+    for point in points:
+        assert point.vector == pytest.approx(expected[point.id], abs=1e-6)
 
 
 def test_a_document_with_the_same_bytes_lends_its_vectors(place: Place) -> None:
