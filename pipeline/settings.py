@@ -84,7 +84,8 @@ class Settings(BaseSettings):
     device: str = Field("auto", description="device for searches: auto, cpu, cuda, cuda:N or mps")
     ingest_device: str = Field("auto", description="device for embed workers: auto, cpu, cuda, cuda:N or mps")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="precision of the model; auto: a half one where the device has instructions for it and vectors agree with fp32"
+        "auto",
+        description="precision of the model; auto: a half one if the device has instructions for it",
     )
     require_gpu: bool = Field(False, description="fail instead of embedding on the CPU")
     gpu_ids: Annotated[tuple[str, ...], NoDecode] = Field((), description="GPUs to use, comma-separated; empty: all visible GPUs")
