@@ -7,10 +7,10 @@ weights, and a load of a few documents waits for nothing else. The layers and th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain, groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors import safe_open
@@ -128,7 +128,7 @@ class Bert(nn.Module):
         hidden = functional.embedding(torch.tensor(list(chain.from_iterable(encoded))), self.word) + self.kind[0]
         hidden += torch.cat([self.position[:length].repeat(texts, 1) for length, texts in runs])
         hidden = self.norm.normalized(hidden, self._eps)
-        for layer in self.layers:
+        for layer in cast("Iterable[_Layer]", self.layers):
             hidden = layer.packed(hidden, runs)
         return [part.view(texts, length, -1) for part, (length, texts) in zip(_parts(hidden, runs), runs, strict=True)]
 
@@ -161,11 +161,11 @@ class _Layer(nn.Module):
     def packed(self, hidden: torch.Tensor, runs: Sequence[tuple[int, int]]) -> torch.Tensor:
         """`hidden`: (tokens of all texts, hidden); `runs`: length and number of texts of one length that follow each other."""
         attended = torch.empty_like(hidden)
-        query, key, value = (_parts(part.linear(hidden), runs) for part in (self.query, self.key, self.value))
-        for *parts, out, (length, texts) in zip(query, key, value, _parts(attended, runs), runs, strict=True):
+        parts = (_parts(part.linear(hidden), runs) for part in (self.query, self.key, self.value))
+        for *inputs, out, (length, texts) in zip(*parts, _parts(attended, runs), runs, strict=True):
             shape = (texts, length, self._heads, -1)
-            found = functional.scaled_dot_product_attention(*(part.view(shape).transpose(1, 2) for part in parts))
-            out.view(shape).copy_(found.transpose(1, 2))
+            query, key, value = (part.view(shape).transpose(1, 2) for part in inputs)
+            out.view(shape).copy_(functional.scaled_dot_product_attention(query, key, value).transpose(1, 2))
         return self._rest(hidden, attended)
 
     def _rest(self, hidden: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
@@ -191,7 +191,7 @@ class _Affine(nn.Module):
 
 def _parts(rows: torch.Tensor, runs: Sequence[tuple[int, int]]) -> Sequence[torch.Tensor]:
     """The rows of each run."""
-    found: Sequence[torch.Tensor] = rows.split([length * texts for length, texts in runs])
+    found: Sequence[torch.Tensor] = torch.split(rows, [length * texts for length, texts in runs])
     return found
 
 

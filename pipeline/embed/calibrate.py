@@ -159,7 +159,7 @@ class Memory:
         return value if isinstance(value, dict) else {}
 
 
-def _settled(entry: dict[str, object]) -> Known | None:
+def _settled(entry: dict[object, object]) -> Known | None:
     match entry:
         case {
             "streams": int(streams),

@@ -121,7 +121,10 @@ def test_a_lasting_change_of_the_rate_opens_the_question_again(factor: float) ->
 def test_a_rate_is_found_out_where_there_is_one_plan() -> None:
     machine = Machine({NARROW: 10_000.0})
     machine.work(machine.turns(plans=(NARROW,)), FIRST_S + 3 * TURN_S)
-    assert machine.kept == [Known(NARROW, pytest.approx(10_000), pytest.approx(100))]
+    (known,) = machine.kept
+    assert known.settled == NARROW
+    assert known.work_per_s == pytest.approx(10_000)
+    assert known.texts_per_s == pytest.approx(100)
 
 
 def test_calls_that_leave_streams_idle_prove_nothing() -> None:
