@@ -11,6 +11,7 @@
     │   ├── CollectionReplaced    a re-index has replaced the collection with another generation
     │   ├── SourceBusy            another run is loading the same source into the same collection
     │   ├── LeaseLost             another worker holds the document now: stop working on it
+    │   ├── ServiceUnavailable    `kb-ingest serve` does not answer, or has too much to do
     │   └── NoSpace               the disk is full
     └── PermanentError            a retry never helps: someone must act
         ├── ConfigError           a setting is wrong, or two settings contradict each other
@@ -23,6 +24,7 @@
         ├── CollectionMissing     the collection does not exist
         ├── LedgerError           the ledger has a schema that this version does not know
         ├── SourceError           a root cannot be listed or a file cannot be copied
+        ├── ServiceRefused        `kb-ingest serve` refuses what it was asked for
         ├── TooManyFailures       too many documents of a run fail: the fault lies elsewhere
         └── DocumentError         one document cannot become chunks; carries its Reason
 
@@ -94,6 +96,10 @@ class LeaseLost(TransientError):
     """Another worker holds the document now; results computed for it must not be written."""
 
 
+class ServiceUnavailable(TransientError):
+    """`kb-ingest serve` does not answer, or has too much to do."""
+
+
 class NoSpace(TransientError):
     """The disk to write to is full."""
 
@@ -140,6 +146,10 @@ class LedgerError(PermanentError):
 
 class SourceError(PermanentError):
     """A root cannot be listed, or a file cannot be copied."""
+
+
+class ServiceRefused(PermanentError):
+    """`kb-ingest serve` refuses what it was asked for; the text is its own."""
 
 
 class TooManyFailures(PermanentError):

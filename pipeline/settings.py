@@ -53,6 +53,7 @@ class Settings(BaseSettings):
 
     # Places
     data_dir: Path = Field(default_factory=lambda: user_data_path("kb-ingest"), description="folder for everything persistent")
+    data_shared: bool = Field(False, description="let the group of the data folder read and write it; else only its owner can")
     database_url: str = Field(
         "", description="ledger database, as postgresql+psycopg://…; empty: SQLite `kb.db` in the data folder"
     )
@@ -69,7 +70,7 @@ class Settings(BaseSettings):
     api_key: SecretStr = Field(
         SecretStr(""),
         validation_alias=_names("KB_API_KEY", "QDRANT_API_KEY"),
-        description="API key of the Qdrant server",
+        description="API key of the Qdrant server, and a token of `serve` with every scope",
     )
     qdrant_shards: int = Field(0, ge=0, description="shards of a new collection; 0: the server's default")
     qdrant_replicas: int = Field(0, ge=0, description="replicas of each shard of a new collection; 0: the server's default")
@@ -111,6 +112,15 @@ class Settings(BaseSettings):
 
     # Searches
     search_mode: SearchMode = Field("hybrid", description="what searches compare: meaning (dense), words (sparse) or both (hybrid)")
+
+    # The service
+    host: str = Field("127.0.0.1", description="address on which `serve` listens; another than loopback needs a token")
+    port: int = Field(8700, ge=1, le=65535, description="port on which `serve` listens")
+    token: SecretStr = Field(SecretStr(""), description="token with which `search` asks a service")
+    serve_requests: int = Field(64, ge=1, description="requests that `serve` works on at once; more are told to come back")
+    serve_timeout_s: float = Field(30.0, gt=0, description="seconds after which `serve` gives a request up")
+    serve_query_chars: int = Field(4000, ge=1, description="maximum characters of a question to `serve`")
+    serve_upload_bytes: int = Field(1 << 30, ge=1, description="maximum bytes of an upload to `serve`")
 
     # Discovery
     hidden: bool = Field(False, description="also load hidden files and folders")
@@ -227,14 +237,23 @@ class Settings(BaseSettings):
         found = _Receivers()
         return not found.ours and bool(found.all_programs) and found.all_programs == self.otlp_endpoint
 
+    @property
+    def umask(self) -> int:
+        """What others may not do with the files of the data folder."""
+        return 0o007 if self.data_shared else 0o077
+
     def prepare(self) -> Settings:
-        """Make the data folder and its parts; return self.
+        """Make the data folder and its parts, closed to others; return self. One that exists keeps its mode.
 
         Raises ConfigError where the folder cannot be made or written.
         """
         try:
+            if not self.data_dir.is_dir():
+                self.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+                if self.data_shared:
+                    self.data_dir.chmod(0o2770)  # what is made inside belongs to its group, whoever makes it
             for part in ("staging", "hf_cache"):
-                (self.data_dir / part).mkdir(parents=True, exist_ok=True)
+                (self.data_dir / part).mkdir(exist_ok=True)
         except OSError as error:
             raise ConfigError(f"cannot write the data folder {self.data_dir}: {error.strerror}; set KB_DATA_DIR") from error
         return self

@@ -194,6 +194,7 @@ class Hit:
     char_end: int | None
     document_id: str
     chunk_id: str
+    ordinal: int = 0  #: place of the chunk in its document
 
 
 @dataclass(frozen=True, slots=True)

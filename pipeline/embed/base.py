@@ -38,6 +38,16 @@ class EmbedderInfo:
     chunks_per_s: float  #: as earlier loads found out, or as an endpoint showed at the start; 0: not measured yet
 
 
+class QueryEmbedder(Protocol):
+    """Embeds questions."""
+
+    def embed_query(self, text: str) -> NDArray[np.float32]:
+        """Embed a question: (dimension,), unit length."""
+
+    def close(self) -> None:
+        """Release all resources."""
+
+
 class Embedder(Protocol):
     """Embeds texts."""
 
@@ -53,6 +63,9 @@ class Embedder(Protocol):
 
     def embed_query(self, text: str) -> NDArray[np.float32]:
         """Embed a question: (dimension,), unit length."""
+
+    def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Embed questions together: (n, dimension), unit length, in the order of `texts`."""
 
     def memory_bytes(self) -> int:
         """Memory used on a device that has its own; 0 where the device shares the host's."""

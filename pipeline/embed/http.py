@@ -106,6 +106,10 @@ class HttpEmbedder:
         vector: NDArray[np.float32] = self.embed([text])[0]
         return vector
 
+    def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Embed questions together: (n, dimension) float32, unit length."""
+        return self.embed(texts)
+
     def memory_bytes(self) -> int:
         """Always 0: the server has its own memory."""
         return 0

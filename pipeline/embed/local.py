@@ -132,8 +132,12 @@ class LocalEmbedder:
 
     def embed_query(self, text: str) -> NDArray[np.float32]:
         """Embed a question: (dimension,) float32, unit length; one over the limit is cut, because users paste long ones."""
-        vector: NDArray[np.float32] = self._embed(self._encode([self._query_prompt + text], cut=True))[0]
+        vector: NDArray[np.float32] = self.embed_queries([text])[0]
         return vector
+
+    def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Embed questions as `embed_query` does, together: (n, dimension)."""
+        return self._embed(self._encode([self._query_prompt + text for text in texts], cut=True))
 
     def memory_bytes(self) -> int:
         """GPU memory that torch holds for all models of this process; 0 on the CPU."""

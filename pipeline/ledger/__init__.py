@@ -3,13 +3,15 @@
 Its parts, one file each: `intake` (writes of a load), `flow` (the dispatcher), `work` (the workers), `collections` (and their
 generations), `mirror` (a new generation next to the live one), `removal` (deletions), `sources` (loaded repeatedly),
 `schedules` (and when), `holds` (which run loads which roots now), `registry` (worker processes), `runs` (and how they compare),
-`report`, `life` and `retrospect` (for people: the present, documents, one run), `measures` (counters of workers).
+`report`, `life` and `retrospect` (for people: the present, documents, one run), `measures` (counters of workers), `browse`
+(documents by page), `tokens` (who may ask the service), `submissions` (repeated requests).
 """
 
 from __future__ import annotations
 
 from sqlalchemy import Engine
 
+from pipeline.ledger.browse import Browse
 from pipeline.ledger.flow import Flow
 from pipeline.ledger.generations import Generations
 from pipeline.ledger.holds import Holds
@@ -26,6 +28,8 @@ from pipeline.ledger.runs import Runs
 from pipeline.ledger.schedules import Schedules
 from pipeline.ledger.schema import open_engine
 from pipeline.ledger.sources import Sources
+from pipeline.ledger.submissions import Submissions
+from pipeline.ledger.tokens import Tokens
 from pipeline.ledger.work import Work
 
 
@@ -53,6 +57,9 @@ class Ledger:
         self.retrospect = Retrospect(engine)
         self.measures = Measures(engine)
         self.losses = LossReport(engine)
+        self.browse = Browse(engine)
+        self.tokens = Tokens(engine)
+        self.submissions = Submissions(engine)
 
     @classmethod
     def open(cls, url: str) -> Ledger:
@@ -74,6 +81,6 @@ class Ledger:
 
 
 __all__ = [
-    "Flow", "Generations", "Holds", "Intake", "Ledger", "Life", "LossReport", "Measures", "Mirror", "Registry", "Removal", "Report",
-    "Retrospect", "Runs", "Schedules", "Sources", "Work",
+    "Browse", "Flow", "Generations", "Holds", "Intake", "Ledger", "Life", "LossReport", "Measures", "Mirror", "Registry", "Removal",
+    "Report", "Retrospect", "Runs", "Schedules", "Sources", "Submissions", "Tokens", "Work",
 ]  # fmt: skip

@@ -83,6 +83,12 @@ class Generations:
         """The names that people use for the collections, in order."""
         return sorted({one.public for one in self.all() if one.state == LIVE})
 
+    def live_ones(self) -> list[Collection]:
+        """The generations that answer to the collections' names, by name."""
+        with reading(self._engine) as connection:
+            rows = connection.execute(select(collections).where(collections.c.state == LIVE).order_by(collections.c.name))
+            return [Collection(**row._mapping) for row in rows]
+
     def awaited(self) -> list[str]:
         """Profiles of the generations that have documents to index, those with the most first."""
         waiting = select(documents.c.collection, func.count().label("waiting")).where(documents.c.state.in_(OPEN_STATES))

@@ -70,6 +70,11 @@ class Holds:
         with reading(self._engine) as connection:
             return _find(connection, collection, roots)
 
+    def is_held(self, run: int) -> bool:
+        """Whether a run still has a lease; that of a dead process is taken back by a dispatcher."""
+        with reading(self._engine) as connection:
+            return connection.execute(select(leases.c.id).where(leases.c.stage == RUN, leases.c.run == run)).first() is not None
+
     def beat(self, ours: Hold) -> None:
         """Send a heartbeat; raises LeaseLost if another run has taken over the roots.
 

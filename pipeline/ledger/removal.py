@@ -82,6 +82,12 @@ class Removal:
                 found += [Kept(*row) for row in connection.execute(select(*columns).where(*wanted))]
         return found
 
+    def unindexed(self, run: int) -> list[tuple[str, str]]:
+        """Id and generation of a run's documents that have work ahead of them and no version that searches find."""
+        wanted = (documents.c.run == run, documents.c.state.in_(OPEN_STATES), documents.c.indexed_hash == "")
+        with reading(self._engine) as connection:
+            return [(row[0], row[1]) for row in connection.execute(select(documents.c.id, documents.c.collection).where(*wanted))]
+
     def mark(self, generation: str, ids: Sequence[str]) -> int:
         """Mark documents of a generation as deleted, with the files inside them; return how many were not marked before.
 

@@ -21,6 +21,7 @@ class NewRun:
     action: str = "load"
     source: str = ""
     schedule: str = ""
+    token: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,8 @@ class RunRow:
     quarantined: int
     chunks: int
     embedded: int
+    token: str = ""  #: name of the token that the service was asked with
+    staged_at: float | None = None  #: when everything was staged, of a load that did not wait for its end
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +86,21 @@ class Runs:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def start(self, collection: str, action: str = "load", source: str = "", schedule: str = "") -> int:
+    def start(self, collection: str, action: str = "load", source: str = "", schedule: str = "", token: str = "") -> int:
         """Open a run; return its number."""
         with writing(self._engine) as connection:
-            return open_run(connection, NewRun(collection, action, source, schedule))
+            return open_run(connection, NewRun(collection, action, source, schedule, token))
+
+    def unfinished(self) -> list[RunRow]:
+        """Loads that the service was asked for and that have no outcome yet."""
+        wanted = (runs.c.token != "", runs.c.finished_at.is_(None), runs.c.action == "load")
+        with reading(self._engine) as connection:
+            return [RunRow(**row._mapping) for row in connection.execute(select(runs).where(*wanted).order_by(runs.c.id))]
+
+    def staged(self, run: int) -> None:
+        """Record that everything of a run is staged: what is left of it needs nobody but workers."""
+        with writing(self._engine) as connection:
+            connection.execute(update(runs).where(runs.c.id == run).values(staged_at=time.time()))
 
     def update(self, run: int, **counts: int) -> None:
         """Write some of a run's counts, by the names of their columns."""
@@ -142,6 +156,13 @@ class Runs:
         """The last runs, the newest first."""
         with reading(self._engine) as connection:
             return last_runs(connection, limit, schedule, source)
+
+    def asked(self, limit: int) -> list[RunRow]:
+        """The last loads that the service was asked for, the newest first."""
+        wanted = (runs.c.token != "", runs.c.action == "load")
+        with reading(self._engine) as connection:
+            rows = connection.execute(select(runs).where(*wanted).order_by(runs.c.id.desc()).limit(limit))
+            return [RunRow(**row._mapping) for row in rows]
 
     def outcomes(self) -> dict[tuple[str, str], int]:
         """Runs that have ended, by action and outcome."""

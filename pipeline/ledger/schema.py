@@ -39,7 +39,7 @@ from pipeline.ledger import triggers
 from pipeline.ledger.sqlite import BUSY_TIMEOUT_S, configure
 
 #: Increased with every change of the tables; a newer ledger is refused, an older one is migrated by `_migrate`.
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 
 #: Key of the advisory lock for creating tables; any unused number.
 SCHEMA_LOCK = 5_113_521
@@ -89,6 +89,8 @@ runs = Table(
     Column("schedule", String(255), nullable=False, server_default=""),
     Column("outcome", String(16), nullable=False, server_default=""),  # empty while it is running, or if its process died
     Column("detail", Text, nullable=False, server_default=""),  # the reason, if the outcome is not `done`
+    Column("token", String(100), nullable=False, server_default=""),  # name of the token that the service was asked with
+    Column("staged_at", Float),  # when all of a load was staged that does not wait for its end
     # Results, written at the end of the run: the documents' own rows come to belong to later runs.
     Column("added", Integer, nullable=False, server_default="0"),
     Column("changed", Integer, nullable=False, server_default="0"),
@@ -302,7 +304,7 @@ def _migrate(connection: Connection) -> None:
         # Indexes that no longer exist, and one that has another column since version 5.
         for old in ("documents_run_state", "documents_lease", "documents_run_progress", "documents_run_figures"):
             connection.exec_driver_sql(f"DROP INDEX IF EXISTS {old}")
-        # Versions 3 to 6 have more columns; each is nullable or has a default of the database's own.
+        # Versions 3 to 7 have more columns; each is nullable or has a default of the database's own.
         for table in metadata.sorted_tables:
             there = {column["name"] for column in inspect(connection).get_columns(table.name)}
             for column in table.columns:

@@ -7,6 +7,7 @@ import stat
 from pathlib import Path
 
 from pipeline.errors import ConfigError
+from pipeline.files.private import mode_for_users
 from pipeline.files.replace import replace_file
 
 
@@ -28,5 +29,5 @@ def _write(text: str, file: Path) -> None:
             out.write(text)
         return
     target = Path(os.path.realpath(file))
-    mode = stat.S_IMODE(target.stat().st_mode) if target.exists() else None
+    mode = stat.S_IMODE(target.stat().st_mode) if target.exists() else mode_for_users()
     replace_file(target, text.encode(), mode=mode)

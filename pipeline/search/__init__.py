@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable
 
-from pipeline.embed.base import Embedder, embed_fingerprint
+from pipeline.embed.base import Embedder, QueryEmbedder, embed_fingerprint
 from pipeline.errors import CollectionMismatch
+from pipeline.filters import Filters
 from pipeline.ledger import Ledger
 from pipeline.settings import Settings
 from pipeline.store.base import VectorStore
@@ -17,20 +19,30 @@ CHUNKS_A_DOCUMENT = 10
 
 
 class Searcher:
-    """Searches collections, each with the model that made it; not for several threads at once.
+    """Searches collections, each with the model that made it; for any number of threads if `wrap` makes embedders that are.
 
     Every search resolves the collection's name again and then queries that physical collection. So a re-index that swaps the
     collection meanwhile never makes a query of one model meet the points of another.
     """
 
-    def __init__(self, settings: Settings, store: VectorStore, embedder: Embedder | None = None) -> None:
-        """`embedder` is one of the configured model, if it is loaded already; others are loaded on demand."""
+    def __init__(
+        self,
+        settings: Settings,
+        store: VectorStore,
+        embedder: QueryEmbedder | None = None,
+        wrap: Callable[[Embedder], QueryEmbedder] = lambda loaded: loaded,
+    ) -> None:
+        """`embedder` is one of the configured model, if it is loaded already; others are loaded on demand, and passed to `wrap`."""
         self._settings = settings
         self._store = store
-        self._embedders: dict[str, Embedder] = {}
-        self._given = embedder
+        self._wrap = wrap
+        self._loading = threading.Lock()
+        self._embedders: dict[str, QueryEmbedder] = {}  #: by physical collection
+        self._models: dict[tuple[str, str, str], QueryEmbedder] = {}  #: by model; several collections share one
+        if embedder is not None:
+            self._models[_model_of(settings)] = embedder
 
-    def search(self, collection: str, query: str, limit: int, filters: Mapping[str, str], mode: SearchMode) -> list[Hit]:
+    def search(self, collection: str, query: str, limit: int, filters: Filters, mode: SearchMode) -> list[Hit]:
         """The best `limit` chunks for `query` by `mode`, best first; mode sparse needs no model.
 
         Raises CollectionMissing; CollectionMismatch if it is unknown which model made the collection; ModelError, DeviceError
@@ -40,25 +52,38 @@ class Searcher:
         embedder = self.embedder(collection, physical) if mode != "sparse" else None
         return search_physical(self._store, physical, embedder, query, limit, filters, mode)
 
-    def embedder(self, collection: str, physical: str) -> Embedder:
+    def embedder(self, collection: str, physical: str) -> QueryEmbedder:
         """The embedder of the model that made a physical collection."""
-        if physical not in self._embedders:
-            self._embedders[physical] = self._load(collection, physical)
-        return self._embedders[physical]
+        with self._loading:
+            if physical not in self._embedders:
+                self._embedders[physical] = self._load(self._made_with(collection, physical))
+            return self._embedders[physical]
 
-    def _load(self, collection: str, physical: str) -> Embedder:
+    def configured(self) -> QueryEmbedder:
+        """The embedder of the configured model, for a service that loads it before the first question."""
+        with self._loading:
+            return self._load(self._settings)
+
+    def _load(self, settings: Settings) -> QueryEmbedder:
         from pipeline.embed import make_embedder
 
+        key = _model_of(settings)
+        if key not in self._models:
+            self._models[key] = self._wrap(make_embedder(settings, device=settings.device, measured=False))
+        return self._models[key]
+
+    def _made_with(self, collection: str, physical: str) -> Settings:
+        """The settings with the model that made a physical collection; raises CollectionMismatch if it is unknown."""
         dimension = self._store.dimension(physical)
         if made_by(physical, self._settings, dimension):
-            return self._given or make_embedder(self._settings, device=self._settings.device, measured=False)
+            return self._settings
         settings = self._recorded(physical)
         if settings is None or not made_by(physical, settings, dimension):
             raise CollectionMismatch(
                 f"the collection {collection!r} was made with another model than {self._settings.model}; "
                 "set KB_MODEL to the one that made it"
             )
-        return make_embedder(settings, device=settings.device, measured=False)
+        return settings
 
     def _recorded(self, physical: str) -> Settings | None:
         """The settings, overridden by those the ledger has recorded for the generation behind a physical collection."""
@@ -68,8 +93,13 @@ class Searcher:
 
     def close(self) -> None:
         """Release the models."""
-        for embedder in self._embedders.values():
+        for embedder in self._models.values():
             embedder.close()
+
+
+def _model_of(settings: Settings) -> tuple[str, str, str]:
+    """What an embedder depends on."""
+    return settings.model, settings.model_revision, settings.embed_model
 
 
 def made_by(physical: str, settings: Settings, dimension: int) -> bool:
@@ -79,7 +109,7 @@ def made_by(physical: str, settings: Settings, dimension: int) -> bool:
 
 
 def search_physical(
-    store: VectorStore, physical: str, embedder: Embedder | None, query: str, limit: int, filters: Mapping[str, str],
+    store: VectorStore, physical: str, embedder: QueryEmbedder | None, query: str, limit: int, filters: Filters,
     mode: SearchMode,
 ) -> list[Hit]:  # fmt: skip
     """Search a physical collection without checking which model made it. Raises ValueError if `mode` needs an embedder."""
@@ -92,7 +122,7 @@ def search_physical(
 
 
 def document_ranking(
-    store: VectorStore, physical: str, embedder: Embedder | None, mode: SearchMode, documents: int
+    store: VectorStore, physical: str, embedder: QueryEmbedder | None, mode: SearchMode, documents: int
 ) -> Callable[[str], list[str]]:
     """A function from a query to the uris of about `documents` documents, best first, each once; for `pipeline.search.evaluate`.
 

@@ -123,6 +123,9 @@ class Load:
             yield Planned("skipped", omitted.name, 0, omitted.why)
 
     def _files(self, scope: Scope) -> Iterator[SourceFile]:
+        for file in scope.files:
+            self.counts.discovered += 1
+            yield file
         for found in discover(scope.roots, scope.patterns):
             if scope.is_elsewhere(found.uri):
                 continue

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from pipeline.sources.discover import Patterns
 from pipeline.sources.uris import Root, root_uri
+from pipeline.types import SourceFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,10 +19,11 @@ class Scope:
     patterns: Patterns = field(default_factory=Patterns)
     elsewhere: Sequence[str] = ()  #: URIs of other sources inside the roots, which own the files there
     formerly: Sequence[str] = ()  #: earlier URIs of the roots, such as the old target of a link
+    files: Sequence[SourceFile] = ()  #: files that were handed over, such as uploads, and are in no root
 
     def uris(self) -> list[str]:
-        """The current URIs of the roots."""
-        return [root_uri(root) for root in self.roots]
+        """The current URIs of the roots, and those of the files."""
+        return [*(root_uri(root) for root in self.roots), *(file.uri for file in self.files)]
 
     def is_elsewhere(self, uri: str) -> bool:
         """Whether a file belongs to another source."""

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from pipeline.types import DocumentInfo, EmbeddedChunk, Hit, PointMeta
+from pipeline.filters import Filters
+from pipeline.types import Chunk, DocumentInfo, EmbeddedChunk, Hit, PointMeta
 
 #: How a process uses the embedded store: the embed worker owns it and keeps it open, other processes open it briefly.
 Role = Literal["owner", "reader"]
@@ -72,12 +73,18 @@ class VectorStore(Protocol):
     def vectors(self, physical: str, ids: Sequence[str]) -> dict[str, list[float]]:
         """Point id -> vector; ids that are not stored are left out."""
 
-    def count(self, physical: str, document_id: str | None = None) -> int:
-        """Exact number of points, of one document if it is given."""
+    def count(self, physical: str, document_id: str | None = None, filters: Filters = ()) -> int:
+        """Exact number of points that match every filter, of one document if it is given."""
 
-    def search(
-        self, physical: str, vector: Sequence[float] | None, limit: int, filters: Mapping[str, str], text: str = ""
-    ) -> list[Hit]:
+    def document_chunks(
+        self, physical: str, document_id: str, filters: Filters = (), ordinals: Sequence[int] | None = None
+    ) -> list[Chunk]:
+        """The stored chunks of a document that match every filter, in order; only those at `ordinals` if they are given.
+
+        `token_count` is not stored and comes back as 0.
+        """
+
+    def search(self, physical: str, vector: Sequence[float] | None, limit: int, filters: Filters, text: str = "") -> list[Hit]:
         """The best `limit` points for a query that match every filter, best first.
 
         `vector` alone ranks by cosine (dense). `text` alone ranks by BM25 over shared words (sparse). Both together fuse the

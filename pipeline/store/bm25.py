@@ -59,6 +59,12 @@ def query_weights(text: str) -> SparseVector:
     return SparseVector(indices, [1.0] * len(indices))
 
 
+def shared_words(query: str, text: str) -> list[str]:
+    """The words of a query that a text contains, as a whole or by one of their parts, in the query's order; for people."""
+    there = {term for word in set(_words(text)) for term in terms(word)}
+    return [word for word in dict.fromkeys(_words(query)) if not there.isdisjoint(terms(word))]
+
+
 def terms(word: str) -> list[str]:
     """The terms of a compound: the whole, and its parts if it has several.
 

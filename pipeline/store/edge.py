@@ -43,14 +43,15 @@ from typing_extensions import override
 
 from pipeline.errors import CollectionMissing, NoSpace, StoreUnavailable
 from pipeline.files.errors import translating
+from pipeline.filters import PREFIX_FIELDS, Condition, Filters
 from pipeline.store import points as convert
 from pipeline.store.base import Role, StoredPoint, VectorStore
 from pipeline.store.bm25 import document_weights
 from pipeline.store.catalogue import Catalogue
 from pipeline.store.points import DENSE, META_FIELDS, META_PAGE_POINTS, PAGE_POINTS, SPARSE, Point
-from pipeline.store.query import RRF_K, Condition, QueryPlan, Shape, query_plan
+from pipeline.store.query import RRF_K, QueryPlan, Shape, conditions, query_plan
 from pipeline.store.shards import Shards, engine_errors, enter_engine
-from pipeline.types import DocumentInfo, EmbeddedChunk, Hit, PointMeta
+from pipeline.types import Chunk, DocumentInfo, EmbeddedChunk, Hit, PointMeta
 
 #: The types that the engine's annotations allow for a named vector.
 _NamedVector = list[float] | SparseVector | list[list[float]]
@@ -183,14 +184,21 @@ class EdgeStore(VectorStore):
         return found
 
     @override
-    def count(self, physical: str, document_id: str | None = None) -> int:
+    def count(self, physical: str, document_id: str | None = None, filters: Filters = ()) -> int:
+        wanted = _filter(conditions(filters), document_id)
         with self._shards.use(self._path(physical)) as shard:
-            return shard.count(CountRequest(exact=True, filter=_document(document_id) if document_id is not None else None))
+            return shard.count(CountRequest(exact=True, filter=wanted))
 
     @override
-    def search(
-        self, physical: str, vector: Sequence[float] | None, limit: int, filters: Mapping[str, str], text: str = ""
-    ) -> list[Hit]:
+    def document_chunks(
+        self, physical: str, document_id: str, filters: Filters = (), ordinals: Sequence[int] | None = None
+    ) -> list[Chunk]:
+        wanted = _filter(conditions(filters), document_id, ordinals)
+        records = self._scroll(physical, wanted, True, vectors=False)
+        return convert.in_order(convert.point_of(str(record.id), record.payload or {}, []) for record in records)
+
+    @override
+    def search(self, physical: str, vector: Sequence[float] | None, limit: int, filters: Filters, text: str = "") -> list[Hit]:
         wanted = query_plan(physical, self._shape(physical), vector, text, limit, filters)
         if wanted is None:
             return []
@@ -251,7 +259,7 @@ class EdgeStore(VectorStore):
         with engine_errors(path):
             shard = EdgeShard.create(str(path), EdgeConfig(vectors=vectors, sparse_vectors=sparse))
             for field in convert.INDEXED_FIELDS:
-                index = KeywordIndexParams(prefix=field in convert.PREFIX_FIELDS)
+                index = KeywordIndexParams(prefix=field in PREFIX_FIELDS)
                 shard.update(UpdateOperation.create_field_index(field, index))
             shard.flush()
             shard.close()
@@ -313,8 +321,12 @@ def _request(wanted: QueryPlan) -> QueryRequest:
     return QueryRequest(limit=wanted.limit, prefetches=fetched, query=fused, with_payload=True)
 
 
-def _filter(wanted: Sequence[Condition]) -> Filter | None:
+def _filter(wanted: Sequence[Condition], document_id: str | None = None, ordinals: Sequence[int] | None = None) -> Filter | None:
     matches = [FieldCondition(c.field, match=MatchPrefix(c.value) if c.prefix else MatchValue(c.value)) for c in wanted]
+    if document_id is not None:
+        matches.append(FieldCondition("document_id", match=MatchValue(document_id)))
+    if ordinals is not None:
+        matches.append(FieldCondition("ordinal", match=MatchAny(list(ordinals))))
     return Filter(must=[*matches]) if matches else None
 
 

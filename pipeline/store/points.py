@@ -16,8 +16,6 @@ DENSE = "dense"
 SPARSE = "bm25"
 #: Payload fields with a keyword index: deletes and counts by document need one, filters are faster with one.
 INDEXED_FIELDS = ("document_id", "uri", "folder", "media_type")
-#: Indexed fields whose filter may be a prefix followed by `*`.
-PREFIX_FIELDS = ("uri", "folder")
 #: Payload fields of PointMeta, in the same order.
 META_FIELDS = ("ordinal", "page_first", "page_last", "char_start", "char_end")
 #: Payload field that repeats, in one object, the fields that other software reads: LangChain expects metadata as one object.
@@ -112,6 +110,11 @@ def point_of(point_id: str, payload: Mapping[str, object], vector: list[float]) 
     return document, EmbeddedChunk(chunk, vector)
 
 
+def in_order(points: Iterable[Point]) -> list[Chunk]:
+    """The chunks of points by their place in the document."""
+    return sorted((embedded.chunk for _, embedded in points), key=lambda chunk: chunk.ordinal)
+
+
 def hit_of(point_id: str, score: float, payload: Mapping[str, object]) -> Hit:
     """One hit of a search."""
     meta = meta_of(payload)
@@ -127,6 +130,7 @@ def hit_of(point_id: str, score: float, payload: Mapping[str, object]) -> Hit:
         char_end=meta.char_end,
         document_id=_text(payload, "document_id"),
         chunk_id=point_id,
+        ordinal=meta.ordinal,
     )
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import cast
 
 import numpy as np
 
+from pipeline import filters as language
 from pipeline.errors import CollectionMismatch, ConfigError
+from pipeline.filters import Condition, Filters
 from pipeline.store.bm25 import SparseVector, query_weights
-from pipeline.store.points import INDEXED_FIELDS, PREFIX_FIELDS, clean
+from pipeline.store.points import INDEXED_FIELDS, clean
 
 #: The fields that a search can be filtered by.
 FILTER_FIELDS = (*INDEXED_FIELDS, "title", "content_hash")
@@ -27,25 +29,9 @@ class Shape:
     sparse: bool  #: whether its points carry BM25 weights; points of old collections do not
 
 
-@dataclass(frozen=True, slots=True)
-class Condition:
-    """One filter of a search, as both engines understand it."""
-
-    field: str
-    value: str
-    prefix: bool  #: `value` is a prefix, not the whole value
-
-
-def conditions(filters: Mapping[str, str]) -> list[Condition]:
-    """The filters as conditions that must all be met. Raises ConfigError for a field that cannot be filtered."""
-    found = []
-    for field, value in filters.items():
-        if field not in FILTER_FIELDS:
-            raise ConfigError(f"cannot filter by {field!r}; use one of {', '.join(FILTER_FIELDS)}")
-        prefix = field in PREFIX_FIELDS and value.endswith("*")
-        if value != "*" or not prefix:
-            found.append(Condition(field, clean(value.removesuffix("*") if prefix else value), prefix))
-    return found
+def conditions(filters: Filters) -> list[Condition]:
+    """The filters as conditions on stored fields. Raises ConfigError for a field that cannot be filtered."""
+    return [replace(one, value=clean(one.value)) for one in language.conditions(filters, FILTER_FIELDS)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +51,7 @@ class QueryPlan:
 
 
 def query_plan(
-    name: str, shape: Shape, vector: Sequence[float] | None, text: str, limit: int, filters: Mapping[str, str]
+    name: str, shape: Shape, vector: Sequence[float] | None, text: str, limit: int, filters: Filters
 ) -> QueryPlan | None:
     """The plan of `VectorStore.search`; None if nothing can be found."""
     wanted = conditions(filters)

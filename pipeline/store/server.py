@@ -14,14 +14,15 @@ from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedR
 from typing_extensions import override
 
 from pipeline.errors import CollectionMismatch, CollectionMissing, ConfigError, PermanentError, StoreUnavailable, retried
+from pipeline.filters import PREFIX_FIELDS, Filters
 from pipeline.settings import is_loopback, mask_url
 from pipeline.store import points as convert
 from pipeline.store.base import StoredPoint, VectorStore
 from pipeline.store.names import check_name
 from pipeline.store.points import DENSE, META_FIELDS, META_PAGE_POINTS, PAGE_POINTS, SPARSE, Point
-from pipeline.store.query import Shape, query_plan
-from pipeline.store.server_query import document_filter, payload_operations, run_query, vectors_of
-from pipeline.types import DocumentInfo, EmbeddedChunk, Hit, PointMeta
+from pipeline.store.query import Shape, conditions, query_plan
+from pipeline.store.server_query import document_filter, payload_operations, point_filter, run_query, vectors_of
+from pipeline.types import Chunk, DocumentInfo, EmbeddedChunk, Hit, PointMeta
 
 T = TypeVar("T")
 
@@ -98,7 +99,7 @@ class ServerStore(VectorStore):
         for field in convert.INDEXED_FIELDS:
             if field not in schema:
                 index = models.KeywordIndexParams(
-                    type=models.KeywordIndexType.KEYWORD, prefix=True if field in convert.PREFIX_FIELDS else None
+                    type=models.KeywordIndexType.KEYWORD, prefix=True if field in PREFIX_FIELDS else None
                 )
                 self._complete(physical, lambda f=field, i=index: self._client.create_payload_index(physical, f, i))  # type: ignore[misc]
 
@@ -199,14 +200,19 @@ class ServerStore(VectorStore):
         return found
 
     @override
-    def count(self, physical: str, document_id: str | None = None) -> int:
-        chosen = document_filter(document_id) if document_id is not None else None
+    def count(self, physical: str, document_id: str | None = None, filters: Filters = ()) -> int:
+        chosen = point_filter(conditions(filters), document_id)
         return self._call(lambda: self._client.count(physical, count_filter=chosen, exact=True), physical).count
 
     @override
-    def search(
-        self, physical: str, vector: Sequence[float] | None, limit: int, filters: Mapping[str, str], text: str = ""
-    ) -> list[Hit]:
+    def document_chunks(
+        self, physical: str, document_id: str, filters: Filters = (), ordinals: Sequence[int] | None = None
+    ) -> list[Chunk]:
+        records = self._scroll(physical, point_filter(conditions(filters), document_id, ordinals), True, vectors=False)
+        return convert.in_order(convert.point_of(str(record.id), record.payload or {}, []) for record in records)
+
+    @override
+    def search(self, physical: str, vector: Sequence[float] | None, limit: int, filters: Filters, text: str = "") -> list[Hit]:
         shape = self._shape_for(physical, len(vector)) if vector is not None else self._shape(physical)
         wanted = query_plan(physical, shape, vector, text, limit, filters)
         if wanted is None:
@@ -258,7 +264,7 @@ class ServerStore(VectorStore):
     def _shape_for(self, physical: str, length: int) -> Shape:
         """The shape; read again if its dimension differs from `length`, because an alias may have been moved."""
         if self._shape(physical).dimension != length:
-            del self._shapes[physical]
+            self._shapes.pop(physical, None)  # another thread may have been faster
         return self._shape(physical)
 
     def _create_once(

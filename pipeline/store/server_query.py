@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 from qdrant_client import QdrantClient, models
 
+from pipeline.filters import Condition
 from pipeline.store.bm25 import document_weights
 from pipeline.store.points import DENSE, SPARSE, Payload, payload_changes
-from pipeline.store.query import RRF_K, Condition, QueryPlan, Shape
+from pipeline.store.query import RRF_K, QueryPlan, Shape
 from pipeline.types import EmbeddedChunk
 
 
@@ -22,7 +23,7 @@ def vectors_of(embedded: EmbeddedChunk, shape: Shape) -> dict[str, models.Vector
 
 def run_query(client: QdrantClient, physical: str, plan: QueryPlan) -> models.QueryResponse:
     """Send the search as one request."""
-    matches = _filter(plan.conditions)
+    matches = point_filter(plan.conditions)
     sparse = models.SparseVector(indices=plan.sparse.indices, values=plan.sparse.values) if plan.sparse is not None else None
     if plan.dense is None or sparse is None:
         using = DENSE if sparse is None else SPARSE
@@ -51,11 +52,18 @@ def payload_operations(fields: Payload, chosen: models.Filter) -> list[models.Up
     ]
 
 
-def _filter(wanted: Sequence[Condition]) -> models.Filter | None:
+def point_filter(
+    wanted: Sequence[Condition], document_id: str | None = None, ordinals: Sequence[int] | None = None
+) -> models.Filter | None:
+    """Points that meet all conditions, of one document and at some of its places if these are given; None: all points."""
     must: list[models.Condition] = [
         models.FieldCondition(
             key=c.field, match=models.MatchPrefix(prefix=c.value) if c.prefix else models.MatchValue(value=c.value)
         )
         for c in wanted
     ]
+    if document_id is not None:
+        must.append(models.FieldCondition(key="document_id", match=models.MatchValue(value=document_id)))
+    if ordinals is not None:
+        must.append(models.FieldCondition(key="ordinal", match=models.MatchAny(any=list(ordinals))))
     return models.Filter(must=must) if must else None

@@ -17,6 +17,7 @@ class About:
     stage: str | None = None  #: load, parse or embed
     document: str | None = None  #: id
     uri: str | None = None  #: URI of the document
+    request: str | None = None  #: id of a request to the service
 
 
 _NOTHING = About()

@@ -230,6 +230,21 @@ def test_search_filters(store: VectorStore, name: str) -> None:
         found(colour="red")
 
 
+def test_counts_and_chunks_of_a_document_keep_to_the_filters(store: VectorStore, name: str) -> None:
+    guide, other = made_document("guide.md"), made_document("other.md", "/other")
+    store.upsert(name, [*made_points(guide, 5), *made_points(other, 3)])
+    assert store.count(name, filters={"folder": "/guides"}) == 5
+    assert store.count(name, guide.id, [("folder", "/gui*"), ("folder", "/guides")]) == 5
+    assert store.count(name, guide.id, [("folder", "/guides"), ("folder", "/other")]) == 0
+    chunks = store.document_chunks(name, guide.id)
+    assert [(one.ordinal, one.text, one.heading_path, one.page_first, one.char_end) for one in chunks] == [
+        (n, f"Some words. {n}", ("Guide", f"Part {n}"), n + 1, 10 * n + 9) for n in range(5)
+    ]
+    assert [one.ordinal for one in store.document_chunks(name, guide.id, ordinals=[3, 1, 99])] == [1, 3]
+    assert store.document_chunks(name, guide.id, {"folder": "/other"}) == []
+    assert store.document_chunks(name, guide.id, ordinals=[]) == []
+
+
 def test_search_with_a_wrong_query(store: VectorStore, name: str) -> None:
     with pytest.raises(CollectionMismatch, match="another model"):
         store.search(name, made_vector(1, DIMENSION + 1), 3, {})

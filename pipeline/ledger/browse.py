@@ -1,0 +1,131 @@
+"""Documents as readers list them: those of the live generation of a collection, filtered as a search is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from urllib.parse import quote
+
+from sqlalchemy import ColumnElement, Engine, Select, and_, false, func, not_, select
+
+from pipeline.filters import FILTER_KEYS, Condition, Filters, conditions
+from pipeline.ledger.schema import LIVE, collections, documents, reading
+from pipeline.sources.uris import MEMBER
+from pipeline.types import DocumentState
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """One document of a list."""
+
+    id: str
+    collection: str  #: the generation that it belongs to
+    uri: str
+    title: str
+    media_type: str
+    size: int  #: bytes
+    state: str
+    reason: str
+    detail: str
+    chunks: int  #: of the version that searches find
+    run: int  #: that brought the version
+    parent: str  #: id of the document that this one is a file of; empty for others
+    updated_at: float
+    indexed_hash: str  #: of the version that searches find; empty if there is none
+
+
+class Browse:
+    """Reads documents by page and by id. A document that a filter leaves out is treated as one that does not exist."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def page(self, generation: str, filters: Filters = (), *, state: str = "", after: str = "", limit: int = 100) -> list[Listing]:
+        """Up to `limit` documents of a generation in the order of their ids, from the one after the id `after` on."""
+        wanted = [*_of(generation), *matching(filters), documents.c.id > after]
+        if state:
+            wanted.append(documents.c.state == state)
+        with reading(self._engine) as connection:
+            rows = connection.execute(_columns().where(*wanted).order_by(documents.c.id).limit(limit))
+            return [_listing(row) for row in rows]
+
+    def get(self, document: str, filters: Filters = ()) -> tuple[Listing, str] | None:
+        """A document that the filters let through, and its collection's public name; None if no live generation has it."""
+        public = func.coalesce(func.nullif(collections.c.serves, ""), collections.c.name)
+        statement = (
+            _columns()
+            .add_columns(public)
+            .join(collections, collections.c.name == documents.c.collection)
+            .where(documents.c.id == document, collections.c.state == LIVE, documents.c.state != DocumentState.DELETED)
+        )
+        with reading(self._engine) as connection:
+            row = connection.execute(statement.where(*matching(filters))).first()
+        return None if row is None else (_listing(row[:-1]), row[-1])
+
+    def count(self, generation: str, filters: Filters = ()) -> dict[str, int]:
+        """Documents of a generation by state; those marked as deleted are left out."""
+        with reading(self._engine) as connection:
+            rows = connection.execute(
+                select(documents.c.state, func.count()).where(*_of(generation), *matching(filters)).group_by(documents.c.state)
+            )
+            return {row[0]: int(row[1]) for row in rows}
+
+
+def matching(filters: Filters) -> list[ColumnElement[bool]]:
+    """Conditions on rows of documents that mean what the filters mean in the store. Raises ConfigError for other fields."""
+    return [_condition(one) for one in conditions(filters, FILTER_KEYS)]
+
+
+def _condition(wanted: Condition) -> ColumnElement[bool]:
+    if wanted.field == "folder":
+        return _folder(wanted)
+    column = documents.c["id" if wanted.field == "document_id" else wanted.field]
+    return _begins(column, wanted.value) if wanted.prefix else column == wanted.value
+
+
+def _folder(wanted: Condition) -> ColumnElement[bool]:
+    """The ledger does not keep folders: they are compared with the beginning of the URI, which is percent-encoded."""
+    protocol, colon, path = wanted.value.partition("://")
+    if not colon and wanted.value.startswith("/"):
+        protocol, path = "file", wanted.value
+    elif protocol == "file":
+        return false()  # folders of files are paths
+    elif not colon:  # as `s` of `s3://bucket`
+        return _all_of(wanted.value) if wanted.prefix else false()
+    start = f"{protocol}://{quote(path)}"
+    # Of a file in an archive, `!` is not encoded: it stands between the two URIs.
+    uri = func.replace(documents.c.uri, MEMBER, f"%21{MEMBER[1:]}") if "!" in path else documents.c.uri
+    if wanted.prefix and path in ("", "/"):
+        return _begins(uri, start)
+    if not wanted.prefix and not start.endswith("/"):
+        start += "/"
+    elif not wanted.prefix and path not in ("", "/"):
+        return false()  # no folder is written like that
+    rest = func.substr(uri, len(start) + 1)
+    has_folder = func.replace(rest, "/", "") != rest
+    return and_(_begins(uri, start), has_folder if wanted.prefix else not_(has_folder))
+
+
+def _all_of(protocols: str) -> ColumnElement[bool]:
+    """Objects of the protocols that begin like this."""
+    return and_(_begins(documents.c.uri, protocols), not_(_begins(documents.c.uri, "file://")))
+
+
+def _begins(uri: ColumnElement[str], prefix: str) -> ColumnElement[bool]:
+    """Not by LIKE, which ignores case in SQLite."""
+    return func.substr(uri, 1, len(prefix)) == prefix
+
+
+def _of(generation: str) -> Sequence[ColumnElement[bool]]:
+    # Concatenated, so that SQLite walks by id instead of sorting the collection again for each page.
+    return documents.c.collection.concat("") == generation, documents.c.state != DocumentState.DELETED
+
+
+def _columns() -> Select[tuple[object, ...]]:
+    return select(*(documents.c[name] for name in Listing.__dataclass_fields__))
+
+
+def _listing(row: Sequence[object]) -> Listing:
+    fields = dict(zip(Listing.__dataclass_fields__, row, strict=True))
+    fields |= {name: fields[name] or "" for name in ("reason", "detail")}
+    return Listing(**fields)  # type: ignore[arg-type]
