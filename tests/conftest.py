@@ -11,6 +11,8 @@ from typing import NoReturn
 
 import pytest
 
+from pipeline.files.private import keeping_umask
+
 pytest_plugins = ("tests.browser",)
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -52,10 +54,14 @@ def _own_places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _own_logging() -> Iterator[None]:
-    """Commands that run in this process set up logging; at the level debug, some parsers write a line for every line they read."""
+    """Commands that run in this process set up logging, and the umask.
+
+    At the level debug, some parsers write a line for every line they read.
+    """
     root = logging.getLogger()
     level, handlers = root.level, root.handlers[:]
-    yield
+    with keeping_umask():
+        yield
     root.setLevel(level)
     root.handlers[:] = handlers
 

@@ -10,8 +10,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from re import _constants as c  # type: ignore[attr-defined]
-from re import _parser  # type: ignore[attr-defined]
+from re import _constants as c  # type: ignore[attr-defined, unused-ignore]  # unused where mypy has read hypothesis before
+from re import _parser  # type: ignore[attr-defined, unused-ignore]
 from typing import Any
 
 #: Length of the longest string. Anything quadratic exceeds `FLOOR_S` on it, even where only one character in twenty starts a match.

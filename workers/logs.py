@@ -82,6 +82,7 @@ class JsonLine(logging.Formatter):
             "stage": about.stage,
             "document": about.uri,
             "document_id": about.document,
+            "request": about.request,
             "process": self._process,
             "host": self._host,
             "pid": os.getpid(),

@@ -25,7 +25,8 @@ from workers.cli import run
 from workers.logs import JsonLine, set_up
 
 KEYS = {
-    "time", "level", "logger", "message", "run", "stage", "document", "document_id", "process", "host", "pid", "exception",
+    "time", "level", "logger", "message", "run", "stage", "document", "document_id", "request", "process", "host", "pid",
+    "exception",
 }  # fmt: skip
 
 

@@ -14,6 +14,7 @@ import rich_click as click
 from click.exceptions import Exit
 
 from pipeline.errors import KbError
+from pipeline.files.private import keeping_umask
 from workers import logs
 from workers.cli import (
     embedding_map,
@@ -29,10 +30,12 @@ from workers.cli import (
     runs,
     schedule,
     search,
+    serve,
     service,
     source,
     status,
     store,
+    token,
 )  # fmt: skip
 from workers.cli.context import Context, say
 
@@ -67,6 +70,7 @@ for command in (
     service.up, service.scheduler, service.flower, service.metrics, host.init, host.assess, host.doctor,
     source.source, source.sync, source.plan, source.delete, schedule.schedule, runs.runs, report.report, life.logs,
     reindex.reindex, reindex.rollback,
+    serve.serve, token.token,
     host.docker_memory, host.compose, info.config, info.version,
 ):  # fmt: skip
     cli.add_command(command)
@@ -76,7 +80,8 @@ def run(arguments: Sequence[str]) -> int:
     """Run one command line; return its exit status. An error prints one line on stderr, and a traceback only with --debug."""
     debug = "--debug" in arguments
     try:
-        result = cli.main(list(arguments), prog_name="kb-ingest", standalone_mode=False)
+        with keeping_umask():
+            result = cli.main(list(arguments), prog_name="kb-ingest", standalone_mode=False)
         if sys.stdout is not None:  # None if the descriptor is closed
             sys.stdout.flush()
         return result if isinstance(result, int) else 0

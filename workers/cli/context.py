@@ -30,15 +30,17 @@ class Context:
     log_format: str | None = None
 
     def settings(self, default_level: str | None = None, **overrides: object) -> Settings:
-        """Load the settings, override them with the command's options, and set up logging.
+        """Load the settings, override them with the command's options, and set up logging and the umask.
 
         `default_level` is for commands whose own output is sufficient. JSON log lines ignore it: they are the only output.
         """
         # Imported here: `--help` must not wait for pydantic.
+        from pipeline.files.private import restrict
         from pipeline.settings import load_settings
 
         level = self.log_level
         settings = load_settings(data_dir=self.data_dir, log_level=level, log_format=self.log_format, **overrides)
+        restrict(settings.umask)
         chosen = level is not None or "log_level" in settings.model_fields_set or settings.log_format == "json"
         if default_level is not None and not chosen:
             settings = settings.model_copy(update={"log_level": default_level})

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 
+from pipeline.filters import FILTER_KEYS
 from pipeline.text import visible
 from workers.cli.context import Context, print_json
 from workers.cli.options import existing_collection_option, json_option, of_store
 
 if TYPE_CHECKING:
+    from pipeline.settings import Settings
     from pipeline.types import Hit, SearchMode
 
-#: Payload fields that filters may use.
-FILTER_KEYS = ("uri", "folder", "media_type", "document_id")
 #: Search modes; those of `pipeline.types.SearchMode`.
 MODES: tuple[SearchMode, ...] = ("hybrid", "dense", "sparse")
 
@@ -35,27 +35,53 @@ MODES: tuple[SearchMode, ...] = ("hybrid", "dense", "sparse")
 @click.option(
     "--mode", type=click.Choice(MODES), help="Match by meaning (dense), words (sparse) or both (hybrid) (KB_SEARCH_MODE)."
 )
+@click.option("--url", help="Ask the service at this URL, with KB_TOKEN, instead of this data folder's.")
 @json_option
 @click.pass_obj
 def search(
     context: Context, query: str, collection: str | None, limit: int, filters: tuple[str, ...], mode: SearchMode | None,
-    as_json: bool,
+    url: str | None, as_json: bool,
 ) -> None:  # fmt: skip
-    """Find the chunks that best answer QUERY."""
-    from pipeline.search import Searcher
-    from pipeline.store import open_store
-
+    """Find the chunks that best answer QUERY. If `kb-ingest serve` runs over this data folder, it answers."""
     if not query.strip():
         raise click.UsageError("the query is empty")
     wanted = dict(_filter(text) for text in filters)
     settings = context.settings("error", collection=collection, search_mode=mode)
-    with closing(open_store(settings, role="reader")) as store:
-        name = of_store(settings, store).collection
-        hits = Searcher(settings, store).search(name, query, limit, wanted, settings.search_mode)
+    hits = _asked(settings, url, query, limit, wanted)
+    if hits is None:
+        hits = _searched(settings, query, limit, wanted)
     if as_json:
         print_json(hits)
     else:
         _print_hits(hits)
+
+
+def _asked(settings: Settings, url: str | None, query: str, limit: int, wanted: dict[str, str]) -> list[Hit] | None:
+    """What a service answers; None if there is none, or this data folder's cannot answer."""
+    from pipeline.errors import ServiceUnavailable
+    from pipeline.store.choice import is_named
+    from workers.api import MAX_LIMIT
+    from workers.cli.asking import named_service, own_service
+
+    service = own_service(settings) if url is None else named_service(settings, url)
+    if service is None or (service.is_ours and (limit > MAX_LIMIT or len(query) > settings.serve_query_chars)):
+        return None
+    collection = settings.collection if is_named(settings) else None
+    try:
+        return service.search(collection, query, limit, wanted, settings.search_mode)
+    except ServiceUnavailable:
+        if service.is_ours:  # it may have been killed a moment ago
+            return None
+        raise
+
+
+def _searched(settings: Settings, query: str, limit: int, wanted: dict[str, str]) -> list[Hit]:
+    from pipeline.search import Searcher
+    from pipeline.store import open_store
+
+    with closing(open_store(settings, role="reader")) as store:
+        name = of_store(settings, store).collection
+        return Searcher(settings, store).search(name, query, limit, wanted, settings.search_mode)
 
 
 def _filter(text: str) -> tuple[str, str]:

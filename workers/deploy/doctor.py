@@ -72,7 +72,7 @@ def packages() -> Finding:
 
 
 def permissions(settings: Settings, env_file: Path) -> Finding:
-    """Is the data folder writable, and are the secrets unreadable for others?"""
+    """Is the data folder writable, and is it unreadable for others, as are the secrets?"""
     folder = settings.prepare().data_dir
     probe = folder / f".doctor-{os.getpid()}"
     for part in (folder, folder / "staging", folder / "hf_cache"):
@@ -88,7 +88,12 @@ def permissions(settings: Settings, env_file: Path) -> Finding:
                        f"sudo chown -R {env['KB_UID']}:{env.get('KB_GID', env['KB_UID'])} {folder}")  # fmt: skip
     if env_file.is_file() and env_file.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH) and "KB_REDIS_PASSWORD" in env:
         return Finding("permissions", "warning", f"other users can read the secrets in {env_file}", f"chmod 600 {env_file}")
-    return Finding("permissions", "ok", f"{folder} is writable")
+    open_to = folder.stat().st_mode & settings.umask
+    if open_to:
+        who = "every account of this host" if open_to & 0o007 else "every account of its group"
+        mend = f"chmod -R o= {folder}" if settings.data_shared else f"chmod -R go= {folder} (or KB_DATA_SHARED=true for its group)"
+        return Finding("permissions", "warning", f"{who} can look into {folder}, which has a copy of every document", mend)
+    return Finding("permissions", "ok", f"{folder} is writable, and closed to others")
 
 
 def disk(settings: Settings) -> Finding:

@@ -66,7 +66,7 @@ def make_folders(data_dir: Path, documents: Path, uid: int, gid: int) -> None:
         documents.mkdir(parents=True, exist_ok=True)
         for path in (data_dir, *(data_dir / name for name in FOLDERS)):
             made = not path.exists()
-            path.mkdir(parents=True, exist_ok=True, mode=0o750)
+            path.mkdir(parents=True, exist_ok=True, mode=0o700)
             if made and os.getuid() == 0:
                 os.chown(path, uid, gid)
     except OSError as error:

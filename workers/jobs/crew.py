@@ -104,12 +104,14 @@ def queue_now(settings: Settings, ledger: Ledger) -> None:
         return  # nothing is lost: it is staged and in the ledger, and a later dispatcher queues it
 
 
-def delete_now(settings: Settings, ledger: Ledger, collection: str, ids: Sequence[str]) -> int:
+def delete_now(
+    settings: Settings, ledger: Ledger, collection: str, ids: Sequence[str], store: VectorStore | None = None, token: str = ""
+) -> int:
     """Delete documents of a generation by id, without a grace, as a run of its own; return how many."""
-    run = ledger.runs.start(settings.collection, "delete")
+    run = ledger.runs.start(settings.collection, "delete", token=token)
     deleted = ledger.removal.mark(collection, ids)
     ledger.runs.update(run, deleted=deleted)
-    with Remover(settings, ledger, collection) as remover:
+    with Remover(settings, ledger, collection, store) as remover:
         waiting = remover.left()
     ledger.runs.end(run, "done", f"workers still hold {plural(waiting, 'document')}" if waiting else "")
     return deleted
@@ -118,10 +120,12 @@ def delete_now(settings: Settings, ledger: Ledger, collection: str, ids: Sequenc
 class Remover:
     """Removes marked documents of a collection; opens the store only if there are any; a context manager."""
 
-    def __init__(self, settings: Settings, ledger: Ledger, collection: str | None = None) -> None:
+    def __init__(self, settings: Settings, ledger: Ledger, collection: str | None = None, store: VectorStore | None = None) -> None:
+        """`store` is one that is open already, and stays open."""
         self._settings = settings
         self._ledger = ledger
         self._collection = collection
+        self._given = store
         self._store: VectorStore | None = None
 
     def __enter__(self) -> Remover:
@@ -137,6 +141,8 @@ class Remover:
         return len(self._ledger.removal.due(self._settings.delete_grace, self._collection))
 
     def _open(self) -> VectorStore:
+        if self._given is not None:
+            return self._given
         if self._store is None:
             self._store = open_store(self._settings, role="reader")
         return self._store

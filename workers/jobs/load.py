@@ -123,7 +123,7 @@ class Loading:
         if job.sync:
             elsewhere = sources_inside(self.ledger, self._public, job.scope.uris())
             job = replace(job, scope=replace(job.scope, elsewhere=elsewhere))
-        new = NewRun(self._public, job.action, job.source, job.schedule)
+        new = NewRun(self._public, job.action, job.source, job.schedule, job.token)
         with holding(self.ledger, new, job.scope.uris(), self.settings.lease_s) as (run, still_ours):
             self.run_id = run
 
@@ -150,6 +150,7 @@ class Loading:
             if job.wait:
                 self._remove(watch, counts)
             else:
+                self.ledger.runs.staged(run)
                 queue_now(self.settings, self.ledger)
             embedders = [row for row in self.ledger.registry.workers() if row.role == Stage.EMBED and row.device]
             if work:

@@ -26,6 +26,7 @@ class Job:
     allow_delete: bool = False  #: a person's word that many deletions, or an empty source, are meant
     wait: bool = True
     checksum: bool = False
+    token: str = ""  #: name of the token with which the service was asked for it
 
 
 def source_job(ledger: Ledger, settings: Settings, name: str) -> tuple[Source, Job]:

@@ -1,0 +1,138 @@
+"""`POST /v1/search` and `GET /v1/collections`: questions, and what can be asked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from fastapi import APIRouter
+
+from pipeline.errors import CollectionMissing
+from pipeline.ledger.generations import Collection
+from pipeline.ledger.tokens import Grant
+from pipeline.store.bm25 import shared_words
+from pipeline.text import well_formed
+from pipeline.types import Chunk, Hit, SearchMode
+from workers.api.access import EngineOf, Reader
+from workers.api.engine import Engine
+from workers.api.models import CollectionOut, HitOut, SearchRequest, SearchResponse
+from workers.api.problems import RESPONSES, Refusal
+
+router = APIRouter(responses=RESPONSES)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The answer to a question, before it is written down."""
+
+    collection: Collection
+    mode: SearchMode
+    hits: list[Hit]
+
+
+def ask(
+    engine: Engine,
+    grant: Grant,
+    collection: str | None,
+    query: str,
+    limit: int,
+    filters: Sequence[tuple[str, str]],
+    mode: SearchMode | None = None,
+) -> Found:
+    """Search as the caller of every endpoint does: in a collection that it sees, with its token's filter in the store's own filter.
+
+    Raises Refusal for a question that cannot be asked, and what searches raise.
+    """
+    query, most = well_formed(query), engine.settings.serve_query_chars
+    if not query.strip():
+        raise Refusal(422, "invalid", "the query is empty")
+    if len(query) > most:
+        raise Refusal(422, "query_too_long", f"the query has {len(query):,} characters; KB_SERVE_QUERY_CHARS allows {most:,}")
+    found = engine.collection(grant, collection)
+    chosen = mode or engine.settings.search_mode
+    try:
+        hits = engine.searcher.search(found.public, query, limit, [*filters, *grant.filters], chosen)
+    except CollectionMissing:  # nothing of it is stored yet; the error's text names collections that the caller may not see
+        hits = []
+    return Found(found, chosen, hits)
+
+
+@router.post("/v1/search", tags=["search"], response_model_exclude_unset=True)
+async def search(asked: SearchRequest, engine: EngineOf, grant: Reader) -> SearchResponse:
+    """Find the chunks that answer a question best."""
+    return await engine.run(lambda: _search(engine, grant, asked))
+
+
+def _search(engine: Engine, grant: Grant, asked: SearchRequest) -> SearchResponse:
+    found = ask(engine, grant, asked.collection, asked.query, asked.limit, asked.filter.pairs(), asked.mode)
+    around = _neighbours(engine, grant, found, asked.neighbours) if asked.neighbours else {}
+    wanted = set[str](asked.fields) if asked.fields is not None else None
+    hits = []
+    for hit in found.hits:
+        before, after = _sides(hit, around, asked.neighbours)
+        made = HitOut(
+            score=hit.score,
+            text=hit.text,
+            title=hit.title,
+            uri=hit.uri,
+            heading_path=list(hit.heading_path),
+            page_first=hit.page_first,
+            page_last=hit.page_last,
+            char_start=hit.char_start,
+            char_end=hit.char_end,
+            document_id=hit.document_id,
+            chunk_id=hit.chunk_id,
+            ordinal=hit.ordinal,
+            matched_words=shared_words(asked.query, " ".join((*hit.heading_path, hit.text))),
+            before=before,
+            after=after,
+        )
+        hits.append(made if wanted is None else HitOut(**made.model_dump(include=wanted)))
+    return SearchResponse(collection=found.collection.public, mode=found.mode, hits=hits)
+
+
+def _neighbours(engine: Engine, grant: Grant, found: Found, count: int) -> Mapping[str, Mapping[int, Chunk]]:
+    """Document -> ordinal -> chunk, for the chunks around the hits."""
+    wanted: dict[str, set[int]] = {}
+    for hit in found.hits:
+        places = range(max(0, hit.ordinal - count), hit.ordinal + count + 1)
+        wanted.setdefault(hit.document_id, set()).update(places)
+    chunks = {
+        document: engine.store.document_chunks(found.collection.physical, document, grant.filters, sorted(places))
+        for document, places in wanted.items()
+    }
+    return {document: {chunk.ordinal: chunk for chunk in several} for document, several in chunks.items()}
+
+
+def _sides(hit: Hit, around: Mapping[str, Mapping[int, Chunk]], count: int) -> tuple[list[str], list[str]]:
+    known = around.get(hit.document_id, {})
+    before = [known[place].text for place in range(hit.ordinal - count, hit.ordinal) if place in known]
+    after = [known[place].text for place in range(hit.ordinal + 1, hit.ordinal + count + 1) if place in known]
+    return before, after
+
+
+@router.get("/v1/collections", tags=["search"])
+async def collections(engine: EngineOf, grant: Reader) -> list[CollectionOut]:
+    """List the collections, with what the caller sees of each."""
+    return await engine.run(lambda: _collections(engine, grant))
+
+
+def _collections(engine: Engine, grant: Grant) -> list[CollectionOut]:
+    stored = engine.store.collections()
+    made = []
+    for one in engine.ledger.collections.live_ones():
+        if not grant.sees(one.public):
+            continue
+        states = engine.ledger.browse.count(one.name, grant.filters)
+        chunks = engine.store.count(one.physical, filters=grant.filters) if one.physical in stored else 0
+        made.append(
+            CollectionOut(
+                name=one.public,
+                model=one.model,
+                dimension=one.dimension,
+                documents=sum(states.values()),
+                states=states,
+                chunks=chunks,
+            )
+        )
+    return made

@@ -1,0 +1,71 @@
+"""Asks a running service instead of opening the store and loading the model, which takes seconds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pipeline.errors import ServiceRefused, ServiceUnavailable
+from pipeline.types import Hit, SearchMode
+from workers.api import ANNOUNCEMENT
+
+if TYPE_CHECKING:
+    from pipeline.settings import Settings
+
+#: Seconds that a service gets to accept a connection, and to answer.
+CONNECT_S, ANSWER_S = 2.0, 60.0
+
+#: Parts of a hit that the command prints or passes on.
+FIELDS = tuple(Hit.__dataclass_fields__)
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A service and what opens it."""
+
+    url: str
+    token: str
+    is_ours: bool  #: it serves this data folder; if it does not answer, the command does the work itself
+
+    def search(
+        self, collection: str | None, query: str, limit: int, filters: Mapping[str, str], mode: SearchMode | None
+    ) -> list[Hit]:
+        """What `Searcher.search` returns. Raises ServiceUnavailable, and ServiceRefused with the service's own sentence."""
+        asked = {"query": query, "collection": collection, "limit": limit, "mode": mode, "filter": dict(filters), "fields": FIELDS}
+        hits = self._post("/v1/search", {name: value for name, value in asked.items() if value is not None})["hits"]
+        return [Hit(**{**hit, "heading_path": tuple(hit["heading_path"])}) for hit in hits]
+
+    def _post(self, path: str, body: object) -> Any:
+        import httpx
+
+        headers = {"authorization": f"Bearer {self.token}"} if self.token else {}
+        timeout = httpx.Timeout(ANSWER_S, connect=CONNECT_S)
+        try:
+            response = httpx.post(f"{self.url}{path}", json=body, headers=headers, timeout=timeout, trust_env=not self.is_ours)
+            said = response.json()
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+            raise ServiceUnavailable(f"the service at {self.url} does not answer: {str(error) or type(error).__name__}") from error
+        if response.status_code == 200:
+            return said
+        detail = str(said.get("detail", response.reason_phrase)) if isinstance(said, dict) else response.reason_phrase
+        # A key of ours that is refused has met another service, which was given the port of a dead one.
+        away = response.status_code in ((401, 429, 503, 504) if self.is_ours else (429, 503, 504))
+        raise (ServiceUnavailable if away else ServiceRefused)(detail)
+
+
+def named_service(settings: Settings, url: str) -> Service:
+    """The service at a URL, asked with KB_TOKEN."""
+    return Service(url.rstrip("/"), settings.token.get_secret_value(), is_ours=False)
+
+
+def own_service(settings: Settings) -> Service | None:
+    """The service that runs over this data folder and store, if one says so."""
+    from pipeline.settings import mask_url
+
+    try:
+        said = json.loads((settings.data_dir / ANNOUNCEMENT).read_bytes())
+        return Service(str(said["url"]), str(said["key"]), is_ours=True) if said["store"] == mask_url(settings.qdrant_url) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
