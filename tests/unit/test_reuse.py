@@ -37,6 +37,9 @@ class Model:
         row: NDArray[np.float32] = self.embed([text])[0]
         return row
 
+    def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        return self.embed(texts)
+
     def memory_bytes(self) -> int:
         return 0
 
