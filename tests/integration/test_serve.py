@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import httpx
 import pytest
@@ -302,6 +303,8 @@ def test_a_repeated_request_makes_no_second_job(everything: httpx.Client) -> Non
     assert (first.status_code, again.status_code) == (202, 200)
     assert again.json()["id"] == first.json()["id"]
     problem(other, 422, "key_reused")
+    (found,) = docs(everything, "once").values()
+    assert unquote(found["uri"]) == "upload://once at 3\u202fpm.txt"
     assert everything.get(f"/v1/jobs/{first.json()['id']}", params={"wait": 60}).json()["status"] == "done"
 
 
@@ -317,6 +320,8 @@ def test_bodies_that_are_no_uploads(everything: httpx.Client) -> None:
     problem(everything.post("/v1/documents", content=b"x", headers={"content-type": "multipart/form-data"}), 422, "invalid")
     form = {"content-type": "multipart/form-data; boundary=b"}
     problem(everything.post("/v1/documents", content=b"garbage", headers=form), 422, "invalid")
+    starred = b"--b\r\nContent-Disposition: form-data; name=f; filename*=UTF-8''%E2%80%AF.txt\r\n\r\nx\r\n--b--\r\n"
+    problem(everything.post("/v1/documents", content=starred, headers=form), 422, "invalid")
     problem(everything.post("/v1/documents", files={"file": ("a.txt", b"x")}, data={"colour": "red"}), 422, "invalid")
     problem(everything.post("/v1/documents", json={"uri": ""}), 422, "invalid")
 

@@ -128,12 +128,15 @@ class Upload:
 
     def _header(self) -> None:
         name = self._header_name.decode("latin-1").lower()
-        self._part.headers[name] = self._header_value.decode("utf-8", "replace")
+        self._part.headers[name] = self._header_value.decode("latin-1")  # byte by byte, as the parser of options wants it
         self._header_name = self._header_value = b""
 
     def _headers(self) -> None:
         part = self._part
-        _, options = parse_options_header(part.headers.get("content-disposition", ""))
+        try:
+            _, options = parse_options_header(part.headers.get("content-disposition", ""))
+        except UnicodeEncodeError as error:  # of `filename*`, which forms must not use (RFC 7578)
+            raise Refusal(422, "invalid", "a part has a name as `filename*`; send it as `filename`, in UTF-8") from error
         part.name = options.get(b"name", b"").decode("utf-8", "replace")
         if b"filename" in options:
             part.file_name = options[b"filename"].decode("utf-8", "replace")
