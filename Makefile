@@ -108,11 +108,11 @@ docs: env ## regenerate the table of settings in docs/configuration.md
 JOBS ?= $(shell $(PYTHON) -c 'import os; print(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())')
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
-test: env services ## run the tests without the slow suites, one worker per core (under 5 minutes on two cores)
+test: env services ## run the tests without the slow suites, one worker per core (some minutes)
 	@echo "==> pytest $(ARGS)"
 	@$(PYTEST) -m 'not slow and not docker and not readers' $(ARGS)
 
-test-all: env services ## run all tests except those of containers (about 20 minutes on two cores)
+test-all: env services ## run all tests except those of containers (40 minutes on two slow cores)
 	@echo "==> pytest $(ARGS)"
 	@$(PYTEST) -m 'not docker and not readers' $(ARGS)
 
