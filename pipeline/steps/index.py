@@ -37,9 +37,6 @@ WINDOW_S = 2.0
 WINDOW_TOKENS = range(2_048, 1 << 20)
 WINDOW_CHUNKS = 4096
 
-#: Tokens of the first window of an accelerator, which takes calls of many texts.
-ACCELERATOR_TOKENS = 1 << 17
-
 #: Seconds for which a claim takes more documents as long as some wait. Then it ends, and other collections have their turn.
 ROLL_S = 30.0
 
@@ -83,8 +80,7 @@ class IndexStep:
         self.measured = measured or Measured()
         self.outcomes = Outcomes("embed", tracing)
         self.cache = VectorCache()
-        #: Of the next windows, by the rate of those before. An accelerator needs much work to be busy.
-        self.window_tokens = WINDOW_TOKENS.start if embedder.info.device == "cpu" else ACCELERATOR_TOKENS
+        self.window_tokens = WINDOW_TOKENS.start  #: of the next windows, by the rate of those before
 
     def paced(self, tokens: int, seconds: float) -> None:
         """Learn from a window of so many tokens that took so many seconds."""
