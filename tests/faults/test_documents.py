@@ -44,7 +44,7 @@ def test_poison_that_kills_the_embed_worker(deployment: Deployment) -> None:
         (deployment.documents / f"poison{number}.txt").write_text(f"Number {number} is {DEADLY}.")
     deployment.cli.run("load", str(deployment.documents), "--no-wait")
     deployment.up()
-    states = deployment.settle(120)
+    states = deployment.settle(300)
     assert states == {"indexed": 20, "quarantined": 2}
     failures = deployment.ledger.report.failures()
     assert {(failure.reason, failure.starts) for failure in failures} == {("worker_lost", 3)}
