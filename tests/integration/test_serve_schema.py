@@ -50,7 +50,7 @@ def test_no_request_breaks_the_service(described: Any, headers: dict[str, str]) 
     for found in described.get_all_operations():
         operation = found.ok()
 
-        @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, database=None)
+        @settings(max_examples=EXAMPLES, suppress_health_check=list(HealthCheck), derandomize=True, database=None)
         @given(case=operation.as_strategy())
         def ask(case: Any) -> None:
             if case.query and "wait" in case.query:  # a test of minutes would find nothing more

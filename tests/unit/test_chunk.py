@@ -56,7 +56,7 @@ elements = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 @given(elements)
 def test_nothing_is_lost_and_nothing_is_over_the_limit(made: list[Element]) -> None:
     chunks = chunks_of(made, SMALL)
@@ -76,7 +76,7 @@ def test_nothing_is_lost_and_nothing_is_over_the_limit(made: list[Element]) -> N
     assert len({chunk.id for chunk in chunks}) == len(chunks)
 
 
-@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(texts, min_size=1, max_size=8), st.sampled_from([SMALL, USUAL]))
 def test_offsets_point_at_the_text(parts: list[str], options: ChunkOptions) -> None:
     source, made = "", []
@@ -234,7 +234,7 @@ def test_options_without_room_are_refused() -> None:
         chunks_of(paragraphs("x"), ChunkOptions(4))
 
 
-@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(1, 40)), min_size=1, max_size=10))
 def test_a_heading_that_the_path_cuts_or_leaves_out_is_told_as_text(shape: list[tuple[int, int]]) -> None:
     """Level 0 is a paragraph; every heading stands whole in a text or a path, and the paragraphs stay in order."""
