@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
 
-from tests.services import Cli, free_port, wait_until
+from tests.embed_server import WORDS_MODEL
+from tests.services import Cli, embed_server, free_port, wait_until
 
 #: Seconds that a test waits for an answer, on a machine that is busy.
 PATIENCE_S = 120.0
@@ -22,6 +26,19 @@ TEXTS = {
     "a/soil.txt": "Compost makes soil warm and loose.\n",
     "b/wages.txt": "The wages of the gardeners are secret: nectar costs more than they earn.\n",
 }
+
+
+@contextmanager
+def one_document(place: Path) -> Iterator[Cli]:
+    """A command line whose data folder has one document, embedded by a server that runs meanwhile."""
+    model = embed_server(place / "model")
+    model.start()
+    (place / "docs").mkdir()
+    (place / "docs" / "bees.txt").write_text("Bees visit flowers for nectar.\n")
+    cli = Cli(place / "data", KB_EMBED_URL=f"http://127.0.0.1:{model.port}", KB_EMBED_API="openai", KB_EMBED_MODEL=WORDS_MODEL)
+    cli.run("load", str(place / "docs"))
+    yield cli
+    model.stop()
 
 
 class Service:

@@ -14,9 +14,9 @@ import httpx
 import pytest
 
 from pipeline.ledger import Ledger
-from tests.embed_server import WORDS_MODEL, Endpoint
-from tests.services import Cli, embed_server, wait_until
-from tests.serving import Service, problem, token
+from tests.embed_server import Endpoint
+from tests.services import Cli, wait_until
+from tests.serving import Service, one_document, problem, token
 from workers.process.locks import WorkersLock
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
@@ -27,15 +27,8 @@ SPARE_BYTES = 64 << 20
 
 @pytest.fixture(scope="module")
 def cli(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cli]:
-    place = tmp_path_factory.mktemp("host")
-    model = embed_server(place / "model")
-    model.start()
-    (place / "docs").mkdir()
-    (place / "docs" / "bees.txt").write_text("Bees visit flowers for nectar.\n")
-    cli = Cli(place / "data", KB_EMBED_URL=f"http://127.0.0.1:{model.port}", KB_EMBED_API="openai", KB_EMBED_MODEL=WORDS_MODEL)
-    cli.run("load", str(place / "docs"))
-    yield cli
-    model.stop()
+    with one_document(tmp_path_factory.mktemp("host")) as loaded:
+        yield loaded
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,7 @@ import schemathesis
 from hypothesis import HealthCheck, given, settings
 from schemathesis.checks import not_a_server_error
 
-from tests.embed_server import WORDS_MODEL
-from tests.services import Cli, embed_server
-from tests.serving import Service, token
+from tests.serving import Service, one_document, token
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -22,16 +20,8 @@ EXAMPLES = 25
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    place = tmp_path_factory.mktemp("schema")
-    model = embed_server(place / "model")
-    model.start()
-    (place / "docs").mkdir()
-    (place / "docs" / "bees.txt").write_text("Bees visit flowers for nectar.\n")
-    cli = Cli(place / "data", KB_EMBED_URL=f"http://127.0.0.1:{model.port}", KB_EMBED_API="openai", KB_EMBED_MODEL=WORDS_MODEL)
-    cli.run("load", str(place / "docs"))
-    with Service(cli) as running:
+    with one_document(tmp_path_factory.mktemp("schema")) as cli, Service(cli) as running:
         yield running
-    model.stop()
     assert "Traceback" not in running.said
 
 
