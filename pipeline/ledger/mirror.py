@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, Engine, and_, case, or_, select
-from sqlalchemy.orm import aliased
 
 from pipeline.ledger.schema import documents, hold, reading, upsert, writing
 from pipeline.sources.uris import parent_uri
@@ -54,7 +53,7 @@ def differences(connection: Connection, live: str, new: str, limit: int, after: 
 
 def surplus(connection: Connection, live: str, new: str, limit: int) -> list[str]:
     """Ids of documents of `new` that `live` no longer has."""
-    theirs, ours = aliased(documents), documents
+    theirs, ours = documents.alias(), documents
     there = select(theirs.c.id).where(
         theirs.c.collection == live, theirs.c.uri == ours.c.uri, theirs.c.state != DocumentState.DELETED
     )

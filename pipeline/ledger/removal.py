@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Engine, and_, delete, exists, func, not_, or_, select, update
-from sqlalchemy.orm import aliased
 
 from pipeline.ledger.intake import ID_WINDOW
 from pipeline.ledger.schema import documents, hold, leases, reading, writing
@@ -119,7 +118,7 @@ class Removal:
 
         A document whose bytes wait to be indexed under another name is not due yet: it was moved, and lends its vectors.
         """
-        other = aliased(documents)
+        other = documents.alias()
         moving = exists().where(
             other.c.content_hash == documents.c.content_hash, other.c.content_hash != "",
             other.c.collection == documents.c.collection, other.c.state.in_(OPEN_STATES),

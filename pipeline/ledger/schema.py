@@ -28,7 +28,6 @@ from sqlalchemy import (
     text,
     update,
 )
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
@@ -340,7 +339,12 @@ def hold(connection: Connection, generation: str, *, building: bool = False) -> 
 
 def upsert(connection: Connection, table: Table) -> Any:
     """An INSERT of the connection's dialect, with `on_conflict_do_*`."""
-    return postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)
+    # Each is loaded with the first connection to such a database, and not the other one.
+    if connection.dialect.name == "postgresql":
+        from sqlalchemy.dialects.postgresql import insert as insert_or
+    else:
+        from sqlalchemy.dialects.sqlite import insert as insert_or
+    return insert_or(table)
 
 
 @contextmanager

@@ -120,6 +120,12 @@ class ParseGuard:
     def __enter__(self) -> ParseGuard:
         return self
 
+    def prepare(self) -> None:
+        """Start the server now, so that the first documents do not wait for its imports."""
+        if self._server is None or self._server.poll() is not None:
+            self.close()
+            self._server, self._buffer = self._start(), b""
+
     def __exit__(self, *_: object) -> None:
         self.close()
 
@@ -320,9 +326,8 @@ class ParseGuard:
     def _send(self, request: dict[str, Any]) -> None:
         line = json.dumps(request).encode() + b"\n"
         for _ in range(2):
-            if self._server is None or self._server.poll() is not None:
-                self.close()
-                self._server, self._buffer = self._start(), b""
+            self.prepare()
+            assert self._server is not None
             assert self._server.stdin is not None
             try:
                 self._server.stdin.write(line)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import signal
 import sys
@@ -41,6 +42,9 @@ from workers.cli.context import Context, say
 
 #: Exit statuses, the same for every command; `load` has one more for quarantined documents.
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+
+#: Number of new objects after which Python looks for garbage.
+GC_THRESHOLD = 50_000
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -116,6 +120,9 @@ def _tell(text: str, error: Exception | None) -> None:
 
 def main() -> None:
     """Entry point of the console script."""
+    # Imports make a million objects that stay; with the default of 700 new ones, looking for garbage among them takes a fifth
+    # of the time of imports. Workers that are forked inherit this.
+    gc.set_threshold(GC_THRESHOLD)
     signal.signal(signal.SIGTERM, _terminate)
     output.guard()
     try:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pipeline.steps.load import Planned
     from workers.jobs.load import Loading, Result
     from workers.jobs.sources import Job
+    from workers.process.ahead import Ahead
 
 #: Exit status of a load or sync that has finished, and whose documents are not all as they should be.
 EXIT_PARTLY = 3
@@ -55,33 +56,42 @@ def load(
     Files that hold nothing readable, such as photos, are skipped with a reason. Exit status 3 means that some documents are
     quarantined; `kb-ingest status` lists them.
     """
-    from pipeline.sources.discover import Patterns
-    from pipeline.sources.uris import root_of
-    from pipeline.steps.scope import Scope
-    from workers.jobs.load import Loading
-    from workers.jobs.sources import Job
+    from workers.process.ahead import Ahead
 
     settings = context.settings("warning", collection=collection, hidden=hidden, require_gpu=require_gpu)
-    patterns = Patterns(include, exclude, settings.ignore, settings.hidden)
-    scope = Scope([root_of(path) for path in paths], patterns)
-    if dry_run:
-        with Loading(settings, settings.collection) as loading:
-            return _print_plan(loading.plan(scope), as_json)
-    job = Job(scope, "sync" if sync else "load", sync=sync, allow_delete=allow_delete, wait=wait, checksum=checksum)
-    return run_job(settings, job, as_json=as_json, strict=strict, fail_on_loss=fail_on_loss)
+    with Ahead() as ahead:
+        if wait and not dry_run:
+            ahead.load_model(settings)
+        from pipeline.sources.discover import Patterns
+        from pipeline.sources.uris import root_of
+        from pipeline.steps.scope import Scope
+        from workers.jobs.load import Loading
+        from workers.jobs.sources import Job
+
+        patterns = Patterns(include, exclude, settings.ignore, settings.hidden)
+        scope = Scope([root_of(path) for path in paths], patterns)
+        if dry_run:
+            with Loading(settings, settings.collection) as loading:
+                return _print_plan(loading.plan(scope), as_json)
+        job = Job(scope, "sync" if sync else "load", sync=sync, allow_delete=allow_delete, wait=wait, checksum=checksum)
+        return run_job(settings, job, as_json=as_json, strict=strict, fail_on_loss=fail_on_loss, ahead=ahead)
 
 
-def run_job(settings: Settings, job: Job, *, as_json: bool, strict: bool = False, fail_on_loss: bool = False) -> int:
+def run_job(
+    settings: Settings, job: Job, *, as_json: bool, strict: bool = False, fail_on_loss: bool = False, ahead: Ahead | None = None
+) -> int:
     """Run a job with a display, print its result, and return the exit status.
 
-    `strict`: skipped documents count as failures; `fail_on_loss`: so do documents with losses. As JSON, the result is printed
-    however the job ends.
+    `strict`: skipped documents count as failures; `fail_on_loss`: so do documents with losses; `ahead` was started for the
+    workers. As JSON, the result is printed however the job ends.
     """
-    from workers.cli.display import progress_display
     from workers.jobs.load import Loading
 
-    loading = Loading(settings, settings.collection)
-    with loading:
+    if ahead is not None and job.wait and settings.embedded_broker:
+        ahead.fork_workers()
+    from workers.cli.display import progress_display
+
+    with Loading(settings, settings.collection, ahead) as loading:
         try:
             loading.prepare()
             with progress_display() as display:

@@ -18,6 +18,7 @@ from pipeline.types import Stage
 from workers.broker.app import make_app
 from workers.broker.dispatch import Dispatcher, DispatchThread
 from workers.broker.queues import Broker
+from workers.process.ahead import Ahead
 from workers.process.locks import WorkersLock
 from workers.process.spec import parse_processes, plan
 from workers.process.supervisor import Supervisor, bury
@@ -36,8 +37,9 @@ class Working:
     first, this one takes over.
     """
 
-    def __init__(self, settings: Settings, ledger: Ledger, worker_stderr: int = 2) -> None:
+    def __init__(self, settings: Settings, ledger: Ledger, worker_stderr: int = 2, ahead: Ahead | None = None) -> None:
         self._settings = settings
+        self._ahead = ahead or Ahead()  #: started by the command for our workers
         self._worker_stderr = worker_stderr  #: file descriptor for the output of our workers
         self._ledger = ledger
         self._stack = ExitStack()
@@ -87,8 +89,10 @@ class Working:
         elif self._lock is not None and self._lock.acquire():
             ended = bury(self._ledger, self._settings.max_starts)
             specs = plan(self._settings, self._ledger, list(Stage), ended)
-            supervisor = Supervisor(self._settings, specs, ended, lock=self._lock, stderr=self._worker_stderr)
+            supervisor = Supervisor(self._settings, specs, ended, lock=self._lock, stderr=self._worker_stderr, ahead=self._ahead)
             self._supervisor = self._stack.enter_context(supervisor)
+        else:  # another process serves the data folder; if it ends first, there is time to start workers
+            self._ahead.close()
 
 
 def make_dispatcher(settings: Settings, ledger: Ledger) -> Dispatcher:

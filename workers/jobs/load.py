@@ -31,6 +31,7 @@ from workers.jobs.crew import Remover, Working, queue_now
 from workers.jobs.hold import holding
 from workers.jobs.sources import Job, sources_inside
 from workers.monitoring.snapshot import Lookout, Moment
+from workers.process.ahead import Ahead
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +54,9 @@ class Result:
 class Loading:
     """Everything a load needs, opened once; a context manager."""
 
-    def __init__(self, settings: Settings, collection: str) -> None:
+    def __init__(self, settings: Settings, collection: str, ahead: Ahead | None = None) -> None:
         self.settings = settings.prepare()
+        self._ahead = ahead  #: started by the command for the workers of this load
         self.ledger = Ledger.open(settings.ledger_url)
         self.staging: Staging = open_staging(settings.staging_location)
         self._public = collection
@@ -140,7 +142,7 @@ class Loading:
             self.staging.sweep()
         self.ledger.life.forget(self.settings.events_days * 86_400)
         with about(run=run), self._recorded(run), ExitStack() as stack:
-            work = stack.enter_context(Working(self.settings, self.ledger, worker_stderr)) if job.wait else None
+            work = stack.enter_context(Working(self.settings, self.ledger, worker_stderr, self._ahead)) if job.wait else None
             watch = Watch(settings=self.settings, ledger=self.ledger, run=run, work=work, on_moment=on_moment)
             counts, deleted, refused = self._stage(run, job, watch)
             moment = watch.look(counts, staging=False)

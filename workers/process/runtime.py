@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import socket
 import time
 from collections import OrderedDict
@@ -30,6 +31,7 @@ from pipeline.telemetry.counters import Measured
 from pipeline.telemetry.tracing import open_tracing
 from pipeline.types import Stage
 from workers.process.alive import is_alive
+from workers.process.modelserver import ModelGone, RemoteEmbedder
 from workers.process.termination import Termination
 
 if TYPE_CHECKING:
@@ -167,6 +169,12 @@ def _note(error: KbError) -> str:
     return f"{FATAL}{error}" if isinstance(error, PermanentError) else str(error)
 
 
+def _end_at_once() -> None:
+    """End as if the model had killed this process: its documents may be the reason, and count an attempt."""
+    log.error("the model's process has died")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 class ParseRuntime(Runtime):
     """A parse worker's process."""
 
@@ -175,6 +183,8 @@ class ParseRuntime(Runtime):
         self._guards: dict[GuardOptions, ParseGuard] = {}
         self._steps: dict[str, ParseStep] = {}  #: by the profiles of collections
         self._step(NO_PROFILE)  # what is wrong with the configuration shows at the start
+        for guard in self._guards.values():
+            guard.prepare()
 
     def run(self, ids: list[str], batch: str) -> Batch:
         """Parse documents; return those that wait for the embed stage, under the id `batch`."""
@@ -227,7 +237,9 @@ class Model:
 class EmbedRuntime(Runtime):
     """An embed worker's process: the only place that holds a model and, in embedded mode, the store."""
 
-    def __init__(self, settings: Settings, name: str) -> None:
+    def __init__(self, settings: Settings, name: str, door: int | None = None) -> None:
+        """`door` leads to the model's process; without it, this process loads the model."""
+        self._door = door
         self._models: OrderedDict[tuple[str, ...], Model] = OrderedDict()  #: by name and revision, the last used one last
         super().__init__(settings, name, Stage.EMBED)
         self._ready: set[str] = set()
@@ -262,7 +274,6 @@ class EmbedRuntime(Runtime):
 
     def _model(self, profile: str) -> Model:
         """The model of collections with this profile; loaded when it is first needed, and KEPT_MODELS of them kept."""
-        from pipeline.embed import make_embedder
         from pipeline.embed.base import embed_fingerprint
         from pipeline.steps.index import IndexStep
 
@@ -272,7 +283,7 @@ class EmbedRuntime(Runtime):
             while len(self._models) >= KEPT_MODELS:
                 self._models.popitem(last=False)[1].embedder.close()
             self._say(STARTING)
-            embedder = make_embedder(settings, device=settings.ingest_device)
+            embedder = self._embedder(settings)
             self._say("")
             fingerprint = embed_fingerprint(settings, embedder.info.dimension)
             step = IndexStep(
@@ -287,6 +298,16 @@ class EmbedRuntime(Runtime):
             self._models[key] = Model(embedder, fingerprint, step)
         self._models.move_to_end(key)
         return self._models[key]
+
+    def _embedder(self, settings: Settings) -> Embedder:
+        if self._door is not None:
+            try:
+                return RemoteEmbedder(self._door, settings, settings.ingest_device, _end_at_once)
+            except ModelGone as gone:
+                log.info("%s; this process loads the model", gone)
+        from pipeline.embed import make_embedder
+
+        return make_embedder(settings, device=settings.ingest_device)
 
     def run(self, ids: list[str], batch: str) -> list[str]:
         """Index documents; return the ids that are searchable now."""

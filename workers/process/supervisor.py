@@ -19,6 +19,8 @@ from pipeline.text import plural
 from pipeline.types import Stage
 from workers import health
 from workers.broker.app import SHUTDOWN_S
+from workers.process.ahead import Ahead
+from workers.process.forkserver import WORKER, Forked
 from workers.process.lifeline import Lifeline
 from workers.process.locks import WorkersLock
 from workers.process.spec import WorkerSpec
@@ -35,7 +37,8 @@ RESTART_MAX_S = 10.0
 @dataclass(slots=True)
 class _Running:
     spec: WorkerSpec
-    process: subprocess.Popen[bytes] | None = None
+    process: subprocess.Popen[bytes] | Forked | None = None
+    announced: bool = False  #: whether its lock names its process
     started: float = 0.0
     failures: int = 0
     start_at: float = field(default_factory=time.monotonic)
@@ -56,6 +59,7 @@ class Supervisor:
         lock: WorkersLock | None = None,
         grace_s: float = SHUTDOWN_S,
         stderr: int = 2,
+        ahead: Ahead | None = None,
     ) -> None:
         self._settings = settings
         self._on_end = on_end  #: called with the name of each worker that has ended, and whether it was killed
@@ -63,6 +67,7 @@ class Supervisor:
         self._lifeline = Lifeline()
         self._grace_s = grace_s
         self._stderr = stderr  #: file descriptor for the output of workers
+        self._ahead = ahead or Ahead()  #: without a fork server, workers are new interpreters
         self._running = [_Running(spec) for spec in specs]
 
     def __enter__(self) -> Supervisor:
@@ -91,7 +96,11 @@ class Supervisor:
                 self._on_end(worker.spec.name, worker.process.returncode < 0)
                 worker.process, worker.start_at = None, now + pause
             if worker.process is None and now >= worker.start_at:
-                worker.process, worker.started = self._start(worker.spec), now
+                worker.process, worker.started, worker.announced = self._start(worker.spec), now, False
+            if not worker.announced and worker.process is not None and worker.process.pid is not None:
+                worker.announced = True
+                if worker.spec.lock is not None:
+                    worker.spec.lock.started(worker.spec.name, worker.process.pid)
 
     def run(self, every_s: float, until: Callable[[], bool]) -> None:
         """Tend the workers until `until` returns true."""
@@ -124,43 +133,42 @@ class Supervisor:
             worker.process = None
             self._on_end(worker.spec.name, False)
 
-    def _start(self, spec: WorkerSpec) -> subprocess.Popen[bytes]:
-        environment = dict(os.environ)
-        environment.update(environment_of(self._settings))
+    def _start(self, spec: WorkerSpec) -> subprocess.Popen[bytes] | Forked:
+        """Start a worker, forked where there is a server for it.
+
+        It has a group of its own: Ctrl-C in the terminal reaches only us, and we stop the workers gracefully. Its stdin is
+        empty, and its stdout is our stderr, as ours is for our own output.
+        """
+        environment = {**os.environ, **environment_of(self._settings)}
         if spec.visible_gpu:
-            # Set before torch is imported; the process sees the GPU as number 0.
+            # Set before torch touches a device; the process sees the GPU as number 0.
             environment["CUDA_VISIBLE_DEVICES"] = spec.visible_gpu
-        command = [
-            sys.executable,
-            "-m",
-            "workers.process.worker" if isinstance(spec.stage, Stage) else "workers.schedules.clock",
-            spec.stage.value,
-            "--name",
-            spec.name,
-            "--concurrency",
-            str(spec.concurrency),
-            "--lifeline",
-            str(self._lifeline.reading),
-        ]
-        locks = [lock for lock in (self._lock, spec.lock) if lock is not None]
+        arguments = [spec.stage.value, "--name", spec.name, "--concurrency", str(spec.concurrency)]
+        arguments += ["--lifeline", str(self._lifeline.reading)]
+        files = [self._lifeline.reading, *(lock.fileno() for lock in (self._lock, spec.lock) if lock is not None)]
+        if spec.stage is Stage.EMBED and self._ahead.model is not None:
+            arguments += ["--model", str(self._ahead.model.door.fileno())]
+            files.append(self._ahead.model.door.fileno())
         health.expect(self._settings.health_dir, health.file_of(spec.name))
-        # A group of its own: Ctrl-C in the terminal reaches only us, and we stop the workers gracefully.
-        # Our stdout is for our own output.
-        process = subprocess.Popen(
-            command,
+        if isinstance(spec.stage, Stage) and self._ahead.forks is not None:
+            forked = self._ahead.forks.start(arguments, environment, self._stderr, files)
+            if forked is not None:
+                return forked
+        return subprocess.Popen(
+            [sys.executable, "-m", WORKER if isinstance(spec.stage, Stage) else "workers.schedules.clock", *arguments],
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=self._stderr,
             stderr=self._stderr,
             start_new_session=True,
-            pass_fds=(self._lifeline.reading, *(lock.fileno() for lock in locks)),
+            pass_fds=files,
         )
-        if spec.lock is not None:
-            spec.lock.started(spec.name, process.pid)
-        return process
 
     @staticmethod
-    def _kill_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    def _kill_group(process: subprocess.Popen[bytes] | Forked, number: signal.Signals) -> None:
+        if process.pid is None:
+            process.send_signal(number)
+            return
         try:
             os.killpg(process.pid, number)
         except (ProcessLookupError, PermissionError):

@@ -90,6 +90,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--name", required=True)
     parser.add_argument("--concurrency", type=int, default=1)
     parser.add_argument("--lifeline", type=int, required=True)
+    parser.add_argument("--model", type=int, help="descriptor of the door to the model's process")
     options = parser.parse_args(argv)
     lifeline.resume_when_orphaned()
     lifeline.end_with_parent(options.lifeline, os.getppid(), whole_group=True)
@@ -100,27 +101,34 @@ def main(argv: list[str] | None = None) -> int:
     app = make_app(settings)
     tasks.register(app)
     try:
-        _prepare(app, settings, Stage(options.stage), options.name, options.concurrency, options.lifeline)
+        _prepare(app, settings, options)
     except KbError as error:  # the supervisor restarts us after a pause
         log.error("%s", error)
         return 1
-    app.worker_main(
-        [
-            "--quiet", "worker", "--queues", options.stage, "--hostname", options.name, "--concurrency", str(options.concurrency),
-            "--pool", "prefork", "--without-gossip", "--without-mingle", "--loglevel", settings.log_level,
-        ]
-    )  # fmt: skip
-    return 0
+    # Not `worker_main`: it imports all of Celery's commands and looks for plug-ins in every installed package.
+    consumer = app.Worker(
+        hostname=options.name,
+        queues=options.stage,
+        concurrency=options.concurrency,
+        pool="prefork",
+        loglevel=settings.log_level.upper(),
+        without_gossip=True,
+        without_mingle=True,
+        quiet=True,
+    )
+    consumer.start()
+    return int(consumer.exitcode or 0)
 
 
-def _prepare(app: Celery, settings: Settings, stage: Stage, name: str, concurrency: int, line: int) -> None:
+def _prepare(app: Celery, settings: Settings, options: argparse.Namespace) -> None:
     """Tie the runtime to the pool's children, and the row in the ledger to the consumer."""
+    stage, name = Stage(options.stage), options.name
     Presence.settings, Presence.name_of_worker = settings, name
     consumer = os.getpid()
     app.steps["consumer"].add(Presence)
     note = STARTING if stage is Stage.EMBED else ""
     with open_ledger(settings) as ledger:
-        ledger.registry.register(name, stage.value, socket.gethostname(), os.getpid(), note=note, processes=concurrency)
+        ledger.registry.register(name, stage.value, socket.gethostname(), os.getpid(), note=note, processes=options.concurrency)
 
     if not settings.embedded_broker:
         try:
@@ -129,11 +137,11 @@ def _prepare(app: Celery, settings: Settings, stage: Stage, name: str, concurren
             log.warning("%s", error)
 
     def begin(**_: object) -> None:
-        lifeline.end_with_parent(line, consumer, whole_group=True)  # threads do not survive a fork
+        lifeline.end_with_parent(options.lifeline, consumer, whole_group=True)  # threads do not survive a fork
         complained = False
         while tasks.runtime is None:
             try:
-                made = ParseRuntime(settings, name) if stage is Stage.PARSE else EmbedRuntime(settings, name)
+                made = ParseRuntime(settings, name) if stage is Stage.PARSE else EmbedRuntime(settings, name, options.model)
                 made.bury_siblings()
             except KbError as error:  # Celery would ignore it and give this process work that it cannot do
                 log.error("%s; next try in %.0f s", error, BEGIN_AGAIN_S)

@@ -1,0 +1,201 @@
+"""The model's process: a command that embeds by itself loads the model in one while it imports everything else.
+
+Importing torch takes as long as all other imports together, and an import cannot be divided among processes. So the model has
+a process with torch, but without ledger, broker and store; the embed worker has these, and sends texts to the model over a
+socket. A worker whose model's process is gone, or that never had one, loads the model itself.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from pipeline.settings import Settings
+from workers import logs
+from workers.process.forking import begin_anew, ending, fork
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from pipeline.embed.base import Embedder, EmbedderInfo
+
+log = logging.getLogger(__name__)
+
+
+class ModelGone(Exception):
+    """The model's process does not exist any more."""
+
+
+class ModelServer:
+    """The model's process, as its command sees it. It ends with the command."""
+
+    def __init__(self) -> None:
+        """Fork the process, which imports torch; call it from a process with one thread."""
+        # Workers inherit the door, and pass a connection through it for each of their threads.
+        self.door, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        parent = os.getpid()
+        self._pid = fork()
+        if self._pid == 0:
+            with ending():
+                begin_anew(parent, {there.fileno()}, ["kb-ingest", __name__])
+                _serve(there)
+        there.close()
+
+    def close(self) -> None:
+        """End the process."""
+        if self._pid:
+            os.kill(self._pid, signal.SIGKILL)
+            os.waitpid(self._pid, 0)
+            self._pid = 0
+            self.door.close()
+
+
+class RemoteEmbedder:
+    """An embedder in the model's process; see LocalEmbedder for the errors of its methods."""
+
+    def __init__(self, door: int, settings: Settings, device: str, on_death: Callable[[], None]) -> None:
+        """Load a model there. Raises ModelGone, ModelError, DeviceError; later, `on_death` is called if the process is gone."""
+        self._door = door
+        self._own = threading.local()  #: a connection for each thread
+        self._on_death = on_death
+        self._model, self.info = self._ask("load", settings, device)
+        self.fills: deque[float] = deque()
+
+    @property
+    def calls(self) -> int:
+        """Finished calls of the model."""
+        return int(self._call("calls"))
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Embed documents: (n, dimension) float32, unit length, in the order of `texts`."""
+        vectors, fills = self._call("embed", list(texts))
+        self.fills.extend(fills)
+        found: NDArray[np.float32] = vectors
+        return found
+
+    def embed_query(self, text: str) -> NDArray[np.float32]:
+        """Embed a question: (dimension,) float32, unit length."""
+        found: NDArray[np.float32] = self._call("embed_query", text)
+        return found
+
+    def memory_bytes(self) -> int:
+        """Memory of the device that the model takes; on the CPU, that of its process."""
+        return int(self._call("memory_bytes"))
+
+    def close(self) -> None:
+        """Free the device's memory."""
+        self._call("close")
+
+    def _call(self, name: str, *arguments: object) -> Any:
+        try:
+            return self._ask(name, self._model, *arguments)
+        except ModelGone:
+            self._on_death()
+            raise
+
+    def _ask(self, name: str, *arguments: object) -> Any:
+        try:
+            connection = getattr(self._own, "connection", None)
+            if connection is None:
+                connection = self._own.connection = _connect(self._door)
+            connection.send((name, arguments))
+            answer, error = connection.recv()
+        except (EOFError, OSError) as gone:
+            raise ModelGone(f"the model's process is gone: {gone}") from gone
+        if error is not None:
+            raise error
+        return answer
+
+
+def _connect(door: int) -> Connection[Any, Any]:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    with theirs, socket.socket(fileno=os.dup(door)) as channel:
+        socket.send_fds(channel, [b"?"], [theirs.fileno(), _log_file()])
+    return Connection(ours.detach())
+
+
+def _log_file() -> int:
+    """The descriptor that takes this process's log lines."""
+    streams = [handler.stream for handler in logging.getLogger().handlers if isinstance(handler, logging.StreamHandler)]
+    return int(streams[0].fileno()) if streams else 2
+
+
+# --- in the model's process
+
+
+class _Models:
+    """The loaded models, by number."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._loaded: dict[int, Embedder] = {}
+
+    def load(self, settings: Settings, device: str) -> tuple[int, EmbedderInfo]:
+        from pipeline.embed import make_embedder
+
+        with self._lock:
+            logs.set_up(settings.log_level, log_format=settings.log_format, prefix="model")
+            embedder = make_embedder(settings, device=device)
+            number = len(self._loaded)
+            self._loaded[number] = embedder
+        return number, embedder.info
+
+    def calls(self, model: int) -> int:
+        return self._loaded[model].calls
+
+    def embed(self, model: int, texts: list[str]) -> tuple[NDArray[np.float32], list[float]]:
+        embedder = self._loaded[model]
+        vectors = embedder.embed(texts)
+        return vectors, [embedder.fills.popleft() for _ in range(len(embedder.fills))]
+
+    def embed_query(self, model: int, text: str) -> NDArray[np.float32]:
+        return self._loaded[model].embed_query(text)
+
+    def memory_bytes(self, model: int) -> int:
+        import psutil
+
+        return self._loaded[model].memory_bytes() or int(psutil.Process().memory_info().rss)
+
+    def close(self, model: int) -> None:
+        self._loaded[model].close()
+
+
+def _serve(door: socket.socket) -> NoReturn:
+    """Import torch, then answer each connection in its own thread, until no process can make new ones."""
+    import pipeline.embed.local  # noqa: F401 - so that it is there when it is needed
+
+    models = _Models()
+    while True:
+        data, files, _, _ = socket.recv_fds(door, 1, 2)
+        if not data:
+            os._exit(0)
+        connection, output = files
+        for number in (1, 2):
+            os.dup2(output, number)
+        os.close(output)
+        threading.Thread(target=_answer, args=(Connection(connection), models), daemon=True).start()
+
+
+def _answer(connection: Connection[Any, Any], models: _Models) -> None:
+    with connection:
+        while True:
+            try:
+                name, arguments = connection.recv()
+            except (EOFError, OSError):  # the thread or process at the other end has ended
+                return
+            try:
+                reply = getattr(models, name)(*arguments), None
+            except Exception as error:  # raised again at the other end
+                reply = None, error
+            try:
+                connection.send(reply)
+            except OSError:
+                return
