@@ -95,6 +95,10 @@ def _role(command: list[str]) -> str:
     text = " ".join(command)
     if "pipeline.sandbox.server" in text:
         return "parser's child"
+    if "workers.process.modelserver" in text:
+        return "model"
+    if "workers.process.forkserver" in text:
+        return "fork server"
     if "workers.process.worker" in text:
         return "embed worker" if " embed " in text else "parse worker"
     return "load command"

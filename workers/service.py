@@ -16,7 +16,6 @@ from workers import health
 from workers.broker.app import SHUTDOWN_S, TICK_S
 from workers.broker.dispatch import DispatchThread
 from workers.jobs.crew import Remover, make_dispatcher
-from workers.process.ahead import Ahead
 from workers.process.locks import ENDING_S, WorkersLock
 from workers.process.spec import clocks, plan
 from workers.process.supervisor import Supervisor, bury
@@ -37,19 +36,10 @@ TEND_EVERY_S = 1.0
 DISPATCHER, SCHEDULES = "dispatcher", "schedules"
 
 
-def serve(
-    settings: Settings,
-    ledger: Ledger,
-    stages: Sequence[str],
-    *,
-    schedules: bool = False,
-    until_empty: bool = False,
-    ahead: Ahead | None = None,
-) -> None:
+def serve(settings: Settings, ledger: Ledger, stages: Sequence[str], *, schedules: bool = False, until_empty: bool = False) -> None:
     """Run workers of these stages (possibly none) and a dispatcher until interrupted, or until nothing is left to do.
 
-    With `schedules`, also run schedules: by beat and ticks with Redis, otherwise by a timer in this process. `ahead` was started
-    for the workers.
+    With `schedules`, also run schedules: by beat and ticks with Redis, otherwise by a timer in this process.
 
     Raises ConfigError if another process already serves this data folder or uses a GPU of this host, or if heartbeat files
     cannot be written.
@@ -80,7 +70,7 @@ def serve(
 
     try:
         with (
-            Supervisor(settings, specs, ended, lock=lock if alone else None, ahead=ahead) as supervisor,
+            Supervisor(settings, specs, ended, lock=lock if alone else None) as supervisor,
             DispatchThread(make_dispatcher(settings, ledger), SWEEP_EVERY_S, swept),
             _timer(settings, ledger) if schedules and settings.embedded_broker else nullcontext(),
         ):

@@ -51,8 +51,11 @@ class QueryEmbedder(Protocol):
 class Embedder(Protocol):
     """Embeds texts."""
 
-    calls: int  #: finished calls of the model: a rising number tells a waiting caller that work continues
     fills: deque[float]  #: of the latest calls, the used share of the tokens, or texts, allowed per call; emptied by its reader
+
+    @property
+    def calls(self) -> int:
+        """Finished calls of the model: a rising number tells a waiting caller that work continues."""
 
     @property
     def info(self) -> EmbedderInfo:

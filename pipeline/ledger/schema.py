@@ -341,10 +341,12 @@ def upsert(connection: Connection, table: Table) -> Any:
     """An INSERT of the connection's dialect, with `on_conflict_do_*`."""
     # Each is loaded with the first connection to such a database, and not the other one.
     if connection.dialect.name == "postgresql":
-        from sqlalchemy.dialects.postgresql import insert as insert_or
-    else:
-        from sqlalchemy.dialects.sqlite import insert as insert_or
-    return insert_or(table)
+        from sqlalchemy.dialects import postgresql
+
+        return postgresql.insert(table)
+    from sqlalchemy.dialects import sqlite
+
+    return sqlite.insert(table)
 
 
 @contextmanager

@@ -74,21 +74,20 @@ def load(
             with Loading(settings, settings.collection) as loading:
                 return _print_plan(loading.plan(scope), as_json)
         job = Job(scope, "sync" if sync else "load", sync=sync, allow_delete=allow_delete, wait=wait, checksum=checksum)
-        return run_job(settings, job, as_json=as_json, strict=strict, fail_on_loss=fail_on_loss, ahead=ahead)
+        return run_job(settings, job, ahead, as_json=as_json, strict=strict, fail_on_loss=fail_on_loss)
 
 
-def run_job(
-    settings: Settings, job: Job, *, as_json: bool, strict: bool = False, fail_on_loss: bool = False, ahead: Ahead | None = None
-) -> int:
+def run_job(settings: Settings, job: Job, ahead: Ahead, *, as_json: bool, strict: bool = False, fail_on_loss: bool = False) -> int:
     """Run a job with a display, print its result, and return the exit status.
 
-    `strict`: skipped documents count as failures; `fail_on_loss`: so do documents with losses; `ahead` was started for the
-    workers. As JSON, the result is printed however the job ends.
+    `ahead` gets what the job's workers share. `strict`: skipped documents count as failures; `fail_on_loss`: so do documents
+    with losses. As JSON, the result is printed however the job ends.
     """
     from workers.jobs.load import Loading
 
-    if ahead is not None and job.wait and settings.embedded_broker:
-        ahead.fork_workers()
+    if job.wait:
+        ahead.load_model(settings)
+        ahead.fork_workers(settings)
     from workers.cli.display import progress_display
 
     with Loading(settings, settings.collection, ahead) as loading:

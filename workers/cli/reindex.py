@@ -52,7 +52,6 @@ def reindex(
     """
     from workers.cli.display import progress_display
     from workers.jobs.reindex import Change, Reindexing
-    from workers.process.ahead import Ahead
 
     with context.ledger("warning", collection=collection) as (settings, ledger):
         settings = of_ledger(settings, ledger)
@@ -65,10 +64,8 @@ def reindex(
         k=k,
         max_regression=max_regression,
     )
-    with Ahead() as ahead:
-        ahead.fork_workers()
-        with Reindexing(settings, settings.collection, change, ahead) as reindexing, progress_display() as display:
-            result = reindexing.run(display, display.stderr)
+    with Reindexing(settings, settings.collection, change) as reindexing, progress_display() as display:
+        result = reindexing.run(display, display.stderr)
     if as_json:
         print_json(result)
     else:

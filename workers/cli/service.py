@@ -79,11 +79,7 @@ def metrics(context: Context, address: str, port: int, once: bool) -> None:
 def _serve(
     context: Context, stages: tuple[str, ...], require_gpu: bool | None, until_empty: bool, *, schedules: bool = False
 ) -> None:
-    from workers.process.ahead import Ahead
     from workers.service import serve
 
-    with Ahead() as ahead:
-        if len(stages) > 1:  # one stage, as in containers, is often one worker, which would gain nothing
-            ahead.fork_workers()
-        with context.ledger(None, require_gpu=require_gpu) as (settings, ledger):
-            serve(settings, ledger, stages, schedules=schedules, until_empty=until_empty, ahead=ahead)
+    with context.ledger(None, require_gpu=require_gpu) as (settings, ledger):
+        serve(settings, ledger, stages, schedules=schedules, until_empty=until_empty)

@@ -145,12 +145,14 @@ def sync(
 
     from workers.cli.load import run_job
     from workers.jobs.sources import source_job
+    from workers.process.ahead import Ahead
 
     with context.ledger("warning", require_gpu=require_gpu) as (settings, ledger):
         found, job = source_job(ledger, settings, name)
     job = replace(job, allow_delete=allow_delete, wait=wait, checksum=checksum)
     settings = settings.model_copy(update={"collection": found.collection})
-    return run_job(settings, job, as_json=as_json, strict=strict, fail_on_loss=fail_on_loss)
+    with Ahead() as ahead:
+        return run_job(settings, job, ahead, as_json=as_json, strict=strict, fail_on_loss=fail_on_loss)
 
 
 @click.command()

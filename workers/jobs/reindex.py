@@ -32,7 +32,6 @@ from workers.jobs.build import Build
 from workers.jobs.crew import Working
 from workers.jobs.generations import set_alias
 from workers.monitoring.snapshot import Moment
-from workers.process.ahead import Ahead
 
 log = logging.getLogger(__name__)
 
@@ -83,10 +82,9 @@ class Reindexing:
     The ledger records every step: another call with the same change continues an interrupted one.
     """
 
-    def __init__(self, settings: Settings, public: str, change: Change, ahead: Ahead | None = None) -> None:
-        """`ahead` was started for the workers. Raises ConfigError if the file of questions cannot be read."""
+    def __init__(self, settings: Settings, public: str, change: Change) -> None:
+        """Raises ConfigError if the file of questions cannot be read."""
         self._settings = settings.prepare()
-        self._ahead = ahead
         self._public = public
         self._change = change
         self._ledger = Ledger.open(settings.ledger_url)
@@ -112,7 +110,7 @@ class Reindexing:
                 return self._end(run, live, "", None, None, began)
             live = self._fixed(live)
             new = self._new(live)
-            with about(run=run), Working(self._settings, self._ledger, worker_stderr, self._ahead) as work:
+            with about(run=run), Working(self._settings, self._ledger, worker_stderr) as work:
                 build = Build(
                     settings=self._settings,
                     ledger=self._ledger,

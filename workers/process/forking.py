@@ -6,12 +6,13 @@ import contextlib
 import ctypes
 import os
 import signal
+import socket
 import sys
-import threading
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 from pipeline.sandbox.confine import prctl
 
@@ -19,17 +20,45 @@ _PR_SET_PDEATHSIG = 1
 _PR_SET_NAME = 15
 
 
+#: Program name of forked processes, as in `ps`.
+PROGRAM = "kb-ingest"
+
+
 def can_fork() -> bool:
-    """Whether a fork of this process can go on safely: on macOS system libraries cannot, and no thread survives a fork."""
-    return sys.platform.startswith("linux") and threading.active_count() == 1
+    """Whether a fork of this process can go on safely: on macOS system libraries cannot, and no thread survives a fork.
+
+    Threads of native libraries count too, which Python does not know.
+    """
+    return sys.platform.startswith("linux") and len(os.listdir("/proc/self/task")) == 1
 
 
-def fork() -> int:
-    """os.fork(), after which no text waits in both processes to be written."""
-    for stream in (sys.stdout, sys.stderr):
-        if stream is not None:
-            stream.flush()
-    return os.fork()
+class Companion:
+    """A process forked from this one, with a socket between the two. It ends with this process, however that ends."""
+
+    def __init__(self, name: str, serve: Callable[[socket.socket], NoReturn]) -> None:
+        """Fork it where `can_fork`; it runs `serve` with its end of the socket. `name` is for people who list processes.
+
+        Raises OSError where there is no memory, or where there are too many processes.
+        """
+        self.socket, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        parent = os.getpid()
+        for stream in (sys.stdout, sys.stderr):  # otherwise text that waits in them is written twice
+            if stream is not None:
+                stream.flush()
+        self._pid = os.fork()
+        if self._pid == 0:
+            with ending():
+                _begin_anew(parent, there.fileno(), [PROGRAM, name])
+                serve(there)
+        there.close()
+
+    def close(self) -> None:
+        """End it at once; it has nothing to lose."""
+        if self._pid:
+            os.kill(self._pid, signal.SIGKILL)
+            os.waitpid(self._pid, 0)
+            self._pid = 0
+            self.socket.close()
 
 
 @contextmanager
@@ -50,17 +79,17 @@ def ending() -> Iterator[None]:
         os._exit(status if isinstance(status, int) else int(status is not None))
 
 
-def begin_anew(parent: int, files: set[int], words: Sequence[str]) -> None:
+def _begin_anew(parent: int, file: int, words: Sequence[str]) -> None:
     """Make a forked process independent of the process `parent`, except that it ends with it.
 
-    It keeps its standard streams and `files`, has a session of its own, so that Ctrl-C does not reach it, and `words` as its
+    It keeps its standard streams and `file`, has a session of its own, so that Ctrl-C does not reach it, and `words` as its
     command line.
     """
     os.setsid()
     prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it ended before the line above
         os._exit(1)
-    close_all_but(files)
+    close_all_but({file})
     for number in (signal.SIGTERM, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,8 +1,8 @@
 """The fork server: a process that has imported what workers import, and forks them on request.
 
-A new interpreter spends two seconds on the imports of a worker. A command therefore forks a server before it opens the ledger,
-starts threads or touches a device, so that nothing unsafe is inherited: the server imports the remaining modules while the
-command continues, and keeps to one thread. Without it, as on macOS or after its death, workers are new interpreters.
+A new interpreter spends two seconds on the imports of a worker. A load therefore forks a server before it opens the ledger,
+starts threads or touches a device, so that nothing unsafe is inherited. The server imports the remaining modules while the
+load continues, and starts no thread either. Without it, as on macOS or after its death, workers are new interpreters.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
-from workers.process.forking import begin_anew, close_all_but, ending, fork, rename
+from workers.process.forking import PROGRAM, Companion, close_all_but, ending, rename
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +38,9 @@ MODULES = (
     "pipeline.steps.index",
     "pipeline.steps.parse",
 )
+
+#: Exit status of workers whose server has died. Not a signal's, because no document of theirs is to blame.
+SERVER_LOST = 1
 
 #: Max size of a request: the arguments and the environment of a worker.
 REQUEST_BYTES = 1 << 18
@@ -81,17 +84,10 @@ class ForkServer:
     """A fork server of this process. It ends with this process, and its workers end with it."""
 
     def __init__(self) -> None:
-        """Fork the server; call it from a process with one thread."""
+        """Fork the server. Raises what Companion raises."""
         self._unforked: list[Forked] = []  #: in the order of their requests
         self._workers: dict[int, Forked] = {}  #: running, by process id
-        self._channel, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        parent = os.getpid()
-        self._pid = fork()
-        if self._pid == 0:
-            with ending():
-                begin_anew(parent, {there.fileno()}, ["kb-ingest", __name__])
-                _serve(there)
-        there.close()
+        self._server = Companion(__name__, _serve)
         self.alive = True
 
     def start(self, arguments: Sequence[str], environment: Mapping[str, str], output: int, files: Sequence[int]) -> Forked | None:
@@ -101,7 +97,7 @@ class ForkServer:
         """
         request = json.dumps({"arguments": list(arguments), "environment": dict(environment), "files": list(files)})
         try:
-            socket.send_fds(self._channel, [request.encode()], [output, *files])
+            socket.send_fds(self._server.socket, [request.encode()], [output, *files])
         except OSError as error:
             log.debug("the fork server of %s does not answer: %s", WORKER, error)
             self.close()
@@ -112,10 +108,10 @@ class ForkServer:
 
     def hear(self, timeout_s: float | None) -> None:
         """Handle the server's messages: all that are there or, if there are none, the first that comes within `timeout_s`."""
-        while self.alive and select.select([self._channel], [], [], timeout_s)[0]:
+        while self.alive and select.select([self._server.socket], [], [], timeout_s)[0]:
             timeout_s = 0
             try:
-                message = self._channel.recv(REQUEST_BYTES)
+                message = self._server.socket.recv(REQUEST_BYTES)
             except OSError:
                 message = b""
             if not message:
@@ -130,17 +126,11 @@ class ForkServer:
                 self._workers.pop(said["ended"]).returncode = said["status"]
 
     def close(self) -> None:
-        """End the server. What it has not forked is never forked; its workers end by themselves, and count as killed."""
-        if not self.alive:
-            return
+        """End the server. What it has not forked is never forked; its workers end by themselves, and count as ended."""
         self.alive = False
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self._pid, signal.SIGKILL)
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(self._pid, 0)
-        self._channel.close()
+        self._server.close()
         for worker in (*self._unforked, *self._workers.values()):
-            worker.returncode = -signal.SIGKILL
+            worker.returncode = SERVER_LOST
         self._unforked.clear()
         self._workers.clear()
 
@@ -208,7 +198,7 @@ def _work(request: Mapping[str, Any], files: Sequence[int]) -> None:
     os.environ.update(request["environment"])
     sys.argv = [WORKER, *request["arguments"]]
     sys.stdout, sys.stderr = _text(1), _text(2)
-    rename(["kb-ingest", WORKER, *request["arguments"]])
+    rename([PROGRAM, WORKER, *request["arguments"]])
     status = importlib.import_module(WORKER).main(list(request["arguments"]))
     atexit._run_exitfuncs()
     sys.exit(status)

@@ -1,4 +1,4 @@
-"""The model's process: a command that embeds by itself loads the model in one while it imports everything else.
+"""The model's process: a load that embeds by itself loads the model in one while it imports everything else.
 
 Importing torch takes as long as all other imports together, and an import cannot be divided among processes. So the model has
 a process with torch, but without ledger, broker and store; the embed worker has these, and sends texts to the model over a
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import socket
 import threading
 from collections import deque
@@ -19,7 +18,6 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from pipeline.settings import Settings
 from workers import logs
-from workers.process.forking import begin_anew, ending, fork
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,35 +32,14 @@ class ModelGone(Exception):
     """The model's process does not exist any more."""
 
 
-class ModelServer:
-    """The model's process, as its command sees it. It ends with the command."""
-
-    def __init__(self) -> None:
-        """Fork the process, which imports torch; call it from a process with one thread."""
-        # Workers inherit the door, and pass a connection through it for each of their threads.
-        self.door, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        parent = os.getpid()
-        self._pid = fork()
-        if self._pid == 0:
-            with ending():
-                begin_anew(parent, {there.fileno()}, ["kb-ingest", __name__])
-                _serve(there)
-        there.close()
-
-    def close(self) -> None:
-        """End the process."""
-        if self._pid:
-            os.kill(self._pid, signal.SIGKILL)
-            os.waitpid(self._pid, 0)
-            self._pid = 0
-            self.door.close()
-
-
 class RemoteEmbedder:
     """An embedder in the model's process; see LocalEmbedder for the errors of its methods."""
 
     def __init__(self, door: int, settings: Settings, device: str, on_death: Callable[[], None]) -> None:
-        """Load a model there. Raises ModelGone, ModelError, DeviceError; later, `on_death` is called if the process is gone."""
+        """Load a model there; `door` is this side's descriptor of the process's socket.
+
+        Raises ModelGone, ModelError, DeviceError; later, `on_death` is called if the process is gone.
+        """
         self._door = door
         self._own = threading.local()  #: a connection for each thread
         self._on_death = on_death
@@ -103,11 +80,12 @@ class RemoteEmbedder:
 
     def _ask(self, name: str, *arguments: object) -> Any:
         try:
-            connection = getattr(self._own, "connection", None)
-            if connection is None:
-                connection = self._own.connection = _connect(self._door)
+            connection = getattr(self._own, "connection", None) or _connect(self._door)
+            # Only kept once it has answered: after SIGTERM in between, the next question would get this one's answer.
+            self._own.connection = None
             connection.send((name, arguments))
             answer, error = connection.recv()
+            self._own.connection = connection
         except (EOFError, OSError) as gone:
             raise ModelGone(f"the model's process is gone: {gone}") from gone
         if error is not None:
@@ -168,7 +146,7 @@ class _Models:
         self._loaded[model].close()
 
 
-def _serve(door: socket.socket) -> NoReturn:
+def serve(door: socket.socket) -> NoReturn:
     """Import torch, then answer each connection in its own thread, until no process can make new ones."""
     import pipeline.embed.local  # noqa: F401 - so that it is there when it is needed
 
@@ -191,6 +169,7 @@ def _answer(connection: Connection[Any, Any], models: _Models) -> None:
                 name, arguments = connection.recv()
             except (EOFError, OSError):  # the thread or process at the other end has ended
                 return
+            reply: tuple[object, Exception | None]
             try:
                 reply = getattr(models, name)(*arguments), None
             except Exception as error:  # raised again at the other end

@@ -85,15 +85,15 @@ class Supervisor:
         """Start workers that are not running and whose pause is over; call it about every second."""
         now = time.monotonic()
         for worker in self._running:
-            if worker.process is not None and worker.process.poll() is not None:
+            if worker.process is not None and (status := worker.process.poll()) is not None:
                 lived = now - worker.started
                 worker.failures = 0 if lived >= SETTLED_S else worker.failures + 1
                 pause = min(RESTART_MAX_S, 0.25 * 2 ** min(worker.failures, 10)) if worker.failures > 1 else 0.0
-                log.warning("%s ended with status %s; restarting it", worker.spec.name, worker.process.returncode)
+                log.warning("%s ended with status %s; restarting it", worker.spec.name, status)
                 self._kill_group(worker.process, signal.SIGKILL)
                 # If a signal killed it, its documents may be the reason. With an exit status it ended by itself, as Celery does
                 # on some faults of Redis: no document is to blame, because this process never touches one.
-                self._on_end(worker.spec.name, worker.process.returncode < 0)
+                self._on_end(worker.spec.name, status < 0)
                 worker.process, worker.start_at = None, now + pause
             if worker.process is None and now >= worker.start_at:
                 worker.process, worker.started, worker.announced = self._start(worker.spec), now, False
@@ -147,8 +147,8 @@ class Supervisor:
         arguments += ["--lifeline", str(self._lifeline.reading)]
         files = [self._lifeline.reading, *(lock.fileno() for lock in (self._lock, spec.lock) if lock is not None)]
         if spec.stage is Stage.EMBED and self._ahead.model is not None:
-            arguments += ["--model", str(self._ahead.model.door.fileno())]
-            files.append(self._ahead.model.door.fileno())
+            arguments += ["--model", str(self._ahead.model.socket.fileno())]
+            files.append(self._ahead.model.socket.fileno())
         health.expect(self._settings.health_dir, health.file_of(spec.name))
         if isinstance(spec.stage, Stage) and self._ahead.forks is not None:
             forked = self._ahead.forks.start(arguments, environment, self._stderr, files)
