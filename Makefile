@@ -141,7 +141,7 @@ faults: env services ## run the fault suite with FAULT_RUNS of each fault (defau
 	@KB_FAULT_RUNS=$(FAULT_RUNS) KB_FAULT_REPORT=$(FAULT_REPORT) $(BIN)/python -m pytest tests/faults --timeout 3600 $(ARGS)
 	@$(BIN)/python -m tests.faults.table $(FAULT_REPORT)
 
-BENCHMARKS := embedding load small parsing overhead again footprint retrieval
+BENCHMARKS := embedding load small start parsing overhead again footprint retrieval
 
 bench: env ## run all benchmarks (about 30 minutes on two idle cores), and update tables and pictures in docs
 	@.ci/debian python3-doc || echo "warning: cannot install python3-doc, whose pages the benchmarks read" >&2

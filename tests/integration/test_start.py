@@ -166,6 +166,7 @@ def test_workers_are_forked_and_new_interpreters_once_the_server_is_killed(cli: 
         wait_until(lambda: is_at_work(cli), "documents are being embedded", 120, 0.05)
         (server,) = below(command, FORKS)
         assert server.ppid() == command.pid
+        assert server.num_threads() == 1
         assert not below(command, MODELS)  # another host has the model
         forked = below(command, WORKER)
         assert {process.cmdline()[0] for process in forked} == {"kb-ingest"}

@@ -19,7 +19,6 @@ from pipeline.sandbox.confine import prctl
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NAME = 15
 
-
 #: Program name of forked processes, as in `ps`.
 PROGRAM = "kb-ingest"
 
@@ -29,7 +28,12 @@ def can_fork() -> bool:
 
     Threads of native libraries count too, which Python does not know.
     """
-    return sys.platform.startswith("linux") and len(os.listdir("/proc/self/task")) == 1
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        return len(os.listdir("/proc/self/task")) == 1
+    except OSError:
+        return False
 
 
 class Companion:

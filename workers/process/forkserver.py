@@ -2,7 +2,7 @@
 
 A new interpreter spends two seconds on the imports of a worker. A load therefore forks a server before it opens the ledger,
 starts threads or touches a device, so that nothing unsafe is inherited. The server imports the remaining modules while the
-load continues, and starts no thread either. Without it, as on macOS or after its death, workers are new interpreters.
+load continues, and has no second thread either. Without it, as on macOS or after its death, workers are new interpreters.
 """
 
 from __future__ import annotations
@@ -140,6 +140,7 @@ class ForkServer:
 
 def _serve(channel: socket.socket) -> NoReturn:
     """Fork a worker for each request until the channel ends, and report how workers end."""
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # numpy would start threads, and none survives a fork
     for module in MODULES:
         importlib.import_module(module)
     gc.freeze()  # so that the collector of a worker does not touch, and copy, every page
@@ -200,7 +201,7 @@ def _work(request: Mapping[str, Any], files: Sequence[int]) -> None:
     sys.stdout, sys.stderr = _text(1), _text(2)
     rename([PROGRAM, WORKER, *request["arguments"]])
     status = importlib.import_module(WORKER).main(list(request["arguments"]))
-    atexit._run_exitfuncs()
+    atexit._run_exitfuncs()  # nobody else runs them, as `ending` ends the process
     sys.exit(status)
 
 

@@ -10,6 +10,7 @@ import socket
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -184,7 +185,8 @@ class ParseRuntime(Runtime):
         self._steps: dict[str, ParseStep] = {}  #: by the profiles of collections
         self._step(NO_PROFILE)  # what is wrong with the configuration shows at the start
         for guard in self._guards.values():
-            guard.prepare()
+            with suppress(OSError):  # the first documents try again, and report it
+                guard.prepare()
 
     def run(self, ids: list[str], batch: str) -> Batch:
         """Parse documents; return those that wait for the embed stage, under the id `batch`."""

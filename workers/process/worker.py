@@ -90,7 +90,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--name", required=True)
     parser.add_argument("--concurrency", type=int, default=1)
     parser.add_argument("--lifeline", type=int, required=True)
-    parser.add_argument("--model", type=int, help="descriptor of the door to the model's process")
+    parser.add_argument("--model", type=int, help="descriptor of the socket of the model's process")
     options = parser.parse_args(argv)
     lifeline.resume_when_orphaned()
     lifeline.end_with_parent(options.lifeline, os.getppid(), whole_group=True)
