@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -31,6 +32,7 @@ ASK = """
 import signal, sys
 import numpy as np
 from pathlib import Path
+from typing import Any
 from pipeline.settings import load_settings
 from workers.process.ahead import Ahead
 from workers.process.modelserver import ModelGone, RemoteEmbedder
@@ -54,6 +56,8 @@ with Ahead() as ahead:
     again = embedder.embed(["Bees visit flowers."])
     assert again.shape == first.shape == (1, embedder.info.dimension)
     assert float(again[0] @ first[0]) > 0.999
+    other = RemoteEmbedder(ahead.model.socket.fileno(), settings, "cpu", sys.exit)
+    assert other.calls == embedder.calls > 1, "the same model was loaded twice"
 try:
     RemoteEmbedder(-1, settings, "cpu", sys.exit)
 except ModelGone as gone:
@@ -131,7 +135,7 @@ def below(command: subprocess.Popen[str], word: str) -> list[psutil.Process]:
     return found
 
 
-def asked(cli: Cli, question: str) -> list[tuple[object, ...]]:
+def asked(cli: Cli, question: str) -> list[Any]:
     """The ledger's answer; nothing while there is none."""
     ledger = cli.data_dir / "kb.db"
     if ledger.exists():

@@ -7,6 +7,7 @@ socket. A worker whose model's process is gone, or that never had one, loads the
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import socket
@@ -110,40 +111,56 @@ def _log_file() -> int:
 
 
 class _Models:
-    """The loaded models, by number."""
+    """The loaded models, by number. Threads may share one: they take turns."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._loaded: dict[int, Embedder] = {}
+        self._turn = threading.Lock()
+        self._numbers = itertools.count()
+        self._loaded: dict[int, tuple[Settings, str, Embedder]] = {}
+        self._logs = False  #: whether log lines go where they belong
 
     def load(self, settings: Settings, device: str) -> tuple[int, EmbedderInfo]:
         from pipeline.embed import make_embedder
 
         with self._lock:
-            logs.set_up(settings.log_level, log_format=settings.log_format, prefix="model")
+            self._set_up_logs(settings)
+            for number, (known, place, embedder) in self._loaded.items():
+                if (known, place) == (settings, device):  # of a worker that died
+                    return number, embedder.info
             embedder = make_embedder(settings, device=device)
-            number = len(self._loaded)
-            self._loaded[number] = embedder
+            number = next(self._numbers)
+            self._loaded[number] = settings, device, embedder
         return number, embedder.info
 
     def calls(self, model: int) -> int:
-        return self._loaded[model].calls
+        return self._loaded[model][2].calls
 
     def embed(self, model: int, texts: list[str]) -> tuple[NDArray[np.float32], list[float]]:
-        embedder = self._loaded[model]
-        vectors = embedder.embed(texts)
-        return vectors, [embedder.fills.popleft() for _ in range(len(embedder.fills))]
+        embedder = self._loaded[model][2]
+        with self._turn:
+            vectors = embedder.embed(texts)
+            return vectors, [embedder.fills.popleft() for _ in range(len(embedder.fills))]
 
     def embed_query(self, model: int, text: str) -> NDArray[np.float32]:
-        return self._loaded[model].embed_query(text)
+        with self._turn:
+            return self._loaded[model][2].embed_query(text)
 
     def memory_bytes(self, model: int) -> int:
         import psutil
 
-        return self._loaded[model].memory_bytes() or int(psutil.Process().memory_info().rss)
+        return self._loaded[model][2].memory_bytes() or int(psutil.Process().memory_info().rss)
 
     def close(self, model: int) -> None:
-        self._loaded[model].close()
+        with self._turn:
+            self._loaded.pop(model)[2].close()
+
+    def _set_up_logs(self, settings: Settings) -> None:
+        if not self._logs:
+            self._logs = True
+            logs.set_up(settings.log_level, log_format=settings.log_format, prefix="model")
+            if settings.log_level != "debug" or logs.structured():
+                logs.divert(settings.data_dir / "logs" / "model.log")
 
 
 def serve(door: socket.socket) -> NoReturn:
@@ -151,14 +168,16 @@ def serve(door: socket.socket) -> NoReturn:
     import pipeline.embed.local  # noqa: F401 - so that it is there when it is needed
 
     models = _Models()
+    first = True
     while True:
         data, files, _, _ = socket.recv_fds(door, 1, 2)
         if not data:
             os._exit(0)
         connection, output = files
-        for number in (1, 2):
+        for number in (1, 2) if first else ():
             os.dup2(output, number)
         os.close(output)
+        first = False
         threading.Thread(target=_answer, args=(Connection(connection), models), daemon=True).start()
 
 
