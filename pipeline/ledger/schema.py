@@ -28,6 +28,7 @@ from sqlalchemy import (
     text,
     update,
 )
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
@@ -339,14 +340,7 @@ def hold(connection: Connection, generation: str, *, building: bool = False) -> 
 
 def upsert(connection: Connection, table: Table) -> Any:
     """An INSERT of the connection's dialect, with `on_conflict_do_*`."""
-    # Each is loaded with the first connection to such a database, and not the other one.
-    if connection.dialect.name == "postgresql":
-        from sqlalchemy.dialects import postgresql
-
-        return postgresql.insert(table)
-    from sqlalchemy.dialects import sqlite
-
-    return sqlite.insert(table)
+    return postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)
 
 
 @contextmanager

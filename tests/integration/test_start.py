@@ -210,7 +210,7 @@ def test_ctrl_c_before_the_workers_are_forked_leaves_nothing(cli: Cli, folder: P
     assert states(cli) == {"indexed": DOCUMENTS}
 
 
-@pytest.mark.parametrize("paused", ["", FORKS, WORKER])
+@pytest.mark.parametrize("paused", ["", FORKS])
 def test_a_killed_load_leaves_no_process(cli: Cli, folder: Path, paused: str) -> None:
     with loading(cli, folder) as command:
         wait_until(lambda: is_at_work(cli), "documents are being embedded", 120, 0.05)

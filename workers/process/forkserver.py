@@ -150,11 +150,11 @@ def _serve(channel: socket.socket) -> NoReturn:
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
     while True:
-        ready, _, _ = select.select([channel, ended], [], [])
+        ready, _, _ = select.select([channel.fileno(), ended], [], [])
         if ended in ready:
             os.read(ended, 4096)
             _reap(channel)
-        if channel in ready:
+        if channel.fileno() in ready:
             data, files, _, _ = socket.recv_fds(channel, REQUEST_BYTES, FILES_MAX + 1)
             if not data:
                 os._exit(0)
