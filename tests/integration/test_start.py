@@ -30,7 +30,6 @@ DOCUMENTS = 10
 #: Asks the model's process, and interrupts it between a question and its answer.
 ASK = """
 import signal, sys
-import numpy as np
 from pathlib import Path
 from typing import Any
 from pipeline.settings import load_settings
