@@ -37,20 +37,20 @@ from workers.process.ahead import Ahead
 from workers.process.modelserver import ModelGone, RemoteEmbedder
 
 def stop(number, frame):
-    raise InterruptedError("told to stop")
+    raise KeyboardInterrupt
 
-settings = load_settings(data_dir=Path(sys.argv[1]))
+settings = load_settings()
 with Ahead() as ahead:
     ahead.load_model(settings)
     embedder = RemoteEmbedder(ahead.model.socket.fileno(), settings, "cpu", sys.exit)
     assert "torch" not in sys.modules
     first = embedder.embed(["Bees visit flowers."])
-    assert embedder.calls == 1 and len(embedder.fills) == 1, (embedder.calls, embedder.fills)
+    assert embedder.calls >= len(embedder.fills) >= 1
     signal.signal(signal.SIGALRM, stop)
     signal.setitimer(signal.ITIMER_REAL, 0.05)
     try:
         embedder.embed([f"Bees visit {number} flowers " * 20 for number in range(2000)])
-    except InterruptedError:
+    except KeyboardInterrupt:
         print("interrupted")
     again = embedder.embed(["Bees visit flowers."])
     assert again.shape == first.shape == (1, embedder.info.dimension)
@@ -63,6 +63,13 @@ except ModelGone as gone:
     print("gone")
 assert ahead.model is None and ahead.forks is None
 """
+
+
+class Asking(Cli):
+    """Not a command, but with its environment."""
+
+    PROGRAM = (sys.executable, "-c", ASK)
+
 
 #: Tries to start processes ahead beside a thread.
 BESIDE_A_THREAD = """
@@ -246,8 +253,7 @@ def test_only_the_model_s_process_has_torch_and_a_load_goes_on_without_it(tmp_pa
 
 @pytest.mark.slow
 def test_the_model_s_process_answers_the_question_that_was_asked(tmp_path: Path) -> None:
-    answer = subprocess.run([sys.executable, "-c", ASK, str(tmp_path)], capture_output=True, text=True, check=False)
-    assert (answer.returncode, answer.stdout.split()) == (0, ["interrupted", "gone"]), answer.stderr
+    assert Asking(tmp_path).run().stdout.split() == ["interrupted", "gone"]
 
 
 def test_nothing_is_forked_beside_a_thread(tmp_path: Path) -> None:
