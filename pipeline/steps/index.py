@@ -267,7 +267,7 @@ class _Indexing:
         """Attribute the time since the last window to the documents of this one, by their tokens."""
         spent, self._since = time.monotonic() - self._since, time.monotonic()
         tokens = sum(chunk.token_count for _, chunk, _ in window.rows)
-        self._step.paced(sum(chunk.token_count for _, chunk, known in window.rows if known not in window.lent), spent)
+        self._step.paced(tokens, spent)
         for entry, chunk, _ in window.rows:
             entry.seconds += spent * chunk.token_count / max(1, tokens)
             entry.times.window(there_ns)

@@ -61,7 +61,12 @@ class RemoteEmbedder:
 
     def embed_query(self, text: str) -> NDArray[np.float32]:
         """Embed a question: (dimension,) float32, unit length."""
-        found: NDArray[np.float32] = self._call("embed_query", text)
+        vector: NDArray[np.float32] = self.embed_queries([text])[0]
+        return vector
+
+    def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Embed questions together: (n, dimension) float32, unit length, in the order of `texts`."""
+        found: NDArray[np.float32] = self._call("embed_queries", list(texts))
         return found
 
     def memory_bytes(self) -> int:
@@ -111,11 +116,10 @@ def _log_file() -> int:
 
 
 class _Models:
-    """The loaded models, by number. Threads may share one: they take turns."""
+    """The loaded models, by number; several threads may use one at the same time."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._turn = threading.Lock()
         self._numbers = itertools.count()
         self._loaded: dict[int, tuple[Settings, str, Embedder]] = {}
         self._logs = False  #: whether log lines go where they belong
@@ -138,13 +142,12 @@ class _Models:
 
     def embed(self, model: int, texts: list[str]) -> tuple[NDArray[np.float32], list[float]]:
         embedder = self._loaded[model][2]
-        with self._turn:
-            vectors = embedder.embed(texts)
+        vectors = embedder.embed(texts)
+        with self._lock:  # whichever call has added them
             return vectors, [embedder.fills.popleft() for _ in range(len(embedder.fills))]
 
-    def embed_query(self, model: int, text: str) -> NDArray[np.float32]:
-        with self._turn:
-            return self._loaded[model][2].embed_query(text)
+    def embed_queries(self, model: int, texts: list[str]) -> NDArray[np.float32]:
+        return self._loaded[model][2].embed_queries(texts)
 
     def memory_bytes(self, model: int) -> int:
         import psutil
@@ -152,7 +155,7 @@ class _Models:
         return self._loaded[model][2].memory_bytes() or int(psutil.Process().memory_info().rss)
 
     def close(self, model: int) -> None:
-        with self._turn:
+        with self._lock:
             self._loaded.pop(model)[2].close()
 
     def _set_up_logs(self, settings: Settings) -> None:
