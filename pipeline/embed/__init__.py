@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.embed.base import Embedder
+from pipeline.embed.base import Embedder, QueryEmbedder
 from pipeline.model.files import resolve_model
 from pipeline.settings import Settings
 
@@ -20,6 +20,20 @@ def make_embedder(settings: Settings, *, device: str, measured: bool = True) -> 
     from pipeline.embed.local import LocalEmbedder
 
     return LocalEmbedder.load(settings, device, measured=measured)
+
+
+def make_query_embedder(settings: Settings) -> QueryEmbedder:
+    """The configured embedder for a caller with few questions: without torch where the model and the settings allow it.
+
+    Raises ModelError, DeviceError, EmbedUnavailable.
+    """
+    if not settings.embed_url and not settings.require_gpu and settings.device in ("auto", "cpu"):
+        from pipeline.embed.questions import QuestionBert, runs_without_torch
+
+        files = resolve_model(settings)
+        if runs_without_torch(files):
+            return QuestionBert(files)
+    return make_embedder(settings, device=settings.device, measured=False)
 
 
 def dimension_of(settings: Settings) -> int:

@@ -14,65 +14,17 @@ from typing import Any, cast
 
 import torch
 from safetensors import safe_open
-from tokenizers import Tokenizer
 from torch import nn
 from torch.nn import functional
 
 from pipeline.model.files import read_json
+from pipeline.model.plain import weights_prefix
 
 #: Activations by their name in `config.json`.
 _ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {"gelu": functional.gelu, "relu": functional.relu}
 
 #: From the name and the shape of a weight to the weight.
 Reader = Callable[[str, tuple[int, ...]], torch.Tensor]
-
-#: Prefixes that training with a head leaves on the names of weights.
-_PREFIXES = ("", "bert.", "model.")
-
-
-def is_plain_bert(folder: Path) -> bool:
-    """Whether this module runs the model of a folder as it is meant: nothing in its configuration is unknown here."""
-    config, wanted = read_json(folder / "config.json"), read_json(folder / "tokenizer_config.json")
-    normalizer = read_json(folder / "tokenizer.json").get("normalizer") or {}
-    # Where both say something about the text, transformers follows the configuration.
-    asked = {"lowercase": "do_lower_case", "strip_accents": "strip_accents", "handle_chinese_chars": "tokenize_chinese_chars"}
-    return (
-        config.get("model_type") == "bert"
-        and config.get("hidden_act", "gelu") in _ACTIVATIONS
-        and config.get("position_embedding_type", "absolute") == "absolute"
-        and not config.get("is_decoder")
-        and not config.get("add_cross_attention")
-        and normalizer.get("type") == "BertNormalizer"
-        and all(wanted.get(name, normalizer.get(key)) == normalizer.get(key) for key, name in asked.items())
-        and (folder / "model.safetensors").is_file()
-    )
-
-
-class BertTokens:
-    """Token ids of texts; safe to use from several threads."""
-
-    def __init__(self, folder: Path) -> None:
-        self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        self._tokenizer.no_truncation()
-        self._tokenizer.no_padding()
-        pad = read_json(folder / "tokenizer_config.json").get("pad_token", "[PAD]")
-        self._pad = self._tokenizer.token_to_id(pad if isinstance(pad, str) else pad["content"]) or 0
-
-    def ids(self, texts: Sequence[str], limit: int | None = None) -> list[list[int]]:
-        """Ids of each text, `[CLS]` and `[SEP]` included; texts over `limit` tokens are cut before their `[SEP]`."""
-        found: list[list[int]] = [encoding.ids for encoding in self._tokenizer.encode_batch_fast(list(texts))]
-        if limit is not None:
-            found = [ids if len(ids) <= limit else [*ids[: limit - 1], ids[-1]] for ids in found]
-        return found
-
-    def batch(self, encoded: Sequence[Sequence[int]], length: int) -> dict[str, torch.Tensor]:
-        """`input_ids` and `attention_mask`, both (texts, length)."""
-        ids = torch.full((len(encoded), length), self._pad)
-        mask = torch.zeros((len(encoded), length), dtype=torch.int64)
-        for row, one in enumerate(encoded):
-            ids[row, : len(one)] = torch.tensor(one)
-            mask[row, : len(one)] = 1
-        return {"input_ids": ids, "attention_mask": mask}
 
 
 class Bert(nn.Module):
@@ -95,7 +47,7 @@ class Bert(nn.Module):
         """Read the model of a folder in fp32. Raises ValueError for a weight that is missing or has another shape."""
         with safe_open(folder / "model.safetensors", "pt") as file:
             kept = set(file.keys())
-            prefix = next((one for one in _PREFIXES if f"{one}embeddings.word_embeddings.weight" in kept), "")
+            prefix = weights_prefix(kept)
 
             def read(name: str, shape: tuple[int, ...]) -> torch.Tensor:
                 if prefix + name not in kept:
@@ -187,6 +139,16 @@ class _Affine(nn.Module):
 
     def normalized(self, values: torch.Tensor, eps: float) -> torch.Tensor:
         return functional.layer_norm(values, self.weight.shape, self.weight, self.bias, eps)
+
+
+def padded(encoded: Sequence[Sequence[int]], length: int, pad: int) -> dict[str, torch.Tensor]:
+    """Token ids with `pad` up to a length: `input_ids` and `attention_mask`, both (texts, length)."""
+    ids = torch.full((len(encoded), length), pad)
+    mask = torch.zeros((len(encoded), length), dtype=torch.int64)
+    for row, one in enumerate(encoded):
+        ids[row, : len(one)] = torch.tensor(one)
+        mask[row, : len(one)] = 1
+    return {"input_ids": ids, "attention_mask": mask}
 
 
 def _parts(rows: torch.Tensor, runs: Sequence[tuple[int, int]]) -> Sequence[torch.Tensor]:

@@ -8,9 +8,7 @@ of them and, where the encoder is BERT, without the second. All others use sente
 from __future__ import annotations
 
 import importlib
-import json
 import os
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,43 +17,11 @@ from typing import Any, Protocol
 import torch
 from typing_extensions import override
 
-from pipeline.embed.bert import Bert, BertTokens, is_plain_bert
+from pipeline.embed.bert import Bert, padded
 from pipeline.errors import ModelError
-from pipeline.model.files import ModelFiles, read_json
-
-#: Model types that are plain text encoders: AutoModel names their class, and sentence-transformers has no special case for them.
-_ENCODERS = frozenset(
-    {
-        "albert",
-        "bert",
-        "camembert",
-        "deberta",
-        "deberta-v2",
-        "distilbert",
-        "electra",
-        "modernbert",
-        "mpnet",
-        "roberta",
-        "xlm-roberta",
-    }
-)
-
-#: Module lists that need nothing from sentence-transformers. Normalization is left out: every embedder scales to unit length.
-_MODULES = (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"])
-
-#: Values of sentence_bert_config.json that match how this module calls the transformer; the embedder checks `max_seq_length`.
-_CALL = {
-    "do_lower_case": False,
-    "transformer_task": "feature-extraction",
-    "modality_config": {"text": {"method": "forward", "method_output_name": "last_hidden_state"}},
-    "module_output_name": "token_embeddings",
-}
-
-#: Keys of config_sentence_transformers.json that change no vector, except `prompts`, which are used.
-_ABOUT = frozenset({"__version__", "prompts", "default_prompt_name", "similarity_fn_name", "model_type"})
-
-#: A key in pooling configurations written before version 6, with the mode that it chooses.
-_POOLING_KEY = re.compile("pooling_mode_(.+?)(?:_tokens?)?")
+from pipeline.model.files import ModelFiles
+from pipeline.model.plain import is_plain_bert, prompts, usual_pooling
+from pipeline.model.tokens import BertTokens
 
 
 class Encoder(Protocol):
@@ -111,7 +77,7 @@ class BertEncoder(_Pooled):
     def __init__(self, folder: Path, pooling: str) -> None:
         """Load a model for which `is_plain_bert` holds. Raises ValueError where its weights do not fit its configuration."""
         self._bert = Bert.load(folder)
-        super().__init__(self._bert, pooling, _prompts(folder))
+        super().__init__(self._bert, pooling, prompts(folder))
         self._tokens = BertTokens(folder)
 
     @override
@@ -120,7 +86,7 @@ class BertEncoder(_Pooled):
 
     @override
     def batch(self, encoded: Sequence[Sequence[int]], length: int) -> dict[str, torch.Tensor]:
-        return self._tokens.batch(encoded, length)
+        return padded(encoded, length, self._tokens.pad)
 
     @override
     def __call__(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
@@ -181,7 +147,7 @@ class TransformerEncoder(_LibraryTokens, _Pooled):
             folder, dtype=torch.float32, use_safetensors=True, local_files_only=True, trust_remote_code=False
         )
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        return cls(model, tokenizer, pooling, _prompts(folder))
+        return cls(model, tokenizer, pooling, prompts(folder))
 
     @override
     def __call__(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
@@ -247,54 +213,6 @@ def load_encoder(files: ModelFiles) -> Encoder:
         return TransformerEncoder.load(files.path, pooling) if pooling else SentenceTransformerEncoder.load(files.path)
     except Exception as error:  # the loaders raise many kinds of errors
         raise ModelError(f"cannot load {files.name} from {files.path}: {error}") from error
-
-
-def _prompts(folder: Path) -> Mapping[str, str | None]:
-    return read_json(folder / "config_sentence_transformers.json").get("prompts") or {}
-
-
-def usual_pooling(folder: Path) -> str:
-    """The pooling mode of a model that TransformerEncoder can run; empty where the model has anything unknown.
-
-    Raises ModelError where a file is damaged.
-    """
-    modules = _modules(folder)
-    if [module.get("type", "").removeprefix("sentence_transformers.").rpartition(".")[2] for module in modules] not in _MODULES:
-        return ""
-    config = read_json(folder / "config.json")
-    call = read_json(folder / "sentence_bert_config.json")
-    about = read_json(folder / "config_sentence_transformers.json")
-    plain = (
-        all(module.keys() <= {"idx", "name", "path", "type"} for module in modules)
-        and modules[0].get("path") == ""
-        and config.get("model_type") in _ENCODERS
-        and "auto_map" not in config
-        and not (folder / "adapter_config.json").exists()
-        and bool(call)  # otherwise a file with another name may hold the options
-        and all(key in _CALL and value == _CALL[key] for key, value in call.items() if key != "max_seq_length")
-        and about.keys() <= _ABOUT
-        and about.get("model_type", "SentenceTransformer") == "SentenceTransformer"
-    )
-    return _mode(read_json(folder / modules[1]["path"] / "config.json")) if plain else ""
-
-
-def _modules(folder: Path) -> list[dict[str, Any]]:
-    path = folder / "modules.json"
-    if not path.is_file():
-        return []
-    try:
-        found = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise ModelError(f"{path} is damaged: {error}") from error
-    return found if isinstance(found, list) and all(isinstance(module, dict) for module in found) else []
-
-
-def _mode(config: Mapping[str, Any]) -> str:
-    """The mode of a pooling configuration, of version 6 or earlier; empty for an unknown mode or several modes."""
-    found = [_POOLING_KEY.fullmatch(key) for key, chosen in config.items() if chosen is True]
-    mode = config.get("pooling_mode") or [match[1] for match in found if match] or "mean"
-    (mode,) = mode if isinstance(mode, list) and len(mode) == 1 else (mode,)
-    return mode if isinstance(mode, str) and mode in _POOLING else ""
 
 
 def _cls(tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

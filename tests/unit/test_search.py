@@ -105,7 +105,7 @@ def test_another_model_matters_to_meaning_only(settings: Settings, store: EdgeSt
 def test_the_ledger_knows_which_model_made_a_generation(
     settings: Settings, store: EdgeStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.embed.make_embedder", lambda *_, **__: FixedEmbedder())
+    monkeypatch.setattr("pipeline.embed.make_query_embedder", lambda *_, **__: FixedEmbedder())
     ledger = Ledger.open(settings.prepare().ledger_url)
     fingerprint = embed_fingerprint(settings, DIMENSION)
     physical = physical_name("documents", fingerprint)
@@ -164,7 +164,7 @@ def test_eval_of_words(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.M
 def test_eval_of_all_modes_or_of_those_there_are(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("pipeline.embed.make_embedder", lambda *_, **__: FixedEmbedder())
+    monkeypatch.setattr("pipeline.embed.make_query_embedder", lambda *_, **__: FixedEmbedder())
     monkeypatch.setenv("KB_MODEL", "no/such-model")
     questions = tmp_path / "questions.jsonl"
     questions.write_text('{"query": "zlib_level", "relevant": ["manual.txt"]}\n')

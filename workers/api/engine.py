@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import anyio
 from anyio import CapacityLimiter
 
+from pipeline.embed import make_embedder
 from pipeline.errors import KbError
 from pipeline.ledger import Ledger
 from pipeline.ledger.generations import Collection
@@ -50,9 +51,7 @@ class Engine:
         self.ledger = Ledger.open(settings.ledger_url)
         self.staging: Staging = open_staging(settings.staging_location)
         self.store = open_store(settings, role="owner")
-        self.searcher = Searcher(
-            settings, self.store, wrap=lambda loaded: EmbedTogether(loaded, lambda texts: self.meters.together.observe(texts))
-        )
+        self.searcher = Searcher(settings, self.store, load=self._load_model)
         self.keeper = Keeper(settings, self.ledger, self.store)
         self._limiter: CapacityLimiter | None = None
         self._broker = Broker(make_app(settings))
@@ -74,6 +73,10 @@ class Engine:
         else:
             self._model_state = "ok"
             log.info("the model is ready")
+
+    def _load_model(self, settings: Settings) -> EmbedTogether:
+        embedder = make_embedder(settings, device=settings.device, measured=False)
+        return EmbedTogether(embedder, lambda texts: self.meters.together.observe(texts))
 
     async def run(self, call: Callable[[], T]) -> T:
         """The result of a call that blocks, in a thread. A caller that is given up leaves the thread to end by itself."""

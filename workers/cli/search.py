@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import textwrap
 from contextlib import closing
 from typing import TYPE_CHECKING
@@ -76,6 +77,8 @@ def _asked(settings: Settings, url: str | None, query: str, limit: int, wanted: 
 
 
 def _searched(settings: Settings, query: str, limit: int, wanted: dict[str, str]) -> list[Hit]:
+    # A question is too small to be divided, and threads that wait for work would take the time of busy cores.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from pipeline.search import Searcher
     from pipeline.store import open_store
 
