@@ -119,7 +119,8 @@ def _limits(card: ModelCard, device: str, parse_workers: int, containers: int, *
     """Limits that add up to at most the containers' memory: the needs of model and parsers, and half of the rest for Qdrant."""
     limits = {
         "KB_REDIS_MEMORY": 512 * _MIB, "KB_SCHEDULER_MEMORY": 640 * _MIB, "KB_FLOWER_MEMORY": 384 * _MIB,
-        "KB_EMBED_MEMORY": int(card.worker_bytes(device) * 1.5), "KB_PARSE_MEMORY": 512 * _MIB + parse_workers * PARSER_BYTES,
+        "KB_SERVE_MEMORY": card.worker_bytes(device), "KB_EMBED_MEMORY": int(card.worker_bytes(device) * 1.5),
+        "KB_PARSE_MEMORY": 512 * _MIB + parse_workers * PARSER_BYTES,
     }  # fmt: skip
     rest = containers - (limits["KB_REDIS_MEMORY"] if native else sum(limits.values()))
     if rest < MIN_QDRANT_BYTES:  # tight: first reduce the margin above the model's needs

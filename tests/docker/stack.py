@@ -101,7 +101,7 @@ class Stack:
         # Engines without CAP_SYS_RESOURCE can raise no limit beyond their own.
         limits = {name: str(resource.getrlimit(kind)[1]) for name, kind in
                   (("KB_QDRANT_NOFILE", resource.RLIMIT_NOFILE), ("KB_EMBED_MEMLOCK", resource.RLIMIT_MEMLOCK))}  # fmt: skip
-        ports = {name: str(free_port()) for name in ("KB_REDIS_PORT", "KB_QDRANT_PORT", "KB_FLOWER_PORT")}
+        ports = {name: str(free_port()) for name in ("KB_REDIS_PORT", "KB_QDRANT_PORT", "KB_FLOWER_PORT", "KB_PORT")}
         users = {"KB_UID": str(USER), "KB_GID": str(USER)} if os.geteuid() == 0 else {}
         images = {"KB_IMAGE": IMAGE, "KB_PROJECT": self.project, "KB_SUITE": str(REPOSITORY), "HF_HUB_OFFLINE": "1"}
         envfile.update(folder / ".env", limits | ports | users | images | values, comment="of this test")

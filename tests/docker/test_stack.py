@@ -20,7 +20,7 @@ from tests.services import wait_until
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(900)]
 
-SERVICES = {"redis", "qdrant", "worker-parse", "worker-embed", "scheduler", "flower"}
+SERVICES = {"redis", "qdrant", "worker-parse", "worker-embed", "scheduler", "flower", "api"}
 
 
 @pytest.fixture(scope="module")
@@ -71,8 +71,8 @@ def test_every_container_is_hardened(deployed: Stack) -> None:
         assert config["StopTimeout"] >= 30, name
         for bindings in (host["PortBindings"] or {}).values():
             assert {binding["HostIp"] for binding in bindings} == {"127.0.0.1"}, name
-    embed = deployed.inspect("worker-embed")["HostConfig"]
-    assert {limit["Name"] for limit in embed["Ulimits"]} == {"memlock"}
+    for name in ("worker-embed", "api"):
+        assert {limit["Name"] for limit in deployed.inspect(name)["HostConfig"]["Ulimits"]} == {"memlock"}, name
 
 
 def test_inside_nothing_can_be_written_but_the_data_folder(deployed: Stack) -> None:
@@ -108,6 +108,23 @@ def test_documents_are_loaded_and_found(deployed: Stack) -> None:
     assert deployed.cli("verify") != ""
     assert (deployed.data / "kb.db").exists()
     assert any((deployed.data / "staging").rglob("*"))
+
+
+def test_the_service_answers_on_the_configured_port_to_those_who_have_the_key(deployed: Stack) -> None:
+    url, key = f"http://127.0.0.1:{deployed.env['KB_PORT']}", deployed.env["KB_API_KEY"]
+    with urllib.request.urlopen(f"{url}/readyz", timeout=30) as answer:
+        assert json.load(answer)["model"] == "ok"
+
+    def search(*headers: tuple[str, str]) -> list[dict[str, object]]:
+        body = json.dumps({"query": "how many insects live in a hive", "limit": 1}).encode()
+        request = urllib.request.Request(f"{url}/v1/search", body, {"content-type": "application/json", **dict(headers)})
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return list(json.load(answer)["hits"])
+
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        search()
+    (hit,) = search(("authorization", f"Bearer {key}"))
+    assert hit["uri"] == "file:///documents/bees.txt"
 
 
 def test_without_a_gpu_it_embeds_on_the_cpu_and_says_so(deployed: Stack) -> None:
@@ -154,7 +171,7 @@ def test_a_consumer_that_hangs_is_unhealthy_and_a_killed_one_is_replaced(deploye
     wait_until(lambda: "healthy" in deployed(*check, status=None), "it is healthy again", 60, 1)
 
 
-@pytest.mark.parametrize("service", ["worker-embed", "worker-parse", "redis", "qdrant"])
+@pytest.mark.parametrize("service", ["worker-embed", "worker-parse", "redis", "qdrant", "api"])
 def test_what_is_killed_in_the_middle_of_a_load_comes_back_and_nothing_is_lost(deployed: Stack, service: str) -> None:
     folder = deployed.documents / service
     folder.mkdir()

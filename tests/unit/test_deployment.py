@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from pipeline.settings import Settings
+from workers.api.serve import STOP_S
 from workers.broker.app import SHUTDOWN_S
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -28,27 +29,38 @@ def compose_variables() -> set[str]:
 
 
 def test_every_setting_reaches_the_containers() -> None:
-    # No container runs `kb-ingest serve`.
-    of_the_service = {"KB_HOST", "KB_PORT", "KB_TOKEN"} | {
-        f"KB_{name.upper()}" for name in Settings.model_fields if name.startswith("serve_")
-    }
-    ours = {f"KB_{name.upper()}" for name in Settings.model_fields} - of_the_service
+    of_the_service = {"KB_HOST", "KB_PORT"} | {f"KB_{name.upper()}" for name in Settings.model_fields if name.startswith("serve_")}
+    # A token is for commands that ask a service elsewhere.
+    everything = {f"KB_{name.upper()}" for name in Settings.model_fields} - {"KB_TOKEN"}
+    ours = everything - of_the_service
     services = read(COMPOSE)["services"]
     embed, parse = services["worker-embed"]["environment"], services["worker-parse"]["environment"]
     assert ours - set(embed) == {"KB_FLOWER_AUTH"}
     assert ours - set(parse) == {"KB_FLOWER_AUTH", "KB_QDRANT_URL", "KB_API_KEY", "KB_EMBED_API_KEY"}
+    assert everything - set(services["api"]["environment"]) == {"KB_FLOWER_AUTH"}
     assert "KB_FLOWER_AUTH" in services["flower"]["environment"]
     traced = {name for name, one in services.items() if "KB_OTLP_HEADERS" in one.get("environment", {})}
-    assert traced == {"worker-parse", "worker-embed", "worker-embed-0", "worker-embed-1", "scheduler", "cli"}
+    assert traced == {"worker-parse", "worker-embed", "worker-embed-0", "worker-embed-1", "scheduler", "api", "cli"}
     # Without a value a variable of .env or the shell is passed on, and one that is not set stays unset.
     assert embed["KB_MODEL"] is None
     assert embed["KB_INGEST_DEVICE"] is None
 
 
-def test_overrides_touch_the_embed_worker_alone() -> None:
+def test_overrides_touch_only_what_embeds() -> None:
     for path in FILES[1:]:
-        assert set(read(path)["services"]) == {"worker-embed"}
-        assert "devices" not in str(read(COMPOSE)["services"]["worker-embed"])
+        services = read(path)["services"]
+        assert set(services) == {"worker-embed", "api"}
+        assert services["api"] == services["worker-embed"]
+        for name in services:
+            assert "devices" not in str(read(COMPOSE)["services"][name])
+
+
+def test_the_service_is_there_wherever_workers_are() -> None:
+    services = read(COMPOSE)["services"]
+    assert services["api"]["profiles"] == services["worker-parse"]["profiles"]
+    assert services["api"]["ports"] == ["127.0.0.1:${KB_PORT:-8700}:8700"]
+    assert Settings.model_fields["port"].default == 8700
+    assert int(services["api"]["stop_grace_period"].removesuffix("s")) > STOP_S
 
 
 def test_containers_wait_longer_than_workers_take_to_end() -> None:
