@@ -7,16 +7,24 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from html import escape
 from pathlib import Path
 from typing import Any
 
 import httpx
 
+from tests.documents import half_scanned_pdf, pdf
 from tests.embed_server import WORDS_MODEL
 from tests.services import Cli, embed_server, free_port, wait_until
 
 #: Seconds that a test waits for an answer, on a machine that is busy.
 PATIENCE_S = 120.0
+
+#: Text and name of a document that a page must show and not carry out.
+HOSTILE = (
+    "<script>document.title='owned'</script>\"'><img src=x onerror=document.title='owned'> &amp; {{ 7 * 7 }} javascript:alert(1)"
+)
+HOSTILE_NAME = "<img src=x onerror=alert(1)>'\".html"
 
 #: Documents of two folders, by path.
 TEXTS = {
@@ -31,11 +39,32 @@ TEXTS = {
 @contextmanager
 def one_document(place: Path) -> Iterator[Cli]:
     """A command line whose data folder has one document, embedded by a server that runs meanwhile."""
-    model = embed_server(place / "model")
-    model.start()
     (place / "docs").mkdir()
     (place / "docs" / "bees.txt").write_text("Bees visit flowers for nectar.\n")
-    cli = Cli(place / "data", KB_EMBED_URL=f"http://127.0.0.1:{model.port}", KB_EMBED_API="openai", KB_EMBED_MODEL=WORDS_MODEL)
+    with loaded_docs(place) as cli:
+        yield cli
+
+
+@contextmanager
+def documents_to_look_at(place: Path) -> Iterator[Cli]:
+    """A command line whose data folder has documents with pages, losses, and names that try to be HTML."""
+    for name, text in TEXTS.items():
+        (place / "docs" / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / "docs" / name).write_text(text)
+    pdf(place / "docs" / "a" / "harbour.pdf")
+    half_scanned_pdf(place / "docs" / "a" / "half.pdf")
+    (place / "docs" / "a" / HOSTILE_NAME).write_text(f"<h1>{escape(HOSTILE)}</h1><p>Thistle {escape(HOSTILE)}</p>")
+    with loaded_docs(place, KB_CHUNK_TOKENS="64") as cli:
+        yield cli
+
+
+@contextmanager
+def loaded_docs(place: Path, **environment: str) -> Iterator[Cli]:
+    """A command line that has loaded the folder `docs` of a place, embedded by a server that runs meanwhile."""
+    model = embed_server(place / "model")
+    model.start()
+    embed = {"KB_EMBED_URL": f"http://127.0.0.1:{model.port}", "KB_EMBED_API": "openai", "KB_EMBED_MODEL": WORDS_MODEL}
+    cli = Cli(place / "data", **embed, **environment)
     cli.run("load", str(place / "docs"))
     yield cli
     model.stop()

@@ -26,6 +26,7 @@ from pipeline.model.tokens import TokenCounter
 from pipeline.parse import MEDIA_TYPES
 from pipeline.parse.gate import Limits
 from pipeline.sandbox.attempt import Attempt
+from pipeline.sandbox.environment import environment
 from pipeline.sandbox.extract import Extracted, ExtractJob, SoFar, parse_fingerprint
 from pipeline.settings import Settings
 from pipeline.types import Reason
@@ -58,10 +59,6 @@ MEMORY_SHARE = 0.7
 
 #: Libraries print these words before they abort for lack of memory, long before MEMORY_SHARE when they request much at once.
 _MEMORY_WORDS = ("out of memory", "bad_alloc", "annot allocate memory", "memory allocation", "MemoryError")
-
-#: The only environment variables that the parser's process sees: they hold no secret of the worker.
-_ENVIRONMENT = ("PATH", "HOME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
-_ENVIRONMENT_PREFIXES = ("LC_", "PYTHON")
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,20 +303,9 @@ class ParseGuard:
     # --- the server
 
     def _start(self) -> subprocess.Popen[bytes]:
-        environment = {
-            name: value for name, value in os.environ.items() if name in _ENVIRONMENT or name.startswith(_ENVIRONMENT_PREFIXES)
-        }
-        environment |= {"DO_NOT_TRACK": "1", "UNSTRUCTURED_DISABLE_NOTICE": "1", "TOKENIZERS_PARALLELISM": "false"}
-        # One thread: the server forks, and a lock that a thread holds at that moment stays locked in the child forever.
-        environment |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-        root = Path(__file__).resolve().parents[2]
-        if root.name not in ("site-packages", "dist-packages"):  # a checkout
-            environment["PYTHONPATH"] = os.pathsep.join(
-                filter(None, [str(root), *environment.get("PYTHONPATH", "").split(os.pathsep)])
-            )
         return subprocess.Popen(
             # -P: the working directory may be the folder being loaded, and a json.py in it must not be imported.
-            [sys.executable, "-P", "-m", "pipeline.sandbox.server", json.dumps(asdict(self._options))], env=environment,
+            [sys.executable, "-P", "-m", "pipeline.sandbox.server", json.dumps(asdict(self._options))], env=environment(),
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True,
         )  # fmt: skip
 

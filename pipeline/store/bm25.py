@@ -29,6 +29,9 @@ _JOINT = re.compile(r"[._-]+")
 #: Runs of scripts without spaces between words: Han, Hiragana, Katakana.
 _UNSPACED = re.compile("([\u3005-\u3007\u3041-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]+)")
 
+#: Parts of a compound as they stand in a text: runs of such scripts, and of all other characters but joints.
+_PART = re.compile(f"{_UNSPACED.pattern}|(?:(?!{_UNSPACED.pattern})[^._-])+")
+
 
 @dataclass(frozen=True, slots=True)
 class SparseVector:
@@ -63,6 +66,37 @@ def shared_words(query: str, text: str) -> list[str]:
     """The words of a query that a text contains, as a whole or by one of their parts, in the query's order; for people."""
     there = {term for word in set(_words(text)) for term in terms(word)}
     return [word for word in dict.fromkeys(_words(query)) if not there.isdisjoint(terms(word))]
+
+
+def shared_places(query: str, text: str) -> list[tuple[int, int]]:
+    """Where a text has the words of a query, or parts of them: start and end of each, in order; for people."""
+    wanted = {term for word in _words(query) for term in terms(word)}
+    found: list[tuple[int, int]] = []
+    for compound in _COMPOUND.finditer(text):
+        if not wanted.isdisjoint(_words(compound[0])):
+            found.append(compound.span())
+            continue
+        for part in _PART.finditer(compound[0]):
+            if not wanted.isdisjoint(_words(part[0])):
+                at = compound.start() + part.start()
+                found.append((at, at + len(part[0])))
+            elif _UNSPACED.fullmatch(part[0]):
+                found += _unspaced(wanted, part[0], compound.start() + part.start())
+    return found
+
+
+def _unspaced(wanted: set[str], run: str, at: int) -> list[tuple[int, int]]:
+    """The pairs of characters of a run that are wanted, joined where they touch; without any, single characters."""
+    size = 2 if any(map(wanted.__contains__, map("".join, pairwise(run)))) else 1
+    found: list[tuple[int, int]] = []
+    for start in range(len(run) - size + 1):
+        if run[start : start + size] not in wanted:
+            continue
+        if found and found[-1][1] >= at + start:
+            found[-1] = (found[-1][0], at + start + size)
+        else:
+            found.append((at + start, at + start + size))
+    return found
 
 
 def terms(word: str) -> list[str]:

@@ -7,7 +7,16 @@ import sys
 
 import pytest
 
-from pipeline.store.bm25 import AVERAGE_TERMS, K1, B, document_weights, query_weights, terms
+from pipeline.store.bm25 import (
+    AVERAGE_TERMS,
+    K1,
+    B,
+    document_weights,
+    query_weights,
+    shared_places,
+    shared_words,
+    terms,
+)
 from tests.services import REPOSITORY
 
 
@@ -95,3 +104,23 @@ def test_readers_need_nothing_but_python() -> None:
     code = f"import sys; sys.path.insert(0, {str(REPOSITORY)!r}); {question}"
     done = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout.strip(), done.stderr) == (0, str(query_weights("join")), "")
+
+
+@pytest.mark.parametrize(
+    ("query", "text", "expected"),
+    [
+        ("notice PERIOD", "Notice of the notice-period: periods", ["Notice", "notice", "period"]),
+        ("path", "see os.path.join", ["path"]),
+        ("os.path", "os.path and path", ["os.path", "path"]),
+        ("notice", "Ｎｏｔｉｃｅ, no\u0301tice", ["Ｎｏｔｉｃｅ"]),
+        ("東京", "東京都は日本の首都", ["東京"]),
+        ("東京都", "in東京都", ["東京都"]),
+        ("都", "首都と京都", ["都", "都"]),
+        ("", "anything", []),
+        ("x", "", []),
+    ],
+)
+def test_words_of_a_query_are_found_where_they_stand(query: str, text: str, expected: list[str]) -> None:
+    found = shared_places(query, text)
+    assert [text[start:end] for start, end in found] == expected
+    assert bool(found) == bool(shared_words(query, text))

@@ -27,6 +27,11 @@ def engine_of(request: Request) -> Engine:
     return cast(Engine, request.app.state.engine)
 
 
+def keys_of(request: Request) -> Keys:
+    """What finds callers by their secrets."""
+    return cast(Keys, request.app.state.keys)
+
+
 class Keys:
     """Finds what a caller may do by the secret that it sends."""
 
@@ -54,17 +59,24 @@ class Keys:
 
 
 async def _caller(request: Request, sent: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> Grant:
-    keys, engine = cast(Keys, request.app.state.keys), engine_of(request)
     header = request.headers.get("authorization")
     if header is not None and sent is None:
         raise Refusal(401, "bad_header", "the header Authorization must be `Bearer TOKEN`", {"WWW-Authenticate": "Bearer"})
-    found = await engine.run(lambda: keys.grant(sent.credentials if sent else None))
+    return await bearer(request, sent.credentials if sent else None)
+
+
+async def bearer(request: Request, secret: str | None) -> Grant:
+    """What the sender of a secret may do; None: it has sent none. Raises Refusal if this service does not answer it."""
+    keys, engine = keys_of(request), engine_of(request)
+    found = await engine.run(lambda: keys.grant(secret))
     if found is None:
         wrong = (
-            "this token is unknown, revoked or expired" if sent else "this service needs a token, as `Authorization: Bearer TOKEN`"
+            "this service needs a token, as `Authorization: Bearer TOKEN`"
+            if secret is None
+            else "this token is unknown, revoked or expired"
         )
         raise _unauthorized(f"{wrong}; `kb-ingest token add` makes one")
-    if sent is None:
+    if secret is None:
         _refuse_pages(request)
     request.state.token = found.name
     return found
@@ -94,11 +106,16 @@ def allowed(scope: Scope) -> Callable[..., Coroutine[Any, Any, Grant]]:
     """A dependency: the caller, who must have a scope."""
 
     async def check(grant: Annotated[Grant, Depends(_caller)]) -> Grant:
-        if not grant.allows(scope):
-            raise Refusal(403, "forbidden", f"the token {grant.name!r} lacks the scope {scope}")
-        return grant
+        return permitted(grant, scope)
 
     return check
+
+
+def permitted(grant: Grant, scope: Scope) -> Grant:
+    """The grant, if it has a scope. Raises Refusal."""
+    if not grant.allows(scope):
+        raise Refusal(403, "forbidden", f"the token {grant.name!r} lacks the scope {scope}")
+    return grant
 
 
 #: The caller of an endpoint that reads, writes documents, or does anything else.

@@ -11,6 +11,7 @@ from workers.api import dify, documents, health, jobs, search
 from workers.api.access import Keys
 from workers.api.engine import Engine
 from workers.api.limits import App, Gate
+from workers.api.page import loads, views, visitor
 from workers.api.problems import Problem, install
 
 DESCRIPTION = """\
@@ -31,6 +32,8 @@ def make_app(engine: Engine, local_key: str, stopping: asyncio.Event) -> App:
     app.state.stopping = stopping
     install(app, {dify.PATH: dify.fault})
     for room in (search, documents, jobs, dify, health):
+        app.include_router(room.router)
+    for room in (views, loads, visitor):
         app.include_router(room.router)
     _describe_problems(app)
     return Gate(app, engine.settings, engine.meters)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Path, Query, Request, Response
@@ -58,15 +58,8 @@ async def documents(
     after: Annotated[str, Query(max_length=64, pattern=r"^[0-9a-fA-F-]*$")] = "",
 ) -> DocumentsResponse:
     """List documents page by page, in the order of their ids."""
-    wanted = [*Filter(uri=uri, folder=folder, media_type=media_type, document_id=None).pairs(), *grant.filters]
-
-    def read() -> DocumentsResponse:
-        found = engine.collection(grant, collection)
-        page = engine.ledger.browse.page(found.name, wanted, state=state or "", after=after, limit=limit + 1)
-        following = page[limit - 1].id if len(page) > limit else None
-        return DocumentsResponse(collection=found.public, documents=[_out(one) for one in page[:limit]], next=following)
-
-    return await engine.run(read)
+    wanted = Filter(uri=uri, folder=folder, media_type=media_type, document_id=None).pairs()
+    return await engine.run(lambda: listing(engine, grant, collection, wanted, state or "", limit, after))
 
 
 @router.get("/v1/documents/{document}")
@@ -79,36 +72,7 @@ async def document(
 ) -> DocumentResponse:
     """Read a document: its state, what of it could not be read, and its chunks."""
 
-    def read() -> DocumentResponse:
-        found, public = _one(engine, grant, document)
-        generation = engine.ledger.collections.get(found.collection)
-        chunks = []
-        if chunk_limit and found.indexed_hash and generation is not None:
-            wanted = range(chunk_after + 1, chunk_after + 1 + chunk_limit)
-            chunks = engine.store.document_chunks(generation.physical, found.id, grant.filters, list(wanted))
-        return DocumentResponse(
-            **_out(found).model_dump(),
-            collection=public,
-            losses=[
-                LossOut(kind=one.kind, place=one.place, detail=one.detail, count=one.count)
-                for one in engine.ledger.losses.of(found.id)
-            ],
-            chunk_list=[
-                ChunkOut(
-                    id=one.id,
-                    ordinal=one.ordinal,
-                    text=one.text,
-                    heading_path=list(one.heading_path),
-                    page_first=one.page_first,
-                    page_last=one.page_last,
-                    char_start=one.char_start,
-                    char_end=one.char_end,
-                )
-                for one in chunks
-            ],
-        )
-
-    return await engine.run(read)
+    return await engine.run(lambda: described(engine, grant, document, chunk_limit, chunk_after))
 
 
 @router.delete("/v1/documents/{document}", status_code=204, response_class=Response)
@@ -116,7 +80,7 @@ async def delete(engine: EngineOf, grant: Writer, document: DocumentId) -> Respo
     """Delete a document with its chunks. A file that it was loaded from stays, and another load brings it back."""
 
     def remove() -> None:
-        found, public = _one(engine, grant, document)
+        found, public = existing(engine, grant, document)
         settings = engine.settings.model_copy(update={"collection": public, "delete_grace": 0.0})
         delete_now(settings, engine.ledger, found.collection, [found.id], engine.store, grant.name)
 
@@ -156,8 +120,7 @@ async def add(
     """Load files: uploaded ones (multipart/form-data), or those at a URI that the service can read (application/json)."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
-        with Upload(engine.staging) as upload:
-            return await _once(engine, grant, response, idempotency_key, lambda: _uploaded(engine, grant, upload, request))
+        return await received(request, response, engine, grant, idempotency_key)
     if kind != "application/json":
         raise Refusal(415, "unsupported", "send files as multipart/form-data, or a URI as application/json")
     try:
@@ -165,6 +128,52 @@ async def add(
     except ValidationError as error:
         raise RequestValidationError(error.errors()) from error
     return await _once(engine, grant, response, idempotency_key, lambda: _named(engine, grant, asked))
+
+
+async def received(request: Request, response: Response, engine: Engine, grant: Grant, key: str | None = None) -> JobOut:
+    """The job that loads the files of a multipart request; raises Refusal."""
+    with Upload(engine.staging) as upload:
+        return await _once(engine, grant, response, key, lambda: _uploaded(engine, grant, upload, request))
+
+
+def listing(
+    engine: Engine, grant: Grant, collection: str | None, filters: Sequence[tuple[str, str]], state: str, limit: int, after: str
+) -> DocumentsResponse:
+    """A page of the documents that exist for the caller; raises CollectionMissing."""
+    found = engine.collection(grant, collection)
+    page = engine.ledger.browse.page(found.name, [*filters, *grant.filters], state=state, after=after, limit=limit + 1)
+    following = page[limit - 1].id if len(page) > limit else None
+    return DocumentsResponse(collection=found.public, documents=[_out(one) for one in page[:limit]], next=following)
+
+
+def described(engine: Engine, grant: Grant, document: str, chunk_limit: int, chunk_after: int) -> DocumentResponse:
+    """A document that exists for the caller, with up to `chunk_limit` chunks after `chunk_after`; raises Refusal."""
+    found, public = existing(engine, grant, document)
+    generation = engine.ledger.collections.get(found.collection)
+    chunks = []
+    if chunk_limit and found.indexed_hash and generation is not None:
+        wanted = range(chunk_after + 1, chunk_after + 1 + chunk_limit)
+        chunks = engine.store.document_chunks(generation.physical, found.id, grant.filters, list(wanted))
+    return DocumentResponse(
+        **_out(found).model_dump(),
+        collection=public,
+        losses=[
+            LossOut(kind=one.kind, place=one.place, detail=one.detail, count=one.count) for one in engine.ledger.losses.of(found.id)
+        ],
+        chunk_list=[
+            ChunkOut(
+                id=one.id,
+                ordinal=one.ordinal,
+                text=one.text,
+                heading_path=list(one.heading_path),
+                page_first=one.page_first,
+                page_last=one.page_last,
+                char_start=one.char_start,
+                char_end=one.char_end,
+            )
+            for one in chunks
+        ],
+    )
 
 
 #: What a request asks for: a hash of it, and the call that makes its run.
@@ -234,7 +243,7 @@ def _target(engine: Engine, grant: Grant, name: str | None) -> str:
     return name
 
 
-def _one(engine: Engine, grant: Grant, document: str) -> tuple[Listing, str]:
+def existing(engine: Engine, grant: Grant, document: str) -> tuple[Listing, str]:
     """A document that exists for the caller, and its collection."""
     found = engine.ledger.browse.get(document.lower(), grant.filters)
     if found is None or not grant.sees(found[1]):

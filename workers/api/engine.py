@@ -93,12 +93,16 @@ class Engine:
         }
         return found | {"model": self._model_state}
 
+    def collections(self, grant: Grant) -> dict[str, Collection]:
+        """The live generations of all collections that exist for the caller, by public name."""
+        return {one.public: one for one in self.ledger.collections.live_ones() if grant.sees(one.public)}
+
     def collection(self, grant: Grant, name: str | None) -> Collection:
         """The live generation of a collection that exists for the caller; unnamed, the default or the only one.
 
         Raises CollectionMissing, which names no collection that the caller does not see.
         """
-        live = {one.public: one for one in self.ledger.collections.live_ones() if grant.sees(one.public)}
+        live = self.collections(grant)
         if name is None:
             name = chosen(self.settings, live).collection
         if name not in live:

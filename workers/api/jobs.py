@@ -37,10 +37,7 @@ FAILURES = 20
 async def jobs(engine: EngineOf, grant: Reader, limit: Annotated[int, Query(ge=1, le=100)] = 20) -> list[JobOut]:
     """List the last jobs, the newest first."""
 
-    def read() -> list[JobOut]:
-        return [_out(engine, run) for run in engine.ledger.runs.asked(limit * 5) if _is_visible(run, grant)][:limit]
-
-    return await engine.run(read)
+    return await engine.run(lambda: recent(engine, grant, limit))
 
 
 @router.get("/{job}")
@@ -50,7 +47,7 @@ async def job(
     """Read a job; with `wait`, as soon as it has ended, or after that many seconds."""
     until = time.monotonic() + wait
     while True:
-        found = await engine.run(lambda: _visible(engine, grant, job))
+        found = await engine.run(lambda: visible(engine, grant, job))
         left_s = until - time.monotonic()
         if found.status != "running" or left_s <= 0 or request.app.state.stopping.is_set():
             return found
@@ -64,21 +61,32 @@ async def job(
 )
 async def events(request: Request, engine: EngineOf, grant: Reader, job: JobId) -> StreamingResponse:
     """Follow a job: an event `job` with its data for each change, until it has ended."""
-    first = await engine.run(lambda: _visible(engine, grant, job))
-    return StreamingResponse(_follow(request, engine, first), media_type="text/event-stream")
+    return await stream(request, engine, grant, job)
 
 
 @router.post("/{job}/cancel")
 async def cancel(engine: EngineOf, grant: Writer, job: JobId) -> JobOut:
     """Cancel a job: documents that are not searchable yet are dropped; changed documents are finished."""
 
-    def stop() -> JobOut:
-        found = _visible(engine, grant, job)
-        if found.status == "running":
-            engine.keeper.cancel(job)
-        return shown(engine, job)
+    return await engine.run(lambda: cancelled(engine, grant, job))
 
-    return await engine.run(stop)
+
+async def stream(request: Request, engine: Engine, grant: Grant, job: int) -> StreamingResponse:
+    """The events of a job that exists for the caller; raises Refusal."""
+    first = await engine.run(lambda: visible(engine, grant, job))
+    return StreamingResponse(_follow(request, engine, first), media_type="text/event-stream")
+
+
+def recent(engine: Engine, grant: Grant, limit: int) -> list[JobOut]:
+    """The last jobs that exist for the caller, the newest first."""
+    return [_out(engine, run) for run in engine.ledger.runs.asked(limit * 5) if _is_visible(run, grant)][:limit]
+
+
+def cancelled(engine: Engine, grant: Grant, job: int) -> JobOut:
+    """Cancel a job that exists for the caller, unless it has ended; raises Refusal."""
+    if visible(engine, grant, job).status == "running":
+        engine.keeper.cancel(job)
+    return shown(engine, job)
 
 
 async def _follow(request: Request, engine: Engine, found: JobOut) -> AsyncIterator[str]:
@@ -105,7 +113,7 @@ def shown(engine: Engine, number: int) -> JobOut:
     return _out(engine, run)
 
 
-def _visible(engine: Engine, grant: Grant, number: int) -> JobOut:
+def visible(engine: Engine, grant: Grant, number: int) -> JobOut:
     """A job that exists for the caller; raises Refusal."""
     run = engine.ledger.runs.get(number)
     if run is None or not _is_visible(run, grant):

@@ -31,11 +31,11 @@ ALWAYS = ("/livez", "/readyz", "/metrics")
 #: Maximum bytes of a body that is not an upload.
 BODY_BYTES = 1 << 20
 
-#: Path and method of uploads, which have a limit of their own and no limit of time, but one for each wait for more bytes.
-UPLOADS = ("POST", "/v1/documents")
+#: Methods and paths of uploads, which have a limit of their own and no limit of time, but one for each wait for more bytes.
+UPLOADS = (("POST", "/v1/documents"), ("POST", "/upload"))
 
 #: Paths whose requests wait for work to be done, and therefore hold no place among the requests that are worked on.
-_WAITING = re.compile(r"/v1/jobs/[^/]+(?:/events)?")
+_WAITING = re.compile(r"/v1/jobs/[^/]+(?:/events)?|/jobs/[^/]+/events")
 
 #: Waiting requests per place for other ones.
 WAITERS_A_PLACE = 4
@@ -147,7 +147,8 @@ class _Exchange:
         headers = dict(scope["headers"])
         given = headers.get(REQUEST_ID.encode(), b"").decode("latin-1")
         self.id = given if _ID.fullmatch(given) else uuid.uuid4().hex[:16]
-        self.is_upload = (scope["method"], scope["path"]) == UPLOADS and headers.get(b"content-type", b"").startswith(b"multipart/")
+        is_form = headers.get(b"content-type", b"").startswith(b"multipart/")
+        self.is_upload = is_form and (scope["method"], scope["path"]) in UPLOADS
         self._most = settings.serve_upload_bytes if self.is_upload else BODY_BYTES
         self._read = 0
         self._complete = False

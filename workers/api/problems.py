@@ -89,6 +89,15 @@ def of_error(error: Exception) -> ProblemResponse:
     return ProblemResponse(500, "internal", "the service failed at this; its log has the reason, under this request's id")
 
 
+def of(error: Exception) -> ProblemResponse:
+    """The response to any exception that an endpoint raises."""
+    if isinstance(error, Refusal):
+        return of_refusal(error)
+    if isinstance(error, RequestValidationError):
+        return _of_validation(error)
+    return _of_http(error) if isinstance(error, HTTPException) else of_error(error)
+
+
 def code_of(error: Exception) -> str:
     """`CollectionMissing` as `collection_missing`."""
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(error).__name__).lower()
@@ -97,19 +106,20 @@ def code_of(error: Exception) -> str:
 def install(app: FastAPI, forms: Mapping[str, Callable[[ProblemResponse], Response]]) -> None:
     """Answer all errors of the application as problems; on some paths in another form."""
 
-    def handle(kind: type[Exception], answer: Callable[[Any], ProblemResponse]) -> None:
+    def handle(kind: type[Exception]) -> None:
         async def handler(request: Request, error: Exception) -> Response:
-            found = answer(error)
+            found = of(error)
             form = forms.get(request.url.path)
             return found if form is None else form(found)
 
         app.add_exception_handler(kind, handler)
 
-    handle(Refusal, of_refusal)
-    handle(errors.KbError, of_error)
-    handle(Exception, of_error)
-    handle(RequestValidationError, lambda error: ProblemResponse(422, "invalid", _told(error.errors())))
-    handle(HTTPException, _of_http)
+    for kind in (Refusal, errors.KbError, Exception, RequestValidationError, HTTPException):
+        handle(kind)
+
+
+def _of_validation(error: RequestValidationError) -> ProblemResponse:
+    return ProblemResponse(422, "invalid", _told(error.errors()))
 
 
 def _of_http(error: HTTPException) -> ProblemResponse:

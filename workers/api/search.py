@@ -60,10 +60,11 @@ def ask(
 @router.post("/v1/search", tags=["search"], response_model_exclude_unset=True)
 async def search(asked: SearchRequest, engine: EngineOf, grant: Reader) -> SearchResponse:
     """Find the chunks that answer a question best."""
-    return await engine.run(lambda: _search(engine, grant, asked))
+    return await engine.run(lambda: answer(engine, grant, asked))
 
 
-def _search(engine: Engine, grant: Grant, asked: SearchRequest) -> SearchResponse:
+def answer(engine: Engine, grant: Grant, asked: SearchRequest) -> SearchResponse:
+    """The response to a search; raises what `ask` raises."""
     found = ask(engine, grant, asked.collection, asked.query, asked.limit, asked.filter.pairs(), asked.mode)
     around = _neighbours(engine, grant, found, asked.neighbours) if asked.neighbours else {}
     wanted = set[str](asked.fields) if asked.fields is not None else None
@@ -120,9 +121,7 @@ async def collections(engine: EngineOf, grant: Reader) -> list[CollectionOut]:
 def _collections(engine: Engine, grant: Grant) -> list[CollectionOut]:
     stored = engine.store.collections()
     made = []
-    for one in engine.ledger.collections.live_ones():
-        if not grant.sees(one.public):
-            continue
+    for one in engine.collections(grant).values():
         states = engine.ledger.browse.count(one.name, grant.filters)
         chunks = engine.store.count(one.physical, filters=grant.filters) if one.physical in stored else 0
         made.append(
