@@ -131,7 +131,7 @@ $(READERS)/.installed: tests/readers/constraints.txt
 		langchain-qdrant llama-index-vector-stores-qdrant
 	@touch $@
 
-pictures: env services ## regenerate the pictures of docs/monitoring.md from real loads, in Chromium (about 8 minutes)
+pictures: env services ## regenerate the pictures of the guides from real loads, in Chromium (about 8 minutes)
 	@$(BIN)/python -m docs.terminal_pictures
 	@KB_TEST_PICTURES=1 $(BIN)/python -m pytest $(shell grep -l '[ (]picture(' tests/integration/*.py) $(ARGS)
 

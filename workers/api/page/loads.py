@@ -8,7 +8,7 @@ from fastapi.responses import RedirectResponse
 from workers.api.access import EngineOf
 from workers.api.documents import received
 from workers.api.jobs import JobId, cancelled, recent, stream, visible
-from workers.api.page.render import PageRoute, page
+from workers.api.page.render import PageRoute, made
 from workers.api.page.visitor import Reading, Writing
 
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
@@ -29,7 +29,7 @@ async def jobs(request: Request, engine: EngineOf, grant: Reading) -> Response:
             "filters": grant.filters,
         }
 
-    return page(request, "jobs.html", await engine.run(read))
+    return await made(request, engine, "jobs.html", read)
 
 
 @router.post("/upload")
@@ -42,7 +42,7 @@ async def upload(request: Request, response: Response, engine: EngineOf, grant: 
 @router.get("/jobs/{job}")
 async def job(request: Request, engine: EngineOf, grant: Reading, job: JobId) -> Response:
     """A load; a script of the page asks for it again at each of its events."""
-    return page(request, "job.html", {"job": await engine.run(lambda: visible(engine, grant, job))})
+    return await made(request, engine, "job.html", lambda: {"job": visible(engine, grant, job)})
 
 
 @router.get("/jobs/{job}/events")

@@ -17,6 +17,7 @@ from pipeline.sources.uris import name_of, shown_path
 from pipeline.store.bm25 import shared_places
 from pipeline.text import local_time, number, plural, size, visible, well_formed
 from pipeline.types import LossKind
+from workers.api.engine import Engine
 from workers.api.models import JobOut
 from workers.api.problems import of
 
@@ -64,6 +65,11 @@ def page(request: Request, template: str, values: Mapping[str, object], status: 
     state = request.state
     common = {"visitor": getattr(state, "visitor", None), "signed_in": getattr(state, "signed_in", False), "path": request.url.path}
     return HTMLResponse(well_formed(_templates.get_template(template).render({**common, **values})), status)
+
+
+async def made(request: Request, engine: Engine, template: str, read: Callable[[], Mapping[str, object]]) -> HTMLResponse:
+    """A page of what `read` returns, read and made in a thread: marking the words of many long texts takes a while."""
+    return await engine.run(lambda: page(request, template, read()))
 
 
 def marked(text: str, query: str) -> Markup:

@@ -17,13 +17,16 @@ from workers.api import documents as api
 from workers.api.access import EngineOf
 from workers.api.documents import DocumentId, State
 from workers.api.engine import Engine
-from workers.api.models import Filter, Plain, SearchRequest
-from workers.api.page.render import PageRoute, page
+from workers.api.models import DocumentResponse, Filter, Plain, SearchRequest
+from workers.api.page.render import PageRoute, made
 from workers.api.page.visitor import Reading
 from workers.api.problems import Refusal
 from workers.api.search import answer
 
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
+
+#: Maximum characters of a question in an address; KB_SERVE_QUERY_CHARS holds too.
+MAX_QUERY = 20_000
 
 #: Numbers of hits to choose from.
 LIMITS = (10, 25, 50)
@@ -43,7 +46,7 @@ _FOLDER = FilePath(__file__).parent / "static"
 class Question(BaseModel):
     """The search form; a field that is left empty is sent as an empty text."""
 
-    q: Plain = ""
+    q: str = Field("", max_length=MAX_QUERY)
     collection: Plain = ""
     mode: SearchMode | Literal[""] = ""
     folder: Plain = ""
@@ -75,9 +78,10 @@ async def search(request: Request, engine: EngineOf, grant: Reading, asked: Anno
     """The search form, and the answer to a question."""
 
     def read() -> dict[str, object]:
+        names, asked.collection = _collections(engine, grant, asked.collection)
         return {
             "asked": asked,
-            "collections": sorted(engine.collections(grant)),
+            "collections": names,
             "found": answer(engine, grant, asked.request()) if asked.q.strip() else None,
             "limits": LIMITS,
             "modes": get_args(SearchMode),
@@ -85,7 +89,7 @@ async def search(request: Request, engine: EngineOf, grant: Reading, asked: Anno
             "media_types": sorted(MEDIA_TYPES),
         }
 
-    return page(request, "search.html", await engine.run(read))
+    return await made(request, engine, "search.html", read)
 
 
 @router.get("/documents")
@@ -101,13 +105,22 @@ async def documents(
     """The documents of a collection, page by page."""
 
     def read() -> dict[str, object]:
-        names = sorted(engine.collections(grant))
+        names, chosen = _collections(engine, grant, collection)
         wanted = [("folder", folder)] if folder else []
-        listed = api.listing(engine, grant, collection or None, wanted, state, DOCUMENTS, after) if names or collection else None
-        asked = {"collection": collection, "state": state, "folder": folder}
+        listed = api.listing(engine, grant, chosen, wanted, state, DOCUMENTS, after) if chosen else None
+        asked = {"collection": chosen, "state": state, "folder": folder}
         return {"asked": asked, "states": get_args(State), "collections": names, "listed": listed}
 
-    return page(request, "documents.html", await engine.run(read))
+    return await made(request, engine, "documents.html", read)
+
+
+def _collections(engine: Engine, grant: Grant, asked: str) -> tuple[list[str], str]:
+    """The collections to choose from, and the one that is chosen: the one asked for, the default, or any."""
+    names = sorted(engine.collections(grant))
+    default = engine.settings.collection
+    if not asked and names:
+        asked = default if default in names else names[0]
+    return names, asked
 
 
 @router.get("/documents/{document}")
@@ -118,24 +131,27 @@ async def document(
     document: DocumentId,
     chunk: Annotated[int | None, Query(ge=0, le=10**9)] = None,
     after: Annotated[int, Query(ge=-1, le=10**9)] = -1,
-    q: Plain = "",
+    q: Annotated[str, Query(max_length=MAX_QUERY)] = "",
 ) -> Response:
     """A document: what is known of it, what of it did not become text, and its chunks, one of them marked."""
     first = after if chunk is None else max(-1, chunk - BEFORE - 1)
-    found = await engine.run(lambda: api.described(engine, grant, document, CHUNKS, first))
+
+    def read() -> dict[str, object]:
+        found = api.described(engine, grant, document, CHUNKS, first)
+        earlier = max(-1, first - CHUNKS) if first >= 0 else None
+        later = first + CHUNKS if first + CHUNKS + 1 < found.chunks else None
+        return {**_chosen(found, chunk), "q": q, "earlier": earlier, "later": later}
+
+    return await made(request, engine, "document.html", read)
+
+
+def _chosen(found: DocumentResponse, chunk: int | None) -> dict[str, object]:
+    """A document, its chunk that was asked for, and the pages to draw."""
     chosen = next((one for one in found.chunk_list if one.ordinal == chunk), None)
     pages: list[int] = []
     if found.media_type == PDF and found.searchable and chosen is not None and chosen.page_first is not None:
         pages = sorted({chosen.page_first, chosen.page_last or chosen.page_first})
-    values = {
-        "document": found,
-        "chosen": chosen,
-        "pages": pages,
-        "q": q,
-        "earlier": max(-1, first - CHUNKS) if first >= 0 else None,
-        "later": first + CHUNKS if first + CHUNKS + 1 < found.chunks else None,
-    }
-    return page(request, "document.html", values)
+    return {"document": found, "chosen": chosen, "pages": pages}
 
 
 @router.get("/documents/{document}/pages/{number}")
