@@ -12,22 +12,29 @@ if (progress) {
       return;
     }
     asking = true;
-    do {
-      again = false;
-      const response = await fetch(location.href);
-      if (!response.ok) break;
-      const fresh = new DOMParser().parseFromString(await response.text(), "text/html");
-      for (const part of document.querySelectorAll("[data-live]")) {
-        const next = fresh.getElementById(part.id);
-        // A screen reader announces what is replaced, so parts that are the same stay.
-        if (next && next.innerHTML !== part.innerHTML) part.replaceChildren(...next.childNodes);
-      }
-    } while (again);
-    asking = false;
+    try {
+      do {
+        again = false;
+        const response = await fetch(location.href);
+        if (!response.ok) break;
+        const fresh = new DOMParser().parseFromString(await response.text(), "text/html");
+        for (const part of document.querySelectorAll("[data-live]")) {
+          const next = fresh.getElementById(part.id);
+          // A screen reader announces what is replaced, so parts that are the same stay.
+          if (next && next.innerHTML !== part.innerHTML) part.replaceChildren(...next.childNodes);
+        }
+      } while (again);
+    } finally {
+      asking = false;
+    }
   };
   events.addEventListener("job", (event) => {
     if (JSON.parse(event.data).status !== "running") events.close();
     refresh();
+  });
+  // Closed by an answer that is no stream, such as too many requests, or a token that has expired.
+  events.addEventListener("error", () => {
+    if (events.readyState === EventSource.CLOSED) setTimeout(() => location.reload(), 5000);
   });
 }
 
