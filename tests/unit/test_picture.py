@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from PIL import Image
 from pipeline.errors import DocumentError
 from pipeline.parse.pdf_picture import MAX_HEIGHT, MAX_WIDTH, Pixels, page_picture, png
 from pipeline.sandbox import picture
+from pipeline.sandbox.confine import landlock_version
 from pipeline.sandbox.picture import draw
 from pipeline.types import Reason
 from tests.documents import SECTION, SENTENCE, TITLE, pdf
@@ -82,3 +85,52 @@ def test_a_page_that_takes_too_long(handbook: Path, monkeypatch: pytest.MonkeyPa
     with pytest.raises(DocumentError, match="took longer") as caught:
         draw(handbook, 1, [])
     assert caught.value.reason is Reason.TIMEOUT
+
+
+#: Stands in for pdfium that a file has taken over.
+TAKEN_OVER = """
+import os, socket
+from pathlib import Path
+
+class PdfiumError(Exception): ...
+
+def PdfDocument(path):
+    done = []
+    try:
+        Path({outside!r}).write_text("written")
+        done.append("wrote")
+    except OSError:
+        pass
+    try:
+        socket.socket()
+        done.append("opened a socket")
+    except OSError:
+        pass
+    done += [name for name in os.environ if name.startswith("KB_")]
+    if done:
+        os.abort()
+    raise PdfiumError
+"""
+
+
+@pytest.mark.skipif(not landlock_version(), reason="this kernel has no Landlock")
+def test_a_file_that_takes_over_the_process_gains_nothing(handbook: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    outside = tmp_path / "outside"
+    (tmp_path / "pypdfium2").mkdir()
+    (tmp_path / "pypdfium2" / "__init__.py").write_text(TAKEN_OVER.format(outside=str(outside)))
+    (tmp_path / "pypdfium2" / "raw.py").write_text("")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
+    monkeypatch.setenv("KB_API_KEY", "secret")
+    ended: list[int] = []
+    run = subprocess.run
+
+    def watched(*arguments: Any, **options: Any) -> subprocess.CompletedProcess[bytes]:
+        found: subprocess.CompletedProcess[bytes] = run(*arguments, **options)
+        ended.append(found.returncode)
+        return found
+
+    monkeypatch.setattr(subprocess, "run", watched)
+    with pytest.raises(DocumentError, match="cannot be drawn"):
+        draw(handbook, 1, [])
+    assert ended == [1], "neither wrote, nor opened a socket, nor saw a setting"
+    assert not outside.exists()
