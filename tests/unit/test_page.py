@@ -10,7 +10,7 @@ from workers.api.page.visitor import _PATH
 
 
 def document_page(**fields: object) -> str:
-    known = {
+    known: dict[str, object] = {
         "id": "0a6f6f8e-3b9f-5b0e-9c39-7a1f0c1f5c11",
         "uri": "file:///srv/a.md",
         "title": "",
@@ -27,7 +27,7 @@ def document_page(**fields: object) -> str:
         "losses": [],
         "chunk_list": [],
     }
-    values = {"document": DocumentResponse.model_validate(known | fields), "chosen": None, "pages": [], "q": ""}
+    values: dict[str, object] = {"document": DocumentResponse.model_validate(known | fields), "chosen": None, "pages": (), "q": ""}
     common = {"visitor": None, "signed_in": False, "path": "/documents/x", "earlier": None, "later": None}
     return _templates.get_template("document.html").render(values | common)
 
