@@ -25,6 +25,7 @@ FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 QUIET = (
     "httpx",
     "httpcore",
+    "mcp",
     "urllib3",
     "sentence_transformers",
     "transformers",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import runpy
 import tomllib
@@ -15,6 +16,8 @@ from benchmarks import page as performance
 from pipeline.parse import MEDIA_TYPES
 from pipeline.settings import Settings, load_settings
 from pipeline.types import Reason
+from workers.api import MCP_PATH
+from workers.cli import run
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 GUIDES = sorted([*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/**/*.md"), *REPOSITORY.glob("examples/*.md")])
@@ -90,6 +93,23 @@ def headings(page: Path) -> set[str]:
     """The headings of a page as links name them."""
     titles = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", GUIDES, ids=lambda page: str(page.relative_to(REPOSITORY)))
+def test_blocks_of_json_can_be_read(page: Path) -> None:
+    for block in re.findall(r"^```json\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL):
+        json.loads(block)
+
+
+def test_configurations_of_clients_start_a_command_that_exists() -> None:
+    blocks = re.findall(r"^```json\n(.*?)^```$", read("docs/mcp.md"), re.MULTILINE | re.DOTALL)
+    servers = [(json.loads(one).get("mcpServers") or json.loads(one)["servers"])["kb-ingest"] for one in blocks]
+    assert len(servers) == 4
+    for server in servers:
+        if "url" in server:
+            assert server["url"].endswith(MCP_PATH)
+        else:
+            assert run([*server["args"], "--help"]) == 0
 
 
 @pytest.mark.parametrize("page", GUIDES, ids=lambda page: str(page.relative_to(REPOSITORY)))

@@ -3,5 +3,8 @@
 #: In the data folder: where its service listens, and a key for this user's commands.
 ANNOUNCEMENT = "serve.json"
 
+#: Path of the Model Context Protocol.
+MCP_PATH = "/mcp"
+
 #: Maximum number of hits in one answer.
 MAX_LIMIT = 200

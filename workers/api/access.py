@@ -19,6 +19,9 @@ from workers.api.problems import Refusal
 #: folder.
 _, LOCAL, API_KEY = RESERVED
 
+#: What is said to the bearer of a token that opens nothing.
+UNKNOWN = "this token is unknown, revoked or expired"
+
 _bearer = HTTPBearer(auto_error=False, description="a token of `kb-ingest token add`, or KB_API_KEY")
 
 
@@ -70,11 +73,7 @@ async def bearer(request: Request, secret: str | None) -> Grant:
     keys, engine = keys_of(request), engine_of(request)
     found = await engine.run(lambda: keys.grant(secret))
     if found is None:
-        wrong = (
-            "this service needs a token, as `Authorization: Bearer TOKEN`"
-            if secret is None
-            else "this token is unknown, revoked or expired"
-        )
+        wrong = "this service needs a token, as `Authorization: Bearer TOKEN`" if secret is None else UNKNOWN
         raise _unauthorized(f"{wrong}; `kb-ingest token add` makes one")
     if secret is None:
         _refuse_pages(request)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from importlib.metadata import version
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 
 from workers.api import dify, documents, health, jobs, search
 from workers.api.access import Keys
@@ -21,10 +22,11 @@ Errors are problems (RFC 9457, `application/problem+json`) whose `detail` is the
 """
 
 
-def make_app(engine: Engine, local_key: str, stopping: asyncio.Event) -> App:
+def make_app(engine: Engine, local_key: str, stopping: asyncio.Event, more: Sequence[APIRouter] = ()) -> App:
     """The service over an engine. `local_key` opens everything to commands of the user who runs it.
 
-    `stopping` is set when the service is about to stop: requests that wait for something end then.
+    `more` are endpoints of rooms above this one. `stopping` is set when the service is about to stop: requests that wait for
+    something end then.
     """
     app = FastAPI(title="kb-ingest", version=version("kb-ingest"), description=DESCRIPTION, docs_url=None, redoc_url=None)
     app.state.engine = engine
@@ -35,6 +37,8 @@ def make_app(engine: Engine, local_key: str, stopping: asyncio.Event) -> App:
         app.include_router(room.router)
     for room in (views, loads, visitor):
         app.include_router(room.router)
+    for router in more:
+        app.include_router(router)
     _describe_problems(app)
     return Gate(app, engine.settings, engine.meters)
 

@@ -182,20 +182,24 @@ _Asked = tuple[str, Callable[[], int]]
 
 async def _uploaded(engine: Engine, grant: Grant, upload: Upload, request: Request) -> _Asked:
     await upload.receive(request, engine)
-    collection = _target(engine, grant, upload.fields.get("collection"))
+    collection = target(engine, grant, upload.fields.get("collection"))
     files = upload.files(grant)
     return upload.digest(), lambda: engine.keeper.load(collection, Job(Scope([], files=files), token=grant.name))
 
 
 async def _named(engine: Engine, grant: Grant, asked: LoadRequest) -> _Asked:
+    collection, job = named(engine, grant, asked)
+    return hashlib.sha256(repr((asked.uri, collection)).encode()).hexdigest(), lambda: engine.keeper.begin(collection, job)
+
+
+def named(engine: Engine, grant: Grant, asked: LoadRequest) -> tuple[str, Job]:
+    """The collection and the job of a request to load from a URI. Raises Refusal."""
     if not grant.allows("admin"):
         raise Refusal(
             403, "forbidden", f"the token {grant.name!r} lacks the scope admin: a URI reaches every file of the service's host"
         )
-    collection = _target(engine, grant, asked.collection)
     patterns = Patterns(ignore=engine.settings.ignore, hidden=engine.settings.hidden)
-    job = Job(Scope([root_of(asked.uri)], patterns), token=grant.name)
-    return hashlib.sha256(repr((asked.uri, collection)).encode()).hexdigest(), lambda: engine.keeper.begin(collection, job)
+    return target(engine, grant, asked.collection), Job(Scope([root_of(asked.uri)], patterns), token=grant.name)
 
 
 async def _once(
@@ -235,7 +239,7 @@ def _made(ledger: Ledger, ident: str, digest: str, make: Callable[[], int]) -> i
     return run
 
 
-def _target(engine: Engine, grant: Grant, name: str | None) -> str:
+def target(engine: Engine, grant: Grant, name: str | None) -> str:
     """The collection to load into, which may be new. Raises Refusal and ConfigError."""
     name = check_name(name or engine.settings.collection)
     if not grant.sees(name):

@@ -106,6 +106,11 @@ async def _follow(request: Request, engine: Engine, found: JobOut) -> AsyncItera
         found = await engine.run(look)
 
 
+def recent(engine: Engine, grant: Grant, limit: int) -> list[JobOut]:
+    """The last jobs that exist for the caller, the newest first."""
+    return [_out(engine, run) for run in engine.ledger.runs.asked(limit * 5) if _is_visible(run, grant)][:limit]
+
+
 def shown(engine: Engine, number: int) -> JobOut:
     """A job by the number of its run."""
     run = engine.ledger.runs.get(number)

@@ -119,7 +119,7 @@ def install(app: FastAPI, forms: Mapping[str, Callable[[ProblemResponse], Respon
 
 
 def _of_validation(error: RequestValidationError) -> ProblemResponse:
-    return ProblemResponse(422, "invalid", _told(error.errors()))
+    return ProblemResponse(422, "invalid", told(error.errors()))
 
 
 def _of_http(error: HTTPException) -> ProblemResponse:
@@ -128,7 +128,7 @@ def _of_http(error: HTTPException) -> ProblemResponse:
     return ProblemResponse(error.status_code, code, str(error.detail), error.headers)
 
 
-def _told(faults: Sequence[Any]) -> str:
+def told(faults: Sequence[Any]) -> str:
     """`query: Field required; limit: Input should be less than or equal to 100`."""
     places = ("body", "query", "path", "header", "cookie")
     lines = []

@@ -64,7 +64,7 @@ async def search(asked: SearchRequest, engine: EngineOf, grant: Reader) -> Searc
 
 
 def answer(engine: Engine, grant: Grant, asked: SearchRequest) -> SearchResponse:
-    """The response to a search; raises what `ask` raises."""
+    """The hits of a search, with what was asked of each. Raises what `ask` raises."""
     found = ask(engine, grant, asked.collection, asked.query, asked.limit, asked.filter.pairs(), asked.mode)
     around = _neighbours(engine, grant, found, asked.neighbours) if asked.neighbours else {}
     wanted = set[str](asked.fields) if asked.fields is not None else None
@@ -115,10 +115,11 @@ def _sides(hit: Hit, around: Mapping[str, Mapping[int, Chunk]], count: int) -> t
 @router.get("/v1/collections", tags=["search"])
 async def collections(engine: EngineOf, grant: Reader) -> list[CollectionOut]:
     """List the collections, with what the caller sees of each."""
-    return await engine.run(lambda: _collections(engine, grant))
+    return await engine.run(lambda: counted(engine, grant))
 
 
-def _collections(engine: Engine, grant: Grant) -> list[CollectionOut]:
+def counted(engine: Engine, grant: Grant) -> list[CollectionOut]:
+    """The collections that exist for the caller, with the documents and chunks that do."""
     stored = engine.store.collections()
     made = []
     for one in engine.collections(grant).values():

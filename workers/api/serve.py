@@ -9,12 +9,13 @@ import os
 import secrets
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
 import uvicorn
+from fastapi import APIRouter
 
 from pipeline.errors import ConfigError
 from pipeline.files.errors import translating
@@ -30,8 +31,11 @@ log = logging.getLogger(__name__)
 STOP_S = 20
 
 
-def serve(settings: Settings) -> None:
-    """Serve until interrupted. Raises ConfigError if it cannot listen, or if others could reach it without a token."""
+def serve(settings: Settings, more: Sequence[APIRouter] = ()) -> None:
+    """Serve until interrupted, with `more` endpoints than those of this package.
+
+    Raises ConfigError if it cannot listen, or if others could reach it without a token.
+    """
     with closing(Engine(settings)) as engine:
         if not (is_loopback(settings.host) or settings.api_key.get_secret_value() or engine.ledger.tokens.any()):
             raise ConfigError(
@@ -44,7 +48,7 @@ def serve(settings: Settings) -> None:
             threading.Thread(target=engine.warm, name="warm-up", daemon=True).start()
             stopping = asyncio.Event()
             config = uvicorn.Config(
-                make_app(engine, local_key, stopping),
+                make_app(engine, local_key, stopping, more),
                 log_config=None,
                 access_log=False,
                 server_header=False,

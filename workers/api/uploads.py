@@ -96,17 +96,10 @@ class Upload:
 
     def files(self, grant: Grant) -> list[SourceFile]:
         """The files under their URIs. Raises Refusal for a name that cannot be used, or lies outside of the caller's filter."""
-        folder = [_segment(part) for part in self.fields.get("folder", "").split("/")] if self.fields.get("folder") else []
-        wanted = conditions(grant.filters, UPLOAD_FILTERS)
         found: dict[str, SourceFile] = {}
         for part in self._done:
-            name = _segment((part.file_name or "").replace("\\", "/").rpartition("/")[2])
-            uri = object_uri(PROTOCOL, "/".join((*folder, name)))
-            if len(uri) > MAX_NAME_BYTES:
-                raise Refusal(422, "invalid", f"the name {name!r} is too long")
-            known = {"uri": uri, "folder": folder_of(uri)}
-            if not all(one.met(known[one.field]) for one in wanted):
-                raise Refusal(403, "forbidden", f"the token {grant.name!r} may not write {uri}, which its filter leaves out")
+            name = (part.file_name or "").replace("\\", "/").rpartition("/")[2]
+            uri = uri_of(grant, self.fields.get("folder", ""), name)
             if uri in found:
                 raise Refusal(422, "invalid", f"the name {name!r} occurs twice in this upload")
             found[uri] = SourceFile(uri, part.path, part.size, time.time_ns())
@@ -167,9 +160,21 @@ class Upload:
             raise Refusal(413, "too_large", f"the upload has more than {MAX_FILES} files; send them in several")
 
 
+def uri_of(grant: Grant, folder: str, name: str) -> str:
+    """The URI of an uploaded file. Raises Refusal for a name that cannot be used, or lies outside of the caller's filter."""
+    parts = [*(folder.split("/") if folder else ()), name]
+    uri = object_uri(PROTOCOL, "/".join(_segment(part) for part in parts))
+    if len(uri) > MAX_NAME_BYTES:
+        raise Refusal(422, "invalid", f"the name {name!r} is too long")
+    known = {"uri": uri, "folder": folder_of(uri)}
+    if not all(one.met(known[one.field]) for one in conditions(grant.filters, UPLOAD_FILTERS)):
+        raise Refusal(403, "forbidden", f"the token {grant.name!r} may not write {uri}, which its filter leaves out")
+    return uri
+
+
 def _segment(name: str) -> str:
     """A name of a file or folder. Raises Refusal for one that could mean another place, or has control characters."""
     name = well_formed(name.strip())
-    if not name or name in (".", "..") or any(unicodedata.category(one) == "Cc" for one in name):
+    if not name or name in (".", "..") or "/" in name or any(unicodedata.category(one) == "Cc" for one in name):
         raise Refusal(422, "invalid", f"a file or folder cannot have the name {name!r}")
     return name

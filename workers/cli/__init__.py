@@ -24,6 +24,7 @@ from workers.cli import (
     info,
     life,
     load,
+    mcp,
     output,
     quarantine,
     reindex,
@@ -74,7 +75,7 @@ for command in (
     service.up, service.scheduler, service.flower, service.metrics, host.init, host.assess, host.doctor,
     source.source, source.sync, source.plan, source.delete, schedule.schedule, runs.runs, report.report, life.logs,
     reindex.reindex, reindex.rollback,
-    serve.serve, token.token,
+    serve.serve, mcp.mcp, token.token,
     host.docker_memory, host.compose, info.config, info.version,
 ):  # fmt: skip
     cli.add_command(command)

@@ -62,7 +62,7 @@ def _asked(settings: Settings, url: str | None, query: str, limit: int, wanted: 
     from pipeline.errors import ServiceUnavailable
     from pipeline.store.choice import is_named
     from workers.api import MAX_LIMIT
-    from workers.cli.asking import named_service, own_service
+    from workers.api.asking import named_service, own_service
 
     service = own_service(settings) if url is None else named_service(settings, url)
     if service is None or (service.is_ours and (limit > MAX_LIMIT or len(query) > settings.serve_query_chars)):

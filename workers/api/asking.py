@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import ServiceRefused, ServiceUnavailable
@@ -34,13 +35,14 @@ class Service:
     ) -> list[Hit]:
         """What `Searcher.search` returns. Raises ServiceUnavailable, and ServiceRefused with the service's own sentence."""
         asked = {"query": query, "collection": collection, "limit": limit, "mode": mode, "filter": dict(filters), "fields": FIELDS}
-        hits = self._post("/v1/search", {name: value for name, value in asked.items() if value is not None})["hits"]
+        hits = self.post("/v1/search", {name: value for name, value in asked.items() if value is not None})["hits"]
         return [Hit(**{**hit, "heading_path": tuple(hit["heading_path"])}) for hit in hits]
 
-    def _post(self, path: str, body: object) -> Any:
+    def post(self, path: str, body: object, headers: Mapping[str, str] = MappingProxyType({})) -> Any:
+        """The value that a request is answered with. Raises ServiceUnavailable and ServiceRefused."""
         import httpx
 
-        headers = {"authorization": f"Bearer {self.token}"} if self.token else {}
+        headers = {**headers, "authorization": f"Bearer {self.token}"} if self.token else dict(headers)
         timeout = httpx.Timeout(ANSWER_S, connect=CONNECT_S)
         try:
             response = httpx.post(f"{self.url}{path}", json=body, headers=headers, timeout=timeout, trust_env=not self.is_ours)
