@@ -15,8 +15,8 @@ pytestmark = pytest.mark.integration
 #: Needed by sentence-transformers and transformers, which run unusual models, and not the default one.
 NEVER = {"sentence_transformers", "transformers", "sklearn", "scipy", "pandas", "matplotlib"}
 
-#: Needed by `serve` alone.
-SERVICE = {"fastapi", "starlette", "uvicorn", "python_multipart"}
+#: Needed by `serve` and `mcp` alone.
+SERVICE = {"fastapi", "starlette", "uvicorn", "python_multipart", "mcp", "mcp_types"}
 
 #: Needed by whatever computes many vectors in its own process.
 MODEL = {"torch"}

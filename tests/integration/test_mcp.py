@@ -124,7 +124,9 @@ def test_what_is_ingested_is_found(cli: Cli, tmp_path: Path) -> None:
         for wrong in ({}, {"text": "x"}, {"name": "x.txt"}, {"text": "x", "name": "x.txt", "uri": "/srv"}):
             assert "send a text with a name, or a uri" in await sentence(client, "ingest", **wrong)
         assert "cannot have the name" in await sentence(client, "ingest", text="x", name="../x.txt")
-        assert "does not exist" in await sentence(client, "ingest", uri=str(tmp_path / "nothing"))
+        job = await value(client, "ingest", uri=str(tmp_path / "nothing"))
+        assert job["status"] == "failed"
+        assert "No such file or directory" in job["detail"]
 
     try:
         asked(by_stdio(cli, "--allow-write"), work)

@@ -142,9 +142,10 @@ def test_a_limited_token_sees_nothing_else(service: Service, admin: str, limited
         for one in (foreign, elsewhere, nothing):
             assert await sentence(client, "read_document", document_id=one) == absent
             assert await fault(client.read_resource(f"kb://documents/{one}")) == absent
-            guessed = await client.list_resources(cursor=f"0.{one}")
-            assert {found.name for found in guessed.resources} <= own
-        assert (await client.list_resources(cursor="1.")).resources == []
+            near = await client.list_resources(cursor=f"{one}.documents")
+            assert {found.name for found in near.resources} <= own
+        for cursor in (".other", ".e", f"{elsewhere}.other"):
+            assert (await client.list_resources(cursor=cursor)).resources == []
         assert (await value(client, "read_document", document_id=every["bees.md"]["id"]))["title"]
 
     asked(by_http(service, limited), work)

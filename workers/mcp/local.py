@@ -50,7 +50,7 @@ class Local:
     async def resources(self, cursor: str | None) -> types.ListResourcesResult:
         """See Source."""
         try:
-            found, following = await self._engine.run(lambda: page(self._engine, self._grant, cursor))
+            found, following = await self._engine.run(lambda: page(self._engine.ledger, self._grant, cursor))
         except Exception as error:
             raise _fault(error) from error
         return types.ListResourcesResult(resources=[_listed(one) for one in found], next_cursor=following)

@@ -10,6 +10,7 @@ from mcp.shared.exceptions import MCPError
 from mcp_types.version import LATEST_HANDSHAKE_VERSION
 from pydantic import BaseModel
 
+from pipeline.errors import ServiceUnavailable
 from workers.api import MCP_PATH
 from workers.api.asking import Service
 from workers.mcp import INGEST, READING
@@ -49,6 +50,8 @@ class Remote:
         message = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
         headers = {"accept": "application/json, text/event-stream", "mcp-protocol-version": LATEST_HANDSHAKE_VERSION}
         said = await to_thread.run_sync(self._service.post, MCP_PATH, message, headers, abandon_on_cancel=True)
+        if not isinstance(said, dict) or not said.keys() & {"error", "result"}:
+            raise ServiceUnavailable(f"the service at {self._service.url} does not speak the Model Context Protocol")
         if "error" in said:
             raise MCPError(said["error"]["code"], said["error"]["message"], said["error"].get("data"))
         return answer.model_validate(said["result"])
