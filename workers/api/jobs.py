@@ -77,11 +77,6 @@ async def stream(request: Request, engine: Engine, grant: Grant, job: int) -> St
     return StreamingResponse(_follow(request, engine, first), media_type="text/event-stream")
 
 
-def recent(engine: Engine, grant: Grant, limit: int) -> list[JobOut]:
-    """The last jobs that exist for the caller, the newest first."""
-    return [_out(engine, run) for run in engine.ledger.runs.asked(limit * 5) if _is_visible(run, grant)][:limit]
-
-
 def cancelled(engine: Engine, grant: Grant, job: int) -> JobOut:
     """Cancel a job that exists for the caller, unless it has ended; raises Refusal."""
     if visible(engine, grant, job).status == "running":

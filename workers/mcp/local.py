@@ -87,6 +87,7 @@ def _listed(found: Listing) -> types.Resource:
     name = unquote(found.uri.rpartition("/")[2])
     return types.Resource(uri=uri_of(found.id), name=name, title=found.title or name, description=found.uri, mime_type="text/plain")
 
+
 def _fault(error: Exception) -> MCPError:
     """The protocol's error for one of ours."""
     code = types.INVALID_PARAMS if isinstance(error, (Refusal, KbError)) else types.INTERNAL_ERROR
