@@ -50,7 +50,7 @@ define make-venv
 	@$(PYTHON) -m venv $(2) $(1)
 endef
 
-.PHONY: help env services lint format docs test test-all test-docker test-readers pictures faults bench bench-peers bench-documents audit documents demo clean
+.PHONY: help env services lint format docs test test-all test-docker test-readers pictures faults bench bench-serve bench-peers bench-documents audit documents demo clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -151,6 +151,9 @@ bench: env ## run all benchmarks (about 30 minutes on two idle cores), and updat
 		HF_HUB_OFFLINE=1 $(BIN)/python -m benchmarks.$$benchmark; done
 	@$(BIN)/python -m benchmarks.page
 	@echo "==> Figures in benchmarks/results, tables and pictures in docs/performance.md and docs/search.md"
+
+bench-serve: env ## measure searches of the service: latency, queries a second, memory (some minutes on two idle cores)
+	@HF_HUB_OFFLINE=1 $(BIN)/python -m benchmarks.serve $(ARGS)
 
 bench-peers: env $(PEERS)/.installed ## load pages beside LangChain, LlamaIndex and Haystack, tuned alike (hours on two idle cores)
 	@HF_HUB_OFFLINE=1 $(BIN)/python -m benchmarks.peers --python $(PEERS)/bin/python $(ARGS)

@@ -35,10 +35,11 @@ def load(data: Path, *arguments: str, memory: bool = False, device: str = "cpu",
 
     In embedded mode, or with the queues in `redis` for the workers of `up`.
     """
-    environment = _environment(data, device, redis)
     command = [sys.executable, "-m", "workers", "load", *arguments, "--json"]
     began = time.perf_counter()
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, env=environment(data, device, redis), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
         sampler = _Sampler(process.pid) if memory else None
         out, err = process.communicate()
         seconds = time.perf_counter() - began
@@ -52,17 +53,27 @@ def load(data: Path, *arguments: str, memory: bool = False, device: str = "cpu",
 def up(data: Path, redis: str, device: str = "cpu") -> Iterator[None]:
     """`kb-ingest up`, whose workers serve the loads of a data folder."""
     command = [sys.executable, "-m", "workers", "up"]
-    with subprocess.Popen(command, env=_environment(data, device, redis), stderr=subprocess.DEVNULL) as process:
+    with subprocess.Popen(command, env=environment(data, device, redis), stderr=subprocess.DEVNULL) as process:
         try:
             yield
         finally:
             process.terminate()
 
 
-def _environment(data: Path, device: str, redis: str) -> dict[str, str]:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("KB_")}
-    environment |= {"KB_DATA_DIR": str(data), "HF_HUB_OFFLINE": "1", "KB_INGEST_DEVICE": device}
-    return environment | ({"KB_REDIS_URL": redis} if redis else {})
+def run(data: Path, *arguments: str) -> str:
+    """What `kb-ingest ARGUMENTS` prints; raises SystemExit when it fails."""
+    command = [sys.executable, "-m", "workers", *arguments]
+    done = subprocess.run(command, env=environment(data), capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)} ended with {done.returncode}:\n{done.stderr}")
+    return done.stdout
+
+
+def environment(data: Path, device: str = "cpu", redis: str = "") -> dict[str, str]:
+    """The variables of a command over a data folder, without settings of this shell."""
+    found = {name: value for name, value in os.environ.items() if not name.startswith("KB_")}
+    found |= {"KB_DATA_DIR": str(data), "HF_HUB_OFFLINE": "1", "KB_INGEST_DEVICE": device, "KB_DEVICE": device}
+    return found | ({"KB_REDIS_URL": redis} if redis else {})
 
 
 class _Sampler:

@@ -1,0 +1,254 @@
+"""The service under load: hybrid searches by one caller and by eight, with a token's filter, and beside a running load.
+
+    python -m benchmarks.serve [--chunks 100000] [--queries 400] [--load-pages 60]
+
+The embedded store gets chunks of random vectors and of words drawn as in natural text, with the frequency of the n-th word by 1/n;
+every question is embedded by the real model. The callers share the machine with the service.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import http.client
+import itertools
+import json
+import random
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import psutil
+
+from benchmarks import command
+from benchmarks.corpus import pages
+from benchmarks.load import spread
+from benchmarks.report import machine, save, table
+from pipeline.settings import load_settings
+from pipeline.store import open_store
+from pipeline.store.base import VectorStore
+from pipeline.store.names import open_physical
+from pipeline.types import Chunk, DocumentInfo, EmbeddedChunk, chunk_id, document_id
+
+#: Different words of the collection, words of a chunk, and chunks of a document.
+WORDS, CHUNK_WORDS, DOCUMENT_CHUNKS = 30_000, 90, 50
+
+#: Chunks that are written at once.
+BATCH = 5_000
+
+#: Words of a question.
+QUESTION_WORDS = (3, 8)
+
+#: Seconds until a service must be ready, and a request answered.
+READY_S, ANSWER_S = 300.0, 60.0
+
+CALLERS = 8
+
+#: Half of the documents are in this folder, which the filter of a token names.
+FOLDER = "/benchmark/one"
+
+
+class Words:
+    """Draws words as often as the n-th most frequent word of a language: by 1/n."""
+
+    def __init__(self, seed: int) -> None:
+        chance = random.Random(seed)
+        syllables = ["".join(pair) for pair in itertools.product("bdfgklmnprstv", "aeiou")]
+        self._words = sorted({"".join(chance.choices(syllables, k=chance.randint(2, 4))) for _ in range(2 * WORDS)})[:WORDS]
+        chance.shuffle(self._words)
+        share = 1 / np.arange(1, len(self._words) + 1)
+        self._share = np.cumsum(share / share.sum())
+        self._numbers = np.random.default_rng(seed)
+
+    def draw(self, count: int) -> str:
+        """A text of so many words."""
+        places = np.searchsorted(self._share, self._numbers.random(count))
+        return " ".join(self._words[min(place, len(self._words) - 1)] for place in places)
+
+
+def fill(store: VectorStore, physical: str, chunks: int, words: Words) -> None:
+    """Write so many chunks of made documents."""
+    numbers = np.random.default_rng(5)
+    dimension = store.dimension(physical)
+    for first in range(0, chunks, BATCH):
+        vectors = numbers.standard_normal((min(BATCH, chunks - first), dimension)).astype(np.float32)
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        store.upsert(physical, [(_document(first + row), _chunk(first + row, words, vector.tolist()))
+                                for row, vector in enumerate(vectors)])  # fmt: skip
+
+
+def _document(number: int) -> DocumentInfo:
+    folder = FOLDER if number // DOCUMENT_CHUNKS % 2 else "/benchmark/two"
+    uri = f"file://{folder}/{number // DOCUMENT_CHUNKS}.txt"
+    return DocumentInfo(document_id("documents", uri), uri, f"Document {number // DOCUMENT_CHUNKS}", "text/plain", "", folder)
+
+
+def _chunk(number: int, words: Words, vector: list[float]) -> EmbeddedChunk:
+    text, document = words.draw(CHUNK_WORDS), _document(number)
+    return EmbeddedChunk(
+        Chunk(chunk_id(document.id, text, 0), document.id, number % DOCUMENT_CHUNKS, text, 2 * CHUNK_WORDS), vector
+    )
+
+
+@contextlib.contextmanager
+def serving(data: Path) -> Iterator[tuple[int, psutil.Process]]:
+    """The port and the process of a service over a data folder, once its model is loaded."""
+    with contextlib.closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    program = [sys.executable, "-m", "workers", "serve", "--port", str(port)]
+    with subprocess.Popen(program, env=command.environment(data), stderr=subprocess.DEVNULL) as process:
+        try:
+            until = time.monotonic() + READY_S
+            while not _is_ready(port):
+                if process.poll() is not None or time.monotonic() > until:
+                    raise SystemExit("the service does not get ready")
+                time.sleep(0.2)
+            yield port, psutil.Process(process.pid)
+        finally:
+            process.terminate()
+
+
+def _is_ready(port: int) -> bool:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=READY_S)
+    try:
+        connection.request("GET", "/readyz")
+        return bool(json.loads(connection.getresponse().read()).get("model") == "ok")
+    except (OSError, ValueError):
+        return False
+    finally:
+        connection.close()
+
+
+class Callers:
+    """Sends searches over kept connections, and notes how long each answer took."""
+
+    def __init__(self, port: int, token: str, questions: Sequence[str]) -> None:
+        self._port = port
+        self._headers = {"content-type": "application/json", "authorization": f"Bearer {token}"}
+        self._questions = questions
+
+    def run(self, callers: int, queries: int) -> dict[str, float]:
+        """Queries in all by so many callers at once: milliseconds of an answer, and queries a second."""
+        waiting = iter(self._questions[:queries])
+        lock, took = threading.Lock(), list[float]()
+
+        def call() -> None:
+            with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self._port, timeout=ANSWER_S)) as connection:
+                while True:
+                    with lock:
+                        question = next(waiting, None)
+                    if question is None:
+                        return
+                    seconds = self._ask(connection, question)
+                    with lock:
+                        took.append(seconds)
+
+        threads = [threading.Thread(target=call) for _ in range(callers)]
+        began = time.perf_counter()
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        whole = time.perf_counter() - began
+        if len(took) != queries:
+            raise SystemExit(f"{queries - len(took)} of {queries} searches failed")
+        cuts = statistics.quantiles(took, n=100)
+        return {"p50_ms": 1e3 * cuts[49], "p99_ms": 1e3 * cuts[98], "queries_per_s": queries / whole}
+
+    def _ask(self, connection: http.client.HTTPConnection, question: str) -> float:
+        body = json.dumps({"query": question, "limit": 10, "mode": "hybrid"})
+        began = time.perf_counter()
+        connection.request("POST", "/v1/search", body, self._headers)
+        answer = connection.getresponse()
+        found = answer.read()
+        seconds = time.perf_counter() - began
+        if answer.status != 200 or not json.loads(found)["hits"]:
+            raise SystemExit(f"a search was answered with {answer.status}: {found[:300]!r}")
+        return seconds
+
+
+def beside_a_load(callers: Callers, data: Path, files: Sequence[Path], queries: int) -> dict[str, float]:
+    """Searches by one caller while a load runs in the same data folder, until the load has ended."""
+    ended = threading.Event()
+    loads: list[command.Ran] = []
+
+    def load() -> None:
+        try:
+            loads.append(command.load(data, *map(str, files)))
+        finally:
+            ended.set()
+
+    thread = threading.Thread(target=load)
+    thread.start()
+    rounds = []
+    while not ended.is_set():
+        rounds.append(callers.run(1, queries))
+    thread.join()
+    if not loads:
+        raise SystemExit("the load beside the searches failed")
+    found = {name: statistics.median(one[name] for one in rounds) for name in rounds[0]}
+    return {**found, "load_chunks_per_s": int(loads[0].answer["chunks"]) / loads[0].seconds}
+
+
+def made(data: Path, chunks: int, words: Words) -> None:
+    """Make a data folder whose collection has so many chunks."""
+    first = data.with_name("first.txt")
+    first.write_text(words.draw(CHUNK_WORDS), "utf-8")
+    command.load(data, str(first))
+    settings = load_settings(data_dir=data)
+    with contextlib.closing(open_store(settings, role="owner")) as store:
+        began = time.perf_counter()
+        fill(store, open_physical(store, settings.collection), chunks, words)
+        print(f"{chunks:,} chunks written in {time.perf_counter() - began:.0f} s", flush=True)
+
+
+def measured(data: Path, questions: Sequence[str], files: Sequence[Path]) -> tuple[dict[str, dict[str, float]], float]:
+    """The figures by who asks, and the memory of the service in MB."""
+    everything = command.run(data, "token", "add", "everything").strip()
+    half = command.run(data, "token", "add", "half", "--filter", f"folder={FOLDER}").strip()
+    few, many = len(questions) // 4, len(questions)
+    with serving(data) as (port, process):
+        free, limited = Callers(port, everything, questions), Callers(port, half, questions)
+        free.run(CALLERS, few)  # the first answers read the vectors into memory
+        figures = {
+            "one": free.run(1, few),
+            "one, token with a filter": limited.run(1, few),
+            "eight": free.run(CALLERS, many),
+            "eight, token with a filter": limited.run(CALLERS, many),
+        }
+        memory_mb = process.memory_info().rss / 2**20
+        figures["one, beside a load"] = beside_a_load(free, data, files, few // 8)
+    return figures, memory_mb
+
+
+def main() -> None:
+    """Measure, print the table, keep the figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--chunks", type=int, default=100_000)
+    parser.add_argument("--queries", type=int, default=400, help="searches of one caller; eight make four times as many")
+    parser.add_argument("--load-pages", default="60")
+    options = parser.parse_args()
+    words = Words(3)
+    questions = [words.draw(random.Random(number).randint(*QUESTION_WORDS)) for number in range(4 * options.queries)]
+    with tempfile.TemporaryDirectory() as temporary:
+        data = Path(temporary) / "data"
+        made(data, options.chunks, words)
+        figures, memory_mb = measured(data, questions, spread(pages(), options.load_pages))
+    print(machine())
+    keys = ("p50_ms", "p99_ms", "queries_per_s")
+    rows = [(name, *(round(one[key], 1) for key in keys)) for name, one in figures.items()]
+    print(table(("callers", "p50, ms", "p99, ms", "queries/s"), rows))
+    print(f"memory of the service: {memory_mb:.0f} MB")
+    save("serve", {"chunks": options.chunks, "figures": figures, "memory_mb": memory_mb})
+
+
+if __name__ == "__main__":
+    main()
