@@ -20,6 +20,7 @@ from tests.services import Cli, embed_server, wait_until
 
 pytestmark = [
     pytest.mark.integration,
+    pytest.mark.slow,
     pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere workers are new interpreters"),
 ]
 
@@ -231,7 +232,6 @@ def test_a_killed_load_leaves_no_process(cli: Cli, folder: Path, paused: str) ->
     assert cli.whole() == DOCUMENTS
 
 
-@pytest.mark.slow
 def test_only_the_model_s_process_has_torch_and_a_load_goes_on_without_it(tmp_path: Path, folder: Path) -> None:
     cli = Cli(tmp_path / "data", KB_INGEST_DEVICE="cpu", KB_BATCH_DOCUMENTS="1", KB_LEASE_S="600")
 
@@ -251,7 +251,6 @@ def test_only_the_model_s_process_has_torch_and_a_load_goes_on_without_it(tmp_pa
         end(command, cli)
 
 
-@pytest.mark.slow
 def test_the_model_s_process_answers_the_question_that_was_asked(tmp_path: Path) -> None:
     assert Asking(tmp_path).run().stdout.split() == ["interrupted", "gone"]
 
