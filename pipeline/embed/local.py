@@ -86,6 +86,7 @@ class LocalEmbedder:
         dtype, known = found or ("float32" if settings.dtype == "auto" else settings.dtype, Known())
         if found is None and settings.dtype == "auto" and measured:
             embedder, dtype = in_best_precision(device, load)
+            memory.write(dtype, known)  # at once: a short load may never compare plans
         else:
             embedder = load()
             embedder.cast(dtype)

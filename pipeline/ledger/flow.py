@@ -15,6 +15,9 @@ from pipeline.ledger.schema import documents, leases, reading, writing
 from pipeline.telemetry.counters import COUNT, Key
 from pipeline.types import OPEN_STATES, RUN, SCHEDULE, DocumentState, Reason, Stage
 
+#: Documents in the first batch for the parse stage; each of the next ones has up to twice as many.
+FIRST_DOCUMENTS = 4
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
@@ -82,7 +85,8 @@ class Flow:
     def take(self, stage: Stage, *, documents_max: int, batch_documents: int, batch_bytes: int, spread: int = 1) -> list[Batch]:
         """Form batches of up to `documents_max` waiting documents and mark them as queued; return the batches to send.
 
-        Small documents of a collection share a batch; there are at least `spread` batches if there are enough documents. A
+        Small documents of a collection share a batch; there are at least `spread` batches if there are enough documents. The
+        first batches for the parse stage are smaller, so that the embed stage does not wait long for its first work. A
         document whose worker died before gets its own batch, so that it cannot fail others. Two dispatchers never take the
         same document: it is marked in the transaction that selects it.
         """
@@ -94,7 +98,8 @@ class Flow:
                 .with_for_update(skip_locked=True)
             ).all()
             most = max(1, min(batch_documents, -(-len(rows) // spread)))
-            batches = _batches(stage, [tuple(row) for row in rows], most, batch_bytes)
+            least = FIRST_DOCUMENTS if stage is Stage.PARSE else most
+            batches = _batches(stage, [tuple(row) for row in rows], most, batch_bytes, least)
             for batch in batches:
                 connection.execute(update(documents).where(documents.c.id.in_(batch.document_ids)).values(batch=batch.id))
         return batches
@@ -222,8 +227,8 @@ def refund(connection: Connection, lease: str, why: str = "") -> int:
     ).rowcount
 
 
-def _batches(stage: Stage, rows: Sequence[tuple[str, str, int, int, int]], most: int, most_bytes: int) -> list[Batch]:
-    """Group (id, collection, size, starts, run) rows."""
+def _batches(stage: Stage, rows: Sequence[tuple[str, str, int, int, int]], most: int, most_bytes: int, least: int) -> list[Batch]:
+    """Group (id, collection, size, starts, run) rows, of which groups have up to `least`, then twice as many, up to `most`."""
     groups: list[list[str]] = []
     filling: dict[str, tuple[list[str], int]] = {}
     for key, collection, size, starts, _ in rows:
@@ -231,7 +236,7 @@ def _batches(stage: Stage, rows: Sequence[tuple[str, str, int, int, int]], most:
             groups.append([key])
             continue
         group, filled = filling.get(collection, ([], 0))
-        if group and (len(group) >= most or filled + size > most_bytes):
+        if group and (len(group) >= min(most, least << min(len(groups) - 1, 16)) or filled + size > most_bytes):
             group, filled = [], 0
         if not group:
             groups.append(group)

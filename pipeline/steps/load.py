@@ -19,8 +19,11 @@ from pipeline.steps.scope import Listed, Scope
 from pipeline.telemetry.spans import Tracing, Version
 from pipeline.types import OPEN_STATES, DocumentState, Reason, SourceFile, StagedFile, document_id
 
-#: Files compared and recorded in one transaction.
+#: Maximum number of files compared and recorded in one transaction.
 WINDOW_FILES = 500
+
+#: Files in the first window; each of the next ones has up to twice as many. Nothing can be parsed before it is recorded.
+FIRST_FILES = 16
 
 
 #: Objects fetched at once: each response takes a while, and most of that is waiting.
@@ -84,7 +87,7 @@ class Load:
         Calls `on_window` after each window of files. By then these files are safe in staging and ledger, so stopping there
         loses nothing. Raises SourceError for a root that cannot be listed, NoSpace.
         """
-        for window in _windows(self._files(scope), WINDOW_FILES):
+        for window in _windows(self._files(scope)):
             self._window(run, window)
             counts = self.counts
             self._ledger.runs.update(
@@ -99,7 +102,7 @@ class Load:
 
         A file whose size or modification time differs counts as changed here, although its bytes may be the same.
         """
-        for window in _windows(self._files(scope), WINDOW_FILES):
+        for window in _windows(self._files(scope)):
             files = {document_id(self._collection, file.uri): file for file in window}
             known = self._ledger.intake.known(list(files))
             for key, file in files.items():
@@ -250,7 +253,8 @@ class Load:
         return None
 
 
-def _windows(files: Iterable[SourceFile], size: int) -> Iterator[list[SourceFile]]:
-    stream = iter(files)
+def _windows(files: Iterable[SourceFile]) -> Iterator[list[SourceFile]]:
+    stream, size = iter(files), FIRST_FILES
     while window := list(islice(stream, size)):
         yield window
+        size = min(WINDOW_FILES, 2 * size)

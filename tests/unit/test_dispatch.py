@@ -73,11 +73,11 @@ def test_the_queue_is_refilled_in_large_steps_so_that_batches_keep_their_size(le
     queues = Recorded()
     dispatcher = Dispatcher(ledger, queues, settings(tmp_path, max_in_flight=8, batch_documents=8), spread=1)
     assert dispatcher.sweep().sent == 8
-    (batch,) = queues.sent
-    claim = ledger.work.claim(Stage.PARSE, batch.document_ids, "w")
-    ledger.work.fail(claim, batch.document_ids[0], Reason.CORRUPT, "")
+    ids = [key for batch in queues.sent for key in batch.document_ids]
+    claim = ledger.work.claim(Stage.PARSE, ids, "w")
+    ledger.work.fail(claim, ids[0], Reason.CORRUPT, "")
     assert dispatcher.sweep().sent == 0, "one of eight places is free"
-    ledger.work.fail(claim, batch.document_ids[1], Reason.CORRUPT, "")
+    ledger.work.fail(claim, ids[1], Reason.CORRUPT, "")
     assert dispatcher.sweep().sent == 2
 
 
@@ -138,7 +138,7 @@ def test_a_lease_without_progress_is_taken_back_after_its_time(ledger: Ledger, t
     assert dispatcher.sweep().expired == 0, "it moved 50 s ago"
     clock[0] += 20
     swept = dispatcher.sweep()
-    assert (swept.expired, swept.sent) == (10, 10)
+    assert swept.expired == swept.sent == len(claim.documents)
 
 
 def test_a_broker_that_is_away_loses_nothing_and_charges_nothing(ledger: Ledger, tmp_path: Path) -> None:

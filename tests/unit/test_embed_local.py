@@ -119,7 +119,8 @@ def test_a_start_computes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     (tmp_path / "cpuinfo").write_text("model name\t: Some\nflags\t\t: fpu avx2\n")
     made = make_embedder(Settings(data_dir=tmp_path), device="cpu")
     assert (made.calls, made.info.dtype, made.info.chunks_per_s) == (0, "float32", 0.0)
-    assert not (tmp_path / "calibration.json").exists()
+    (kept,) = json.loads((tmp_path / "calibration.json").read_text("utf-8")).values()
+    assert kept == {"dtype": "float32", "rounds": []}, "the precision is chosen once, the plan only by work"
 
 
 def test_what_a_load_finds_out_is_kept_until_the_machine_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
