@@ -113,7 +113,7 @@ def test_documents_are_loaded_and_found(deployed: Stack) -> None:
 def test_the_service_answers_on_the_configured_port_to_those_who_have_the_key(deployed: Stack) -> None:
     url, key = f"http://127.0.0.1:{deployed.env['KB_PORT']}", deployed.env["KB_API_KEY"]
     with urllib.request.urlopen(f"{url}/readyz", timeout=30) as answer:
-        assert json.load(answer)["model"] == "ok"
+        assert json.load(answer)["parts"]["model"] == "ok"
 
     def search(*headers: tuple[str, str]) -> list[dict[str, object]]:
         body = json.dumps({"query": "how many insects live in a hive", "limit": 1}).encode()
