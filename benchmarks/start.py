@@ -29,9 +29,7 @@ from pathlib import Path
 from benchmarks.corpus import pages
 from benchmarks.load import spread
 from benchmarks.report import machine, save, table
-from pipeline.sandbox.confine import prctl
-
-_PR_SET_CHILD_SUBREAPER = 36
+from pipeline.sandbox.confine import CHILD_SUBREAPER, prctl
 
 #: Seconds between two looks for the ledger's file.
 LOOK_EVERY_S = 0.005
@@ -128,7 +126,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--beside", type=Path, action="append", default=[], help="another checkout; repeatable")
     options = parser.parse_args()
-    prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    prctl(CHILD_SUBREAPER, 1)
     checkouts = {"here": HERE} | {path.name: path.resolve() for path in options.beside}
     found: dict[str, dict[str, dict[str, list[float]]]] = {}
     with tempfile.TemporaryDirectory() as temporary:

@@ -44,6 +44,10 @@ _LATER_RIGHTS = {2: 1 << 13, 3: 1 << 14}
 #: Version 6: no signals to processes outside, no abstract sockets.
 _SCOPED, _SCOPED_SINCE = 0b11, 6
 
+#: Options of prctl(2): the signal that this process gets when its parent ends; its name; and that it becomes the parent of
+#: processes below it whose own parent has ended.
+PDEATHSIG, NAME, CHILD_SUBREAPER = 1, 15, 36
+
 
 class _Program(ctypes.Structure):
     _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_char_p))

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.errors import DocumentError
-from pipeline.sandbox.confine import allow_writes_only_in, forbid_sockets, prctl
+from pipeline.sandbox.confine import PDEATHSIG, allow_writes_only_in, forbid_sockets, prctl
 from pipeline.sandbox.environment import environment
 from pipeline.sandbox.memory import cap_growth
 from pipeline.types import Reason
@@ -26,8 +26,6 @@ MAX_BYTES = 16 << 20
 
 #: Processes at once; others wait.
 _places = threading.BoundedSemaphore(2)
-
-_PR_SET_PDEATHSIG = 1
 
 
 def draw(path: Path, number: int, lines: Sequence[str]) -> bytes:
@@ -54,7 +52,7 @@ def draw(path: Path, number: int, lines: Sequence[str]) -> bytes:
 
 def main() -> None:
     """Draw what stdin asks for, and write it to stdout."""
-    prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    prctl(PDEATHSIG, signal.SIGKILL)
     asked = json.loads(sys.stdin.buffer.read())
     from pipeline.parse.pdf_picture import page_picture
 

@@ -27,7 +27,7 @@ from pipeline.model.tokens import TokenCounter
 from pipeline.parse import MEDIA_TYPES, import_needed, preload, preload_gate
 from pipeline.parse.gate import Limits
 from pipeline.parse.parsed import MAX_LOSS_CHARS
-from pipeline.sandbox.confine import allow_writes_only_in, forbid_sockets, prctl
+from pipeline.sandbox.confine import CHILD_SUBREAPER, PDEATHSIG, allow_writes_only_in, forbid_sockets, prctl
 from pipeline.sandbox.extract import Extracted, ExtractJob, SoFar
 from pipeline.sandbox.memory import cap_growth, used_below, used_bytes
 from pipeline.types import Reason
@@ -48,9 +48,6 @@ ORPHAN_CHECK_S = 1.0
 
 #: Seconds between two checks of the memory of a child and its descendants.
 MEMORY_CHECK_S = 0.1
-
-_PR_SET_PDEATHSIG = 1
-_PR_SET_CHILD_SUBREAPER = 36
 
 
 #: Extracts one document: `pipeline.sandbox.extract.extract`, or a test's stand-in.
@@ -86,7 +83,7 @@ class Server:
     def serve(self) -> None:
         """Work until stdin ends or the parent has ended."""
         # Processes that a child leaves behind become children of this process, even if they left the child's group.
-        prctl(_PR_SET_CHILD_SUBREAPER, 1)
+        prctl(CHILD_SUBREAPER, 1)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(self._wakeup, warn_on_full_buffer=False)
         while (request := self._request()) is not None:
@@ -166,7 +163,7 @@ class Server:
     def _child(self, request: dict[str, Any], server: int) -> None:
         try:
             os.setsid()  # a separate group: killing it also kills pandoc
-            prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+            prctl(PDEATHSIG, signal.SIGKILL)
             if os.getppid() != server:  # the server died before the line above
                 return
             signal.set_wakeup_fd(-1)

@@ -33,11 +33,8 @@ def make_app(engine: Engine, local_key: str, stopping: asyncio.Event, more: Sequ
     app.state.keys = Keys(engine, local_key)
     app.state.stopping = stopping
     install(app, {dify.PATH: dify.fault})
-    for room in (search, documents, jobs, dify, health):
-        app.include_router(room.router)
-    for room in (views, loads, visitor):
-        app.include_router(room.router)
-    for router in more:
+    rooms = (search, documents, jobs, dify, health, views, loads, visitor)
+    for router in (*(room.router for room in rooms), *more):
         app.include_router(router)
     _describe_problems(app)
     return Gate(app, engine.settings, engine.meters)

@@ -14,10 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
-from pipeline.sandbox.confine import prctl
-
-_PR_SET_PDEATHSIG = 1
-_PR_SET_NAME = 15
+from pipeline.sandbox.confine import NAME, PDEATHSIG, prctl
 
 #: Program name of forked processes, as in `ps`.
 PROGRAM = "kb-ingest"
@@ -90,7 +87,7 @@ def _begin_anew(parent: int, file: int, words: Sequence[str]) -> None:
     command line.
     """
     os.setsid()
-    prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    prctl(PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it ended before the line above
         os._exit(1)
     close_all_but({file})
@@ -113,7 +110,7 @@ def rename(words: Sequence[str]) -> None:
 
     The kernel reads a command line from the memory where it has put the arguments.
     """
-    prctl(_PR_SET_NAME, ctypes.create_string_buffer(words[0].encode()))
+    prctl(NAME, ctypes.create_string_buffer(words[0].encode()))
     with contextlib.suppress(OSError, ValueError, IndexError):
         fields = Path("/proc/self/stat").read_text("ascii", "replace").rpartition(")")[2].split()
         begin, end = int(fields[45]), int(fields[46])  # arg_start and arg_end, fields 48 and 49 in proc(5)

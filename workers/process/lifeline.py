@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 
-from pipeline.sandbox.confine import prctl
+from pipeline.sandbox.confine import PDEATHSIG, prctl
 
 log = logging.getLogger(__name__)
 
@@ -18,8 +18,6 @@ GRACE_S = 4.0
 
 #: Seconds between two checks of the parent.
 LOOK_EVERY_S = 1.0
-
-_PR_SET_PDEATHSIG = 1
 
 
 class Lifeline:
@@ -49,7 +47,7 @@ def end_with_parent(lifeline: int, parent: int, *, whole_group: bool = False) ->
 
 def resume_when_orphaned() -> None:
     """Have the kernel resume this process when its parent ends, because a stopped process cannot end itself. Linux only."""
-    prctl(_PR_SET_PDEATHSIG, signal.SIGCONT)
+    prctl(PDEATHSIG, signal.SIGCONT)
 
 
 def _follow(lifeline: int, parent: int, whole_group: bool) -> None:

@@ -12,11 +12,10 @@ from fastapi.routing import APIRoute
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from pipeline.ledger.losses import NOUNS
+from pipeline.ledger.losses import told
 from pipeline.sources.uris import name_of, shown_path
 from pipeline.store.bm25 import shared_places
 from pipeline.text import local_time, number, plural, size, visible, well_formed
-from pipeline.types import LossKind
 from workers.api.engine import Engine
 from workers.api.models import JobOut
 from workers.api.problems import of
@@ -109,11 +108,6 @@ def _finished(job: JobOut) -> int:
     return sum(job.states.get(state, 0) for state in ("indexed", "quarantined", "skipped"))
 
 
-def _loss(kind: str, count: int) -> str:
-    """`3 pages without text`."""
-    return f"{count:,} {NOUNS[LossKind(kind)][count != 1]}"
-
-
 def _environment() -> Environment:
     made = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
@@ -125,6 +119,7 @@ def _environment() -> Environment:
     made.filters |= {
         "bytes": size,
         "finished": _finished,
+        "losses": told,
         "marked": marked,
         "name": name_of,
         "number": number,
@@ -134,7 +129,6 @@ def _environment() -> Environment:
         "time": local_time,
         "visible": visible,
     }
-    made.globals["loss"] = _loss
     made.tests["web_link"] = _is_web_link
     return made
 
