@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -230,6 +231,25 @@ def test_a_killed_load_leaves_no_process(cli: Cli, folder: Path, paused: str) ->
     cli.run("load", str(folder))
     assert states(cli) == {"indexed": DOCUMENTS}
     assert cli.whole() == DOCUMENTS
+
+
+def test_documents_of_killed_workers_are_free_at_once_though_their_supervisor_never_saw_them(cli: Cli, folder: Path) -> None:
+    with loading(cli, folder) as command:
+        wait_until(lambda: bool(below(command, FORKS)), "the fork server", 120, 0.005)
+        (server,) = below(command, FORKS)
+        server.suspend()  # it forks once it is resumed, while the command is suspended
+        wait_until(lambda: bool(states(cli)), "documents are recorded", 120, 0.05)
+        wait_until(lambda: len(asked(cli, "SELECT name FROM workers")) == 2, "workers are asked for", 20, 0.05)
+        time.sleep(1)  # for the requests, which follow
+        command.send_signal(signal.SIGSTOP)
+        server.resume()
+        wait_until(lambda: is_at_work(cli), "documents are being embedded", 120, 0.05)
+        for process in below(command, WORKER):
+            process.kill()
+        command.kill()
+        command.communicate()
+    cli.run("load", str(folder), timeout_s=120)
+    assert states(cli) == {"indexed": DOCUMENTS}
 
 
 def test_only_the_model_s_process_has_torch_and_a_load_goes_on_without_it(tmp_path: Path, folder: Path) -> None:

@@ -70,3 +70,28 @@ def test_a_password_that_flower_cannot_compare_is_refused(tmp_path: Path) -> Non
     settings = Settings(data_dir=tmp_path, redis_url=SecretStr("redis://127.0.0.1:1/0"), flower_auth=SecretStr("kb:gehö"))
     with pytest.raises(ConfigError, match="must be ASCII"):
         flower.serve_flower(settings, "127.0.0.1", 5555)
+
+
+#: Gets SIGTERM in a finalizer, where an exception would be lost.
+TOLD_IN_A_FINALIZER = """
+import signal
+from tornado.ioloop import IOLoop
+from workers.monitoring.flower import stop_in_turn
+
+class Last:
+    def __del__(self):
+        signal.raise_signal(signal.SIGTERM)
+
+signal.signal(signal.SIGTERM, stop_in_turn)
+loop = IOLoop.current()
+loop.add_callback(lambda: (Last(), None)[1])
+try:
+    loop.start()
+finally:
+    print("ended")
+"""
+
+
+def test_flower_ends_when_told_in_a_finalizer() -> None:
+    done = subprocess.run([sys.executable, "-c", TOLD_IN_A_FINALIZER], capture_output=True, text=True, timeout=60, check=True)
+    assert (done.stdout, done.stderr) == ("ended\n", "")

@@ -138,12 +138,12 @@ def test_a_gpu_has_one_supervisor(machine: Machine, ledger: Ledger, tmp_path: Pa
 
 #: Takes the lock that is named, writes a worker down that has its own process id, and waits to be killed.
 HELD = """
-import os, sys, time
+import sys, time
 from pathlib import Path
-from workers.process.locks import WorkersLock
+from workers.process.locks import WorkersLock, announce
 lock = WorkersLock(Path(sys.argv[1]))
 assert lock.acquire()
-lock.started(sys.argv[2], os.getpid())
+announce(lock.fileno(), sys.argv[2])
 print("held", flush=True)
 time.sleep(60)
 """

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from collections.abc import Iterable
-from typing import Any
+from types import FrameType
+from typing import Any, cast
 
 from pipeline.errors import BrokerUnavailable, ConfigError
 from pipeline.files.errors import translating
@@ -66,6 +68,17 @@ def serve_flower(settings: Settings, address: str, port: int) -> None:
     app.start(argv=["flower", *options])
 
 
+def stop_in_turn(_number: int, _frame: FrameType | None) -> None:
+    """Handle SIGTERM: have the event loop of this thread end, with SystemExit, between two of its steps.
+
+    Flower's own handler (2.2) raises SystemExit wherever the program is. In a finalizer that is lost, and Flower never ends.
+    """
+    from tornado.ioloop import IOLoop
+    from tornado.platform.asyncio import BaseAsyncIOLoop
+
+    cast(BaseAsyncIOLoop, IOLoop.current()).asyncio_loop.call_soon_threadsafe(sys.exit)
+
+
 class FlowerBroker:
     """Queue lengths for Flower, through the same connection as the workers.
 
@@ -94,6 +107,7 @@ class FlowerBroker:
 
 def _adapt(broker: Broker) -> None:
     """Patch behaviour that Flower has no option for."""
+    from flower import command
     from flower.views import BaseHandler
     from flower.views.monitor import Metrics
     from tornado.web import HTTPError, authenticated
@@ -110,6 +124,7 @@ def _adapt(broker: Broker) -> None:
         except TypeError:  # Flower (2.2) cannot compare non-ASCII text, and would answer with status 500
             raise HTTPError(401) from None
 
+    command.sigterm_handler = stop_in_turn
     BaseHandler.get_current_user = user
     BaseHandler.get_broker = lambda handler: FlowerBroker(broker, consumers(handler.application))
     # Flower would omit a queue that no worker serves, which is when messages wait.

@@ -18,6 +18,9 @@ log = logging.getLogger(__name__)
 #: Max seconds to wait for workers whose supervisor was killed; they end by themselves before that.
 ENDING_S = 10.0
 
+#: Max size of a lock's file.
+HOLDER_BYTES = 1 << 12
+
 #: Seconds between two attempts to take a lock.
 POLL_S = 0.1
 
@@ -60,14 +63,15 @@ class WorkersLock:
             told = True
             time.sleep(POLL_S)
         self.before = self.holder()
-        self._write(Holder(os.getpid()))
+        with translating(self._path):
+            _write(self.fileno(), Holder(os.getpid()))
         return True
 
     def holder(self) -> Holder | None:
         """The last holder; None if there is none, or if it is just being written."""
         try:
-            return Holder(**json.loads(self._path.read_text("ascii")))
-        except (OSError, ValueError, TypeError):  # its holder may be writing
+            return _read(self._path.read_bytes())
+        except OSError:
             return None
 
     def taken_by(self) -> str:
@@ -79,10 +83,6 @@ class WorkersLock:
             return f"another `kb-ingest` (process {holder.supervisor})"
         return f"a killed `kb-ingest` (process {holder.supervisor}) whose workers still run"
 
-    def started(self, worker: str, pid: int) -> None:
-        """Record the worker that was started under this lock, which we hold."""
-        self._write(replace(Holder(os.getpid()), worker=worker, pid=pid))
-
     def fileno(self) -> int:
         """The descriptor to pass on to workers, of a lock that we hold."""
         return self._lock.fileno()
@@ -91,8 +91,28 @@ class WorkersLock:
         """Release the lock; a worker that is still alive keeps it until its end."""
         self._lock.leave()
 
-    def _write(self, holder: Holder) -> None:
-        content = json.dumps(asdict(holder)).encode("ascii")
-        with translating(self._path):
-            os.pwrite(self.fileno(), content, 0)
-            os.ftruncate(self.fileno(), len(content))
+
+def announce(lock: int, worker: str) -> None:
+    """Record this process as the worker `worker` in the file of the lock that it inherited as a descriptor.
+
+    The worker does this itself, before it takes documents. Its supervisor may be killed before it knows the process id, and
+    then nobody could tell that the documents are free.
+    """
+    if holder := _read(os.pread(lock, HOLDER_BYTES, 0)):
+        try:
+            _write(lock, replace(holder, worker=worker, pid=os.getpid()))
+        except OSError as error:  # if it is killed, its leases expire, later
+            log.warning("cannot write %s to its lock: %s", worker, error.strerror)
+
+
+def _read(content: bytes) -> Holder | None:
+    try:
+        return Holder(**json.loads(content))
+    except (ValueError, TypeError):  # just being written
+        return None
+
+
+def _write(lock: int, holder: Holder) -> None:
+    content = json.dumps(asdict(holder)).encode("ascii")
+    os.pwrite(lock, content, 0)
+    os.ftruncate(lock, len(content))

@@ -264,8 +264,9 @@ class EmbedRuntime(Runtime):
         info = self._model(self._first_profile()).embedder.info
         self._bulk = Bulk(self.ledger, self._store, settings.bulk_documents)
         self._settle()
+        # The row is the consumer's, whose child we are: its process id tells the next supervisor whose documents are free.
         self.ledger.registry.register(
-            self.name, "embed", socket.gethostname(), os.getpid(), info.device, info.dtype, info.chunks_per_s
+            self.name, "embed", socket.gethostname(), os.getppid(), info.device, info.dtype, info.chunks_per_s
         )
         log.info("embeds with %s on %s in %s, %.0f chunks/s", info.model, info.device, info.dtype, info.chunks_per_s)
 

@@ -38,7 +38,6 @@ RESTART_MAX_S = 10.0
 class _Running:
     spec: WorkerSpec
     process: subprocess.Popen[bytes] | Forked | None = None
-    announced: bool = False  #: whether its lock names its process
     started: float = 0.0
     failures: int = 0
     start_at: float = field(default_factory=time.monotonic)
@@ -96,11 +95,7 @@ class Supervisor:
                 self._on_end(worker.spec.name, status < 0)
                 worker.process, worker.start_at = None, now + pause
             if worker.process is None and now >= worker.start_at:
-                worker.process, worker.started, worker.announced = self._start(worker.spec), now, False
-            if not worker.announced and worker.process is not None and worker.process.pid is not None:
-                worker.announced = True
-                if worker.spec.lock is not None:
-                    worker.spec.lock.started(worker.spec.name, worker.process.pid)
+                worker.process, worker.started = self._start(worker.spec), now
 
     def run(self, every_s: float, until: Callable[[], bool]) -> None:
         """Tend the workers until `until` returns true."""
@@ -146,6 +141,8 @@ class Supervisor:
         arguments = [spec.stage.value, "--name", spec.name, "--concurrency", str(spec.concurrency)]
         arguments += ["--lifeline", str(self._lifeline.reading)]
         files = [self._lifeline.reading, *(lock.fileno() for lock in (self._lock, spec.lock) if lock is not None)]
+        if spec.lock is not None:
+            arguments += ["--lock", str(spec.lock.fileno())]
         if spec.stage is Stage.EMBED and self._ahead.model is not None:
             arguments += ["--model", str(self._ahead.model.socket.fileno())]
             files.append(self._ahead.model.socket.fileno())

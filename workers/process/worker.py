@@ -24,6 +24,7 @@ from workers import health, logs
 from workers.broker.app import make_app
 from workers.broker.queues import Broker
 from workers.process import lifeline, tasks
+from workers.process.locks import announce
 from workers.process.runtime import EmbedRuntime, ParseRuntime
 from workers.process.spec import role_of
 
@@ -90,10 +91,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--name", required=True)
     parser.add_argument("--concurrency", type=int, default=1)
     parser.add_argument("--lifeline", type=int, required=True)
+    parser.add_argument("--lock", type=int, help="descriptor of the lock on its place")
     parser.add_argument("--model", type=int, help="descriptor of the socket of the model's process")
     options = parser.parse_args(argv)
     lifeline.resume_when_orphaned()
     lifeline.end_with_parent(options.lifeline, os.getppid(), whole_group=True)
+    if options.lock is not None:
+        announce(options.lock, options.name)
     settings = load_settings()
     logs.set_up(settings.log_level, log_format=settings.log_format, prefix=options.name.partition("@")[0])
     if settings.log_level != "debug" or logs.structured():

@@ -25,6 +25,7 @@ from workers import health, logs
 from workers.broker.app import TICK_QUEUE, TICK_TASK, make_app, redbeat_options
 from workers.broker.queues import Broker
 from workers.process import lifeline
+from workers.process.locks import announce
 from workers.process.spec import Clock
 from workers.process.tasks import Request
 from workers.process.worker import SEEN_EVERY_S, Presence, open_ledger
@@ -71,9 +72,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--name", required=True)
     parser.add_argument("--concurrency", type=int, default=1)
     parser.add_argument("--lifeline", type=int, required=True)
+    parser.add_argument("--lock", type=int, help="descriptor of the lock on its place")
     options = parser.parse_args(argv)
     lifeline.resume_when_orphaned()
     lifeline.end_with_parent(options.lifeline, os.getppid(), whole_group=True)
+    if options.lock is not None:
+        announce(options.lock, options.name)
     settings = load_settings()
     logs.set_up(settings.log_level, log_format=settings.log_format, prefix=options.name.partition("@")[0])
     stderr = os.dup(2)
