@@ -76,6 +76,10 @@ class EmbedUnavailable(TransientError):
     """The embedding endpoint does not answer."""
 
 
+class RerankUnavailable(TransientError):
+    """The reranker does not answer in time."""
+
+
 class LedgerUnavailable(TransientError):
     """The ledger's database does not answer, or is locked for too long."""
 

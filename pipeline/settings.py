@@ -113,6 +113,13 @@ class Settings(BaseSettings):
     # Searches
     search_mode: SearchMode = Field("hybrid", description="what searches compare: meaning (dense), words (sparse) or both (hybrid)")
 
+    rerank_url: str = Field("", description="URL of a reranking endpoint (text-embeddings-inference, Cohere and compatible ones)")
+    rerank_api: Literal["tei", "cohere"] = Field("tei", description="API of KB_RERANK_URL")
+    rerank_model: str = Field("", description="folder of a cross-encoder that reranks hits; with KB_RERANK_URL: its model's name")
+    rerank_api_key: SecretStr = Field(SecretStr(""), description="API key of KB_RERANK_URL")
+    rerank_candidates: int = Field(50, ge=1, le=1000, description="hits that a reranker orders, of which a search returns the best")
+    rerank_timeout_s: float = Field(5.0, gt=0, description="seconds after which hits are returned without reranking")
+
     # The service
     host: str = Field("127.0.0.1", description="address on which `serve` listens; another than loopback needs a token")
     port: int = Field(8700, ge=1, le=65535, description="port on which `serve` listens")

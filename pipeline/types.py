@@ -195,6 +195,33 @@ class Hit:
     document_id: str
     chunk_id: str
     ordinal: int = 0  #: place of the chunk in its document
+    copies: tuple[str, ...] = ()  #: uris of other documents with the same text, which are no hits of their own
+    before: tuple[str, ...] = ()  #: texts of the chunks before it, if they were asked for
+    after: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Refinement:
+    """What a search does with the best chunks."""
+
+    rerank: bool = True  #: whether the configured reranker orders them
+    min_score: float | None = None  #: hits with a lower score are left out; a reranker's score where there is one
+    per_document: int | None = None  #: maximum number of hits of one document
+    diversity: float = 0.0  #: 0: best first; up to 1: each hit as unlike those before it as possible
+    neighbours: int = 0  #: number of chunks of the same document to add before and after each hit
+
+
+#: A search by score alone.
+PLAIN = Refinement()
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """What a search found."""
+
+    hits: list[Hit]  #: best first
+    reranked: bool = False  #: whether the scores are a reranker's
+    note: str = ""  #: human-readable: what could not be done
 
 
 @dataclass(frozen=True, slots=True)

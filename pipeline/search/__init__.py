@@ -1,18 +1,24 @@
-"""From a query to hits: embed the query unless the mode is sparse, then search the store."""
+"""From a query to hits: embed the query unless the mode is sparse, search the store, and refine what it found."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
 
 from pipeline.embed.base import QueryEmbedder, embed_fingerprint
 from pipeline.errors import CollectionMismatch
 from pipeline.filters import Filters
 from pipeline.ledger import Ledger
+from pipeline.search.refine import candidates, capped, diverse, pool
+from pipeline.search.rerank import Reranking
 from pipeline.settings import Settings
 from pipeline.store.base import VectorStore
 from pipeline.store.names import open_physical, physical_name
-from pipeline.types import Hit, SearchMode
+from pipeline.types import PLAIN, Hit, Refinement, Results, SearchMode
 
 #: Chunks to request per wanted document, because several of the best chunks may belong to one document.
 CHUNKS_A_DOCUMENT = 10
@@ -39,18 +45,67 @@ class Searcher:
         self._loading = threading.Lock()
         self._embedders: dict[str, QueryEmbedder] = {}  #: by physical collection
         self._models: dict[tuple[str, str, str], QueryEmbedder] = {}  #: by model; several collections share one
+        self._reranking = Reranking(settings)
         if embedder is not None:
             self._models[_model_of(settings)] = embedder
 
-    def search(self, collection: str, query: str, limit: int, filters: Filters, mode: SearchMode) -> list[Hit]:
-        """The best `limit` chunks for `query` by `mode`, best first; mode sparse needs no model.
+    def search(
+        self, collection: str, query: str, limit: int, filters: Filters, mode: SearchMode, refinement: Refinement = PLAIN
+    ) -> Results:
+        """The best `limit` chunks for `query` by `mode`, each text once; mode sparse needs no model.
 
         Raises CollectionMissing; CollectionMismatch if it is unknown which model made the collection; ModelError, DeviceError
         or EmbedUnavailable if that model cannot be used; in mode sparse ConfigError if the collection has no BM25 weights.
         """
         physical = open_physical(self._store, collection)
         embedder = self.embedder(collection, physical) if mode != "sparse" else None
-        return search_physical(self._store, physical, embedder, query, limit, filters, mode)
+        vector, text = _asked(embedder, query, mode)
+        reranks = self._reranking.configured and refinement.rerank
+        most = max(pool(refinement, limit), self._settings.rerank_candidates if reranks else 0)
+        fetch = partial(self._fetch, physical, vector, filters, text)
+        hits, note = candidates(fetch, most, refinement.per_document), ""
+        if reranks:
+            hits, note = self._reranking.order(query, hits[:most])
+        hits = [hit for hit in hits if refinement.min_score is None or hit.score >= refinement.min_score]
+        hits = capped(hits, refinement.per_document)
+        if refinement.diversity:
+            hits = self._diverse(physical, hits[:most], limit, refinement.diversity)
+        hits = self._with_neighbours(physical, hits[:limit], filters, refinement.neighbours)
+        return Results(hits, reranked=reranks and not note, note=note)
+
+    def _fetch(self, physical: str, vector: Sequence[float] | None, filters: Filters, text: str, number: int) -> list[Hit]:
+        return self._store.search(physical, vector, number, filters, text)
+
+    def _diverse(self, physical: str, hits: list[Hit], limit: int, diversity: float) -> list[Hit]:
+        stored = self._store.vectors(physical, [hit.chunk_id for hit in hits])
+        hits = [hit for hit in hits if hit.chunk_id in stored]  # others were deleted meanwhile
+        vectors = np.array([stored[hit.chunk_id] for hit in hits], np.float32)
+        return diverse(hits, vectors, limit, diversity)
+
+    def _with_neighbours(self, physical: str, hits: list[Hit], filters: Filters, count: int) -> list[Hit]:
+        """The hits with the texts of `count` chunks before and after each."""
+        if not count:
+            return hits
+        wanted: dict[str, set[int]] = {}
+        for hit in hits:
+            wanted.setdefault(hit.document_id, set()).update(range(max(0, hit.ordinal - count), hit.ordinal + count + 1))
+        known = {
+            (document, chunk.ordinal): chunk.text
+            for document, places in wanted.items()
+            for chunk in self._store.document_chunks(physical, document, filters, sorted(places))
+        }
+
+        def texts(hit: Hit, places: range) -> tuple[str, ...]:
+            return tuple(known[hit.document_id, place] for place in places if (hit.document_id, place) in known)
+
+        return [
+            replace(
+                hit,
+                before=texts(hit, range(hit.ordinal - count, hit.ordinal)),
+                after=texts(hit, range(hit.ordinal + 1, hit.ordinal + count + 1)),
+            )
+            for hit in hits
+        ]
 
     def embedder(self, collection: str, physical: str) -> QueryEmbedder:
         """The embedder of the model that made a physical collection."""
@@ -59,10 +114,12 @@ class Searcher:
                 self._embedders[physical] = self._load(self._made_with(collection, physical))
             return self._embedders[physical]
 
-    def configured(self) -> QueryEmbedder:
-        """The embedder of the configured model, for a service that loads it before the first question."""
+    def warm(self, query: str) -> None:
+        """Load the configured reranker and model, and ask the model once, for a service; raises what loading a model raises."""
+        self._reranking.warm()
         with self._loading:
-            return self._load(self._settings)
+            embedder = self._load(self._settings)
+        embedder.embed_query(query)
 
     def _load(self, settings: Settings) -> QueryEmbedder:
         from pipeline.embed import make_query_embedder
@@ -93,6 +150,7 @@ class Searcher:
 
     def close(self) -> None:
         """Release the models."""
+        self._reranking.close()
         for embedder in self._models.values():
             embedder.close()
 
@@ -113,12 +171,17 @@ def search_physical(
     mode: SearchMode,
 ) -> list[Hit]:  # fmt: skip
     """Search a physical collection without checking which model made it. Raises ValueError if `mode` needs an embedder."""
+    vector, text = _asked(embedder, query, mode)
+    return store.search(physical, vector, limit, filters, text)
+
+
+def _asked(embedder: QueryEmbedder | None, query: str, mode: SearchMode) -> tuple[list[float] | None, str]:
+    """What the store is asked: the question's vector, and its text. Raises ValueError if `mode` needs an embedder."""
     if mode == "sparse":
-        return store.search(physical, None, limit, filters, query)
+        return None, query
     if embedder is None:
         raise ValueError(f"a search of mode {mode} needs an embedder")
-    vector = embedder.embed_query(query).tolist()
-    return store.search(physical, vector, limit, filters, query if mode == "hybrid" else "")
+    return embedder.embed_query(query).tolist(), query if mode == "hybrid" else ""
 
 
 def document_ranking(

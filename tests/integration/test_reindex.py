@@ -80,7 +80,7 @@ HAMMER = """
         stopped = stop.exists()  # before the search, so that the last one comes after whatever was waited for
         number = out["asked"] % int(sys.argv[2])
         try:
-            hits = searcher.search("documents", f"word{number} page{number} subject{number}", 3, {}, "dense")
+            hits = searcher.search("documents", f"word{number} page{number} subject{number}", 3, {}, "dense").hits
         except Exception as error:
             out["failed"].append(f"{type(error).__name__}: {error}")
         else:

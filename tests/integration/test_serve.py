@@ -96,6 +96,27 @@ def test_parts_of_hits_and_their_neighbours(everything: httpx.Client) -> None:
     assert part == chunks[1:3]
 
 
+def test_refined_searches(service: Service, everything: httpx.Client) -> None:
+    found = everything.post("/v1/search", json={"query": "hive nectar", "limit": 3}).json()
+    assert (found["reranked"], found["note"]) == (False, "")
+    text = found["hits"][0]["text"]
+    words = {text[start:end].casefold() for start, end in found["hits"][0]["highlights"]}
+    assert words & {"hive", "nectar"}
+    several = search(everything, "hive nectar", limit=10)
+    one_each = search(everything, "hive nectar", limit=10, per_document=1)
+    assert len({hit["document_id"] for hit in several}) == len(one_each) < len(several)
+    best = several[0]["score"]
+    assert all(hit["score"] >= best for hit in search(everything, "hive nectar", limit=10, min_score=best))
+    unlike = search(everything, "hive nectar", limit=3, diversity=1)
+    assert unlike[0]["chunk_id"] == several[0]["chunk_id"]
+    assert [hit["chunk_id"] for hit in unlike] != [hit["chunk_id"] for hit in several[:3]]
+    command = service.cli.answer("search", "hive nectar", "-c", "documents", "--per-document", "1", "--context", "1", "-n", "10")
+    assert [hit["chunk_id"] for hit in command] == [hit["chunk_id"] for hit in one_each]
+    assert any(hit["before"] or hit["after"] for hit in command)
+    for wrong in ({"per_document": 0}, {"diversity": 2}, {"neighbours": 99}):
+        problem(everything.post("/v1/search", json={"query": "hive", **wrong}), 422, "invalid")
+
+
 def test_filters_and_modes(everything: httpx.Client) -> None:
     soil = docs(everything)["soil.txt"]
     assert {hit["uri"] for hit in search(everything, "nectar", filter={"document_id": soil["id"]}, mode="dense")} == {soil["uri"]}

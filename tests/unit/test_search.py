@@ -73,7 +73,7 @@ def test_modes(settings: Settings, store: EdgeStore) -> None:
     embedder = FixedEmbedder()
 
     def found(mode: Any) -> list[str]:
-        hits = Searcher(settings, store, embedder).search("documents", "zlib_level", 2, {}, mode)
+        hits = Searcher(settings, store, embedder).search("documents", "zlib_level", 2, {}, mode).hits
         return [hit.uri.rpartition("/")[2] for hit in hits]
 
     assert found("sparse") == ["manual.txt"] * 2
@@ -85,7 +85,7 @@ def test_modes(settings: Settings, store: EdgeStore) -> None:
 
 def test_a_search_without_an_embedder(settings: Settings, store: EdgeStore) -> None:
     searcher = Searcher(settings, store)
-    assert len(searcher.search("documents", "words", 3, {}, "sparse")) == 3
+    assert len(searcher.search("documents", "words", 3, {}, "sparse").hits) == 3
     with pytest.raises(ValueError, match="needs an embedder"):
         search_physical(store, "documents", None, "words", 3, {}, "hybrid")
     with pytest.raises(ModelError, match="no/such-model"):
@@ -99,7 +99,7 @@ def test_another_model_matters_to_meaning_only(settings: Settings, store: EdgeSt
     for mode in ("dense", "hybrid"):
         with pytest.raises(CollectionMismatch, match="another model than another/model"):
             searcher.search("documents", "words", 3, {}, mode)
-    assert searcher.search("documents", "words", 3, {}, "sparse")
+    assert searcher.search("documents", "words", 3, {}, "sparse").hits
 
 
 def test_the_ledger_knows_which_model_made_a_generation(
@@ -113,7 +113,7 @@ def test_the_ledger_knows_which_model_made_a_generation(
     ledger.collections.add(Collection("documents", physical, settings.model, "", DIMENSION, fingerprint, "", 0.0, profile=profile))
     ledger.close()
     searcher = Searcher(settings.model_copy(update={"model": "another/model"}), store)
-    assert len(searcher.search("documents", "words", 3, {}, "dense")) == 3
+    assert len(searcher.search("documents", "words", 3, {}, "dense").hits) == 3
     searcher.close()
 
 

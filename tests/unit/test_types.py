@@ -28,6 +28,8 @@ from pipeline.types import (
     LossKind,
     PointMeta,
     Reason,
+    Refinement,
+    Results,
     SourceFile,
     StagedFile,
     chunk_id,
@@ -45,6 +47,8 @@ VALUES = [
     Element("text"),
     EmbeddedChunk(CHUNK, [1.0]),
     Hit(0.5, "file:///a", "A", "text", (), None, None, None, None, "d", "c"),
+    Refinement(),
+    Results([]),
     PointMeta(0),
     DocumentInfo("d", "file:///a"),
 ]

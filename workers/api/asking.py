@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import ServiceRefused, ServiceUnavailable
-from pipeline.types import Hit, SearchMode
+from pipeline.types import PLAIN, Hit, Refinement, Results, SearchMode
 from workers.api import ANNOUNCEMENT
 
 if TYPE_CHECKING:
@@ -21,6 +21,9 @@ CONNECT_S, ANSWER_S = 2.0, 60.0
 #: Parts of a hit that the command prints or passes on.
 FIELDS = tuple(Hit.__dataclass_fields__)
 
+#: Those that are lists.
+LISTS = ("heading_path", "copies", "before", "after")
+
 
 @dataclass(frozen=True, slots=True)
 class Service:
@@ -31,12 +34,20 @@ class Service:
     is_ours: bool  #: it serves this data folder; if it does not answer, the command does the work itself
 
     def search(
-        self, collection: str | None, query: str, limit: int, filters: Mapping[str, str], mode: SearchMode | None
-    ) -> list[Hit]:
+        self,
+        collection: str | None,
+        query: str,
+        limit: int,
+        filters: Mapping[str, str],
+        mode: SearchMode | None,
+        refinement: Refinement = PLAIN,
+    ) -> Results:
         """What `Searcher.search` returns. Raises ServiceUnavailable, and ServiceRefused with the service's own sentence."""
         asked = {"query": query, "collection": collection, "limit": limit, "mode": mode, "filter": dict(filters), "fields": FIELDS}
-        hits = self.post("/v1/search", {name: value for name, value in asked.items() if value is not None})["hits"]
-        return [Hit(**{**hit, "heading_path": tuple(hit["heading_path"])}) for hit in hits]
+        asked |= {name: value for name, value in asdict(refinement).items() if value != getattr(PLAIN, name)}
+        found = self.post("/v1/search", {name: value for name, value in asked.items() if value is not None})
+        hits = [Hit(**{**hit, **{name: tuple(hit.get(name, ())) for name in LISTS}}) for hit in found["hits"]]
+        return Results(hits, reranked=bool(found.get("reranked")), note=str(found.get("note", "")))
 
     def post(self, path: str, body: object, headers: Mapping[str, str] = MappingProxyType({})) -> Any:
         """The value that a request is answered with. Raises ServiceUnavailable and ServiceRefused."""

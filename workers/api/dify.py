@@ -106,13 +106,13 @@ async def retrieval(asked: Retrieval, engine: EngineOf, grant: Reader) -> Record
     return await engine.run(read)
 
 
-def relative(score: float, mode: SearchMode) -> float:
-    """A score between 0 and 1, which Dify's thresholds are compared with.
+def relative(score: float, mode: SearchMode | None) -> float:
+    """A score between 0 and 1, which Dify's thresholds are compared with; `mode` is None for a reranker's.
 
-    dense: the cosine, 0 if it is negative. hybrid: the share of the best score that two lists can give. sparse: BM25 has no
-    upper bound, so half of the range is used up at a score of 10, which a few shared words give.
+    dense: the cosine, 0 if it is negative; a reranker's likewise. hybrid: the share of the best score that two lists can give.
+    sparse: BM25 has no upper bound, so half of the range is used up at a score of 10, which a few shared words give.
     """
-    if mode == "dense":
+    if mode in ("dense", None):
         return min(1.0, max(0.0, score))
     return min(1.0, score * RRF_K / 2) if mode == "hybrid" else score / (score + 10)
 
@@ -136,7 +136,12 @@ def _record(hit: Hit, found: Found) -> Record:
         "page_last": hit.page_last,
     }
     metadata = {name: value for name, value in known.items() if value not in (None, [])}
-    return Record(content=hit.text, score=relative(hit.score, found.mode), title=hit.title, metadata=metadata)
+    return Record(
+        content=hit.text,
+        score=relative(hit.score, None if found.results.reranked else found.mode),
+        title=hit.title,
+        metadata=metadata,
+    )
 
 
 def _filters(wanted: Conditions | None) -> list[tuple[str, str]]:

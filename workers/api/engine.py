@@ -65,7 +65,7 @@ class Engine:
     def warm(self) -> None:
         """Load the configured model and ask it once, so that the first question does not wait; for a thread of its own."""
         try:
-            self.searcher.configured().embed_query(WARM_UP)
+            self.searcher.warm(WARM_UP)
         except KbError as error:
             # The service stays: searches by words need no model, and those by meaning say what is wrong.
             log.error("%s", error)

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from pipeline.types import SearchMode
+from pipeline.types import Refinement, SearchMode
 from workers.api import MAX_LIMIT
 
 #: A name or value that can be stored: no NUL, which ends texts in PostgreSQL.
@@ -27,6 +27,8 @@ HitField = Literal[
     "chunk_id",
     "ordinal",
     "matched_words",
+    "highlights",
+    "copies",
     "before",
     "after",
 ]
@@ -70,6 +72,17 @@ class SearchRequest(Strict):
     filter: Filter = Field(default_factory=Filter)
     fields: list[HitField] | None = Field(None, max_length=20, description="parts of each hit; default: all")
     neighbours: int = Field(0, ge=0, le=MAX_NEIGHBOURS, description="chunks before and after each hit")
+    per_document: int | None = Field(None, ge=1, description="maximum number of hits of one document")
+    min_score: float | None = Field(None, allow_inf_nan=False, description="leave out hits with a lower score")
+    diversity: float = Field(0, ge=0, le=1, description="0: best first; up to 1: hits that differ from each other")
+    rerank: bool = Field(True, description="use the reranker, if one is configured")
+
+    def refinement(self) -> Refinement:
+        """What is to be done with the best chunks."""
+        return Refinement(
+            rerank=self.rerank, min_score=self.min_score, per_document=self.per_document, diversity=self.diversity,
+            neighbours=self.neighbours,
+        )  # fmt: skip
 
 
 class HitOut(BaseModel):
@@ -88,6 +101,8 @@ class HitOut(BaseModel):
     chunk_id: str | None = None
     ordinal: int | None = Field(None, description="place of the chunk in its document, from 0")
     matched_words: list[str] | None = Field(None, description="words of the question that the chunk contains")
+    highlights: list[tuple[int, int]] | None = Field(None, description="start and end of each word of the question in `text`")
+    copies: list[str] | None = Field(None, description="uris of other documents with the same text, which are no hits of their own")
     before: list[str] | None = Field(None, description="texts of the chunks before, in their order")
     after: list[str] | None = None
 
@@ -97,6 +112,8 @@ class SearchResponse(BaseModel):
 
     collection: str
     mode: SearchMode
+    reranked: bool = Field(description="whether the scores are a reranker's")
+    note: str = Field(description="what could not be done, such as reranking; else empty")
     hits: list[HitOut]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fastapi import APIRouter
@@ -10,9 +10,9 @@ from fastapi import APIRouter
 from pipeline.errors import CollectionMissing
 from pipeline.ledger.generations import Collection
 from pipeline.ledger.tokens import Grant
-from pipeline.store.bm25 import shared_words
+from pipeline.store.bm25 import shared_places, shared_words
 from pipeline.text import well_formed
-from pipeline.types import Chunk, Hit, SearchMode
+from pipeline.types import PLAIN, Hit, Refinement, Results, SearchMode
 from workers.api.access import EngineOf, Reader
 from workers.api.engine import Engine
 from workers.api.models import CollectionOut, HitOut, SearchRequest, SearchResponse
@@ -27,7 +27,12 @@ class Found:
 
     collection: Collection
     mode: SearchMode
-    hits: list[Hit]
+    results: Results
+
+    @property
+    def hits(self) -> list[Hit]:
+        """The hits, best first."""
+        return self.results.hits
 
 
 def ask(
@@ -38,6 +43,7 @@ def ask(
     limit: int,
     filters: Sequence[tuple[str, str]],
     mode: SearchMode | None = None,
+    refinement: Refinement = PLAIN,
 ) -> Found:
     """Search as the caller of every endpoint does: in a collection that it sees, with its token's filter in the store's own filter.
 
@@ -51,10 +57,10 @@ def ask(
     found = engine.collection(grant, collection)
     chosen = mode or engine.settings.search_mode
     try:
-        hits = engine.searcher.search(found.public, query, limit, [*filters, *grant.filters], chosen)
+        results = engine.searcher.search(found.public, query, limit, [*filters, *grant.filters], chosen, refinement)
     except CollectionMissing:  # nothing of it is stored yet; the error's text names collections that the caller may not see
-        hits = []
-    return Found(found, chosen, hits)
+        results = Results([])
+    return Found(found, chosen, results)
 
 
 @router.post("/v1/search", tags=["search"], response_model_exclude_unset=True)
@@ -65,12 +71,10 @@ async def search(asked: SearchRequest, engine: EngineOf, grant: Reader) -> Searc
 
 def answer(engine: Engine, grant: Grant, asked: SearchRequest) -> SearchResponse:
     """The hits of a search, with what was asked of each. Raises what `ask` raises."""
-    found = ask(engine, grant, asked.collection, asked.query, asked.limit, asked.filter.pairs(), asked.mode)
-    around = _neighbours(engine, grant, found, asked.neighbours) if asked.neighbours else {}
+    found = ask(engine, grant, asked.collection, asked.query, asked.limit, asked.filter.pairs(), asked.mode, asked.refinement())
     wanted = set[str](asked.fields) if asked.fields is not None else None
     hits = []
     for hit in found.hits:
-        before, after = _sides(hit, around, asked.neighbours)
         made = HitOut(
             score=hit.score,
             text=hit.text,
@@ -85,31 +89,15 @@ def answer(engine: Engine, grant: Grant, asked: SearchRequest) -> SearchResponse
             chunk_id=hit.chunk_id,
             ordinal=hit.ordinal,
             matched_words=shared_words(asked.query, " ".join((*hit.heading_path, hit.text))),
-            before=before,
-            after=after,
+            highlights=shared_places(asked.query, hit.text),
+            copies=list(hit.copies),
+            before=list(hit.before),
+            after=list(hit.after),
         )
         hits.append(made if wanted is None else HitOut(**made.model_dump(include=wanted)))
-    return SearchResponse(collection=found.collection.public, mode=found.mode, hits=hits)
-
-
-def _neighbours(engine: Engine, grant: Grant, found: Found, count: int) -> Mapping[str, Mapping[int, Chunk]]:
-    """Document -> ordinal -> chunk, for the chunks around the hits."""
-    wanted: dict[str, set[int]] = {}
-    for hit in found.hits:
-        places = range(max(0, hit.ordinal - count), hit.ordinal + count + 1)
-        wanted.setdefault(hit.document_id, set()).update(places)
-    chunks = {
-        document: engine.store.document_chunks(found.collection.physical, document, grant.filters, sorted(places))
-        for document, places in wanted.items()
-    }
-    return {document: {chunk.ordinal: chunk for chunk in several} for document, several in chunks.items()}
-
-
-def _sides(hit: Hit, around: Mapping[str, Mapping[int, Chunk]], count: int) -> tuple[list[str], list[str]]:
-    known = around.get(hit.document_id, {})
-    before = [known[place].text for place in range(hit.ordinal - count, hit.ordinal) if place in known]
-    after = [known[place].text for place in range(hit.ordinal + 1, hit.ordinal + count + 1) if place in known]
-    return before, after
+    return SearchResponse(
+        collection=found.collection.public, mode=found.mode, reranked=found.results.reranked, note=found.results.note, hits=hits
+    )
 
 
 @router.get("/v1/collections", tags=["search"])

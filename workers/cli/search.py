@@ -5,18 +5,19 @@ from __future__ import annotations
 import os
 import textwrap
 from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
 from pipeline.filters import FILTER_KEYS
 from pipeline.text import visible
-from workers.cli.context import Context, print_json
+from pipeline.types import Refinement
+from workers.cli.context import Context, print_json, say
 from workers.cli.options import existing_collection_option, json_option, of_store
 
 if TYPE_CHECKING:
     from pipeline.settings import Settings
-    from pipeline.types import Hit, SearchMode
+    from pipeline.types import Hit, Results, SearchMode
 
 #: Search modes; those of `pipeline.types.SearchMode`.
 MODES: tuple[SearchMode, ...] = ("hybrid", "dense", "sparse")
@@ -36,28 +37,38 @@ MODES: tuple[SearchMode, ...] = ("hybrid", "dense", "sparse")
 @click.option(
     "--mode", type=click.Choice(MODES), help="Match by meaning (dense), words (sparse) or both (hybrid) (KB_SEARCH_MODE)."
 )
+@click.option("--context", "neighbours", type=click.IntRange(0, 10), default=0, help="Also show this many chunks before and after.")
+@click.option("--per-document", type=click.IntRange(1), help="Maximum number of results of one document.")
+@click.option("--min-score", type=float, help="Leave out results with a lower score.")
+@click.option("--diversity", type=click.FloatRange(0, 1), default=0.0, help="0: best first; up to 1: results that differ.")
+@click.option("--rerank/--no-rerank", default=True, help="Use the reranker, if KB_RERANK_MODEL or KB_RERANK_URL names one.")
 @click.option("--url", help="Ask the service at this URL, with KB_TOKEN, instead of this data folder's.")
 @json_option
 @click.pass_obj
 def search(
-    context: Context, query: str, collection: str | None, limit: int, filters: tuple[str, ...], mode: SearchMode | None,
-    url: str | None, as_json: bool,
+    context: Context, /, query: str, collection: str | None, limit: int, filters: tuple[str, ...], mode: SearchMode | None,
+    url: str | None, as_json: bool, **refining: Any,
 ) -> None:  # fmt: skip
     """Find the chunks that best answer QUERY. If `kb-ingest serve` runs over this data folder, it answers."""
     if not query.strip():
         raise click.UsageError("the query is empty")
     wanted = dict(_filter(text) for text in filters)
     settings = context.settings("error", collection=collection, search_mode=mode)
-    hits = _asked(settings, url, query, limit, wanted)
-    if hits is None:
-        hits = _searched(settings, query, limit, wanted)
+    refinement = Refinement(**refining)
+    found = _asked(settings, url, query, limit, wanted, refinement)
+    if found is None:
+        found = _searched(settings, query, limit, wanted, refinement)
+    if found.note:
+        say(found.note)
     if as_json:
-        print_json(hits)
+        print_json(found.hits)
     else:
-        _print_hits(hits)
+        _print_hits(found.hits)
 
 
-def _asked(settings: Settings, url: str | None, query: str, limit: int, wanted: dict[str, str]) -> list[Hit] | None:
+def _asked(
+    settings: Settings, url: str | None, query: str, limit: int, wanted: dict[str, str], refinement: Refinement
+) -> Results | None:
     """What a service answers; None if there is none, or this data folder's cannot answer."""
     from pipeline.errors import ServiceUnavailable
     from pipeline.store.choice import is_named
@@ -69,14 +80,14 @@ def _asked(settings: Settings, url: str | None, query: str, limit: int, wanted: 
         return None
     collection = settings.collection if is_named(settings) else None
     try:
-        return service.search(collection, query, limit, wanted, settings.search_mode)
+        return service.search(collection, query, limit, wanted, settings.search_mode, refinement)
     except ServiceUnavailable:
         if service.is_ours:  # it may have been killed a moment ago
             return None
         raise
 
 
-def _searched(settings: Settings, query: str, limit: int, wanted: dict[str, str]) -> list[Hit]:
+def _searched(settings: Settings, query: str, limit: int, wanted: dict[str, str], refinement: Refinement) -> Results:
     # A question is too small to be divided, and threads that wait for work would take the time of busy cores.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from pipeline.search import Searcher
@@ -84,7 +95,7 @@ def _searched(settings: Settings, query: str, limit: int, wanted: dict[str, str]
 
     with closing(open_store(settings, role="reader")) as store:
         name = of_store(settings, store).collection
-        return Searcher(settings, store).search(name, query, limit, wanted, settings.search_mode)
+        return Searcher(settings, store).search(name, query, limit, wanted, settings.search_mode, refinement)
 
 
 def _filter(text: str) -> tuple[str, str]:
@@ -105,4 +116,7 @@ def _print_hits(hits: list[Hit]) -> None:
         click.echo(visible(f"   {hit.uri}"))
         if hit.heading_path:
             click.echo(visible(f"   {' > '.join(hit.heading_path)}"))
-        click.echo(visible(f"   {textwrap.shorten(hit.text, 300, placeholder=' …')}"))
+        for text in (*hit.before, hit.text, *hit.after):
+            click.echo(visible(f"   {textwrap.shorten(text, 300, placeholder=' …')}"))
+        if hit.copies:
+            click.echo(visible(f"   the same text: {', '.join(hit.copies)}"))

@@ -52,13 +52,14 @@ class SearchArguments(Filter):
     limit: int = Field(5, ge=1, le=MAX_LIMIT, description="maximum number of hits")
     mode: SearchMode | None = Field(None, description="dense: by meaning; sparse: by words; hybrid: by both")
     neighbours: int = Field(0, ge=0, le=MAX_NEIGHBOURS, description="chunks to add before and after each hit")
+    per_document: int | None = Field(None, ge=1, description="maximum number of hits of one document; 1 shows more documents")
 
     def request(self) -> SearchRequest:
         """The request that asks the same over HTTP."""
         found = Filter(**self.model_dump(include=set(Filter.model_fields)))
         return SearchRequest(
             query=self.query, collection=self.collection, limit=self.limit, mode=self.mode, filter=found, fields=None,
-            neighbours=self.neighbours,
+            neighbours=self.neighbours, per_document=self.per_document,
         )  # fmt: skip
 
 
