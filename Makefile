@@ -129,7 +129,7 @@ $(READERS)/.installed: tests/readers/constraints.txt
 	$(call make-venv,$(READERS),--clear)
 	@echo "==> Installing LangChain and LlamaIndex, without torch: the tests bring their own embeddings"
 	@$(READERS)/bin/python -m pip install --quiet --disable-pip-version-check -c tests/readers/constraints.txt \
-		langchain-qdrant llama-index-vector-stores-qdrant
+		langchain-qdrant llama-index-vector-stores-qdrant pystemmer
 	@touch $@
 
 pictures: env services ## regenerate the pictures of the guides from real loads, in Chromium (about 8 minutes)

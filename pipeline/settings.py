@@ -24,7 +24,7 @@ from pydantic_settings import (
 )
 
 from pipeline.errors import ConfigError
-from pipeline.types import SearchMode
+from pipeline.types import Language, SearchMode
 
 #: The model of every default: small, fast, Apache-2.0, and on machines without a hub in the extra `offline`.
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
@@ -109,6 +109,10 @@ class Settings(BaseSettings):
     )
     chunk_tokens: int = Field(256, ge=16, description="maximum tokens in a chunk, including special tokens and headings")
     chunk_overlap: int = Field(0, ge=0, description="tokens repeated from the previous chunk")
+
+    language: Language = Field(
+        "auto", description="language whose stems words get: auto (that of each text), none, or a code such as en, de or fr"
+    )
 
     # Searches
     search_mode: SearchMode = Field("hybrid", description="what searches compare: meaning (dense), words (sparse) or both (hybrid)")

@@ -106,6 +106,33 @@ class Loss:
 
 #: How a search compares: by the meaning of the question (dense), by its words (sparse), or by both, fused by rank (hybrid).
 SearchMode = Literal["hybrid", "dense", "sparse"]
+#: Whose stems the words of texts get: each text's own, none, or those of one language.
+Language = Literal[
+    "auto",
+    "none",
+    "en",
+    "de",
+    "fr",
+    "es",
+    "it",
+    "pt",
+    "nl",
+    "sv",
+    "da",
+    "no",
+    "fi",
+    "hu",
+    "pl",
+    "cs",
+    "ro",
+    "tr",
+    "ca",
+    "id",
+    "ru",
+    "el",
+    "ar",
+    "hy",
+]
 
 
 class ElementKind(StrEnum):

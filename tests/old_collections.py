@@ -10,6 +10,7 @@ from qdrant_client import models
 from qdrant_edge import Distance, EdgeConfig, EdgeShard, EdgeVectorParams
 
 from pipeline.store.base import VectorStore
+from pipeline.store.points import SPARSE
 from pipeline.store.server import ServerStore
 
 
@@ -32,7 +33,7 @@ def make_old(store: VectorStore, folder: Path, name: str, dimension: int) -> Non
 
 def stored_weights(store: VectorStore, folder: Path, name: str, point_id: str) -> dict[int, float]:
     """Term -> weight of a point, as the engine holds them; empty where it holds none."""
-    found = _stored(store, folder, name, point_id).vector.get("bm25")
+    found = _stored(store, folder, name, point_id).vector.get(SPARSE)
     return dict(zip(found.indices, found.values, strict=True)) if found is not None else {}
 
 

@@ -23,6 +23,7 @@ def open_store(settings: Settings, *, role: Role = "reader") -> VectorStore:
             role=role,
             batch_points=settings.upsert_batch_points,
             batch_bytes=settings.upsert_batch_bytes,
+            language=settings.language,
         )
     from pipeline.store.server import ServerStore
 
@@ -37,4 +38,5 @@ def open_store(settings: Settings, *, role: Role = "reader") -> VectorStore:
         shards=settings.qdrant_shards,
         replicas=settings.qdrant_replicas,
         write_consistency=settings.qdrant_write_consistency,
+        language=settings.language,
     )

@@ -1,36 +1,39 @@
 """BM25 weights of a text as a sparse vector, which finds exact words and identifiers that an embedding blurs.
 
 A term's weight in a text is computed here. Qdrant, which knows all texts, computes how rare the term is (IDF). Nothing is
-downloaded, no language is assumed, and server and embedded store get the same numbers. If you change the rules here, the new
+downloaded, and server and embedded store get the same numbers. If you change the rules, here or in `words` and `languages`, the new
 vectors cannot be compared with stored ones: give the vector a new name in the collections (`SPARSE` of the store).
 """
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
-#: Saturation of a repeated term (K1) and length normalization (B): the usual constants.
-K1 = 1.2
+from pipeline.store.languages import FUNCTION_WORDS, fold, hints, is_function_word, languages_of, stems
+from pipeline.store.words import asked_grams, compounds, grams, normal, parts, pieces
+
+#: Saturation of a repeated term (K1) and length normalization (B), chosen on CISI and Cranfield, confirmed on CACM
+#: (docs/retrieval.md). Values around them are as good.
+K1 = 1.8
 B = 0.75
-#: Terms of an average chunk. A constant, because the true average changes with every document and stored weights could not
-#: follow it. Chunks of up to 256 tokens of Python's documentation have 98. If all chunks are longer or shorter than this,
-#: all weights shift alike.
-AVERAGE_TERMS = 100
-
-#: Words, including compounds written without spaces: snake_case, os.path.join, utf-8, 3.11.
-_COMPOUND = re.compile(r"\w+(?:[.-]+\w+)*")
-_JOINT = re.compile(r"[._-]+")
-#: Runs of scripts without spaces between words: Han, Hiragana, Katakana.
-_UNSPACED = re.compile("([\u3005-\u3007\u3041-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]+)")
-
-#: Parts of a compound as they stand in a text: runs of such scripts, and of all other characters but joints.
-_PART = re.compile(f"{_UNSPACED.pattern}|(?:(?!{_UNSPACED.pattern})[^._-])+")
+#: Words of an average chunk. A constant, because the true average changes with every document and stored weights could not
+#: follow it. If all chunks are longer or shorter than this, all weights shift alike.
+AVERAGE_WORDS = 70
+#: What a function word of a question counts, unless the question has no other words.
+FUNCTION_WORD = 0.1
+#: What a part by case counts in a question, compared with the word.
+CAMEL_PART = 0.5
+#: What a stem of another language than the question's counts: a text may be in it. In texts of the question's language the same
+#: stem may be that of another word.
+OTHER_LANGUAGE = 0.1
+#: Languages in Latin letters that a question is asked in, as it does not know those of the texts.
+_ASKED = tuple(FUNCTION_WORDS)
+#: The language of a text without any hint.
+_DEFAULT = "en"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,15 +44,22 @@ class SparseVector:
     values: list[float]  #: the weight of each term
 
 
-def document_weights(text: str) -> SparseVector:
-    """The weights of a chunk's terms; empty if the text holds no word."""
+def document_weights(text: str, language: str = "auto") -> SparseVector:
+    """The weights of a chunk's terms; empty if the text holds no word.
+
+    `language` is the code of the language whose stems words in Latin letters get; `auto`: that of the text; `none`: no stems.
+    """
+    text = normal(text)
+    found = Counter(compounds(text).findall(text))
+    spoken = _languages(found, language)
     counts: dict[int, int] = {}
-    length = 0
-    for word, count in Counter(_words(text)).items():
-        for term in (ids := _term_ids(word)):
+    length = 0.0
+    for compound, count in found.items():
+        words, ids = _term_ids(compound, spoken)
+        for term in ids:
             counts[term] = counts.get(term, 0) + count
-        length += count * len(ids)
-    added = K1 * (1 - B + B * length / AVERAGE_TERMS)
+        length += count * words
+    added = K1 * (1 - B + B * length / AVERAGE_WORDS)
     # Four decimal places are more than the ranking needs, and as JSON they take a third of the space of full precision.
     weights = {count: round(count * (K1 + 1) / (count + added), 4) for count in set(counts.values())}
     indices = sorted(counts)
@@ -57,81 +67,145 @@ def document_weights(text: str) -> SparseVector:
 
 
 def query_weights(text: str) -> SparseVector:
-    """1 for each term of a query, so that the product with a chunk's weights is its BM25 score."""
-    indices = sorted({term for word in _words(text) for term in _term_ids(word)})
-    return SparseVector(indices, [1.0] * len(indices))
+    """The weights of a query's terms, so that the product with a chunk's weights is its BM25 score.
+
+    A word that occurs twice counts twice. The languages of the texts are unknown, so a word has its stems in all of them.
+    """
+    asked, rest = _question(text)
+    share = FUNCTION_WORD if asked else 1.0
+    weights: dict[int, float] = {}
+    for words, factor in ((asked, 1.0), (rest, share)):
+        for term, weight in ((term, weight) for terms in words.values() for term, weight in terms.items()):
+            weights[_id(term)] = weights.get(_id(term), 0.0) + factor * weight
+    indices = sorted(weights)
+    return SparseVector(indices, [round(weights[term], 4) for term in indices])
 
 
 def shared_words(query: str, text: str) -> list[str]:
-    """The words of a query that a text contains, as a whole or by one of their parts, in the query's order; for people."""
-    there = {term for word in set(_words(text)) for term in terms(word)}
-    return [word for word in dict.fromkeys(_words(query)) if not there.isdisjoint(terms(word))]
+    """The words of a query that a text contains, as a whole or by one of their parts, in the query's order; for people.
+
+    Function words are left out unless the query has no others.
+    """
+    text = normal(text)
+    found = Counter(compounds(text).findall(text))
+    spoken = _languages(found, "auto")
+    there = {term for compound in found for term in _terms(compound, spoken)}
+    asked, rest = _question(query)
+    return [word.casefold() for word, terms in (asked or rest).items() if not there.isdisjoint(terms)]
 
 
 def shared_places(query: str, text: str) -> list[tuple[int, int]]:
     """Where a text has the words of a query, or parts of them: start and end of each, in order; for people."""
-    wanted = {term for word in _words(query) for term in terms(word)}
+    asked, rest = _question(query)
+    wanted = {term for terms in (asked or rest).values() for term in terms}
+    plain = normal(text)
+    spoken = _languages(Counter(compounds(plain).findall(plain)), "auto")
+
+    def is_wanted(part: str) -> bool:
+        return not wanted.isdisjoint(_terms(normal(part), spoken))
+
     found: list[tuple[int, int]] = []
-    for compound in _COMPOUND.finditer(text):
-        if not wanted.isdisjoint(_words(compound[0])):
+    for compound in compounds(text).finditer(text):
+        made, at = pieces(normal(compound[0])), compound.start()
+        if made.whole and fold(made.whole[0]) in wanted:
             found.append(compound.span())
             continue
-        for part in _PART.finditer(compound[0]):
-            if not wanted.isdisjoint(_words(part[0])):
-                at = compound.start() + part.start()
-                found.append((at, at + len(part[0])))
-            elif _UNSPACED.fullmatch(part[0]):
-                found += _unspaced(wanted, part[0], compound.start() + part.start())
+        for start, end, syllables in parts(compound[0]):
+            if syllables:
+                found += _syllables(wanted, syllables, at + start)
+            elif is_wanted(compound[0][start:end]):
+                found.append((at + start, at + end))
     return found
 
 
-def _unspaced(wanted: set[str], run: str, at: int) -> list[tuple[int, int]]:
-    """The pairs of characters of a run that are wanted, joined where they touch; without any, single characters."""
+def _syllables(wanted: set[str], run: list[str], at: int) -> list[tuple[int, int]]:
+    """The pairs of syllables of a run that are wanted, joined where they touch; without any, single syllables."""
     size = 2 if any(map(wanted.__contains__, map("".join, pairwise(run)))) else 1
+    starts = [at, *accumulate(map(len, run), initial=at)][1:]
     found: list[tuple[int, int]] = []
-    for start in range(len(run) - size + 1):
-        if run[start : start + size] not in wanted:
+    for number in range(len(run) - size + 1):
+        if "".join(run[number : number + size]) not in wanted:
             continue
-        if found and found[-1][1] >= at + start:
-            found[-1] = (found[-1][0], at + start + size)
+        start, end = starts[number], starts[number + size]
+        if found and found[-1][1] >= start:
+            found[-1] = (found[-1][0], end)
         else:
-            found.append((at + start, at + start + size))
+            found.append((start, end))
     return found
 
 
-def terms(word: str) -> list[str]:
-    """The terms of a compound: the whole, and its parts if it has several.
-
-    For scripts without spaces these are the characters and the pairs of neighbours.
-    """
-    if word.isalnum():
-        return _pieces(word)
-    parts = [piece for part in _JOINT.split(word) if part for piece in _pieces(part)]
-    return [word, *parts]
-
-
-def _words(text: str) -> list[str]:
-    if not text.isascii():
-        # The same word may be encoded in several ways: é as one character or two, full-width letters.
-        text = unicodedata.normalize("NFKC", text)
-    return _COMPOUND.findall(text.casefold())
+def _question(text: str) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, float]]]:
+    """The words of a query and the weights of their terms, in their order; function words apart."""
+    text = normal(text)
+    found = Counter(compounds(text).findall(text))
+    spoken = _languages(found, "auto")
+    asked: dict[str, dict[str, float]] = {}
+    rest: dict[str, dict[str, float]] = {}
+    for compound, count in found.items():
+        chosen = rest if is_function_word(compound.casefold(), spoken) else asked
+        chosen[compound] = {term: count * weight for term, weight in _question_terms(compound, spoken)}
+    return asked, rest
 
 
-def _pieces(part: str) -> list[str]:
-    if part.isascii():
-        return [part]
-    found: list[str] = []
-    for number, piece in enumerate(_UNSPACED.split(part)):
-        if number % 2:
-            found += [*piece, *map("".join, pairwise(piece))]
-        elif piece:
-            found.append(piece)
-    return found
+@lru_cache(maxsize=1 << 12)
+def _question_terms(compound: str, spoken: tuple[str, ...]) -> tuple[tuple[str, float], ...]:
+    made, terms = pieces(compound), dict[str, float]()
+    for word, weight in [*((word, 1.0) for word in made.words), *((word, CAMEL_PART) for word in made.camel)]:
+        # Documents loaded without stems are found by the word itself.
+        choices = {fold(word): OTHER_LANGUAGE * weight}
+        for language in _ASKED:
+            forms = _forms(word, (language,))
+            share = weight / len(forms) * (1.0 if language in spoken else OTHER_LANGUAGE)
+            choices |= {form: max(choices.get(form, 0.0), share) for form in forms}
+        terms |= {term: max(terms.get(term, 0.0), weight) for term, weight in choices.items()}
+    terms |= dict.fromkeys((fold(word) for word in made.whole), 1.0)
+    terms |= dict.fromkeys((term for run in made.runs for term in asked_grams(run)), 1.0)
+    return tuple(terms.items())
 
 
-# Most words of a text occurred in earlier texts: the cache makes a chunk four times as fast.
+def _languages(found: Counter[str], language: str) -> tuple[str, ...]:
+    if language != "auto":
+        return () if language == "none" else (language,)
+    scores: dict[str, float] = {}
+    for compound, count in found.items():
+        for one, weight in _hints(compound):
+            scores[one] = scores.get(one, 0.0) + count * weight
+    return languages_of(scores, _DEFAULT)
+
+
+# Most words of a text occurred in earlier texts: the caches make a chunk four times as fast.
 @lru_cache(maxsize=1 << 16)
-def _term_ids(word: str) -> tuple[int, ...]:
+def _hints(compound: str) -> tuple[tuple[str, float], ...]:
+    return hints(compound.casefold())
+
+
+def _forms(word: str, languages: tuple[str, ...]) -> tuple[str, ...]:
+    """The terms of a word: stems of a word of letters, the word itself if it has digits."""
+    plain = fold(word)
+    if not languages or any(map(str.isdecimal, plain)):
+        return (plain,)
+    return stems(word, languages)
+
+
+@lru_cache(maxsize=1 << 16)
+def _term_ids(compound: str, languages: tuple[str, ...]) -> tuple[float, tuple[int, ...]]:
+    """The number of words of a compound, and the ids of its terms."""
+    made = pieces(compound)
+    words = len(made.words) or len(made.whole)
+    # Two syllables are about a word.
+    return words + sum(map(len, made.runs)) / 2, tuple(map(_id, _terms(compound, languages)))
+
+
+def _terms(compound: str, languages: tuple[str, ...]) -> list[str]:
+    """The terms of a compound in a text: the whole, and its parts if it has several."""
+    made = pieces(compound)
+    terms = [fold(word) for word in made.whole]
+    terms += [form for word in made.words for form in _forms(word, languages)]
+    terms += [form for word in made.camel for form in _forms(word, languages) if form not in terms]
+    return terms + [term for run in made.runs for term in grams(run)]
+
+
+def _id(term: str) -> int:
     # Not hash(), which differs between processes. An index in Qdrant has 32 bits: among a million terms some hundred pairs
     # share one, and their texts score slightly higher in searches for the other term.
-    return tuple(int.from_bytes(blake2b(term.encode(), digest_size=4).digest(), "little") for term in terms(word))
+    return int.from_bytes(blake2b(term.encode(), digest_size=4).digest(), "little")

@@ -74,9 +74,11 @@ class EdgeStore(VectorStore):
         batch_points: int = 256,
         batch_bytes: int = 8 << 20,
         reserve_bytes: int = 128 << 20,
+        language: str = "auto",
     ) -> None:
         """Open nothing yet.
 
+        `language`: of texts, as `document_weights` takes it.
         `idle_s`: seconds without a call after which shards are closed; by default 1 for an owner, 0.2 for a reader.
         `reserve_bytes`: disk space that a write must leave free. The engine writes through memory maps, so a full disk
         kills the process instead of raising an error. Opening a collection takes up to 32 MB of it.
@@ -88,6 +90,7 @@ class EdgeStore(VectorStore):
         self._batch_points = batch_points
         self._batch_bytes = batch_bytes
         self._reserve_bytes = reserve_bytes
+        self._language = language
 
     @override
     def create(self, physical: str, dimension: int) -> None:
@@ -128,7 +131,7 @@ class EdgeStore(VectorStore):
         for batch in convert.batches(points, self._batch_points, self._batch_bytes, 4):
             # Each byte is written to the log, to the storage and, in part, to the indexes.
             batch_bytes = 4 * sum(4 * len(e.vector) + 6 * len(e.chunk.text) + 1024 for _, e in batch)
-            new = [EdgePoint(e.chunk.id, _vectors(e, shape), convert.payload_of(d, e.chunk)) for d, e in batch]
+            new = [EdgePoint(e.chunk.id, _vectors(e, shape, self._language), convert.payload_of(d, e.chunk)) for d, e in batch]
             with self._changing(path, batch_bytes) as shard:
                 shard.update(UpdateOperation.upsert_points(new))
         self._shards.flush(path)
@@ -302,9 +305,9 @@ def _set_payload(shard: EdgeShard, chosen: Filter, fields: convert.Payload) -> N
         shard.update(UpdateOperation.set_payload_by_filter(chosen, payload, key))
 
 
-def _vectors(embedded: EmbeddedChunk, shape: Shape) -> dict[str, _NamedVector]:
+def _vectors(embedded: EmbeddedChunk, shape: Shape, language: str) -> dict[str, _NamedVector]:
     vectors: dict[str, _NamedVector] = {DENSE: embedded.vector}
-    if shape.sparse and (weights := document_weights(embedded.chunk.embed_text)).indices:
+    if shape.sparse and (weights := document_weights(embedded.chunk.embed_text, language)).indices:
         vectors[SPARSE] = SparseVector(weights.indices, weights.values)
     return vectors
 

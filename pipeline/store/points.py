@@ -12,8 +12,8 @@ from pipeline.types import Chunk, DocumentInfo, EmbeddedChunk, Hit, PointMeta
 
 #: Name of the embedding in every collection.
 DENSE = "dense"
-#: Name of the BM25 weights in every collection created since they exist; `pipeline.store.bm25` says when to change it.
-SPARSE = "bm25"
+#: Name of the BM25 weights in every new collection: it names their rules too. `pipeline.store.bm25` says when to change it.
+SPARSE = "bm25-v2"
 #: Payload fields with a keyword index: deletes and counts by document need one, filters are faster with one.
 INDEXED_FIELDS = ("document_id", "uri", "folder", "media_type")
 #: Payload fields of PointMeta, in the same order.

@@ -58,8 +58,8 @@ def query_plan(
     dense = check_query(vector, shape.dimension, name) if vector is not None else None
     if dense is None and not shape.sparse:
         raise ConfigError(
-            f"collection {name!r} has no BM25 weights, because it was created by an older kb-ingest: search it with "
-            "--mode dense, or load its documents into another collection"
+            f"collection {name!r} has no word weights, or those of an older kb-ingest: `kb-ingest reindex` makes new ones, without "
+            "embedding anything again; until then search it with --mode dense"
         )
     weights = query_weights(text) if shape.sparse else SparseVector([], [])
     sparse = weights if weights.indices else None

@@ -53,8 +53,11 @@ class ServerStore(VectorStore):
         shards: int = 0,
         replicas: int = 0,
         write_consistency: int = 0,
+        language: str = "auto",
     ) -> None:
-        """Contact nothing yet. Raises ConfigError for an invalid URL, or one that is unsafe without a key."""
+        """Contact nothing yet; `language` is that of texts, as `document_weights` takes it.
+
+        Raises ConfigError for an invalid URL, or one that is unsafe without a key."""
         host = _host(url)
         self._url = mask_url(url)
         loopback = is_loopback(host)
@@ -66,6 +69,7 @@ class ServerStore(VectorStore):
         self._retry_s = retry_s
         self._batch_points = batch_points
         self._batch_bytes = batch_bytes
+        self._language = language
         # Cluster settings for a new collection; None leaves them to the server.
         self._shards, self._replicas, self._write_consistency = shards or None, replicas or None, write_consistency or None
         self._shapes: dict[str, Shape] = {}
@@ -142,7 +146,9 @@ class ServerStore(VectorStore):
         convert.check_vectors(points, shape.dimension)
         for batch in convert.batches(points, self._batch_points, self._batch_bytes, _NUMBER_BYTES):
             new = [
-                models.PointStruct(id=e.chunk.id, vector=vectors_of(e, shape), payload=convert.payload_of(d, e.chunk))
+                models.PointStruct(
+                    id=e.chunk.id, vector=vectors_of(e, shape, self._language), payload=convert.payload_of(d, e.chunk)
+                )
                 for d, e in batch
             ]
             self._complete(physical, lambda p=new: self._client.upsert(physical, p, wait=True))  # type: ignore[misc]

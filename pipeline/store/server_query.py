@@ -13,10 +13,10 @@ from pipeline.store.query import RRF_K, QueryPlan, Shape
 from pipeline.types import EmbeddedChunk
 
 
-def vectors_of(embedded: EmbeddedChunk, shape: Shape) -> dict[str, models.Vector]:
+def vectors_of(embedded: EmbeddedChunk, shape: Shape, language: str) -> dict[str, models.Vector]:
     """The vectors of a chunk's point: its embedding, and its BM25 weights if the collection has them."""
     vectors: dict[str, models.Vector] = {DENSE: embedded.vector}
-    if shape.sparse and (weights := document_weights(embedded.chunk.embed_text)).indices:
+    if shape.sparse and (weights := document_weights(embedded.chunk.embed_text, language)).indices:
         vectors[SPARSE] = models.SparseVector(indices=weights.indices, values=weights.values)
     return vectors
 

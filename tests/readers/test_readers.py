@@ -81,7 +81,7 @@ def weigh(texts):
 
 client = QdrantClient("http://127.0.0.1:6333")
 store = QdrantVectorStore(
-    "documents", client, dense_vector_name="dense", sparse_vector_name="bm25", enable_hybrid=True, sparse_query_fn=weigh,
+    "documents", client, dense_vector_name="dense", sparse_vector_name="bm25-v2", enable_hybrid=True, sparse_query_fn=weigh,
     sparse_doc_fn=weigh,
 )
 found = store.query(VectorStoreQuery(query_str="how long is the notice period", mode="sparse", sparse_top_k=3))

@@ -4,38 +4,21 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+import Stemmer
 
 from pipeline.store.bm25 import (
-    AVERAGE_TERMS,
+    AVERAGE_WORDS,
     K1,
     B,
     document_weights,
     query_weights,
     shared_places,
     shared_words,
-    terms,
 )
 from tests.services import REPOSITORY
-
-
-@pytest.mark.parametrize(
-    ("word", "expected"),
-    [
-        ("join", ["join"]),
-        ("os.path.join", ["os.path.join", "os", "path", "join"]),
-        ("snake_case", ["snake_case", "snake", "case"]),
-        ("__init__", ["__init__", "init"]),
-        ("utf-8", ["utf-8", "utf", "8"]),
-        ("__", ["__"]),
-        ("東京都", ["東", "京", "都", "東京", "京都"]),
-        ("python入門", ["python", "入", "門", "入門"]),
-        ("größe", ["größe"]),
-    ],
-)
-def test_terms(word: str, expected: list[str]) -> None:
-    assert terms(word) == expected
 
 
 @pytest.mark.parametrize(
@@ -56,11 +39,12 @@ def test_ways_to_write_the_same(one: str, other: str) -> None:
 
 def test_weights_are_those_of_the_formula() -> None:
     vector = document_weights("boat boat harbour")
-    added = K1 * (1 - B + B * 3 / AVERAGE_TERMS)
+    added = K1 * (1 - B + B * 3 / AVERAGE_WORDS)
     assert sorted(vector.values) == [round(1 * (K1 + 1) / (1 + added), 4), round(2 * (K1 + 1) / (2 + added), 4)]
     assert vector.indices == sorted(vector.indices)
     assert set(query_weights("the harbour, the boat").indices) > set(vector.indices)
-    assert query_weights("boat Boat").values == [1.0]
+    assert max(query_weights("boat Boat").values) == 2 * max(query_weights("boat").values) == 2.0
+    assert max(query_weights("the boat").values) == 1.0
 
 
 def test_a_word_counts_less_in_a_longer_text_and_less_each_time() -> None:
@@ -95,13 +79,14 @@ def test_they_are_the_same_in_every_process() -> None:
         for seed in ("1", "2")
     }  # fmt: skip
     assert told == {str(document_weights(text))}
-    assert query_weights("join").indices == [310065530]
+    assert 310065530 in query_weights("join").indices
 
 
-def test_readers_need_nothing_but_python() -> None:
-    """docs/search.md has readers take this file to an environment without kb-ingest's requirements."""
+def test_readers_need_a_stemmer_and_nothing_else(tmp_path: Path) -> None:
+    """docs/search.md has readers take the package to an environment without kb-ingest's requirements."""
+    (tmp_path / Path(Stemmer.__file__).name).symlink_to(Stemmer.__file__)
     question = "from pipeline.store.bm25 import query_weights; print(query_weights('join'))"
-    code = f"import sys; sys.path.insert(0, {str(REPOSITORY)!r}); {question}"
+    code = f"import sys; sys.path[:0] = [{str(REPOSITORY)!r}, {str(tmp_path)!r}]; {question}"
     done = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout.strip(), done.stderr) == (0, str(query_weights("join")), "")
 
@@ -109,10 +94,16 @@ def test_readers_need_nothing_but_python() -> None:
 @pytest.mark.parametrize(
     ("query", "text", "expected"),
     [
-        ("notice PERIOD", "Notice of the notice-period: periods", ["Notice", "notice", "period"]),
+        ("the notice PERIOD", "Notice of the notice-period: periods", ["Notice", "notice", "period", "periods"]),
+        ("the", "in the notice", ["the"]),
+        ("Buch", "Die Bücher", ["Bücher"]),
+        ("C++", "C++, not C#", ["C++"]),
+        ("user", "see getUserName", ["getUserName"]),
+        ("กุญแจ", "มีกุญแจของ", ["กุญแจ"]),
+        ("경비원을", "경비원이 있다", ["경비원"]),
         ("path", "see os.path.join", ["path"]),
         ("os.path", "os.path and path", ["os.path", "path"]),
-        ("notice", "Ｎｏｔｉｃｅ, no\u0301tice", ["Ｎｏｔｉｃｅ"]),
+        ("notice", "Ｎｏｔｉｃｅ, no\u0301tice", ["Ｎｏｔｉｃｅ", "no\u0301tice"]),
         ("東京", "東京都は日本の首都", ["東京"]),
         ("東京都", "in東京都", ["東京都"]),
         ("都", "首都と京都", ["都", "都"]),

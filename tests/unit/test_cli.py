@@ -73,7 +73,7 @@ def test_the_version_comes_with_the_rules_of_what_is_stored(capsys: pytest.Captu
     assert lines[2:] == [
         "embed fingerprint: model, revision, dimension",
         "chunk file: format 2",
-        "word weights: bm25",
+        "word weights: bm25-v2",
         f"ledger: schema {SCHEMA_VERSION}",
     ]
     assert run(["version"]) == 0
