@@ -104,7 +104,7 @@ class Loss:
     count: int = 1  #: number of things of that kind there
 
 
-#: How a search compares: by the meaning of the question (dense), by its words (sparse), or by both, fused by rank (hybrid).
+#: How a search compares: by the meaning of the question (dense), by its words (sparse), or by both, fused by score (hybrid).
 SearchMode = Literal["hybrid", "dense", "sparse"]
 #: Whose stems the words of texts get: each text's own, none, or those of one language.
 Language = Literal[
@@ -210,7 +210,7 @@ class EmbeddedChunk:
 class Hit:
     """One result of a search."""
 
-    score: float  #: dense: cosine similarity; sparse: BM25, 0 and up; hybrid: RRF, up to 2 / RRF_K, which reflects the rank alone
+    score: float  #: dense: cosine similarity; sparse: BM25, 0 and up; hybrid: 0 to 1, 1 for the best by both
     uri: str
     title: str
     text: str

@@ -87,8 +87,8 @@ class VectorStore(Protocol):
     def search(self, physical: str, vector: Sequence[float] | None, limit: int, filters: Filters, text: str = "") -> list[Hit]:
         """The best `limit` points for a query that match every filter, best first.
 
-        `vector` alone ranks by cosine (dense). `text` alone ranks by BM25 over shared words (sparse). Both together fuse the
-        two lists by rank with RRF (hybrid). The scores of hits are those of the ranking used. If the collection has no
+        `vector` alone ranks by cosine (dense). `text` alone ranks by BM25 over shared words (sparse). Both together are
+        fused by score (hybrid; `pipeline.store.fusion`). The scores of hits are those of the ranking used. If the collection has no
         BM25 weights, or `text` holds no word, a hybrid search is a dense one.
 
         A filter compares a payload field with a whole value; `uri` and `folder` also accept a prefix such as `file:///a/*`.

@@ -18,11 +18,11 @@ from pipeline.store.words import asked_grams, compounds, grams, normal, parts, p
 
 #: Saturation of a repeated term (K1) and length normalization (B), chosen on CISI and Cranfield, confirmed on CACM
 #: (docs/retrieval.md). Values around them are as good.
-K1 = 1.8
+K1 = 1.6
 B = 0.75
 #: Words of an average chunk. A constant, because the true average changes with every document and stored weights could not
 #: follow it. If all chunks are longer or shorter than this, all weights shift alike.
-AVERAGE_WORDS = 70
+AVERAGE_WORDS = 75
 #: What a function word of a question counts, unless the question has no other words.
 FUNCTION_WORD = 0.1
 #: What a part by case counts in a question, compared with the word.

@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast
 from uuid import UUID
 
 from qdrant_edge import (
@@ -22,7 +22,6 @@ from qdrant_edge import (
     EdgeVectorParams,
     FieldCondition,
     Filter,
-    Fusion,
     HasIdCondition,
     KeywordIndexParams,
     MatchAny,
@@ -30,7 +29,6 @@ from qdrant_edge import (
     MatchValue,
     Modifier,
     PayloadSelector,
-    Prefetch,
     Query,
     QueryRequest,
     Record,
@@ -46,10 +44,12 @@ from pipeline.files.errors import translating
 from pipeline.filters import PREFIX_FIELDS, Condition, Filters
 from pipeline.store import points as convert
 from pipeline.store.base import Role, StoredPoint, VectorStore
+from pipeline.store.bm25 import SparseVector as Weights
 from pipeline.store.bm25 import document_weights
 from pipeline.store.catalogue import Catalogue
+from pipeline.store.fusion import Ask, Scores, hybrid
 from pipeline.store.points import DENSE, META_FIELDS, META_PAGE_POINTS, PAGE_POINTS, SPARSE, Point
-from pipeline.store.query import RRF_K, QueryPlan, Shape, conditions, query_plan
+from pipeline.store.query import QueryPlan, Shape, conditions, query_plan
 from pipeline.store.shards import Shards, engine_errors, enter_engine
 from pipeline.types import Chunk, DocumentInfo, EmbeddedChunk, Hit, PointMeta
 
@@ -206,7 +206,15 @@ class EdgeStore(VectorStore):
         if wanted is None:
             return []
         with self._shards.use(self._path(physical)) as shard:
-            scored = shard.query(_request(wanted))
+            if wanted.is_hybrid:
+                scores = hybrid(lambda asked: _scores(shard, wanted, asked), wanted.depth, wanted.limit)
+                found = [(scores[str(one.id)], one) for one in shard.retrieve(list(scores), True, False)]
+                return convert.ranked(convert.hit_of(str(one.id), score, one.payload or {}) for score, one in found)
+            by: Literal["dense", "sparse"] = "dense" if wanted.dense is not None else "sparse"
+            request = QueryRequest(
+                limit=wanted.limit, query=_nearest(wanted, by), filter=_filter(wanted.conditions), with_payload=True
+            )
+            scored = shard.query(request)
         return convert.ranked(convert.hit_of(str(point.id), point.score, point.payload or {}) for point in scored)
 
     @override
@@ -312,16 +320,20 @@ def _vectors(embedded: EmbeddedChunk, shape: Shape, language: str) -> dict[str, 
     return vectors
 
 
-def _request(wanted: QueryPlan) -> QueryRequest:
-    matches = _filter(wanted.conditions)
-    branches = [Query.Nearest(wanted.dense, using=DENSE)] if wanted.dense is not None else []
-    if wanted.sparse is not None:
-        branches.append(Query.Nearest(SparseVector(wanted.sparse.indices, wanted.sparse.values), using=SPARSE))
-    if len(branches) == 1:
-        return QueryRequest(limit=wanted.limit, query=branches[0], filter=matches, with_payload=True)
-    fetched = [Prefetch(limit=wanted.prefetch_limit, query=branch, filter=matches) for branch in branches]
-    fused = cast("Fusion", Fusion.Rrf(k=RRF_K))  # the annotations do not say that it is a Fusion
-    return QueryRequest(limit=wanted.limit, prefetches=fetched, query=fused, with_payload=True)
+def _scores(shard: EdgeShard, wanted: QueryPlan, asked: Sequence[Ask]) -> list[Scores]:
+    found = []
+    for one in asked:
+        matches = Filter(must=[HasIdCondition(set(one.among))]) if one.among else _filter(wanted.conditions)
+        request = QueryRequest(limit=one.limit, query=_nearest(wanted, one.by), filter=matches)
+        found.append({str(point.id): point.score for point in shard.query(request)})
+    return found
+
+
+def _nearest(wanted: QueryPlan, by: Literal["dense", "sparse"]) -> Query:
+    if by == "dense":
+        return Query.Nearest(wanted.dense, using=DENSE)
+    sparse = cast("Weights", wanted.sparse)
+    return Query.Nearest(SparseVector(sparse.indices, sparse.values), using=SPARSE)
 
 
 def _filter(wanted: Sequence[Condition], document_id: str | None = None, ordinals: Sequence[int] | None = None) -> Filter | None:

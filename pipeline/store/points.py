@@ -137,8 +137,7 @@ def hit_of(point_id: str, score: float, payload: Mapping[str, object]) -> Hit:
 def ranked(hits: Iterable[Hit]) -> list[Hit]:
     """Hits, best first.
 
-    Engines leave the order of equal scores open, and with RRF such scores are usual. So those are in the order of their ids: the
-    same question gets the same answer.
+    Engines leave the order of equal scores open. So those are in the order of their ids: the same question gets the same answer.
     """
     return sorted(hits, key=lambda hit: (-hit.score, hit.chunk_id))
 

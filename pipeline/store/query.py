@@ -16,9 +16,6 @@ from pipeline.store.points import INDEXED_FIELDS, clean
 
 #: The fields that a search can be filtered by.
 FILTER_FIELDS = (*INDEXED_FIELDS, "title", "content_hash")
-#: The k of RRF: a hit's score is the sum of 1 / (k + rank), rank from 0, over the lists that contain it. The method's authors
-#: use 60.
-RRF_K = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +41,15 @@ class QueryPlan:
     limit: int
 
     @property
-    def prefetch_limit(self) -> int:
-        """Length of each list that is fused. Fusion promotes points from the middle of both lists, so the lists are longer
-        than the result; a list of 50 costs nothing."""
-        return max(4 * self.limit, 50)
+    def is_hybrid(self) -> bool:
+        """Whether two rankings are fused."""
+        return self.dense is not None and self.sparse is not None
+
+    @property
+    def depth(self) -> int:
+        """Length of each ranking that is fused. Fusion promotes points from the middle of both, so they are longer than the
+        result; 100 points cost nothing."""
+        return max(4 * self.limit, 100)
 
 
 def query_plan(

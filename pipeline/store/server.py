@@ -223,8 +223,8 @@ class ServerStore(VectorStore):
         wanted = query_plan(physical, shape, vector, text, limit, filters)
         if wanted is None:
             return []
-        answer = self._call(lambda: run_query(self._client, physical, wanted), physical)
-        return convert.ranked(convert.hit_of(str(point.id), point.score, point.payload or {}) for point in answer.points)
+        found = self._call(lambda: run_query(self._client, physical, wanted), physical)
+        return convert.ranked(convert.hit_of(point_id, score, payload) for point_id, score, payload in found)
 
     @override
     def scan(self, physical: str, *, with_vectors: bool = False) -> Iterator[StoredPoint]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 from qdrant_client import QdrantClient, models
 
 from pipeline.filters import Condition
 from pipeline.store.bm25 import document_weights
+from pipeline.store.fusion import Ask, Scores, hybrid
 from pipeline.store.points import DENSE, SPARSE, Payload, payload_changes
-from pipeline.store.query import RRF_K, QueryPlan, Shape
+from pipeline.store.query import QueryPlan, Shape
 from pipeline.types import EmbeddedChunk
 
 
@@ -21,22 +23,34 @@ def vectors_of(embedded: EmbeddedChunk, shape: Shape, language: str) -> dict[str
     return vectors
 
 
-def run_query(client: QdrantClient, physical: str, plan: QueryPlan) -> models.QueryResponse:
-    """Send the search as one request."""
-    matches = point_filter(plan.conditions)
-    sparse = models.SparseVector(indices=plan.sparse.indices, values=plan.sparse.values) if plan.sparse is not None else None
-    if plan.dense is None or sparse is None:
-        using = DENSE if sparse is None else SPARSE
-        return client.query_points(
-            physical, query=sparse or plan.dense, using=using, limit=plan.limit, query_filter=matches, with_payload=True
-        )
-    # The filter is in both branches: applied after the fusion, it would leave fewer than `limit` hits.
-    branches = [
-        models.Prefetch(query=plan.dense, using=DENSE, limit=plan.prefetch_limit, filter=matches),
-        models.Prefetch(query=sparse, using=SPARSE, limit=plan.prefetch_limit, filter=matches),
-    ]
-    fused = models.RrfQuery(rrf=models.Rrf(k=RRF_K))
-    return client.query_points(physical, prefetch=branches, query=fused, limit=plan.limit, with_payload=True)
+def run_query(client: QdrantClient, physical: str, plan: QueryPlan) -> list[tuple[str, float, Payload]]:
+    """Id, score and payload of the hits."""
+    if plan.is_hybrid:
+        scores = hybrid(lambda asked: _scores(client, physical, plan, asked), plan.depth, plan.limit)
+        records = client.retrieve(physical, list(scores), with_payload=True) if scores else []
+        return [(str(one.id), scores[str(one.id)], one.payload or {}) for one in records]
+    by: Literal["dense", "sparse"] = "dense" if plan.dense is not None else "sparse"
+    query, using = _nearest(plan, by)
+    answer = client.query_points(
+        physical, query=query, using=using, limit=plan.limit, query_filter=point_filter(plan.conditions), with_payload=True
+    )
+    return [(str(point.id), point.score, point.payload or {}) for point in answer.points]
+
+
+def _scores(client: QdrantClient, physical: str, plan: QueryPlan, asked: Sequence[Ask]) -> list[Scores]:
+    requests = []
+    for one in asked:
+        query, using = _nearest(plan, one.by)
+        among = models.Filter(must=[models.HasIdCondition(has_id=list(one.among))]) if one.among else point_filter(plan.conditions)
+        requests.append(models.QueryRequest(query=query, using=using, limit=one.limit, filter=among, with_payload=False))
+    answers = client.query_batch_points(physical, requests)
+    return [{str(point.id): point.score for point in answer.points} for answer in answers]
+
+
+def _nearest(plan: QueryPlan, by: Literal["dense", "sparse"]) -> tuple[models.SparseVector | list[float], str]:
+    if by == "dense" or plan.sparse is None:
+        return plan.dense or [], DENSE
+    return models.SparseVector(indices=plan.sparse.indices, values=plan.sparse.values), SPARSE
 
 
 def document_filter(document_id: str) -> models.Filter:

@@ -9,7 +9,6 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
 from pipeline.filters import FILTER_KEYS, PREFIX_FIELDS
-from pipeline.store.query import RRF_K
 from pipeline.types import Hit, SearchMode
 from workers.api import MAX_LIMIT
 from workers.api.access import EngineOf, Reader
@@ -109,12 +108,10 @@ async def retrieval(asked: Retrieval, engine: EngineOf, grant: Reader) -> Record
 def relative(score: float, mode: SearchMode | None) -> float:
     """A score between 0 and 1, which Dify's thresholds are compared with; `mode` is None for a reranker's.
 
-    dense: the cosine, 0 if it is negative; a reranker's likewise. hybrid: the share of the best score that two lists can give.
-    sparse: BM25 has no upper bound, so half of the range is used up at a score of 10, which a few shared words give.
+    dense: the cosine, 0 if it is negative. hybrid and a reranker's: as it is. sparse: BM25 has no upper bound, so half of the
+    range is used up at a score of 10, which a few shared words give.
     """
-    if mode in ("dense", None):
-        return min(1.0, max(0.0, score))
-    return min(1.0, score * RRF_K / 2) if mode == "hybrid" else score / (score + 10)
+    return score / (score + 10) if mode == "sparse" else min(1.0, max(0.0, score))
 
 
 def fault(problem: ProblemResponse) -> Response:
