@@ -19,10 +19,18 @@ from pipeline.ledger.claims import Claim, ClaimedDocument
 from pipeline.ledger.flow import charge, refund
 from pipeline.ledger.losses import record as record_losses
 from pipeline.ledger.measures import QUARANTINES, count, put
-from pipeline.ledger.schema import documents, leases, reading, workers, writing
+from pipeline.ledger.schema import collections, documents, leases, reading, workers, writing
 from pipeline.telemetry.counters import COUNT, Measured
 from pipeline.text import plural
 from pipeline.types import DocumentState, Loss, Reason, Stage
+
+
+@dataclass(frozen=True, slots=True)
+class Lender:
+    """A document whose vectors serve another one too."""
+
+    id: str
+    physical: str  #: the physical collection that has its points; empty: unknown, that of the borrower
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,18 +313,26 @@ class Work:
             )
         return set(ids) - there
 
-    def lenders(self, borrowers: Sequence[ClaimedDocument], embed_fingerprint: str) -> dict[str, str]:
-        """Id -> id of another document of its collection that is indexed with the same bytes, chunks and model, if there is one."""
-        wanted = {(document.collection, document.content_hash, document.parse_fingerprint): "" for document in borrowers}
+    def lenders(self, borrowers: Sequence[ClaimedDocument], embed_fingerprint: str) -> dict[str, Lender]:
+        """Id -> another document that is indexed with the same bytes, chunks and model, if there is one.
+
+        It is of the same collection, or of another generation of it: a re-index that keeps model and chunks embeds nothing.
+        """
+        ours, hashes = {document.id for document in borrowers}, {document.content_hash for document in borrowers}
+        indexed = and_(documents.c.indexed_hash == documents.c.content_hash, documents.c.indexed_embed == embed_fingerprint)
         columns = (documents.c.id, documents.c.collection, documents.c.content_hash, documents.c.indexed_parse)
-        ours = {document.id for document in borrowers}
         with reading(self._engine) as connection:
-            rows = connection.execute(
-                select(*columns).where(
-                    documents.c.content_hash.in_({content_hash for _, content_hash, _ in wanted}),
-                    documents.c.indexed_hash == documents.c.content_hash, documents.c.indexed_embed == embed_fingerprint,
-                )
-            )  # fmt: skip
-            wanted.update((tuple(row[1:]), row[0]) for row in rows if row[0] not in ours)
-        found = {d.id: wanted[(d.collection, d.content_hash, d.parse_fingerprint)] for d in borrowers}
-        return {borrower: lender for borrower, lender in found.items() if lender}
+            generations = connection.execute(select(collections.c.name, collections.c.serves, collections.c.physical)).all()
+            rows = connection.execute(select(*columns).where(documents.c.content_hash.in_(hashes), indexed)).all()
+        public, physical = {row[0]: row[1] or row[0] for row in generations}, {row[0]: row[2] for row in generations}
+        there: dict[tuple[str, str, str], dict[str, Lender]] = {}
+        for key, name, *made_of in rows:
+            if key not in ours:
+                there.setdefault((public.get(name, name), *made_of), {})[name] = Lender(key, physical.get(name, ""))
+        found = {}
+        for one in borrowers:
+            name = one.collection
+            lenders = there.get((public.get(name, name), one.content_hash, one.parse_fingerprint), {})
+            if lenders:
+                found[one.id] = lenders.get(name) or next(iter(lenders.values()))
+        return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -19,6 +20,8 @@ from pipeline.settings import Settings
 from pipeline.store.base import VectorStore
 from pipeline.store.names import open_physical, physical_name
 from pipeline.types import PLAIN, Hit, Refinement, Results, SearchMode
+
+log = logging.getLogger(__name__)
 
 #: Chunks to request per wanted document, because several of the best chunks may belong to one document.
 CHUNKS_A_DOCUMENT = 10
@@ -43,6 +46,7 @@ class Searcher:
         self._store = store
         self._load_model = load
         self._loading = threading.Lock()
+        self._warned: set[str] = set()  #: physical collections whose word weights are old
         self._embedders: dict[str, QueryEmbedder] = {}  #: by physical collection
         self._models: dict[tuple[str, str, str], QueryEmbedder] = {}  #: by model; several collections share one
         self._reranking = Reranking(settings)
@@ -59,6 +63,8 @@ class Searcher:
         """
         physical = open_physical(self._store, collection)
         embedder = self.embedder(collection, physical) if mode != "sparse" else None
+        if mode == "hybrid":
+            self._warn_once(collection, physical)
         vector, text = _asked(embedder, query, mode)
         reranks = self._reranking.configured and refinement.rerank
         most = max(pool(refinement, limit), self._settings.rerank_candidates if reranks else 0)
@@ -106,6 +112,16 @@ class Searcher:
             )
             for hit in hits
         ]
+
+    def _warn_once(self, collection: str, physical: str) -> None:
+        """Warn that a hybrid search of an old collection is one by meaning alone."""
+        if physical not in self._warned and not self._store.has_sparse(physical):
+            self._warned.add(physical)
+            log.warning(
+                "the collection %r has no word weights, or those of an older kb-ingest, and is searched by meaning alone: "
+                "`kb-ingest reindex` makes new ones, without embedding anything again",
+                collection,
+            )
 
     def embedder(self, collection: str, physical: str) -> QueryEmbedder:
         """The embedder of the model that made a physical collection."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pipeline.chunk.file import ChunkFileHeader
 from pipeline.ledger.advances import Advance
 from pipeline.ledger.claims import ClaimedDocument
+from pipeline.ledger.work import Lender
 from pipeline.sources.uris import folder_of, name_of
 from pipeline.steps.outcomes import Times
 from pipeline.types import Chunk, ChunkIds, DocumentInfo, PointMeta
@@ -22,6 +23,7 @@ class OpenDocument:
     stored: bool  #: whether it had points before
     stale: dict[str, PointMeta]  #: stored points not yet found in the new version
     lender: ChunkIds | None  #: ids of the chunks of another document with the same bytes
+    lends: str  #: the physical collection of that document; empty: this one's
     chunks: int = 0  #: chunks of the new version read so far
     tokens: int = 0
     lengths: Counter[int] = field(default_factory=Counter)  #: chunks by `token_bin`
@@ -39,7 +41,9 @@ class OpenDocument:
         return Advance(self.document.id, self.chunks - self.waiting, self.tokens - self.waiting_tokens, self.embedded)
 
 
-def open_document(document: ClaimedDocument, header: ChunkFileHeader, before: dict[str, PointMeta], lender: str) -> OpenDocument:
+def open_document(
+    document: ClaimedDocument, header: ChunkFileHeader, before: dict[str, PointMeta], lender: Lender | None
+) -> OpenDocument:
     """A document whose chunk file begins with `header`, whose points were `before`, and which may borrow vectors."""
     info = DocumentInfo(
         id=document.id,
@@ -49,7 +53,8 @@ def open_document(document: ClaimedDocument, header: ChunkFileHeader, before: di
         content_hash=document.content_hash,
         folder=folder_of(document.uri),
     )
-    return OpenDocument(document, info, stored=bool(before), stale=before, lender=ChunkIds(lender) if lender else None)
+    ids, lends = (ChunkIds(lender.id), lender.physical) if lender is not None else (None, "")
+    return OpenDocument(document, info, stored=bool(before), stale=before, lender=ids, lends=lends)
 
 
 def meta_of(chunk: Chunk) -> PointMeta:

@@ -6,14 +6,14 @@ import logging
 import time
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.embed.base import Embedder, bad_rows
-from pipeline.errors import DocumentError, KbError
+from pipeline.errors import CollectionMissing, DocumentError, KbError
 from pipeline.ledger import Ledger
 from pipeline.ledger.claims import Claim, ClaimedDocument
 from pipeline.ledger.work import IndexedResult
@@ -136,8 +136,7 @@ class _Indexing:
             for rows in windows:
                 self._beat()
                 step.store.yield_turn()
-                borrowed = [lent for _, _, lent in rows if lent]
-                lent = step.store.vectors(self._physical, borrowed) if borrowed else {}
+                lent = self._lent(rows)
                 fresh = [chunk.embed_text for _, chunk, known in rows if known not in lent]
                 self._ahead.append(_Window(rows, lent, embedder.submit(fresh)))
                 if len(self._ahead) > AHEAD:
@@ -146,6 +145,19 @@ class _Indexing:
                 self._beat()
                 self._write_oldest()
         self._finish()
+
+    def _lent(self, rows: Sequence[_Row]) -> dict[str, list[float]]:
+        """Vectors that other documents lend, by the ids in the rows."""
+        asked: dict[str, list[str]] = {}
+        for entry, _, lent in rows:
+            if lent:
+                asked.setdefault(entry.lends or self._physical, []).append(lent)
+        found: dict[str, list[float]] = {}
+        for physical, ids in asked.items():
+            # A generation may have been dropped meanwhile: then its texts are embedded.
+            with suppress(CollectionMissing):
+                found |= self._step.store.vectors(physical, ids)
+        return found
 
     def settle(self) -> None:
         """Delete the points of documents that were deleted meanwhile; if this fails, `verify` finds them.
@@ -200,8 +212,8 @@ class _Indexing:
                     if not there.exists():
                         raise DocumentError(Reason.STAGED_LOST, there.key)
                 with there.open() as (header, chunks):
-                    lender = lenders.get(document.id, "")
-                    entry = self._opened[document.id] = open_document(document, header, points.get(document.id, {}), lender)
+                    before, lender = points.get(document.id, {}), lenders.get(document.id)
+                    entry = self._opened[document.id] = open_document(document, header, before, lender)
                     for chunk, lent in self._missing(entry, chunks):
                         entry.waiting += 1
                         entry.waiting_tokens += chunk.token_count

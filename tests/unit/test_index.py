@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,8 @@ from pipeline.embed.base import EmbedderInfo, unit_rows
 from pipeline.errors import LeaseLost
 from pipeline.ledger import Ledger
 from pipeline.ledger.claims import Claim
-from pipeline.ledger.schema import documents, writing
+from pipeline.ledger.generations import Collection
+from pipeline.ledger.schema import BUILDING, documents, writing
 from pipeline.ledger.work import ParsedResult
 from pipeline.staging.copies import chunks_key
 from pipeline.staging.local import LocalStaging
@@ -207,6 +209,35 @@ def test_a_document_with_the_same_bytes_lends_its_vectors(place: Place) -> None:
     expected = CountingEmbedder().embed(texts)
     for text, row in zip(texts, expected, strict=True):
         assert vectors[chunk_id(again.documents[0].id, text, 0)] == pytest.approx(row, abs=1e-6)
+
+
+def test_a_generation_of_the_same_model_borrows_all_its_vectors(place: Place) -> None:
+    """So a re-index makes new word weights without embedding anything again; what was dropped meanwhile is embedded."""
+    texts = [f"text {number}" for number in range(2 * FEW)]
+    first = place.parsed(a=texts, b=[*texts, "only b"])
+    place.run(CountingEmbedder(), first)
+    place.ledger.work.release(first)
+    made = Collection("c", "c", "m", "", DIMENSION, EMBED, "", 1.0)
+    place.ledger.collections.add(made)
+    for number, embedded in ((2, 0), (3, 2 * FEW + 1)):
+        new = replace(made, name=f"c@{number}", physical=f"c{number}", serves="c", state=BUILDING)
+        place.ledger.collections.add(new)
+        place.store.create(new.physical, DIMENSION)
+        place.ledger.mirror.give(new.name, first.documents[0].run, place.ledger.mirror.lacking("c", new.name, 9))
+        ids = [document_id(new.name, f"file:///{name}") for name in "ab"]
+        parsing = place.ledger.work.claim(Stage.PARSE, ids, "p")
+        place.ledger.work.parsed(parsing, [ParsedResult(key, "", "text/plain", PARSE) for key in ids])
+        place.ledger.work.release(parsing)
+        claim = place.ledger.work.claim(Stage.EMBED, ids, "e")
+        embedder = CountingEmbedder()
+        assert sorted(place.step(embedder).run(claim, new.physical)) == sorted(ids)
+        assert len(embedder.texts) == embedded
+        place.ledger.work.release(claim)
+        vectors = {point.id: point.vector for point in place.store.scan(new.physical, with_vectors=True)}
+        for text, row in zip(texts, CountingEmbedder().embed(texts), strict=True):
+            assert vectors[chunk_id(ids[0], text, 0)] == pytest.approx(row, abs=1e-6)
+        for physical in ("c", new.physical):
+            place.store.drop(physical)
 
 
 def test_points_of_a_document_that_is_deleted_meanwhile_do_not_stay(place: Place) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.ledger import Ledger
 from pipeline.ledger.generations import Collection
-from pipeline.ledger.work import IndexedResult, ParsedResult
+from pipeline.ledger.work import IndexedResult, Lender, ParsedResult
 from pipeline.sources.discover import Patterns
 from pipeline.sources.uris import uri_of
 from pipeline.staging.local import LocalStaging
@@ -115,7 +115,7 @@ def test_one_whose_bytes_wait_under_another_name_stays_until_they_are_indexed(le
     ledger.work.parsed(claim, [ParsedResult(key, "", "text/plain", PARSE) for key in new])
     ledger.work.release(claim)
     (document,) = ledger.work.claim(Stage.EMBED, new, "w").documents
-    assert ledger.work.lenders([document], EMBED) == {new[0]: old[0]}
+    assert ledger.work.lenders([document], EMBED) == {new[0]: Lender(old[0], "docs-1")}
     assert ledger.work.lenders([document], "another model") == {}
     assert ledger.work.lenders([replace(document, parse_fingerprint="other")], EMBED) == {}
     assert ledger.work.lenders([replace(document, collection="other")], EMBED) == {}

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from pipeline.embed.base import EmbedderInfo, embed_fingerprint
-from pipeline.errors import CollectionMismatch, CollectionMissing, ModelError
+from pipeline.errors import CollectionMismatch, CollectionMissing, ConfigError, ModelError
 from pipeline.ledger import Ledger
 from pipeline.ledger.generations import Collection
 from pipeline.search import CHUNKS_A_DOCUMENT, Searcher, document_ranking, search_physical
@@ -100,6 +100,18 @@ def test_another_model_matters_to_meaning_only(settings: Settings, store: EdgeSt
         with pytest.raises(CollectionMismatch, match="another model than another/model"):
             searcher.search("documents", "words", 3, {}, mode)
     assert searcher.search("documents", "words", 3, {}, "sparse").hits
+
+
+def test_an_old_collection_says_once_that_it_must_be_indexed_again(
+    settings: Settings, store: EdgeStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    searcher = Searcher(settings, store, FixedEmbedder())
+    for _ in range(2):
+        searcher.search("old", "words", 3, {}, "hybrid")
+        searcher.search("documents", "words", 3, {}, "hybrid")
+    assert [record.getMessage().count("`kb-ingest reindex`") for record in caplog.records] == [1]
+    with pytest.raises(ConfigError, match="`kb-ingest reindex` makes new ones"):
+        searcher.search("old", "words", 3, {}, "sparse")
 
 
 def test_the_ledger_knows_which_model_made_a_generation(
