@@ -50,7 +50,7 @@ define make-venv
 	@$(PYTHON) -m venv $(2) $(1)
 endef
 
-.PHONY: help env services lint format docs test test-all test-docker test-readers pictures faults bench bench-serve bench-peers bench-documents audit documents demo clean
+.PHONY: help env services lint format docs test test-all test-docker test-readers pictures faults bench bench-serve bench-retrieval bench-peers bench-documents audit documents demo clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -155,6 +155,11 @@ bench: env ## run all benchmarks (about 30 minutes on two idle cores), and updat
 
 bench-serve: env ## measure searches of the service: latency, queries a second, memory (some minutes on two idle cores)
 	@HF_HUB_OFFLINE=1 $(BIN)/python -m benchmarks.serve $(ARGS)
+
+bench-retrieval: env ## measure searches of CISI, CACM and Cranfield; SETS=<folder of their files, docs/retrieval.md>
+	@test -f "$(SETS)/CISI.ALL" || { echo "error: set SETS to a folder with the files that docs/retrieval.md names" >&2; exit 1; }
+	@$(PIP) $(PIP_ARGS) -e '.[offline,dev,bench]'
+	@HF_HUB_OFFLINE=1 $(BIN)/python -m benchmarks.judged $(SETS) $(ARGS)
 
 bench-peers: env $(PEERS)/.installed ## load pages beside LangChain, LlamaIndex and Haystack, tuned alike (hours on two idle cores)
 	@HF_HUB_OFFLINE=1 $(BIN)/python -m benchmarks.peers --python $(PEERS)/bin/python $(ARGS)

@@ -330,9 +330,9 @@ def _scores(shard: EdgeShard, wanted: QueryPlan, asked: Sequence[Ask]) -> list[S
 
 
 def _nearest(wanted: QueryPlan, by: Literal["dense", "sparse"]) -> Query:
-    if by == "dense":
+    if by == "dense" and wanted.dense is not None:
         return Query.Nearest(wanted.dense, using=DENSE)
-    sparse = cast("Weights", wanted.sparse)
+    sparse = wanted.sparse or Weights([], [])
     return Query.Nearest(SparseVector(sparse.indices, sparse.values), using=SPARSE)
 
 
