@@ -17,6 +17,7 @@ from benchmarks.report import RESULTS, table
 
 PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
 SEARCH_PAGE = PAGE.with_name("search.md")
+RETRIEVAL_PAGE = PAGE.with_name("retrieval.md")
 PICTURES = PAGE.parent / "pictures"
 BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
 
@@ -152,6 +153,16 @@ def searches() -> str:
     return "\n\n".join([BEGIN, about, table(("questions", "mode", f"recall@{k}", f"MRR@{k}", "nDCG@10"), figures), END])
 
 
+def judged() -> str:
+    """The same part of the page about sets that people judged."""
+    found = results("judged")
+    sets, ways = list(found["sets"]), list(next(iter(found["ndcg_10"].values())))
+    compared = list(next(iter(found["p"].values())))
+    scores = [(way, *(f"{found['ndcg_10'][name][way]:.3f}" for name in sets)) for way in ways]
+    tests = [(one, *(f"{found['p'][name][one]:.3f}" for name in sets)) for one in compared]
+    return "\n\n".join([BEGIN, table(("nDCG@10", *sets), scores), table(("p of a difference", *sets), tests), END])
+
+
 def draw() -> None:
     """The scaling curves."""
     import matplotlib
@@ -186,7 +197,7 @@ def draw() -> None:
 
 def main() -> None:
     """Write the tables of the pages, and the pictures."""
-    for page, part in ((PAGE, written()), (SEARCH_PAGE, searches())):
+    for page, part in ((PAGE, written()), (SEARCH_PAGE, searches()), (RETRIEVAL_PAGE, judged())):
         head, _, rest = page.read_text("utf-8").partition(BEGIN)
         page.write_text(head + part + rest.partition(END)[2], "utf-8")
     draw()

@@ -169,7 +169,10 @@ def test_the_page_of_dependencies_has_every_requirement_once() -> None:
     assert sorted(rows) == sorted({re.split(r"[\[<>=~! ]", requirement)[0].lower() for requirement in wanted})
 
 
-@pytest.mark.parametrize(("name", "part"), [("performance.md", performance.written), ("search.md", performance.searches)])
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [("performance.md", performance.written), ("search.md", performance.searches), ("retrieval.md", performance.judged)],
+)
 def test_the_tables_are_what_the_benchmarks_have_kept(name: str, part: Callable[[], str]) -> None:
     page = read(f"docs/{name}")
     found = performance.BEGIN + page.partition(performance.BEGIN)[2].partition(performance.END)[0] + performance.END

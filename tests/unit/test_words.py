@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -121,6 +122,38 @@ def test_a_word_is_found_however_it_is_written(store: EdgeStore, case: tuple[str
 @pytest.mark.parametrize("case", FIRST, ids=lambda case: case[0])
 def test_an_exact_name_is_first(store: EdgeStore, case: tuple[str, ...]) -> None:
     assert ranked(store, case)[0] == case[1]
+
+
+#: Texts of a handbook, and of each a question as people ask it, in other forms than the text's.
+HANDBOOK = [
+    ("The notice period is three months to the end of a quarter.", "What is it that I have to know about periods of notice?"),
+    (
+        "Travel costs are refunded when the receipts are handed in within four weeks.",
+        "How do I get a refund of the cost of my travels?",
+    ),
+    ("Visitors sign the book at the gate and wear a badge in the building.", "Do the people who visit us have to wear badges?"),
+    (
+        "The server is restarted every night after the backup has finished.",
+        "When are backups made and what is it that restarts the servers?",
+    ),
+    ("Error E-1042 means that the printer has no paper.", "What does the message E-1042 of the printers mean?"),
+    ("What to do, who is to do it, and what it is that is to be done when it is to be done.", "doing"),
+    ("The canteen is open from eleven to two; what it offers is on the board.", "Until when does the canteen open?"),
+]
+
+
+def test_long_questions_find_their_answers(tmp_path: Path) -> None:
+    """Stems, numbers and function words together: a text of function words alone is no answer to a question full of them."""
+    store = EdgeStore(tmp_path / "qdrant", role="owner", reserve_bytes=0)
+    store.create("handbook", DIMENSION)
+    for number, (text, _) in enumerate(HANDBOOK):
+        document = made_document(f"{number}.txt")
+        _, embedded = made_points(document, 1, text=text)[0]
+        bare = replace(embedded.chunk, text=text, heading_path=())
+        store.upsert("handbook", [(document, EmbeddedChunk(bare, made_vector(number)))])
+    found = [store.search("handbook", None, 3, {}, question)[0].text for _, question in HANDBOOK]
+    store.close()
+    assert found == [text for text, _ in HANDBOOK]
 
 
 @pytest.mark.parametrize(
