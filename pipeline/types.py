@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
 
 class DocumentState(StrEnum):
@@ -179,6 +180,10 @@ class EmbeddedChunk:
     vector: list[float]  #: unit length, one number per dimension
 
 
+#: A value of a document's metadata: a text, number, truth value or list of texts; times are texts of ISO 8601 in UTC.
+MetadataValue: TypeAlias = str | int | float | bool | tuple[str, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Hit:
     """One result of a search."""
@@ -195,6 +200,7 @@ class Hit:
     document_id: str
     chunk_id: str
     ordinal: int = 0  #: place of the chunk in its document
+    metadata: Mapping[str, MetadataValue] = field(default_factory=dict)  #: of the document
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +224,7 @@ class DocumentInfo:
     media_type: str = ""
     content_hash: str = ""
     folder: str = field(default="")  #: path of the parent folder, for filters
+    metadata: tuple[tuple[str, MetadataValue], ...] = ()  #: pairs of name and value
 
 
 #: Namespace of all ids of this project; never change it: every stored point's id depends on it.

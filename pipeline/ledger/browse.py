@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from sqlalchemy import ColumnElement, Engine, Select, and_, false, func, not_, select
+from sqlalchemy import ColumnElement, Engine, Select, and_, false, func, not_, or_, select, true
 
-from pipeline.filters import FILTER_KEYS, Condition, Filters, conditions
+from pipeline.filters import OWN_TYPES, Condition, Either, Filters, Node, Not, Op, bind, tree_of
 from pipeline.ledger.schema import LIVE, collections, documents, reading
 from pipeline.sources.uris import MEMBER
 from pipeline.types import DocumentState
@@ -72,38 +72,54 @@ class Browse:
 
 
 def matching(filters: Filters) -> list[ColumnElement[bool]]:
-    """Conditions on rows of documents that mean what the filters mean in the store. Raises ConfigError for other fields."""
-    return [_condition(one) for one in conditions(filters, FILTER_KEYS)]
+    """Conditions on rows of documents that mean what the filters mean in the store. Raises FilterError."""
+    return [_passing(bind(tree_of(filters), OWN_TYPES))]
+
+
+def _passing(wanted: Node) -> ColumnElement[bool]:
+    if isinstance(wanted, Condition):
+        return _condition(wanted)
+    if isinstance(wanted, Not):
+        return not_(_passing(wanted.part))
+    parts = [_passing(part) for part in wanted.parts]
+    if isinstance(wanted, Either):
+        return or_(false(), *parts)
+    return and_(true(), *parts)
 
 
 def _condition(wanted: Condition) -> ColumnElement[bool]:
+    if wanted.op is Op.EXISTS:
+        return true()
+    values = [str(value) for value in wanted.values]
     if wanted.field == "folder":
-        return _folder(wanted)
+        return or_(false(), *(_folder(value, wanted.op is Op.BEGINS) for value in values))
     column = documents.c["id" if wanted.field == "document_id" else wanted.field]
-    return _begins(column, wanted.value) if wanted.prefix else column == wanted.value
+    return _begins(column, values[0]) if wanted.op is Op.BEGINS else column.in_(values)
 
 
-def _folder(wanted: Condition) -> ColumnElement[bool]:
+def _folder(value: str, is_prefix: bool) -> ColumnElement[bool]:
     """The ledger does not keep folders: they are compared with the beginning of the URI, which is percent-encoded."""
-    protocol, colon, path = wanted.value.partition("://")
-    if not colon and wanted.value.startswith("/"):
-        protocol, path = "file", wanted.value
+    if is_prefix and not value:
+        return true()
+    protocol, colon, path = value.partition("://")
+    if not colon and value.startswith("/"):
+        protocol, path = "file", value
     elif protocol == "file":
         return false()  # folders of files are paths
     elif not colon:  # as `s` of `s3://bucket`
-        return _all_of(wanted.value) if wanted.prefix else false()
+        return _all_of(value) if is_prefix else false()
     start = f"{protocol}://{quote(path)}"
     # Of a file in an archive, `!` is not encoded: it stands between the two URIs.
     uri = func.replace(documents.c.uri, MEMBER, f"%21{MEMBER[1:]}") if "!" in path else documents.c.uri
-    if wanted.prefix and path in ("", "/"):
+    if is_prefix and path in ("", "/"):
         return _begins(uri, start)
-    if not wanted.prefix and not start.endswith("/"):
+    if not is_prefix and not start.endswith("/"):
         start += "/"
-    elif not wanted.prefix and path not in ("", "/"):
+    elif not is_prefix and path not in ("", "/"):
         return false()  # no folder is written like that
     rest = func.substr(uri, len(start) + 1)
     has_folder = func.replace(rest, "/", "") != rest
-    return and_(_begins(uri, start), has_folder if wanted.prefix else not_(has_folder))
+    return and_(_begins(uri, start), has_folder if is_prefix else not_(has_folder))
 
 
 def _all_of(protocols: str) -> ColumnElement[bool]:

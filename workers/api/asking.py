@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -30,11 +30,16 @@ class Service:
     token: str
     is_ours: bool  #: it serves this data folder; if it does not answer, the command does the work itself
 
-    def search(
-        self, collection: str | None, query: str, limit: int, filters: Mapping[str, str], mode: SearchMode | None
-    ) -> list[Hit]:
+    def search(self, collection: str | None, query: str, limit: int, filters: Sequence[str], mode: SearchMode | None) -> list[Hit]:
         """What `Searcher.search` returns. Raises ServiceUnavailable, and ServiceRefused with the service's own sentence."""
-        asked = {"query": query, "collection": collection, "limit": limit, "mode": mode, "filter": dict(filters), "fields": FIELDS}
+        asked = {
+            "query": query,
+            "collection": collection,
+            "limit": limit,
+            "mode": mode,
+            "filter": {"and": [*filters]},
+            "fields": FIELDS,
+        }
         hits = self.post("/v1/search", {name: value for name, value in asked.items() if value is not None})["hits"]
         return [Hit(**{**hit, "heading_path": tuple(hit["heading_path"])}) for hit in hits]
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from pipeline.filters.language import MAX_CHARACTERS
 from pipeline.types import SearchMode
 from workers.api import MAX_LIMIT
 
@@ -41,17 +42,23 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class Filter(Strict):
-    """Fields that documents must have."""
+#: A filter as the command line has it.
+FilterText = Annotated[
+    str,
+    StringConstraints(max_length=MAX_CHARACTERS, pattern=r"^[^\x00]*$"),
+    Field(
+        description="a condition, or several joined by and, or and not", examples=["year >= 2020 and folder ~ '/srv/handbook/*'"]
+    ),
+]
 
-    uri: Plain | None = Field(None, description="the whole URI, or its beginning and `*`", examples=["file:///srv/handbook/*"])
-    folder: Plain | None = Field(None, description="the whole folder, or its beginning and `*`", examples=["/srv/handbook"])
-    media_type: Plain | None = Field(None, examples=["application/pdf"])
-    document_id: Plain | None = Field(None, examples=["0a6f6f8e-3b9f-5b0e-9c39-7a1f0c1f5c11"])
-
-    def pairs(self) -> list[tuple[str, str]]:
-        """The filters that are set."""
-        return [(name, value) for name, value in self if value is not None]
+#: A filter as a text, or as an object.
+FilterIn = Annotated[
+    FilterText | dict[str, Any],
+    Field(
+        description="which documents may be found; see docs/metadata.md",
+        examples=[{"folder": "/srv/handbook*", "year": {">=": 2020}}, "year >= 2020 and folder ~ '/srv/handbook/*'"],
+    ),
+]
 
 
 class SearchRequest(Strict):
@@ -67,7 +74,7 @@ class SearchRequest(Strict):
     collection: Plain | None = Field(None, description="default: KB_COLLECTION, or the only one")
     limit: int = Field(10, ge=1, le=MAX_LIMIT)
     mode: SearchMode | None = Field(None, description="by meaning, by words, or by both (default: KB_SEARCH_MODE)")
-    filter: Filter = Field(default_factory=Filter)
+    filter: FilterIn | None = None
     fields: list[HitField] | None = Field(None, max_length=20, description="parts of each hit; default: all")
     neighbours: int = Field(0, ge=0, le=MAX_NEIGHBOURS, description="chunks before and after each hit")
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from fastapi import APIRouter
 
 from pipeline.errors import CollectionMissing
+from pipeline.filters import Filter
 from pipeline.ledger.generations import Collection
 from pipeline.ledger.tokens import Grant
 from pipeline.store.bm25 import shared_words
@@ -36,7 +37,7 @@ def ask(
     collection: str | None,
     query: str,
     limit: int,
-    filters: Sequence[tuple[str, str]],
+    filters: Sequence[Filter],
     mode: SearchMode | None = None,
 ) -> Found:
     """Search as the caller of every endpoint does: in a collection that it sees, with its token's filter in the store's own filter.
@@ -65,7 +66,7 @@ async def search(asked: SearchRequest, engine: EngineOf, grant: Reader) -> Searc
 
 def answer(engine: Engine, grant: Grant, asked: SearchRequest) -> SearchResponse:
     """The hits of a search, with what was asked of each. Raises what `ask` raises."""
-    found = ask(engine, grant, asked.collection, asked.query, asked.limit, asked.filter.pairs(), asked.mode)
+    found = ask(engine, grant, asked.collection, asked.query, asked.limit, [asked.filter] if asked.filter else [], asked.mode)
     around = _neighbours(engine, grant, found, asked.neighbours) if asked.neighbours else {}
     wanted = set[str](asked.fields) if asked.fields is not None else None
     hits = []
