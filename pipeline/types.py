@@ -92,6 +92,7 @@ class LossKind(StrEnum):
     SCRIPTED_CONTENT = "scripted_content"  # content that a script would make
     CUT_TEXT = "cut_text"  # text beyond a limit
     MACHINE_TEXT = "machine_text"  # base64 and other text that is not for people
+    METADATA = "metadata"  # a value of the document's metadata that was left out; its place is the field
     UNDECODABLE_BYTES = "undecodable_bytes"  # bytes that are no character of the text's encoding
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TypeAlias
 
 from pipeline.filters import objects
@@ -15,6 +16,7 @@ from pipeline.filters.tree import (
     Bare,
     Condition,
     Either,
+    Limit,
     Node,
     Not,
     Op,
@@ -24,8 +26,16 @@ from pipeline.filters.tree import (
     field_name,
 )
 
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """A filter of a token, which holds in every collection, whatever its fields."""
+
+    filter: str | tuple[str, str]
+
+
 #: One filter: text, a pair of field and value as tokens of old ledgers have it, the object form of JSON, or the tree itself.
-Filter: TypeAlias = "str | tuple[str, str] | Mapping[str, object] | Node"
+Filter: TypeAlias = "str | tuple[str, str] | Mapping[str, object] | Node | Granted"
 
 #: Filters that must all be met.
 Filters: TypeAlias = "Mapping[str, object] | Sequence[Filter]"
@@ -43,12 +53,15 @@ def tree_of(filters: Filters) -> Node:
 
 def shown(filters: Sequence[Filter]) -> list[str]:
     """Filters of a token as people read them."""
-    return ["=".join(str(part) for part in one) if isinstance(one, tuple) else str(one) for one in filters]
+    plain = [one.filter if isinstance(one, Granted) else one for one in filters]
+    return ["=".join(one) if isinstance(one, tuple) else str(one) for one in plain]
 
 
 def _one(one: Filter) -> Node:
     if isinstance(one, str):
         return parse(one)
+    if isinstance(one, Granted):
+        return Limit(_one(one.filter))
     if isinstance(one, tuple):
         return equals(one[0], Bare(one[1]), "")
     return objects.read(one) if isinstance(one, Mapping) else one
@@ -65,6 +78,8 @@ __all__ = [
     "FieldType",
     "Filter",
     "Filters",
+    "Granted",
+    "Limit",
     "Node",
     "Not",
     "Op",

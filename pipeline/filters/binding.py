@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import TypeAlias
 
 from pipeline.errors import FilterError
-from pipeline.filters.tree import All, Bare, Condition, Either, Node, Not, Op, Value, each
+from pipeline.filters.tree import All, Bare, Condition, Either, Limit, Node, Not, Op, Value, each
 
 
 class FieldType(StrEnum):
@@ -45,7 +45,13 @@ _EXPECTED = {
 
 def bind(node: Node, types: Types) -> Node:
     """The filter with values of the fields' types. Raises FilterError for a field that is none of them and for a wrong type."""
-    return each(node, lambda condition: _bound(condition, types))
+    if isinstance(node, Limit):
+        return _within(node.part, types)
+    if isinstance(node, Not):
+        return Not(bind(node.part, types))
+    if isinstance(node, Condition):
+        return _bound(node, types)
+    return replace(node, parts=tuple(bind(part, types) for part in node.parts))
 
 
 def meets(node: Node, document: Mapping[str, Stored]) -> bool:
@@ -54,8 +60,8 @@ def meets(node: Node, document: Mapping[str, Stored]) -> bool:
         return all(meets(part, document) for part in node.parts)
     if isinstance(node, Either):
         return any(meets(part, document) for part in node.parts)
-    if isinstance(node, Not):
-        return not meets(node.part, document)
+    if isinstance(node, (Not, Limit)):
+        return meets(node.part, document) is isinstance(node, Limit)
     stored = document.get(node.field)
     if stored is None:
         return False
@@ -67,6 +73,15 @@ def instant(text: str) -> datetime:
     """A date or time of ISO 8601, in UTC where it names no zone. Raises ValueError."""
     found = datetime.fromisoformat(text)
     return found.astimezone(UTC) if found.tzinfo is not None else found.replace(tzinfo=UTC)
+
+
+def _within(node: Node, types: Types) -> Node:
+    """What a token's filter lets through in a collection."""
+    known = each(node, lambda condition: condition if condition.field in types else Either())
+    try:
+        return bind(known, types)
+    except FilterError:
+        return Either()
 
 
 def _passes(condition: Condition, stored: str | int | float | bool | datetime) -> bool:

@@ -72,14 +72,21 @@ class Not:
     part: Node
 
 
-Node: TypeAlias = "Condition | All | Either | Not"
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """A token's filter. A field that a collection lacks is missing from its documents; nothing passes where types do not fit."""
+
+    part: Node
+
+
+Node: TypeAlias = "Condition | All | Either | Not | Limit"
 
 
 def conditions(node: Node) -> Iterator[Condition]:
     """All conditions of a tree."""
     if isinstance(node, Condition):
         yield node
-    elif isinstance(node, Not):
+    elif isinstance(node, (Not, Limit)):
         yield from conditions(node.part)
     else:
         for part in node.parts:
@@ -90,8 +97,8 @@ def each(node: Node, change: Callable[[Condition], Node]) -> Node:
     """The tree with every condition changed."""
     if isinstance(node, Condition):
         return change(node)
-    if isinstance(node, Not):
-        return Not(each(node.part, change))
+    if isinstance(node, (Not, Limit)):
+        return replace(node, part=each(node.part, change))
     return replace(node, parts=tuple(each(part, change) for part in node.parts))
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pipeline.chunk.file import ChunkFileHeader
 from pipeline.ledger.advances import Advance
 from pipeline.ledger.claims import ClaimedDocument
+from pipeline.metadata import Fitted
 from pipeline.sources.uris import folder_of, name_of
 from pipeline.steps.outcomes import Times
 from pipeline.types import Chunk, ChunkIds, DocumentInfo, PointMeta
@@ -32,6 +33,7 @@ class OpenDocument:
     times: Times = field(default_factory=Times)
     waiting: int = 0  #: chunks not yet in the store
     waiting_tokens: int = 0  #: tokens of these chunks
+    left_out: tuple[tuple[str, str], ...] = ()  #: fields of metadata that are not stored, and why
     read: bool = False  #: whether all chunks have been read
 
     def advance(self) -> Advance:
@@ -39,7 +41,9 @@ class OpenDocument:
         return Advance(self.document.id, self.chunks - self.waiting, self.tokens - self.waiting_tokens, self.embedded)
 
 
-def open_document(document: ClaimedDocument, header: ChunkFileHeader, before: dict[str, PointMeta], lender: str) -> OpenDocument:
+def open_document(
+    document: ClaimedDocument, header: ChunkFileHeader, before: dict[str, PointMeta], lender: str, fitted: Fitted
+) -> OpenDocument:
     """A document whose chunk file begins with `header`, whose points were `before`, and which may borrow vectors."""
     info = DocumentInfo(
         id=document.id,
@@ -48,8 +52,10 @@ def open_document(document: ClaimedDocument, header: ChunkFileHeader, before: di
         media_type=header.media_type,
         content_hash=document.content_hash,
         folder=folder_of(document.uri),
+        metadata=tuple(fitted.values.items()),
     )
-    return OpenDocument(document, info, stored=bool(before), stale=before, lender=ChunkIds(lender) if lender else None)
+    lends = ChunkIds(lender) if lender else None
+    return OpenDocument(document, info, stored=bool(before), stale=before, lender=lends, left_out=fitted.left_out)
 
 
 def meta_of(chunk: Chunk) -> PointMeta:

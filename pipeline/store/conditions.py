@@ -6,8 +6,24 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Protocol, TypeVar
 
-from pipeline.filters import OWN_TYPES, All, Condition, FieldType, Filters, Node, Not, Op, Types, bind, conditions, each, tree_of
-from pipeline.store.points import FIELDS, clean, written
+from pipeline.filters import (
+    OWN_TYPES,
+    All,
+    Condition,
+    FieldType,
+    Filters,
+    Limit,
+    Node,
+    Not,
+    Op,
+    Types,
+    bind,
+    conditions,
+    each,
+    tree_of,
+)
+from pipeline.metadata import written
+from pipeline.store.points import FIELDS, clean
 
 C = TypeVar("C")
 
@@ -53,6 +69,8 @@ def translated(node: Node, engine: Engine[C]) -> C:
         return _condition(node, engine)
     if isinstance(node, Not):
         return engine.group(must_not=[translated(node.part, engine)])
+    if isinstance(node, Limit):
+        return translated(node.part, engine)
     parts = [translated(part, engine) for part in node.parts]
     if isinstance(node, All):
         return engine.group(must=parts)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 
 import numpy as np
 
@@ -147,11 +146,6 @@ def metadata_of(payload: Mapping[str, object]) -> dict[str, MetadataValue]:
     stored = payload.get(FIELDS)
     found = stored if isinstance(stored, dict) else {}
     return {str(name): tuple(value) if isinstance(value, list) else value for name, value in found.items()}
-
-
-def written(moment: datetime) -> str:
-    """A time as it is stored: in UTC, so that texts compare as times do."""
-    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def ranked(hits: Iterable[Hit]) -> list[Hit]:

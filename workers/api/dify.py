@@ -130,6 +130,7 @@ def fault(problem: ProblemResponse) -> Response:
 
 def _record(hit: Hit, found: Found) -> Record:
     known = {
+        **hit.metadata,
         "document_id": hit.document_id,
         "chunk_id": hit.chunk_id,
         "uri": hit.uri,

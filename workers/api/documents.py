@@ -271,6 +271,7 @@ def _out(found: Listing) -> DocumentOut:
         detail=found.detail,
         searchable=bool(found.indexed_hash),
         chunks=found.chunks,
+        metadata=dict(found.metadata),
         parent=found.parent,
         updated_at=found.updated_at,
     )

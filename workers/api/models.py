@@ -27,6 +27,7 @@ HitField = Literal[
     "document_id",
     "chunk_id",
     "ordinal",
+    "metadata",
     "matched_words",
     "before",
     "after",
@@ -55,7 +56,7 @@ FilterText = Annotated[
 FilterIn = Annotated[
     FilterText | dict[str, Any],
     Field(
-        description="which documents may be found; see docs/metadata.md",
+        description="which documents may be found; see docs/filters.md",
         examples=[{"folder": "/srv/handbook*", "year": {">=": 2020}}, "year >= 2020 and folder ~ '/srv/handbook/*'"],
     ),
 ]
@@ -94,6 +95,7 @@ class HitOut(BaseModel):
     document_id: str | None = None
     chunk_id: str | None = None
     ordinal: int | None = Field(None, description="place of the chunk in its document, from 0")
+    metadata: dict[str, Any] | None = Field(None, description="of the document", examples=[{"year": 2024, "team": ["law"]}])
     matched_words: list[str] | None = Field(None, description="words of the question that the chunk contains")
     before: list[str] | None = Field(None, description="texts of the chunks before, in their order")
     after: list[str] | None = None
@@ -131,6 +133,7 @@ class DocumentOut(BaseModel):
     detail: str
     searchable: bool = Field(description="whether searches find a version of it")
     chunks: int
+    metadata: dict[str, Any] = Field(description="of the version that searches find", examples=[{"year": 2024, "team": ["law"]}])
     parent: str = Field(description="id of the document that contains this file; empty for others")
     updated_at: float = Field(description="seconds since the epoch")
 

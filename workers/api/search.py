@@ -85,6 +85,7 @@ def answer(engine: Engine, grant: Grant, asked: SearchRequest) -> SearchResponse
             document_id=hit.document_id,
             chunk_id=hit.chunk_id,
             ordinal=hit.ordinal,
+            metadata=dict(hit.metadata),
             matched_words=shared_words(asked.query, " ".join((*hit.heading_path, hit.text))),
             before=before,
             after=after,

@@ -88,6 +88,8 @@ def _searched(settings: Settings, query: str, limit: int, filters: Sequence[str]
 
 
 def _print_hits(hits: list[Hit]) -> None:
+    from pipeline.metadata import shown
+
     if not hits:
         click.echo("no results")
     for number, hit in enumerate(hits, 1):
@@ -98,4 +100,6 @@ def _print_hits(hits: list[Hit]) -> None:
         click.echo(visible(f"   {hit.uri}"))
         if hit.heading_path:
             click.echo(visible(f"   {' > '.join(hit.heading_path)}"))
+        if hit.metadata:
+            click.echo(visible(f"   {'; '.join(f'{name}: {shown(value)}' for name, value in hit.metadata.items())}"))
         click.echo(visible(f"   {textwrap.shorten(hit.text, 300, placeholder=' …')}"))
