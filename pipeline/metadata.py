@@ -71,7 +71,7 @@ class Fitted:
 
 def gathered(properties: Mapping[str, str], given: Given) -> dict[str, Raw]:
     """All metadata of a document: that of `--meta` before that of files beside it, before the document's own."""
-    own = {name: _listed(text) for name, text in properties.items() if is_name(name)}
+    own = {name: Bare(text) if name == "subject" else _listed(text) for name, text in properties.items() if is_name(name)}
     return {**own, **given.file, **given.option}
 
 
@@ -192,7 +192,7 @@ def _short(text: str) -> str:
 
 
 def _listed(text: str) -> Raw:
-    """A value of the front matter, which may be a list on one line."""
+    """A value of a document, which may be a list on one line."""
     inner = text.strip()
     if not (inner.startswith("[") and inner.endswith("]")):
         return Bare(text)

@@ -263,7 +263,7 @@ def test_ledger_and_store_answer_filters_alike(place: Place) -> None:
     place.write(a="one", b="two", c="three", d="four")
     rows = [
         {"year": 2019, "team": ["law", "Sales"], "draft": True, "due": "2024-05-31T10:00:00.25+02:00", "price": 0.5},
-        {"year": -7, "team": "lawn", "draft": False, "due": "1969-12-31", "price": 2},
+        {"year": -7, "team": "lawn", "draft": False, "due": "1969-12-31", "price": 2.0},
         {"team": "a%_b", "price": -1.25},
         {},
     ]
