@@ -18,10 +18,25 @@ from pipeline.types import MetadataValue
 MAX_FIELDS, MAX_NAME_CHARS, MAX_VALUE_CHARS, MAX_LIST = 64, 64, 1000, 100
 
 #: Names that documents and points have already, and words of the filter language.
-RESERVED = frozenset((
-    *FILTER_KEYS, "title", "content_hash", "text", "heading_path", "ordinal", "page_first", "page_last", "char_start", "char_end",
-    "metadata", "fields", "and", "or", "not",
-))  # fmt: skip
+RESERVED = frozenset(
+    (
+        *FILTER_KEYS,
+        "title",
+        "content_hash",
+        "text",
+        "heading_path",
+        "ordinal",
+        "page_first",
+        "page_last",
+        "char_start",
+        "char_end",
+        "metadata",
+        "fields",
+        "and",
+        "or",
+        "not",
+    )
+)
 
 #: Fields that documents have of themselves, whose types do not depend on the first value seen.
 KNOWN_TYPES: Types = {

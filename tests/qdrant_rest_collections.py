@@ -335,9 +335,11 @@ def _index(schema: Any) -> Any:
     if isinstance(schema, models.KeywordIndexParams):
         return edge.KeywordIndexParams(prefix=schema.prefix or None)
     kinds: dict[Any, Any] = {
-        models.IntegerIndexParams: edge.IntegerIndexParams, models.FloatIndexParams: edge.FloatIndexParams,
-        models.BoolIndexParams: edge.BoolIndexParams, models.DatetimeIndexParams: edge.DatetimeIndexParams,
-    }  # fmt: skip
+        models.IntegerIndexParams: edge.IntegerIndexParams,
+        models.FloatIndexParams: edge.FloatIndexParams,
+        models.BoolIndexParams: edge.BoolIndexParams,
+        models.DatetimeIndexParams: edge.DatetimeIndexParams,
+    }
     if type(schema) not in kinds:
         raise Refused(501, f"index {schema}")
     return kinds[type(schema)]()

@@ -94,4 +94,4 @@ __all__ = [
     "parse",
     "shown",
     "tree_of",
-]  # fmt: skip
+]

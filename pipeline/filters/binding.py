@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -129,8 +129,8 @@ def typed(value: object, kind: FieldType, *, reads_text: bool) -> str | int | fl
         value = _read(value, kind) if reads_text else None
     if kind is FieldType.BOOL:
         return value if isinstance(value, bool) else None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= sys.float_info.max:
+        return None  # too large a number, or NaN
     if kind is FieldType.FLOAT:
         return float(value)
     return int(value) if value == int(value) and abs(value) <= MAX_INTEGER else None

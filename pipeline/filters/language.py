@@ -7,8 +7,8 @@ import re
 from pipeline.errors import FilterError
 from pipeline.filters.tree import FILTER_KEYS, All, Bare, Condition, Either, Node, Not, Op, Value, equals, field_name
 
-#: Limits of a filter: characters, conditions, parentheses inside each other.
-MAX_CHARACTERS, MAX_CONDITIONS, MAX_DEPTH = 10_000, 200, 50
+#: Limits of a filter: characters, conditions, parentheses inside each other, values of a list.
+MAX_CHARACTERS, MAX_CONDITIONS, MAX_DEPTH, MAX_VALUES = 10_000, 200, 50, 500
 
 _SPACE = re.compile(r"\s+")
 _NAME = re.compile(r"[^\W\d][\w-]*")
@@ -67,7 +67,7 @@ class _Reader:
         negated = False
         while self._word("not"):
             negated = not negated
-        found = self._inner() if self._sign("(") else self._test()
+        found = self._inner() if self._sign("(") else self._condition()
         return Not(found) if negated else found
 
     def _inner(self) -> Node:
@@ -80,7 +80,7 @@ class _Reader:
         self._depth -= 1
         return found
 
-    def _test(self) -> Node:
+    def _condition(self) -> Node:
         place = f"character {self._at + 1}"
         name = self._match(_NAME)
         if not name or name.lower() in ("and", "or"):
@@ -128,6 +128,8 @@ class _Reader:
         values = [self._value()]
         while self._sign(","):
             values.append(self._value())
+            if len(values) > MAX_VALUES:
+                raise self._error(f"no more than {MAX_VALUES} values")
         if not self._sign(")"):
             raise self._error("`,` or `)`")
         return tuple(values)

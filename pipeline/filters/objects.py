@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from pipeline.errors import FilterError
-from pipeline.filters.language import MAX_CONDITIONS, MAX_DEPTH, parse
+from pipeline.filters.language import MAX_CONDITIONS, MAX_DEPTH, MAX_VALUES, parse
 from pipeline.filters.tree import All, Bare, Condition, Either, Node, Not, Op, Value, conditions, equals, field_name
 
 _RANGES = {op.value: op for op in (Op.LESS, Op.AT_MOST, Op.MORE, Op.AT_LEAST)}
@@ -56,8 +56,8 @@ def _operator(name: str, sign: str, operand: object, path: str) -> Node:
         condition = Condition(name, Op.IN, (_scalar(operand, path),), path)
         return condition if sign == "=" else Not(condition)
     if sign in ("in", "not in"):
-        if not isinstance(operand, list) or not operand:
-            raise _error(path, "expected a list with at least one value")
+        if not isinstance(operand, list) or not 0 < len(operand) <= MAX_VALUES:
+            raise _error(path, f"expected a list with at least one value, and up to {MAX_VALUES}")
         condition = Condition(name, Op.IN, tuple(_scalar(one, path) for one in operand), path)
         return condition if sign == "in" else Not(condition)
     if sign in _RANGES:

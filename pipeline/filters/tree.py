@@ -11,7 +11,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TypeAlias
 
-#: Fields whose value may be a prefix followed by `*`, without a condition by `~`.
+#: Fields whose value may be a prefix followed by `*`, after `=` too.
 PREFIX_FIELDS = ("uri", "folder")
 
 #: The fields of every document that people and programs filter by.
@@ -19,7 +19,7 @@ FILTER_KEYS = ("uri", "folder", "media_type", "document_id")
 
 
 class Op(StrEnum):
-    """A condition of a field. The others of the language are their negations: `!=`, `not in`, `missing`."""
+    """What is asked of a field. The other operators of the language are their negations: `!=`, `not in`, `missing`."""
 
     IN = "in"  # one of the values; of a list, that it has one of them. `=` is this with one value
     LESS = "<"
@@ -43,7 +43,7 @@ Value: TypeAlias = "Bare | str | int | float | bool | datetime"
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """A condition of one field. A document without the field does not pass, so it does pass the negation."""
+    """A condition on one field. A document without the field does not pass, so it does pass the negation."""
 
     field: str
     op: Op

@@ -100,9 +100,11 @@ def passing(wanted: Condition) -> ColumnElement[bool]:
         return exists().where(ours, or_(column.text.in_(texts), column.number.in_(numbers)))
     limit = _number(wanted.values[0])
     compared = {
-        Op.LESS: column.number < limit, Op.AT_MOST: column.number <= limit, Op.MORE: column.number > limit,
+        Op.LESS: column.number < limit,
+        Op.AT_MOST: column.number <= limit,
+        Op.MORE: column.number > limit,
         Op.AT_LEAST: column.number >= limit,
-    }  # fmt: skip
+    }
     return exists().where(ours, compared[wanted.op])
 
 

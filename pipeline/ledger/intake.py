@@ -108,9 +108,13 @@ class Intake:
         )  # fmt: skip
 
     def refuse(
-        self, collection: str, run: int, refused: Mapping[str, Refused], parent: str = "",
+        self,
+        collection: str,
+        run: int,
+        refused: Mapping[str, Refused],
+        parent: str = "",
         given: Mapping[str, str] = MappingProxyType({}),
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Record files that could not be staged, as skipped or quarantined; `parent` is the document that they are in."""
         rows = {}
         for key, item in refused.items():
@@ -213,13 +217,15 @@ class Intake:
         again = state == DocumentState.INDEXED
         reopened = case((documents.c.parse_fingerprint == "", DocumentState.PENDING), else_=DocumentState.PARSED)
         changes = {
-            "given": bindparam("text"), "run": run, "updated_at": time.time(),
+            "given": bindparam("text"),
+            "run": run,
+            "updated_at": time.time(),
             "state": case((again, reopened), else_=state),
             "starts": case((again, 0), else_=documents.c.starts),
             "batch": case((again, None), else_=documents.c.batch),
             # Its worker has read what was given before: it must look again.
             "dirty": case((state == DocumentState.EMBEDDING, 1), else_=documents.c.dirty),
-        }  # fmt: skip
+        }
         with writing(self._engine) as connection:
             hold(connection, collection)
             connection.execute(

@@ -23,11 +23,22 @@ _LANGUAGE = re.compile(r"<html\b[^<>]{0,500}?\slang\s*=\s*[\"']?([A-Za-z0-9-]{2,
 
 #: Names of a page's meta elements.
 _META_NAMES = {
-    "author": "author", "article:author": "author", "dc.creator": "author", "keywords": "keywords", "dc.subject": "subject",
-    "subject": "subject", "date": "created", "dc.date": "created", "dcterms.created": "created",
-    "article:published_time": "created", "article:modified_time": "modified", "dcterms.modified": "modified",
-    "last-modified": "modified", "dc.language": "language", "content-language": "language",
-}  # fmt: skip
+    "author": "author",
+    "article:author": "author",
+    "dc.creator": "author",
+    "keywords": "keywords",
+    "dc.subject": "subject",
+    "subject": "subject",
+    "date": "created",
+    "dc.date": "created",
+    "dcterms.created": "created",
+    "article:published_time": "created",
+    "article:modified_time": "modified",
+    "dcterms.modified": "modified",
+    "last-modified": "modified",
+    "dc.language": "language",
+    "content-language": "language",
+}
 
 #: What a common library writes where its caller names nobody.
 _SILENT = ("(anonymous)", "(unspecified)")
@@ -37,9 +48,13 @@ _PDF_NAMES = {"Author": "author", "Subject": "subject", "Keywords": "keywords", 
 
 #: Names of the core properties of Office files, without their namespaces.
 _CORE_NAMES = {
-    "creator": "author", "subject": "subject", "keywords": "keywords", "language": "language", "created": "created",
+    "creator": "author",
+    "subject": "subject",
+    "keywords": "keywords",
+    "language": "language",
+    "created": "created",
     "modified": "modified",
-}  # fmt: skip
+}
 
 
 def properties(found: Iterable[tuple[str, str]]) -> dict[str, str]:

@@ -160,8 +160,7 @@ class Load:
         staged: dict[str, StagedFile] = {}
         refused: dict[str, Refused] = {}
         touched: dict[str, SourceFile] = {}
-        given = {key: self._given(file, known.get(key)) for key, file in files.items()}
-        described = {key: text for key, text in given.items() if key in known and text != known[key].given}
+        given, described = self._metadata(files, known)
         adopted: list[str] = []
         to_copy: dict[str, SourceFile] = {}
         for key, file in files.items():
@@ -192,15 +191,14 @@ class Load:
             adopted.append(key)
         self._ledger.intake.record_staged(self._collection, run, staged, given)
         self._ledger.intake.refuse(self._collection, run, refused, given=given)
-        put = staged.keys() | refused.keys()
-        self._ledger.intake.describe(self._collection, run, {key: text for key, text in described.items() if key not in put})
+        self._ledger.intake.describe(self._collection, run, {key: described[key] for key in unchanged if key in described})
         self._ledger.intake.touch(touched)
         self._ledger.intake.adopt(run, adopted)
         hashes = {key: copy.content_hash for key, copy in staged.items()}
         hashes |= {key: known[key].content_hash for key in adopted if key in known and known[key].state in OPEN_STATES}
-        for key, content_hash in hashes.items() if self._outcomes.on else ():
-            file = files[key]
-            self._outcomes.staged(self._version(run, key, file, content_hash), self._began.get(file.uri, began_ns))
+        if self._outcomes.on:
+            for key, content_hash in hashes.items():
+                self._outcomes.staged(self._version(run, key, files[key], content_hash), self._began.get(files[key].uri, began_ns))
         for key, item in refused.items():
             version = self._version(run, key, item.source, "")
             self._outcomes.refused(version, item.reason, item.detail, self._began.get(item.source.uri, began_ns))
@@ -226,9 +224,15 @@ class Load:
             return Refused(file, error.reason, error.detail)
 
     def _same_bytes(
-        self, key: str, file: SourceFile, before: Known, now: SourceFile, staged: dict[str, StagedFile], adopted: list[str],
+        self,
+        key: str,
+        file: SourceFile,
+        before: Known,
+        now: SourceFile,
+        staged: dict[str, StagedFile],
+        adopted: list[str],
         described: Mapping[str, str],
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Classify a document whose bytes the ledger knows already."""
         if self._finished(before) and key in described:
             self.counts.changed += 1
@@ -246,6 +250,11 @@ class Load:
             )
             self.counts.changed += 1
             self.counts.bytes += now.size
+
+    def _metadata(self, files: Mapping[str, SourceFile], known: Mapping[str, Known]) -> tuple[dict[str, str], dict[str, str]]:
+        """The metadata that this load gives to documents, and that of the documents which had other metadata before."""
+        given = {key: self._given(file, known.get(key)) for key, file in files.items()}
+        return given, {key: text for key, text in given.items() if key in known and text != known[key].given}
 
     def _given(self, file: SourceFile, before: Known | None) -> str:
         """The metadata of this load as the ledger keeps it; that of `--meta` in earlier loads stays."""

@@ -17,20 +17,12 @@ from pipeline.errors import CollectionMismatch, CollectionMissing, ConfigError, 
 from pipeline.filters import PREFIX_FIELDS, Filters, Node, Types
 from pipeline.settings import is_loopback, mask_url
 from pipeline.store import points as convert
+from pipeline.store import server_query as made
 from pipeline.store.base import StoredPoint, VectorStore
 from pipeline.store.conditions import bound
 from pipeline.store.names import check_name
 from pipeline.store.points import DENSE, META_FIELDS, META_PAGE_POINTS, PAGE_POINTS, SPARSE, Point
 from pipeline.store.query import Shape, query_plan
-from pipeline.store.server_query import (
-    INDEXES,
-    document_filter,
-    payload_operations,
-    point_filter,
-    run_query,
-    types_of,
-    vectors_of,
-)
 from pipeline.types import Chunk, DocumentInfo, EmbeddedChunk, Hit, PointMeta
 
 T = TypeVar("T")
@@ -151,7 +143,7 @@ class ServerStore(VectorStore):
         convert.check_vectors(points, shape.dimension)
         for batch in convert.batches(points, self._batch_points, self._batch_bytes, _NUMBER_BYTES):
             new = [
-                models.PointStruct(id=e.chunk.id, vector=vectors_of(e, shape), payload=convert.payload_of(d, e.chunk))
+                models.PointStruct(id=e.chunk.id, vector=made.vectors_of(e, shape), payload=convert.payload_of(d, e.chunk))
                 for d, e in batch
             ]
             self._complete(physical, lambda p=new: self._client.upsert(physical, p, wait=True))  # type: ignore[misc]
@@ -173,7 +165,7 @@ class ServerStore(VectorStore):
             changes = [
                 change
                 for i in ids
-                for change in payload_operations(
+                for change in made.payload_operations(
                     convert.meta_payload(metas[i]), models.Filter(must=[models.HasIdCondition(has_id=[i])])
                 )
             ]
@@ -181,7 +173,7 @@ class ServerStore(VectorStore):
 
     @override
     def update_document(self, physical: str, document: DocumentInfo) -> None:
-        changes = payload_operations(convert.document_payload(document), document_filter(document.id))
+        changes = made.payload_operations(convert.document_payload(document), made.document_filter(document.id))
         self._complete(physical, lambda: self._client.batch_update_points(physical, changes, wait=True))
 
     @override
@@ -210,14 +202,16 @@ class ServerStore(VectorStore):
 
     @override
     def count(self, physical: str, document_id: str | None = None, filters: Filters = ()) -> int:
-        chosen = point_filter(self._bound(physical, filters), document_id)
+        chosen = made.point_filter(self._bound(physical, filters), document_id)
         return self._call(lambda: self._client.count(physical, count_filter=chosen, exact=True), physical).count
 
     @override
     def document_chunks(
         self, physical: str, document_id: str, filters: Filters = (), ordinals: Sequence[int] | None = None
     ) -> list[Chunk]:
-        records = self._scroll(physical, point_filter(self._bound(physical, filters), document_id, ordinals), True, vectors=False)
+        records = self._scroll(
+            physical, made.point_filter(self._bound(physical, filters), document_id, ordinals), True, vectors=False
+        )
         return convert.in_order(convert.point_of(str(record.id), record.payload or {}, []) for record in records)
 
     @override
@@ -226,7 +220,7 @@ class ServerStore(VectorStore):
         wanted = query_plan(physical, shape, vector, text, limit, self._bound(physical, filters))
         if wanted is None:
             return []
-        answer = self._call(lambda: run_query(self._client, physical, wanted), physical)
+        answer = self._call(lambda: made.run_query(self._client, physical, wanted), physical)
         return convert.ranked(convert.hit_of(str(point.id), point.score, point.payload or {}) for point in answer.points)
 
     @override
@@ -242,14 +236,14 @@ class ServerStore(VectorStore):
 
     @override
     def fields(self, physical: str) -> Types:
-        return types_of(self._call(lambda: self._client.get_collection(physical), physical).payload_schema or {})
+        return made.types_of(self._call(lambda: self._client.get_collection(physical), physical).payload_schema or {})
 
     @override
     def add_fields(self, physical: str, types: Types) -> None:
         known = self.fields(physical)
         for name, kind in types.items():
             if name not in known:
-                path, index = f"{convert.FIELDS}.{name}", INDEXES[kind]
+                path, index = f"{convert.FIELDS}.{name}", made.INDEXES[kind]
                 self._complete(physical, lambda p=path, i=index: self._client.create_payload_index(physical, p, i))  # type: ignore[misc]
 
     @override

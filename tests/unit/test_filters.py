@@ -87,6 +87,7 @@ def test_a_star_after_a_bare_uri_or_folder_makes_a_prefix() -> None:
         ("folder=/a b and year >> 2", "character 11: expected `and`, `or` or the end"),
         ("(" * 60 + "a=1" + ")" * 60, "50 parentheses"),
         (" or ".join(["a=1"] * 300), "200 conditions"),
+        ("a in (" + ",".join("x" * 501) + ")", "no more than 500 values"),
         ("a=" + "x" * 10_001, "10,003 characters"),
     ],
 )
@@ -104,6 +105,7 @@ def test_what_cannot_be_read_is_named_with_its_place(text: str, why: str) -> Non
         ({"year": None}, "at year: expected"),
         ({"year": {"in": 3}}, "at year.in: expected a list"),
         ({"year": {"not in": []}}, "at year.not in: expected a list with at least one"),
+        ({"year": {"in": [1] * 501}}, "up to 500"),
         ({"year": {"exists": 1}}, "at year.exists: expected true or false"),
         ({"team": {"~": "a*b"}}, "at team.~: expected a pattern"),
         ({"and": {"a": 1}}, "at and: expected a list"),

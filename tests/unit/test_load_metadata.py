@@ -176,9 +176,14 @@ def test_a_file_beside_the_document_and_a_table(place: Place) -> None:
     counts = place.load()
     assert counts.added == 4, "a file without its document is an ordinary one; the others are none"
     assert place.stored("a") == {
-        "year": 2022, "due_date": "2024-05-31T00:00:00Z", "team": "law, sales", "code": "007", "tags": ["x", "y"], "price": 1.5,
+        "year": 2022,
+        "due_date": "2024-05-31T00:00:00Z",
+        "team": "law, sales",
+        "code": "007",
+        "tags": ["x", "y"],
+        "price": 1.5,
         "draft": False,
-    }  # fmt: skip
+    }
     assert place.stored("b") == {"year": 2021}
     assert place.stored("c") == {}
     assert place.load(year="1999").changed == 4
@@ -243,17 +248,28 @@ def test_the_order_of_sources_and_values_that_do_not_fit(place: Place) -> None:
     place.write(b="two")
     place.load(status="kept")
     assert place.stored("a") == {
-        "author": "Ada", "created": "2024-01-02T00:00:00Z", "version": 1, "tags": ["x", "y z"], "status": "kept",
-    }  # fmt: skip
+        "author": "Ada",
+        "created": "2024-01-02T00:00:00Z",
+        "version": 1,
+        "tags": ["x", "y z"],
+        "status": "kept",
+    }
     assert place.stored("b") == {"author": "7", "status": "kept"}
     assert place.left_out("b") == [
         ("created", "the field is datetime in this collection, and 'last week' is not"),
         ("version", "the field is integer in this collection, and '1.0.1' is not"),
     ]
-    assert place.ledger.fields.types("docs") == place.store.fields("p") == {
-        "author": FieldType.KEYWORD, "created": FieldType.DATETIME, "status": FieldType.KEYWORD, "tags": FieldType.KEYWORD,
-        "version": FieldType.INTEGER,
-    }  # fmt: skip
+    assert (
+        place.ledger.fields.types("docs")
+        == place.store.fields("p")
+        == {
+            "author": FieldType.KEYWORD,
+            "created": FieldType.DATETIME,
+            "status": FieldType.KEYWORD,
+            "tags": FieldType.KEYWORD,
+            "version": FieldType.INTEGER,
+        }
+    )
     assert place.ledger.losses.summary(collection="docs").kinds == {"metadata": 2}
     place.load(version="2")
     assert place.left_out("b") == [("created", "the field is datetime in this collection, and 'last week' is not")]
@@ -271,12 +287,29 @@ def test_ledger_and_store_answer_filters_alike(place: Place) -> None:
         (place.folder / f"{name}.txt.meta.json").write_text(json.dumps(row))
     place.load()
     for wanted, expected in {
-        "year >= 2019": "a", "year < 2019": "b", "year != 2019": "bcd", "year in (2019, -7)": "ab", "year missing": "cd",
-        "team = law": "a", "team = sales": "", "team ~ law*": "ab", "team ~ 'a%*'": "c", "team ~ *": "abc", "team exists": "abc",
-        "not team ~ law*": "cd", "team not in (law, lawn)": "cd", "draft = true": "a", "draft != true": "bcd",
-        "due = 2024-05-31T08:00:00.250Z": "a", "due < 1970-01-01": "b", "due exists and due > 2024-01-01": "a",
-        "price = 2": "b", "price <= 0.5": "ac", "price > -1.25 and not draft = true": "b", "folder ~ /* and year > 0": "a",
-    }.items():  # fmt: skip
+        "year >= 2019": "a",
+        "year < 2019": "b",
+        "year != 2019": "bcd",
+        "year in (2019, -7)": "ab",
+        "year missing": "cd",
+        "team = law": "a",
+        "team = sales": "",
+        "team ~ law*": "ab",
+        "team ~ 'a%*'": "c",
+        "team ~ *": "abc",
+        "team exists": "abc",
+        "not team ~ law*": "cd",
+        "team not in (law, lawn)": "cd",
+        "draft = true": "a",
+        "draft != true": "bcd",
+        "due = 2024-05-31T08:00:00.250Z": "a",
+        "due < 1970-01-01": "b",
+        "due exists and due > 2024-01-01": "a",
+        "price = 2": "b",
+        "price <= 0.5": "ac",
+        "price > -1.25 and not draft = true": "b",
+        "folder ~ /* and year > 0": "a",
+    }.items():
         assert place.names(wanted) == expected, wanted
     for wanted in ("colour = red", "year = x"):
         with pytest.raises(FilterError):

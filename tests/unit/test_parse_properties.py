@@ -30,9 +30,13 @@ def test_office_files(tmp_path: Path) -> None:
     properties.created = properties.modified = datetime(2024, 5, 31, 12, 30, tzinfo=UTC)
     made.save(str(tmp_path / "a.docx"))
     assert read(tmp_path / "a.docx", kinds.DOCX) == {
-        "author": "Ada L.", "subject": "Rent", "keywords": "flat, rent", "language": "en-GB",
-        "created": "2024-05-31T12:30:00+00:00", "modified": "2024-05-31T12:30:00+00:00",
-    }  # fmt: skip
+        "author": "Ada L.",
+        "subject": "Rent",
+        "keywords": "flat, rent",
+        "language": "en-GB",
+        "created": "2024-05-31T12:30:00+00:00",
+        "modified": "2024-05-31T12:30:00+00:00",
+    }
     slides = pptx.Presentation()
     slides.slides.add_slide(slides.slide_layouts[0]).shapes.title.text = "Rent"
     slides.core_properties.author = "Ada"
@@ -54,8 +58,11 @@ def test_pages(tmp_path: Path) -> None:
         "<body><h1>T</h1><p>Words of the page.</body></html>"
     )
     assert read(page, kinds.HTML) == {
-        "language": "en-US", "author": "Ada & Bo", "keywords": "a, b", "created": "2024-05-31T10:00:00+00:00",
-    }  # fmt: skip
+        "language": "en-US",
+        "author": "Ada & Bo",
+        "keywords": "a, b",
+        "created": "2024-05-31T10:00:00+00:00",
+    }
     assert of_page("<meta " + "x" * 5000 + ">" + "<meta name='author' content='" * 3000) == {}
 
 
@@ -68,14 +75,18 @@ def test_mail(tmp_path: Path) -> None:
     (tmp_path / "a.eml").write_bytes(message.as_bytes())
     found = read(tmp_path / "a.eml", kinds.EML)
     assert found == {
-        "subject": "[lists] Rent [solved]", "from": "ada@example.org", "to": "[bo@example.org, cy@example.org]",
+        "subject": "[lists] Rent [solved]",
+        "from": "ada@example.org",
+        "to": "[bo@example.org, cy@example.org]",
         "created": "2024-05-31T12:30:00+02:00",
-    }  # fmt: skip
+    }
     raw = gathered(found, Given())
     assert fit(raw, new_types(raw, {})).values == {
-        "subject": "[lists] Rent [solved]", "from": "ada@example.org", "to": ("bo@example.org", "cy@example.org"),
+        "subject": "[lists] Rent [solved]",
+        "from": "ada@example.org",
+        "to": ("bo@example.org", "cy@example.org"),
         "created": "2024-05-31T10:30:00Z",
-    }  # fmt: skip
+    }
     assert of_mail("", "nobody", "", "", "yesterday") == {}
 
 

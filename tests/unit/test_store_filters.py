@@ -80,6 +80,8 @@ CASES: Mapping[str, str] = {
     "uri ~ 'file:///guides/d*' or uri = 'file:///guides/a.md'": "ade",
     "folder exists": "abcde",
     "media_type missing": "",
+    "media_type ~ 'text/*' and document_id ~ *": "abcde",
+    "media_type ~ 'texts*'": "",
     "document_id != x": "abcde",
 }
 
@@ -168,6 +170,9 @@ def test_the_object_form_and_pairs(filled: Callable[[Filters], str]) -> None:
         ({"year": "2020"}, "wrong at year: year is a whole number"),
         ({"and": [{"team": 7}]}, r"wrong at and\[0\].team: team is a text, and 7 is not"),
         ({"draft": "true"}, "draft is true or false"),
+        ({"price": 10**400}, "price is a number"),
+        ({"price": float("nan")}, "price is a number"),
+        ("price > 1" + "0" * 400, "price is a number"),
         ({"year": {">": True}}, "whole number"),
     ],
 )

@@ -37,9 +37,18 @@ OTHER = 5000
 
 #: Operators of a condition with one value, as conditions of ours.
 _SIGNS = {
-    "is": Op.IN, "=": Op.IN, "is not": Op.IN, "\u2260": Op.IN, "start with": Op.BEGINS,
-    "<": Op.LESS, "\u2264": Op.AT_MOST, ">": Op.MORE, "\u2265": Op.AT_LEAST, "before": Op.LESS, "after": Op.MORE,
-}  # fmt: skip
+    "is": Op.IN,
+    "=": Op.IN,
+    "is not": Op.IN,
+    "\u2260": Op.IN,
+    "start with": Op.BEGINS,
+    "<": Op.LESS,
+    "\u2264": Op.AT_MOST,
+    ">": Op.MORE,
+    "\u2265": Op.AT_LEAST,
+    "before": Op.LESS,
+    "after": Op.MORE,
+}
 
 
 class Condition(BaseModel):
