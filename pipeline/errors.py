@@ -15,6 +15,7 @@
     │   └── NoSpace               the disk is full
     └── PermanentError            a retry never helps: someone must act
         ├── ConfigError           a setting is wrong, or two settings contradict each other
+        │   └── FilterError       a filter cannot be read, or does not fit the fields of the collection
         ├── ModelError            the model cannot be loaded, or differs from the configured one
         ├── DeviceError           the requested device does not exist
         ├── HostError             this host cannot be changed as requested: Docker Desktop, `.env`
@@ -114,6 +115,10 @@ class PermanentError(KbError):
 
 class ConfigError(PermanentError):
     """A setting is wrong, or two settings contradict each other."""
+
+
+class FilterError(ConfigError):
+    """A filter cannot be read, names a field that does not exist, or compares one with a value of another type."""
 
 
 class ModelError(PermanentError):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
 
 class DocumentState(StrEnum):
@@ -91,6 +92,7 @@ class LossKind(StrEnum):
     SCRIPTED_CONTENT = "scripted_content"  # content that a script would make
     CUT_TEXT = "cut_text"  # text beyond a limit
     MACHINE_TEXT = "machine_text"  # base64 and other text that is not for people
+    METADATA = "metadata"  # a value of the document's metadata that was left out; its place is the field
     UNDECODABLE_BYTES = "undecodable_bytes"  # bytes that are no character of the text's encoding
 
 
@@ -206,6 +208,10 @@ class EmbeddedChunk:
     vector: list[float]  #: unit length, one number per dimension
 
 
+#: A value of a document's metadata: a text, number, truth value or list of texts; times are texts of ISO 8601 in UTC.
+MetadataValue: TypeAlias = str | int | float | bool | tuple[str, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Hit:
     """One result of a search."""
@@ -222,6 +228,7 @@ class Hit:
     document_id: str
     chunk_id: str
     ordinal: int = 0  #: place of the chunk in its document
+    metadata: Mapping[str, MetadataValue] = field(default_factory=dict)  #: of the document
     copies: tuple[str, ...] = ()  #: uris of other documents with the same text, which are no hits of their own
     before: tuple[str, ...] = ()  #: texts of the chunks before it, if they were asked for
     after: tuple[str, ...] = ()
@@ -272,6 +279,7 @@ class DocumentInfo:
     media_type: str = ""
     content_hash: str = ""
     folder: str = field(default="")  #: path of the parent folder, for filters
+    metadata: tuple[tuple[str, MetadataValue], ...] = ()  #: pairs of name and value
 
 
 #: Namespace of all ids of this project; never change it: every stored point's id depends on it.

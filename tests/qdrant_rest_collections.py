@@ -6,9 +6,10 @@ import json
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote, unquote
 
+import numpy as np
 import qdrant_edge as edge
 from pydantic import BaseModel, TypeAdapter
 from qdrant_client.http import models
@@ -119,7 +120,10 @@ class Collections:
                 "hnsw_config": {"m": self.links.get(name, 16), "ef_construct": 100, "full_scan_threshold": 10000},
                 "optimizer_config": {"default_segment_number": 0, "flush_interval_sec": 5},
             },
-            "payload_schema": {key: {"data_type": "keyword", "points": info.points_count} for key in info.payload_schema},
+            "payload_schema": {
+                key: {"data_type": str(index.data_type).rpartition(".")[2].lower(), "points": info.points_count}
+                for key, index in info.payload_schema.items()
+            },
         }  # fmt: skip
 
     def change(self, name: str, body: bytes) -> bool:
@@ -132,12 +136,7 @@ class Collections:
 
     def index(self, name: str, body: bytes) -> Updated:
         request = models.CreateFieldIndex.model_validate_json(body)
-        schema = request.field_schema
-        prefix = isinstance(schema, models.KeywordIndexParams) and schema.prefix
-        if not isinstance(schema, models.KeywordIndexParams) and schema != models.PayloadSchemaType.KEYWORD:
-            raise Refused(501, "only keyword indexes")
-        params = edge.KeywordIndexParams(prefix=prefix or None)
-        self.shard(name).update(edge.UpdateOperation.create_field_index(request.field_name, params))
+        self.shard(name).update(edge.UpdateOperation.create_field_index(request.field_name, _index(request.field_schema)))
         return Updated()
 
     def upsert(self, name: str, points: list[models.PointStruct]) -> Updated:
@@ -297,6 +296,13 @@ class Collections:
         raise Refused(501, f"{method} {path}")
 
 
+def _range(bounds: Any) -> Any:
+    given = bounds.model_dump(exclude_none=True)
+    if isinstance(bounds, models.DatetimeRange):
+        return edge.RangeDateTime(**{name: value.isoformat() for name, value in given.items()})
+    return edge.RangeFloat(**given)
+
+
 def _record(record: edge.Record | edge.ScoredPoint) -> dict[str, Any]:
     point_id = record.id if isinstance(record.id, int) else str(record.id)
     vectors: Any = record.vector
@@ -325,11 +331,29 @@ def _payload(chosen: Any) -> Any:
     return bool(chosen)
 
 
+def _index(schema: Any) -> Any:
+    if isinstance(schema, models.KeywordIndexParams):
+        return edge.KeywordIndexParams(prefix=schema.prefix or None)
+    kinds: dict[Any, Any] = {
+        models.IntegerIndexParams: edge.IntegerIndexParams,
+        models.FloatIndexParams: edge.FloatIndexParams,
+        models.BoolIndexParams: edge.BoolIndexParams,
+        models.DatetimeIndexParams: edge.DatetimeIndexParams,
+    }
+    if type(schema) not in kinds:
+        raise Refused(501, f"index {schema}")
+    return kinds[type(schema)]()
+
+
 def _filter(chosen: models.Filter) -> edge.Filter:
-    if chosen.should or chosen.must_not or chosen.min_should:
-        raise Refused(501, "only must")
-    must = chosen.must if isinstance(chosen.must, list) else [chosen.must] if chosen.must else []
-    return edge.Filter(must=[_condition(condition) for condition in must])
+    if chosen.min_should:
+        raise Refused(501, "min_should")
+    return edge.Filter(must=_conditions(chosen.must), should=_conditions(chosen.should), must_not=_conditions(chosen.must_not))
+
+
+def _conditions(some: Any) -> Any:
+    several = some if isinstance(some, list) else [] if some is None else [some]
+    return [_condition(one) for one in several] or None
 
 
 def _condition(condition: Any) -> Any:
@@ -337,7 +361,15 @@ def _condition(condition: Any) -> Any:
         return _filter(condition)
     if isinstance(condition, models.HasIdCondition):
         return edge.HasIdCondition({*condition.has_id})
+    if isinstance(condition, models.IsEmptyCondition):
+        return edge.IsEmptyCondition(condition.is_empty.key)
     match = condition.match if isinstance(condition, models.FieldCondition) else None
+    if isinstance(condition, models.FieldCondition) and condition.range is not None:
+        return edge.FieldCondition(condition.key, range=_range(condition.range))
+    if isinstance(match, models.MatchValue) and isinstance(match.value, bool):
+        return edge.FieldCondition(
+            condition.key, match=edge.MatchValue(cast("bool", np.bool_(match.value)))
+        )  # Python's own become numbers
     if isinstance(match, models.MatchValue):
         return edge.FieldCondition(condition.key, match=edge.MatchValue(match.value))
     if isinstance(match, models.MatchAny):

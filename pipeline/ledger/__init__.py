@@ -3,8 +3,8 @@
 Its parts, one file each: `intake` (writes of a load), `flow` (the dispatcher), `work` (the workers), `collections` (and their
 generations), `mirror` (a new generation next to the live one), `removal` (deletions), `sources` (loaded repeatedly),
 `schedules` (and when), `holds` (which run loads which roots now), `registry` (worker processes), `runs` (and how they compare),
-`report`, `life` and `retrospect` (for people: the present, documents, one run), `measures` (counters of workers), `browse`
-(documents by page), `tokens` (who may ask the service), `submissions` (repeated requests).
+`report`, `life` and `retrospect` (for people: the present, documents, one run), `measures` (counters of workers), `fields`
+(of metadata), `browse` (documents by page), `tokens` (who may ask the service), `submissions` (repeated requests).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 from sqlalchemy import Engine
 
 from pipeline.ledger.browse import Browse
+from pipeline.ledger.fields import Fields
 from pipeline.ledger.flow import Flow
 from pipeline.ledger.generations import Generations
 from pipeline.ledger.holds import Holds
@@ -57,6 +58,7 @@ class Ledger:
         self.retrospect = Retrospect(engine)
         self.measures = Measures(engine)
         self.losses = LossReport(engine)
+        self.fields = Fields(engine)
         self.browse = Browse(engine)
         self.tokens = Tokens(engine)
         self.submissions = Submissions(engine)
@@ -81,6 +83,6 @@ class Ledger:
 
 
 __all__ = [
-    "Browse", "Flow", "Generations", "Holds", "Intake", "Ledger", "Life", "LossReport", "Measures", "Mirror", "Registry", "Removal",
-    "Report", "Retrospect", "Runs", "Schedules", "Sources", "Submissions", "Tokens", "Work",
+    "Browse", "Fields", "Flow", "Generations", "Holds", "Intake", "Ledger", "Life", "LossReport", "Measures", "Mirror", "Registry",
+    "Removal", "Report", "Retrospect", "Runs", "Schedules", "Sources", "Submissions", "Tokens", "Work",
 ]  # fmt: skip

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from urllib.parse import quote
 
-from sqlalchemy import ColumnElement, Engine, Select, and_, false, func, not_, select
+from sqlalchemy import ColumnElement, Connection, Engine, Select, and_, false, func, not_, or_, select, true
 
-from pipeline.filters import FILTER_KEYS, Condition, Filters, conditions
+from pipeline.filters import OWN_TYPES, Condition, Either, Filters, Limit, Node, Not, Op, bind, conditions, tree_of
+from pipeline.ledger import fields
 from pipeline.ledger.schema import LIVE, collections, documents, reading
 from pipeline.sources.uris import MEMBER
-from pipeline.types import DocumentState
+from pipeline.types import DocumentState, MetadataValue
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,7 @@ class Listing:
     parent: str  #: id of the document that this one is a file of; empty for others
     updated_at: float
     indexed_hash: str  #: of the version that searches find; empty if there is none
+    metadata: Mapping[str, MetadataValue] = field(default_factory=dict)  #: of that version
 
 
 class Browse:
@@ -42,10 +45,10 @@ class Browse:
 
     def page(self, generation: str, filters: Filters = (), *, state: str = "", after: str = "", limit: int = 100) -> list[Listing]:
         """Up to `limit` documents of a generation in the order of their ids, from the one after the id `after` on."""
-        wanted = [*_of(generation), *matching(filters), documents.c.id > after]
-        if state:
-            wanted.append(documents.c.state == state)
         with reading(self._engine) as connection:
+            wanted = [*_of(generation), _matching(connection, generation, filters), documents.c.id > after]
+            if state:
+                wanted.append(documents.c.state == state)
             rows = connection.execute(_columns().where(*wanted).order_by(documents.c.id).limit(limit))
             return [_listing(row) for row in rows]
 
@@ -59,51 +62,73 @@ class Browse:
             .where(documents.c.id == document, collections.c.state == LIVE, documents.c.state != DocumentState.DELETED)
         )
         with reading(self._engine) as connection:
-            row = connection.execute(statement.where(*matching(filters))).first()
+            generation = connection.execute(select(documents.c.collection).where(documents.c.id == document)).scalar()
+            row = connection.execute(statement.where(_matching(connection, generation or "", filters))).first()
         return None if row is None else (_listing(row[:-1]), row[-1])
 
     def count(self, generation: str, filters: Filters = ()) -> dict[str, int]:
         """Documents of a generation by state; those marked as deleted are left out."""
         with reading(self._engine) as connection:
-            rows = connection.execute(
-                select(documents.c.state, func.count()).where(*_of(generation), *matching(filters)).group_by(documents.c.state)
-            )
+            wanted = (*_of(generation), _matching(connection, generation, filters))
+            rows = connection.execute(select(documents.c.state, func.count()).where(*wanted).group_by(documents.c.state))
             return {row[0]: int(row[1]) for row in rows}
 
 
-def matching(filters: Filters) -> list[ColumnElement[bool]]:
-    """Conditions on rows of documents that mean what the filters mean in the store. Raises ConfigError for other fields."""
-    return [_condition(one) for one in conditions(filters, FILTER_KEYS)]
+def _matching(connection: Connection, generation: str, filters: Filters) -> ColumnElement[bool]:
+    """Condition on rows of documents of a generation that means what the filters mean in the store. Raises FilterError."""
+    tree = tree_of(filters)
+    is_own = all(one.field in OWN_TYPES for one in conditions(tree))
+    return _passing(bind(tree, OWN_TYPES if is_own else {**fields.types_of(connection, generation), **OWN_TYPES}))
+
+
+def _passing(wanted: Node) -> ColumnElement[bool]:
+    if isinstance(wanted, Condition):
+        return _condition(wanted)
+    if isinstance(wanted, Not):
+        return not_(_passing(wanted.part))
+    if isinstance(wanted, Limit):
+        return _passing(wanted.part)
+    parts = [_passing(part) for part in wanted.parts]
+    if isinstance(wanted, Either):
+        return or_(false(), *parts)
+    return and_(true(), *parts)
 
 
 def _condition(wanted: Condition) -> ColumnElement[bool]:
+    if wanted.field not in OWN_TYPES:
+        return fields.passing(wanted)
+    if wanted.op is Op.EXISTS:
+        return true()
+    values = [str(value) for value in wanted.values]
     if wanted.field == "folder":
-        return _folder(wanted)
+        return or_(false(), *(_folder(value, wanted.op is Op.BEGINS) for value in values))
     column = documents.c["id" if wanted.field == "document_id" else wanted.field]
-    return _begins(column, wanted.value) if wanted.prefix else column == wanted.value
+    return _begins(column, values[0]) if wanted.op is Op.BEGINS else column.in_(values)
 
 
-def _folder(wanted: Condition) -> ColumnElement[bool]:
+def _folder(value: str, is_prefix: bool) -> ColumnElement[bool]:
     """The ledger does not keep folders: they are compared with the beginning of the URI, which is percent-encoded."""
-    protocol, colon, path = wanted.value.partition("://")
-    if not colon and wanted.value.startswith("/"):
-        protocol, path = "file", wanted.value
+    if is_prefix and not value:
+        return true()
+    protocol, colon, path = value.partition("://")
+    if not colon and value.startswith("/"):
+        protocol, path = "file", value
     elif protocol == "file":
         return false()  # folders of files are paths
     elif not colon:  # as `s` of `s3://bucket`
-        return _all_of(wanted.value) if wanted.prefix else false()
+        return _all_of(value) if is_prefix else false()
     start = f"{protocol}://{quote(path)}"
     # Of a file in an archive, `!` is not encoded: it stands between the two URIs.
     uri = func.replace(documents.c.uri, MEMBER, f"%21{MEMBER[1:]}") if "!" in path else documents.c.uri
-    if wanted.prefix and path in ("", "/"):
+    if is_prefix and path in ("", "/"):
         return _begins(uri, start)
-    if not wanted.prefix and not start.endswith("/"):
+    if not is_prefix and not start.endswith("/"):
         start += "/"
-    elif not wanted.prefix and path not in ("", "/"):
+    elif not is_prefix and path not in ("", "/"):
         return false()  # no folder is written like that
     rest = func.substr(uri, len(start) + 1)
     has_folder = func.replace(rest, "/", "") != rest
-    return and_(_begins(uri, start), has_folder if wanted.prefix else not_(has_folder))
+    return and_(_begins(uri, start), has_folder if is_prefix else not_(has_folder))
 
 
 def _all_of(protocols: str) -> ColumnElement[bool]:
@@ -126,6 +151,7 @@ def _columns() -> Select[tuple[object, ...]]:
 
 
 def _listing(row: Sequence[object]) -> Listing:
-    fields = dict(zip(Listing.__dataclass_fields__, row, strict=True))
-    fields |= {name: fields[name] or "" for name in ("reason", "detail")}
-    return Listing(**fields)  # type: ignore[arg-type]
+    values = dict(zip(Listing.__dataclass_fields__, row, strict=True))
+    values |= {name: values[name] or "" for name in ("reason", "detail")}
+    values["metadata"] = json.loads(str(values["metadata"] or "{}"))
+    return Listing(**values)  # type: ignore[arg-type]

@@ -20,6 +20,7 @@ class ClaimedDocument:
     title: str
     media_type: str
     run: int  #: that brought this version
+    given: str = ""  #: metadata of its load, as JSON
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,10 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Engine, case, delete, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, bindparam, case, delete, or_, select, update
 
 from pipeline.ledger.generations import count_open
 from pipeline.ledger.measures import QUARANTINES, count
@@ -32,6 +33,7 @@ class Known:
     indexed_hash: str
     indexed_parse: str
     indexed_embed: str
+    given: str = ""  #: metadata of its load, as JSON
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,7 @@ _KEPT = frozenset(
         "embed_s",
         "dirty",
         "properties",
+        "metadata",
     ]
 )
 
@@ -91,23 +94,33 @@ class Intake:
                     found[row[0]] = Known(row[1], row[2], row[3], DocumentState(row[4]), *row[5:])
         return found
 
-    def record_staged(self, collection: str, run: int, staged: Mapping[str, StagedFile]) -> None:
-        """Record new versions as pending, by document id.
+    def record_staged(
+        self, collection: str, run: int, staged: Mapping[str, StagedFile], given: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
+        """Record new versions as pending, by document id, with the metadata `given` to them.
 
         A worker with an older version loses its lease by this: its results no longer match a row.
         """
         self._put(
             collection, run,
             {key: (file.source, file.content_hash, DocumentState.PENDING, None, None) for key, file in staged.items()},
+            given=given,
         )  # fmt: skip
 
-    def refuse(self, collection: str, run: int, refused: Mapping[str, Refused], parent: str = "") -> None:
+    def refuse(
+        self,
+        collection: str,
+        run: int,
+        refused: Mapping[str, Refused],
+        parent: str = "",
+        given: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         """Record files that could not be staged, as skipped or quarantined; `parent` is the document that they are in."""
         rows = {}
         for key, item in refused.items():
             state = DocumentState.SKIPPED if item.reason.skips else DocumentState.QUARANTINED
             rows[key] = (item.source, "", state, item.reason.value, item.detail)
-        self._put(collection, run, rows, parent)
+        self._put(collection, run, rows, parent, given)
 
     def record_members(
         self,
@@ -161,6 +174,7 @@ class Intake:
     def _put(
         self, collection: str, run: int,
         rows: Mapping[str, tuple[SourceFile, str, DocumentState, str | None, str | None]], parent: str = "",
+        given: Mapping[str, str] = MappingProxyType({}),
     ) -> None:  # fmt: skip
         if not rows:
             return
@@ -180,6 +194,7 @@ class Intake:
                 "run": run,
                 "updated_at": now,
                 "parent": parent,
+                "given": given.get(key, ""),
             }
             # In one order, as claims lock them: two that hold what the other one wants would wait for ever.
             for key, (source, content_hash, state, reason, detail) in sorted(rows.items())
@@ -193,6 +208,30 @@ class Intake:
             refused = _newly_quarantined(connection, values)
             connection.execute(statement, values)
             count(connection, refused)
+
+    def describe(self, collection: str, run: int, given: Mapping[str, str]) -> None:
+        """Give documents other metadata, as part of `run`. The points of indexed ones are changed; nothing is embedded."""
+        if not given:
+            return
+        state = documents.c.state
+        again = state == DocumentState.INDEXED
+        reopened = case((documents.c.parse_fingerprint == "", DocumentState.PENDING), else_=DocumentState.PARSED)
+        changes = {
+            "given": bindparam("text"),
+            "run": run,
+            "updated_at": time.time(),
+            "state": case((again, reopened), else_=state),
+            "starts": case((again, 0), else_=documents.c.starts),
+            "batch": case((again, None), else_=documents.c.batch),
+            # Its worker has read what was given before: it must look again.
+            "dirty": case((state == DocumentState.EMBEDDING, 1), else_=documents.c.dirty),
+        }
+        with writing(self._engine) as connection:
+            hold(connection, collection)
+            connection.execute(
+                update(documents).where(documents.c.id == bindparam("key")).values(changes),
+                [{"key": key, "text": text} for key, text in sorted(given.items())],
+            )
 
     def touch(self, sources: Mapping[str, SourceFile]) -> None:
         """Remember new sizes and times of documents whose bytes are the same, so that the next load need not hash them."""

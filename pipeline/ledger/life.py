@@ -70,6 +70,7 @@ class Standing:
     beat_s: float | None  #: seconds since its worker last made progress
     properties: str = ""  #: JSON object of the document's own fields; empty where it has none
     parent: str = ""  #: id of the document that this one is a member of
+    metadata: str = ""  #: JSON object of the metadata of the indexed version
 
 
 @dataclass(frozen=True, slots=True)

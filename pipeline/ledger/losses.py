@@ -25,8 +25,13 @@ NOUNS = {
     LossKind.SCRIPTED_CONTENT: ("scripted page", "scripted pages"),
     LossKind.CUT_TEXT: ("cut text", "cut texts"),
     LossKind.MACHINE_TEXT: ("run of machine text", "runs of machine text"),
+    LossKind.METADATA: ("metadata value left out", "metadata values left out"),
     LossKind.UNDECODABLE_BYTES: ("undecodable character", "undecodable characters"),
 }
+
+
+#: Ordinals from here on are those of metadata, which is told apart from its parser's losses: it changes without parsing.
+METADATA_ORDINAL = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +121,26 @@ def record(connection: Connection, found: Mapping[str, Sequence[Loss]]) -> None:
         }
         for key, several in found.items()
         for ordinal, loss in enumerate(several)
+    ]
+    if rows:
+        connection.execute(insert(losses), rows)
+
+
+def record_left_out(connection: Connection, found: Mapping[str, Sequence[tuple[str, str]]]) -> None:
+    """Replace what was left out of the metadata of documents: fields, and why."""
+    ours = losses.c.document.in_(list(found))
+    connection.execute(delete(losses).where(ours, losses.c.kind == LossKind.METADATA.value))
+    rows = [
+        {
+            "document": key,
+            "ordinal": METADATA_ORDINAL + number,
+            "kind": LossKind.METADATA.value,
+            "place": name,
+            "detail": why,
+            "count": 1,
+        }
+        for key, several in found.items()
+        for number, (name, why) in enumerate(several)
     ]
     if rows:
         connection.execute(insert(losses), rows)

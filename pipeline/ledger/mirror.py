@@ -16,7 +16,7 @@ from pipeline.types import OPEN_STATES, DocumentState, document_id
 _CURRENT = (*OPEN_STATES, DocumentState.INDEXED)
 
 #: Columns that a mirrored document copies.
-_COPIED = ("uri", "size", "mtime_ns", "reason", "detail", "title", "media_type")
+_COPIED = ("uri", "size", "mtime_ns", "reason", "detail", "title", "media_type", "given")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,7 @@ class Wanted:
     detail: str | None
     title: str
     media_type: str
+    given: str
     content_hash: str  #: empty if it has never been indexed, so that only its refusal is mirrored
     state: str
 
@@ -43,7 +44,8 @@ def differences(connection: Connection, live: str, new: str, limit: int, after: 
         .select_from(theirs.outerjoin(ours, and_(ours.c.collection == new, ours.c.uri == theirs.c.uri)))
         .where(
             theirs.c.collection == live, theirs.c.state != DocumentState.DELETED, theirs.c.uri > after,
-            or_(ours.c.id.is_(None), ours.c.state == DocumentState.DELETED, ours.c.content_hash != version),
+            or_(ours.c.id.is_(None), ours.c.state == DocumentState.DELETED, ours.c.content_hash != version,
+                ours.c.given != theirs.c.given),
         )
         .order_by(theirs.c.uri)
         .limit(limit)
@@ -91,6 +93,7 @@ class Mirror:
                 "parse_fingerprint": "", "indexed_hash": "", "indexed_parse": "", "indexed_embed": "", "chunks": 0, "embedded": 0,
                 "tokens": 0, "deleted_at": None, "fence": None, "parsed_tokens": 0, "parsed_chunks": 0, "parse_s": 0.0,
                 "updated_at": now, "parent": document_id(new, around) if (around := parent_uri(one.uri)) else "", "properties": "",
+                "metadata": "",
                 **_standing(one),
             }
             for one in wanted

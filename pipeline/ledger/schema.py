@@ -39,7 +39,7 @@ from pipeline.ledger import triggers
 from pipeline.ledger.sqlite import BUSY_TIMEOUT_S, configure
 
 #: Increased with every change of the tables; a newer ledger is refused, an older one is migrated by `_migrate`.
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
 
 #: Key of the advisory lock for creating tables; any unused number.
 SCHEMA_LOCK = 5_113_521
@@ -170,6 +170,8 @@ documents = Table(
     Column("parsed_chunks", Integer, nullable=False, server_default="0"),  # of the chunk file of this version
     Column("parent", String(36), nullable=False, server_default=""),  # the document that this one is a member of
     Column("properties", Text, nullable=False, server_default=""),  # JSON object of the document's own fields
+    Column("given", Text, nullable=False, server_default=""),  # metadata of its load; see pipeline.metadata.Given
+    Column("metadata", Text, nullable=False, server_default=""),  # JSON object of the metadata of the indexed version
     Index("documents_state_batch", "state", "batch"),
     # Documents with the same bytes lend each other their vectors.
     Index("documents_content", "content_hash"),
@@ -304,7 +306,7 @@ def _migrate(connection: Connection) -> None:
         # Indexes that no longer exist, and one that has another column since version 5.
         for old in ("documents_run_state", "documents_lease", "documents_run_progress", "documents_run_figures"):
             connection.exec_driver_sql(f"DROP INDEX IF EXISTS {old}")
-        # Versions 3 to 7 have more columns; each is nullable or has a default of the database's own.
+        # Versions 3 to 8 have more columns; each is nullable or has a default of the database's own.
         for table in metadata.sorted_tables:
             there = {column["name"] for column in inspect(connection).get_columns(table.name)}
             for column in table.columns:

@@ -14,6 +14,7 @@ from typing import Literal
 from sqlalchemy import Column, Engine, Float, Row, String, Table, Text, delete, select, update
 
 from pipeline.errors import ConfigError
+from pipeline.filters import Filter, Granted, conditions, tree_of
 from pipeline.ledger.schema import metadata, reading, writing
 
 tokens = Table(
@@ -23,7 +24,7 @@ tokens = Table(
     Column("digest", String(64), nullable=False, unique=True),  # SHA-256 of the secret, which is not stored
     Column("scopes", Text, nullable=False),  # JSON lists, as the next two
     Column("collections", Text, nullable=False),  # empty: all
-    Column("filters", Text, nullable=False),  # pairs of field and value
+    Column("filters", Text, nullable=False),  # texts of the filter language; of older versions, pairs of field and value
     Column("created_at", Float, nullable=False),
     Column("expires_at", Float),
     Column("used_at", Float),
@@ -42,10 +43,7 @@ SECRET_BYTES = 32
 #: Seconds between two records of a token's use: not every request should write.
 USED_EVERY_S = 60.0
 
-#: The filters that a token may have: fields that both the store and the ledger keep for each document.
-TOKEN_FILTERS = ("uri", "folder", "media_type", "document_id")
-
-#: Those that are known of a file before it is loaded.
+#: The fields that are known of a file before it is loaded.
 UPLOAD_FILTERS = ("uri", "folder")
 
 
@@ -56,7 +54,7 @@ class Grant:
     name: str  #: of its token
     scopes: tuple[Scope, ...]
     collections: tuple[str, ...] = ()  #: empty: all
-    filters: tuple[tuple[str, str], ...] = ()  #: conditions that every document it sees meets
+    filters: tuple[Granted, ...] = ()  #: conditions that every document it sees meets
     since: float = 0.0  #: when its token was made; what an earlier token of the name did is not its own
 
     def allows(self, scope: Scope) -> bool:
@@ -82,7 +80,7 @@ class Token:
     name: str
     scopes: tuple[Scope, ...]
     collections: tuple[str, ...]
-    filters: tuple[tuple[str, str], ...]
+    filters: tuple[str | tuple[str, str], ...]
     created_at: float
     expires_at: float | None
     used_at: float | None
@@ -95,7 +93,7 @@ class Token:
     @property
     def grant(self) -> Grant:
         """What its bearer may do."""
-        return Grant(self.name, self.scopes, self.collections, self.filters, self.created_at)
+        return Grant(self.name, self.scopes, self.collections, tuple(map(Granted, self.filters)), self.created_at)
 
 
 class Tokens:
@@ -109,7 +107,7 @@ class Tokens:
         name: str,
         scopes: Sequence[Scope],
         collections: Sequence[str] = (),
-        filters: Sequence[tuple[str, str]] = (),
+        filters: Sequence[str | tuple[str, str]] = (),
         expires_at: float | None = None,
     ) -> str:
         """Make a token and return its secret, which is stored nowhere. Raises ConfigError for a taken name or useless filters."""
@@ -120,7 +118,7 @@ class Tokens:
             "digest": digest_of(secret),
             "scopes": json.dumps(list(scopes)),
             "collections": json.dumps(list(collections)),
-            "filters": json.dumps([list(pair) for pair in filters]),
+            "filters": json.dumps(filters),
             "created_at": time.time(),
             "expires_at": expires_at,
         }
@@ -168,18 +166,14 @@ def digest_of(secret: str) -> str:
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _check(name: str, scopes: Sequence[Scope], filters: Sequence[tuple[str, str]]) -> None:
+def _check(name: str, scopes: Sequence[Scope], filters: Sequence[Filter]) -> None:
     if not name.strip() or len(name) > 100 or not name.isprintable():
         raise ConfigError(f"token name {name!r}: use 1 to 100 printable characters")
     if name in RESERVED:
         raise ConfigError(f"the name {name!r} is reserved; use another one")
     if not scopes or not set(scopes) <= set(SCOPES):
         raise ConfigError(f"scopes of a token: use one or more of {', '.join(SCOPES)}")
-    fields = {field for field, _ in filters}
-    if not fields <= set(TOKEN_FILTERS):
-        raise ConfigError(
-            f"a token cannot be limited by {', '.join(sorted(fields - set(TOKEN_FILTERS)))}; use {', '.join(TOKEN_FILTERS)}"
-        )
+    fields = {one.field for one in conditions(tree_of(filters))}
     if filters and "admin" in scopes:
         raise ConfigError("a token with a filter cannot have the scope admin, which reaches every document; leave one of them out")
     if "ingest" in scopes and not fields <= set(UPLOAD_FILTERS):
@@ -195,7 +189,7 @@ def _token(row: Row[tuple[object, ...]]) -> Token:
         name=fields["name"],
         scopes=tuple(json.loads(fields["scopes"])),
         collections=tuple(json.loads(fields["collections"])),
-        filters=tuple((field, value) for field, value in json.loads(fields["filters"])),
+        filters=tuple(one if isinstance(one, str) else (one[0], one[1]) for one in json.loads(fields["filters"])),
         created_at=fields["created_at"],
         expires_at=fields["expires_at"],
         used_at=fields["used_at"],

@@ -1,4 +1,5 @@
-"""Triggers with which the database itself records every change of a document's state, and forgets losses with their document.
+"""Triggers with which the database itself records every change of a document's state, and forgets losses and metadata with
+their document.
 
 Many statements change documents, some of them thousands of rows at once; with triggers, no statement can omit the event.
 """
@@ -30,6 +31,8 @@ _SQLITE = (
         INSERT INTO events ({_COLUMNS}) SELECT {_values("OLD.lease")}; END""",
     """CREATE TRIGGER IF NOT EXISTS documents_gone AFTER DELETE ON documents BEGIN
         DELETE FROM losses WHERE document = OLD.id; END""",
+    """CREATE TRIGGER IF NOT EXISTS documents_without_fields AFTER DELETE ON documents BEGIN
+        DELETE FROM document_fields WHERE document = OLD.id; END""",
 )
 
 _POSTGRESQL = (
@@ -48,6 +51,7 @@ _POSTGRESQL = (
     """CREATE OR REPLACE FUNCTION documents_gone() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
         DELETE FROM losses WHERE document = OLD.id;
+        DELETE FROM document_fields WHERE document = OLD.id;
         RETURN NULL;
     END $$""",
     "DROP TRIGGER IF EXISTS documents_gone ON documents",

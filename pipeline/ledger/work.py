@@ -16,13 +16,15 @@ from sqlalchemy import Connection, Engine, and_, bindparam, case, delete, select
 from pipeline.errors import LeaseLost
 from pipeline.ledger.advances import Advance, record, reported_at
 from pipeline.ledger.claims import Claim, ClaimedDocument
+from pipeline.ledger.fields import record as record_values
 from pipeline.ledger.flow import charge, refund
 from pipeline.ledger.losses import record as record_losses
+from pipeline.ledger.losses import record_left_out
 from pipeline.ledger.measures import QUARANTINES, count, put
 from pipeline.ledger.schema import collections, documents, leases, reading, workers, writing
 from pipeline.telemetry.counters import COUNT, Measured
 from pipeline.text import plural
-from pipeline.types import DocumentState, Loss, Reason, Stage
+from pipeline.types import DocumentState, Loss, MetadataValue, Reason, Stage
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,8 @@ class IndexedResult:
     embedded: int  #: of them, embedded this time
     tokens: int = 0  #: of its chunks
     seconds: float = 0.0  #: its share of the time of the stage
+    metadata: Mapping[str, MetadataValue] = field(default_factory=dict)  #: as it is stored
+    left_out: tuple[tuple[str, str], ...] = ()  #: fields of metadata that are not, and why
 
 
 #: What a claim reads of a document, and what decides whether it is free.
@@ -193,12 +197,13 @@ class Work:
 
     def indexed(self, claim: Claim, results: Sequence[IndexedResult], measured: Measured | None = None) -> set[str]:
         """Record indexed documents; return the ids that were still ours."""
-        names = ("indexed_hash", "indexed_parse", "indexed_embed", "chunks", "embedded", "tokens", "embed_s")
+        names = ("indexed_hash", "indexed_parse", "indexed_embed", "chunks", "embedded", "tokens", "embed_s", "metadata")
         rows = [
             {
                 "key": result.id, "indexed_hash": result.content_hash, "indexed_parse": result.parse_fingerprint,
                 "indexed_embed": result.embed_fingerprint, "chunks": result.chunks, "embedded": result.embedded,
                 "tokens": result.tokens, "embed_s": result.seconds,
+                "metadata": json.dumps(dict(result.metadata), sort_keys=True) if result.metadata else "",
             }
             for result in results
         ]  # fmt: skip
@@ -208,6 +213,9 @@ class Work:
             kept = self._end_all(connection, claim, rows, names, state=state, batch=None, starts=0, reason=None, detail=None)
             sizes = {document.id: document.size for document in claim.documents}
             done = [result for result in results if result.id in kept]
+            if done:
+                record_values(connection, claim.documents[0].collection, {one.id: one.metadata for one in done})
+                record_left_out(connection, {one.id: one.left_out for one in done})
             through = [Advance(one.id, one.chunks, one.tokens, one.embedded) for one in done]
             embedded = record(connection, claim, reported_at(connection, claim.lease), through, done=True)
             figures = {

@@ -10,11 +10,13 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from pipeline.parse.decode import decode_bytes
 from pipeline.parse.htmlwalk import Walk
 from pipeline.parse.parsed import Losses, Parsed, clean, pieces, squeeze
+from pipeline.parse.properties import of_page
 from pipeline.types import Element, LossKind
 
 #: A page with fewer visible characters and a script is made by the script.
@@ -43,7 +45,8 @@ def parse_html(path: Path, name: str) -> Parsed:
 def html_of(data: bytes, losses: Losses | None = None) -> Parsed:
     """Elements of the HTML page `data`, in the encoding that it declares where that fits; `losses` as in `html_parsed`."""
     declared = _XML_ENCODING.match(data[:400]) or _CHARSET.search(data[:4096])
-    return html_parsed(decode_bytes(data, declared.group(1).decode("ascii") if declared else ""), losses=losses)
+    page = decode_bytes(data, declared.group(1).decode("ascii") if declared else "")
+    return replace(html_parsed(page, losses=losses), metadata=of_page(page))
 
 
 def html_parsed(text: str, *, declared_title: bool = False, contained: bool = False, losses: Losses | None = None) -> Parsed:

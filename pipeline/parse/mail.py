@@ -18,6 +18,7 @@ from pipeline.parse.decode import decode_bytes, detect_bytes
 from pipeline.parse.html import html_parsed
 from pipeline.parse.parsed import Losses, Member, Parsed, squeeze
 from pipeline.parse.plain import paragraphs
+from pipeline.parse.properties import of_mail
 from pipeline.types import Element, ElementKind, LossKind, Reason
 
 _HEADERS = ("From", "To", "Cc", "Date")
@@ -55,7 +56,9 @@ def message_parsed(message: Message) -> Parsed:
     elements = list(mail.message(message, 1))
     if not any(e.kind is not ElementKind.HEADING for e in elements[2:]) and message.get_content_type() in _ENCRYPTED_TYPES:
         raise DocumentError(Reason.ENCRYPTED, "an encrypted mail")
-    return Parsed(_header(message, "Subject"), iter(elements), losses=mail.losses, members=iter(mail.members))
+    subject, sender, to, cc, date = (_header(message, name) for name in ("Subject", *_HEADERS))
+    found = of_mail(subject, sender, to, cc, date)
+    return Parsed(subject, iter(elements), losses=mail.losses, metadata=found, members=iter(mail.members))
 
 
 def _plain_mail(data: bytes) -> bytes:
@@ -247,4 +250,5 @@ def parse_msg(path: Path, name: str) -> Parsed:
         if data is None:
             mail.members.pop()
             mail.losses.add(LossKind.ATTACHMENT, detail=attachment.file_name or "a message or object")
-    return Parsed(subject, iter(elements), losses=mail.losses, members=iter(mail.members))
+    found = of_mail(subject, message.sender or "", people or headers.get("To", ""), "", sent)
+    return Parsed(subject, iter(elements), losses=mail.losses, metadata=found, members=iter(mail.members))

@@ -19,6 +19,7 @@ from pipeline.parse.hyphens import DIVIDED, Words
 from pipeline.parse.parsed import Losses, Parsed, Share, pieces, squeeze
 from pipeline.parse.pdf_columns import MAX_RECTANGLES, Line, gutters, ordered
 from pipeline.parse.pdf_notes import attached, notes
+from pipeline.parse.properties import of_pdf
 from pipeline.text import plural
 from pipeline.types import Element, ElementKind, LossKind, Reason
 
@@ -68,6 +69,7 @@ def parse_pdf(path: Path, name: str) -> Parsed:
         raise DocumentError(Reason.CORRUPT, str(error)) from error
     # Before the pages: the last one closes the document.
     declared = squeeze(document.get_metadata_value("Title") or "")
+    properties = of_pdf(document.get_metadata_dict())
     share, losses = Share(), Losses()
     members = list(attached(document, losses))
     pages = _pages(document, share, losses)
@@ -76,7 +78,7 @@ def parse_pdf(path: Path, name: str) -> Parsed:
     elements = _elements(itertools.chain(sample, pages), body, headings, _offset(sample), losses)
     start = list(itertools.islice(elements, 30))
     title = next((e.text for e in start if e.kind is ElementKind.HEADING and e.level == 1), "")
-    return Parsed(title or declared, itertools.chain(start, elements), share, losses, members=iter(members))
+    return Parsed(title or declared, itertools.chain(start, elements), share, losses, properties, iter(members))
 
 
 def _refuse_cut_off(path: Path) -> None:

@@ -9,6 +9,7 @@ from pipeline.chunk.file import ChunkFileHeader
 from pipeline.ledger.advances import Advance
 from pipeline.ledger.claims import ClaimedDocument
 from pipeline.ledger.work import Lender
+from pipeline.metadata import Fitted
 from pipeline.sources.uris import folder_of, name_of
 from pipeline.steps.outcomes import Times
 from pipeline.types import Chunk, ChunkIds, DocumentInfo, PointMeta
@@ -34,6 +35,7 @@ class OpenDocument:
     times: Times = field(default_factory=Times)
     waiting: int = 0  #: chunks not yet in the store
     waiting_tokens: int = 0  #: tokens of these chunks
+    left_out: tuple[tuple[str, str], ...] = ()  #: fields of metadata that are not stored, and why
     read: bool = False  #: whether all chunks have been read
 
     def advance(self) -> Advance:
@@ -42,7 +44,7 @@ class OpenDocument:
 
 
 def open_document(
-    document: ClaimedDocument, header: ChunkFileHeader, before: dict[str, PointMeta], lender: Lender | None
+    document: ClaimedDocument, header: ChunkFileHeader, before: dict[str, PointMeta], lender: Lender | None, fitted: Fitted
 ) -> OpenDocument:
     """A document whose chunk file begins with `header`, whose points were `before`, and which may borrow vectors."""
     info = DocumentInfo(
@@ -52,9 +54,10 @@ def open_document(
         media_type=header.media_type,
         content_hash=document.content_hash,
         folder=folder_of(document.uri),
+        metadata=tuple(fitted.values.items()),
     )
     ids, lends = (ChunkIds(lender.id), lender.physical) if lender is not None else (None, "")
-    return OpenDocument(document, info, stored=bool(before), stale=before, lender=ids, lends=lends)
+    return OpenDocument(document, info, stored=bool(before), stale=before, lender=ids, lends=lends, left_out=fitted.left_out)
 
 
 def meta_of(chunk: Chunk) -> PointMeta:

@@ -21,6 +21,7 @@ from pipeline.staging import Staging
 from pipeline.staging.chunk_files import ChunkFile
 from pipeline.steps.beat import Beat
 from pipeline.steps.document import OpenDocument, meta_of, open_document
+from pipeline.steps.fields import Fields
 from pipeline.steps.outcomes import Outcomes
 from pipeline.steps.reuse import ReusingEmbedder, VectorCache, Vectors
 from pipeline.store.base import VectorStore
@@ -119,6 +120,7 @@ class _Indexing:
         self._step = step
         self._claim = claim
         self._physical = physical
+        self._fields = Fields(step.ledger, step.store, physical)
         self._beat = Beat(step.ledger, claim, step.measured)
         self._ends = time.monotonic() + ROLL_S  #: the claim takes no more documents after this
         self._since = time.monotonic()  #: time of the stage up to here has been attributed to documents
@@ -213,7 +215,8 @@ class _Indexing:
                         raise DocumentError(Reason.STAGED_LOST, there.key)
                 with there.open() as (header, chunks):
                     before, lender = points.get(document.id, {}), lenders.get(document.id)
-                    entry = self._opened[document.id] = open_document(document, header, before, lender)
+                    fitted = self._fields.of(document, header.metadata)
+                    entry = self._opened[document.id] = open_document(document, header, before, lender, fitted)
                     for chunk, lent in self._missing(entry, chunks):
                         entry.waiting += 1
                         entry.waiting_tokens += chunk.token_count
@@ -347,6 +350,8 @@ class _Indexing:
             embedded=entry.embedded,
             tokens=entry.tokens,
             seconds=entry.seconds,
+            metadata=dict(entry.info.metadata),
+            left_out=entry.left_out,
         )
 
     def _measure(self, entry: OpenDocument) -> None:

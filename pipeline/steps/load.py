@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
+from types import MappingProxyType
 from typing import Literal
 
 from pipeline.errors import DocumentError
+from pipeline.filters import Bare
 from pipeline.ledger import Ledger
 from pipeline.ledger.intake import Known, Refused
+from pipeline.metadata import Given, Raw
 from pipeline.sources.discover import Omitted, discover
+from pipeline.sources.sidecars import Sidecars
 from pipeline.staging import Staging
 from pipeline.steps.outcomes import Outcomes
 from pipeline.steps.scope import Listed, Scope
@@ -67,7 +71,8 @@ class Load:
 
     def __init__(
         self, ledger: Ledger, staging: Staging, collection: str, parse_fingerprint: str, embed_fingerprint: str,
-        *, max_file_bytes: int, checksum: bool = False, listed: Listed | None = None, tracing: Tracing | None = None,
+        *, max_file_bytes: int, checksum: bool = False, meta: Mapping[str, Raw] = MappingProxyType({}),
+        listed: Listed | None = None, tracing: Tracing | None = None,
     ) -> None:  # fmt: skip
         self._ledger = ledger
         self._staging = staging
@@ -76,6 +81,8 @@ class Load:
         self._embed = embed_fingerprint
         self._max_file_bytes = max_file_bytes
         self._checksum = checksum
+        self._meta = meta  #: of all documents; an empty text removes a field
+        self._sidecars = Sidecars()
         self.listed = listed  #: filled if it is given
         self.counts = LoadCounts()
         self._outcomes = Outcomes("load", tracing)
@@ -118,6 +125,8 @@ class Load:
                     yield Planned("changed", file.uri, file.size)
                 elif before.state in (DocumentState.QUARANTINED, DocumentState.SKIPPED):
                     yield Planned("skipped", file.uri, file.size, f"{before.reason} before, and unchanged since")
+                elif self._finished(before) and self._given(file, before) != before.given:
+                    yield Planned("changed", file.uri, 0, "other metadata")
                 elif self._finished(before):
                     yield Planned("unchanged", file.uri, file.size)
                 else:
@@ -130,7 +139,7 @@ class Load:
             self.counts.discovered += 1
             yield file
         for found in discover(scope.roots, scope.patterns):
-            if scope.is_elsewhere(found.uri):
+            if scope.is_elsewhere(found.uri) or (isinstance(found, SourceFile) and self._sidecars.is_one(found)):
                 continue
             if isinstance(found, Omitted):
                 self.counts.omitted_count += 1
@@ -151,6 +160,7 @@ class Load:
         staged: dict[str, StagedFile] = {}
         refused: dict[str, Refused] = {}
         touched: dict[str, SourceFile] = {}
+        given, described = self._metadata(files, known)
         adopted: list[str] = []
         to_copy: dict[str, SourceFile] = {}
         for key, file in files.items():
@@ -158,7 +168,7 @@ class Load:
             if self.listed is not None:
                 self.listed.add(key, file.uri)
             if before is not None and not self._checksum and self._same_file(file, before) and before.content_hash:
-                self._same_bytes(key, file, before, file, staged, adopted)
+                self._same_bytes(key, file, before, file, staged, adopted, described)
             else:
                 to_copy[key] = file
         for (key, file), copy in zip(to_copy.items(), self._copies(list(to_copy.values())), strict=True):
@@ -168,7 +178,7 @@ class Load:
                 self.counts.refused += not copy.reason.skips
             elif before is not None and before.content_hash == copy.content_hash:
                 touched[key] = copy.source
-                self._same_bytes(key, file, before, copy.source, staged, adopted)
+                self._same_bytes(key, file, before, copy.source, staged, adopted, described)
             else:
                 staged[key] = copy
                 self.counts.added += before is None
@@ -179,15 +189,16 @@ class Load:
             # They belong to this run's result, as their document does.
             self.counts.refused += reason is not None and not Reason(reason).skips
             adopted.append(key)
-        self._ledger.intake.record_staged(self._collection, run, staged)
-        self._ledger.intake.refuse(self._collection, run, refused)
+        self._ledger.intake.record_staged(self._collection, run, staged, given)
+        self._ledger.intake.refuse(self._collection, run, refused, given=given)
+        self._ledger.intake.describe(self._collection, run, {key: described[key] for key in unchanged if key in described})
         self._ledger.intake.touch(touched)
         self._ledger.intake.adopt(run, adopted)
         hashes = {key: copy.content_hash for key, copy in staged.items()}
         hashes |= {key: known[key].content_hash for key in adopted if key in known and known[key].state in OPEN_STATES}
-        for key, content_hash in hashes.items() if self._outcomes.on else ():
-            file = files[key]
-            self._outcomes.staged(self._version(run, key, file, content_hash), self._began.get(file.uri, began_ns))
+        if self._outcomes.on:
+            for key, content_hash in hashes.items():
+                self._outcomes.staged(self._version(run, key, files[key], content_hash), self._began.get(files[key].uri, began_ns))
         for key, item in refused.items():
             version = self._version(run, key, item.source, "")
             self._outcomes.refused(version, item.reason, item.detail, self._began.get(item.source.uri, began_ns))
@@ -213,10 +224,19 @@ class Load:
             return Refused(file, error.reason, error.detail)
 
     def _same_bytes(
-        self, key: str, file: SourceFile, before: Known, now: SourceFile, staged: dict[str, StagedFile], adopted: list[str]
+        self,
+        key: str,
+        file: SourceFile,
+        before: Known,
+        now: SourceFile,
+        staged: dict[str, StagedFile],
+        adopted: list[str],
+        described: Mapping[str, str],
     ) -> None:
         """Classify a document whose bytes the ledger knows already."""
-        if self._finished(before):
+        if self._finished(before) and key in described:
+            self.counts.changed += 1
+        elif self._finished(before):
             self.counts.unchanged += 1
         elif before.state in OPEN_STATES:
             adopted.append(key)
@@ -230,6 +250,18 @@ class Load:
             )
             self.counts.changed += 1
             self.counts.bytes += now.size
+
+    def _metadata(self, files: Mapping[str, SourceFile], known: Mapping[str, Known]) -> tuple[dict[str, str], dict[str, str]]:
+        """The metadata that this load gives to documents, and that of the documents which had other metadata before."""
+        given = {key: self._given(file, known.get(key)) for key, file in files.items()}
+        return given, {key: text for key, text in given.items() if key in known and text != known[key].given}
+
+    def _given(self, file: SourceFile, before: Known | None) -> str:
+        """The metadata of this load as the ledger keeps it; that of `--meta` in earlier loads stays."""
+        found, wrong = self._sidecars.of(file)
+        earlier = Given.read(before.given).option if before is not None else {}
+        option = {name: value for name, value in {**earlier, **self._meta}.items() if value != Bare("")}
+        return str(Given(option, found, wrong))
 
     def _finished(self, before: Known) -> bool:
         """Whether the store holds this version, made with the current options and model."""

@@ -36,6 +36,7 @@ def promote(
     """
     total = source.count(physical)
     target.create(physical, source.dimension(physical))
+    target.add_fields(physical, source.fields(physical))
     points, copied = source.scan_points(physical), 0
     while page := list(islice(points, _PAGE_POINTS)):
         target.upsert(physical, page)

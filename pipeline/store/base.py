@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from pipeline.filters import Filters
+from pipeline.filters import Filters, Types
 from pipeline.types import Chunk, DocumentInfo, EmbeddedChunk, Hit, PointMeta
 
 #: How a process uses the embedded store: the embed worker owns it and keeps it open, other processes open it briefly.
@@ -91,9 +91,8 @@ class VectorStore(Protocol):
         fused by score (hybrid; `pipeline.store.fusion`). The scores of hits are those of the ranking used. If the collection has no
         BM25 weights, or `text` holds no word, a hybrid search is a dense one.
 
-        A filter compares a payload field with a whole value; `uri` and `folder` also accept a prefix such as `file:///a/*`.
-        Raises CollectionMismatch for a vector of another dimension, ConfigError for a field that cannot be filtered, and
-        for `text` alone if the collection has no BM25 weights.
+        Raises CollectionMismatch for a vector of another dimension, FilterError for a filter that cannot be read or names a field
+        that the collection does not have, and ConfigError for `text` alone if the collection has no BM25 weights.
         """
 
     def scan(self, physical: str, *, with_vectors: bool = False) -> Iterator[StoredPoint]:
@@ -104,6 +103,12 @@ class VectorStore(Protocol):
 
     def dimension(self, physical: str) -> int:
         """Length of this collection's vectors."""
+
+    def fields(self, physical: str) -> Types:
+        """The fields of metadata that points can be filtered by; their own fields are left out."""
+
+    def add_fields(self, physical: str, types: Types) -> None:
+        """Index fields of metadata by their types; those that are indexed stay as they are."""
 
     def has_sparse(self, physical: str) -> bool:
         """Whether the points carry BM25 weights, which sparse and hybrid searches need."""

@@ -25,7 +25,6 @@ from qdrant_edge import (
     HasIdCondition,
     KeywordIndexParams,
     MatchAny,
-    MatchPrefix,
     MatchValue,
     Modifier,
     PayloadSelector,
@@ -41,15 +40,17 @@ from typing_extensions import override
 
 from pipeline.errors import CollectionMissing, NoSpace, StoreUnavailable
 from pipeline.files.errors import translating
-from pipeline.filters import PREFIX_FIELDS, Condition, Filters
+from pipeline.filters import PREFIX_FIELDS, Filters, Node, Types
 from pipeline.store import points as convert
 from pipeline.store.base import Role, StoredPoint, VectorStore
 from pipeline.store.bm25 import SparseVector as Weights
 from pipeline.store.bm25 import document_weights
 from pipeline.store.catalogue import Catalogue
+from pipeline.store.conditions import bound
+from pipeline.store.edge_query import INDEXES, edge_filter, types_of
 from pipeline.store.fusion import Ask, Scores, hybrid
 from pipeline.store.points import DENSE, META_FIELDS, META_PAGE_POINTS, PAGE_POINTS, SPARSE, Point
-from pipeline.store.query import QueryPlan, Shape, conditions, query_plan
+from pipeline.store.query import QueryPlan, Shape, query_plan
 from pipeline.store.shards import Shards, engine_errors, enter_engine
 from pipeline.types import Chunk, DocumentInfo, EmbeddedChunk, Hit, PointMeta
 
@@ -188,7 +189,7 @@ class EdgeStore(VectorStore):
 
     @override
     def count(self, physical: str, document_id: str | None = None, filters: Filters = ()) -> int:
-        wanted = _filter(conditions(filters), document_id)
+        wanted = edge_filter(self._bound(physical, filters), document_id)
         with self._shards.use(self._path(physical)) as shard:
             return shard.count(CountRequest(exact=True, filter=wanted))
 
@@ -196,13 +197,13 @@ class EdgeStore(VectorStore):
     def document_chunks(
         self, physical: str, document_id: str, filters: Filters = (), ordinals: Sequence[int] | None = None
     ) -> list[Chunk]:
-        wanted = _filter(conditions(filters), document_id, ordinals)
+        wanted = edge_filter(self._bound(physical, filters), document_id, ordinals)
         records = self._scroll(physical, wanted, True, vectors=False)
         return convert.in_order(convert.point_of(str(record.id), record.payload or {}, []) for record in records)
 
     @override
     def search(self, physical: str, vector: Sequence[float] | None, limit: int, filters: Filters, text: str = "") -> list[Hit]:
-        wanted = query_plan(physical, self._shape(physical), vector, text, limit, filters)
+        wanted = query_plan(physical, self._shape(physical), vector, text, limit, self._bound(physical, filters))
         if wanted is None:
             return []
         with self._shards.use(self._path(physical)) as shard:
@@ -212,7 +213,7 @@ class EdgeStore(VectorStore):
                 return convert.ranked(convert.hit_of(str(one.id), score, one.payload or {}) for score, one in found)
             by: Literal["dense", "sparse"] = "dense" if wanted.dense is not None else "sparse"
             request = QueryRequest(
-                limit=wanted.limit, query=_nearest(wanted, by), filter=_filter(wanted.conditions), with_payload=True
+                limit=wanted.limit, query=_nearest(wanted, by), filter=edge_filter(wanted.matching), with_payload=True
             )
             scored = shard.query(request)
         return convert.ranked(convert.hit_of(str(point.id), point.score, point.payload or {}) for point in scored)
@@ -227,6 +228,19 @@ class EdgeStore(VectorStore):
     def scan_points(self, physical: str) -> Iterator[tuple[DocumentInfo, EmbeddedChunk]]:
         for record in self._scroll(physical, None, True, vectors=True):
             yield convert.point_of(str(record.id), record.payload or {}, _vector(record))
+
+    @override
+    def fields(self, physical: str) -> Types:
+        with self._shards.use(self._path(physical)) as shard:
+            return types_of({path: info.data_type for path, info in shard.info().payload_schema.items()})
+
+    @override
+    def add_fields(self, physical: str, types: Types) -> None:
+        known = self.fields(physical)
+        for name, kind in types.items():
+            if name not in known:
+                with self._changing(self._path(physical)) as shard:
+                    shard.update(UpdateOperation.create_field_index(f"{convert.FIELDS}.{name}", INDEXES[kind]))
 
     @override
     def has_sparse(self, physical: str) -> bool:
@@ -252,6 +266,9 @@ class EdgeStore(VectorStore):
     @override
     def close(self) -> None:
         self._shards.close()
+
+    def _bound(self, physical: str, filters: Filters) -> Node:
+        return bound(filters, lambda: self.fields(physical))
 
     def _shape(self, physical: str) -> Shape:
         stored = self._catalogue.shape(self._catalogue.resolve(physical))
@@ -323,7 +340,7 @@ def _vectors(embedded: EmbeddedChunk, shape: Shape, language: str) -> dict[str, 
 def _scores(shard: EdgeShard, wanted: QueryPlan, asked: Sequence[Ask]) -> list[Scores]:
     found = []
     for one in asked:
-        matches = Filter(must=[HasIdCondition(set(one.among))]) if one.among else _filter(wanted.conditions)
+        matches = Filter(must=[HasIdCondition(set(one.among))]) if one.among else edge_filter(wanted.matching)
         request = QueryRequest(limit=one.limit, query=_nearest(wanted, one.by), filter=matches)
         found.append({str(point.id): point.score for point in shard.query(request)})
     return found
@@ -334,15 +351,6 @@ def _nearest(wanted: QueryPlan, by: Literal["dense", "sparse"]) -> Query:
         return Query.Nearest(wanted.dense, using=DENSE)
     sparse = wanted.sparse or Weights([], [])
     return Query.Nearest(SparseVector(sparse.indices, sparse.values), using=SPARSE)
-
-
-def _filter(wanted: Sequence[Condition], document_id: str | None = None, ordinals: Sequence[int] | None = None) -> Filter | None:
-    matches = [FieldCondition(c.field, match=MatchPrefix(c.value) if c.prefix else MatchValue(c.value)) for c in wanted]
-    if document_id is not None:
-        matches.append(FieldCondition("document_id", match=MatchValue(document_id)))
-    if ordinals is not None:
-        matches.append(FieldCondition("ordinal", match=MatchAny(list(ordinals))))
-    return Filter(must=[*matches]) if matches else None
 
 
 def _vector(record: Record) -> list[float]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import numpy as np
 
 from pipeline.errors import CollectionMismatch
-from pipeline.types import Chunk, DocumentInfo, EmbeddedChunk, Hit, PointMeta
+from pipeline.types import Chunk, DocumentInfo, EmbeddedChunk, Hit, MetadataValue, PointMeta
 
 #: Name of the embedding in every collection.
 DENSE = "dense"
@@ -18,10 +18,12 @@ SPARSE = "bm25-v2"
 INDEXED_FIELDS = ("document_id", "uri", "folder", "media_type")
 #: Payload fields of PointMeta, in the same order.
 META_FIELDS = ("ordinal", "page_first", "page_last", "char_start", "char_end")
+#: Payload field with the metadata of the document in one object, so that its names cannot collide with ours.
+FIELDS = "fields"
 #: Payload field that repeats, in one object, the fields that other software reads: LangChain expects metadata as one object.
 METADATA = "metadata"
 #: The fields it repeats. Compressed together with the fields themselves they take 26 bytes a chunk.
-METADATA_FIELDS = ("uri", "title", "folder", "media_type", "heading_path", "page_first", "page_last")
+METADATA_FIELDS = ("uri", "title", "folder", "media_type", "heading_path", "page_first", "page_last", FIELDS)
 #: Points in a page with texts or vectors; a page of both with 4,096 dimensions stays near 12 MB of JSON.
 PAGE_POINTS = 256
 #: Points in a page with ids and numbers only.
@@ -41,13 +43,14 @@ def clean(text: str) -> str:
 
 
 def document_payload(document: DocumentInfo) -> Payload:
-    """The fields that all points of a document share, except its id."""
+    """The fields that all points of a document share, except its id; empty metadata is stored too, so that it replaces others."""
     return {
         "uri": clean(document.uri),
         "title": clean(document.title),
         "folder": clean(document.folder),
         "media_type": clean(document.media_type),
         "content_hash": document.content_hash,
+        FIELDS: {clean(name): _storable(value) for name, value in document.metadata},
     }
 
 
@@ -70,6 +73,8 @@ def payload_of(document: DocumentInfo, chunk: Chunk) -> Payload:
         "heading_path": [clean(heading) for heading in chunk.heading_path],
         **{name: getattr(chunk, name) for name in META_FIELDS},
     }
+    if not document.metadata:
+        del fields[FIELDS]
     return {**fields, METADATA: _metadata(fields)}
 
 
@@ -93,6 +98,7 @@ def point_of(point_id: str, payload: Mapping[str, object], vector: list[float]) 
         media_type=_text(payload, "media_type"),
         content_hash=_text(payload, "content_hash"),
         folder=_text(payload, "folder"),
+        metadata=tuple(metadata_of(payload).items()),
     )
     meta = meta_of(payload)
     chunk = Chunk(
@@ -131,7 +137,15 @@ def hit_of(point_id: str, score: float, payload: Mapping[str, object]) -> Hit:
         document_id=_text(payload, "document_id"),
         chunk_id=point_id,
         ordinal=meta.ordinal,
+        metadata=metadata_of(payload),
     )
+
+
+def metadata_of(payload: Mapping[str, object]) -> dict[str, MetadataValue]:
+    """The document's metadata in a stored point."""
+    stored = payload.get(FIELDS)
+    found = stored if isinstance(stored, dict) else {}
+    return {str(name): tuple(value) if isinstance(value, list) else value for name, value in found.items()}
 
 
 def ranked(hits: Iterable[Hit]) -> list[Hit]:
@@ -180,6 +194,7 @@ def batches(points: Sequence[Point], max_points: int, max_bytes: int, number_byt
         # as JSON. The fields that METADATA repeats are sent twice.
         text, headings = embedded.chunk.text, embedded.chunk.heading_path
         repeated = len(document.uri) + len(document.title) + len(document.folder) + sum(len(heading) + 4 for heading in headings)
+        repeated += sum(len(name) + len(str(value)) + 8 for name, value in document.metadata)
         weight = number_bytes * len(embedded.vector) + 2 * len(text) + 4 * repeated + 20 * text.count(" ") + 1024
         if at > start and (at - start >= max_points or size + weight > max_bytes):
             yield points[start:at]
@@ -191,6 +206,12 @@ def batches(points: Sequence[Point], max_points: int, max_bytes: int, number_byt
 
 def _metadata(fields: Payload) -> Payload:
     return {name: fields[name] for name in METADATA_FIELDS if name in fields}
+
+
+def _storable(value: MetadataValue) -> object:
+    if isinstance(value, tuple):
+        return [clean(one) for one in value]
+    return clean(value) if isinstance(value, str) else value
 
 
 def _text(payload: Mapping[str, object], name: str) -> str:

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
 
-from pipeline import filters as language
 from pipeline.errors import CollectionMismatch, ConfigError
-from pipeline.filters import Condition, Filters
+from pipeline.filters import Node
 from pipeline.store.bm25 import SparseVector, query_weights
-from pipeline.store.points import INDEXED_FIELDS, clean
-
-#: The fields that a search can be filtered by.
-FILTER_FIELDS = (*INDEXED_FIELDS, "title", "content_hash")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,18 +21,13 @@ class Shape:
     sparse: bool  #: whether its points carry BM25 weights; points of old collections do not
 
 
-def conditions(filters: Filters) -> list[Condition]:
-    """The filters as conditions on stored fields. Raises ConfigError for a field that cannot be filtered."""
-    return [replace(one, value=clean(one.value)) for one in language.conditions(filters, FILTER_FIELDS)]
-
-
 @dataclass(frozen=True, slots=True)
 class QueryPlan:
     """A search by one of the vectors, or by both, fused."""
 
     dense: list[float] | None
     sparse: SparseVector | None
-    conditions: list[Condition]
+    matching: Node  #: the bound filter
     limit: int
 
     @property
@@ -52,11 +42,8 @@ class QueryPlan:
         return max(4 * self.limit, 100)
 
 
-def query_plan(
-    name: str, shape: Shape, vector: Sequence[float] | None, text: str, limit: int, filters: Filters
-) -> QueryPlan | None:
-    """The plan of `VectorStore.search`; None if nothing can be found."""
-    wanted = conditions(filters)
+def query_plan(name: str, shape: Shape, vector: Sequence[float] | None, text: str, limit: int, wanted: Node) -> QueryPlan | None:
+    """The plan of `VectorStore.search` with a bound filter; None if nothing can be found."""
     dense = check_query(vector, shape.dimension, name) if vector is not None else None
     if dense is None and not shape.sparse:
         raise ConfigError(

@@ -14,14 +14,15 @@ from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedR
 from typing_extensions import override
 
 from pipeline.errors import CollectionMismatch, CollectionMissing, ConfigError, PermanentError, StoreUnavailable, retried
-from pipeline.filters import PREFIX_FIELDS, Filters
+from pipeline.filters import PREFIX_FIELDS, Filters, Node, Types
 from pipeline.settings import is_loopback, mask_url
 from pipeline.store import points as convert
+from pipeline.store import server_query as made
 from pipeline.store.base import StoredPoint, VectorStore
+from pipeline.store.conditions import bound
 from pipeline.store.names import check_name
 from pipeline.store.points import DENSE, META_FIELDS, META_PAGE_POINTS, PAGE_POINTS, SPARSE, Point
-from pipeline.store.query import Shape, conditions, query_plan
-from pipeline.store.server_query import document_filter, payload_operations, point_filter, run_query, vectors_of
+from pipeline.store.query import Shape, query_plan
 from pipeline.types import Chunk, DocumentInfo, EmbeddedChunk, Hit, PointMeta
 
 T = TypeVar("T")
@@ -147,7 +148,7 @@ class ServerStore(VectorStore):
         for batch in convert.batches(points, self._batch_points, self._batch_bytes, _NUMBER_BYTES):
             new = [
                 models.PointStruct(
-                    id=e.chunk.id, vector=vectors_of(e, shape, self._language), payload=convert.payload_of(d, e.chunk)
+                    id=e.chunk.id, vector=made.vectors_of(e, shape, self._language), payload=convert.payload_of(d, e.chunk)
                 )
                 for d, e in batch
             ]
@@ -170,7 +171,7 @@ class ServerStore(VectorStore):
             changes = [
                 change
                 for i in ids
-                for change in payload_operations(
+                for change in made.payload_operations(
                     convert.meta_payload(metas[i]), models.Filter(must=[models.HasIdCondition(has_id=[i])])
                 )
             ]
@@ -178,7 +179,7 @@ class ServerStore(VectorStore):
 
     @override
     def update_document(self, physical: str, document: DocumentInfo) -> None:
-        changes = payload_operations(convert.document_payload(document), document_filter(document.id))
+        changes = made.payload_operations(convert.document_payload(document), made.document_filter(document.id))
         self._complete(physical, lambda: self._client.batch_update_points(physical, changes, wait=True))
 
     @override
@@ -207,23 +208,25 @@ class ServerStore(VectorStore):
 
     @override
     def count(self, physical: str, document_id: str | None = None, filters: Filters = ()) -> int:
-        chosen = point_filter(conditions(filters), document_id)
+        chosen = made.point_filter(self._bound(physical, filters), document_id)
         return self._call(lambda: self._client.count(physical, count_filter=chosen, exact=True), physical).count
 
     @override
     def document_chunks(
         self, physical: str, document_id: str, filters: Filters = (), ordinals: Sequence[int] | None = None
     ) -> list[Chunk]:
-        records = self._scroll(physical, point_filter(conditions(filters), document_id, ordinals), True, vectors=False)
+        records = self._scroll(
+            physical, made.point_filter(self._bound(physical, filters), document_id, ordinals), True, vectors=False
+        )
         return convert.in_order(convert.point_of(str(record.id), record.payload or {}, []) for record in records)
 
     @override
     def search(self, physical: str, vector: Sequence[float] | None, limit: int, filters: Filters, text: str = "") -> list[Hit]:
         shape = self._shape_for(physical, len(vector)) if vector is not None else self._shape(physical)
-        wanted = query_plan(physical, shape, vector, text, limit, filters)
+        wanted = query_plan(physical, shape, vector, text, limit, self._bound(physical, filters))
         if wanted is None:
             return []
-        found = self._call(lambda: run_query(self._client, physical, wanted), physical)
+        found = self._call(lambda: made.run_query(self._client, physical, wanted), physical)
         return convert.ranked(convert.hit_of(point_id, score, payload) for point_id, score, payload in found)
 
     @override
@@ -236,6 +239,18 @@ class ServerStore(VectorStore):
     def scan_points(self, physical: str) -> Iterator[tuple[DocumentInfo, EmbeddedChunk]]:
         for record in self._scroll(physical, None, True, vectors=True):
             yield convert.point_of(str(record.id), record.payload or {}, _vector(record))
+
+    @override
+    def fields(self, physical: str) -> Types:
+        return made.types_of(self._call(lambda: self._client.get_collection(physical), physical).payload_schema or {})
+
+    @override
+    def add_fields(self, physical: str, types: Types) -> None:
+        known = self.fields(physical)
+        for name, kind in types.items():
+            if name not in known:
+                path, index = f"{convert.FIELDS}.{name}", made.INDEXES[kind]
+                self._complete(physical, lambda p=path, i=index: self._client.create_payload_index(physical, p, i))  # type: ignore[misc]
 
     @override
     def has_sparse(self, physical: str) -> bool:
@@ -261,6 +276,9 @@ class ServerStore(VectorStore):
     @override
     def close(self) -> None:
         self._client.close()
+
+    def _bound(self, physical: str, filters: Filters) -> Node:
+        return bound(filters, lambda: self.fields(physical))
 
     def _shape(self, physical: str) -> Shape:
         if physical not in self._shapes:

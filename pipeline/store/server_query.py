@@ -2,17 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, cast
 
 from qdrant_client import QdrantClient, models
 
-from pipeline.filters import Condition
+from pipeline.filters import FieldType, Node, Types
 from pipeline.store.bm25 import document_weights
+from pipeline.store.conditions import parts_of
 from pipeline.store.fusion import Ask, Scores, hybrid
-from pipeline.store.points import DENSE, SPARSE, Payload, payload_changes
+from pipeline.store.points import DENSE, FIELDS, SPARSE, Payload, payload_changes
 from pipeline.store.query import QueryPlan, Shape
 from pipeline.types import EmbeddedChunk
+
+#: Indexes by the type of the field.
+INDEXES: Mapping[FieldType, models.PayloadSchemaParams] = {
+    FieldType.KEYWORD: models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD, prefix=True),
+    FieldType.INTEGER: models.IntegerIndexParams(type=models.IntegerIndexType.INTEGER, lookup=True, range=True),
+    FieldType.FLOAT: models.FloatIndexParams(type=models.FloatIndexType.FLOAT),
+    FieldType.BOOL: models.BoolIndexParams(type=models.BoolIndexType.BOOL),
+    FieldType.DATETIME: models.DatetimeIndexParams(type=models.DatetimeIndexType.DATETIME),
+}
+
+
+class _Server:
+    """The conditions of a server."""
+
+    def one_of(self, key: str, values: Sequence[str] | Sequence[int]) -> models.Condition:
+        return models.FieldCondition(key=key, match=models.MatchAny(any=cast("list[str]", list(values))))
+
+    def is_true(self, key: str, value: bool) -> models.Condition:
+        return models.FieldCondition(key=key, match=models.MatchValue(value=value))
+
+    def begins(self, key: str, prefix: str) -> models.Condition:
+        return models.FieldCondition(key=key, match=models.MatchPrefix(prefix=prefix))
+
+    def between(self, key: str, **bounds: float | str) -> models.Condition:
+        is_time = any(isinstance(value, str) for value in bounds.values())
+        made: dict[str, Any] = {"key": key, "range": (models.DatetimeRange if is_time else models.Range).model_validate(bounds)}
+        return models.FieldCondition(**made)
+
+    def is_empty(self, key: str) -> models.Condition:
+        return models.IsEmptyCondition(is_empty=models.PayloadField(key=key))
+
+    def group(
+        self,
+        must: Sequence[models.Condition] = (),
+        should: Sequence[models.Condition] = (),
+        must_not: Sequence[models.Condition] = (),
+    ) -> models.Condition:
+        return models.Filter(must=[*must] or None, should=[*should] or None, must_not=[*must_not] or None)
+
+
+def types_of(schema: Mapping[str, models.PayloadIndexInfo]) -> Types:
+    """The fields of metadata among a collection's indexes."""
+    prefix, kinds = f"{FIELDS}.", {str(kind): kind for kind in FieldType}
+    found = {path.removeprefix(prefix): info.data_type.value for path, info in sorted(schema.items()) if path.startswith(prefix)}
+    return {name: kinds[kind] for name, kind in found.items() if kind in kinds}
 
 
 def vectors_of(embedded: EmbeddedChunk, shape: Shape, language: str) -> dict[str, models.Vector]:
@@ -32,7 +78,7 @@ def run_query(client: QdrantClient, physical: str, plan: QueryPlan) -> list[tupl
     by: Literal["dense", "sparse"] = "dense" if plan.dense is not None else "sparse"
     query, using = _nearest(plan, by)
     answer = client.query_points(
-        physical, query=query, using=using, limit=plan.limit, query_filter=point_filter(plan.conditions), with_payload=True
+        physical, query=query, using=using, limit=plan.limit, query_filter=point_filter(plan.matching), with_payload=True
     )
     return [(str(point.id), point.score, point.payload or {}) for point in answer.points]
 
@@ -41,7 +87,7 @@ def _scores(client: QdrantClient, physical: str, plan: QueryPlan, asked: Sequenc
     requests = []
     for one in asked:
         query, using = _nearest(plan, one.by)
-        among = models.Filter(must=[models.HasIdCondition(has_id=list(one.among))]) if one.among else point_filter(plan.conditions)
+        among = models.Filter(must=[models.HasIdCondition(has_id=list(one.among))]) if one.among else point_filter(plan.matching)
         requests.append(models.QueryRequest(query=query, using=using, limit=one.limit, filter=among, with_payload=False))
     answers = client.query_batch_points(physical, requests)
     return [{str(point.id): point.score for point in answer.points} for answer in answers]
@@ -66,16 +112,9 @@ def payload_operations(fields: Payload, chosen: models.Filter) -> list[models.Up
     ]
 
 
-def point_filter(
-    wanted: Sequence[Condition], document_id: str | None = None, ordinals: Sequence[int] | None = None
-) -> models.Filter | None:
-    """Points that meet all conditions, of one document and at some of its places if these are given; None: all points."""
-    must: list[models.Condition] = [
-        models.FieldCondition(
-            key=c.field, match=models.MatchPrefix(prefix=c.value) if c.prefix else models.MatchValue(value=c.value)
-        )
-        for c in wanted
-    ]
+def point_filter(wanted: Node, document_id: str | None = None, ordinals: Sequence[int] | None = None) -> models.Filter | None:
+    """Points that pass a bound filter, of one document and at some of its places if these are given; None: all points."""
+    must: list[models.Condition] = parts_of(wanted, _Server())
     if document_id is not None:
         must.append(models.FieldCondition(key="document_id", match=models.MatchValue(value=document_id)))
     if ordinals is not None:

@@ -234,7 +234,7 @@ def test_errors_are_one_line_that_says_what_to_do(cli: Cli, documents: Path, tmp
         (("search", "x"), 1, "there is no collection"),
         (("load", str(tmp_path / "nothing")), 1, "cannot read"),
         (("load",), 2, "Missing argument"),
-        (("search", "x", "--filter", "colour=red"), 2, "--filter"),
+        (("search", "x", "--filter", "colour red"), 2, "--filter"),
         (("retry", "--reason", "bad"), 2, "use one of"),
         (("status", "77"), 1, "run 77 does not exist"),
         (("nonsense",), 2, "No such command"),

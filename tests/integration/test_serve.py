@@ -358,6 +358,52 @@ def test_a_uri_is_loaded(everything: httpx.Client, service: Service) -> None:
     assert (job["status"], "nothing" in job["detail"]) == ("failed", True)
 
 
+def test_metadata_and_filters_on_every_path(service: Service, everything: httpx.Client, tmp_path: Path) -> None:
+    for name in ("law", "sales"):
+        (tmp_path / f"{name}.txt").write_text("Gulls nest on the cliffs.\n\n" * 3)
+    (tmp_path / "law.txt.meta.json").write_text('{"team": ["law", "board"], "year": 2020, "draft": false}')
+    service.cli.run("load", str(tmp_path), "--collection", "nests", "--meta", "kept=2024-05-31")
+    both, law = {"collection": "nests"}, {"team": ["law", "board"], "year": 2020, "draft": False, "kept": "2024-05-31T00:00:00Z"}
+
+    def names(client: httpx.Client, wanted: object, mode: str = "hybrid") -> set[str]:
+        return {hit["uri"].rpartition("/")[2] for hit in search(client, "gulls", filter=wanted, mode=mode, **both)}
+
+    for mode in ("hybrid", "dense", "sparse"):
+        assert names(everything, "year >= 2020 and team in (law, x)", mode) == {"law.txt"}
+        assert names(everything, {"kept": {"<": "2025-01-01"}, "not": {"draft": False}}, mode) == {"sales.txt"}
+    (hit,) = search(everything, "gulls", filter="team = board", limit=1, **both)
+    assert hit["metadata"] == law
+    listed = everything.get("/v1/documents", params={**both, "filter": "team exists"}).json()["documents"]
+    assert [one["metadata"] for one in listed] == [law]
+    assert "character 1: year is a whole number" in problem(
+        everything.post("/v1/search", json={"query": "x", "filter": "year = soon", **both}), 422, "invalid"
+    )
+    problem(everything.get("/v1/documents", params={**both, "filter": "colour >"}), 422, "invalid")
+    (found,) = service.cli.answer("search", "gulls", "-n", "1", "-c", "nests", "--filter", "team = law", "--filter", "year=2020")
+    assert found["metadata"] == law
+    assert (
+        "team: law, board; year: 2020" in service.cli.run("search", "gulls", "-c", "nests", "--filter", "not team missing").stdout
+    )
+    assert service.cli.answer("status", "--document", str(tmp_path / "law.txt"))[0]["metadata"] == law
+    dify = {"knowledge_id": "nests", "query": "gulls", "retrieval_setting": {"top_k": 9, "score_threshold": 0}}
+    conditions = [{"name": "year", "comparison_operator": "\u2265", "value": 2020}]
+    records = everything.post("/retrieval", json={**dify, "metadata_condition": {"conditions": conditions}}).json()["records"]
+    assert {record["metadata"]["uri"] for record in records} == {listed[0]["uri"]}
+    with service.client(token(service.cli, "lawyer", "--filter", "team = law and not draft = true")) as lawyer:
+        assert names(lawyer, {}) == {"law.txt"}
+        assert names(lawyer, "team missing or year > 0 or year < 0") == {"law.txt"}
+        assert docs(lawyer, "nests").keys() == {"law.txt"}
+        counted = {one["name"]: one["documents"] for one in lawyer.get("/v1/collections").json()}
+        assert (counted["nests"], counted["documents"]) == (1, 0)
+        others = docs(everything, "nests")["sales.txt"]["id"]
+        problem(lawyer.get(f"/v1/documents/{others}"), 404, "document_missing")
+        records = lawyer.post("/retrieval", json=dify).json()["records"]
+        assert {record["metadata"]["uri"] for record in records} == {listed[0]["uri"]}
+    service.cli.run("load", str(tmp_path), "--collection", "nests", "--meta", "kept=1999-01-01")
+    assert names(everything, "kept > 2000-01-01") == set()
+    assert names(everything, "kept = 1999-01-01") == {"law.txt", "sales.txt"}
+
+
 def test_an_upload_lies_within_the_filter_of_its_token(service: Service) -> None:
     secret = token(
         service.cli, "team", "--scopes", "search,ingest", "--collections", "teams", "--filter", "folder=upload://team-a*"

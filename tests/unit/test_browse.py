@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import ConfigError
-from pipeline.filters import conditions
+from pipeline.filters import OWN_TYPES, bind, meets, tree_of
 from pipeline.ledger import Ledger
 from pipeline.ledger.generations import Collection
 from pipeline.sources.uris import folder_of, member_uri, object_uri, uri_of
@@ -60,9 +60,27 @@ def browsed(ledger: Ledger) -> Ledger:
 def test_folders_and_uris_mean_in_the_ledger_what_they_mean_in_the_store(browsed: Ledger, field: str, star: str) -> None:
     for value in VALUES:
         wanted = {field: value + star}
-        met = conditions(wanted, (field,))
-        expected = {uri for uri in URIS if all(one.met(folder_of(uri) if field == "folder" else uri) for one in met)}
+        tree = bind(tree_of(wanted), OWN_TYPES)
+        expected = {uri for uri in URIS if meets(tree, {"uri": uri, "folder": folder_of(uri)})}
         assert {one.uri for one in browsed.browse.page("docs", wanted, limit=100)} == expected, wanted
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        "folder = /a or uri ~ 's3://*'",
+        "not (folder ~ '/a*' or folder = s3://bucket) and uri exists",
+        "folder in (/a, '/a/b') and not uri = 'file:///a/x.txt'",
+        "folder not in (/a, s3://bucket/a) and (uri ~ '*' and folder exists)",
+        "folder != /a* or folder missing",
+        "media_type != text/plain and document_id not in (x, y)",
+    ],
+)
+def test_joined_conditions_mean_in_the_ledger_what_they_mean_in_the_store(browsed: Ledger, wanted: str) -> None:
+    tree = bind(tree_of([wanted]), OWN_TYPES)
+    met = {uri for uri in URIS if meets(tree, {"uri": uri, "folder": folder_of(uri), "media_type": "", "document_id": "z"})}
+    assert {one.uri for one in browsed.browse.page("docs", [wanted], limit=100)} == met
+    assert len(met) > 0 or "missing" in wanted
 
 
 def test_pages_follow_each_other_and_a_filter_may_be_repeated(browsed: Ledger) -> None:

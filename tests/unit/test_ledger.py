@@ -276,7 +276,8 @@ def test_a_ledger_of_another_schema_is_refused(url: str) -> None:
 #: Columns that older schemas did not have.
 ADDED = {
     "collections": ("serves", "state", "profile", "swapped_at", "note"),
-    "documents": ("tokens", "deleted_at", "fence", "parsed_tokens", "parse_s", "embed_s", "parsed_chunks"),
+    "documents": ("tokens", "deleted_at", "fence", "parsed_tokens", "parse_s", "embed_s", "parsed_chunks", "given",
+                  "metadata"),
     "leases": ("moved_at", "run", "roots"),
     "workers": ("processes", "busy_s", "memory_bytes"),
     "runs": ("action", "source", "schedule", "outcome", "detail", "added", "changed", "deleted", "indexed", "quarantined", "chunks",
@@ -288,9 +289,11 @@ def test_a_ledger_of_the_first_schema_is_brought_up_to_date(url: str) -> None:
     opened = Ledger.open(url)
     ids = stage(opened, 3)
     with opened.engine.begin() as connection:
-        for trigger in ("documents_begun", "documents_moved") if opened.engine.dialect.name == "sqlite" else ():
+        for trigger in (
+            ("documents_begun", "documents_moved", "documents_without_fields") if opened.engine.dialect.name == "sqlite" else ()
+        ):
             connection.execute(text(f"DROP TRIGGER {trigger}"))
-        for table in ("events", "measures", "advances", "throughput"):
+        for table in ("events", "measures", "advances", "throughput", "fields", "document_fields"):
             connection.execute(text(f"DROP TABLE {table}"))
         if opened.engine.dialect.name == "postgresql":
             connection.execute(text("DROP FUNCTION documents_event CASCADE"))

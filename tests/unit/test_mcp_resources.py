@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import create_engine, update
 
+from pipeline.filters import Granted
 from pipeline.ledger import Ledger
 from pipeline.ledger.generations import Collection
 from pipeline.ledger.schema import documents
@@ -49,7 +50,7 @@ def test_all_pages_together_are_all_searchable_documents(stored: Ledger, size: i
     monkeypatch.setattr(resources, "PAGE", size)
     every = [f"upload://{name}/{number}.txt" for name, count in COUNTS.items() for number in range(1, count)]
     assert sorted(listed(stored, EVERYTHING)) == sorted(every)
-    one = Grant("one", ("search",), ("b.c", "z"), (("uri", "upload://b*"),))
+    one = Grant("one", ("search",), ("b.c", "z"), (Granted(("uri", "upload://b*")),))
     assert sorted(listed(stored, one)) == [uri for uri in sorted(every) if uri.startswith("upload://b.c/")]
 
 

@@ -21,6 +21,7 @@ def document_page(**fields: object) -> str:
         "detail": "",
         "searchable": True,
         "chunks": 0,
+        "metadata": {},
         "parent": "",
         "updated_at": 0.0,
         "collection": "documents",
@@ -57,9 +58,11 @@ def test_other_places_are_no_links(uri: str) -> None:
 def test_every_text_of_a_document_is_escaped() -> None:
     bad = "<i>\"'&</i>"
     loss = LossOut(kind="attachment", place=bad, detail=bad, count=1)
-    page = document_page(title=bad, detail=bad, reason=bad, media_type=bad, collection=bad, parent=bad, losses=[loss])
+    page = document_page(
+        title=bad, detail=bad, reason=bad, media_type=bad, collection=bad, parent=bad, losses=[loss], metadata={bad: [bad, bad]}
+    )
     assert "<i>" not in page
-    assert page.count("&lt;i&gt;&#34;&#39;&amp;&lt;/i&gt;") >= 7
+    assert page.count("&lt;i&gt;&#34;&#39;&amp;&lt;/i&gt;") >= 10
 
 
 def test_words_are_marked_in_escaped_text() -> None:

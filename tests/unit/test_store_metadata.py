@@ -19,7 +19,7 @@ from tests.made_points import DIMENSION, made_document, made_points
 from tests.old_collections import stored_payload
 
 GUIDE = made_document("guide.txt")
-FIELDS = ("uri", "title", "folder", "media_type", "heading_path", "page_first", "page_last")
+FIELDS = ("uri", "title", "folder", "media_type", "heading_path", "page_first", "page_last", "fields")
 
 
 @pytest.fixture

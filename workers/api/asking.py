@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -38,12 +38,19 @@ class Service:
         collection: str | None,
         query: str,
         limit: int,
-        filters: Mapping[str, str],
+        filters: Sequence[str],
         mode: SearchMode | None,
         refinement: Refinement = PLAIN,
     ) -> Results:
         """What `Searcher.search` returns. Raises ServiceUnavailable, and ServiceRefused with the service's own sentence."""
-        asked = {"query": query, "collection": collection, "limit": limit, "mode": mode, "filter": dict(filters), "fields": FIELDS}
+        asked = {
+            "query": query,
+            "collection": collection,
+            "limit": limit,
+            "mode": mode,
+            "filter": {"and": [*filters]},
+            "fields": FIELDS,
+        }
         asked |= {name: value for name, value in asdict(refinement).items() if value != getattr(PLAIN, name)}
         found = self.post("/v1/search", {name: value for name, value in asked.items() if value is not None})
         hits = [Hit(**{**hit, **{name: tuple(hit.get(name, ())) for name in LISTS}}) for hit in found["hits"]]

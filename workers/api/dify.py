@@ -8,7 +8,7 @@ from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
-from pipeline.filters import FILTER_KEYS, PREFIX_FIELDS
+from pipeline.filters import All, Bare, Either, Node, Not, Op, equals, field_name, tree
 from pipeline.types import Hit, SearchMode
 from workers.api import MAX_LIMIT
 from workers.api.access import EngineOf, Reader
@@ -34,21 +34,32 @@ CODES = {
 #: The code of other errors.
 OTHER = 5000
 
-#: Operators of conditions that both stores can apply, by the form of the filter they become.
-_IS = ("is", "=")
-_STARTS = "start with"
+#: Operators of a condition with one value, as conditions of ours.
+_SIGNS = {
+    "is": Op.IN,
+    "=": Op.IN,
+    "is not": Op.IN,
+    "\u2260": Op.IN,
+    "start with": Op.BEGINS,
+    "<": Op.LESS,
+    "\u2264": Op.AT_MOST,
+    ">": Op.MORE,
+    "\u2265": Op.AT_LEAST,
+    "before": Op.LESS,
+    "after": Op.MORE,
+}
 
 
 class Condition(BaseModel):
     """A condition on a field of the metadata."""
 
     name: Plain | list[Plain] = Field(description="a field; older versions of Dify send a list", examples=["folder"])
-    comparison_operator: Plain = Field(description="`is`, `=` or `start with`", examples=["is"])
+    comparison_operator: Plain = Field(description="such as `is`, `is not`, `start with`, `in`, `<`, `empty`", examples=["is"])
     value: Plain | float | list[Plain] | None = Field(None, examples=["/srv/handbook"])
 
 
 class Conditions(BaseModel):
-    """Conditions, joined by `and`."""
+    """Conditions, joined by `and` or `or`."""
 
     logical_operator: Literal["and", "or"] | None = "and"
     conditions: list[Condition] = Field(default_factory=list, max_length=20)
@@ -98,7 +109,7 @@ async def retrieval(asked: Retrieval, engine: EngineOf, grant: Reader) -> Record
     setting = asked.retrieval_setting
 
     def read() -> Records:
-        found = ask(engine, grant, asked.knowledge_id, asked.query, setting.top_k, _filters(asked.metadata_condition))
+        found = ask(engine, grant, asked.knowledge_id, asked.query, setting.top_k, [_filter(asked.metadata_condition)])
         records = [_record(hit, found) for hit in found.hits]
         return Records(records=[record for record in records if record.score >= setting.score_threshold])
 
@@ -125,6 +136,7 @@ def fault(problem: ProblemResponse) -> Response:
 
 def _record(hit: Hit, found: Found) -> Record:
     known = {
+        **hit.metadata,
         "document_id": hit.document_id,
         "chunk_id": hit.chunk_id,
         "uri": hit.uri,
@@ -141,21 +153,32 @@ def _record(hit: Hit, found: Found) -> Record:
     )
 
 
-def _filters(wanted: Conditions | None) -> list[tuple[str, str]]:
-    """The conditions as filters. Raises Refusal for those that the stores cannot apply: results without them would be wrong."""
-    if wanted is None or not wanted.conditions:
-        return []
-    if wanted.logical_operator == "or" and len(wanted.conditions) > 1:
-        raise Refusal(400, "unsupported", "conditions can be joined by `and` only")
-    found = []
-    for condition in wanted.conditions:
-        names = condition.name if isinstance(condition.name, list) else [condition.name]
-        operator, value = condition.comparison_operator, condition.value
-        if len(names) != 1 or names[0] not in FILTER_KEYS:
-            raise Refusal(400, "unsupported", f"cannot filter by {', '.join(names)!r}; use one of {', '.join(FILTER_KEYS)}")
-        if not isinstance(value, str) or not (operator in _IS or (operator == _STARTS and names[0] in PREFIX_FIELDS)):
-            raise Refusal(
-                400, "unsupported", f"cannot compare {names[0]} by {operator!r}; use `is`, or `start with` for uri and folder"
-            )
-        found.append((names[0], value + "*" if operator == _STARTS else value))
-    return found
+def _filter(wanted: Conditions | None) -> Node:
+    """The conditions as a filter. Raises Refusal for those that the stores cannot apply: results without them would be wrong."""
+    if wanted is None:
+        return All()
+    parts = tuple(_condition(one) for one in wanted.conditions)
+    return Either(parts) if wanted.logical_operator == "or" and parts else All(parts)
+
+
+def _condition(wanted: Condition) -> Node:
+    names = wanted.name if isinstance(wanted.name, list) else [wanted.name]
+    sign, value = wanted.comparison_operator, wanted.value
+    if len(names) != 1:
+        raise Refusal(400, "unsupported", f"a condition names one field, not {', '.join(names)!r}")
+    name = field_name(names[0])
+    if sign in ("empty", "not empty"):
+        test: Node = tree.Condition(name, Op.EXISTS, (), names[0])
+        return Not(test) if sign == "empty" else test
+    given = value if isinstance(value, list) else [] if value is None else [value]
+    values = tuple(Bare(one) if isinstance(one, str) else one for one in given)
+    if sign in ("in", "not in") and values:
+        test = tree.Condition(name, Op.IN, values, names[0])
+        return Not(test) if sign == "not in" else test
+    if sign not in _SIGNS or isinstance(value, list) or not values:
+        raise Refusal(400, "unsupported", f"cannot compare {names[0]} by {sign!r}; use {', '.join(_SIGNS)}, in, not in or empty")
+    if sign in ("is not", "\u2260"):
+        return Not(equals(name, values[0], names[0]))
+    if _SIGNS[sign] is Op.BEGINS:
+        return tree.Condition(name, Op.BEGINS, (str(value),), names[0])
+    return equals(name, values[0], names[0]) if _SIGNS[sign] is Op.IN else tree.Condition(name, _SIGNS[sign], values, names[0])

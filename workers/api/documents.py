@@ -10,6 +10,7 @@ from fastapi import APIRouter, Header, Path, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 
+from pipeline.filters import Filter
 from pipeline.ledger import Ledger
 from pipeline.ledger.browse import Listing
 from pipeline.ledger.tokens import Grant
@@ -25,7 +26,7 @@ from workers.api.models import (
     DocumentOut,
     DocumentResponse,
     DocumentsResponse,
-    Filter,
+    FilterText,
     JobOut,
     LoadRequest,
     LossOut,
@@ -54,11 +55,14 @@ async def documents(
     uri: Annotated[Plain | None, Query()] = None,
     folder: Annotated[Plain | None, Query()] = None,
     media_type: Annotated[Plain | None, Query()] = None,
+    filter: Annotated[FilterText | None, Query()] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     after: Annotated[str, Query(max_length=64, pattern=r"^[0-9a-fA-F-]*$")] = "",
 ) -> DocumentsResponse:
     """List documents page by page, in the order of their ids."""
-    wanted = Filter(uri=uri, folder=folder, media_type=media_type, document_id=None).pairs()
+    named = {"uri": uri, "folder": folder, "media_type": media_type}
+    wanted: list[Filter] = [(name, value) for name, value in named.items() if value is not None]
+    wanted += [] if filter is None else [filter]
     return await engine.run(lambda: listing(engine, grant, collection, wanted, state or "", limit, after))
 
 
@@ -137,7 +141,7 @@ async def received(request: Request, response: Response, engine: Engine, grant: 
 
 
 def listing(
-    engine: Engine, grant: Grant, collection: str | None, filters: Sequence[tuple[str, str]], state: str, limit: int, after: str
+    engine: Engine, grant: Grant, collection: str | None, filters: Sequence[Filter], state: str, limit: int, after: str
 ) -> DocumentsResponse:
     """A page of the documents that exist for the caller; raises CollectionMissing."""
     found = engine.collection(grant, collection)
@@ -267,6 +271,7 @@ def _out(found: Listing) -> DocumentOut:
         detail=found.detail,
         searchable=bool(found.indexed_hash),
         chunks=found.chunks,
+        metadata=dict(found.metadata),
         parent=found.parent,
         updated_at=found.updated_at,
     )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from pipeline.filters.language import MAX_CHARACTERS
 from pipeline.types import Refinement, SearchMode
 from workers.api import MAX_LIMIT
 
@@ -26,6 +27,7 @@ HitField = Literal[
     "document_id",
     "chunk_id",
     "ordinal",
+    "metadata",
     "matched_words",
     "highlights",
     "copies",
@@ -43,17 +45,23 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class Filter(Strict):
-    """Fields that documents must have."""
+#: A filter as the command line has it.
+FilterText = Annotated[
+    str,
+    StringConstraints(max_length=MAX_CHARACTERS, pattern=r"^[^\x00]*$"),
+    Field(
+        description="a condition, or several joined by and, or and not", examples=["year >= 2020 and folder ~ '/srv/handbook/*'"]
+    ),
+]
 
-    uri: Plain | None = Field(None, description="the whole URI, or its beginning and `*`", examples=["file:///srv/handbook/*"])
-    folder: Plain | None = Field(None, description="the whole folder, or its beginning and `*`", examples=["/srv/handbook"])
-    media_type: Plain | None = Field(None, examples=["application/pdf"])
-    document_id: Plain | None = Field(None, examples=["0a6f6f8e-3b9f-5b0e-9c39-7a1f0c1f5c11"])
-
-    def pairs(self) -> list[tuple[str, str]]:
-        """The filters that are set."""
-        return [(name, value) for name, value in self if value is not None]
+#: A filter as a text, or as an object.
+FilterIn = Annotated[
+    FilterText | dict[str, Any],
+    Field(
+        description="which documents may be found; see docs/filters.md",
+        examples=[{"folder": "/srv/handbook*", "year": {">=": 2020}}, "year >= 2020 and folder ~ '/srv/handbook/*'"],
+    ),
+]
 
 
 class SearchRequest(Strict):
@@ -69,7 +77,7 @@ class SearchRequest(Strict):
     collection: Plain | None = Field(None, description="default: KB_COLLECTION, or the only one")
     limit: int = Field(10, ge=1, le=MAX_LIMIT)
     mode: SearchMode | None = Field(None, description="by meaning, by words, or by both (default: KB_SEARCH_MODE)")
-    filter: Filter = Field(default_factory=Filter)
+    filter: FilterIn | None = None
     fields: list[HitField] | None = Field(None, max_length=20, description="parts of each hit; default: all")
     neighbours: int = Field(0, ge=0, le=MAX_NEIGHBOURS, description="chunks before and after each hit")
     per_document: int | None = Field(None, ge=1, description="maximum number of hits of one document")
@@ -100,6 +108,7 @@ class HitOut(BaseModel):
     document_id: str | None = None
     chunk_id: str | None = None
     ordinal: int | None = Field(None, description="place of the chunk in its document, from 0")
+    metadata: dict[str, Any] | None = Field(None, description="of the document", examples=[{"year": 2024, "team": ["law"]}])
     matched_words: list[str] | None = Field(None, description="words of the question that the chunk contains")
     highlights: list[tuple[int, int]] | None = Field(None, description="start and end of each word of the question in `text`")
     copies: list[str] | None = Field(None, description="uris of other documents with the same text, which are no hits of their own")
@@ -141,6 +150,7 @@ class DocumentOut(BaseModel):
     detail: str
     searchable: bool = Field(description="whether searches find a version of it")
     chunks: int
+    metadata: dict[str, Any] = Field(description="of the version that searches find", examples=[{"year": 2024, "team": ["law"]}])
     parent: str = Field(description="id of the document that contains this file; empty for others")
     updated_at: float = Field(description="seconds since the epoch")
 

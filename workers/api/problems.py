@@ -30,6 +30,7 @@ STATUSES: Sequence[tuple[type[errors.KbError], HTTPStatus]] = (
     (errors.SourceBusy, HTTPStatus.CONFLICT),
     (errors.NoSpace, HTTPStatus.INSUFFICIENT_STORAGE),
     (errors.TransientError, HTTPStatus.SERVICE_UNAVAILABLE),
+    (errors.FilterError, HTTPStatus.UNPROCESSABLE_ENTITY),
     (errors.ConfigError, HTTPStatus.BAD_REQUEST),
     (errors.SourceError, HTTPStatus.BAD_REQUEST),
     (errors.DocumentError, HTTPStatus.UNPROCESSABLE_ENTITY),
@@ -99,7 +100,9 @@ def of(error: Exception) -> ProblemResponse:
 
 
 def code_of(error: Exception) -> str:
-    """`CollectionMissing` as `collection_missing`."""
+    """`CollectionMissing` as `collection_missing`; a filter that does not fit is `invalid`, as other parts of a request are."""
+    if isinstance(error, errors.FilterError):
+        return "invalid"
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(error).__name__).lower()
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from fastapi import APIRouter
 
 from pipeline.errors import CollectionMissing
+from pipeline.filters import Filter
 from pipeline.ledger.generations import Collection
 from pipeline.ledger.tokens import Grant
 from pipeline.store.bm25 import shared_places, shared_words
@@ -41,7 +42,7 @@ def ask(
     collection: str | None,
     query: str,
     limit: int,
-    filters: Sequence[tuple[str, str]],
+    filters: Sequence[Filter],
     mode: SearchMode | None = None,
     refinement: Refinement = PLAIN,
 ) -> Found:
@@ -71,7 +72,8 @@ async def search(asked: SearchRequest, engine: EngineOf, grant: Reader) -> Searc
 
 def answer(engine: Engine, grant: Grant, asked: SearchRequest) -> SearchResponse:
     """The hits of a search, with what was asked of each. Raises what `ask` raises."""
-    found = ask(engine, grant, asked.collection, asked.query, asked.limit, asked.filter.pairs(), asked.mode, asked.refinement())
+    filters = [asked.filter] if asked.filter else []
+    found = ask(engine, grant, asked.collection, asked.query, asked.limit, filters, asked.mode, asked.refinement())
     wanted = set[str](asked.fields) if asked.fields is not None else None
     hits = []
     for hit in found.hits:
@@ -88,6 +90,7 @@ def answer(engine: Engine, grant: Grant, asked: SearchRequest) -> SearchResponse
             document_id=hit.document_id,
             chunk_id=hit.chunk_id,
             ordinal=hit.ordinal,
+            metadata=dict(hit.metadata),
             matched_words=shared_words(asked.query, " ".join((*hit.heading_path, hit.text))),
             highlights=shared_places(asked.query, hit.text),
             copies=list(hit.copies),

@@ -13,8 +13,8 @@ from fastapi import Request
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from pipeline.filters import conditions
-from pipeline.ledger.tokens import UPLOAD_FILTERS, Grant
+from pipeline.filters import OWN_TYPES, bind, meets, tree_of
+from pipeline.ledger.tokens import Grant
 from pipeline.sources.uris import folder_of, object_uri
 from pipeline.staging import Staging
 from pipeline.text import well_formed
@@ -167,7 +167,7 @@ def uri_of(grant: Grant, folder: str, name: str) -> str:
     if len(uri) > MAX_NAME_BYTES:
         raise Refusal(422, "invalid", f"the name {name!r} is too long")
     known = {"uri": uri, "folder": folder_of(uri)}
-    if not all(one.met(known[one.field]) for one in conditions(grant.filters, UPLOAD_FILTERS)):
+    if not meets(bind(tree_of(grant.filters), OWN_TYPES), known):
         raise Refusal(403, "forbidden", f"the token {grant.name!r} may not write {uri}, which its filter leaves out")
     return uri
 

@@ -14,8 +14,9 @@ from workers.cli.context import Context, print_json, say
 from workers.cli.options import collection_option, json_option, strict_options
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
+    from pipeline.metadata import Raw
     from pipeline.settings import Settings
     from pipeline.steps.load import Planned
     from workers.jobs.load import Loading, Result
@@ -41,14 +42,17 @@ NAMED = 10
 @click.option(
     "--checksum", is_flag=True, help="Compare the contents of files even if their size and modification time are unchanged."
 )
+@click.option(
+    "--meta", multiple=True, metavar="NAME=VALUE", help="Metadata of all documents of this load; repeatable. NAME= removes a field."
+)
 @click.option("--require-gpu", is_flag=True, default=None, help="Fail instead of embedding on the CPU.")
 @strict_options
 @json_option
 @click.pass_obj
 def load(
     context: Context, paths: tuple[str, ...], collection: str | None, include: tuple[str, ...], exclude: tuple[str, ...],
-    hidden: bool | None, wait: bool, sync: bool, allow_delete: bool, dry_run: bool, checksum: bool, require_gpu: bool | None,
-    strict: bool, fail_on_loss: bool, as_json: bool,
+    hidden: bool | None, wait: bool, sync: bool, allow_delete: bool, dry_run: bool, checksum: bool, meta: tuple[str, ...],
+    require_gpu: bool | None,    strict: bool, fail_on_loss: bool, as_json: bool,
 ) -> int:  # fmt: skip
     """Load files, folders and URLs such as s3://bucket/folder into a collection.
 
@@ -58,6 +62,7 @@ def load(
     """
     from workers.process.ahead import Ahead
 
+    given = _given(meta)
     settings = context.settings("warning", collection=collection, hidden=hidden, require_gpu=require_gpu)
     with Ahead() as ahead:
         if wait and not dry_run:
@@ -72,9 +77,26 @@ def load(
         scope = Scope([root_of(path) for path in paths], patterns)
         if dry_run:
             with Loading(settings, settings.collection) as loading:
-                return _print_plan(loading.plan(scope), as_json)
-        job = Job(scope, "sync" if sync else "load", sync=sync, allow_delete=allow_delete, wait=wait, checksum=checksum)
+                return _print_plan(loading.plan(scope, given), as_json)
+        action = "sync" if sync else "load"
+        job = Job(scope, action, sync=sync, allow_delete=allow_delete, wait=wait, checksum=checksum, meta=given)
         return run_job(settings, job, ahead, as_json=as_json, strict=strict, fail_on_loss=fail_on_loss)
+
+
+def _given(meta: Sequence[str]) -> dict[str, Raw]:
+    """The metadata of `--meta`; a name that is repeated has a list of values."""
+    from pipeline.filters import Bare
+    from pipeline.metadata import normal, why_not
+
+    found: dict[str, list[Raw]] = {}
+    for text in meta:
+        key, equals, value = text.partition("=")
+        name = normal(key)
+        why = why_not(name) if equals else "use NAME=VALUE"
+        if why:
+            raise click.UsageError(f"--meta {text}: {why}")
+        found.setdefault(name, []).append(Bare(value.strip()))
+    return {name: values[0] if len(values) == 1 else values for name, values in found.items()}
 
 
 def run_job(settings: Settings, job: Job, ahead: Ahead, *, as_json: bool, strict: bool = False, fail_on_loss: bool = False) -> int:

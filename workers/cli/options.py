@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import rich_click as click
@@ -54,3 +54,15 @@ def of_store(settings: Settings, store: VectorStore) -> Settings:
     from pipeline.store.choice import chosen, is_named
 
     return settings if is_named(settings) else chosen(settings, store.aliases())
+
+
+def check_filters(filters: Sequence[str]) -> None:
+    """Raise UsageError for a filter that cannot be read, before a store is opened or a model is loaded."""
+    from pipeline.errors import FilterError
+    from pipeline.filters import tree_of
+
+    for text in filters:
+        try:
+            tree_of([text])
+        except FilterError as error:
+            raise click.UsageError(f"--filter {text}: {error}") from error

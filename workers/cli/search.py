@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 import textwrap
+from collections.abc import Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from pipeline.filters import FILTER_KEYS
 from pipeline.text import visible
 from pipeline.types import Refinement
 from workers.cli.context import Context, print_json, say
-from workers.cli.options import existing_collection_option, json_option, of_store
+from workers.cli.options import check_filters, existing_collection_option, json_option, of_store
 
 if TYPE_CHECKING:
     from pipeline.settings import Settings
@@ -31,8 +31,8 @@ MODES: tuple[SearchMode, ...] = ("hybrid", "dense", "sparse")
     "--filter",
     "filters",
     multiple=True,
-    metavar="KEY=VALUE",
-    help=f"Return only chunks whose KEY ({', '.join(FILTER_KEYS)}) is VALUE; repeatable.",
+    metavar="FILTER",
+    help="Return only chunks of documents that pass, such as \"year >= 2020 and folder ~ '/srv/*'\"; repeatable.",
 )
 @click.option(
     "--mode", type=click.Choice(MODES), help="Match by meaning (dense), words (sparse) or both (hybrid) (KB_SEARCH_MODE)."
@@ -52,12 +52,12 @@ def search(
     """Find the chunks that best answer QUERY. If `kb-ingest serve` runs over this data folder, it answers."""
     if not query.strip():
         raise click.UsageError("the query is empty")
-    wanted = dict(_filter(text) for text in filters)
+    check_filters(filters)
     settings = context.settings("error", collection=collection, search_mode=mode)
     refinement = Refinement(**refining)
-    found = _asked(settings, url, query, limit, wanted, refinement)
+    found = _asked(settings, url, query, limit, filters, refinement)
     if found is None:
-        found = _searched(settings, query, limit, wanted, refinement)
+        found = _searched(settings, query, limit, filters, refinement)
     if found.note:
         say(found.note)
     if as_json:
@@ -67,7 +67,7 @@ def search(
 
 
 def _asked(
-    settings: Settings, url: str | None, query: str, limit: int, wanted: dict[str, str], refinement: Refinement
+    settings: Settings, url: str | None, query: str, limit: int, filters: Sequence[str], refinement: Refinement
 ) -> Results | None:
     """What a service answers; None if there is none, or this data folder's cannot answer."""
     from pipeline.errors import ServiceUnavailable
@@ -80,14 +80,14 @@ def _asked(
         return None
     collection = settings.collection if is_named(settings) else None
     try:
-        return service.search(collection, query, limit, wanted, settings.search_mode, refinement)
+        return service.search(collection, query, limit, filters, settings.search_mode, refinement)
     except ServiceUnavailable:
         if service.is_ours:  # it may have been killed a moment ago
             return None
         raise
 
 
-def _searched(settings: Settings, query: str, limit: int, wanted: dict[str, str], refinement: Refinement) -> Results:
+def _searched(settings: Settings, query: str, limit: int, filters: Sequence[str], refinement: Refinement) -> Results:
     # A question is too small to be divided, and threads that wait for work would take the time of busy cores.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from pipeline.search import Searcher
@@ -95,17 +95,12 @@ def _searched(settings: Settings, query: str, limit: int, wanted: dict[str, str]
 
     with closing(open_store(settings, role="reader")) as store:
         name = of_store(settings, store).collection
-        return Searcher(settings, store).search(name, query, limit, wanted, settings.search_mode, refinement)
-
-
-def _filter(text: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
-    if not equals or key not in FILTER_KEYS:
-        raise click.UsageError(f"--filter {text}: use KEY=VALUE with one of the keys {', '.join(FILTER_KEYS)}")
-    return key, value
+        return Searcher(settings, store).search(name, query, limit, filters, settings.search_mode, refinement)
 
 
 def _print_hits(hits: list[Hit]) -> None:
+    from pipeline.metadata import shown
+
     if not hits:
         click.echo("no results")
     for number, hit in enumerate(hits, 1):
@@ -116,6 +111,8 @@ def _print_hits(hits: list[Hit]) -> None:
         click.echo(visible(f"   {hit.uri}"))
         if hit.heading_path:
             click.echo(visible(f"   {' > '.join(hit.heading_path)}"))
+        if hit.metadata:
+            click.echo(visible(f"   {'; '.join(f'{name}: {shown(value)}' for name, value in hit.metadata.items())}"))
         for text in (*hit.before, hit.text, *hit.after):
             click.echo(visible(f"   {textwrap.shorten(text, 300, placeholder=' …')}"))
         if hit.copies:

@@ -67,6 +67,7 @@ def status(context: Context, run: int | None, watch: bool, document: str | None,
 def _one(ledger: Ledger, document: str, as_json: bool) -> int:
     """Show the documents that the argument means; exit status 1 if there is none."""
     from pipeline.ledger.losses import told
+    from pipeline.metadata import shown
     from workers.cli.life import standings
 
     found = standings(ledger, document)
@@ -74,7 +75,12 @@ def _one(ledger: Ledger, document: str, as_json: bool) -> int:
     if as_json:
         print_json(
             [
-                {**asdict(standing), "properties": json.loads(standing.properties or "{}"), "losses": losses[standing.id]}
+                {
+                    **asdict(standing),
+                    "properties": json.loads(standing.properties or "{}"),
+                    "metadata": json.loads(standing.metadata or "{}"),
+                    "losses": losses[standing.id],
+                }
                 for standing in found
             ]
         )
@@ -86,8 +92,8 @@ def _one(ledger: Ledger, document: str, as_json: bool) -> int:
         click.echo(
             visible(f"    {standing.media_type or 'not parsed yet'}, {plural(standing.size, 'byte')}, {standing.collection}")
         )
-        for name, text in json.loads(standing.properties or "{}").items():
-            click.echo(f"    {one_line(name)}: {one_line(text)}")
+        for name, value in {**json.loads(standing.properties or "{}"), **json.loads(standing.metadata or "{}")}.items():
+            click.echo(f"    {one_line(name)}: {one_line(shown(value))}")
         for loss in losses[standing.id]:
             where = f" at {one_line(loss.place)}" if loss.place else ""
             click.echo(f"    loss: {told({loss.kind: loss.count})}{where}{f' ({one_line(loss.detail)})' if loss.detail else ''}")

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, cast
 
 import rich_click as click
 
+from pipeline.filters import shown
 from pipeline.text import local_time, visible
 from workers.cli.context import Context, print_json
-from workers.cli.options import json_option
+from workers.cli.options import check_filters, json_option
 
 if TYPE_CHECKING:
     from pipeline.ledger.tokens import Scope, Token
@@ -35,8 +36,8 @@ def token() -> None:
     "--filter",
     "filters",
     multiple=True,
-    metavar="KEY=VALUE",
-    help="Only documents whose KEY (uri, folder, media_type, document_id) is VALUE exist for it; repeatable.",
+    metavar="FILTER",
+    help="Only documents that pass exist for it, such as \"folder ~ '/srv/handbook/*'\"; repeatable.",
 )
 @click.option("--expires", metavar="TIME", help="Time after which it is refused: 12h, 30d, 4w (default: never).")
 @json_option
@@ -45,11 +46,11 @@ def add(
     context: Context, name: str, scopes: str, collections: str, filters: tuple[str, ...], expires: str | None, as_json: bool
 ) -> None:
     """Make a token named NAME and print it. It is shown only now: the ledger keeps its hash."""
-    pairs = [_pair(text) for text in filters]
+    check_filters(filters)
     ends = None if expires is None else time.time() + _seconds(expires)
     with context.ledger() as (_, ledger):
         wanted = cast("list[Scope]", _split(scopes))
-        secret = ledger.tokens.add(name, wanted, _split(collections), pairs, ends)
+        secret = ledger.tokens.add(name, wanted, _split(collections), filters, ends)
     if as_json:
         print_json({"name": name, "token": secret, "expires_at": ends})
     else:
@@ -85,7 +86,7 @@ def revoke(context: Context, name: str) -> int:
 
 def _line(one: Token) -> str:
     limits = [f"collections {', '.join(one.collections)}"] if one.collections else []
-    limits += [f"{field}={value}" for field, value in one.filters]
+    limits += shown(one.filters)
     ends = (
         "never expires" if one.expires_at is None else f"{'expired' if one.is_expired else 'expires'} {local_time(one.expires_at)}"
     )
@@ -95,13 +96,6 @@ def _line(one: Token) -> str:
 
 def _split(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
-
-
-def _pair(text: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
-    if not equals or not value:
-        raise click.UsageError(f"--filter {text}: use KEY=VALUE")
-    return key, value
 
 
 def _seconds(text: str) -> float:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 from pipeline.errors import CollectionReplaced, KbError, TooManyFailures
 from pipeline.ledger import Ledger
@@ -15,6 +16,7 @@ from pipeline.ledger.losses import LossSummary
 from pipeline.ledger.registry import WorkerRow
 from pipeline.ledger.report import Progress, QuarantinedDocument
 from pipeline.ledger.runs import NewRun
+from pipeline.metadata import Raw
 from pipeline.settings import Settings
 from pipeline.staging import Staging, open_staging
 from pipeline.staging.local import LocalStaging
@@ -80,7 +82,7 @@ class Loading:
             self._prepared = prepare(self.settings, self.ledger, self._public, create=create)
         return self._prepared
 
-    def step(self, *, checksum: bool = False, listed: Listed | None = None) -> Load:
+    def step(self, *, checksum: bool = False, meta: Mapping[str, Raw] = MappingProxyType({}), listed: Listed | None = None) -> Load:
         """The staging step for this collection; fills `listed`."""
         prepared = self.prepare()
         return Load(
@@ -91,14 +93,15 @@ class Loading:
             embed_fingerprint=prepared.embed_fingerprint,
             max_file_bytes=self.settings.max_file_bytes,
             checksum=checksum,
+            meta=meta,
             listed=listed,
             tracing=self._tracing,
         )
 
-    def plan(self, scope: Scope) -> Iterator[Planned]:
+    def plan(self, scope: Scope, meta: Mapping[str, Raw]) -> Iterator[Planned]:
         """What a load would do, file by file; changes nothing."""
         self.prepare(create=False)
-        return self.step().plan(scope)
+        return self.step(meta=meta).plan(scope)
 
     def plan_sync(self, job: Job) -> SyncPlan:
         """What a sync would do and cost; changes nothing."""
@@ -181,7 +184,7 @@ class Loading:
         """List and stage; counts, how many documents were marked as deleted, and why none were."""
         while True:
             listed = Listed(job.scope.uris()) if job.sync else None
-            step = self.step(checksum=job.checksum, listed=listed)
+            step = self.step(checksum=job.checksum, meta=job.meta, listed=listed)
             try:
                 with about(stage="load"):
                     counts = step.run(run, job.scope, watch.window)

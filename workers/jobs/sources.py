@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from pipeline.errors import SourceError
 from pipeline.ledger import Ledger
 from pipeline.ledger.sources import Source
+from pipeline.metadata import Raw
 from pipeline.settings import Settings
 from pipeline.sources.discover import Patterns
 from pipeline.sources.uris import root_of, root_uri
@@ -26,6 +27,7 @@ class Job:
     allow_delete: bool = False  #: a person's word that many deletions, or an empty source, are meant
     wait: bool = True
     checksum: bool = False
+    meta: Mapping[str, Raw] = field(default_factory=dict)  #: metadata of all its documents
     token: str = ""  #: name of the token with which the service was asked for it
 
 

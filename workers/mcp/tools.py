@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field, model_validator
 
+from pipeline.filters import FILTER_KEYS
 from pipeline.ledger.tokens import Grant
 from pipeline.steps.scope import Scope
 from pipeline.text import well_formed
@@ -24,7 +25,7 @@ from workers.api.models import (
     MAX_NEIGHBOURS,
     CollectionOut,
     DocumentResponse,
-    Filter,
+    FilterIn,
     JobOut,
     LoadRequest,
     Plain,
@@ -44,8 +45,8 @@ JOBS = 5
 WAIT_SHARE = 0.5
 
 
-class SearchArguments(Filter):
-    """Arguments of `search`: those of `POST /v1/search`, with the filter's fields beside the others."""
+class SearchArguments(Strict):
+    """Arguments of `search`: those of `POST /v1/search`, with the fields of all documents beside its filter."""
 
     query: str = Field(min_length=1, description="the question, in plain words")
     collection: Plain | None = Field(None, description="a name of list_collections; default: the configured or only one")
@@ -53,12 +54,18 @@ class SearchArguments(Filter):
     mode: SearchMode | None = Field(None, description="dense: by meaning; sparse: by words; hybrid: by both")
     neighbours: int = Field(0, ge=0, le=MAX_NEIGHBOURS, description="chunks to add before and after each hit")
     per_document: int | None = Field(None, ge=1, description="maximum number of hits of one document; 1 shows more documents")
+    uri: Plain | None = Field(None, description="the whole URI, or its beginning and `*`", examples=["file:///srv/handbook/*"])
+    folder: Plain | None = Field(None, description="the whole folder, or its beginning and `*`", examples=["/srv/handbook"])
+    media_type: Plain | None = Field(None, examples=["application/pdf"])
+    document_id: Plain | None = Field(None, examples=["0a6f6f8e-3b9f-5b0e-9c39-7a1f0c1f5c11"])
+    filter: FilterIn | None = None
 
     def request(self) -> SearchRequest:
         """The request that asks the same over HTTP."""
-        found = Filter(**self.model_dump(include=set(Filter.model_fields)))
+        wanted: list[object] = [{name: value} for name in FILTER_KEYS if (value := getattr(self, name)) is not None]
+        wanted += [] if self.filter is None else [self.filter]
         return SearchRequest(
-            query=self.query, collection=self.collection, limit=self.limit, mode=self.mode, filter=found, fields=None,
+            query=self.query, collection=self.collection, limit=self.limit, mode=self.mode, filter={"and": wanted}, fields=None,
             neighbours=self.neighbours, per_document=self.per_document,
         )  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import posixpath
 import re
 import zipfile
@@ -15,6 +16,7 @@ from lxml import etree
 
 from pipeline.errors import DocumentError
 from pipeline.parse.parsed import Losses, squeeze
+from pipeline.parse.properties import of_core
 from pipeline.types import LossKind, Reason
 
 #: lxml has no type information.
@@ -117,12 +119,13 @@ class Package:
         relation = self.relations(part).get(key or "")
         return relation.target if relation and not relation.external and self.has(relation.target) else None
 
-    def core_title(self) -> str:
-        """The title in the document's properties."""
+    def core(self) -> tuple[str, dict[str, str]]:
+        """The title in the document's properties, and the others."""
         for part in self.related("", "core-properties"):
             if (root := self.tree(part)) is not None:
-                return squeeze(root.findtext(".//{http://purl.org/dc/elements/1.1/}title") or "")
-        return ""
+                found = [(str(node.tag).rpartition("}")[2], str(node.text or "")) for node in itertools.islice(root, 100)]
+                return squeeze(dict(found).get("title", "")), of_core(found)
+        return "", {}
 
     def _read_relations(self, folder: str, index: str) -> Iterator[tuple[str, Relation]]:
         root = self.tree(index)

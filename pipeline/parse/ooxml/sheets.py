@@ -42,7 +42,9 @@ def parse_xlsx(path: Path, name: str) -> Parsed:
     """Rows of the workbook at `path`: every sheet is a heading and a page. Raises DocumentError (corrupt)."""
     losses, share = Losses(), Share()
     # The name of the first sheet says little about the workbook.
-    return Parsed(name, _Workbook(Package(zipfile.ZipFile(path), losses)).elements(share), share, losses)
+    package = Package(zipfile.ZipFile(path), losses)
+    properties = package.core()[1]
+    return Parsed(name, _Workbook(package).elements(share), share, losses, properties)
 
 
 @dataclass(slots=True)

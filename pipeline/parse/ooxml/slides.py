@@ -30,7 +30,8 @@ def parse_pptx(path: Path, name: str) -> Parsed:
         title, elements = headed(_Deck(package).elements(share))
     except (ValueError, TypeError, AttributeError, LookupError) as error:  # a defect of this reader
         return second_reading(path, name, "pptx", error)
-    return Parsed(title or package.core_title(), elements, share, losses)
+    named, properties = package.core()
+    return Parsed(title or named, elements, share, losses, properties)
 
 
 class _Deck:

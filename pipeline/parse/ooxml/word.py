@@ -57,7 +57,8 @@ def parse_docx(path: Path, name: str) -> Parsed:
         title, elements = headed(Document(package).elements())
     except (ValueError, TypeError, AttributeError, LookupError) as error:  # a defect of this reader
         return second_reading(path, name, "docx", error)
-    return Parsed(title or package.core_title(), elements, losses=losses)
+    named, properties = package.core()
+    return Parsed(title or named, elements, losses=losses, metadata=properties)
 
 
 @dataclass(slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 
+from pipeline.filters import shown as texts_of
 from workers.api.access import EngineOf
 from workers.api.documents import received
 from workers.api.jobs import JobId, cancelled, recent, stream, visible
@@ -26,7 +27,7 @@ async def jobs(request: Request, engine: EngineOf, grant: Reading) -> Response:
             "jobs": recent(engine, grant, JOBS),
             "collections": sorted(engine.collections(grant)),
             "default": engine.settings.collection,
-            "filters": grant.filters,
+            "filters": texts_of(grant.filters),
         }
 
     return await made(request, engine, "jobs.html", read)

@@ -13,6 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from pipeline.ledger.losses import told
+from pipeline.metadata import shown
 from pipeline.sources.uris import name_of, shown_path
 from pipeline.store.bm25 import shared_places
 from pipeline.text import local_time, number, plural, size, visible, well_formed
@@ -121,6 +122,7 @@ def _environment() -> Environment:
         "finished": _finished,
         "losses": told,
         "marked": marked,
+        "metadata": shown,
         "name": name_of,
         "number": number,
         "pages": _pages,

@@ -8,6 +8,7 @@ from typing import Annotated, Literal, get_args
 from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import BaseModel, Field
 
+from pipeline.filters import FILTER_KEYS
 from pipeline.ledger.tokens import Grant
 from pipeline.parse import MEDIA_TYPES
 from pipeline.parse.kinds import PDF
@@ -17,7 +18,7 @@ from workers.api import documents as api
 from workers.api.access import EngineOf
 from workers.api.documents import DocumentId, State
 from workers.api.engine import Engine
-from workers.api.models import DocumentResponse, Filter, Plain, SearchRequest
+from workers.api.models import DocumentResponse, Plain, SearchRequest
 from workers.api.page.render import PageRoute, made
 from workers.api.page.visitor import Reading
 from workers.api.problems import Refusal
@@ -53,23 +54,24 @@ class Question(BaseModel):
     uri: Plain = ""
     media_type: Plain = ""
     document_id: Plain = ""
+    filter: Plain = ""
     limit: int = Field(LIMITS[0], ge=1, le=LIMITS[-1])
 
     @property
     def has_filter(self) -> bool:
         """Whether any filter is set, so that the form shows them."""
-        return bool(self.folder or self.uri or self.media_type or self.document_id)
+        return bool(self.folder or self.uri or self.media_type or self.document_id or self.filter)
 
     def request(self) -> SearchRequest:
         """The same question for the API."""
-        fields = ("folder", "uri", "media_type", "document_id")
-        wanted = {name: getattr(self, name) or None for name in fields}
+        wanted: list[object] = [{name: value} for name in FILTER_KEYS if (value := getattr(self, name))]
+        wanted += [self.filter] if self.filter.strip() else []
         return SearchRequest(
             query=self.q,
             collection=self.collection or None,
             mode=self.mode or None,
             limit=self.limit,
-            filter=Filter(**wanted),
+            filter={"and": wanted},
         )
 
 
