@@ -80,7 +80,7 @@ def test_a_search_finds_what_the_command_finds(service: Service, everything: htt
     hits = search(everything, "nectar for bees", limit=3)
     command = service.cli.answer("search", "nectar for bees", "--limit", "3", "-c", "documents")
     assert [(hit["chunk_id"], hit["score"]) for hit in hits] == [(hit["chunk_id"], pytest.approx(hit["score"])) for hit in command]
-    assert hits[0]["matched_words"] == ["nectar", "for", "bees"]
+    assert hits[0]["matched_words"] == ["nectar", "bees"]
     assert hits[0]["heading_path"] == ["Bees", "Food"]
 
 
