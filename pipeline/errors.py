@@ -6,6 +6,7 @@
     │   ├── StoreUnavailable      Qdrant does not answer, or answers incompletely
     │   ├── StoreLocked           the embedded store is open in another process
     │   ├── EmbedUnavailable      the embedding endpoint does not answer
+    │   ├── RerankUnavailable     the reranker does not answer in time
     │   ├── LedgerUnavailable     the database does not answer, or is locked for too long
     │   ├── StagingUnavailable    the object store of the staged copies does not answer
     │   ├── CollectionReplaced    a re-index has replaced the collection with another generation

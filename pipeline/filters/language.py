@@ -82,7 +82,7 @@ class _Reader:
 
     def _condition(self) -> Node:
         place = f"character {self._at + 1}"
-        name = self._match(_NAME)
+        name = self._taken(_NAME.match(self._text, self._at))
         if not name or name.lower() in ("and", "or"):
             self._at -= len(name)
             raise self._error("a field")
@@ -103,7 +103,7 @@ class _Reader:
             return Not(Condition(name, Op.IN, self._list(), place))
         if self._word("in"):
             return Condition(name, Op.IN, self._list(), place)
-        sign = self._match(_SIGN)
+        sign = self._taken(_SIGN.match(self._text, self._at))
         self._space()
         if not sign:
             raise self._error("=, !=, <, <=, >, >=, ~, in, not in, exists or missing")
@@ -135,10 +135,10 @@ class _Reader:
         return tuple(values)
 
     def _value(self) -> Value:
-        if quoted := self._match(_QUOTED):
+        if quoted := self._taken(_QUOTED.match(self._text, self._at)):
             self._space()
             return re.sub(r"\\(.)", r"\1", quoted[1:-1], flags=re.DOTALL)
-        bare = self._match(_BARE)
+        bare = self._taken(_BARE.match(self._text, self._at))
         if not bare:
             raise self._error("a value")
         self._space()
@@ -159,15 +159,14 @@ class _Reader:
         self._space()
         return True
 
-    def _match(self, pattern: re.Pattern[str]) -> str:
-        found = pattern.match(self._text, self._at)
+    def _taken(self, found: re.Match[str] | None) -> str:
         if found is None:
             return ""
         self._at = found.end()
         return found[0]
 
     def _space(self) -> None:
-        self._match(_SPACE)
+        self._taken(_SPACE.match(self._text, self._at))
 
     def _error(self, expected: str) -> FilterError:
         rest = self._text[self._at :]

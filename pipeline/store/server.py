@@ -146,12 +146,7 @@ class ServerStore(VectorStore):
         shape = self._shape_for(physical, len(points[0][1].vector))
         convert.check_vectors(points, shape.dimension)
         for batch in convert.batches(points, self._batch_points, self._batch_bytes, _NUMBER_BYTES):
-            new = [
-                models.PointStruct(
-                    id=e.chunk.id, vector=made.vectors_of(e, shape, self._language), payload=convert.payload_of(d, e.chunk)
-                )
-                for d, e in batch
-            ]
+            new = [made.point_of(document, embedded, shape, self._language) for document, embedded in batch]
             self._complete(physical, lambda p=new: self._client.upsert(physical, p, wait=True))  # type: ignore[misc]
 
     @override

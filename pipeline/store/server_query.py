@@ -11,9 +11,9 @@ from pipeline.filters import FieldType, Node, Types
 from pipeline.store.bm25 import document_weights
 from pipeline.store.conditions import parts_of
 from pipeline.store.fusion import Ask, Scores, hybrid
-from pipeline.store.points import DENSE, FIELDS, SPARSE, Payload, payload_changes
+from pipeline.store.points import DENSE, FIELDS, SPARSE, Payload, payload_changes, payload_of
 from pipeline.store.query import QueryPlan, Shape
-from pipeline.types import EmbeddedChunk
+from pipeline.types import DocumentInfo, EmbeddedChunk
 
 #: Indexes by the type of the field.
 INDEXES: Mapping[FieldType, models.PayloadSchemaParams] = {
@@ -61,12 +61,12 @@ def types_of(schema: Mapping[str, models.PayloadIndexInfo]) -> Types:
     return {name: kinds[kind] for name, kind in found.items() if kind in kinds}
 
 
-def vectors_of(embedded: EmbeddedChunk, shape: Shape, language: str) -> dict[str, models.Vector]:
-    """The vectors of a chunk's point: its embedding, and its BM25 weights if the collection has them."""
+def point_of(document: DocumentInfo, embedded: EmbeddedChunk, shape: Shape, language: str) -> models.PointStruct:
+    """A chunk's point: its embedding, its BM25 weights if the collection has them, and its payload."""
     vectors: dict[str, models.Vector] = {DENSE: embedded.vector}
     if shape.sparse and (weights := document_weights(embedded.chunk.embed_text, language)).indices:
         vectors[SPARSE] = models.SparseVector(indices=weights.indices, values=weights.values)
-    return vectors
+    return models.PointStruct(id=embedded.chunk.id, vector=vectors, payload=payload_of(document, embedded.chunk))
 
 
 def run_query(client: QdrantClient, physical: str, plan: QueryPlan) -> list[tuple[str, float, Payload]]:

@@ -36,7 +36,7 @@ def test_every_setting_reaches_the_containers() -> None:
     services = read(COMPOSE)["services"]
     embed, parse = services["worker-embed"]["environment"], services["worker-parse"]["environment"]
     assert ours - set(embed) == {"KB_FLOWER_AUTH"}
-    assert ours - set(parse) == {"KB_FLOWER_AUTH", "KB_QDRANT_URL", "KB_API_KEY", "KB_EMBED_API_KEY"}
+    assert ours - set(parse) == {"KB_FLOWER_AUTH", "KB_QDRANT_URL", "KB_API_KEY", "KB_EMBED_API_KEY", "KB_RERANK_API_KEY"}
     assert everything - set(services["api"]["environment"]) == {"KB_FLOWER_AUTH"}
     assert "KB_FLOWER_AUTH" in services["flower"]["environment"]
     traced = {name for name, one in services.items() if "KB_OTLP_HEADERS" in one.get("environment", {})}

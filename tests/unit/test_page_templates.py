@@ -66,7 +66,7 @@ def test_every_text_of_a_document_is_escaped() -> None:
 
 
 def test_words_are_marked_in_escaped_text() -> None:
-    assert marked("a <b>bee</b> & bees", "bee") == "a &lt;b&gt;<mark>bee</mark>&lt;/b&gt; &amp; bees"
+    assert marked("a <b>bee</b> & bees", "bee") == "a &lt;b&gt;<mark>bee</mark>&lt;/b&gt; &amp; <mark>bees</mark>"
     assert marked("b & b", "b") == "<mark>b</mark> &amp; <mark>b</mark>"
     assert marked("a\x1b[31m\u202eb\nc", "") == "a\\u001b[31m\\u202eb\nc"
 

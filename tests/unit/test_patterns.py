@@ -10,13 +10,18 @@ from typing import Any
 import pytest
 
 from pipeline.host.machine import probes
+from pipeline.store.words import compounds
 from tests.growth import families, interruptible, ratio
 from tests.patterns import Use, find
 
 #: Examples of the patterns that are built at run time, by the expression that builds them.
-MADE_AT_RUN_TIME = {
+MADE_AT_RUN_TIME: dict[str, list[str]] = {
     "'@(' + '|'.join(parts) + ')@'": ["@(COLLECTION|FACTS|DATA)@"],
     "f'</{name}'": ["</script", "</head"],
+    r'''f"""(?:(?<![^\\s(\\[{{<\\"'`=,;:])\\.(?=[^\\W\\d_]))?{part}(?:{joint}{part})*"""''': [
+        compounds("ascii"),
+        compounds("käse"),
+    ],
     "probe['name']": [probe["name"] for probe in probes()],
     "probe['memory']": [probe["memory"] for probe in probes() if "memory" in probe],
 }
