@@ -16,8 +16,7 @@ from itertools import accumulate, pairwise
 from pipeline.store.languages import FUNCTION_WORDS, fold, hints, is_function_word, languages_of, stems
 from pipeline.store.words import asked_grams, compounds, grams, normal, parts, pieces
 
-#: Saturation of a repeated term (K1) and length normalization (B), chosen on CISI and Cranfield, confirmed on CACM
-#: (docs/retrieval.md). Values around them are as good.
+#: Saturation of a repeated term (K1) and length normalization (B). Values around them are as good (docs/retrieval.md).
 K1 = 1.6
 B = 0.75
 #: Words of an average chunk. A constant, because the true average changes with every document and stored weights could not

@@ -15,7 +15,7 @@ from tests.growth import families, interruptible, ratio
 from tests.patterns import Use, find
 
 #: Examples of the patterns that are built at run time, by the expression that builds them.
-MADE_AT_RUN_TIME: dict[str, list[str]] = {
+MADE_AT_RUN_TIME: dict[str, list[Any]] = {
     "'@(' + '|'.join(parts) + ')@'": ["@(COLLECTION|FACTS|DATA)@"],
     "f'</{name}'": ["</script", "</head"],
     r'''f"""(?:(?<![^\\s(\\[{{<\\"'`=,;:])\\.(?=[^\\W\\d_]))?{part}(?:{joint}{part})*"""''': [
