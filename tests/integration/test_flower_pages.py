@@ -26,7 +26,7 @@ AUTH = ("kb", "of-flower@1")
 #: In the text and in the name of each document.
 TEXT, NAME = "TEXTCANARY", "namecanary"
 
-DOCUMENTS, BATCH = 48, 4
+DOCUMENTS, BATCH = 60, 4
 
 #: Of each call of the model: there must be something to see.
 EMBED_DELAY_S = 1.2

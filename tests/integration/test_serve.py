@@ -360,7 +360,7 @@ def test_a_uri_is_loaded(everything: httpx.Client, service: Service) -> None:
 
 def test_metadata_and_filters_on_every_path(service: Service, everything: httpx.Client, tmp_path: Path) -> None:
     for name in ("law", "sales"):
-        (tmp_path / f"{name}.txt").write_text("Gulls nest on the cliffs.\n\n" * 3)
+        (tmp_path / f"{name}.txt").write_text(f"Gulls nest on the cliffs, says {name}.\n\n" * 3)
     (tmp_path / "law.txt.meta.json").write_text('{"team": ["law", "board"], "year": 2020, "draft": false}')
     service.cli.run("load", str(tmp_path), "--collection", "nests", "--meta", "kept=2024-05-31")
     both, law = {"collection": "nests"}, {"team": ["law", "board"], "year": 2020, "draft": False, "kept": "2024-05-31T00:00:00Z"}
