@@ -151,9 +151,10 @@ def test_the_pages_during_a_load(cli: Cli, browser: Chrome, picture: Callable[..
                 found = {row["Worker"]: row for row in table(browser, "workers-table")}
                 assert found[f"parse@{HOST}"]["Succeeded"] == str(batches)
                 wait_until(
-                    lambda: any(min(row["Active"], row["Succeeded"]) > "0" for row in table(browser, "workers-table")
+                    # One task may go on with the documents of all others, so none need have succeeded while it is active.
+                    lambda: any(max(row["Active"], row["Succeeded"]) > "0" for row in table(browser, "workers-table")
                                 if row["Worker"].startswith("embed")),
-                    "the embed worker has done something and does more", 30, 0.05,
+                    "the embed worker does something", 30, 0.05,
                 )  # fmt: skip
                 picture(top(browser), "flower-workers")
 
