@@ -108,9 +108,11 @@ def test_a_search_with_a_reranker(endpoint: RerankEndpoint, tmp_path: Path) -> N
 
 
 def cross_encoder(folder: Path, labels: int = 1) -> Path:
-    """A cross-encoder with weights that nobody has trained."""
+    """A cross-encoder with weights that nobody has trained, the same in every run."""
+    import torch
     from transformers import AutoConfig, BertForSequenceClassification, BertTokenizer
 
+    torch.manual_seed(3)  # some weights would score nearly all texts alike
     folder.mkdir()
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *sorted({word for text in TEXTS for word in text.split()})]
     (folder / "vocab.txt").write_text("\n".join(words))
