@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TypeAlias, cast
 
-from pipeline.filters import FILTER_KEYS, Bare, FieldType, Types, field_name
+from pipeline.filters import FILTER_KEYS, Bare, FieldType, Types
 from pipeline.filters.binding import MAX_INTEGER, instant, typed
 from pipeline.text import well_formed
 from pipeline.types import MetadataValue
@@ -121,11 +121,6 @@ def fit(raw: Mapping[str, Raw], types: Types) -> Fitted:
         if why:
             left_out.append((name, why))
     return Fitted(values, tuple(left_out))
-
-
-def normal(name: str) -> str:
-    """The one spelling of a field's name."""
-    return field_name(name)
 
 
 def _put(values: dict[str, MetadataValue], name: str, value: Raw, kind: FieldType | None) -> str:

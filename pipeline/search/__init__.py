@@ -46,7 +46,7 @@ class Searcher:
         self._store = store
         self._load_model = load
         self._loading = threading.Lock()
-        self._warned: set[str] = set()  #: physical collections whose word weights are old
+        self._checked: set[str] = set()  #: physical collections whose word weights were looked at
         self._embedders: dict[str, QueryEmbedder] = {}  #: by physical collection
         self._models: dict[tuple[str, str, str], QueryEmbedder] = {}  #: by model; several collections share one
         self._reranking = Reranking(settings)
@@ -115,8 +115,10 @@ class Searcher:
 
     def _warn_once(self, collection: str, physical: str) -> None:
         """Warn that a hybrid search of an old collection is one by meaning alone."""
-        if physical not in self._warned and not self._store.has_sparse(physical):
-            self._warned.add(physical)
+        if physical in self._checked:
+            return
+        self._checked.add(physical)
+        if not self._store.has_sparse(physical):
             log.warning(
                 "the collection %r has no word weights, or those of an older kb-ingest, and is searched by meaning alone: "
                 "`kb-ingest reindex` makes new ones, without embedding anything again",

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pipeline.filters import Types
 from pipeline.ledger import Ledger
 from pipeline.ledger.claims import ClaimedDocument
-from pipeline.metadata import Fitted, Given, fit, gathered, is_name, new_types
+from pipeline.metadata import Fitted, Given, fit, gathered, new_types
 from pipeline.store.base import VectorStore
 
 
@@ -33,7 +33,7 @@ class Fields:
             if new := new_types(raw, self._types):
                 self._types = self._ledger.fields.add(document.collection, new)
             found = fit(raw, self._types)
-            if missing := {name: self._types[name] for name in found.values if name not in self._indexed and is_name(name)}:
+            if missing := {name: self._types[name] for name in found.values if name not in self._indexed}:
                 self._store.add_fields(self._physical, missing)
                 self._indexed |= missing.keys()
         return Fitted(found.values, (*(("", why) for why in given.wrong), *found.left_out))

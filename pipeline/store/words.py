@@ -97,13 +97,7 @@ def pieces(compound: str) -> Pieces:
 
 def parts(compound: str) -> list[tuple[int, int, list[str]]]:
     """Start and end of each part of a compound as it stands in a text, and its syllables if it is a run of them."""
-    found = []
-    for one in _PART.finditer(compound):
-        if _RUN.fullmatch(one[0]):
-            found.append((*one.span(), _SYLLABLE.findall(one[0])))
-            continue
-        found.append((*one.span(), []))
-    return found
+    return [(*one.span(), _SYLLABLE.findall(one[0]) if _RUN.fullmatch(one[0]) else []) for one in _PART.finditer(compound)]
 
 
 def grams(run: tuple[str, ...]) -> list[str]:

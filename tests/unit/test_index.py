@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
-from numpy.typing import NDArray
 from sqlalchemy import update
 
 from pipeline.chunk.file import ChunkFileHeader, write_chunks
-from pipeline.embed.base import EmbedderInfo, unit_rows
 from pipeline.errors import LeaseLost
 from pipeline.ledger import Ledger
 from pipeline.ledger.claims import Claim
@@ -28,41 +24,12 @@ from pipeline.steps.index import IndexStep
 from pipeline.store.edge import EdgeStore
 from pipeline.telemetry.counters import COUNT
 from pipeline.types import Chunk, DocumentState, SourceFile, Stage, StagedFile, chunk_id, document_id
-from tests.embed_server import DIMENSION, vector
+from tests.counting_embedder import CountingEmbedder
+from tests.embed_server import DIMENSION
 
 PARSE, EMBED = "f" * 16, "e" * 16
 FEW = 64  #: chunks of a window here
 TOKENS = 5  #: of a chunk here
-
-
-class CountingEmbedder:
-    """Vectors made from the texts' hashes; notes what it was asked for."""
-
-    def __init__(self, before: Callable[[], None] = lambda: None) -> None:
-        self.info = EmbedderInfo("m", "", DIMENSION, 256, "cpu", "float32", 0.0)
-        self.texts: list[str] = []
-        self.calls = 0
-        self.fills: deque[float] = deque()
-        self.before = before
-
-    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        self.before()
-        self.texts += texts
-        self.calls += 1
-        return unit_rows(np.array([vector(text) for text in texts], np.float32))
-
-    def embed_query(self, text: str) -> NDArray[np.float32]:
-        row: NDArray[np.float32] = self.embed([text])[0]
-        return row
-
-    def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        return self.embed(texts)
-
-    def memory_bytes(self) -> int:
-        return 0
-
-    def close(self) -> None:
-        pass
 
 
 class Place:

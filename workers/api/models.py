@@ -87,10 +87,7 @@ class SearchRequest(Strict):
 
     def refinement(self) -> Refinement:
         """What is to be done with the best chunks."""
-        return Refinement(
-            rerank=self.rerank, min_score=self.min_score, per_document=self.per_document, diversity=self.diversity,
-            neighbours=self.neighbours,
-        )  # fmt: skip
+        return Refinement(**{name: getattr(self, name) for name in Refinement.__dataclass_fields__})
 
 
 class HitOut(BaseModel):

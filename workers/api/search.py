@@ -75,6 +75,8 @@ def answer(engine: Engine, grant: Grant, asked: SearchRequest) -> SearchResponse
     filters = [asked.filter] if asked.filter else []
     found = ask(engine, grant, asked.collection, asked.query, asked.limit, filters, asked.mode, asked.refinement())
     wanted = set[str](asked.fields) if asked.fields is not None else None
+    marks = wanted is None or "highlights" in wanted
+    matches = wanted is None or "matched_words" in wanted
     hits = []
     for hit in found.hits:
         made = HitOut(
@@ -91,8 +93,8 @@ def answer(engine: Engine, grant: Grant, asked: SearchRequest) -> SearchResponse
             chunk_id=hit.chunk_id,
             ordinal=hit.ordinal,
             metadata=dict(hit.metadata),
-            matched_words=shared_words(asked.query, " ".join((*hit.heading_path, hit.text))),
-            highlights=shared_places(asked.query, hit.text),
+            matched_words=shared_words(asked.query, " ".join((*hit.heading_path, hit.text))) if matches else None,
+            highlights=shared_places(asked.query, hit.text) if marks else None,
             copies=list(hit.copies),
             before=list(hit.before),
             after=list(hit.after),

@@ -52,7 +52,7 @@ NAMED = 10
 def load(
     context: Context, paths: tuple[str, ...], collection: str | None, include: tuple[str, ...], exclude: tuple[str, ...],
     hidden: bool | None, wait: bool, sync: bool, allow_delete: bool, dry_run: bool, checksum: bool, meta: tuple[str, ...],
-    require_gpu: bool | None,    strict: bool, fail_on_loss: bool, as_json: bool,
+    require_gpu: bool | None, strict: bool, fail_on_loss: bool, as_json: bool,
 ) -> int:  # fmt: skip
     """Load files, folders and URLs such as s3://bucket/folder into a collection.
 
@@ -85,13 +85,13 @@ def load(
 
 def _given(meta: Sequence[str]) -> dict[str, Raw]:
     """The metadata of `--meta`; a name that is repeated has a list of values."""
-    from pipeline.filters import Bare
-    from pipeline.metadata import normal, why_not
+    from pipeline.filters import Bare, field_name
+    from pipeline.metadata import why_not
 
     found: dict[str, list[Raw]] = {}
     for text in meta:
         key, equals, value = text.partition("=")
-        name = normal(key)
+        name = field_name(key)
         why = why_not(name) if equals else "use NAME=VALUE"
         if why:
             raise click.UsageError(f"--meta {text}: {why}")
