@@ -8,12 +8,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
-
-import httpx
+from typing import Protocol
 
 from pipeline.errors import KbError, ModelError, RerankUnavailable
-from pipeline.settings import Settings, mask_url
+from pipeline.settings import Settings
 from pipeline.types import Hit, embed_text
 
 log = logging.getLogger(__name__)
@@ -71,7 +69,7 @@ class Reranking:
                 raise ModelError(self._broken)
             if self._reranker is None:
                 try:
-                    self._reranker = (HttpReranker if self._settings.rerank_url else LocalReranker)(self._settings)
+                    self._reranker = _made(self._settings)
                 except KbError as error:
                     self._broken = str(error)
                     raise
@@ -101,59 +99,13 @@ class Reranking:
             self._reranker.close()
 
 
-class HttpReranker:
-    """A model behind the rerank API of text-embeddings-inference, or of Cohere, which others offer as well."""
+def _made(settings: Settings) -> Reranker:
+    """The configured reranker. Raises ModelError, DeviceError."""
+    if not settings.rerank_url:
+        return LocalReranker(settings)
+    from pipeline.search.rerank_http import HttpReranker  # the only one that needs httpx
 
-    def __init__(self, settings: Settings) -> None:
-        """`KB_RERANK_URL` is the server's address, or the whole URL of its route if that ends in `rerank`."""
-        key = settings.rerank_api_key.get_secret_value()
-        self._api = settings.rerank_api
-        self._model = settings.rerank_model
-        url = settings.rerank_url.rstrip("/")
-        self._url = url if url.endswith("rerank") else url + ("/rerank" if self._api == "tei" else "/v2/rerank")
-        self._client = httpx.Client(headers={"Authorization": f"Bearer {key}"} if key else {})
-
-    def scores(self, query: str, texts: Sequence[str], deadline: float) -> list[float]:
-        """See Reranker."""
-        found: list[float] = []
-        for start in range(0, len(texts), BATCH_TEXTS):
-            found += self._batch(query, texts[start : start + BATCH_TEXTS], deadline)
-        return found
-
-    def close(self) -> None:
-        """Close all connections."""
-        self._client.close()
-
-    def _batch(self, query: str, texts: Sequence[str], deadline: float) -> list[float]:
-        if self._api == "tei":
-            body: dict[str, Any] = {"query": query, "texts": list(texts), "truncate": True}
-        else:
-            body = {"model": self._model, "query": query, "documents": list(texts), "top_n": len(texts)}
-        left_s = deadline - time.monotonic()
-        if left_s <= 0:
-            raise self._away("it takes longer than KB_RERANK_TIMEOUT_S")
-        try:
-            response = self._client.post(self._url, json=body, timeout=left_s)
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise self._away(str(error) or type(error).__name__) from error
-        if response.status_code != 200:
-            raise self._away(f"{response.status_code} {response.text.strip()[:200]}")
-        return self._read(response, len(texts))
-
-    def _read(self, response: httpx.Response, number: int) -> list[float]:
-        try:
-            answer = response.json()
-            if self._api == "tei":
-                rows = {int(row["index"]): float(row["score"]) for row in answer}
-            else:
-                rows = {int(row["index"]): float(row["relevance_score"]) for row in answer["results"]}
-            return [rows[index] for index in range(number)]
-        except (ValueError, KeyError, TypeError) as error:
-            shown = mask_url(self._url)
-            raise ModelError(f"{shown} does not answer like the {self._api} API; check KB_RERANK_API") from error
-
-    def _away(self, why: str) -> RerankUnavailable:
-        return RerankUnavailable(f"the reranker {mask_url(self._url)} does not answer: {why}; check it and KB_RERANK_URL")
+    return HttpReranker(settings)
 
 
 class LocalReranker:
