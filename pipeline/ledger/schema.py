@@ -31,7 +31,6 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
-from sqlalchemy.pool import NullPool
 from sqlalchemy.schema import CreateColumn
 
 from pipeline.errors import CollectionReplaced, LedgerError, LedgerUnavailable, NoSpace
@@ -265,9 +264,8 @@ def open_engine(url: str) -> Engine:
     parsed = make_url(url)
     try:
         if parsed.get_backend_name() == "sqlite":
-            # One connection per call keeps none across a fork, where SQLite's locks of this process would be taken for the child's:
-            # it would wait for them for ever, or read without any. To open one costs 0.3 to 0.9 ms.
-            engine = create_engine(url, poolclass=NullPool, connect_args={"timeout": BUSY_TIMEOUT_S, "check_same_thread": False})
+            options = {"timeout": BUSY_TIMEOUT_S, "check_same_thread": False}
+            engine = create_engine(url, pool_size=4, max_overflow=-1, connect_args=options)
             configure(engine)
         else:
             waits = SERVER_WAITS if parsed.get_driver_name().startswith("psycopg") else {}

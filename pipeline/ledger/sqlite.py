@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
+import weakref
 from typing import Any
 
 from sqlalchemy import Connection, Engine, event
+from sqlalchemy.exc import DisconnectionError
 
 #: Seconds that SQLite waits for another process's write before it reports that the database is locked.
 BUSY_TIMEOUT_S = 60.0
 
 
+#: Engines of this process that may have idle connections.
+_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
+
+
 def configure(engine: Engine) -> None:
     """Configure every connection of `engine`, a database in SQLite."""
+    _engines.add(engine)
+
+    file = engine.url.database or ""
+
+    @event.listens_for(engine, "checkout")
+    def on_checkout(_connection: Any, record: Any, _proxy: Any) -> None:
+        if record.info["file"] != _identity(file):  # the data folder was replaced, as by a backup
+            raise DisconnectionError
 
     @event.listens_for(engine, "connect")
-    def on_connect(connection: Any, _record: Any) -> None:
+    def on_connect(connection: Any, record: Any) -> None:
         # The driver's own BEGIN is deferred and fails late with SQLITE_BUSY, so transactions begin explicitly.
         connection.isolation_level = None
         # WAL with NORMAL: a killed process loses nothing; a power failure may lose the last commits, whose work is then repeated.
@@ -24,11 +39,33 @@ def configure(engine: Engine) -> None:
         _write_ahead(connection)
         for pragma in ("synchronous=NORMAL", "foreign_keys=ON"):
             connection.execute(f"PRAGMA {pragma}")
+        record.info["file"] = _identity(file)
 
     @event.listens_for(engine, "begin")
     def on_begin(connection: Connection) -> None:
         reads = connection.get_execution_options().get("kb_reads", False)
         connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+
+
+def _identity(file: str) -> tuple[int, int]:
+    """What distinguishes a file from another one at the same path."""
+    try:
+        found = os.stat(file)
+    except FileNotFoundError:
+        return 0, 0
+    return found.st_dev, found.st_ino
+
+
+def _close_idle() -> None:
+    """Close idle connections before a fork: the child would take SQLite's locks of this process for its own.
+
+    It would wait for them for ever, or read without any.
+    """
+    for engine in list(_engines):
+        engine.dispose()
+
+
+os.register_at_fork(before=_close_idle)
 
 
 def _write_ahead(connection: sqlite3.Connection) -> None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import multiprocessing
 import socket
 import sqlite3
+import sys
 import threading
 import time
 from contextlib import closing
 from pathlib import Path
 
+import psutil
 import pytest
-from sqlalchemy import inspect, text
+from sqlalchemy import event, inspect, text
 
 from pipeline.errors import LeaseLost, LedgerError, LedgerUnavailable
 from pipeline.ledger import Ledger
@@ -451,6 +453,25 @@ def test_a_ledger_whose_folder_is_replaced_is_read_from_the_new_one(tmp_path: Pa
         data.rename(tmp_path / "old")
         (tmp_path / "restored").rename(data)
         assert states(opened) == {"pending": 3}
+
+
+def test_a_ledger_in_sqlite_keeps_its_connection_between_calls_and_closes_it_before_a_fork(tmp_path: Path) -> None:
+    opened_connections: list[object] = []
+    with Ledger.open(f"sqlite:///{tmp_path / 'kb.db'}") as opened:
+        event.listen(opened.engine, "connect", lambda connection, _: opened_connections.append(connection))
+        stage(opened, 3)
+        assert states(opened) == {"pending": 3}
+        assert len(opened_connections) <= 1
+        assert ledger_files(tmp_path)
+        child = multiprocessing.get_context("fork").Process(target=lambda: sys.exit(len(ledger_files(tmp_path))))
+        child.start()
+        child.join()
+        assert child.exitcode == 0
+        assert states(opened) == {"pending": 3}
+
+
+def ledger_files(folder: Path) -> list[str]:
+    return [file.path for file in psutil.Process().open_files() if Path(file.path).parent == folder]
 
 
 def test_a_ledger_that_was_open_before_a_fork_opens_its_file_again(tmp_path: Path) -> None:
