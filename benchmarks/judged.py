@@ -3,6 +3,7 @@
     python -m benchmarks.judged SETS [--data FOLDER]
 
 SETS is a folder with the files of the three sets, which are not part of this repository (docs/retrieval.md says where they are).
+If it has a folder chunking_evaluation, the five corpora in it are measured too (`benchmarks.excerpts`).
 A document is a text file of title and body. Each set is loaded in embedded mode with the default model, and asked its own
 questions in all modes. `--data` keeps what was loaded, and a later run loads nothing again.
 """
@@ -22,6 +23,7 @@ import ir_measures
 import Stemmer
 from scipy.stats import ttest_rel
 
+from benchmarks import excerpts
 from benchmarks.command import load
 from benchmarks.report import machine, save, table
 from pipeline.embed import make_embedder
@@ -155,14 +157,21 @@ def main() -> None:
             found[name] = {"bm25s": plain(one, stems=False), "bm25s with stems": plain(one, stems=True)}
             found[name] |= ours(one, data / name.lower())
             about[name] = {"documents": len(one.documents), "questions": len(one.questions)}
+        corpora = asked.sets / "chunking_evaluation"
+        chunks = excerpts.measured(corpora, data / corpora.name) if corpora.is_dir() else {}
     tests = {name: {f"{a} - {b}": round(p_value(its[a], its[b]), 4) for a, b in COMPARED} for name, its in found.items()}
     scores = {name: {way: round(mean(its.values()), 4) for way, its in ways.items()} for name, ways in found.items()}
     print(machine())
     ways = list(next(iter(scores.values())))
     print(table(("nDCG@10", *scores), [(way, *(f"{scores[name][way]:.3f}" for name in scores)) for way in ways]))
     print(table(("p", *tests), [(f"{a} - {b}", *(f"{tests[name][f'{a} - {b}']:.3f}" for name in tests)) for a, b in COMPARED]))
-    save("judged", {"sets": about, "ndcg_10": scores, "p": tests})
+    shown = [(mode, *(f"{its[name]:.3f}" for name in EXCERPTS), f"{its['characters']:.0f}") for mode, its in chunks.items()]
+    print(table(("best five chunks", *EXCERPTS, "characters"), shown))
+    save("judged", {"sets": about, "ndcg_10": scores, "p": tests, "excerpts": chunks})
 
+
+#: Columns of the table of chunking_evaluation.
+EXCERPTS = ("recall", "precision", "iou")
 
 #: What the paired tests compare.
 COMPARED = (("sparse", "bm25s with stems"), ("hybrid", "dense"), ("hybrid", "sparse"))

@@ -160,7 +160,12 @@ def judged() -> str:
     compared = list(next(iter(found["p"].values())))
     scores = [(way, *(f"{found['ndcg_10'][name][way]:.3f}" for name in sets)) for way in ways]
     tests = [(one, *(f"{found['p'][name][one]:.3f}" for name in sets)) for one in compared]
-    return "\n\n".join([BEGIN, table(("nDCG@10", *sets), scores), table(("p of a difference", *sets), tests), END])
+    best = [
+        (mode, *(f"{its[name]:.3f}" for name in ("recall", "precision", "iou")), f"{its['characters']:,.0f}")
+        for mode, its in found["excerpts"].items()
+    ]
+    excerpts = table(("best five chunks", "recall", "precision", "IoU", "characters"), best)
+    return "\n\n".join([BEGIN, table(("nDCG@10", *sets), scores), table(("p of a difference", *sets), tests), excerpts, END])
 
 
 def draw() -> None:

@@ -12,7 +12,7 @@ from pipeline.model.tokens import TokenCounter
 from pipeline.types import Chunk, ChunkIds, Element, ElementKind, embed_text
 
 #: Part of the parse fingerprint: raise it when the same elements yield different chunks.
-CHUNKER_VERSION = 1
+CHUNKER_VERSION = 2
 
 #: Sections below this share of the budget are packed together with their neighbours under the common part of their
 #: paths: a chunk of ten tokens is hard to find, and of little use once found.
@@ -184,17 +184,20 @@ class _Filling:
         return self.body + unit.tokens + self._with(unit)[1] <= self.budget
 
     def cut(self) -> int:
-        """How many units a full chunk keeps: up to the unit past CUT_SHARE whose text has the lowest checksum.
+        """How many units a full chunk keeps: up to one past CUT_SHARE that ends an element, else up to any past it.
 
-        The place depends on the texts around it and not on the beginning of the chunk. Two versions of a document that
+        Among several it is the one whose text has the lowest checksum.
+
+        So the place depends on the texts around it and not on the beginning of the chunk. Two versions of a document that
         differ further up therefore soon cut at the same places again.
         """
-        size, best, least = self._overhead, len(self.units), 1 << 32
+        size, best, least = self._overhead, len(self.units), (True, 1 << 32)
         for number, unit in enumerate(self.units, 1):
             size += unit.tokens
-            checksum = zlib.crc32(unit.text.encode("utf-8", "replace"))
-            if size >= self.budget * CUT_SHARE and checksum < least:
-                best, least = number, checksum
+            # A paragraph stays whole if it can.
+            rank = (unit.end < len(unit.element.text), zlib.crc32(unit.text.encode("utf-8", "replace")))
+            if size >= self.budget * CUT_SHARE and rank < least:
+                best, least = number, rank
         return best
 
     def section_start(self) -> int:

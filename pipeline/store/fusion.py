@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 #: Share of the words in a fused score; the rest is that of the meaning.
-SHARE_OF_WORDS = 0.45
+SHARE_OF_WORDS = 0.55
 
 #: Point id -> score.
 Scores = dict[str, float]

@@ -37,9 +37,11 @@ class QueryPlan:
 
     @property
     def depth(self) -> int:
-        """Length of each ranking that is fused. Fusion promotes points from the middle of both, so they are longer than the
-        result; 100 points cost nothing."""
-        return max(4 * self.limit, 100)
+        """Length of each ranking that is fused: the same for all usual limits, as the scores depend on it.
+
+        Fusion promotes points from the middle of both rankings, so they are longer than the result; 100 points cost nothing.
+        """
+        return max(self.limit, 100)
 
 
 def query_plan(name: str, shape: Shape, vector: Sequence[float] | None, text: str, limit: int, wanted: Node) -> QueryPlan | None:

@@ -213,6 +213,15 @@ def test_chunks_are_well_filled() -> None:
     assert sum(chunk.token_count for chunk in chunks) / len(chunks) >= 0.65 * 256
 
 
+def test_a_full_chunk_ends_with_a_paragraph_if_one_ends_in_its_second_half() -> None:
+    given = [prose(seed, 6 + 6 * (seed % 6)) for seed in range(100)]
+    found = [chunk.text for chunk in chunks_of(paragraphs(*given))]
+    torn = [text for text in found if not text.endswith(tuple(given))]
+    assert len(torn) > 20
+    heads = [text.rpartition("\n\n")[0] for text in torn]
+    assert max(COUNTER.lengths([head for head in heads if head])) < 0.5 * USUAL.max_tokens
+
+
 def test_memory_is_bounded_by_a_window() -> None:
     taken = 0
 

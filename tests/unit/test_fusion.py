@@ -57,7 +57,7 @@ def test_each_candidate_is_scored_by_both() -> None:
     everything = fused({key: scores["dense"][key] for key in "abc"}, {"b": 3.0, "c": 9.0})
     assert found == {key: everything[key] for key in sorted(everything, key=lambda key: -everything[key])[:2]}
     rounds.clear()
-    assert list(hybrid(ask, depth=4, limit=9)) == ["b", "a", "c", "d"]
+    assert list(hybrid(ask, depth=4, limit=9)) == ["c", "b", "a", "d"]
     assert rounds[1] == [Ask("sparse", 1, ("a",))]
 
 
