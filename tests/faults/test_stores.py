@@ -55,6 +55,8 @@ def test_an_outage_quarantines_nothing(deployment: Deployment) -> None:
 
 def test_workers_that_start_before_their_servers_do(deployment: Deployment) -> None:
     """Neither the model's endpoint nor Qdrant answers when the embed worker begins."""
+    # A claim waits for both servers, one after the other: on a busy machine that takes longer than the short lease of these tests.
+    deployment.cli.environment["KB_LEASE_S"] = "30"
     deployment.load(20)
     deployment.embed.stop(signal.SIGKILL)
     deployment.qdrant.stop(signal.SIGKILL)
