@@ -27,7 +27,7 @@ T = TypeVar("T")
 Connect = Callable[[], Client]
 
 #: Tools that every caller has.
-READING = {"search", "read_document", "list_collections", "status"}
+READING = {"search", "read_document", "list_collections", "list_fields", "status"}
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from __future__ import annotations
 from sqlalchemy import Engine
 
 from pipeline.ledger.browse import Browse
+from pipeline.ledger.facets import Facets
 from pipeline.ledger.fields import Fields
 from pipeline.ledger.flow import Flow
 from pipeline.ledger.generations import Generations
@@ -59,6 +60,7 @@ class Ledger:
         self.measures = Measures(engine)
         self.losses = LossReport(engine)
         self.fields = Fields(engine)
+        self.facets = Facets(engine)
         self.browse = Browse(engine)
         self.tokens = Tokens(engine)
         self.submissions = Submissions(engine)
@@ -83,6 +85,6 @@ class Ledger:
 
 
 __all__ = [
-    "Browse", "Fields", "Flow", "Generations", "Holds", "Intake", "Ledger", "Life", "LossReport", "Measures", "Mirror", "Registry",
-    "Removal", "Report", "Retrospect", "Runs", "Schedules", "Sources", "Submissions", "Tokens", "Work",
+    "Browse", "Facets", "Fields", "Flow", "Generations", "Holds", "Intake", "Ledger", "Life", "LossReport", "Measures", "Mirror",
+    "Registry", "Removal", "Report", "Retrospect", "Runs", "Schedules", "Sources", "Submissions", "Tokens", "Work",
 ]  # fmt: skip

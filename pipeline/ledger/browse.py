@@ -46,7 +46,7 @@ class Browse:
     def page(self, generation: str, filters: Filters = (), *, state: str = "", after: str = "", limit: int = 100) -> list[Listing]:
         """Up to `limit` documents of a generation in the order of their ids, from the one after the id `after` on."""
         with reading(self._engine) as connection:
-            wanted = [*_of(generation), _matching(connection, generation, filters), documents.c.id > after]
+            wanted = [*of_generation(generation), matching(connection, generation, filters), documents.c.id > after]
             if state:
                 wanted.append(documents.c.state == state)
             rows = connection.execute(_columns().where(*wanted).order_by(documents.c.id).limit(limit))
@@ -63,18 +63,18 @@ class Browse:
         )
         with reading(self._engine) as connection:
             generation = connection.execute(select(documents.c.collection).where(documents.c.id == document)).scalar()
-            row = connection.execute(statement.where(_matching(connection, generation or "", filters))).first()
+            row = connection.execute(statement.where(matching(connection, generation or "", filters))).first()
         return None if row is None else (_listing(row[:-1]), row[-1])
 
     def count(self, generation: str, filters: Filters = ()) -> dict[str, int]:
         """Documents of a generation by state; those marked as deleted are left out."""
         with reading(self._engine) as connection:
-            wanted = (*_of(generation), _matching(connection, generation, filters))
+            wanted = (*of_generation(generation), matching(connection, generation, filters))
             rows = connection.execute(select(documents.c.state, func.count()).where(*wanted).group_by(documents.c.state))
             return {row[0]: int(row[1]) for row in rows}
 
 
-def _matching(connection: Connection, generation: str, filters: Filters) -> ColumnElement[bool]:
+def matching(connection: Connection, generation: str, filters: Filters) -> ColumnElement[bool]:
     """Condition on rows of documents of a generation that means what the filters mean in the store. Raises FilterError."""
     tree = tree_of(filters)
     is_own = all(one.field in OWN_TYPES for one in conditions(tree))
@@ -141,7 +141,8 @@ def _begins(uri: ColumnElement[str], prefix: str) -> ColumnElement[bool]:
     return func.substr(uri, 1, len(prefix)) == prefix
 
 
-def _of(generation: str) -> Sequence[ColumnElement[bool]]:
+def of_generation(generation: str) -> Sequence[ColumnElement[bool]]:
+    """Conditions on rows of documents: they are in a generation, and not marked as deleted."""
     # Concatenated, so that SQLite walks by id instead of sorting the collection again for each page.
     return documents.c.collection.concat("") == generation, documents.c.state != DocumentState.DELETED
 

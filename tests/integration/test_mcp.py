@@ -96,7 +96,7 @@ def test_requests_that_cannot_be_answered(cli: Cli) -> None:
         assert await sentence(client, "search", query="x", collection="letters") == missing
         assert await sentence(client, "read_document", document_id="0" * 8) == "there is no document with this id"
         assert await sentence(client, "status", job=999) == "there is no job with this id"
-        known = "there is no tool 'ingest'; existing: search, read_document, list_collections, status"
+        known = "there is no tool 'ingest'; existing: search, read_document, list_collections, list_fields, status"
         assert await fault(client.call_tool("ingest", {"text": "x", "name": "x.txt"})) == known
         assert await fault(client.read_resource("kb://documents/0000")) == "there is no document with this id"
         assert "resources have URIs like" in await fault(client.read_resource("file:///etc/passwd"))

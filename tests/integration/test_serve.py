@@ -393,12 +393,25 @@ def test_metadata_and_filters_on_every_path(service: Service, everything: httpx.
         assert names(lawyer, {}) == {"law.txt"}
         assert names(lawyer, "team missing or year > 0 or year < 0") == {"law.txt"}
         assert docs(lawyer, "nests").keys() == {"law.txt"}
+        fields = lawyer.get("/v1/fields", params=both).json()["fields"]
+        assert {"name": "team", "type": "keyword", "documents": 1} in fields
+        values = lawyer.get("/v1/fields/team", params=both).json()["values"]
+        assert values == [{"value": "board", "documents": 1}, {"value": "law", "documents": 1}]
+        assert lawyer.get("/v1/fields/folder", params=both).json()["values"] == [{"value": str(tmp_path), "documents": 1}]
         counted = {one["name"]: one["documents"] for one in lawyer.get("/v1/collections").json()}
         assert (counted["nests"], counted["documents"]) == (1, 0)
         others = docs(everything, "nests")["sales.txt"]["id"]
         problem(lawyer.get(f"/v1/documents/{others}"), 404, "document_missing")
         records = lawyer.post("/retrieval", json=dify).json()["records"]
         assert {record["metadata"]["uri"] for record in records} == {listed[0]["uri"]}
+    with service.client(token(service.cli, "seller", "--filter", "kept exists and team missing")) as seller:
+        # That other documents have the field is not told.
+        detail = problem(seller.get("/v1/fields/team", params=both), 404, "field_missing")
+        assert detail == "there is no field 'team'; existing: kept, folder, media_type"
+    assert everything.get("/v1/fields/year", params={**both, "filter": "team = sales"}).json()["values"] == []
+    assert service.cli.run("facets", "year", "-c", "nests").stdout == "       1  2020\nfrom 2020 to 2020\n"
+    assert "team        keyword   1 document\n" in service.cli.run("facets", "-c", "nests").stdout
+    assert service.cli.answer("facets", "team", "-c", "nests", "--limit", "1")["distinct"] == 2
     service.cli.run("load", str(tmp_path), "--collection", "nests", "--meta", "kept=1999-01-01")
     assert names(everything, "kept > 2000-01-01") == set()
     assert names(everything, "kept = 1999-01-01") == {"law.txt", "sales.txt"}

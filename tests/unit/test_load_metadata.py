@@ -65,14 +65,15 @@ class Place:
 
     def work(self) -> None:
         self._parse()
-        waiting = [one.id for one in self.ledger.browse.page("docs", state="parsed", limit=1000)]
+        waiting = [one.id for one in self.ledger.browse.page("docs", state="parsed", limit=10_000)]
         if waiting:
             claim = self.ledger.work.claim(Stage.EMBED, waiting, "e")
             IndexStep(self.ledger, self.staging, self.embedder, self.store, EMBED).run(claim, "p")
             self.ledger.work.release(claim)
 
     def _parse(self) -> None:
-        claim = self.ledger.work.claim(Stage.PARSE, [one.id for one in self.ledger.browse.page("docs", state="pending")], "p")
+        waiting = [one.id for one in self.ledger.browse.page("docs", state="pending", limit=10_000)]
+        claim = self.ledger.work.claim(Stage.PARSE, waiting, "p")
         results = []
         for document in claim.documents:
             name = Path(document.uri).stem
@@ -97,8 +98,8 @@ class Place:
 
     def names(self, *filters: str | Granted) -> str:
         """Names of the documents that pass, which store and ledger must agree on."""
-        hits = self.store.search("p", vector("x"), 1000, filters)
-        listed = self.ledger.browse.page("docs", filters, limit=1000)
+        hits = self.store.search("p", vector("x"), 10_000, filters)
+        listed = self.ledger.browse.page("docs", filters, limit=10_000)
         assert {hit.document_id for hit in hits} == {one.id for one in listed}
         assert sum(self.ledger.browse.count("docs", filters).values()) == len(listed)
         assert all(self.ledger.browse.get(one.id, filters) is not None for one in listed)
@@ -116,23 +117,64 @@ def place(tmp_path: Path, ledger: Ledger) -> Iterator[Place]:
     place.store.close()
 
 
-def test_other_metadata_changes_points_and_embeds_nothing(place: Place) -> None:
-    place.write(**{f"n{number}": f"text {number}" for number in range(60)})
+@pytest.mark.parametrize("number", [60, pytest.param(1000, marks=pytest.mark.slow)])
+def test_other_metadata_changes_points_and_embeds_nothing(place: Place, number: int) -> None:
+    place.write(**{f"n{one}": f"text {one}" for one in range(number)})
     counts = place.load(team="law", year="2023")
-    assert (counts.added, len(place.embedder.texts)) == (60, 120)
+    assert (counts.added, len(place.embedder.texts)) == (number, 2 * number)
     assert place.stored("n3") == {"team": "law", "year": 2023}
-    assert [one.action for one in place.plan(year="2024")] == ["changed"] * 60
+    assert [one.action for one in place.plan(year="2024")] == ["changed"] * number
     counts = place.load(year="2024", draft="true")
-    assert (counts.changed, counts.unchanged, len(place.embedder.texts)) == (60, 0, 120)
+    assert (counts.changed, counts.unchanged, len(place.embedder.texts)) == (number, 0, 2 * number)
     assert place.stored("n3") == {"team": "law", "year": 2024, "draft": True}
     assert len(place.names("year = 2024 and draft = true and team = law")) > 0
     assert place.store.count("p", filters=["year = 2023"]) == 0
-    assert place.store.count("p") == 120
+    assert place.store.count("p") == 2 * number
     counts = place.load()
-    assert (counts.changed, counts.unchanged) == (0, 60)
-    assert place.load(team="").changed == 60
+    assert (counts.changed, counts.unchanged) == (0, number)
+    assert place.load(team="").changed == number
     assert place.stored("n3") == {"year": 2024, "draft": True}
-    assert len(place.embedder.texts) == 120
+    assert len(place.embedder.texts) == 2 * number
+
+
+def test_facets_count_documents_by_field_and_value(place: Place) -> None:
+    place.write(a="one", b="two", c="three", d="four")
+    fields = {
+        "a": {"team": ["law", "board"], "year": 2020, "price": 1.5, "draft": True, "due": "2024-05-31"},
+        "b": {"team": "law", "year": 2024, "draft": False, "due": "1969-01-01T12:00:00Z"},
+        "c": {"team": "sales", "year": 2020},
+    }
+    for name, one in fields.items():
+        (place.folder / f"{name}.txt.meta.json").write_text(json.dumps(one))
+    place.load()
+    facets = place.ledger.facets
+    assert [(one.name, one.type, one.documents) for one in facets.fields("docs")] == [
+        ("draft", "bool", 2), ("due", "datetime", 2), ("price", "float", 1), ("team", "keyword", 3), ("year", "integer", 3),
+        ("folder", "keyword", 4), ("media_type", "keyword", 4),
+    ]  # fmt: skip
+
+    def counted(field: str, *filters: str, limit: int = 20) -> dict[object, int]:
+        return {one.value: one.documents for one in facets.values("docs", field, filters, limit).values}
+
+    assert counted("team") == {"law": 2, "board": 1, "sales": 1}
+    assert counted("team", "year = 2020") == {"law": 1, "board": 1, "sales": 1}
+    assert counted("team", "year = 2021") == {}
+    assert counted("draft") == {True: 1, False: 1}
+    assert counted("year") == {2020: 2, 2024: 1}
+    assert counted("price") == {1.5: 1}
+    assert counted("due") == {"2024-05-31T00:00:00Z": 1, "1969-01-01T12:00:00Z": 1}
+    assert counted("folder") == {str(place.folder): 4}
+    assert counted("media_type", "team exists") == {"text/plain": 3}
+    found = facets.values("docs", "team", limit=1)
+    assert ([one.value for one in found.values], found.distinct, found.least) == (["law"], 3, None)
+    dates = facets.values("docs", "due")
+    assert (dates.least, dates.greatest) == ("1969-01-01T12:00:00Z", "2024-05-31T00:00:00Z")
+    with pytest.raises(FilterError, match="no field 'colour' whose values can be listed; use one of draft, due, folder, "):
+        facets.values("docs", "colour")
+    (place.folder / "c.txt").unlink()
+    place.write(a="changed")  # waits for a worker; searches still find the old version
+    place.step({}).run(place.ledger.runs.start("docs"), Scope([place.folder], Patterns()), lambda _: None)
+    assert counted("year") == {2020: 2, 2024: 1}
 
 
 def test_a_file_beside_the_document_and_a_table(place: Place) -> None:

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from pipeline.filters import FieldType
 from pipeline.filters.language import MAX_CHARACTERS
 from pipeline.types import Refinement, SearchMode
 from workers.api import MAX_LIMIT
@@ -132,6 +133,40 @@ class CollectionOut(BaseModel):
     documents: int = Field(description="in any state but deleted")
     states: dict[str, int] = Field(examples=[{"indexed": 12, "quarantined": 1}])
     chunks: int = Field(description="that searches find")
+
+
+class FieldOut(BaseModel):
+    """A field of the documents of a collection."""
+
+    name: str
+    type: FieldType
+    documents: int = Field(description="that have it")
+
+
+class FieldsResponse(BaseModel):
+    """What documents can be filtered by."""
+
+    collection: str
+    fields: list[FieldOut]
+
+
+class ValueOut(BaseModel):
+    """A value of a field."""
+
+    value: str | bool | int | float
+    documents: int = Field(description="that have it, alone or in a list")
+
+
+class FacetResponse(BaseModel):
+    """The values of a field, the most frequent first."""
+
+    collection: str
+    field: str
+    type: FieldType
+    values: list[ValueOut]
+    distinct: int = Field(description="number of different values, of which `values` may be the first")
+    least: str | int | float | None = Field(description="of numbers and times")
+    greatest: str | int | float | None
 
 
 class DocumentOut(BaseModel):

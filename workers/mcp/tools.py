@@ -19,12 +19,16 @@ from pipeline.types import SearchMode, SourceFile
 from workers.api import MAX_LIMIT
 from workers.api.documents import described, named, target
 from workers.api.engine import Engine
+from workers.api.fields import MAX_VALUES, listed
+from workers.api.fields import counted as field_counted
 from workers.api.jobs import LOOK_EVERY_S, MAX_WAIT_S, recent, shown, visible
 from workers.api.limits import BODY_BYTES
 from workers.api.models import (
     MAX_NEIGHBOURS,
     CollectionOut,
     DocumentResponse,
+    FacetResponse,
+    FieldsResponse,
     FilterIn,
     JobOut,
     LoadRequest,
@@ -82,6 +86,15 @@ class NoArguments(Strict):
     """Arguments of `list_collections`."""
 
 
+class FieldsArguments(Strict):
+    """Arguments of `list_fields`."""
+
+    field: Plain | None = Field(None, description="a field whose values are to be counted; default: list the fields")
+    collection: Plain | None = Field(None, description="default: the configured or only one")
+    filter: FilterIn | None = None
+    limit: int = Field(50, ge=1, le=MAX_VALUES, description="maximum number of values")
+
+
 class StatusArguments(Strict):
     """Arguments of `status`."""
 
@@ -119,6 +132,12 @@ class CollectionsAnswer(BaseModel):
     collections: list[CollectionOut]
 
 
+class FieldsAnswer(FieldsResponse):
+    """The fields of documents, or the values of one."""
+
+    facet: FacetResponse | None = Field(description="values of the field that was asked for")
+
+
 class StatusAnswer(BaseModel):
     """Whether the parts work, what is stored, and what is being loaded."""
 
@@ -140,6 +159,17 @@ async def _read(engine: Engine, grant: Grant, asked: ReadArguments) -> ReadAnswe
 
 async def _collections(engine: Engine, grant: Grant, _asked: NoArguments) -> CollectionsAnswer:
     return CollectionsAnswer(collections=await engine.run(lambda: counted(engine, grant)))
+
+
+async def _fields(engine: Engine, grant: Grant, asked: FieldsArguments) -> FieldsAnswer:
+    def look() -> FieldsAnswer:
+        found = listed(engine, grant, asked.collection, asked.filter)
+        facet = None
+        if asked.field is not None:
+            facet = field_counted(engine, grant, asked.collection, asked.field, asked.filter, asked.limit)
+        return FieldsAnswer(**dict(found), facet=facet)
+
+    return await engine.run(look)
 
 
 async def _status(engine: Engine, grant: Grant, asked: StatusArguments) -> StatusAnswer:
@@ -223,6 +253,15 @@ TOOLS: Sequence[Tool] = (
         NoArguments,
         CollectionsAnswer,
         _collections,
+    ),
+    Tool(
+        "list_fields",
+        "List fields",
+        "List the fields that a search's filter can use, with their types; with `field`, how many documents have which "
+        "value of it.",
+        FieldsArguments,
+        FieldsAnswer,
+        _fields,
     ),
     Tool(
         "status",
