@@ -177,6 +177,7 @@ class Element:
     char_start: int | None = None  #: offset into the decoded text, where the parser knows it
     char_end: int | None = None  #: exclusive
     header: str = ""  #: for table rows: the header line that is repeated in every chunk
+    record: int | None = None  #: number of the record that it is a part of: two records never share a chunk
 
 
 @dataclass(frozen=True, slots=True)

@@ -119,7 +119,8 @@ def _pack(units: Iterable[Unit], counter: TokenCounter, options: ChunkOptions) -
     """Pack greedily: add units until the budget is full, a section ends, or the content marks a cut.
 
     Only complete tiny sections share a chunk. A larger section begins a chunk of its own, and the rest at its end stays
-    alone, so that an edit in one section moves no boundary in another.
+    alone, so that an edit in one section moves no boundary in another. A record always begins a chunk: packed with its
+    neighbours, it would be found for their words, and be embedded again for their changes.
     """
     filling = _Filling(counter, options)
     continued = False  # whether the chunk began in the middle of a section
@@ -128,6 +129,11 @@ def _pack(units: Iterable[Unit], counter: TokenCounter, options: ChunkOptions) -
             filling.add(unit)
             continue
         before = filling.units[-1]
+        if unit.element.record != before.element.record:
+            yield filling.draft()
+            filling.begin([unit])
+            continued = False
+            continue
         if unit.path != before.path:
             if continued or filling.body >= filling.budget * TINY_SHARE or not filling.fits(unit):
                 yield filling.draft()

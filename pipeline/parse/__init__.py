@@ -22,7 +22,7 @@ T = TypeVar("T")
 __all__ = ["CONTAINERS", "MEDIA_TYPES", "PARSER_VERSION", "Member", "Parsed", "import_needed", "parse", "preload", "preload_gate"]
 
 #: Part of the parse fingerprint: raise it when any parser yields different elements or properties for the same file.
-PARSER_VERSION = 3
+PARSER_VERSION = 4
 
 #: Module and function for each media type; a module is imported when the first such document arrives.
 _PARSERS = {

@@ -1,7 +1,8 @@
-"""JSON and JSON lines as readable lines `key.path: value`, one record at a time."""
+"""JSON and JSON lines as readable lines `key.path: value`, one record at a time; two records never share a chunk."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Iterator
@@ -47,31 +48,39 @@ def _is_record(line: str) -> bool:
 
 
 def _lines(path: Path, share: Share) -> Iterator[Element]:
+    """Each value is a record; lines that are none, such as those of an object over several lines, are one record together."""
+    number, broken = 0, False
     with open_text(path) as file:
         share.follow(file)
         for line in file:
+            if line.isspace():
+                continue
             try:
                 value = json.loads(line)
             except (ValueError, RecursionError):
-                value = line
-            yield from _grouped(_flat(value, ""))
+                number += not broken
+                value, broken = line, True
+            else:
+                number, broken = number + 1, False
+            yield from _grouped(_flat(value, ""), number)
 
 
 def _records(value: object, share: Share) -> Iterator[Element]:
-    """Items of a list and members of an object that are not plain values are separate records."""
+    """The items of a list of objects are records, also those of such a list in an object; the rest of that is one record."""
     if isinstance(value, list) and any(isinstance(item, dict | list) for item in value):
         for number, item in enumerate(value):
             share.count(number, len(value))
-            yield from _grouped(_flat(item, ""))
+            yield from _grouped(_flat(item, ""), number)
     elif isinstance(value, dict):
         plain = {k: v for k, v in value.items() if not isinstance(v, dict | list)}
-        yield from _grouped(_flat(plain, ""))
+        yield from _grouped(_flat(plain, ""), 0)
+        numbers = itertools.count(1)
         for key, member in value.items():
             if isinstance(member, list) and any(isinstance(item, dict | list) for item in member):
                 for item in member:
-                    yield from _grouped(_flat(item, key))
+                    yield from _grouped(_flat(item, key), next(numbers))
             elif isinstance(member, dict | list):
-                yield from _grouped(_flat(member, key))
+                yield from _grouped(_flat(member, key), 0)
     else:
         yield from _grouped(_flat(value, ""))
 
@@ -113,20 +122,20 @@ def _shown(value: object) -> str:
     return json.dumps(value)
 
 
-def _grouped(lines: Iterator[str]) -> Iterator[Element]:
+def _grouped(lines: Iterator[str], record: int | None = None) -> Iterator[Element]:
     block: list[str] = []
     length = 0
     for line in lines:
         if block and length + len(line) > MAX_RECORD_CHARS:
-            yield from _emit("\n".join(block))
+            yield from _emit("\n".join(block), record)
             block, length = [], 0
         block.append(line)
         length += len(line) + 1
-    yield from _emit("\n".join(block))
+    yield from _emit("\n".join(block), record)
 
 
-def _emit(text: str) -> Iterator[Element]:
+def _emit(text: str, record: int | None) -> Iterator[Element]:
     text = clean(text)
     for first, last in pieces(text):
         if part := text[first:last].strip():
-            yield Element(part)
+            yield Element(part, record=record)

@@ -262,3 +262,13 @@ def test_a_heading_that_the_path_cuts_or_leaves_out_is_told_as_text(shape: list[
     assert -1 not in places
     assert places == sorted(places)
     assert all(chunk.token_count <= SMALL.max_tokens for chunk in chunks)
+
+
+def test_two_records_never_share_a_chunk() -> None:
+    parts = [Element("first", record=0), Element("of the first", record=0), Element("second", record=1), Element("of none")]
+    assert [chunk.text for chunk in chunks_of(parts)] == ["first\n\nof the first", "second", "of none"]
+    long = [Element(f"{number // 4}{number // 4}. {prose(number)}", record=number // 4) for number in range(16)]
+    for options in (SMALL, ChunkOptions(256, 32, 4096)):
+        found = [set(re.findall(r"([0-3])\1\.", chunk.text)) for chunk in chunks_of(long, options)]
+        assert all(len(records) <= 1 for records in found)
+        assert set().union(*found) == set("0123")

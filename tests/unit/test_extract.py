@@ -159,3 +159,26 @@ def test_the_fingerprint_changes_with_everything_that_decides_the_chunks(monkeyp
         patch.setattr("importlib.metadata.version", lambda _: "99")
         found.add(taken())
     assert len(found) == 1 + len(OPTIONS.__slots__) + 1 + 2 + 1
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "chunks"),
+    [
+        ("a.jsonl", "\n".join(json.dumps({"id": n, "text": "closed"}) for n in range(500)), 500),
+        ("a.json", json.dumps([{"id": n, "text": "closed"} for n in range(500)]), 500),
+        ("a.json", "\n".join(json.dumps({"id": n}) for n in range(500)), 500),
+        ("a.json", json.dumps({"total": 500, "tickets": [{"id": n} for n in range(500)], "page": {"next": 2}}), 502),
+        ("a.jsonl", '"a text"\n"another"\n\n{"id": 1}\n', 3),
+        # An object over several lines, between two that are as they should be.
+        ("a.jsonl", '{"id": 1}\n{\n  "id": 2,\n  "text": "closed"\n}\n{"id": 3}\n', 3),
+        ("a.json", "[1, 2, 3]", 1),
+        ("a.json", '{"name": "tool", "scripts": {"test": "run"}, "private": true}', 1),
+    ],
+)
+def test_each_record_of_json_has_chunks_of_its_own(tmp_path: Path, name: str, content: str, chunks: int) -> None:
+    assert extract(job_of(tmp_path, content, name), COUNTER, OPTIONS, Limits()).chunks == chunks
+
+
+def test_rows_of_a_table_share_chunks_under_its_header(tmp_path: Path) -> None:
+    rows = "id,state\n" + "\n".join(f"{n},closed" for n in range(500))
+    assert 5 < extract(job_of(tmp_path, rows, "a.csv"), COUNTER, OPTIONS, Limits()).chunks < 50
