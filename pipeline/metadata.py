@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TypeAlias, cast
+from typing import Any, TypeAlias, cast
 
-from pipeline.filters import FILTER_KEYS, Bare, FieldType, Types
+from pipeline.filters import FILTER_KEYS, Bare, FieldType, Types, field_name
 from pipeline.filters.binding import MAX_INTEGER, instant, typed
 from pipeline.text import well_formed
-from pipeline.types import MetadataValue
+from pipeline.types import MetadataValue, RecordFields
 
 #: Limits for one document: fields, characters of a name and of a text, texts in a list.
 MAX_FIELDS, MAX_NAME_CHARS, MAX_VALUE_CHARS, MAX_LIST = 64, 64, 1000, 100
@@ -59,21 +60,45 @@ class Given:
 
     option: Mapping[str, Raw] = field(default_factory=dict)  #: of `--meta`; stays until another load names the field
     file: Mapping[str, Raw] = field(default_factory=dict)  #: of a file beside the document
-    wrong: tuple[str, ...] = ()  #: what of these files could not be read
+    wrong: tuple[str, ...] = ()  #: what of these could not be read
+    records: RecordFields | None = None  #: how its records are documents; None: they are not
+    record: Mapping[str, Raw] | None = None  #: of the record that the document is; None: it is none
 
     def __str__(self) -> str:
         """As JSON, the same for the same metadata; empty for none."""
-        if not (self.option or self.file or self.wrong):
-            return ""
         plain = {"option": _plain(self.option), "file": _plain(self.file), "wrong": list(self.wrong)}
-        return json.dumps({name: value for name, value in plain.items() if value}, sort_keys=True)
+        kept: dict[str, object] = {name: value for name, value in plain.items() if value}
+        if self.records is not None:
+            kept["records"] = fields_as_json(self.records)
+        if self.record is not None:
+            kept["record"] = _plain(self.record)
+        return json.dumps(kept, sort_keys=True) if kept else ""
 
     @classmethod
     def read(cls, text: str) -> Given:
         """The metadata from its JSON."""
         kept = json.loads(text) if text else {}
-        option, file = ({name: _raw(value) for name, value in kept.get(part, {}).items()} for part in ("option", "file"))
-        return cls(option, file, tuple(kept.get("wrong", ())))
+        parts = ("option", "file", "record")
+        option, file, record = ({name: _raw(value) for name, value in kept.get(part, {}).items()} for part in parts)
+        records = fields_from_json(kept["records"]) if "records" in kept else None
+        return cls(option, file, tuple(kept.get("wrong", ())), records, record if "record" in kept else None)
+
+    def parse_fingerprint(self, usual: str) -> str:
+        """The parse fingerprint of the document, where `usual` is that of documents whose bytes alone decide their chunks."""
+        if self.records is None and self.record is None:
+            return usual
+        identity = [usual, "record" if self.records is None else fields_as_json(self.records)]
+        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[: len(usual)]
+
+
+def fields_as_json(fields: RecordFields) -> dict[str, object]:
+    """The fields of records as JSON has them; read by `fields_from_json`."""
+    return {"id": fields.id, "text": list(fields.text), "metadata": list(fields.metadata), "wanted": fields.wanted}
+
+
+def fields_from_json(kept: Mapping[str, Any]) -> RecordFields:
+    """The fields of records that `fields_as_json` wrote."""
+    return RecordFields(kept["id"], tuple(kept["text"]), tuple(kept["metadata"]), kept["wanted"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,14 +110,19 @@ class Fitted:
 
 
 def gathered(properties: Mapping[str, str], given: Given) -> dict[str, Raw]:
-    """All metadata of a document: that of `--meta` before that of files beside it, before the document's own."""
+    """All metadata of a document: that of `--meta` before that of files beside it, before its record's and its own."""
     own = {name: Bare(text) if name == "subject" else _listed(text) for name, text in properties.items() if is_name(name)}
-    return {**own, **given.file, **given.option}
+    return {**own, **(given.record or {}), **given.file, **given.option}
 
 
 def is_name(name: str) -> bool:
     """Whether a field may have this name."""
     return bool(_NAME.fullmatch(name)) and len(name) <= MAX_NAME_CHARS and name not in RESERVED
+
+
+def record_field_name(path: str) -> str:
+    """The name of the metadata that has the value of a field of records; the path of one inside an object is joined by `_`."""
+    return field_name(path).replace(".", "_")
 
 
 def why_not(name: str) -> str:

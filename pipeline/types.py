@@ -93,6 +93,7 @@ class LossKind(StrEnum):
     CUT_TEXT = "cut_text"  # text beyond a limit
     MACHINE_TEXT = "machine_text"  # base64 and other text that is not for people
     METADATA = "metadata"  # a value of the document's metadata that was left out; its place is the field
+    RECORD = "record"  # a record that is no document of its own, as it should be: unreadable, without id or text, or repeated
     UNDECODABLE_BYTES = "undecodable_bytes"  # bytes that are no character of the text's encoding
 
 
@@ -178,6 +179,23 @@ class Element:
     char_end: int | None = None  #: exclusive
     header: str = ""  #: for table rows: the header line that is repeated in every chunk
     record: int | None = None  #: number of the record that it is a part of: two records never share a chunk
+
+
+#: Maximum length of the id of a record: it is part of a URI, which databases index.
+MAX_RECORD_ID_CHARS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class RecordFields:
+    """How the records of a file become documents: lines of JSON lines, objects of a JSON array, rows of a table.
+
+    A field inside an object is named by its path, as in `author.name`.
+    """
+
+    id: str = ""  #: field that is the id; empty: `id` or `_id`, and a hash of the record where it has neither
+    text: tuple[str, ...] = ()  #: fields that are text, in this order; empty: all others
+    metadata: tuple[str, ...] = ()  #: fields that are metadata
+    wanted: bool = True  #: False: the file is one document, also if its records were documents before
 
 
 @dataclass(frozen=True, slots=True)

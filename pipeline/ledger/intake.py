@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -19,6 +19,9 @@ from pipeline.types import DocumentState, Reason, SourceFile, StagedFile
 
 #: Most ids in one IN list: SQLite takes 32,766 variables, and short statements keep the write lock short.
 ID_WINDOW = 500
+
+#: Ids of members that are read at once: a document may have a million.
+MEMBER_WINDOW = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,25 +133,39 @@ class Intake:
         staged: Mapping[str, StagedFile],
         refused: Mapping[str, Refused],
         parse_fingerprint: str,
-    ) -> list[str]:
-        """Record the files inside a document by their ids; return the ids of those that it had before and has no more.
+        given: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        """Record files or records inside a document by their ids, with the metadata `given` to them.
 
-        A file that is indexed with these bytes and this parse fingerprint stays as it is; one in work goes on, as part of `run`.
+        One that is indexed with these bytes and this parse fingerprint stays as it is, or only gets other metadata; one in work
+        goes on, as part of `run`. Those that the document no longer has are the caller's matter: see `members`.
         """
         known = self.known([*staged, *refused])
-        kept = {key for key, file in staged.items() if _stays(known.get(key), file.content_hash, parse_fingerprint)}
+        kept = {key for key, file in staged.items() if stays(known.get(key), file.content_hash, parse_fingerprint)}
         new = {key: file for key, file in staged.items() if key not in kept}
         self._put(
             collection,
             run,
             {key: (file.source, file.content_hash, DocumentState.PENDING, None, None) for key, file in new.items()},
             parent,
+            given,
         )
         self.refuse(collection, run, refused, parent)
+        self.describe(collection, run, {key: given[key] for key in kept if given.get(key, "") != known[key].given})
         self.adopt(run, [key for key in kept if known[key].state is not DocumentState.INDEXED])
-        with reading(self._engine) as connection:
-            rows = select(documents.c.id).where(documents.c.parent == parent, documents.c.state != DocumentState.DELETED)
-            return [key for key in connection.execute(rows).scalars() if key not in staged and key not in refused]
+
+    def members(self, parent: str) -> Iterator[str]:
+        """Ids of the files and records inside a document, but for those that are marked as deleted."""
+        last = ""
+        while True:
+            wanted = (documents.c.parent == parent, documents.c.state != DocumentState.DELETED, documents.c.id > last)
+            with reading(self._engine) as connection:
+                rows = select(documents.c.id).where(*wanted).order_by(documents.c.id).limit(MEMBER_WINDOW)
+                found = list(connection.execute(rows).scalars())
+            if not found:
+                return
+            yield from found
+            last = found[-1]
 
     def with_members(self, ids: Sequence[str]) -> set[str]:
         """Those of these documents that have, or had, files inside them."""
@@ -306,8 +323,8 @@ class Intake:
         return count
 
 
-def _stays(before: Known | None, content_hash: str, parse_fingerprint: str) -> bool:
-    """Whether a file inside a document needs no new start: it has these bytes, and is in work, or was made with these options."""
+def stays(before: Known | None, content_hash: str, parse_fingerprint: str) -> bool:
+    """Whether a member of a document needs no new start: it has these bytes, and is in work, or was made with these options."""
     if before is None or before.content_hash != content_hash or before.state is DocumentState.DELETED:
         return False
     return before.state is not DocumentState.INDEXED or before.indexed_parse == parse_fingerprint

@@ -25,6 +25,7 @@ NOUNS = {
     LossKind.SCRIPTED_CONTENT: ("scripted page", "scripted pages"),
     LossKind.CUT_TEXT: ("cut text", "cut texts"),
     LossKind.MACHINE_TEXT: ("run of machine text", "runs of machine text"),
+    LossKind.RECORD: ("record left out", "records left out"),
     LossKind.METADATA: ("metadata value left out", "metadata values left out"),
     LossKind.UNDECODABLE_BYTES: ("undecodable character", "undecodable characters"),
 }

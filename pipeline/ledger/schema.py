@@ -38,7 +38,7 @@ from pipeline.ledger import triggers
 from pipeline.ledger.sqlite import BUSY_TIMEOUT_S, configure
 
 #: Increased with every change of the tables; a newer ledger is refused, an older one is migrated by `_migrate`.
-SCHEMA_VERSION = 8
+SCHEMA_VERSION = 9
 
 #: Key of the advisory lock for creating tables; any unused number.
 SCHEMA_LOCK = 5_113_521
@@ -110,6 +110,7 @@ sources = Table(
     Column("created_at", Float, nullable=False),
     Column("synced_at", Float),  # end of the last sync that listed it completely
     Column("root", Text, nullable=False, server_default=""),  # URI that the location resolved to then
+    Column("records", Text, nullable=False, server_default=""),  # how records are documents, JSON; empty: as in earlier loads
 )  # fmt: skip
 
 schedules = Table(
@@ -304,7 +305,7 @@ def _migrate(connection: Connection) -> None:
         # Indexes that no longer exist, and one that has another column since version 5.
         for old in ("documents_run_state", "documents_lease", "documents_run_progress", "documents_run_figures"):
             connection.exec_driver_sql(f"DROP INDEX IF EXISTS {old}")
-        # Versions 3 to 8 have more columns; each is nullable or has a default of the database's own.
+        # Versions 3 to 9 have more columns; each is nullable or has a default of the database's own.
         for table in metadata.sorted_tables:
             there = {column["name"] for column in inspect(connection).get_columns(table.name)}
             for column in table.columns:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from sqlalchemy import Engine, delete, select, update
 
 from pipeline.ledger.schema import reading, sources, upsert, writing
+from pipeline.metadata import fields_as_json, fields_from_json
+from pipeline.types import RecordFields
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,7 @@ class Source:
     exclude: tuple[str, ...]
     created_at: float  #: seconds since the epoch
     synced_at: float | None  #: end of the last sync that listed it whole
+    records: RecordFields | None  #: how the records of its files are documents; None: as in earlier loads
     root: str  #: URI that the location resolved to then; a link may lead elsewhere now
 
 
@@ -32,11 +35,20 @@ class Sources:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def add(self, name: str, collection: str, location: str, include: Sequence[str], exclude: Sequence[str]) -> bool:
+    def add(
+        self,
+        name: str,
+        collection: str,
+        location: str,
+        include: Sequence[str],
+        exclude: Sequence[str],
+        records: RecordFields | None = None,
+    ) -> bool:
         """Record a source; return whether it is new. An existing one with the same name stays unchanged."""
         values = {
             "name": name, "collection": collection, "location": location, "include": json.dumps(list(include)),
             "exclude": json.dumps(list(exclude)), "created_at": time.time(),
+            "records": json.dumps(fields_as_json(records)) if records is not None else "",
         }  # fmt: skip
         with writing(self._engine) as connection:
             statement = upsert(connection, sources).values(values).on_conflict_do_nothing()
@@ -56,6 +68,7 @@ class Sources:
                 exclude=tuple(json.loads(row.exclude)),
                 created_at=row.created_at,
                 synced_at=row.synced_at,
+                records=fields_from_json(json.loads(row.records)) if row.records else None,
                 root=row.root,
             )
             for row in rows

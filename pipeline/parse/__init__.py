@@ -8,18 +8,33 @@ from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from pipeline.errors import DocumentError, InstallationError, NoSpace
 from pipeline.files.errors import disk_is_full
 from pipeline.parse import kinds
 from pipeline.parse.machine import without_machine_text
 from pipeline.parse.parsed import Losses, Member, Parsed, headed
-from pipeline.types import Element, ElementKind, LossKind, Reason
+from pipeline.types import Element, ElementKind, LossKind, Reason, RecordFields
+
+if TYPE_CHECKING:
+    from pipeline.parse.record_documents import RecordDocument, Records
 
 T = TypeVar("T")
 
-__all__ = ["CONTAINERS", "MEDIA_TYPES", "PARSER_VERSION", "Member", "Parsed", "import_needed", "parse", "preload", "preload_gate"]
+__all__ = [
+    "CONTAINERS",
+    "MEDIA_TYPES",
+    "PARSED_TYPES",
+    "PARSER_VERSION",
+    "Member",
+    "Parsed",
+    "each_record",
+    "import_needed",
+    "parse",
+    "preload",
+    "preload_gate",
+]
 
 #: Part of the parse fingerprint: raise it when any parser yields different elements or properties for the same file.
 PARSER_VERSION = 4
@@ -57,8 +72,11 @@ _PARSERS = {
     kinds.EPUB: ("pandoc", "parse_epub"),
     kinds.ODT: ("pandoc", "parse_odt"),
     kinds.RTF: ("rtf.document", "parse_rtf"),
+    kinds.RECORD: ("record_documents", "parse_record"),
 }
-MEDIA_TYPES = frozenset(_PARSERS)
+#: Types that can be preloaded, and types that files have.
+PARSED_TYPES = frozenset(_PARSERS)
+MEDIA_TYPES = PARSED_TYPES - {kinds.RECORD}
 #: Types that hold files and no text of their own.
 CONTAINERS = frozenset((kinds.MBOX, kinds.ZIP, kinds.TAR, kinds.COMPRESSED, kinds.SEVENZIP))
 
@@ -92,6 +110,17 @@ def parse(path: Path, name: str, media_type: str) -> Parsed:
         return replace(parsed, elements=elements)
     title, elements = headed(elements)
     return replace(parsed, title=title or name, elements=elements)
+
+
+def each_record(path: Path, media_type: str, fields: RecordFields) -> tuple[Records, Iterator[RecordDocument]] | None:
+    """The records of the file at `path`, read lazily, and what is known of them; None for a file that does not consist of any.
+
+    Raises DocumentError, here or while they are read, for a file that is damaged so that some of them are unknown.
+    """
+    from pipeline.parse.record_documents import records_of
+
+    records = _guarded(lambda: records_of(path, media_type, fields))
+    return (records, _translated(iter(records))) if records is not None else None
 
 
 def preload(media_types: Iterable[str]) -> None:
@@ -153,6 +182,7 @@ def _checked(elements: Iterator[Element], losses: Losses) -> Iterator[Element]:
 
 
 def _translated(found: Iterator[T]) -> Iterator[T]:
+    """The items, with errors of parsers and of the libraries below them as a DocumentError."""
     while (item := _guarded(lambda: next(found, None))) is not None:
         yield item
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import Protocol, TextIO
 
 from pipeline.parse.decode import open_text
 from pipeline.parse.parsed import Parsed, Share, squeeze
@@ -33,6 +33,20 @@ class Dialect:
     skip: int = 0  #: lines before the table
 
 
+class Rows(Protocol):
+    """What `csv.reader` gives, whose own type has no name."""
+
+    @property
+    def line_num(self) -> int:
+        """Number of lines read so far."""
+
+    def __iter__(self) -> Iterator[list[str]]:
+        """The rows."""
+
+    def __next__(self) -> list[str]:
+        """The next row."""
+
+
 def parse_csv(path: Path, name: str) -> Parsed:
     """Rows of the CSV file at `path`; the delimiter is guessed from its start."""
     share = Share()
@@ -54,10 +68,11 @@ def _rows(path: Path, dialect: Dialect | None, share: Share) -> Iterator[Element
         file.seek(0)
         for _ in range(dialect.skip):
             file.readline()
-        yield from rows([squeeze(cell) for cell in row] for row in _reader(file, dialect))
+        yield from rows([squeeze(cell) for cell in row] for row in reader(file, dialect))
 
 
-def _reader(lines: TextIO | list[str], dialect: Dialect) -> Iterator[list[str]]:
+def reader(lines: TextIO | list[str], dialect: Dialect) -> Rows:
+    """The rows of some lines."""
     return csv.reader(
         (line.replace("\0", "") for line in lines), delimiter=dialect.delimiter, skipinitialspace=True, escapechar=dialect.escape
     )
@@ -74,7 +89,7 @@ def guess(sample: str) -> Dialect:
     best, score = Dialect(escape=escape), (0.0, 0.0, 0)
     for delimiter in _SEPARATORS:
         dialect = Dialect(delimiter, escape)
-        found_rows = [row for row in _reader([line + "\n" for line in lines], dialect) if row]
+        found_rows = [row for row in reader([line + "\n" for line in lines], dialect) if row]
         widths = [len(row) for row in found_rows]
         width = max(set(widths), key=lambda w: (widths.count(w), w), default=0)
         if width < 2:

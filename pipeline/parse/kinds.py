@@ -37,6 +37,8 @@ TAR = "application/x-tar"
 COMPRESSED = "application/gzip"
 SEVENZIP = "application/x-7z-compressed"
 MSG = "application/vnd.ms-outlook"
+#: A record of a file, as `record_documents` writes it; no file has this type, and no document is shown with it.
+RECORD = "application/x-kb-record"
 
 _SOURCE_SUFFIXES = (
     "py pyi pyx pxd ipy rb pl pm t php phtml js mjs cjs jsx ts mts cts tsx vue svelte java kt kts scala groovy gradle clj "
@@ -70,6 +72,8 @@ _TEXT_SUFFIXES = {
     **dict.fromkeys(("mbox", "mbx"), MBOX),
     **dict.fromkeys(_SOURCE_SUFFIXES.split(), SOURCE),
 }
+#: Types whose records can be documents of their own.
+HOLDING_RECORDS = frozenset((JSON, JSON_LINES, CSV, TSV))
 _SOURCE_NAMES = {"makefile", "gnumakefile", "dockerfile", "containerfile", "rakefile", "gemfile", "vagrantfile", "jenkinsfile",
                  "cmakelists.txt", "meson.build", "requirements.txt", "constraints.txt", "go.mod", "go.sum"}  # fmt: skip
 
@@ -134,6 +138,11 @@ def archive_kind(head: bytes, name: str) -> str | None:
     if head.startswith(b"7z\xbc\xaf\x27\x1c"):
         return SEVENZIP
     return TAR if head[257:262] == b"ustar" else None
+
+
+def may_hold_records(name: str) -> bool:
+    """Whether a file with this name may consist of records."""
+    return _TEXT_SUFFIXES.get(suffix(name)) in HOLDING_RECORDS
 
 
 def suffix(name: str) -> str:

@@ -107,6 +107,7 @@ class Parsed:
     losses: Losses = field(default_factory=Losses)  #: complete when the elements are exhausted
     metadata: dict[str, str] = field(default_factory=dict)  #: the document's own fields, such as front matter
     members: Iterator[Member] = field(default_factory=lambda: iter(()))  #: read after the elements
+    media_type: str = ""  #: if it is not that of the parser: a record has that of its file
 
 
 def clean(text: str, *, strip: bool = True) -> str:

@@ -16,7 +16,8 @@ from pipeline.types import Element
 
 #: A longer record continues in the next element.
 MAX_RECORD_CHARS = 2_000
-_TITLE_KEYS = ("title", "name", "subject")
+#: Fields that are the title of a record.
+TITLE_KEYS = ("title", "name", "subject")
 
 
 def parse_json(path: Path, name: str) -> Parsed:
@@ -28,7 +29,7 @@ def parse_json(path: Path, name: str) -> Parsed:
             second = [line for line in (file.readline(1 << 20), file.readline(1 << 20)) if line.strip()]
         return parse_json_lines(path, name) if len(second) == 2 and all(map(_is_record, second)) else parse_source(path, name)
     title = (
-        next((squeeze(str(value[k])) for k in _TITLE_KEYS if isinstance(value.get(k), str)), "") if isinstance(value, dict) else ""
+        next((squeeze(str(value[k])) for k in TITLE_KEYS if isinstance(value.get(k), str)), "") if isinstance(value, dict) else ""
     )
     share = Share()
     return Parsed(title[:200], _records(value, share), share)
@@ -62,7 +63,7 @@ def _lines(path: Path, share: Share) -> Iterator[Element]:
                 value, broken = line, True
             else:
                 number, broken = number + 1, False
-            yield from _grouped(_flat(value, ""), number)
+            yield from _grouped(flat(value, ""), number)
 
 
 def _records(value: object, share: Share) -> Iterator[Element]:
@@ -70,23 +71,23 @@ def _records(value: object, share: Share) -> Iterator[Element]:
     if isinstance(value, list) and any(isinstance(item, dict | list) for item in value):
         for number, item in enumerate(value):
             share.count(number, len(value))
-            yield from _grouped(_flat(item, ""), number)
+            yield from _grouped(flat(item, ""), number)
     elif isinstance(value, dict):
         plain = {k: v for k, v in value.items() if not isinstance(v, dict | list)}
-        yield from _grouped(_flat(plain, ""), 0)
+        yield from _grouped(flat(plain, ""), 0)
         numbers = itertools.count(1)
         for key, member in value.items():
             if isinstance(member, list) and any(isinstance(item, dict | list) for item in member):
                 for item in member:
-                    yield from _grouped(_flat(item, key), next(numbers))
+                    yield from _grouped(flat(item, key), next(numbers))
             elif isinstance(member, dict | list):
-                yield from _grouped(_flat(member, key), 0)
+                yield from _grouped(flat(member, key), 0)
     else:
-        yield from _grouped(_flat(value, ""))
+        yield from _grouped(flat(value, ""))
 
 
-def _flat(value: object, path: str) -> Iterator[str]:
-    """Lines of `value`, depth first; uses a stack instead of recursion, so that depth costs nothing."""
+def flat(value: object, path: str) -> Iterator[str]:
+    """Lines `path: text` of `value`, depth first; uses a stack instead of recursion, so that depth costs nothing."""
     stack: list[tuple[str, object]] = [(path, value)]
     while stack:
         path, value = stack.pop()

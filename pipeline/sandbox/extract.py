@@ -19,9 +19,12 @@ from pipeline.chunk.file import ChunkFileHeader, write_chunks
 from pipeline.chunk.pack import CHUNKER_VERSION, chunk_elements
 from pipeline.chunk.units import ChunkOptions
 from pipeline.errors import DocumentError
+from pipeline.metadata import fields_from_json
 from pipeline.model.tokens import TokenCounter
-from pipeline.parse import PARSER_VERSION, Member, Parsed, parse
+from pipeline.parse import PARSER_VERSION, Member, Parsed, each_record, parse
 from pipeline.parse.gate import Limits, inspect
+from pipeline.parse.kinds import HOLDING_RECORDS, RECORD
+from pipeline.sandbox.records import RECORDS, write_records
 from pipeline.types import Chunk, Element, Loss, LossKind, Reason
 
 #: What the standard library raises for damaged archives.
@@ -43,6 +46,8 @@ class ExtractJob:
     document_id: str
     output: str  #: where to write the chunk file
     nested: bool = False  #: whether it lies so deep in other documents that files in it stay unread
+    records: str = ""  #: how its records are documents, as `fields_as_json` has it; empty: they are not
+    is_record: bool = False  #: whether it is a record of a file, as `parse_record` reads it
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +61,8 @@ class Extracted:
     losses: tuple[Loss, ...] = ()  #: what did not become text
     metadata: dict[str, str] = field(default_factory=dict)  #: the document's own fields
     members: tuple[ExtractedMember, ...] = ()  #: files inside it, in the folder `members_folder(output)`
+    records: int = 0  #: records that become documents, in the same folder
+    whole: bool = True  #: whether all its records could be read
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +100,17 @@ def extract(
     """
     output = Path(job.output)
     try:
-        media_type = inspect(Path(job.path), job.name, limits)
+        media_type = RECORD if job.is_record else inspect(Path(job.path), job.name, limits)
         on_type(media_type)
+        if job.records and media_type in HOLDING_RECORDS and not job.nested:
+            on_type(RECORD)
+            if (made := _of_records(job, media_type, limits, tell)) is not None:
+                return made
         parsed = parse(Path(job.path), job.name, media_type)
         # The name does not belong to the content: the same bytes may have another name elsewhere.
         title = parsed.title if parsed.title != job.name else ""
         chunks = chunk_elements(job.document_id, _with_text(parsed.elements), counter, options)
+        media_type = parsed.media_type or media_type
         header = ChunkFileHeader(media_type, title, parsed.metadata)
         members: list[ExtractedMember] = []
         told = _told(chunks, parsed.share, tell)
@@ -115,6 +127,31 @@ def extract(
         shutil.rmtree(members_folder(output), ignore_errors=True)
         raise
     return Extracted(media_type, title, footer.chunks, footer.tokens, footer.losses, parsed.metadata, tuple(members))
+
+
+def _of_records(job: ExtractJob, media_type: str, limits: Limits, tell: Callable[[SoFar], None]) -> Extracted | None:
+    """Write the records of a file; None for one that does not consist of records. Raises DocumentError for a file without any."""
+    found = each_record(Path(job.path), media_type, fields_from_json(json.loads(job.records)))
+    if found is None:
+        return None
+    records, documents = found
+    output, told = Path(job.output), time.monotonic()
+
+    def tick() -> None:
+        nonlocal told
+        if time.monotonic() - told >= TELL_EVERY_S:
+            tell(SoFar(0, 0, records.share()))
+            told = time.monotonic()
+
+    folder = members_folder(output)
+    folder.mkdir()
+    count = write_records(folder / RECORDS, documents, TOTAL_FILES * limits.max_file_bytes, tick)
+    losses = records.losses.all()
+    if not count:
+        why = f"; {losses[0].place}: {losses[0].detail}" if losses else ""
+        raise DocumentError(Reason.CORRUPT if losses else Reason.EMPTY_TEXT, f"no record of it can become a document{why}")
+    write_chunks(output, ChunkFileHeader(media_type, ""), (), lambda: (losses, count))
+    return Extracted(media_type, "", 0, 0, losses, records=count, whole=records.whole)
 
 
 def members_folder(output: Path) -> Path:

@@ -23,7 +23,7 @@ from pipeline.chunk.units import ChunkOptions
 from pipeline.errors import InstallationError, NoSpace, TransientError
 from pipeline.files.errors import translating
 from pipeline.model.tokens import TokenCounter
-from pipeline.parse import MEDIA_TYPES
+from pipeline.parse import PARSED_TYPES
 from pipeline.parse.gate import Limits
 from pipeline.sandbox.attempt import Attempt
 from pipeline.sandbox.environment import environment
@@ -222,7 +222,7 @@ class ParseGuard:
             attempt.forget()
         elif "loss" in event or "member" in event or "property" in event:
             attempt.note(event)
-        elif "need" in event and event["need"] in MEDIA_TYPES - self._types:
+        elif "need" in event and event["need"] in PARSED_TYPES - self._types:
             # The server imports its modules before the next fork. This document is sent again, and its time has not begun.
             self._types.add(event["need"])
             attempt.current, attempt.since = None, time.monotonic()

@@ -24,7 +24,7 @@ from pipeline.chunk.units import ChunkOptions
 from pipeline.errors import DocumentError, InstallationError, NoSpace
 from pipeline.files.errors import disk_is_full
 from pipeline.model.tokens import TokenCounter
-from pipeline.parse import MEDIA_TYPES, import_needed, preload, preload_gate
+from pipeline.parse import PARSED_TYPES, import_needed, preload, preload_gate
 from pipeline.parse.gate import Limits
 from pipeline.parse.parsed import MAX_LOSS_CHARS
 from pipeline.sandbox.confine import CHILD_SUBREAPER, PDEATHSIG, allow_writes_only_in, forbid_sockets, prctl
@@ -87,7 +87,7 @@ class Server:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(self._wakeup, warn_on_full_buffer=False)
         while (request := self._request()) is not None:
-            self._preload(set(request["preload"]) & MEDIA_TYPES)
+            self._preload(set(request["preload"]) & PARSED_TYPES)
             server = os.getpid()
             has = used_bytes(server)  # the child begins with the same pages
             pid = os.fork()
@@ -240,7 +240,8 @@ class Server:
                 _tell(self._out, {"member": number, "found": asdict(member) | short})
             for name, value in made.metadata.items():
                 _tell(self._out, {"property": name[:MAX_DETAIL_CHARS], "value": value[:MAX_DETAIL_CHARS]})
-            fields = {"media_type": made.media_type, "chunks": made.chunks, "tokens": made.tokens}
+            names = ("media_type", "chunks", "tokens", "records", "whole")
+            fields = {name: getattr(made, name) for name in names}
             _tell(self._out, {"end": number, "extracted": fields | {"title": made.title[:MAX_DETAIL_CHARS]}})
 
     def _need(self, media_type: str) -> None:

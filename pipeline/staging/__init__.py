@@ -15,6 +15,9 @@ class Staging(Protocol):
     def put(self, source: SourceFile) -> StagedFile:
         """Copy a file in; see `LocalStaging.put`."""
 
+    def put_bytes(self, data: bytes) -> str:
+        """Keep some bytes as the copy of a file is kept; return their sha256, hexadecimal."""
+
     def blob(self, content_hash: str) -> AbstractContextManager[Path]:
         """A local path of a copy; its bytes were checked against its hash."""
 

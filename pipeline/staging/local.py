@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import time
 import uuid
@@ -45,6 +46,20 @@ class LocalStaging:
                 return StagedFile(copied, content_hash, blob_key(content_hash))
             finally:
                 temporary.unlink(missing_ok=True)
+
+    def put_bytes(self, data: bytes) -> str:
+        """Keep some bytes under their hash, and return that. Raises NoSpace, and ConfigError where the folder is not writable."""
+        content_hash = hashlib.sha256(data).hexdigest()
+        blob = self.root / blob_key(content_hash)
+        with self._usable():
+            if not (blob.exists() and blob.stat().st_size == len(data)):
+                temporary = self.scratch()
+                try:
+                    temporary.write_bytes(data)
+                    move_file(temporary, blob)
+                finally:
+                    temporary.unlink(missing_ok=True)
+        return content_hash
 
     @contextmanager
     def blob(self, content_hash: str) -> Iterator[Path]:

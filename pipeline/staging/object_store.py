@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import tempfile
 import uuid
@@ -45,6 +46,16 @@ class ObjectStaging:
             return StagedFile(copied, content_hash, blob_key(content_hash))
         finally:
             temporary.unlink(missing_ok=True)
+
+    def put_bytes(self, data: bytes) -> str:
+        """Keep some bytes under their hash, and return that."""
+        content_hash = hashlib.sha256(data).hexdigest()
+        target = self._path(blob_key(content_hash))
+        with _errors():
+            if not (self._files.exists(target) and self._files.size(target) == len(data)):
+                self._files.makedirs(target.rpartition("/")[0], exist_ok=True)
+                self._files.pipe_file(target, data)
+        return content_hash
 
     @contextmanager
     def blob(self, content_hash: str) -> Iterator[Path]:

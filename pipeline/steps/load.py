@@ -15,13 +15,15 @@ from pipeline.filters import Bare
 from pipeline.ledger import Ledger
 from pipeline.ledger.intake import Known, Refused
 from pipeline.metadata import Given, Raw
+from pipeline.parse.kinds import may_hold_records
 from pipeline.sources.discover import Omitted, discover
 from pipeline.sources.sidecars import Sidecars
+from pipeline.sources.uris import name_of
 from pipeline.staging import Staging
 from pipeline.steps.outcomes import Outcomes
 from pipeline.steps.scope import Listed, Scope
 from pipeline.telemetry.spans import Tracing, Version
-from pipeline.types import OPEN_STATES, DocumentState, Reason, SourceFile, StagedFile, document_id
+from pipeline.types import OPEN_STATES, DocumentState, Reason, RecordFields, SourceFile, StagedFile, document_id
 
 #: Maximum number of files compared and recorded in one transaction.
 WINDOW_FILES = 500
@@ -72,6 +74,7 @@ class Load:
     def __init__(
         self, ledger: Ledger, staging: Staging, collection: str, parse_fingerprint: str, embed_fingerprint: str,
         *, max_file_bytes: int, checksum: bool = False, meta: Mapping[str, Raw] = MappingProxyType({}),
+        records: RecordFields | None = None,
         listed: Listed | None = None, tracing: Tracing | None = None,
     ) -> None:  # fmt: skip
         self._ledger = ledger
@@ -82,6 +85,7 @@ class Load:
         self._max_file_bytes = max_file_bytes
         self._checksum = checksum
         self._meta = meta  #: of all documents; an empty text removes a field
+        self._records = records  #: how the records of its files are documents; None: as in earlier loads of a file
         self._sidecars = Sidecars()
         self.listed = listed  #: filled if it is given
         self.counts = LoadCounts()
@@ -123,6 +127,8 @@ class Load:
                     yield Planned("added", file.uri, file.size)
                 elif not self._same_file(file, before):
                     yield Planned("changed", file.uri, file.size)
+                elif before.content_hash and _parsed_otherwise(self._given(file, before), before):
+                    yield Planned("changed", file.uri, file.size, "other records, or other metadata of them")
                 elif before.state in (DocumentState.QUARANTINED, DocumentState.SKIPPED):
                     yield Planned("skipped", file.uri, file.size, f"{before.reason} before, and unchanged since")
                 elif self._finished(before) and self._given(file, before) != before.given:
@@ -234,7 +240,9 @@ class Load:
         described: Mapping[str, str],
     ) -> None:
         """Classify a document whose bytes the ledger knows already."""
-        if self._finished(before) and key in described:
+        if key in described and _parsed_otherwise(described[key], before):
+            staged[key] = self._again(file, before, now)
+        elif self._finished(before) and key in described:
             self.counts.changed += 1
         elif self._finished(before):
             self.counts.unchanged += 1
@@ -245,11 +253,13 @@ class Load:
             self.counts.refused += before.state is DocumentState.QUARANTINED
             adopted.append(key)
         else:  # other options, another model, a lost copy, or deleted earlier: the work must be done again
-            staged[key] = (
-                self._staging.put(file) if before.reason == Reason.STAGED_LOST else StagedFile(now, before.content_hash, "")
-            )
-            self.counts.changed += 1
-            self.counts.bytes += now.size
+            staged[key] = self._again(file, before, now)
+
+    def _again(self, file: SourceFile, before: Known, now: SourceFile) -> StagedFile:
+        """The staged copy of a document whose bytes are known, and which is parsed again."""
+        self.counts.changed += 1
+        self.counts.bytes += now.size
+        return self._staging.put(file) if before.reason == Reason.STAGED_LOST else StagedFile(now, before.content_hash, "")
 
     def _metadata(self, files: Mapping[str, SourceFile], known: Mapping[str, Known]) -> tuple[dict[str, str], dict[str, str]]:
         """The metadata that this load gives to documents, and that of the documents which had other metadata before."""
@@ -257,18 +267,21 @@ class Load:
         return given, {key: text for key, text in given.items() if key in known and text != known[key].given}
 
     def _given(self, file: SourceFile, before: Known | None) -> str:
-        """The metadata of this load as the ledger keeps it; that of `--meta` in earlier loads stays."""
+        """The metadata of this load as the ledger keeps it; that of `--meta` in earlier loads stays, and how records are read."""
         found, wrong = self._sidecars.of(file)
-        earlier = Given.read(before.given).option if before is not None else {}
-        option = {name: value for name, value in {**earlier, **self._meta}.items() if value != Bare("")}
-        return str(Given(option, found, wrong))
+        earlier = Given.read(before.given) if before is not None else Given()
+        option = {name: value for name, value in {**earlier.option, **self._meta}.items() if value != Bare("")}
+        records = self._records or earlier.records
+        if records is not None and not (records.wanted and may_hold_records(name_of(file.uri))):
+            records = None
+        return str(Given(option, found, wrong, records))
 
     def _finished(self, before: Known) -> bool:
         """Whether the store holds this version, made with the current options and model."""
         return (
             before.state is DocumentState.INDEXED
             and before.indexed_hash == before.content_hash
-            and before.indexed_parse == self._parse
+            and before.indexed_parse == Given.read(before.given).parse_fingerprint(self._parse)
             and before.indexed_embed == self._embed
         )
 
@@ -283,6 +296,12 @@ class Load:
         if file.size > self._max_file_bytes:
             return Refused(file, Reason.TOO_LARGE, f"{file.size} bytes, KB_MAX_FILE_BYTES is {self._max_file_bytes}")
         return None
+
+
+def _parsed_otherwise(given: str, before: Known) -> bool:
+    """Whether a document must be parsed again for what a load gives it: its records are other ones, or have other metadata."""
+    now, then = Given.read(given), Given.read(before.given)
+    return now.records != then.records or (now.records is not None and given != before.given)
 
 
 def _windows(files: Iterable[SourceFile]) -> Iterator[list[SourceFile]]:

@@ -41,5 +41,6 @@ def record(
             staged[key] = replace(copy, source=replace(copy.source, path=None, mtime_ns=0))
         finally:
             path.unlink(missing_ok=True)
-    gone = ledger.intake.record_members(document.collection, document.run, document.id, staged, refused, fingerprint)
-    ledger.removal.mark(document.collection, gone)
+    ledger.intake.record_members(document.collection, document.run, document.id, staged, refused, fingerprint)
+    there = staged.keys() | refused.keys()
+    ledger.removal.mark(document.collection, [key for key in ledger.intake.members(document.id) if key not in there])

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.errors import DocumentError
@@ -14,17 +15,18 @@ from pipeline.ledger import Ledger
 from pipeline.ledger.advances import Advance
 from pipeline.ledger.claims import Claim, ClaimedDocument
 from pipeline.ledger.work import ParsedResult
-from pipeline.sandbox.extract import MAX_DEPTH, ExtractJob, SoFar, members_folder
+from pipeline.metadata import Given, fields_as_json
+from pipeline.sandbox.extract import MAX_DEPTH, Extracted, ExtractJob, SoFar, members_folder
 from pipeline.sandbox.guard import ParseGuard
 from pipeline.sources.uris import depth_of, name_of
 from pipeline.staging import Staging
 from pipeline.staging.chunk_files import ChunkFile
-from pipeline.steps import members
+from pipeline.steps import members, records
 from pipeline.steps.beat import Beat
 from pipeline.steps.outcomes import Outcomes
 from pipeline.telemetry.counters import Measured
 from pipeline.telemetry.spans import Tracing
-from pipeline.types import Reason, Stage
+from pipeline.types import Loss, Reason, Stage
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +53,7 @@ class ParseStep:
         self._ledger = ledger
         self._staging = staging
         self._guard = guard
-        self._fingerprint = fingerprint  #: parse fingerprint of all chunk files this step makes
+        self._fingerprint = fingerprint  #: parse fingerprint of all chunk files this step makes, but for those of records
         self._measured = measured or Measured()
         self._outcomes = Outcomes("parse", tracing)
 
@@ -92,8 +94,16 @@ class ParseStep:
         return [one.document.id for one in ours]
 
     def _job(self, document: ClaimedDocument, blob: Path) -> ExtractJob:
-        nested = depth_of(document.uri) >= MAX_DEPTH
-        return ExtractJob(str(blob), name_of(document.uri), document.id, str(self._staging.scratch()), nested)
+        given = Given.read(document.given)
+        return ExtractJob(
+            path=str(blob),
+            name=name_of(document.uri),
+            document_id=document.id,
+            output=str(self._staging.scratch()),
+            nested=depth_of(document.uri) >= MAX_DEPTH,
+            records=json.dumps(fields_as_json(given.records)) if given.records is not None else "",
+            is_record=given.record is not None,
+        )
 
     def _parse(self, claim: Claim, jobs: dict[str, tuple[ExtractJob, ClaimedDocument]], beat: Beat) -> list[_Made]:
         found = []
@@ -115,27 +125,44 @@ class ParseStep:
                     self._fail(claim, document, outcome.reason, outcome.detail, began_ns)
                     continue
                 made = outcome.extracted
-                if made.members or document.id in had_members:
-                    folder = members_folder(Path(job.output))
-                    members.record(self._ledger, self._staging, document, made.members, folder, self._fingerprint)
+                try:
+                    inside = self._inside(document, made, members_folder(Path(job.output)), beat, had=document.id in had_members)
+                except DocumentError as error:
+                    self._fail(claim, document, error.reason, error.detail, began_ns)
+                    continue
                 self._chunk_file(document).put(Path(job.output))
-                result = ParsedResult(
-                    id=document.id,
-                    title=made.title,
-                    media_type=made.media_type,
-                    parse_fingerprint=self._fingerprint,
-                    tokens=made.tokens,
-                    seconds=outcome.seconds,
-                    chunks=made.chunks,
-                    losses=made.losses,
-                    properties=made.metadata,
-                )
+                result = self._result(document, replace(made, losses=made.losses + inside), outcome.seconds)
                 found.append(_Made(document=document, result=result, chunks=made.chunks, began_ns=began_ns, ended_ns=ended_ns))
         finally:
             for job, _ in jobs.values():
                 Path(job.output).unlink(missing_ok=True)
                 shutil.rmtree(members_folder(Path(job.output)), ignore_errors=True)
         return found
+
+    def _inside(self, document: ClaimedDocument, made: Extracted, folder: Path, beat: Beat, *, had: bool) -> tuple[Loss, ...]:
+        """Record the files or records inside a document; `had`: it had some before. Returns losses; raises DocumentError."""
+        if made.records:
+            return records.record(self._ledger, self._staging, document, made, folder, self._fingerprint, beat)
+        if made.members or had:
+            members.record(self._ledger, self._staging, document, made.members, folder, self._fingerprint)
+        return ()
+
+    def _result(self, document: ClaimedDocument, made: Extracted, seconds: float) -> ParsedResult:
+        return ParsedResult(
+            id=document.id,
+            title=made.title,
+            media_type=made.media_type,
+            parse_fingerprint=self._made_with(document),
+            tokens=made.tokens,
+            seconds=seconds,
+            chunks=made.chunks,
+            losses=made.losses,
+            properties=made.metadata,
+        )
+
+    def _made_with(self, document: ClaimedDocument) -> str:
+        """The parse fingerprint of the chunk file of a document."""
+        return Given.read(document.given).parse_fingerprint(self._fingerprint)
 
     def _fail(self, claim: Claim, document: ClaimedDocument, reason: Reason, detail: str, began_ns: int) -> None:
         if self._ledger.work.fail(claim, document.id, reason, detail):
@@ -156,7 +183,7 @@ class ParseStep:
             id=document.id,
             title=header.title,
             media_type=header.media_type,
-            parse_fingerprint=self._fingerprint,
+            parse_fingerprint=self._made_with(document),
             tokens=footer.tokens,
             chunks=footer.chunks,
             losses=footer.losses,
@@ -169,5 +196,5 @@ class ParseStep:
             document.id,
             uri=document.uri,
             content_hash=document.content_hash,
-            parse_fingerprint=self._fingerprint,
+            parse_fingerprint=self._made_with(document),
         )

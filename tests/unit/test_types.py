@@ -45,6 +45,7 @@ VALUES = [
     SOURCE,
     StagedFile(SOURCE, "00", "00/00"),
     Element("text"),
+    types.RecordFields("id", ("title",)),
     EmbeddedChunk(CHUNK, [1.0]),
     Hit(0.5, "file:///a", "A", "text", (), None, None, None, None, "d", "c"),
     Refinement(),

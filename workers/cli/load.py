@@ -12,6 +12,7 @@ from pipeline.telemetry.context import about
 from pipeline.text import one_line, plural, visible
 from workers.cli.context import Context, print_json, say
 from workers.cli.options import collection_option, json_option, strict_options
+from workers.cli.records import records_options
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from pipeline.metadata import Raw
     from pipeline.settings import Settings
     from pipeline.steps.load import Planned
+    from pipeline.types import RecordFields
     from workers.jobs.load import Loading, Result
     from workers.jobs.sources import Job
     from workers.process.ahead import Ahead
@@ -46,13 +48,14 @@ NAMED = 10
     "--meta", multiple=True, metavar="NAME=VALUE", help="Metadata of all documents of this load; repeatable. NAME= removes a field."
 )
 @click.option("--require-gpu", is_flag=True, default=None, help="Fail instead of embedding on the CPU.")
+@records_options
 @strict_options
 @json_option
 @click.pass_obj
 def load(
     context: Context, paths: tuple[str, ...], collection: str | None, include: tuple[str, ...], exclude: tuple[str, ...],
     hidden: bool | None, wait: bool, sync: bool, allow_delete: bool, dry_run: bool, checksum: bool, meta: tuple[str, ...],
-    require_gpu: bool | None, strict: bool, fail_on_loss: bool, as_json: bool,
+    records: RecordFields | None, require_gpu: bool | None, strict: bool, fail_on_loss: bool, as_json: bool,
 ) -> int:  # fmt: skip
     """Load files, folders and URLs such as s3://bucket/folder into a collection.
 
@@ -60,6 +63,8 @@ def load(
     Files that hold nothing readable, such as photos, are skipped with a reason. Exit status 3 means that some documents are
     quarantined; `kb-ingest status` lists them.
     """
+    from dataclasses import replace
+
     from workers.process.ahead import Ahead
 
     given = _given(meta)
@@ -75,11 +80,11 @@ def load(
 
         patterns = Patterns(include, exclude, settings.ignore, settings.hidden)
         scope = Scope([root_of(path) for path in paths], patterns)
+        job = Job(scope, "sync" if sync else "load", sync=sync, allow_delete=allow_delete, wait=wait, checksum=checksum, meta=given)
+        job = replace(job, records=records)
         if dry_run:
             with Loading(settings, settings.collection) as loading:
-                return _print_plan(loading.plan(scope, given), as_json)
-        action = "sync" if sync else "load"
-        job = Job(scope, action, sync=sync, allow_delete=allow_delete, wait=wait, checksum=checksum, meta=given)
+                return _print_plan(loading.plan(job), as_json)
         return run_job(settings, job, ahead, as_json=as_json, strict=strict, fail_on_loss=fail_on_loss)
 
 

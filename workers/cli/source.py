@@ -9,12 +9,14 @@ import rich_click as click
 from pipeline.text import duration, local_time, one_line, plural, size, visible
 from workers.cli.context import Context, print_json
 from workers.cli.options import collection_option, existing_collection_option, json_option, of_ledger, strict_options
+from workers.cli.records import records_options
 
 if TYPE_CHECKING:
     from pipeline.ledger import Ledger
     from pipeline.ledger.removal import Kept
     from pipeline.steps.load import Action
     from pipeline.steps.plan import SyncPlan
+    from pipeline.types import RecordFields
 
 
 @click.group()
@@ -28,9 +30,16 @@ def source() -> None:
 @collection_option("Collection to keep equal to the source (KB_COLLECTION).")
 @click.option("--include", multiple=True, metavar="GLOB", help="Load only files whose name or path below PATH matches; repeatable.")
 @click.option("--exclude", multiple=True, metavar="GLOB", help="Skip files whose name or path below PATH matches; repeatable.")
+@records_options
 @click.pass_obj
 def add(
-    context: Context, name: str, location: str, collection: str | None, include: tuple[str, ...], exclude: tuple[str, ...]
+    context: Context,
+    name: str,
+    location: str,
+    collection: str | None,
+    include: tuple[str, ...],
+    exclude: tuple[str, ...],
+    records: RecordFields | None,
 ) -> None:
     """Add a folder or URL as a source; `kb-ingest sync NAME` loads it."""
     from pipeline.errors import SourceError
@@ -50,7 +59,7 @@ def add(
                     f"source {other.name!r} already loads this location into {other.collection!r}: each would delete "
                     "the documents of the other; use another --collection, or one source with several patterns"
                 )
-        if not ledger.sources.add(name, settings.collection, absolute, include, exclude):
+        if not ledger.sources.add(name, settings.collection, absolute, include, exclude, records):
             raise SourceError(f"source {name!r} already exists; `kb-ingest source remove {name}` deletes it")
     click.echo(f"{name}: {absolute} for collection {settings.collection}; `kb-ingest sync {name}` loads it")
 
@@ -93,6 +102,8 @@ def show(context: Context, name: str, as_json: bool) -> None:
     for kind, patterns in (("include", found.include), ("exclude", found.exclude)):
         if patterns:
             click.echo(f"    {kind}: {', '.join(patterns)}")
+    if found.records is not None:
+        click.echo(f"    records: {_told(found.records)}")
     for run in runs:
         click.echo(f"    run {run.id}: {run.outcome or 'not finished'}{': ' + one_line(run.detail) if run.detail else ''}")
 
@@ -254,6 +265,14 @@ def _report(found: list[Kept], deleted: int, as_json: bool) -> int:
         click.echo(f"and {len(found) - 20} more")
     click.echo(f"{plural(len(found), 'document')} found, {deleted} deleted")
     return 0
+
+
+def _told(records: RecordFields) -> str:
+    """How records are documents, human-readable."""
+    if not records.wanted:
+        return "no documents of their own"
+    fields = {"id": records.id, "text": ", ".join(records.text), "metadata": ", ".join(records.metadata)}
+    return "documents of their own" + "".join(f"; {name}: {field}" for name, field in fields.items() if field)
 
 
 def _synced(at: float | None) -> str:

@@ -24,11 +24,11 @@ from pipeline.steps.load import Load, LoadCounts, Planned
 from pipeline.steps.plan import Planning, SyncPlan
 from pipeline.steps.prepare import Prepared, prepare
 from pipeline.steps.remove import vanished
-from pipeline.steps.scope import Listed, Scope
+from pipeline.steps.scope import Listed
 from pipeline.telemetry.context import about
 from pipeline.telemetry.spans import Tracing
 from pipeline.telemetry.tracing import open_tracing
-from pipeline.types import DocumentState, Stage
+from pipeline.types import DocumentState, RecordFields, Stage
 from workers.jobs.crew import Remover, Working, queue_now
 from workers.jobs.hold import holding
 from workers.jobs.sources import Job, sources_inside
@@ -82,7 +82,14 @@ class Loading:
             self._prepared = prepare(self.settings, self.ledger, self._public, create=create)
         return self._prepared
 
-    def step(self, *, checksum: bool = False, meta: Mapping[str, Raw] = MappingProxyType({}), listed: Listed | None = None) -> Load:
+    def step(
+        self,
+        *,
+        checksum: bool = False,
+        meta: Mapping[str, Raw] = MappingProxyType({}),
+        records: RecordFields | None = None,
+        listed: Listed | None = None,
+    ) -> Load:
         """The staging step for this collection; fills `listed`."""
         prepared = self.prepare()
         return Load(
@@ -94,14 +101,15 @@ class Loading:
             max_file_bytes=self.settings.max_file_bytes,
             checksum=checksum,
             meta=meta,
+            records=records,
             listed=listed,
             tracing=self._tracing,
         )
 
-    def plan(self, scope: Scope, meta: Mapping[str, Raw]) -> Iterator[Planned]:
+    def plan(self, job: Job) -> Iterator[Planned]:
         """What a load would do, file by file; changes nothing."""
         self.prepare(create=False)
-        return self.step(meta=meta).plan(scope)
+        return self.step(meta=job.meta, records=job.records).plan(job.scope)
 
     def plan_sync(self, job: Job) -> SyncPlan:
         """What a sync would do and cost; changes nothing."""
@@ -115,7 +123,7 @@ class Loading:
             planning = Planning(
                 ledger=self.ledger, staging=self.staging, guard=guard, generation=collection.name, dimension=collection.dimension
             )
-            step = self.step(listed=Listed(job.scope.uris()))
+            step = self.step(records=job.records, listed=Listed(job.scope.uris()))
             return planning.plan(step, job.scope, settings.max_delete_ratio)
 
     def run(self, job: Job, on_moment: Callable[[Moment], None], worker_stderr: int = 2) -> Result:
@@ -184,7 +192,7 @@ class Loading:
         """List and stage; counts, how many documents were marked as deleted, and why none were."""
         while True:
             listed = Listed(job.scope.uris()) if job.sync else None
-            step = self.step(checksum=job.checksum, meta=job.meta, listed=listed)
+            step = self.step(checksum=job.checksum, meta=job.meta, records=job.records, listed=listed)
             try:
                 with about(stage="load"):
                     counts = step.run(run, job.scope, watch.window)

@@ -13,6 +13,7 @@ from pipeline.settings import Settings
 from pipeline.sources.discover import Patterns
 from pipeline.sources.uris import root_of, root_uri
 from pipeline.steps.scope import Scope, lies_below
+from pipeline.types import RecordFields
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,7 @@ class Job:
     wait: bool = True
     checksum: bool = False
     meta: Mapping[str, Raw] = field(default_factory=dict)  #: metadata of all its documents
+    records: RecordFields | None = None  #: how the records of its files are documents; None: as in earlier loads
     token: str = ""  #: name of the token with which the service was asked for it
 
 
@@ -43,7 +45,7 @@ def source_job(ledger: Ledger, settings: Settings, name: str) -> tuple[Source, J
     formerly = (source.root,) if source.root not in ("", uri) else ()
     patterns = Patterns(source.include, source.exclude, settings.ignore, settings.hidden)
     scope = Scope([root], patterns, sources_inside(ledger, source.collection, [uri]), formerly)
-    return source, Job(scope, action="sync", source=name, sync=True)
+    return source, Job(scope, action="sync", source=name, sync=True, records=source.records)
 
 
 def sources_inside(ledger: Ledger, collection: str, uris: Sequence[str]) -> list[str]:

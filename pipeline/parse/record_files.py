@@ -1,0 +1,212 @@
+"""The records of JSON lines, JSON arrays and tables, read one by one; memory use does not grow with the file."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, TextIO
+
+from pipeline.errors import DocumentError
+from pipeline.parse import kinds
+from pipeline.parse.decode import open_text
+from pipeline.parse.delimited import SAMPLE_CHARS, Dialect, guess, reader
+from pipeline.parse.parsed import Share, clean, squeeze
+from pipeline.parse.tables import HEAD_ROWS
+from pipeline.types import Reason
+
+#: A longer record is left out: one line may be as long as a file that passes the gate.
+MAX_RECORD_CHARS = 4 << 20
+
+#: Characters of an array that are read at once.
+_WINDOW = 64 << 10
+
+_ARRAY_OF_OBJECTS = re.compile(r"\s*\[\s*\{")
+_SPACE = re.compile(r"[ \t\n\r]*")
+
+
+@dataclass(frozen=True, slots=True)
+class RawRecord:
+    """A record as its file has it, or why it cannot be read."""
+
+    place: str  #: as people find it: a line, or the number of an item
+    fields: dict[str, Any] | None  #: of a table: texts by column
+    why: str = ""
+
+
+def raw_records(path: Path, media_type: str, share: Share) -> Iterator[RawRecord] | None:
+    """The records of the file at `path`, lazily; None for a file that does not consist of objects or rows.
+
+    Raises DocumentError (corrupt), here or while the records are read, for an array that is damaged: what follows is unknown.
+    """
+    if media_type in (kinds.CSV, kinds.TSV):
+        return _rows(path, Dialect("\t") if media_type == kinds.TSV else None, share)
+    if media_type not in (kinds.JSON, kinds.JSON_LINES):
+        return None
+    with open_text(path) as file:
+        start = file.read(SAMPLE_CHARS)
+        file.seek(0)
+        # The first two lines: an object over several lines begins with one that is no value.
+        first = list(islice((line for line in iter(lambda: file.readline(MAX_RECORD_CHARS), "") if not line.isspace()), 2))
+    if _ARRAY_OF_OBJECTS.match(start):
+        return _items(path, share)
+    if media_type == kinds.JSON_LINES or (len(first) == 2 and all(map(_is_object, first))):
+        return _lines(path, share)
+    return None
+
+
+def _is_object(line: str) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _lines(path: Path, share: Share) -> Iterator[RawRecord]:
+    with open_text(path) as file:
+        share.follow(file)
+        number = 0
+        while line := file.readline(MAX_RECORD_CHARS):
+            number += 1
+            whole = line.endswith("\n") or len(line) < MAX_RECORD_CHARS
+            while not line.endswith("\n") and not whole and (more := file.readline(MAX_RECORD_CHARS)):
+                line = more
+            if not line.isspace() or not whole:
+                yield _line(f"line {number}", line) if whole else RawRecord(f"line {number}", None, _TOO_LONG)
+
+
+_TOO_LONG = f"it is longer than {MAX_RECORD_CHARS:,} characters"
+
+
+def _line(place: str, line: str) -> RawRecord:
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        return RawRecord(place, None, f"it is not JSON: {_said(error)}")
+    return RawRecord(place, value) if isinstance(value, dict) else RawRecord(place, None, "it is not an object")
+
+
+def _said(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "nested too deeply"
+    return error.msg if isinstance(error, json.JSONDecodeError) else str(error)
+
+
+def _items(path: Path, share: Share) -> Iterator[RawRecord]:
+    with open_text(path) as file:
+        share.follow(file)
+        array = _Array(file)
+        array.at = array.text.index("[") + 1
+        number, after = 0, ","
+        while after == ",":
+            number += 1
+            if array.next() == "]" and number == 1:
+                break
+            try:
+                value = array.value()
+            except (ValueError, RecursionError) as error:
+                raise DocumentError(Reason.CORRUPT, f"item {number:,} of the array cannot be read: {_said(error)}") from error
+            found = isinstance(value, dict)
+            yield RawRecord(f"item {number}", value if found else None, "" if found else "it is not an object")
+            after = array.next()
+            array.at += 1
+        if after not in (",", "]"):
+            raise DocumentError(Reason.CORRUPT, f"the array is incomplete: after item {number:,} there is {after or 'nothing'!r}")
+
+
+class _Array:
+    """A text of JSON that is read in windows."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+        self._decoder = json.JSONDecoder()
+        self._ended = False
+        self.text = file.read(_WINDOW)
+        self.at = 0
+
+    def next(self) -> str:
+        """The next character that is no space, which stays unread; empty at the end."""
+        while True:
+            found = _SPACE.match(self.text, self.at)
+            self.at = found.end() if found else self.at
+            if self.at < len(self.text) or self._ended:
+                return self.text[self.at : self.at + 1]
+            self._more()
+
+    def value(self) -> Any:
+        """The value that begins here. Raises ValueError, RecursionError."""
+        while True:
+            try:
+                value, end = self._decoder.raw_decode(self.text, self.at)
+            except ValueError:
+                if self._ended:
+                    raise
+            else:
+                if end < len(self.text) or self._ended:  # a number could continue
+                    self.at = end
+                    return value
+            if len(self.text) - self.at > MAX_RECORD_CHARS:
+                raise ValueError(f"it is damaged, or longer than {MAX_RECORD_CHARS:,} characters")
+            self._more()
+
+    def _more(self) -> None:
+        rest = self.text[self.at :]
+        data = self._file.read(max(_WINDOW, len(rest)))
+        self._ended = not data
+        self.text, self.at = rest + data, 0
+
+
+def _rows(path: Path, dialect: Dialect | None, share: Share) -> Iterator[RawRecord]:
+    csv.field_size_limit(sys.maxsize)
+    with open_text(path) as file:
+        share.follow(file)
+        dialect = dialect or guess(file.read(SAMPLE_CHARS))
+        file.seek(0)
+        for _ in range(dialect.skip):
+            file.readline()
+        names: list[str] = []
+        rows = _numbered(file, dialect)
+        for number, row in _from_header(rows):
+            if not names:
+                names = _columns(row)
+                continue
+            cells = {_name(names, at): text for at, cell in enumerate(row) if (text := clean(cell))}
+            long = sum(map(len, row)) > MAX_RECORD_CHARS
+            yield RawRecord(f"line {number}", None if long else cells, _TOO_LONG if long else "")
+
+
+def _numbered(file: TextIO, dialect: Dialect) -> Iterator[tuple[int, list[str]]]:
+    """Rows with something in them, and the lines that they begin at."""
+    found = reader(file, dialect)
+    line = 1 + dialect.skip
+    for row in found:
+        if any(cell.strip() for cell in row):
+            yield line, row
+        line = 1 + dialect.skip + found.line_num
+
+
+def _from_header(rows: Iterator[tuple[int, list[str]]]) -> Iterator[tuple[int, list[str]]]:
+    """The rows from the one with the names of the columns on: the first of several cells, where any row has several."""
+    head = list(islice(rows, HEAD_ROWS))
+    start = next((at for at, (_, row) in enumerate(head) if sum(1 for cell in row if cell.strip()) > 1), 0)
+    yield from head[start:]
+    yield from rows
+
+
+def _columns(row: list[str]) -> list[str]:
+    """Different names for all columns."""
+    names: list[str] = []
+    for at, cell in enumerate(row):
+        name = squeeze(cell) or f"column_{at + 1}"
+        again = sum(1 for one in row[:at] if squeeze(one) == name)
+        names.append(f"{name}_{again + 1}" if again else name)
+    return names
+
+
+def _name(names: list[str], at: int) -> str:
+    return names[at] if at < len(names) else f"column_{at + 1}"
