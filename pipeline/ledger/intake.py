@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Engine, bindparam, case, delete, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, and_, bindparam, case, delete, literal_column, or_, select, update
 
 from pipeline.ledger.generations import count_open
 from pipeline.ledger.measures import QUARANTINES, count
-from pipeline.ledger.schema import current, documents, hold, reading, upsert, writing
+from pipeline.ledger.schema import current, documents, hold, is_member, reading, upsert, writing
 from pipeline.telemetry.counters import COUNT, Key
 from pipeline.types import DocumentState, Reason, SourceFile, StagedFile
 
@@ -158,7 +158,7 @@ class Intake:
         """Ids of the files and records inside a document, but for those that are marked as deleted."""
         last = ""
         while True:
-            wanted = (documents.c.parent == parent, documents.c.state != DocumentState.DELETED, documents.c.id > last)
+            wanted = (documents.c.parent == parent, is_member, documents.c.state != DocumentState.DELETED, documents.c.id > last)
             with reading(self._engine) as connection:
                 rows = select(documents.c.id).where(*wanted).order_by(documents.c.id).limit(MEMBER_WINDOW)
                 found = list(connection.execute(rows).scalars())
@@ -170,21 +170,26 @@ class Intake:
     def with_members(self, ids: Sequence[str]) -> set[str]:
         """Those of these documents that have, or had, files inside them."""
         with reading(self._engine) as connection:
-            return set(connection.execute(select(documents.c.parent).where(documents.c.parent.in_(ids)).distinct()).scalars())
+            rows = select(documents.c.parent).where(documents.c.parent.in_(ids), is_member).distinct()
+            return set(connection.execute(rows).scalars())
 
     def unfinished_members(self, parents: Sequence[str]) -> dict[str, str | None]:
         """Files inside these documents that are not indexed: ids with the reason, if there is one. Files inside files, too."""
         found: dict[str, str | None] = {}
-        around = list(parents)
+        around, inner = list(parents), documents.alias()
         with reading(self._engine) as connection:
             while around:
                 inside: list[str] = []
                 for start in range(0, len(around), ID_WINDOW):
-                    wanted = (documents.c.parent.in_(around[start : start + ID_WINDOW]), documents.c.state != DocumentState.DELETED)
-                    for row in connection.execute(select(documents.c.id, documents.c.state, documents.c.reason).where(*wanted)):
-                        inside.append(row.id)
-                        if row.state != DocumentState.INDEXED:
-                            found[row.id] = row.reason
+                    wanted = (documents.c.parent.in_(around[start : start + ID_WINDOW]), is_member)
+                    left = documents.c.state.not_in((DocumentState.DELETED, DocumentState.INDEXED))
+                    rows = connection.execute(select(documents.c.id, documents.c.reason).where(*wanted, left))
+                    found |= {row.id: row.reason for row in rows}
+                    # Only those that have members themselves: a table may have a million rows.
+                    ours = and_(inner.c.parent == documents.c.id, inner.c.parent != literal_column("''"))
+                    there = documents.c.state != DocumentState.DELETED
+                    joined = select(documents.c.id).select_from(documents.join(inner, ours)).where(*wanted, there)
+                    inside += connection.execute(joined.distinct()).scalars()
                 around = inside
         return found
 

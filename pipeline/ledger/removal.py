@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, Engine, and_, delete, exists, func, not_, or_, select, update
 
 from pipeline.ledger.intake import ID_WINDOW
-from pipeline.ledger.schema import documents, hold, leases, reading, writing
+from pipeline.ledger.schema import documents, hold, is_member, leases, reading, writing
 from pipeline.types import OPEN_STATES, DocumentState, document_id
 
 
@@ -100,7 +100,8 @@ class Removal:
                 hold(connection, generation)
                 group = waiting.popleft()
                 window = documents.c.id.in_(group)
-                inside = select(documents.c.id).where(documents.c.parent.in_(group), documents.c.state != DocumentState.DELETED)
+                there = documents.c.state != DocumentState.DELETED
+                inside = select(documents.c.id).where(documents.c.parent.in_(group), is_member, there)
                 members = list(connection.execute(inside).scalars())
                 waiting += [members[start : start + ID_WINDOW] for start in range(0, len(members), ID_WINDOW)]
                 count += connection.execute(

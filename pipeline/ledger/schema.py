@@ -24,6 +24,7 @@ from sqlalchemy import (
     func,
     insert,
     inspect,
+    literal_column,
     select,
     text,
     update,
@@ -182,6 +183,10 @@ documents = Table(
     Index("documents_collection_uri", "collection", "uri"),
     Index("documents_parent", "parent", sqlite_where=text("parent <> ''"), postgresql_where=text("parent <> ''")),
 )
+
+#: Condition: documents inside others. It goes with every condition on `parent`: without it, and with a bound parameter in it,
+#: SQLite does not use the index, which leaves out the many documents that are in no other one.
+is_member = documents.c.parent != literal_column("''")
 
 losses = Table(
     "losses", metadata,
@@ -376,6 +381,6 @@ def _translated(engine: Engine) -> Iterator[None]:
 
 __all__ = [
     "BUILDING", "LIVE", "SCHEMA_VERSION", "SUPERSEDED", "collections", "current", "documents", "events", "func", "hold", "insert",
-    "leases", "losses", "measures", "meta", "metadata", "open_engine", "reading", "runs", "schedules", "sources", "totals",
-    "upsert", "workers", "writing",
+    "is_member", "leases", "losses", "measures", "meta", "metadata", "open_engine", "reading", "runs", "schedules", "sources",
+    "totals", "upsert", "workers", "writing",
 ]  # fmt: skip

@@ -77,10 +77,11 @@ def _lines(path: Path, share: Share) -> Iterator[RawRecord]:
             while not line.endswith("\n") and not whole and (more := file.readline(MAX_RECORD_CHARS)):
                 line = more
             if not line.isspace() or not whole:
-                yield _line(f"line {number}", line) if whole else RawRecord(f"line {number}", None, _TOO_LONG)
+                yield _line(f"line {number}", line) if whole else _too_long(f"line {number}")
 
 
-_TOO_LONG = f"it is longer than {MAX_RECORD_CHARS:,} characters"
+def _too_long(place: str) -> RawRecord:
+    return RawRecord(place, None, f"it is longer than {MAX_RECORD_CHARS:,} characters")
 
 
 def _line(place: str, line: str) -> RawRecord:
@@ -177,7 +178,7 @@ def _rows(path: Path, dialect: Dialect | None, share: Share) -> Iterator[RawReco
                 continue
             cells = {_name(names, at): text for at, cell in enumerate(row) if (text := clean(cell))}
             long = sum(map(len, row)) > MAX_RECORD_CHARS
-            yield RawRecord(f"line {number}", None if long else cells, _TOO_LONG if long else "")
+            yield _too_long(f"line {number}") if long else RawRecord(f"line {number}", cells)
 
 
 def _numbered(file: TextIO, dialect: Dialect) -> Iterator[tuple[int, list[str]]]:

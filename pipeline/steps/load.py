@@ -271,10 +271,13 @@ class Load:
         found, wrong = self._sidecars.of(file)
         earlier = Given.read(before.given) if before is not None else Given()
         option = {name: value for name, value in {**earlier.option, **self._meta}.items() if value != Bare("")}
-        records = self._records or earlier.records
-        if records is not None and not (records.wanted and may_hold_records(name_of(file.uri))):
-            records = None
-        return str(Given(option, found, wrong, records))
+        return str(Given(option, found, wrong, self.records_of(file.uri, before)))
+
+    def records_of(self, uri: str, before: Known | None) -> RecordFields | None:
+        """How the records of a file are documents; None: they are not."""
+        records = self._records or (Given.read(before.given).records if before is not None else None)
+        wanted = records is not None and records.wanted and may_hold_records(name_of(uri))
+        return records if wanted else None
 
     def _finished(self, before: Known) -> bool:
         """Whether the store holds this version, made with the current options and model."""

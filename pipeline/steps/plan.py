@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import statistics
 import tempfile
 from collections import defaultdict
@@ -14,13 +16,15 @@ from pipeline.chunk.file import read_chunks
 from pipeline.errors import DocumentError
 from pipeline.ledger import Ledger
 from pipeline.ledger.intake import Known
-from pipeline.sandbox.extract import ExtractJob
+from pipeline.metadata import fields_as_json
+from pipeline.sandbox.extract import ExtractJob, members_folder
 from pipeline.sandbox.guard import ParseGuard
 from pipeline.sources.uris import name_of, path_of
 from pipeline.staging import Staging
 from pipeline.staging.chunk_files import ChunkFile
 from pipeline.staging.copies import copy_hashed
 from pipeline.steps.load import Action, Load, Planned
+from pipeline.steps.plan_records import cost
 from pipeline.steps.remove import vanished
 from pipeline.steps.sampling import Sampled, draw, extrapolate, likely
 from pipeline.steps.scope import Scope
@@ -95,7 +99,7 @@ class Planning:
             by_size[document.size].add(document.content_hash)
         found.files = [self._moved(file, by_size) for file in found.files]
         found.files += [Planned("vanished", document.uri, document.size) for document in gone.documents]
-        self._estimate(found)
+        self._estimate(found, step)
         found.chunks_per_s = measured_rate(self.ledger)
         # An edited document loses about as many points as it gains.
         points = found.new_points
@@ -112,7 +116,7 @@ class Planning:
             return file
         return Planned("moved", file.uri, file.bytes) if digest in by_size[file.bytes] else file
 
-    def _estimate(self, found: SyncPlan) -> None:
+    def _estimate(self, found: SyncPlan, step: Load) -> None:
         """Count the chunks of a sample of each kind of file, and extrapolate by bytes."""
         kinds: dict[tuple[str, str], list[Planned]] = defaultdict(list)
         for file in found.files:
@@ -122,19 +126,20 @@ class Planning:
         estimates = []
         with tempfile.TemporaryDirectory(prefix="kb-plan-") as folder:
             for (action, _), files in kinds.items():
-                sample = self._parse(draw(files, each), Path(folder))
+                sample, whole = self._parse(draw(files, each), Path(folder), step)
                 estimate = extrapolate(sample, len(files), sum(file.bytes for file in files))
                 estimates.append(estimate)
-                found.estimated |= len(sample) < len(files)
+                found.estimated |= len(sample) < len(files) or not whole
                 found.parsed_files += len(sample)
                 found.chunks += round(estimate.chunks)
                 found.new_points += round(estimate.chunks) if action == "added" else 0
                 found.tokens += round(estimate.tokens)
         found.chunks_low, found.chunks_high = likely(estimates) if found.estimated else (found.chunks, found.chunks)
 
-    def _parse(self, files: Sequence[Planned], folder: Path) -> list[Sampled]:
-        """The chunks of each file that would be embedded."""
+    def _parse(self, files: Sequence[Planned], folder: Path, step: Load) -> tuple[list[Sampled], bool]:
+        """The chunks of each file that would be embedded, and whether all of them were counted."""
         jobs, copies, sampled = [], [], {self._id(file): Sampled(file.bytes, 0, 0) for file in files}
+        of_records, whole = [], True
         known, uris = self.ledger.intake.known(list(sampled)), {self._id(file): file.uri for file in files}
         for number, file in enumerate(files):
             copy = folder / str(number)
@@ -143,17 +148,27 @@ class Planning:
             except DocumentError:
                 continue
             copies.append(copy)
-            jobs.append(ExtractJob(str(copy), name_of(file.uri), self._id(file), str(folder / f"{number}.chunks"), nested=True))
+            key, fields = self._id(file), step.records_of(file.uri, known.get(self._id(file)))
+            records = json.dumps(fields_as_json(fields)) if fields is not None else ""
+            output = str(folder / f"{number}.chunks")
+            jobs.append(ExtractJob(str(copy), name_of(file.uri), key, output, nested=not records, records=records))
         for outcome in self.guard.run(jobs, lambda: None):
             if outcome.extracted is not None:
                 key = outcome.job.document_id
+                of_records += [outcome.job] if outcome.extracted.records else []
                 before = self._ids(key, uris[key], known.get(key))
                 fresh = [c for c in read_chunks(Path(outcome.job.output), key)[1] if c.id not in before]
                 sampled[key] = replace(sampled[key], chunks=len(fresh), tokens=sum(chunk.token_count for chunk in fresh))
                 Path(outcome.job.output).unlink(missing_ok=True)
         for copy in copies:
             copy.unlink(missing_ok=True)
-        return list(sampled.values())
+        for job in of_records:  # only now: the guard parses one batch at a time
+            key, inside = job.document_id, members_folder(Path(job.output))
+            estimate, estimated = cost(self.ledger, self.guard, self.generation, uris[key], inside)
+            sampled[key] = Sampled(sampled[key].size, round(estimate.chunks), round(estimate.tokens), estimate.variance)
+            whole = whole and not estimated
+            shutil.rmtree(inside, ignore_errors=True)
+        return list(sampled.values()), whole
 
     def _id(self, file: Planned) -> str:
         return document_id(self.generation, file.uri)

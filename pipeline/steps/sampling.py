@@ -27,6 +27,7 @@ class Sampled:
     size: int  #: bytes
     chunks: int
     tokens: int
+    variance: float = 0.0  #: of the chunks, where they are themselves an estimate
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,17 +49,18 @@ def draw(files: Sequence[T], count: int) -> list[T]:
 def extrapolate(sample: Sequence[Sampled], files: int, size: int) -> Estimate:
     """Estimate the chunks of `files` files of `size` bytes in total, by the chunks per byte of a sample of them.
 
-    This is the ratio estimator for a simple random sample without replacement (Cochran, Sampling Techniques, 1977, chapter 6).
+    This is the ratio estimator for a simple random sample without replacement (Cochran, Sampling Techniques, 1977, chapter 6),
+    and in two stages where the chunks of a file are an estimate (chapter 11).
     """
     chunks, tokens, parsed = (sum(values) for values in zip(*((one.chunks, one.tokens, one.size) for one in sample), strict=True))
     if not parsed:
         return Estimate(0.0, 0.0, 0.0, 0)
     ratio, count = chunks / parsed, len(sample)
-    variance = 0.0
+    variance = files / count * sum(one.variance for one in sample)
     if count < files:
         spread = sum((one.chunks - ratio * one.size) ** 2 for one in sample) / (count - 1)
-        variance = files**2 * (1 - count / files) / count * spread
-    return Estimate(ratio * size, tokens / parsed * size, variance, chunks)
+        variance += files**2 * (1 - count / files) / count * spread
+    return Estimate(ratio * size, tokens / parsed * size, variance, sum(one.chunks for one in sample if not one.variance))
 
 
 def likely(estimates: Sequence[Estimate]) -> tuple[int, int]:
