@@ -134,13 +134,14 @@ class Intake:
         refused: Mapping[str, Refused],
         parse_fingerprint: str,
         given: Mapping[str, str] = MappingProxyType({}),
+        known: Mapping[str, Known] | None = None,
     ) -> None:
-        """Record files or records inside a document by their ids, with the metadata `given` to them.
+        """Record files or records inside a document by their ids, with the metadata `given` to them; `known`: what `known` told.
 
         One that is indexed with these bytes and this parse fingerprint stays as it is, or only gets other metadata; one in work
         goes on, as part of `run`. Those that the document no longer has are the caller's matter: see `members`.
         """
-        known = self.known([*staged, *refused])
+        known = self.known([*staged, *refused]) if known is None else known
         kept = {key for key, file in staged.items() if stays(known.get(key), file.content_hash, parse_fingerprint)}
         new = {key: file for key, file in staged.items() if key not in kept}
         self._put(
@@ -331,6 +332,8 @@ class Intake:
 def stays(before: Known | None, content_hash: str, parse_fingerprint: str) -> bool:
     """Whether a member of a document needs no new start: it has these bytes, and is in work, or was made with these options."""
     if before is None or before.content_hash != content_hash or before.state is DocumentState.DELETED:
+        return False
+    if before.reason == Reason.STAGED_LOST:
         return False
     return before.state is not DocumentState.INDEXED or before.indexed_parse == parse_fingerprint
 

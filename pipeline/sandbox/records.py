@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +23,7 @@ def write_records(path: Path, records: Iterable[RecordDocument], max_bytes: int,
     count = size = 0
     with path.open("wb") as file:
         for record in records:
-            line = json.dumps(asdict(record)).encode("ascii") + b"\n"
+            line = json.dumps({"id": record.id, "content": record.content, "given": record.given}).encode("ascii") + b"\n"
             size += len(line)
             if size > max_bytes:
                 raise DocumentError(Reason.TOO_LARGE, f"its records have more than {max_bytes} bytes as documents")

@@ -56,7 +56,7 @@ def record(
             if not stays(known.get(key), content_hash, fingerprint):
                 staging.put_bytes(content)
             staged[key] = StagedFile(SourceFile(uri, None, len(content), 0), content_hash, blob_key(content_hash))
-        ledger.intake.record_members(document.collection, document.run, document.id, staged, {}, fingerprint, given)
+        ledger.intake.record_members(document.collection, document.run, document.id, staged, {}, fingerprint, given, known)
         present.update(uuid.UUID(key).bytes for key in found)
     gone = [key for key in ledger.intake.members(document.id) if uuid.UUID(key).bytes not in present]
     if gone and not made.whole:

@@ -7,7 +7,7 @@ from pathlib import Path
 from sqlalchemy import event
 
 from pipeline.ledger import Ledger
-from pipeline.types import SourceFile, StagedFile, document_id
+from pipeline.types import DocumentState, Reason, SourceFile, Stage, StagedFile, document_id
 
 
 def record(ledger: Ledger, parent: str, *names: str) -> list[str]:
@@ -49,6 +49,16 @@ def test_members_at_any_depth_are_part_of_what_is_unfinished(ledger: Ledger) -> 
     ledger.removal.mark("docs", [first])
     assert ledger.intake.unfinished_members(["box"]) == {second: None}
     assert list(ledger.intake.members("box")) == [second]
+
+
+def test_a_member_whose_copy_was_lost_is_started_again(ledger: Ledger) -> None:
+    (key,) = record(ledger, "box", "a")
+    claim = ledger.work.claim(Stage.PARSE, [key], "p")
+    ledger.work.fail(claim, key, Reason.STAGED_LOST, "")
+    ledger.work.release(claim)
+    assert ledger.intake.unfinished_members(["box"]) == {key: "staged_lost"}
+    record(ledger, "box", "a")
+    assert ledger.intake.known([key])[key].state is DocumentState.PENDING
 
 
 def test_other_metadata_of_a_member_is_recorded_and_the_same_is_not(ledger: Ledger) -> None:

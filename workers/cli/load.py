@@ -12,7 +12,7 @@ from pipeline.telemetry.context import about
 from pipeline.text import one_line, plural, visible
 from workers.cli.context import Context, print_json, say
 from workers.cli.options import collection_option, json_option, strict_options
-from workers.cli.records import records_options
+from workers.cli.records import records_options, say_without_records
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -68,6 +68,7 @@ def load(
     from workers.process.ahead import Ahead
 
     given = _given(meta)
+    say_without_records(paths, records)
     settings = context.settings("warning", collection=collection, hidden=hidden, require_gpu=require_gpu)
     with Ahead() as ahead:
         if wait and not dry_run:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import rich_click as click
 
+from workers.cli.context import say
+
 if TYPE_CHECKING:
     from pipeline.types import RecordFields
 
@@ -52,6 +54,18 @@ def records_options(command: C) -> C:
     for option in reversed(_OPTIONS):
         made = option(made)
     return made  # type: ignore[no-any-return]
+
+
+def say_without_records(paths: Sequence[str], records: RecordFields | None) -> None:
+    """Name the files among PATHs that were named themselves, and whose records cannot be documents."""
+    from pathlib import Path
+
+    from pipeline.parse.kinds import may_hold_records
+
+    if records is not None and records.wanted:
+        for path in paths:
+            if Path(path).is_file() and not may_hold_records(path):
+                say(f"{path}: --records reads JSON lines, JSON, CSV and TSV by the ending of the name; this file is one document")
 
 
 def _chosen(wanted: bool | None, key: str | None, text: Sequence[str], metadata: Sequence[str]) -> RecordFields | None:
