@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
@@ -15,8 +16,8 @@ class Staging(Protocol):
     def put(self, source: SourceFile) -> StagedFile:
         """Copy a file in; see `LocalStaging.put`."""
 
-    def put_bytes(self, data: bytes) -> str:
-        """Keep some bytes as the copy of a file is kept; return their sha256, hexadecimal."""
+    def put_bytes(self, contents: Mapping[str, bytes], on_tick: Callable[[], None]) -> None:
+        """Keep contents, by their sha256 in hexadecimal, as copies of files are kept; `on_tick` is called for each."""
 
     def blob(self, content_hash: str) -> AbstractContextManager[Path]:
         """A local path of a copy; its bytes were checked against its hash."""

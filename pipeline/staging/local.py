@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
@@ -47,19 +46,20 @@ class LocalStaging:
             finally:
                 temporary.unlink(missing_ok=True)
 
-    def put_bytes(self, data: bytes) -> str:
-        """Keep some bytes under their hash, and return that. Raises NoSpace, and ConfigError where the folder is not writable."""
-        content_hash = hashlib.sha256(data).hexdigest()
-        blob = self.root / blob_key(content_hash)
+    def put_bytes(self, contents: Mapping[str, bytes], on_tick: Callable[[], None]) -> None:
+        """Keep contents under their hashes; `on_tick` is called for each. Raises NoSpace, ConfigError as `put` does."""
         with self._usable():
-            if not (blob.exists() and blob.stat().st_size == len(data)):
+            for content_hash, data in contents.items():
+                on_tick()
+                blob = self.root / blob_key(content_hash)
+                if blob.exists() and blob.stat().st_size == len(data):
+                    continue
                 temporary = self.scratch()
                 try:
                     temporary.write_bytes(data)
                     move_file(temporary, blob)
                 finally:
                     temporary.unlink(missing_ok=True)
-        return content_hash
 
     @contextmanager
     def blob(self, content_hash: str) -> Iterator[Path]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import tempfile
 import uuid
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,6 +17,9 @@ from pipeline.errors import ConfigError, DocumentError, StagingUnavailable
 from pipeline.sources.objects import client_errors
 from pipeline.staging.copies import blob_key, check_blob, copy_hashed
 from pipeline.types import Reason, SourceFile, StagedFile
+
+#: Contents that are stored at once: each answer takes a while, and most of that is waiting.
+UPLOADS = 16
 
 
 class ObjectStaging:
@@ -47,15 +50,18 @@ class ObjectStaging:
         finally:
             temporary.unlink(missing_ok=True)
 
-    def put_bytes(self, data: bytes) -> str:
-        """Keep some bytes under their hash, and return that."""
-        content_hash = hashlib.sha256(data).hexdigest()
+    def put_bytes(self, contents: Mapping[str, bytes], on_tick: Callable[[], None]) -> None:
+        """Keep contents under their hashes, several at once; `on_tick` is called for each."""
+        with ThreadPoolExecutor(UPLOADS, "upload") as pool:
+            for _ in pool.map(self._put_bytes, contents, contents.values()):
+                on_tick()
+
+    def _put_bytes(self, content_hash: str, data: bytes) -> None:
         target = self._path(blob_key(content_hash))
         with _errors():
             if not (self._files.exists(target) and self._files.size(target) == len(data)):
                 self._files.makedirs(target.rpartition("/")[0], exist_ok=True)
                 self._files.pipe_file(target, data)
-        return content_hash
 
     @contextmanager
     def blob(self, content_hash: str) -> Iterator[Path]:

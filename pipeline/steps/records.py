@@ -50,12 +50,14 @@ def record(
             given[key] = str(replace(own, option=parent.option, file=parent.file))
         known = ledger.intake.known(list(found))
         staged: dict[str, StagedFile] = {}
+        new: dict[str, bytes] = {}
         for key, (uri, content) in found.items():
-            on_tick()
             content_hash = sha256(content).hexdigest()
             if not stays(known.get(key), content_hash, fingerprint):
-                staging.put_bytes(content)
+                new[content_hash] = content
             staged[key] = StagedFile(SourceFile(uri, None, len(content), 0), content_hash, blob_key(content_hash))
+        on_tick()
+        staging.put_bytes(new, on_tick)
         ledger.intake.record_members(document.collection, document.run, document.id, staged, {}, fingerprint, given, known)
         present.update(uuid.UUID(key).bytes for key in found)
     gone = [key for key in ledger.intake.members(document.id) if uuid.UUID(key).bytes not in present]

@@ -84,7 +84,9 @@ def test_one_changed_record_embeds_one_record(cli: Cli, tmp_path: Path) -> None:
 def test_what_is_left_out_is_named_and_a_line_that_cannot_be_read_deletes_nothing(cli: Cli, tmp_path: Path) -> None:
     path = tmp_path / "tickets.jsonl"
     write(path, [ticket(1), ticket(2), ticket(1, "The other one.")], '{"title": "no id"}')
+    assert cli.answer("load", str(path))["chunks"] == 4  # as one document at first
     first = cli.answer("load", str(path), *CHOICES, "--fail-on-loss", status=3)
+    assert cli.whole() == 2
     assert first["losses"] == {"record": 2}
     write(path, [ticket(1)], '{"id": "T-2", "ti')
     second = cli.answer("load", str(path))

@@ -51,6 +51,17 @@ def test_the_same_bytes_are_kept_once(tmp_path: Path) -> None:
     assert len([path for path in staging.root.rglob("*") if path.is_file()]) == 1
 
 
+def test_contents_without_a_file_are_kept_like_copies(staging: Staging) -> None:
+    contents = {hashlib.sha256(data).hexdigest(): data for data in (f"record {number}".encode() for number in range(40))}
+    ticks: list[None] = []
+    for _ in range(2):
+        staging.put_bytes(contents, lambda: ticks.append(None))
+    assert len(ticks) == 80
+    for content_hash, data in contents.items():
+        with staging.blob(content_hash) as path:
+            assert path.read_bytes() == data
+
+
 def test_a_damaged_copy_is_reported_and_removed(tmp_path: Path) -> None:
     staging = LocalStaging(tmp_path / "staging")
     (tmp_path / "a").write_text("whole")
