@@ -140,9 +140,17 @@ def test_what_is_no_document_is_named_with_its_line_and_the_rest_is_read(tmp_pat
     monkeypatch.setattr(record_files, "MAX_RECORD_CHARS", 400)
     long = {"id": "L", "body": "x" * 1000}
     content = lines(
-        TICKETS[0], "{broken", "[1, 2]", TICKETS[0], {"body": "no id"}, {"id": ["a"], "body": "b"}, {"id": "E", "body": " "}, long,
-        {"id": "i" * 201, "body": "b"}, TICKETS[1],
-    )  # fmt: skip
+        TICKETS[0],
+        "{broken",
+        "[1, 2]",
+        TICKETS[0],
+        {"body": "no id"},
+        {"id": ["a"], "body": "b"},
+        {"id": "E", "body": " "},
+        long,
+        {"id": "i" * 201, "body": "b"},
+        TICKETS[1],
+    )
     extracted = made(tmp_path, content)
     assert [key for key, *_ in records(tmp_path)] == ["T-1", "T-2"]
     assert losses(extracted) == [
