@@ -107,7 +107,7 @@ def _facet(connection: Connection, field: str, kind: FieldType, chosen: Sequence
 
 
 def _searchable(connection: Connection, generation: str, filters: Filters) -> Sequence[ColumnElement[bool]]:
-    return [*of_generation(generation), documents.c.indexed_hash != "", matching(connection, generation, filters)]
+    return [*of_generation(generation), documents.c.indexed_hash != "", documents.c.chunks > 0, matching(connection, generation, filters)]
 
 
 def _theirs(chosen: Sequence[ColumnElement[bool]]) -> ColumnElement[bool]:
