@@ -29,7 +29,7 @@ _places = threading.BoundedSemaphore(2)
 
 
 def draw(path: Path, number: int, lines: Sequence[str]) -> bytes:
-    """Page `number` of the PDF at `path` as PNG, with `lines` marked; see `pipeline.parse.pdf_picture`.
+    """Page `number` of the PDF at `path` as PNG, with `lines` marked; see `pipeline.parse.pdf.picture`.
 
     Raises DocumentError: a page that does not exist, one that takes too long, or a file that pdfium cannot draw.
     """
@@ -54,7 +54,7 @@ def main() -> None:
     """Draw what stdin asks for, and write it to stdout."""
     prctl(PDEATHSIG, signal.SIGKILL)
     asked = json.loads(sys.stdin.buffer.read())
-    from pipeline.parse.pdf_picture import page_picture
+    from pipeline.parse.pdf.picture import page_picture
 
     # Before the document is opened; the modules are in memory by then.
     cap_growth(MEMORY_BYTES)

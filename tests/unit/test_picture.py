@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from pipeline.errors import DocumentError
-from pipeline.parse.pdf_picture import MAX_HEIGHT, MAX_WIDTH, Pixels, page_picture, png
+from pipeline.parse.pdf.picture import MAX_HEIGHT, MAX_WIDTH, Pixels, page_picture, png
 from pipeline.sandbox import picture
 from pipeline.sandbox.confine import landlock_version
 from pipeline.sandbox.picture import draw

@@ -1,0 +1,184 @@
+"""Tables without vertical rules: rows whose pieces stand in columns."""
+
+from __future__ import annotations
+
+import re
+import statistics
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
+from pipeline.parse.pdf.glyphs import Piece
+from pipeline.parse.pdf.grids import Table, cut, text_of
+from pipeline.parse.pdf.order import Region, is_to_left
+from pipeline.parse.pdf.order import Row as Pieces
+from pipeline.parse.pdf.rules import TOUCH, Rule
+from pipeline.parse.tables import Cell, Row
+
+#: Minimum number of rows with cells side by side; fewer between rules.
+MIN_ROWS, MIN_RULED_ROWS = 3, 2
+#: Minimum width of the space between columns, in heights of a row.
+MIN_SPACE = 0.6
+#: Minimum share of the cells of a column whose left or right edges or middles stand at one place, within ALIGNED points.
+ALIGNED_SHARE, ALIGNED = 0.6, 3.0
+#: Maximum mean length of cells; running text in columns is longer.
+MAX_MEAN_CHARS = 45
+#: Rows of a table that may have one piece only, one after the other.
+MAX_SINGLE = 2
+MAX_COLUMNS = 40
+
+_MARK = re.compile(r"(?:[•‣▪●○◦∙·–*-]|\(?\w{1,3}[.)]|\[\w{1,4}\])$")
+_LEADER = re.compile(r"\.(?:\s?\.){3,}")
+
+
+def with_tables(region: Region, across: Sequence[Rule]) -> Iterator[Pieces | Table]:
+    """The rows of a region; those of a table as one."""
+    at = 0
+    while at < len(region):
+        end = _end(region, at)
+        table = _table(region[at:end], across) if end is not None else None
+        if table is None or end is None:
+            yield region[at]
+            at += 1
+        else:
+            yield table
+            at = end
+
+
+def _end(region: Region, start: int) -> int | None:
+    """The end of rows that may be a table; None where none begins."""
+    if len(region[start]) < 2 or not all(piece.text for piece in region[start]):
+        return None
+    end = last = start + 1
+    single = 0
+    while end < len(region):
+        gap = region[end - 1][0].bottom - region[end][0].top
+        height = region[end][0].top - region[end][0].bottom
+        if gap > 3 * max(height, 4.0) or not all(piece.text for piece in region[end]):
+            break
+        if len(region[end]) > 1:
+            single = 0
+            last = end + 1
+        else:
+            single += 1
+            if single > MAX_SINGLE:
+                break
+        end += 1
+    return last if last - start >= MIN_RULED_ROWS else None
+
+
+def _table(rows: Sequence[Pieces], across: Sequence[Rule]) -> Table | None:
+    """The table of some rows; None where they are none."""
+    pieces = [piece for row in rows for piece in row]
+    left, right = min(piece.left for piece in pieces), max(piece.right for piece in pieces)
+    bottom, top = min(piece.bottom for piece in pieces), max(piece.top for piece in pieces)
+    between = [rule.at for rule in across if bottom - 12 <= rule.at <= top + 12 and rule.end - rule.start >= 0.7 * (right - left)]
+    several = [row for row in rows if len(row) > 1]
+    if len(several) < (MIN_RULED_ROWS if len(between) > 1 else MIN_ROWS) or 2 * sum(piece.fixed for piece in pieces) > len(pieces):
+        return None
+    edges = _edges(several, rows)
+    if not 1 <= len(edges) < MAX_COLUMNS:
+        return None
+    cells = [_cells(row, edges) for row in rows]
+    if not _is_table(cells, len(edges) + 1, len(between) > 1):
+        return None
+    to_left = is_to_left(pieces)
+    found = [
+        Row([Cell(text_of(cell)) for cell in (reversed(line) if to_left else line)], heads=heads)
+        for line, heads in _whole(cells, rows, _head(rows, between), right - left)
+    ]
+    return Table(found, left, bottom, right, top, len(edges) + 1)
+
+
+def _edges(several: Sequence[Pieces], rows: Sequence[Pieces]) -> list[float]:
+    """The middles of the spaces between columns: white in all rows, or in all but one in eight."""
+    height = statistics.median(piece.top - piece.bottom for row in several for piece in row)
+    spans = sorted((left, right) for row in several for piece in row for left, right in zip(piece.lefts, piece.rights, strict=True))
+    allowed = len(several) // 8
+    events = sorted([(left, 1) for left, _ in spans] + [(right, -1) for _, right in spans])
+    edges: list[float] = []
+    depth, start = 0, None
+    for x, step in events:
+        if start is not None and depth <= allowed and depth + step > allowed and x - start >= MIN_SPACE * height:
+            edges.append((start + x) / 2)
+        depth += step
+        start = (x if depth + (-step) > allowed else start) if depth <= allowed else None
+    return [edge for edge in edges if spans[0][0] < edge < max(right for _, right in spans)]
+
+
+def _cells(row: Pieces, edges: Sequence[float]) -> list[list[Piece]]:
+    cells: list[list[Piece]] = [[] for _ in range(len(edges) + 1)]
+    for piece in row:
+        for column, part in cut(piece, edges):
+            cells[column].append(part)
+    return cells
+
+
+def _is_table(rows: Sequence[list[list[Piece]]], columns: int, is_ruled: bool) -> bool:
+    """Whether rows of cells are a table, not running text in columns, a list or a table of contents."""
+    full = [row for row in rows if sum(map(bool, row)) > 1]
+    if len(full) < (MIN_RULED_ROWS if is_ruled else MIN_ROWS) or 2 * len(full) < len(rows):
+        return False
+    texts = [[" ".join(piece.text for piece in cell) for cell in row] for row in full]
+    filled = [text for row in texts for text in row if text]
+    if statistics.mean(map(len, filled)) > MAX_MEAN_CHARS or any(_LEADER.search(text) for text in filled):
+        return False
+    longest = max(statistics.mean(map(len, column)) for at in range(columns) if (column := [row[at] for row in texts if row[at]]))
+    if longest > MAX_MEAN_CHARS and 5 * len(full) < 4 * len(rows):
+        return False
+    firsts = [row[0] for row in texts if row[0]]
+    if columns == 2 and sum(1 for text in firsts if _MARK.match(text)) > len(firsts) / 2:
+        return False
+    aligned = sum(1 for column in range(columns) if _is_aligned([row[column] for row in full if row[column]]))
+    return aligned >= columns - columns // 4 and (is_ruled or columns > 2 or _is_pairs(full))
+
+
+def _is_pairs(rows: Sequence[list[list[Piece]]]) -> bool:
+    """Whether two columns stand clearly apart."""
+    gaps = [row[1][0].left - row[0][-1].right for row in rows if row[0] and row[1]]
+    height = statistics.median(cell[0].top - cell[0].bottom for row in rows for cell in row if cell)
+    return bool(gaps) and min(gaps) > 0.8 * height and statistics.median(gaps) > 1.5 * height
+
+
+def _is_aligned(cells: Sequence[Sequence[Piece]]) -> bool:
+    if len(cells) < 2:
+        return bool(cells)
+    lefts, rights = [cell[0].left for cell in cells], [cell[-1].right for cell in cells]
+    for found in (lefts, rights, [(left + right) / 2 for left, right in zip(lefts, rights, strict=True)]):
+        usual = statistics.median_low(found)
+        if sum(1 for x in found if abs(x - usual) <= ALIGNED) >= ALIGNED_SHARE * len(found):
+            return True
+    return False
+
+
+def _head(rows: Sequence[Pieces], between: Sequence[float]) -> float | None:
+    """The height of the rule below the header; None where there is none."""
+    inner = [at for at in between if rows[-1][0].top - TOUCH < at < rows[0][0].bottom + TOUCH]
+    if not inner:
+        return None
+    head = max(inner)
+    above = sum(1 for row in rows if row[0].bottom > head - TOUCH)
+    return head if above <= 3 and 2 * above <= len(rows) else None
+
+
+def _whole(
+    cells: Sequence[list[list[Piece]]], rows: Sequence[Pieces], head: float | None, width: float
+) -> Iterator[tuple[list[list[Piece]], bool]]:
+    """Rows of cells, and whether they are heads; a line that only goes on with cells above it belongs to their row."""
+    gaps = [above[0].bottom - below[0].top for above, below in pairwise(rows)]
+    usual = statistics.median(gaps) if gaps else 0.0
+    found: list[tuple[list[list[Piece]], bool]] = []
+    for at, row in enumerate(cells):
+        heads = head is not None and rows[at][0].bottom > head - TOUCH
+        filled = [column for column, cell in enumerate(row) if cell]
+        goes_on = bool(found) and found[-1][1] == heads and not row[0] and len(filled) < len(row) - 1
+        if goes_on and gaps[at - 1] <= min(usual, 0.3 * (rows[at][0].top - rows[at][0].bottom)) and not heads:
+            before = found[-1][0]
+            if all(before[column] for column in filled) and not _has_numbers(row):
+                found[-1] = ([above + below for above, below in zip(before, row, strict=True)], heads)
+                continue
+        found.append((row, heads))
+    yield from found
+
+
+def _has_numbers(row: Sequence[Sequence[Piece]]) -> bool:
+    return any(piece.text[:1].isdigit() for cell in row for piece in cell)

@@ -1,0 +1,120 @@
+"""Elements of a PDF: headings, paragraphs, items of lists and rows of tables, page by page."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain, groupby, zip_longest
+
+from pipeline.errors import DocumentError
+from pipeline.parse.hyphens import DIVIDED, Words
+from pipeline.parse.parsed import Losses, pieces, squeeze
+from pipeline.parse.pdf.grids import Table
+from pipeline.parse.pdf.headings import CAPTION, Headings
+from pipeline.parse.pdf.lines import Line
+from pipeline.parse.pdf.pages import Page
+from pipeline.parse.pdf.paragraphs import BULLET, blocks, joined
+from pipeline.parse.pdf.running import Running
+from pipeline.parse.tables import Cell, Row, line, table_elements
+from pipeline.text import plural
+from pipeline.types import Element, ElementKind, LossKind, Reason
+
+#: Horizontal distance at which the tables of two pages are one, in points.
+SAME_TABLE = 12.0
+
+_LEADER = re.compile(r"\s?\.(?:\s?\.){4,}\s?")
+
+
+@dataclass(slots=True)
+class Body:
+    """What the elements of a document have in common."""
+
+    headings: Headings
+    words: Words
+    running: Running
+    losses: Losses
+    _open: tuple[Table, str] | None = None  #: the table at the end of the last page, and its header
+
+    def elements(self, pages: Iterator[Page]) -> Iterator[Element]:
+        """The elements of all pages. Raises DocumentError at the end where there are none: NEEDS_OCR, EMPTY_TEXT."""
+        count = 0
+        unread: list[Page] = []
+        some = False
+        for page in pages:
+            count += 1
+            unread += [page] if page.without_text else []
+            for element in chain(self._of_page(page), page.notes):
+                some = True
+                yield element
+        yield from self.running.elements()
+        if not some:
+            raise DocumentError(Reason.NEEDS_OCR if unread else Reason.EMPTY_TEXT, f"no text on {plural(count, 'page')}")
+        for page in unread:
+            self.losses.add(LossKind.PAGE_WITHOUT_TEXT, f"page {page.number}", page.without_text)
+
+    def _of_page(self, page: Page) -> Iterator[Element]:
+        parts: list[Table | list[list[Line]]] = []
+        for is_table, items in groupby(page.items, key=lambda item: isinstance(item, Table)):
+            if is_table:
+                parts += [item for item in items if isinstance(item, Table)]
+            else:
+                parts.append(list(blocks([item for item in items if isinstance(item, Line)])))
+        if parts and not isinstance(parts[0], Table):
+            self._open = None
+        for at, part in enumerate(parts):
+            if not isinstance(part, Table):
+                yield from self._of_blocks(part, page.number)
+                continue
+            below = parts[at + 1] if at + 1 < len(parts) else None
+            # A caption stands above its table, where rows are cut into chunks.
+            if isinstance(below, list) and below and CAPTION.match(joined(below[0])) and not self._has_caption(parts, at):
+                yield from self._of_blocks([below.pop(0)], page.number)
+            yield from self._of_table(part, page.number)
+            if at + 1 < len(parts):
+                self._open = None
+
+    @staticmethod
+    def _has_caption(parts: Sequence[Table | list[list[Line]]], at: int) -> bool:
+        above = parts[at - 1] if at else None
+        return isinstance(above, list) and bool(above) and CAPTION.match(joined(above[-1])) is not None
+
+    def _of_blocks(self, found: Sequence[list[Line]], page: int) -> Iterator[Element]:
+        """Headings, paragraphs and items of lists."""
+        for block, below in zip_longest(found, found[1:]):
+            text = _LEADER.sub(" … ", squeeze(self.words.undivided(joined(block))))
+            alone = below is not None and not all(line.bold and line.size <= block[0].size for line in below)
+            level = self.headings.level(block, text, page, alone)
+            if level:
+                self.running.seen(text)
+            for first, last in pieces(text):
+                if part := text[first:last].strip():
+                    kind = ElementKind.LIST_ITEM if BULLET.match(part) else ElementKind.PARAGRAPH
+                    yield Element(part, ElementKind.HEADING if level else kind, level, page=page)
+
+    def _of_table(self, table: Table, page: int) -> Iterator[Element]:
+        """The rows of a table; one that goes on from the last page has the header of its first rows."""
+        rows = [Row([self._cell(cell) for cell in row.cells], row.heads) for row in table.rows]
+        header = ""
+        if self._open is not None and _goes_on(self._open[0], table):
+            header = self._open[1]
+            if header and line([cell.text for cell in rows[0].cells]) == header:
+                rows = rows[1:]
+            if header:
+                rows = [replace(row, heads=False) for row in rows]
+        for element in table_elements(rows, page, marked=bool(header)):
+            element = replace(element, header=header) if header else element
+            self._open = table, element.header
+            yield element
+
+    def _cell(self, cell: Cell) -> Cell:
+        text = cell.text.replace(f"{DIVIDED}\n", DIVIDED).replace("\n", " ")
+        return replace(cell, text=squeeze(self.words.undivided(text) if DIVIDED in text else text))
+
+
+def _goes_on(before: Table, table: Table) -> bool:
+    return (
+        before.columns == table.columns
+        and abs(before.left - table.left) < SAME_TABLE
+        and abs(before.right - table.right) < 3 * SAME_TABLE
+    )

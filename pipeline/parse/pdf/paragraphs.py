@@ -1,0 +1,59 @@
+"""Lines that form a paragraph, and the text of it."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator, Sequence
+
+from pipeline.parse.hyphens import DIVIDED
+from pipeline.parse.pdf.lines import Line
+
+BULLET = re.compile(r"(?:[•‣▪●○◦∙·–*-]|\(?(?:\d{1,3}|[a-z])[.)])\s+\S")
+_SENTENCE_END = re.compile(r"[.!?:;…。！？][\"'”’)\]]*$")
+_WORD_HYPHEN = re.compile(r"[^\W\d_]-$")
+
+
+def blocks(lines: Sequence[Line]) -> Iterator[list[Line]]:
+    """The lines of each paragraph."""
+    gaps = sorted(a.bottom - b.top for a, b in itertools.pairwise(lines) if abs(a.size - b.size) < 1 and a.bottom > b.bottom)
+    usual = min(gaps[len(gaps) // 4], 1.3 * lines[0].height) if gaps else 0.0
+    block: list[Line] = []
+    for line in lines:
+        if block and _begins(line, block[-1], usual):
+            yield block
+            block = []
+        block.append(line)
+    if block:
+        yield block
+
+
+def _begins(line: Line, above: Line, usual: float) -> bool:
+    """Whether `line` begins a paragraph below `above`; `usual` is the gap between lines."""
+    height = max(line.height, above.height, 1.0)
+    if abs(line.size - above.size) > 0.12 * max(line.size, above.size) or BULLET.match(line.text) or line.angle != above.angle:
+        return True
+    ended = _SENTENCE_END.search(above.text) is not None
+    if line.bottom > above.bottom + height:  # the next column, or a box further up
+        return ended or not line.text[:1].islower()
+    if abs(line.bottom - above.bottom) < 0.3 * height:  # on the same height: a leader
+        return False
+    if above.bottom - line.top > usual + 0.35 * height:
+        return True
+    if line.bold != above.bold and (above.bold or ended):  # a heading in the size of running text
+        return True
+    return ended and (above.right < above.left + 0.75 * (above.margin - above.left) or line.left > above.left + 0.8 * line.size)
+
+
+def joined(block: Sequence[Line]) -> str:
+    """The text of a paragraph; words that end with a hyphen at the end of a line are marked as divided."""
+    parts: list[str] = []
+    for line, below in itertools.zip_longest(block, block[1:]):
+        text = line.text
+        if below is None or text.endswith(DIVIDED):
+            parts.append(text)
+        elif _WORD_HYPHEN.search(text) and below.text[:1].isalpha():
+            parts.append(text[:-1] + DIVIDED)
+        else:
+            parts.append(text if re.search(r"\w-$", text) else text + " ")
+    return "".join(parts)

@@ -1,0 +1,100 @@
+"""Drawn rules of a page: its horizontal and vertical lines, and the edges of its rectangles."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import pypdfium2.raw as pdfium_c
+
+#: Maximum thickness of a rule, and minimum length, in points.
+MAX_THICKNESS, MIN_LENGTH = 3.0, 6.0
+#: Distance at which rules count as one, or as touching.
+TOUCH = 3.0
+#: Objects, points of one path, and rules of a page that are looked at; more of them are a drawing.
+MAX_OBJECTS, MAX_POINTS, MAX_RULES = 20_000, 600, 1_500
+
+
+class Rule(NamedTuple):
+    """A line: horizontal ones go from `start` to `end` in x at the y `at`, vertical ones the other way round."""
+
+    at: float
+    start: float
+    end: float
+
+
+def drawn(page: Any) -> tuple[list[Rule], list[Rule]]:
+    """The horizontal and the vertical rules of a page, each without parts that continue another; none of a drawing."""
+    across: list[Rule] = []
+    upright: list[Rule] = []
+    count = pdfium_c.FPDFPage_CountObjects(page)
+    if count > MAX_OBJECTS:
+        return [], []
+    box = [ctypes.c_float() for _ in range(4)]
+    for index in range(count):
+        found = pdfium_c.FPDFPage_GetObject(page, index)
+        if pdfium_c.FPDFPageObj_GetType(found) != pdfium_c.FPDF_PAGEOBJ_PATH or not pdfium_c.FPDFPageObj_GetBounds(found, *box):
+            continue
+        left, bottom, right, top = (side.value for side in box)
+        if top - bottom <= MAX_THICKNESS:
+            across += [Rule((top + bottom) / 2, left, right)] if right - left >= MIN_LENGTH else []
+        elif right - left <= MAX_THICKNESS:
+            upright += [Rule((left + right) / 2, bottom, top)] if top - bottom >= MIN_LENGTH else []
+        else:
+            for x1, y1, x2, y2 in _sides(found):
+                if abs(y1 - y2) < 0.5 and abs(x1 - x2) >= MIN_LENGTH:
+                    across.append(Rule(y1, min(x1, x2), max(x1, x2)))
+                elif abs(x1 - x2) < 0.5 and abs(y1 - y2) >= MIN_LENGTH:
+                    upright.append(Rule(x1, min(y1, y2), max(y1, y2)))
+        if len(across) + len(upright) > MAX_RULES:
+            return [], []
+    return merged(across), merged(upright)
+
+
+def _sides(found: Any) -> Iterator[tuple[float, float, float, float]]:
+    """The straight parts of a path, on the page."""
+    count = pdfium_c.FPDFPath_CountSegments(found)
+    matrix = pdfium_c.FS_MATRIX()
+    if count > MAX_POINTS or not pdfium_c.FPDFPageObj_GetMatrix(found, matrix):
+        return
+    x, y = ctypes.c_float(), ctypes.c_float()
+    start = last = (0.0, 0.0)
+    for index in range(count):
+        segment = pdfium_c.FPDFPath_GetPathSegment(found, index)
+        pdfium_c.FPDFPathSegment_GetPoint(segment, x, y)
+        point = (
+            matrix.a * x.value + matrix.c * y.value + matrix.e,
+            matrix.b * x.value + matrix.d * y.value + matrix.f,
+        )
+        kind = pdfium_c.FPDFPathSegment_GetType(segment)
+        if kind == pdfium_c.FPDF_SEGMENT_MOVETO:
+            start = point
+        elif kind == pdfium_c.FPDF_SEGMENT_LINETO:
+            yield (*last, *point)
+        last = point
+        if pdfium_c.FPDFPathSegment_GetClose(segment):
+            yield (*last, *start)
+            last = start
+
+
+def merged(found: Iterable[Rule]) -> list[Rule]:
+    """Rules by place; those at one place that touch are one."""
+    whole: list[Rule] = []
+    level: list[Rule] = []
+    for rule in sorted(found):
+        if level and rule.at - level[0].at > TOUCH:
+            whole += _joined(level)
+            level = []
+        level.append(rule)
+    return whole + _joined(level)
+
+
+def _joined(level: Sequence[Rule]) -> list[Rule]:
+    whole: list[Rule] = []
+    for rule in sorted(level, key=lambda rule: rule.start):
+        if whole and rule.start <= whole[-1].end + TOUCH:
+            whole[-1] = whole[-1]._replace(end=max(whole[-1].end, rule.end))
+        else:
+            whole.append(rule)
+    return whole

@@ -1,0 +1,163 @@
+"""Running headers and footers: what stands at one place on several pages, with numbers that stay or count with the pages."""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+from pipeline.parse.pdf.lines import Line
+from pipeline.parse.pdf.pages import Page
+from pipeline.types import Element
+
+#: Pages before and after a page that are compared with it.
+WINDOW = 8
+#: Share of the height of a page, at its top and bottom, where headers and footers stand.
+MARGIN_SHARE = 0.15
+#: Lines there that are looked at, from each edge.
+MAX_LINES = 4
+#: Tolerance of a place, in points.
+TOLERANCE = 5.0
+#: Pages that must have the same at the same place, besides the page itself; fewer in a document of two pages.
+MIN_REPEATS = 2
+#: Different headers and footers of a document whose text is kept.
+MAX_KEPT = 50
+MAX_HEADINGS = 20_000
+
+_NUMBER = re.compile(r"\d{1,9}")
+_ROMAN_NUMBER = re.compile(r"[ivxlc]{1,9}$")
+_ROMAN = {"i": 1, "v": 5, "x": 10, "l": 50, "c": 100}
+
+
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    """A line near the edge of a page, by what may be repeated of it."""
+
+    page: int
+    line: Line
+    form: str  #: its text with # for each number
+    numbers: tuple[int, ...]
+    edge: int | None  #: the number that it begins or ends with
+
+    def repeats(self, other: _Mark) -> bool:
+        """Whether another mark of the same form is the same header: its numbers are the same, or differ as the pages do."""
+        apart = self.page - other.page
+        return self.is_near(other) and all(a - b in (0, apart) for a, b in zip(self.numbers, other.numbers, strict=True))
+
+    def is_near(self, other: _Mark) -> bool:
+        """Whether both stand at one height."""
+        return abs(self.line.bottom - other.line.bottom) <= TOLERANCE
+
+
+class _Marks:
+    """The marks of a page, by what is compared."""
+
+    def __init__(self, page: Page) -> None:
+        self.all = list(_marks(page))
+        self.by_form: dict[str, list[_Mark]] = {}
+        self.by_offset: dict[int, list[_Mark]] = {}  #: of the number at an edge from that of the page
+        for mark in self.all:
+            self.by_form.setdefault(mark.form, []).append(mark)
+            if mark.edge is not None:
+                self.by_offset.setdefault(mark.edge - mark.page, []).append(mark)
+
+
+@dataclass(slots=True)
+class Running:
+    """Headers and footers of a document, each found by those of the pages around it."""
+
+    kept: dict[str, tuple[str, int]] = field(default_factory=dict)  #: by its form: text without page numbers, and its first page
+    headings: set[str] = field(default_factory=set)
+
+    def without(self, pages: Iterator[Page]) -> Iterator[Page]:
+        """The pages without headers and footers; reads WINDOW pages ahead."""
+        read: deque[tuple[Page, _Marks]] = deque()
+        place = 0  # in `read`, of the next page to yield
+        for page in pages:
+            read.append((page, _Marks(page)))
+            if len(read) - place > WINDOW:
+                yield self._cleared(read, place)
+                place += 1
+                if place > WINDOW:
+                    read.popleft()
+                    place -= 1
+        for at in range(place, len(read)):
+            yield self._cleared(read, at)
+
+    def elements(self) -> Iterator[Element]:
+        """The text of headers and footers, each once, without those that repeat a heading."""
+        told: set[str] = set()
+        for text, page in self.kept.values():
+            letters = "".join(filter(str.isalpha, text.lower()))
+            if len(letters) > 2 and letters not in told and letters not in self.headings:
+                told.add(letters)
+                yield Element(text, page=page)
+
+    def seen(self, heading: str) -> None:
+        """Remember a heading, which headers repeat."""
+        if len(self.headings) < MAX_HEADINGS:
+            self.headings.add("".join(filter(str.isalpha, heading.lower())))
+
+    def _cleared(self, read: deque[tuple[Page, _Marks]], place: int) -> Page:
+        page, marks = read[place]
+        others = [found for at, (_, found) in enumerate(read) if at != place]
+        least = min(MIN_REPEATS, len(others))
+        if not marks.all or not least:
+            return page
+        running = {id(mark.line) for mark in marks.all if _is_repeated(mark, others, least)}
+        if not running or len(running) == len(page.items):  # nothing else is on the page
+            return page
+        for mark in marks.all:
+            if id(mark.line) in running:
+                self._keep(mark)
+        return replace(page, items=[item for item in page.items if id(item) not in running])
+
+    def _keep(self, mark: _Mark) -> None:
+        if len(self.kept) < MAX_KEPT and sum(map(str.isalpha, mark.form)) > 2 and mark.form not in self.kept:
+            text = mark.line.text
+            if mark.edge is not None:
+                text = re.sub(r"^\w{1,9}\s+|\s+\w{1,9}$", "", text, count=1) if " " in text else text
+            self.kept[mark.form] = text, mark.page
+
+
+def _is_repeated(mark: _Mark, others: list[_Marks], least: int) -> bool:
+    same = sum(1 for marks in others if any(map(mark.repeats, marks.by_form.get(mark.form, ()))))
+    if same >= least:
+        return True
+    if mark.edge is None:
+        return False
+    offset = mark.edge - mark.page
+    counting = sum(1 for marks in others if any(map(mark.is_near, marks.by_offset.get(offset, ()))))
+    return counting >= MIN_REPEATS
+
+
+def _marks(page: Page) -> Iterator[_Mark]:
+    """The lines of a page that may be headers or footers."""
+    band = MARGIN_SHARE * (page.top - page.bottom)
+    high, low, lines = page.top - band, page.bottom + band, page.lines
+    above = [line for line in lines if line.bottom > high and not line.angle]
+    below = [line for line in lines if line.top < low and not line.angle]
+    # Watermarks and numbers beside a turned page stand anywhere.
+    turned = [line for line in lines if line.angle][:MAX_LINES]
+    above = sorted(above, key=lambda line: -line.top)[:MAX_LINES]
+    below = sorted(below, key=lambda line: line.bottom)[:MAX_LINES]
+    return (_mark(page.number, line) for line in [*above, *below, *turned])
+
+
+def _mark(page: int, line: Line) -> _Mark:
+    text = line.text.lower()
+    parts = text.split()
+    for at in {0, len(parts) - 1}:
+        if _ROMAN_NUMBER.match(parts[at]) and not (at and parts[at] in ("i", "c")):
+            parts[at] = str(_roman(parts[at]))
+    text = " ".join(parts)
+    numbers = tuple(int(number) for number in _NUMBER.findall(text))
+    begins, ends = text[:1].isdigit() or text[:2] in ("- ", "– "), text[-1:].isdigit() or text[-2:] in (" -", " –")
+    edge = numbers[-1] if numbers and ends else (numbers[0] if numbers and begins else None)
+    return _Mark(page, line, _NUMBER.sub("#", text), numbers, edge)
+
+
+def _roman(text: str) -> int:
+    values = [_ROMAN[mark] for mark in text]
+    return sum(-value if value < max(values[at:]) else value for at, value in enumerate(values))
