@@ -25,6 +25,8 @@ MAX_MEAN_CHARS = 45
 #: Rows of a table that may have one piece only, one after the other.
 MAX_SINGLE = 2
 MAX_COLUMNS = 40
+#: Rows at the start of a table that are tried as its first.
+MAX_TRIES = 2
 
 _MARK = re.compile(r"(?:[•‣▪●○◦∙·–*-]|\(?\w{1,3}[.)]|\[\w{1,4}\])$")
 _LEADER = re.compile(r"\.(?:\s?\.){3,}")
@@ -32,11 +34,14 @@ _LEADER = re.compile(r"\.(?:\s?\.){3,}")
 
 def with_tables(region: Region, across: Sequence[Rule]) -> Iterator[Pieces | Table]:
     """The rows of a region; those of a table as one."""
-    at = 0
+    at = tries = 0
+    tried = 0  # the end of rows that are no table, whichever of them is the first
     while at < len(region):
-        end = _end(region, at)
+        end = _end(region, at) if at >= tried or tries < MAX_TRIES else None
         table = _table(region[at:end], across) if end is not None else None
         if table is None or end is None:
+            tries = tries + 1 if end == tried else 0
+            tried = end or tried
             yield region[at]
             at += 1
         else:
@@ -68,14 +73,18 @@ def _end(region: Region, start: int) -> int | None:
 
 def _table(rows: Sequence[Pieces], across: Sequence[Rule]) -> Table | None:
     """The table of some rows; None where they are none."""
+    several = [row for row in rows if len(row) > 1]
+    if sum(len(piece.text) for row in several for piece in row) > MAX_MEAN_CHARS * sum(map(len, several)):
+        return None
+    if 2 * sum(1 for row in several if len(row) == 2 and _MARK.match(row[0].text)) > len(several):  # a list
+        return None
     pieces = [piece for row in rows for piece in row]
     left, right = min(piece.left for piece in pieces), max(piece.right for piece in pieces)
     bottom, top = min(piece.bottom for piece in pieces), max(piece.top for piece in pieces)
     between = [rule.at for rule in across if bottom - 12 <= rule.at <= top + 12 and rule.end - rule.start >= 0.7 * (right - left)]
-    several = [row for row in rows if len(row) > 1]
     if len(several) < (MIN_RULED_ROWS if len(between) > 1 else MIN_ROWS) or 2 * sum(piece.fixed for piece in pieces) > len(pieces):
         return None
-    edges = _edges(several, rows)
+    edges = _edges(several)
     if not 1 <= len(edges) < MAX_COLUMNS:
         return None
     cells = [_cells(row, edges) for row in rows]
@@ -89,20 +98,22 @@ def _table(rows: Sequence[Pieces], across: Sequence[Rule]) -> Table | None:
     return Table(found, left, bottom, right, top, len(edges) + 1)
 
 
-def _edges(several: Sequence[Pieces], rows: Sequence[Pieces]) -> list[float]:
+def _edges(several: Sequence[Pieces]) -> list[float]:
     """The middles of the spaces between columns: white in all rows, or in all but one in eight."""
     height = statistics.median(piece.top - piece.bottom for row in several for piece in row)
-    spans = sorted((left, right) for row in several for piece in row for left, right in zip(piece.lefts, piece.rights, strict=True))
+    spans = [(piece.left, piece.right) for row in several for piece in row]
     allowed = len(several) // 8
     events = sorted([(left, 1) for left, _ in spans] + [(right, -1) for _, right in spans])
+    end = max(right for _, right in spans)
     edges: list[float] = []
-    depth, start = 0, None
+    depth, start = 0, end
     for x, step in events:
-        if start is not None and depth <= allowed and depth + step > allowed and x - start >= MIN_SPACE * height:
+        if depth <= allowed < depth + step and x - start >= MIN_SPACE * height:
             edges.append((start + x) / 2)
         depth += step
-        start = (x if depth + (-step) > allowed else start) if depth <= allowed else None
-    return [edge for edge in edges if spans[0][0] < edge < max(right for _, right in spans)]
+        if depth == allowed and step < 0:
+            start = x
+    return edges
 
 
 def _cells(row: Pieces, edges: Sequence[float]) -> list[list[Piece]]:

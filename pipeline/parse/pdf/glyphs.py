@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import pypdfium2.raw as pdfium_c
 
 from pipeline.parse.hyphens import DIVIDED
+from pipeline.parse.pdf.quick import ADDRESS, quick
 
 #: Minimum gap between two pieces of a line, and minimum difference of their heights, in heights of the line: more than between
 #: two words, and more than superscripts are raised.
@@ -33,18 +34,10 @@ TO_LEFT = re.compile("[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]")
 #: Left, top, right and bottom, in points.
 Box = tuple[float, float, float, float]
 
-#: Functions of pdfium that are called for every word: with numbers instead of pointers, they take a third of the time.
-_Address = ctypes.c_void_p
-
-
-def _quick(function: Any, result: Any, *arguments: Any) -> Callable[..., Any]:
-    return ctypes.PYFUNCTYPE(result, *arguments)(ctypes.cast(function, _Address).value or 0)
-
-
-_loose_box = _quick(pdfium_c.FPDFText_GetLooseCharBox, ctypes.c_int, _Address, ctypes.c_int, _Address)
-_matrix = _quick(pdfium_c.FPDFText_GetMatrix, ctypes.c_int, _Address, ctypes.c_int, _Address)
-_font_size = _quick(pdfium_c.FPDFText_GetFontSize, ctypes.c_double, _Address, ctypes.c_int)
-_font_info = _quick(pdfium_c.FPDFText_GetFontInfo, ctypes.c_ulong, _Address, ctypes.c_int, _Address, ctypes.c_ulong, _Address)
+_loose_box = quick(pdfium_c.FPDFText_GetLooseCharBox, ctypes.c_int, ADDRESS, ctypes.c_int, ADDRESS)
+_matrix = quick(pdfium_c.FPDFText_GetMatrix, ctypes.c_int, ADDRESS, ctypes.c_int, ADDRESS)
+_font_size = quick(pdfium_c.FPDFText_GetFontSize, ctypes.c_double, ADDRESS, ctypes.c_int)
+_font_info = quick(pdfium_c.FPDFText_GetFontInfo, ctypes.c_ulong, ADDRESS, ctypes.c_int, ADDRESS, ctypes.c_ulong, ADDRESS)
 
 
 class Piece(NamedTuple):
@@ -139,7 +132,7 @@ class _Reading:
     """The text page whose words are put together."""
 
     def __init__(self, textpage: Any, text: str, spans: Sequence[tuple[int, int]]) -> None:
-        self._page, self._text, self._spans = ctypes.cast(textpage.raw, _Address).value or 0, text, spans
+        self._page, self._text, self._spans = ctypes.cast(textpage.raw, ADDRESS).value or 0, text, spans
         self._index = _indexes(textpage, text)
         self._numbers = (ctypes.c_float * 6)()
         self._address = ctypes.addressof(self._numbers)

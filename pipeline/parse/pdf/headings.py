@@ -28,7 +28,7 @@ _NUMBERED = re.compile(
     re.I,
 )
 _ROMAN = re.compile(r"[IVXL]{1,6}\.\s+\S")
-_SENTENCE = re.compile(r"[.,;]$|[.!?]\s+\w+.*[.!?]$")
+_SENTENCE_END = re.compile(r"[.!?] ")
 CAPTION = re.compile(r"(?:table|figure|fig\.|tab\.|tabelle|abbildung|abb\.|tableau|listing|algorithm)\s*\d", re.I)
 
 
@@ -74,8 +74,8 @@ class Headings:
         is_marked = bold and not self.is_bold
         depth = _depth(text)
         if ratio >= MIN_MARKED_RATIO and (is_marked or depth):
-            return not _SENTENCE.search(text)
-        if ratio < 0.9 or lines > 2 or len(text) > MAX_BOLD_CHARS or _SENTENCE.search(text) or not alone:
+            return not _is_sentence(text)
+        if ratio < 0.9 or lines > 2 or len(text) > MAX_BOLD_CHARS or _is_sentence(text) or not alone:
             return False
         first = next((mark for mark in text if mark.isalnum()), "")
         if is_marked:
@@ -131,6 +131,10 @@ def bookmarks(document: Any) -> dict[int, dict[str, int]]:
             levels.setdefault(key(title), mark.level + 1)
             levels.setdefault(key(_without_number(title)), mark.level + 1)
     return {page: {name: level for name, level in marks.items() if len(name) > 1} for page, marks in found.items()}
+
+
+def _is_sentence(text: str) -> bool:
+    return text.endswith((".", ",", ";")) or (text.endswith(("!", "?")) and _SENTENCE_END.search(text) is not None)
 
 
 def key(text: str) -> str:

@@ -27,6 +27,9 @@ MAX_HEADINGS = 20_000
 
 _NUMBER = re.compile(r"\d{1,9}")
 _ROMAN_NUMBER = re.compile(r"[ivxlc]{1,9}$")
+#: Words beside the number of a page.
+_COUNTING_NAMES = "page pages of p. pg. seite seiten von s. página pagina pág. pag. de sur di van стр. из"
+_COUNTING = frozenset(_COUNTING_NAMES.split())
 _ROMAN = {"i": 1, "v": 5, "x": 10, "l": 50, "c": 100}
 
 
@@ -114,10 +117,12 @@ class Running:
         return replace(page, items=[item for item in page.items if id(item) not in running])
 
     def _keep(self, mark: _Mark) -> None:
-        if len(self.kept) < MAX_KEPT and sum(map(str.isalpha, mark.form)) > 2 and mark.form not in self.kept:
-            text = mark.line.text
-            if mark.edge is not None:
-                text = re.sub(r"^\w{1,9}\s+|\s+\w{1,9}$", "", text, count=1) if " " in text else text
+        letters = sum(map(str.isalpha, "".join(word for word in mark.form.split() if word not in _COUNTING)))
+        if len(self.kept) < MAX_KEPT and letters > 2 and mark.form not in self.kept:
+            words = mark.line.text.split()
+            if mark.edge is not None and len(words) > 1:  # the number of the page
+                words = words[1:] if words[0].isdigit() or not words[-1].isdigit() else words[:-1]
+            text = " ".join(words)
             self.kept[mark.form] = text, mark.page
 
 
