@@ -85,8 +85,8 @@ def _table(rows: Sequence[Pieces], across: Sequence[Rule]) -> Table | None:
     if len(several) < (MIN_RULED_ROWS if len(between) > 1 else MIN_ROWS) or 2 * sum(piece.fixed for piece in pieces) > len(pieces):
         return None
     edges = _edges(several)
-    if not 1 <= len(edges) < MAX_COLUMNS:
-        return None
+    if not 1 <= len(edges) < MAX_COLUMNS or 2 * sum(map(len, several)) > 3 * (len(edges) + 1) * len(several):
+        return None  # no columns, or words scattered over them
     cells = [_cells(row, edges) for row in rows]
     if not _is_table(cells, len(edges) + 1, len(between) > 1):
         return None

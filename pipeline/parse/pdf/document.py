@@ -14,12 +14,13 @@ import pypdfium2.raw as pdfium_c
 
 from pipeline.errors import DocumentError
 from pipeline.parse.hyphens import Words
-from pipeline.parse.parsed import Losses, Parsed, Share, squeeze
+from pipeline.parse.parsed import Losses, Member, Parsed, Share, squeeze
 from pipeline.parse.pdf.body import Body
 from pipeline.parse.pdf.headings import bookmarks, headings
+from pipeline.parse.pdf.hidden import Layers
 from pipeline.parse.pdf.notes import attached
 from pipeline.parse.pdf.pages import Page
-from pipeline.parse.pdf.reading import read_page
+from pipeline.parse.pdf.reading import Reader
 from pipeline.parse.pdf.running import Running
 from pipeline.parse.properties import of_pdf
 from pipeline.types import ElementKind, LossKind, Reason
@@ -48,15 +49,15 @@ def parse_pdf(path: Path, name: str) -> Parsed:
     declared = squeeze(document.get_metadata_value("Title") or "")
     properties = of_pdf(document.get_metadata_dict())
     share, losses = Share(), Losses()
-    members = list(attached(document, losses))
+    members = attached(document, losses)
     outline = bookmarks(document)
     words, running = Words(), Running()
-    pages = running.without(_learned(_pages(document, share, losses), words))
+    pages = running.without(_learned(_pages(document, share, losses, members), words))
     sample = list(islice(pages, SAMPLE_PAGES))
     elements = Body(headings(sample, outline), words, running, losses).elements(chain(sample, pages))
     start = list(islice(elements, 30))
     title = next((e.text for e in start if e.kind is ElementKind.HEADING and e.level == 1), "")
-    return Parsed(title or declared, chain(start, elements), share, losses, properties, iter(members))
+    return Parsed(title or declared, chain(start, elements), share, losses, properties, (member for member in members))
 
 
 def _refuse_cut_off(path: Path) -> None:
@@ -67,7 +68,7 @@ def _refuse_cut_off(path: Path) -> None:
         raise DocumentError(Reason.CORRUPT, "its end is cut off")
 
 
-def _pages(document: Any, share: Share, losses: Losses) -> Iterator[Page]:
+def _pages(document: Any, share: Share, losses: Losses, members: list[Member]) -> Iterator[Page]:
     try:
         count = len(document)
         if not count:
@@ -75,6 +76,7 @@ def _pages(document: Any, share: Share, losses: Losses) -> Iterator[Page]:
         if document.get_formtype():
             document.init_forms()
         form = document.formenv.raw if document.formenv else None
+        reader = Reader(form, Layers(document), losses, members)
         for index in range(count):
             share.count(index, count)
             try:
@@ -83,7 +85,7 @@ def _pages(document: Any, share: Share, losses: Losses) -> Iterator[Page]:
                 losses.add(LossKind.UNREADABLE_PART, f"page {index + 1}", str(error))
                 continue
             try:
-                yield read_page(page, form, index + 1, losses)
+                yield reader.read(page, index + 1)
             finally:
                 page.close()
     finally:

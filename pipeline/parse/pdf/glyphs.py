@@ -7,7 +7,7 @@ import math
 import re
 from bisect import bisect, bisect_left
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, repeat
 from typing import Any, NamedTuple
@@ -25,7 +25,8 @@ _HYPHENS = ("\x02", "\xad")
 #: Characters in the name of a font.
 _NAME_CHARS = 80
 
-_WORD = re.compile("[^\\s\ufffe]+\ufffe?|\ufffe")
+#: A word; a part of a divided one ends with DIVIDED.
+WORD = re.compile("[^\\s\ufffe]+\ufffe?|\ufffe")
 _BOLD = re.compile(r"bold|black|heavy|demi|medi\b|(?:cm|sf|ec|lm)\w{0,4}bx|cmb\d", re.I)
 _FORCE_BOLD, _FIXED_PITCH = 1 << 18, 1
 #: Letters of scripts that are written from right to left.
@@ -63,7 +64,7 @@ def pieces(textpage: Any) -> list[Piece]:
     for hyphen in _HYPHENS:
         if hyphen in text:
             text = text.replace(hyphen, DIVIDED)
-    spans = [found.span() for found in _WORD.finditer(text)]
+    spans = [found.span() for found in WORD.finditer(text)]
     return list(_Reading(textpage, text, spans).pieces()) if spans else []
 
 

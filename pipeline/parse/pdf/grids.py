@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 from pipeline.parse.hyphens import DIVIDED
-from pipeline.parse.pdf.glyphs import Piece
+from pipeline.parse.pdf.glyphs import WORD, Piece
 from pipeline.parse.pdf.order import is_to_left
 from pipeline.parse.pdf.order import rows as rows_of
 from pipeline.parse.pdf.rules import TOUCH, Rule
@@ -24,8 +24,6 @@ MIN_OPEN = 10.0
 MIN_ROWS = 2
 #: Maximum number of rows of a header.
 MAX_HEAD_ROWS = 3
-
-_WORD = re.compile("[^\\s\ufffe]+\ufffe?|\ufffe")
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,16 +185,16 @@ def text_of(inside: Sequence[Piece]) -> str:
 
 def cut(piece: Piece, edges: Sequence[float]) -> Iterator[tuple[int, Piece]]:
     """The parts of a piece between edges, with the number of edges left of each."""
-    first = sum(1 for x in edges if x < (piece.lefts[0] + piece.rights[0]) / 2)
-    last = sum(1 for x in edges if x < (piece.lefts[-1] + piece.rights[-1]) / 2)
+    first = bisect_left(edges, (piece.lefts[0] + piece.rights[0]) / 2)
+    last = bisect_left(edges, (piece.lefts[-1] + piece.rights[-1]) / 2)
     if first == last:
         yield first, piece
         return
-    words = [found.span() for found in _WORD.finditer(piece.text)]
+    words = [found.span() for found in WORD.finditer(piece.text)]
     if len(words) != len(piece.lefts):
         yield first, piece
         return
-    columns = [sum(1 for x in edges if x < (left + right) / 2) for left, right in zip(piece.lefts, piece.rights, strict=True)]
+    columns = [bisect_left(edges, (left + right) / 2) for left, right in zip(piece.lefts, piece.rights, strict=True)]
     starts = [0, *(at for at, (before, after) in enumerate(pairwise(columns), 1) if before != after), len(columns)]
     for begin, end in pairwise(starts):
         lefts, rights = piece.lefts[begin:end], piece.rights[begin:end]

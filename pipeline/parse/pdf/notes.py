@@ -1,10 +1,11 @@
-"""What a PDF holds besides the text of its pages: filled-in forms, comments, and attached files."""
+"""What a PDF holds besides the text of its pages: filled-in forms, comments, targets of links, and attached files."""
 
 from __future__ import annotations
 
 import ctypes
 import io
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -14,44 +15,138 @@ import pypdfium2.raw as pdfium_c
 from pipeline.parse.parsed import Losses, Member, squeeze
 from pipeline.types import Element, LossKind
 
-#: Annotations that repeat others, or only lead elsewhere.
-_SILENT = (pdfium_c.FPDF_ANNOT_POPUP, pdfium_c.FPDF_ANNOT_LINK, pdfium_c.FPDF_ANNOT_WIDGET)
+#: Annotations of a page that are read, quadrilaterals of one of them, and targets of links of a document.
+MAX_NOTES, MAX_QUADS, MAX_LINKS = 20_000, 50, 2_000
+MAX_MARKED_CHARS, MAX_TARGET_CHARS = 500, 300
+
+#: Annotations on text.
+_MARKING = (
+    pdfium_c.FPDF_ANNOT_HIGHLIGHT,
+    pdfium_c.FPDF_ANNOT_UNDERLINE,
+    pdfium_c.FPDF_ANNOT_SQUIGGLY,
+    pdfium_c.FPDF_ANNOT_STRIKEOUT,
+)
 _BUTTONS = (pdfium_c.FPDF_FORMFIELD_CHECKBOX, pdfium_c.FPDF_FORMFIELD_RADIOBUTTON)
 _UNSET = ("", "Off")
 
 
-def notes(page: Any, form: Any, number: int, losses: Losses) -> Iterator[Element]:
-    """Fields with a value and comments of a page, in their order; `form` is the document's form environment, if it has one."""
-    for index in range(pdfium_c.FPDFPage_GetAnnotCount(page)):
-        annotation = pdfium_c.FPDFPage_GetAnnot(page, index)
-        if not annotation:
-            continue
-        try:
-            kind = pdfium_c.FPDFAnnot_GetSubtype(annotation)
-            if kind == pdfium_c.FPDF_ANNOT_WIDGET and form:
-                yield from _field(annotation, form, number)
-            elif kind in (pdfium_c.FPDF_ANNOT_SOUND, pdfium_c.FPDF_ANNOT_MOVIE, pdfium_c.FPDF_ANNOT_RICHMEDIA):
-                losses.add(LossKind.EMBEDDED_OBJECT, f"page {number}", "a video or a sound")
-            elif kind not in _SILENT and (text := _string(annotation, b"Contents")):
-                if kind == pdfium_c.FPDF_ANNOT_FREETEXT:  # written onto the page
-                    yield Element(text, page=number)
+@dataclass(frozen=True, slots=True)
+class Notes:
+    """What is noted on a page."""
+
+    page: Any
+    textpage: Any
+    form: Any  #: the document's form environment; None where it has none
+    number: int
+    losses: Losses
+    members: list[Member]  #: attached files are added
+    told: set[str]  #: targets of links of the document so far
+
+    def elements(self) -> Iterator[Element]:
+        """Fields with a value, comments and marked text of a page in their order, then the targets of its links."""
+        links: list[tuple[str, str]] = []
+        for index in range(min(pdfium_c.FPDFPage_GetAnnotCount(self.page), MAX_NOTES)):
+            annotation = pdfium_c.FPDFPage_GetAnnot(self.page, index)
+            if not annotation:
+                continue
+            try:
+                kind = pdfium_c.FPDFAnnot_GetSubtype(annotation)
+                if kind == pdfium_c.FPDF_ANNOT_LINK:
+                    links += self._link(annotation)
                 else:
-                    author = _string(annotation, b"T")
-                    yield Element(f"Comment by {author}: {text}" if author else f"Comment: {text}", page=number)
-        finally:
-            pdfium_c.FPDFPage_CloseAnnot(annotation)
+                    yield from self._noted(annotation, kind)
+            finally:
+                pdfium_c.FPDFPage_CloseAnnot(annotation)
+        if links and (shown := list(self._shown(links))):
+            yield Element(f"Links: {', '.join(shown)}", page=self.number)
+
+    def _noted(self, annotation: Any, kind: int) -> Iterator[Element]:
+        if kind == pdfium_c.FPDF_ANNOT_WIDGET:
+            if self.form:
+                yield from _field(annotation, self.form, self.number)
+        elif kind in (pdfium_c.FPDF_ANNOT_SOUND, pdfium_c.FPDF_ANNOT_MOVIE, pdfium_c.FPDF_ANNOT_RICHMEDIA):
+            self.losses.add(LossKind.EMBEDDED_OBJECT, f"page {self.number}", "a video or a sound")
+        elif kind != pdfium_c.FPDF_ANNOT_POPUP:
+            if kind == pdfium_c.FPDF_ANNOT_FILEATTACHMENT:
+                self._attached(annotation)
+            text = _string(annotation, b"Contents")
+            marked = self._marked(annotation) if kind in _MARKING else ""
+            if text and kind == pdfium_c.FPDF_ANNOT_FREETEXT:  # written onto the page
+                yield Element(text, page=self.number)
+            elif text and text != marked:
+                author = _string(annotation, b"T")
+                about = f" on “{marked}”" if marked else ""
+                yield Element(f"Comment{f' by {author}' if author else ''}{about}: {text}", page=self.number)
+            elif marked and kind == pdfium_c.FPDF_ANNOT_HIGHLIGHT:
+                yield Element(f"Highlighted: {marked}", page=self.number)
+
+    def _marked(self, annotation: Any) -> str:
+        """The text that an annotation marks, from its quadrilaterals."""
+        texts = []
+        points = pdfium_c.FS_QUADPOINTSF()
+        for index in range(min(pdfium_c.FPDFAnnot_CountAttachmentPoints(annotation), MAX_QUADS)):
+            if pdfium_c.FPDFAnnot_GetAttachmentPoints(annotation, index, points):
+                xs, ys = (points.x1, points.x2, points.x3, points.x4), (points.y1, points.y2, points.y3, points.y4)
+                texts.append(self._text_in(min(xs), min(ys), max(xs), max(ys)))
+        return squeeze(" ".join(texts))[:MAX_MARKED_CHARS]
+
+    def _shown(self, links: list[tuple[str, str]]) -> Iterator[str]:
+        """Texts of links with their targets, where the page does not have the target as text."""
+        written = "".join(self.textpage.get_text_range().split())
+        for text, target in links:
+            if target.removeprefix("mailto:").split("://")[-1].rstrip("/") not in written:
+                yield f"{text} ({target})" if text else target
+
+    def _link(self, annotation: Any) -> Iterator[tuple[str, str]]:
+        """The text of a link and its target, if it leads out of the document and was not told before."""
+        link = pdfium_c.FPDFAnnot_GetLink(annotation)
+        action = pdfium_c.FPDFLink_GetAction(link) if link else None
+        document = self.page.pdf
+        if not action or pdfium_c.FPDFAction_GetType(action) != pdfium_c.PDFACTION_URI or len(self.told) >= MAX_LINKS:
+            return
+        length = pdfium_c.FPDFAction_GetURIPath(document, action, None, 0)
+        buffer = ctypes.create_string_buffer(max(1, length))
+        pdfium_c.FPDFAction_GetURIPath(document, action, buffer, length)
+        target = squeeze(buffer.value.decode("utf-8", "replace"))[:MAX_TARGET_CHARS]
+        if not target or target in self.told:
+            return
+        self.told.add(target)
+        rectangle = pdfium_c.FS_RECTF()
+        text = ""
+        if pdfium_c.FPDFAnnot_GetRect(annotation, rectangle):
+            text = self._text_in(rectangle.left, rectangle.bottom, rectangle.right, rectangle.top)
+        yield text, target
+
+    def _text_in(self, left: float, bottom: float, right: float, top: float) -> str:
+        found = self.textpage.get_text_bounded(left, bottom, right, top)
+        return squeeze(found.replace("\x02", "").replace("\ufffe", ""))[:MAX_MARKED_CHARS]
+
+    def _attached(self, annotation: Any) -> None:
+        found = pdfium_c.FPDFAnnot_GetFileAttachment(annotation)
+        if found:
+            _add(pdfium.PdfAttachment(found, self.page.pdf), self.members, self.losses)
 
 
-def attached(document: Any, losses: Losses) -> Iterator[Member]:
-    """The files that are attached to a PDF."""
+def _add(found: Any, members: list[Member], losses: Losses) -> None:
+    try:
+        name, data = found.get_name(), bytes(found.get_data())
+    except pdfium.PdfiumError as error:
+        losses.add(LossKind.ATTACHMENT, detail=str(error))
+        return
+    members.append(Member(name or f"attachment-{len(members) + 1}", partial(io.BytesIO, data)))
+
+
+def attached(document: Any, losses: Losses) -> list[Member]:
+    """The files that are attached to a PDF as a whole."""
+    members: list[Member] = []
     for index in range(document.count_attachments()):
         try:
             found = document.get_attachment(index)
-            name, data = found.get_name(), bytes(found.get_data())
         except pdfium.PdfiumError as error:
             losses.add(LossKind.ATTACHMENT, detail=str(error))
-            continue
-        yield Member(name or f"attachment-{index + 1}", partial(io.BytesIO, data))
+        else:
+            _add(found, members, losses)
+    return members
 
 
 def _field(annotation: Any, form: Any, number: int) -> Iterator[Element]:

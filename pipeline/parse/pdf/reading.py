@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pypdfium2.raw as pdfium_c
 
-from pipeline.parse.parsed import Losses
+from pipeline.parse.parsed import Losses, Member
 from pipeline.parse.pdf import glyphs
 from pipeline.parse.pdf.aligned import with_tables
 from pipeline.parse.pdf.grids import Table, placeholder, ruled
+from pipeline.parse.pdf.hidden import Layers, visible
 from pipeline.parse.pdf.lines import Line, lines_of
-from pipeline.parse.pdf.notes import notes
+from pipeline.parse.pdf.notes import Notes
 from pipeline.parse.pdf.order import Row, regions
 from pipeline.parse.pdf.pages import Page
+from pipeline.parse.pdf.quick import objects
 from pipeline.parse.pdf.rules import drawn
-from pipeline.types import LossKind
+from pipeline.types import Element, LossKind
 
 #: A page with a picture and fewer characters than this counts as a picture.
 MIN_PAGE_CHARS = 20
@@ -28,15 +32,35 @@ FEW_CHARS, PICTURE_SHARE = 200, 0.25
 _ILLEGIBLE = re.compile("[\ufffd\ue000-\uf8ff]")
 
 
-def read_page(page: Any, form: Any, number: int, losses: Losses) -> Page:
-    """A page of pdfium; `form` is the document's form environment, if it has one. Pictures of text are losses."""
-    textpage = page.get_textpage()
-    try:
-        found = glyphs.pieces(textpage)
-    finally:
-        textpage.close()
-    items = list(_items(page, found))
-    notes_of_page = list(notes(page, form, number, losses))
+@dataclass(slots=True)
+class Reader:
+    """What the pages of a document have in common."""
+
+    form: Any  #: its form environment; None where it has none
+    layers: Layers
+    losses: Losses
+    members: list[Member]  #: files that are attached to it
+    links: set[str] = field(default_factory=set)  #: targets of links that were told
+
+    def read(self, page: Any, number: int) -> Page:
+        """A page of pdfium. Pictures of text are losses."""
+        textpage = page.get_textpage()
+        try:
+            found = glyphs.pieces(textpage)
+            texts, paths = objects(page, pdfium_c.FPDF_PAGEOBJ_TEXT, pdfium_c.FPDF_PAGEOBJ_PATH)
+            found = visible(found, textpage, texts, self.layers, partial(_is_pictured, page))
+            notes = list(Notes(page, textpage, self.form, number, self.losses, self.members, self.links).elements())
+        finally:
+            textpage.close()
+        return _page(page, number, found, paths, notes, self.losses)
+
+
+def _is_pictured(page: Any) -> bool:
+    return _picture_share(page) >= PICTURE_SHARE
+
+
+def _page(page: Any, number: int, found: list[glyphs.Piece], paths: list[int], notes: list[Element], losses: Losses) -> Page:
+    items = list(_items(paths, found))
     _, bottom, _, top = page.get_bbox()
     text = " ".join(piece.text for piece in found)
     marks = "".join(text.split())
@@ -44,16 +68,16 @@ def read_page(page: Any, form: Any, number: int, losses: Losses) -> Page:
     if legible >= MIN_PAGE_CHARS and 2 * legible >= len(marks):
         if legible < FEW_CHARS and _picture_share(page) >= PICTURE_SHARE:
             losses.add(LossKind.PICTURE, f"page {number}", "a picture that covers a large part of the page")
-        return Page(number, items, notes_of_page, bottom, top)
+        return Page(number, items, notes, bottom, top)
     # Fonts without a character map yield private or replacement characters: such pages are pictures of text, too.
     if legible < len(text.split()) or (legible and 2 * legible < len(marks)):
-        return Page(number, [], notes_of_page, bottom, top, "its fonts do not name their characters")
-    return Page(number, items if legible else [], notes_of_page, bottom, top, "a scanned page" if _picture_share(page) > 0 else "")
+        return Page(number, [], notes, bottom, top, "its fonts do not name their characters")
+    return Page(number, items if legible else [], notes, bottom, top, "a scanned page" if _picture_share(page) > 0 else "")
 
 
-def _items(page: Any, found: Sequence[glyphs.Piece]) -> Iterator[Line | Table]:
+def _items(paths: Sequence[int], found: Sequence[glyphs.Piece]) -> Iterator[Line | Table]:
     """The lines and tables of a page in reading order."""
-    across, upright = drawn(page)
+    across, upright = drawn(paths)
     tables, rest = ruled(found, across, upright)
     held = [placeholder(table) for table in tables]
     standing = {id(piece): table for piece, table in zip(held, tables, strict=True)}

@@ -4,23 +4,16 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import repeat
 from typing import Any, NamedTuple
 
 import pypdfium2.raw as pdfium_c
-
-from pipeline.parse.pdf.quick import ADDRESS, quick
 
 #: Maximum thickness of a rule, and minimum length, in points.
 MAX_THICKNESS, MIN_LENGTH = 3.0, 6.0
 #: Distance at which rules count as one, or as touching.
 TOUCH = 3.0
-#: Objects, points of one path, and rules of a page that are looked at; more of them are a drawing.
-MAX_OBJECTS, MAX_POINTS, MAX_RULES = 20_000, 600, 1_500
-
-
-_object = quick(pdfium_c.FPDFPage_GetObject, ADDRESS, ADDRESS, ctypes.c_int)
-_type = quick(pdfium_c.FPDFPageObj_GetType, ctypes.c_int, ADDRESS)
+#: Points of one path, and rules of a page that are looked at; more of them are a drawing.
+MAX_POINTS, MAX_RULES = 600, 1_500
 
 
 class Rule(NamedTuple):
@@ -31,17 +24,12 @@ class Rule(NamedTuple):
     end: float
 
 
-def drawn(page: Any) -> tuple[list[Rule], list[Rule]]:
-    """The horizontal and the vertical rules of a page, each without parts that continue another; none of a drawing."""
+def drawn(paths: Sequence[int]) -> tuple[list[Rule], list[Rule]]:
+    """The horizontal and the vertical rules among a page's paths, without parts that continue another; none of a drawing."""
     across: list[Rule] = []
     upright: list[Rule] = []
-    count = pdfium_c.FPDFPage_CountObjects(page)
-    if count > MAX_OBJECTS:
-        return [], []
-    raw = ctypes.cast(page.raw, ADDRESS).value
-    objects = list(map(_object, repeat(raw), range(count)))
     box = [ctypes.c_float() for _ in range(4)]
-    for address in (found for found, kind in zip(objects, map(_type, objects), strict=True) if kind == pdfium_c.FPDF_PAGEOBJ_PATH):
+    for address in paths:
         found = ctypes.cast(address, pdfium_c.FPDF_PAGEOBJECT)
         if not pdfium_c.FPDFPageObj_GetBounds(found, *box):
             continue
