@@ -222,6 +222,12 @@ def test_headings_by_size_weight_and_number(tmp_path: Path) -> None:
     assert headings(found) == [(level, text) for _, _, text, level in titles]
 
 
+def test_headings_in_italics(tmp_path: Path) -> None:
+    body = ("Times-Roman", 10.0, "")
+    lines = [body, ("Times-Italic", 10.0, "Stones of the Upper Mill"), body, ("Times-Italic", 10.0, "a word in passing"), body]
+    assert [text for _, text in headings(made(tmp_path, [lambda sheet: chapter(sheet, lines)]))] == ["Stones of the Upper Mill"]
+
+
 def test_bold_words_are_no_headings(tmp_path: Path) -> None:
     def draw(sheet: Any) -> None:
         put(sheet, 60, 790, column("t", 4, 9))

@@ -1,4 +1,4 @@
-"""PDF: comments, marked text, links and attached files, and text that nobody sees."""
+"""PDF: comments, marked text, links and attached files, tags, Hebrew, and text that nobody sees."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from pipeline.parse import kinds, parse
+from pipeline.types import ElementKind
 from tests.reading import Read, read
 
 
@@ -29,7 +30,9 @@ def written(path: Path, objects: list[bytes]) -> Path:
         data += b"%d 0 obj\n%s\nendobj\n" % (number, content)
     table = b"".join(b"%010d 00000 n \n" % place for place in places)
     data += b"xref\n0 %d\n0000000000 65535 f \n%s" % (len(objects) + 1, table)
-    path.write_bytes(data + b"trailer\n<</Size %d/Root 1 0 R>>\nstartxref\n%d\n%%%%EOF\n" % (len(objects) + 1, data.index(b"xref\n0")))
+    path.write_bytes(
+        data + b"trailer\n<</Size %d/Root 1 0 R>>\nstartxref\n%d\n%%%%EOF\n" % (len(objects) + 1, data.index(b"xref\n0"))
+    )
     return path
 
 
@@ -41,7 +44,8 @@ def page(content: bytes, *, catalog: bytes = b"", resources: bytes = b"", entrie
     return [
         b"<</Type/Catalog/Pages 2 0 R%s>>" % catalog,
         b"<</Type/Pages/Kids[3 0 R]/Count 1>>",
-        b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 600 800]/Contents 4 0 R/Resources<</Font<</F 5 0 R>>%s>>%s>>" % (resources, entries),
+        b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 600 800]/Contents 4 0 R/Resources<</Font<</F 5 0 R>>%s>>%s>>"
+        % (resources, entries),
         stream(content),
         b"<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>",
     ]
@@ -91,7 +95,8 @@ def test_files_attached_to_a_place_are_members(tmp_path: Path) -> None:
 )
 def test_layers_that_are_off_are_left_out(state: bytes, is_shown: bool, tmp_path: Path) -> None:
     content = (
-        b"BT /F 12 Tf 72 700 Td (The visible part of the plan.) Tj ET /OC /L BDC BT /F 12 Tf 72 600 Td (An older draft of it.) Tj ET EMC"
+        b"BT /F 12 Tf 72 700 Td (The visible part of the plan.) Tj ET"
+        b" /OC /L BDC BT /F 12 Tf 72 600 Td (An older draft of it.) Tj ET EMC"
         b" /OC /M BDC BT /F 12 Tf 72 500 Td (The legend of the plan.) Tj ET EMC"
     )
     objects = page(
@@ -123,3 +128,61 @@ def test_invisible_text_counts_where_it_lies_over_a_picture(scanned: bool, tmp_p
     text = made(tmp_path, draw).text
     assert "everybody can see" in text
     assert ("Recognised words" in text) is scanned
+
+
+@pytest.mark.parametrize(("tag", "level"), [(b"H1", 1), (b"H3", 3), (b"P", 0), (b"Chapter", 2)])
+def test_tags_make_headings_of_lines_like_all_others(tag: bytes, level: int, tmp_path: Path) -> None:
+    content = (
+        b"/P <</MCID 0>> BDC BT /F 12 Tf 72 700 Td (Of the sluice) Tj ET EMC"
+        b" /P <</MCID 1>> BDC BT /F 12 Tf 72 684 Td (It is opened at noon, and closed again in the evening.) Tj ET EMC"
+    )
+    objects = page(content, catalog=b"/MarkInfo<</Marked true>>/StructTreeRoot 6 0 R", entries=b"/StructParents 0")
+    objects += [
+        b"<</Type/StructTreeRoot/K[7 0 R 8 0 R]/ParentTree 9 0 R/RoleMap<</Chapter/H2>>>>",
+        b"<</Type/StructElem/S/%s/P 6 0 R/Pg 3 0 R/K 0>>" % tag,
+        b"<</Type/StructElem/S/P/P 6 0 R/Pg 3 0 R/K 1>>",
+        b"<</Nums[0[7 0 R 8 0 R]]>>",
+    ]
+    found = read(written(tmp_path / "a.pdf", objects))
+    headings = [(e.level, e.text) for e in found.elements if e.kind is ElementKind.HEADING]
+    assert headings == ([(level, "Of the sluice")] if level else [])
+    assert "It is opened at noon" in found.text
+
+
+def lettered(content: bytes, first: bytes) -> list[bytes]:
+    """A page whose letters from A to U mean other letters, from `first`."""
+    cmap = b"1 begincodespacerange <00> <FF> endcodespacerange 1 beginbfrange <41> <55> <%s> endbfrange" % first
+    objects = page(content)
+    objects[4] = b"<</Type/Font/Subtype/Type1/BaseFont/Helvetica/ToUnicode 6 0 R>>"
+    return [*objects, stream(b"begincmap " + cmap + b" endcmap")]
+
+
+def hebrew(text: bytes) -> str:
+    return "".join(chr(0x5D0 + mark - 65) if mark > 32 else " " for mark in text)
+
+
+def test_columns_of_hebrew_are_read_from_right_to_left(tmp_path: Path) -> None:
+    right = [b"ABCD EFGHI JKLM NOPQ RSTU", b"BBCD EFGHI JKLM NOPQ RSTU", b"CBCD EFGHI JKLM NOPQ RST", b"DBCD EFGHI JKLM NOPQ RSTU"]
+    left = [line[::-1] for line in right]
+    content = b""
+    for row, lines in enumerate(zip(left, right, strict=True)):
+        for x, line in zip((60, 330), lines, strict=True):  # letters stand on the page as they are seen
+            content += b"BT /F 12 Tf %d %d Td (%s) Tj ET\n" % (x, 700 - 14 * row, line[::-1])
+    text = " ".join(read(written(tmp_path / "a.pdf", lettered(content, b"05D0"))).texts)
+    assert text == " ".join(map(hebrew, [*right, *left]))
+
+
+def test_vertical_writing_is_read_from_right_to_left(tmp_path: Path) -> None:
+    content = b""
+    for column, text in enumerate((b"ABCDEFGHI", b"JKLMNOPQR", b"STUABCKLM")):
+        for row, mark in enumerate(text):
+            content += b"BT /F 14 Tf %d %d Td (%c) Tj ET\n" % (500 - 30 * column, 780 - 16 * row, mark)
+    found = "".join("".join(read(written(tmp_path / "a.pdf", lettered(content, b"6C34"))).texts).split())
+    assert found == "".join(chr(0x6C34 + mark - 65) for mark in b"ABCDEFGHIJKLMNOPQRSTUABCKLM")
+
+
+def test_lines_of_chinese_are_joined_without_spaces(tmp_path: Path) -> None:
+    lines = [b"ABCDEFGHIJKLMNOPQRSTU", b"BCDEFGHIJKLMNOPQRSTUA", b"CDEFG"]
+    content = b"".join(b"BT /F 14 Tf 60 %d Td (%s) Tj ET\n" % (700 - 18 * row, line) for row, line in enumerate(lines))
+    (found,) = read(written(tmp_path / "a.pdf", lettered(content, b"6C34"))).texts
+    assert found == "".join(chr(0x6C34 + mark - 65) for mark in b"".join(lines))

@@ -76,7 +76,7 @@ def _pages(document: Any, share: Share, losses: Losses, members: list[Member]) -
         if document.get_formtype():
             document.init_forms()
         form = document.formenv.raw if document.formenv else None
-        reader = Reader(form, Layers(document), losses, members)
+        reader = Reader(form, Layers(document), document.is_tagged(), losses, members)
         for index in range(count):
             share.count(index, count)
             try:

@@ -28,7 +28,9 @@ _NAME_CHARS = 80
 #: A word; a part of a divided one ends with DIVIDED.
 WORD = re.compile("[^\\s\ufffe]+\ufffe?|\ufffe")
 _BOLD = re.compile(r"bold|black|heavy|demi|medi\b|(?:cm|sf|ec|lm)\w{0,4}bx|cmb\d", re.I)
-_FORCE_BOLD, _FIXED_PITCH = 1 << 18, 1
+_ALEF_LAM = re.compile("[\u0622\u0623\u0625\u0627]\u0644")
+_SLANTED = re.compile(r"italic|oblique|slanted", re.I)
+_FORCE_BOLD, _ITALIC, _FIXED_PITCH = 1 << 18, 1 << 6, 1
 #: Letters of scripts that are written from right to left.
 TO_LEFT = re.compile("[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]")
 
@@ -51,11 +53,13 @@ class Piece(NamedTuple):
     top: float
     size: float  #: of its type
     bold: bool
+    italic: bool
     fixed: bool  #: all characters have one width, as in code
     lefts: Sequence[float]  #: of its words
     rights: Sequence[float]
     first: int  #: index of its first character on the page
     angle: int = 0  #: of its text on the page, in degrees, counter-clockwise
+    level: int = 0  #: of the heading that its tags say it belongs to; 0: none
 
 
 def pieces(textpage: Any) -> list[Piece]:
@@ -140,7 +144,7 @@ class _Reading:
         self._name = ctypes.create_string_buffer(_NAME_CHARS)
         self._flags = ctypes.c_int()
         self._at_name, self._at_flags = ctypes.addressof(self._name), ctypes.addressof(self._flags)
-        self._bold: dict[bytes, bool] = {}  #: by the name of a font
+        self._faces: dict[bytes, tuple[bool, bool]] = {}  #: whether it is bold and italic, by the name of a font
 
     def pieces(self) -> Iterator[Piece]:
         """The pieces of the page."""
@@ -148,6 +152,8 @@ class _Reading:
         first = [index[start] for start, _ in spans]
         last = [index[end - 1] for _, end in spans]
         to_left = not text.isascii() and TO_LEFT.search(text) is not None
+        if to_left:
+            text = self._text = self._with_ligatures(text)
         words = _places(self._page, first, last, to_left)
         lines = [at for at, (start, _) in enumerate(spans) if text[start - 1] == "\n" and at]
         splits = words.breaks()
@@ -166,6 +172,17 @@ class _Reading:
             cuts = [base + cut for cut in cuts]
             for at, until in zip([begin, *cuts], [*cuts, end], strict=True):
                 yield self._piece(own, base, at, until, turn if at == begin else (turn[0], self._turn(first[at])[1]))
+
+    def _with_ligatures(self, text: str) -> str:
+        """The text with lam before alef where both are one glyph: pdfium turns them round with the line."""
+        marks = list(text)
+        for found in _ALEF_LAM.finditer(text):
+            at = found.start()
+            alef = _places(self._page, [self._index[at]], [self._index[at]], False)
+            lam = _places(self._page, [self._index[at + 1]], [self._index[at + 1]], False)
+            if abs(alef.lefts[0] - lam.lefts[0]) < 0.01 and abs(alef.rights[0] - lam.rights[0]) < 0.01:
+                marks[at], marks[at + 1] = marks[at + 1], marks[at]
+        return "".join(marks)
 
     def _all(self, begin: int, end: int, angle: int) -> _Words:
         """The places of words of turned text, whose last characters stand beside, above or below the first."""
@@ -186,9 +203,10 @@ class _Reading:
         """The words from `at` to `until` of the page as a piece; `words` begin with that at `base`."""
         (start, end), (last, final) = self._spans[at], self._spans[until - 1]
         first = self._index[start]
-        fixed, bold = self._font(first)
-        if bold and last != start:
-            bold = self._font(self._index[last])[1]
+        fixed, bold, italic = self._font(first)
+        if (bold or italic) and last != start:
+            _, final_bold, final_italic = self._font(self._index[last])
+            bold, italic = bold and final_bold, italic and final_italic
         angle, scale = turn
         size = _font_size(self._page, first) * scale
         at, until = at - base, until - base
@@ -196,15 +214,16 @@ class _Reading:
         top, bottom = words.tops[at], words.bottoms[at]
         left, right = (lefts[0], rights[0]) if end == final else (min(lefts), max(rights))
         text = self._text[start:final]
-        return Piece(text, left, bottom, right, top, size or top - bottom, bold, fixed, lefts, rights, first, angle)
+        return Piece(text, left, bottom, right, top, size or top - bottom, bold, italic, fixed, lefts, rights, first, angle)
 
-    def _font(self, index: int) -> tuple[bool, bool]:
-        """Whether all characters of a character's font have one width, and whether it is bold."""
+    def _font(self, index: int) -> tuple[bool, bool, bool]:
+        """Whether all characters of a character's font have one width, whether it is bold, and whether it is italic."""
         _font_info(self._page, index, self._at_name, _NAME_CHARS, self._at_flags)
         name, flags = self._name.value, self._flags.value
-        if (bold := self._bold.get(name)) is None:
-            bold = self._bold[name] = _BOLD.search(name.decode("latin-1")) is not None
-        return bool(flags & _FIXED_PITCH), bold or bool(flags & _FORCE_BOLD)
+        if (face := self._faces.get(name)) is None:
+            text = name.decode("latin-1")
+            face = self._faces[name] = _BOLD.search(text) is not None, _SLANTED.search(text) is not None
+        return bool(flags & _FIXED_PITCH), face[0] or bool(flags & _FORCE_BOLD), face[1] or bool(flags & _ITALIC)
 
 
 def upright(box: Box, angle: int) -> Box:

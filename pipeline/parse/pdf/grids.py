@@ -205,4 +205,4 @@ def cut(piece: Piece, edges: Sequence[float]) -> Iterator[tuple[int, Piece]]:
 def placeholder(table: Table) -> Piece:
     """A piece that stands for a table where pieces are put in order."""
     sides = table.left, table.bottom, table.right, table.top
-    return Piece("", *sides, size=0.0, bold=False, fixed=False, lefts=[table.left], rights=[table.right], first=0)
+    return Piece("", *sides, size=0.0, bold=False, italic=False, fixed=False, lefts=[table.left], rights=[table.right], first=0)

@@ -1,4 +1,4 @@
-"""Headings: by bookmarks, by the size and weight of their type against running text, and by their numbers."""
+"""Headings: by bookmarks and tags, by the size and weight of their type against running text, and by their numbers."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ SAME_SIZE = 0.94
 MAX_HEADING_CHARS, MAX_BOLD_CHARS = 200, 120
 MAX_LINES = 3
 MAX_LEVELS = 6
+#: Levels that sizes tell apart.
+MAX_SIZE_LEVELS = 4
 #: Bookmarks that are read: a file may have millions.
 MAX_BOOKMARKS = 20_000
 
@@ -38,6 +40,7 @@ class Headings:
 
     body: float  #: size of running text, in points; 0: none known
     is_bold: bool  #: whether running text is bold
+    is_italic: bool
     sizes: list[float]  #: sizes of headings, descending
     outline: dict[int, dict[str, int]]  #: levels by page and `key` of a bookmark's title
     _levels: dict[tuple[float, bool], int] = field(default_factory=dict)  #: by type, as the outline has them
@@ -48,12 +51,14 @@ class Headings:
         if len(block) > MAX_LINES or len(text) > MAX_HEADING_CHARS or not any(map(str.isalpha, text)) or " … " in text:
             return 0
         size, bold = max(line.size for line in block), all(line.bold for line in block)
+        italic = len(block) == 1 and block[0].italic and not self.is_italic
         style = (round(size * 2) / 2, bold)
-        known = self._marked(text, page)
+        known = self._marked(text, page) or (block[0].level if all(line.level for line in block) else 0)
         if known:
             self._levels.setdefault(style, known)
             return known
-        if not self.body or not self._stands_out(size, bold, text, alone, len(block)):
+        stands_out = self._stands_out(size, bold, text, alone, len(block)) or (italic and _is_name(text, alone))
+        if not self.body or CAPTION.match(text) or not stands_out:
             return 0
         return min(self._numbered(text, self._levels.get(style) or self._by_size(size)), MAX_LEVELS)
 
@@ -66,9 +71,7 @@ class Headings:
         return marks.get(found) or marks.get(key(_without_number(text)), 0)
 
     def _stands_out(self, size: float, bold: bool, text: str, alone: bool, lines: int) -> bool:
-        if CAPTION.match(text):
-            return False
-        ratio = size / self.body
+        ratio = size / self.body if self.body else 0.0
         if ratio >= MIN_RATIO:
             return True
         is_marked = bold and not self.is_bold
@@ -85,7 +88,7 @@ class Headings:
 
     def _by_size(self, size: float) -> int:
         larger = sum(1 for known in self.sizes if SAME_SIZE * known >= size)
-        return larger + 1
+        return min(larger + 1, MAX_SIZE_LEVELS)
 
     def _numbered(self, text: str, level: int) -> int:
         """The level of all headings whose number is as deep; below that of headings with fewer parts."""
@@ -101,20 +104,21 @@ class Headings:
 def headings(sample: Sequence[Page], outline: dict[int, dict[str, int]]) -> Headings:
     """Headings by the type of the first pages of a document."""
     weights: Counter[float] = Counter()
-    bold = total = 0
+    bold = italic = total = 0
     for page in sample:
         for line in page.lines:
             weights[round(line.size * 2) / 2] += len(line.text)
             total += len(line.text)
             bold += len(line.text) if line.bold else 0
+            italic += len(line.text) if line.italic else 0
     if not weights:
-        return Headings(0.0, False, [], outline)
+        return Headings(0.0, False, False, [], outline)
     body = weights.most_common(1)[0][0]
     sizes: list[float] = []
     for size in sorted(weights, reverse=True):
         if size >= body * MIN_RATIO and not (sizes and size > SAME_SIZE * sizes[-1]):
             sizes.append(size)
-    return Headings(body, 2 * bold > total, sizes, outline)
+    return Headings(body, 2 * bold > total, 2 * italic > total, sizes, outline)
 
 
 def bookmarks(document: Any) -> dict[int, dict[str, int]]:
@@ -131,6 +135,12 @@ def bookmarks(document: Any) -> dict[int, dict[str, int]]:
             levels.setdefault(key(title), mark.level + 1)
             levels.setdefault(key(_without_number(title)), mark.level + 1)
     return {page: {name: level for name, level in marks.items() if len(name) > 1} for page, marks in found.items()}
+
+
+def _is_name(text: str, alone: bool) -> bool:
+    """Whether a line is several words with capitals, as headings in italics are."""
+    words = [word for word in text.split() if len(word) > 3]
+    return alone and len(words) > 1 and len(text) <= MAX_BOLD_CHARS and all(word[0].isupper() for word in words)
 
 
 def _is_sentence(text: str) -> bool:

@@ -20,7 +20,7 @@ MAX_LAYERED_BYTES = 64 << 20
 _render_mode = quick(pdfium_c.FPDFTextObj_GetTextRenderMode, ctypes.c_int, ADDRESS)
 _marks = quick(pdfium_c.FPDFPageObj_CountMarks, ctypes.c_int, ADDRESS)
 
-_OFF = re.compile(rb"/(ON|OFF)\s?\[([^\]]{0,100000})\]")
+_OFF = re.compile(rb"/(ON|OFF)\s?\[([\dR\s]*)\]")
 _GROUP = re.compile(rb"(?:^|[\r\n])(\d{1,9}) 0 obj\s{0,9}<<")
 _NAME = re.compile(rb"/Name\s?(?:\(((?:[^()\\]|\\.){0,500})\)|<([0-9A-Fa-f\s]{0,1000})>)", re.S)
 _REFERENCE = re.compile(rb"(\d{1,9}) \d{1,5} R")

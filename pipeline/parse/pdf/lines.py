@@ -14,6 +14,8 @@ from pipeline.parse.pdf.order import Region, Row
 #: Minimum size of a drop capital relative to the text beside it.
 DROP_CAPITAL = 1.8
 
+#: Where Arabic goes on after a Latin word.
+_TURN = re.compile("(?<=[A-Za-z])(?=[\u0620-\u064a])")
 _SPACED = re.compile(r"(?<!\S)[^\W\d_](?: [^\W\d_]){3,}(?!\S)")
 
 
@@ -24,6 +26,7 @@ class Line:
     text: str
     size: float  #: of most of its type
     bold: bool
+    italic: bool
     fixed: bool
     left: float
     bottom: float
@@ -32,6 +35,7 @@ class Line:
     margin: float  #: right edge of its column
     first: int = 0  #: index of its first character on the page
     angle: int = 0
+    level: int = 0  #: of the heading that its tags say it is; 0: none
 
     @property
     def height(self) -> float:
@@ -52,12 +56,13 @@ def line_of(row: Row, margin: float) -> Line:
     if len(row) == 1:
         only = row[0]
         box = only.left, only.bottom, only.right, only.top
-        return Line(_whole(only), only.size, only.bold, only.fixed, *box, margin, only.first, only.angle)
+        return Line(_whole(only), only.size, only.bold, only.italic, only.fixed, *box, margin, only.first, only.angle, only.level)
     main = max(row, key=lambda piece: len(piece.text))
     return Line(
         text=" ".join(_whole(piece) for piece in row).replace(f"{DIVIDED} ", DIVIDED),
         size=main.size,
         bold=all(piece.bold for piece in row),
+        italic=all(piece.italic for piece in row),
         fixed=main.fixed,
         left=min(piece.left for piece in row),
         bottom=min(piece.bottom for piece in row),
@@ -66,12 +71,15 @@ def line_of(row: Row, margin: float) -> Line:
         margin=margin,
         first=min(piece.first for piece in row),
         angle=main.angle,
+        level=main.level,
     )
 
 
 def _whole(piece: Piece) -> str:
     """The text of a piece with its spaced-out letters as words."""
     text = piece.text
+    if not text.isascii():
+        text = _TURN.sub(" ", text)  # pdfium loses the space there
     if len(text) < 7 or 2 * len(piece.lefts) <= len(text) or not _SPACED.search(text):
         return text
     return _SPACED.sub(lambda match: _joined(match, piece), text)

@@ -22,7 +22,7 @@ MIN_LENGTH = 8.0
 #: Maximum share of the text's height at which text may cross a gutter: titles and wide tables do.
 MAX_CROSSING = 0.6
 MAX_DEPTH = 5
-#: Share of pieces that are one letter high and wide on a page of vertical writing.
+#: Share of letters that stand below each other on a page of vertical writing.
 VERTICAL_SHARE = 0.7
 
 #: Pieces on one height, from left to right.
@@ -195,11 +195,19 @@ def is_to_left(group: Sequence[Piece]) -> bool:
 
 
 def is_vertical(group: Sequence[Piece]) -> bool:
-    """Whether letters stand one below the other, as in vertical Japanese."""
-    if len(group) < 2 * MIN_ROWS or len(group[0].text) > 1 < len(group[-1].text):
+    """Whether letters stand one below the other, as in vertical Japanese: each a piece, or as pieces much narrower than long."""
+    if group[0].text.isascii() or group[-1].text.isascii():
         return False
-    single = [piece for piece in group if len(piece.text) == 1 and "\u3000" <= piece.text <= "\uffef"]
-    return len(single) >= VERTICAL_SHARE * len(group)
+    letters = sum(len(piece.text) for piece in group)
+    stacked = sum(len(piece.text) for piece in group if _is_stacked(piece))
+    several = len(group) >= 2 * MIN_ROWS or any(len(piece.text) > 2 for piece in group)
+    return several and stacked >= VERTICAL_SHARE * letters
+
+
+def _is_stacked(piece: Piece) -> bool:
+    length = len(piece.text)
+    narrow = length == 1 or piece.right - piece.left < 0.5 * length * (piece.top - piece.bottom)
+    return narrow and all("\u3000" <= mark <= "\uffef" for mark in piece.text)
 
 
 def _vertical(group: Sequence[Piece]) -> Iterator[Region]:
@@ -219,5 +227,5 @@ def _stacked(line: Row) -> Piece:
     """A vertical line as one piece; in its frame, lines lie below each other."""
     first, last = line[0], line[-1]
     text = "".join(piece.text for piece in line)
-    left, right = -first.top, -last.bottom
+    left, right = -first.top, -last.bottom + (len(last.text) - 1) * (last.top - last.bottom)
     return first._replace(text=text, left=left, right=right, top=first.right, bottom=first.left, lefts=[left], rights=[right])

@@ -11,6 +11,8 @@ from pipeline.parse.pdf.lines import Line
 
 BULLET = re.compile(r"(?:[•‣▪●○◦∙·–*-]|\(?(?:\d{1,3}|[a-z])[.)])\s+\S")
 _SENTENCE_END = re.compile(r"[.!?:;…。！？][\"'”’)\]]*$")
+#: Letters of scripts that do not divide words by spaces: Chinese and Japanese, and their punctuation.
+_UNSPACED = re.compile("[\u2e80-\u30ff\u31c0-\u9fff\uf900-\ufaff\uff00-\uff60]")
 _WORD_HYPHEN = re.compile(r"[^\W\d_]-$")
 
 
@@ -33,6 +35,8 @@ def _begins(line: Line, above: Line, usual: float) -> bool:
     height = max(line.height, above.height, 1.0)
     if abs(line.size - above.size) > 0.12 * max(line.size, above.size) or BULLET.match(line.text) or line.angle != above.angle:
         return True
+    if line.level or above.level:
+        return line.level != above.level or line.bottom > above.bottom
     ended = _SENTENCE_END.search(above.text) is not None
     if line.bottom > above.bottom + height:  # the next column, or a box further up
         return ended or not line.text[:1].islower()
@@ -41,6 +45,8 @@ def _begins(line: Line, above: Line, usual: float) -> bool:
     if above.bottom - line.top > usual + 0.35 * height:
         return True
     if line.bold != above.bold and (above.bold or ended):  # a heading in the size of running text
+        return True
+    if line.italic != above.italic and above.right < above.left + 0.75 * (above.margin - above.left):
         return True
     return ended and (above.right < above.left + 0.75 * (above.margin - above.left) or line.left > above.left + 0.8 * line.size)
 
@@ -54,6 +60,8 @@ def joined(block: Sequence[Line]) -> str:
             parts.append(text)
         elif _WORD_HYPHEN.search(text) and below.text[:1].isalpha():
             parts.append(text[:-1] + DIVIDED)
+        elif _UNSPACED.match(text[-1]) and _UNSPACED.match(below.text[:1]):
+            parts.append(text)
         else:
             parts.append(text if re.search(r"\w-$", text) else text + " ")
     return "".join(parts)

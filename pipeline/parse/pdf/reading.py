@@ -21,6 +21,7 @@ from pipeline.parse.pdf.order import Row, regions
 from pipeline.parse.pdf.pages import Page
 from pipeline.parse.pdf.quick import objects
 from pipeline.parse.pdf.rules import drawn
+from pipeline.parse.pdf.tags import tagged
 from pipeline.types import Element, LossKind
 
 #: A page with a picture and fewer characters than this counts as a picture.
@@ -38,6 +39,7 @@ class Reader:
 
     form: Any  #: its form environment; None where it has none
     layers: Layers
+    is_tagged: bool
     losses: Losses
     members: list[Member]  #: files that are attached to it
     links: set[str] = field(default_factory=set)  #: targets of links that were told
@@ -49,6 +51,8 @@ class Reader:
             found = glyphs.pieces(textpage)
             texts, paths = objects(page, pdfium_c.FPDF_PAGEOBJ_TEXT, pdfium_c.FPDF_PAGEOBJ_PATH)
             found = visible(found, textpage, texts, self.layers, partial(_is_pictured, page))
+            if self.is_tagged:
+                found = tagged(page, textpage, found)
             notes = list(Notes(page, textpage, self.form, number, self.losses, self.members, self.links).elements())
         finally:
             textpage.close()
