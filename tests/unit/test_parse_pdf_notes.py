@@ -186,3 +186,14 @@ def test_lines_of_chinese_are_joined_without_spaces(tmp_path: Path) -> None:
     content = b"".join(b"BT /F 14 Tf 60 %d Td (%s) Tj ET\n" % (700 - 18 * row, line) for row, line in enumerate(lines))
     (found,) = read(written(tmp_path / "a.pdf", lettered(content, b"6C34"))).texts
     assert found == "".join(chr(0x6C34 + mark - 65) for mark in b"".join(lines))
+
+
+@pytest.mark.parametrize(
+    "matrix", [b"-1 0 0 1 300 700", b"1 0 0 -1 72 300", b"1e30 0 0 1e30 0 0", b"0 0 0 0 72 700", b"1 0.4 -0.4 1 72 300"]
+)
+def test_broken_places_cost_order_not_words(matrix: bytes, tmp_path: Path) -> None:
+    lines = [b"The sluice of the mill is opened at noon %d" % at for at in range(12)]
+    content = b"".join(b"BT /F 12 Tf 72 %d Td (%s) Tj ET\n" % (700 - 14 * at, line) for at, line in enumerate(lines))
+    content += b"BT /F 12 Tf %s Tm (Odd words of a broken matrix) Tj ET" % matrix
+    text = read(written(tmp_path / "a.pdf", page(content))).text
+    assert all(line.decode() in text.replace("\n", " ") for line in lines)

@@ -20,6 +20,8 @@ from pipeline.parse.pdf.quick import ADDRESS, quick
 #: Minimum gap between two pieces of a line, and minimum difference of their heights, in heights of the line: more than between
 #: two words, and more than superscripts are raised.
 MIN_GAP = 0.7
+#: Largest coordinate, in points; broken files have any.
+MAX_PLACE = 100_000.0
 #: pdfium's characters for a hyphen at the end of a line.
 _HYPHENS = ("\x02", "\xad")
 #: Characters in the name of a font.
@@ -30,6 +32,7 @@ WORD = re.compile("[^\\s\ufffe]+\ufffe?|\ufffe")
 _BOLD = re.compile(r"bold|black|heavy|demi|medi\b|(?:cm|sf|ec|lm)\w{0,4}bx|cmb\d", re.I)
 _ALEF_LAM = re.compile("[\u0622\u0623\u0625\u0627]\u0644")
 _SLANTED = re.compile(r"italic|oblique|slanted", re.I)
+_FIXED = re.compile(r"mono|courier|typewriter|consolas|menlo|(?:cm|sf|ec|lm)\w{0,4}tt|txtt|\btt\d", re.I)
 _FORCE_BOLD, _ITALIC, _FIXED_PITCH = 1 << 18, 1 << 6, 1
 #: Letters of scripts that are written from right to left.
 TO_LEFT = re.compile("[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]")
@@ -144,7 +147,7 @@ class _Reading:
         self._name = ctypes.create_string_buffer(_NAME_CHARS)
         self._flags = ctypes.c_int()
         self._at_name, self._at_flags = ctypes.addressof(self._name), ctypes.addressof(self._flags)
-        self._faces: dict[bytes, tuple[bool, bool]] = {}  #: whether it is bold and italic, by the name of a font
+        self._faces: dict[bytes, tuple[bool, bool, bool]] = {}  #: bold, italic, of one width: by the name of a font
 
     def pieces(self) -> Iterator[Piece]:
         """The pieces of the page."""
@@ -213,6 +216,10 @@ class _Reading:
         lefts, rights = words.lefts[at:until], words.rights[at:until]
         top, bottom = words.tops[at], words.bottoms[at]
         left, right = (lefts[0], rights[0]) if end == final else (min(lefts), max(rights))
+        if not (-MAX_PLACE < left <= right < MAX_PLACE and -MAX_PLACE < bottom <= top < MAX_PLACE):  # also for what is no number
+            left, right = sorted(_place(x) for x in (left, right))
+            bottom, top = sorted(_place(y) for y in (bottom, top))
+            lefts, rights = [left] * len(lefts), [right] * len(rights)
         text = self._text[start:final]
         return Piece(text, left, bottom, right, top, size or top - bottom, bold, italic, fixed, lefts, rights, first, angle)
 
@@ -222,8 +229,13 @@ class _Reading:
         name, flags = self._name.value, self._flags.value
         if (face := self._faces.get(name)) is None:
             text = name.decode("latin-1")
-            face = self._faces[name] = _BOLD.search(text) is not None, _SLANTED.search(text) is not None
-        return bool(flags & _FIXED_PITCH), face[0] or bool(flags & _FORCE_BOLD), face[1] or bool(flags & _ITALIC)
+            face = _BOLD.search(text) is not None, _SLANTED.search(text) is not None, _FIXED.search(text) is not None
+            self._faces[name] = face
+        return face[2] or bool(flags & _FIXED_PITCH), face[0] or bool(flags & _FORCE_BOLD), face[1] or bool(flags & _ITALIC)
+
+
+def _place(value: float) -> float:
+    return value if -MAX_PLACE < value < MAX_PLACE else 0.0
 
 
 def upright(box: Box, angle: int) -> Box:

@@ -19,6 +19,8 @@ from pipeline.types import Element, LossKind
 MAX_NOTES, MAX_QUADS, MAX_LINKS = 20_000, 50, 2_000
 MAX_MARKED_CHARS, MAX_TARGET_CHARS = 500, 300
 
+#: Targets that people follow; other ones are of programs.
+_SCHEMES = ("http://", "https://", "ftp://", "mailto:")
 #: Annotations on text.
 _MARKING = (
     pdfium_c.FPDF_ANNOT_HIGHLIGHT,
@@ -108,7 +110,7 @@ class Notes:
         buffer = ctypes.create_string_buffer(max(1, length))
         pdfium_c.FPDFAction_GetURIPath(document, action, buffer, length)
         target = squeeze(buffer.value.decode("utf-8", "replace"))[:MAX_TARGET_CHARS]
-        if not target or target in self.told:
+        if not target.startswith(_SCHEMES) or target in self.told:
             return
         self.told.add(target)
         rectangle = pdfium_c.FS_RECTF()
