@@ -193,6 +193,19 @@ def test_spaced_out_letters_and_drop_capitals_are_words(tmp_path: Path) -> None:
     assert any(e.text.startswith("Our mill stands at the river and grinds the corn") for e in found.elements)
 
 
+def test_numbers_of_footnotes_are_apart_from_words(tmp_path: Path) -> None:
+    def draw(sheet: Any) -> None:
+        text = sheet.beginText(60, 790)
+        parts = [("The mill was rebuilt", 0), ("12", 4), (" with an area of 40 m", 0), ("2", 4), (" by Vitruvius9.", 0)]
+        for part, rise in parts:
+            text.setFont("Times-Roman", 6 if rise else 10)
+            text.setRise(rise)
+            text.textOut(part)
+        sheet.drawText(text)
+
+    assert made(tmp_path, [draw]).texts == ["The mill was rebuilt 12 with an area of 40 m2 by Vitruvius9."]
+
+
 def headings(found: Read) -> list[tuple[int, str]]:
     return [(e.level, e.text) for e in found.elements if e.kind is ElementKind.HEADING]
 

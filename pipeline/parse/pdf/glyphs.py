@@ -34,6 +34,8 @@ _ALEF_LAM = re.compile("[\u0622\u0623\u0625\u0627]\u0644")
 _SLANTED = re.compile(r"italic|oblique|slanted", re.I)
 _FIXED = re.compile(r"mono|courier|typewriter|consolas|menlo|(?:cm|sf|ec|lm)\w{0,4}tt|txtt|\btt\d", re.I)
 _FORCE_BOLD, _ITALIC, _FIXED_PITCH = 1 << 18, 1 << 6, 1
+#: A number at the end of a word of three letters and more; units and formulas are shorter.
+_NOTE = re.compile(r"(?<=[^\W\d_]{3})(\d{1,3})\)?(?!\w)")
 #: Letters of scripts that are written from right to left.
 TO_LEFT = re.compile("[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]")
 
@@ -147,6 +149,7 @@ class _Reading:
         self._name = ctypes.create_string_buffer(_NAME_CHARS)
         self._flags = ctypes.c_int()
         self._at_name, self._at_flags = ctypes.addressof(self._name), ctypes.addressof(self._flags)
+        self._raised: list[int] = []  #: places of the numbers of footnotes in the text
         self._faces: dict[bytes, tuple[bool, bool, bool]] = {}  #: bold, italic, of one width: by the name of a font
 
     def pieces(self) -> Iterator[Piece]:
@@ -158,6 +161,7 @@ class _Reading:
         if to_left:
             text = self._text = self._with_ligatures(text)
         words = _places(self._page, first, last, to_left)
+        self._raised = [found.start(1) for found in _NOTE.finditer(text) if self._is_raised(found.start(1))]
         lines = [at for at, (start, _) in enumerate(spans) if text[start - 1] == "\n" and at]
         splits = words.breaks()
         for begin, end in zip([0, *lines], [*lines, len(spans)], strict=True):
@@ -175,6 +179,12 @@ class _Reading:
             cuts = [base + cut for cut in cuts]
             for at, until in zip([begin, *cuts], [*cuts, end], strict=True):
                 yield self._piece(own, base, at, until, turn if at == begin else (turn[0], self._turn(first[at])[1]))
+
+    def _is_raised(self, at: int) -> bool:
+        """Whether a number stands higher than the word before it, in smaller type, as that of a footnote."""
+        found = _places(self._page, self._index[at - 1 : at + 1], self._index[at - 1 : at + 1], False)
+        (top, number_top), (bottom, number_bottom) = found.tops, found.bottoms
+        return number_top - number_bottom < 0.85 * (top - bottom) and number_bottom > bottom
 
     def _with_ligatures(self, text: str) -> str:
         """The text with lam before alef where both are one glyph: pdfium turns them round with the line."""
@@ -221,6 +231,9 @@ class _Reading:
             bottom, top = sorted(_place(y) for y in (bottom, top))
             lefts, rights = [left] * len(lefts), [right] * len(rights)
         text = self._text[start:final]
+        if self._raised:
+            for place in reversed(self._raised[bisect(self._raised, start) : bisect_left(self._raised, final)]):
+                text = f"{text[: place - start]} {text[place - start :]}"
         return Piece(text, left, bottom, right, top, size or top - bottom, bold, italic, fixed, lefts, rights, first, angle)
 
     def _font(self, index: int) -> tuple[bool, bool, bool]:

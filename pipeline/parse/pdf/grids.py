@@ -37,11 +37,6 @@ class Table:
     top: float
     columns: int
 
-    @property
-    def cells(self) -> int:
-        """Number of cells with text."""
-        return sum(1 for row in self.rows for cell in row.cells if cell.text)
-
 
 def ruled(found: Sequence[Piece], across: Sequence[Rule], upright: Sequence[Rule]) -> tuple[list[Table], list[Piece]]:
     """The tables between rules that cross, and the pieces outside them."""
