@@ -74,7 +74,11 @@ def _end(region: Region, start: int) -> int | None:
 def _table(rows: Sequence[Pieces], across: Sequence[Rule]) -> Table | None:
     """The table of some rows; None where they are none."""
     several = [row for row in rows if len(row) > 1]
+    if len(several) < (MIN_RULED_ROWS if across else MIN_ROWS):
+        return None
     if sum(len(piece.text) for row in several for piece in row) > MAX_MEAN_CHARS * sum(map(len, several)):
+        return None
+    if 2 * sum(1 for row in several if any(_is_leader(piece.text) for piece in row)) > len(several):  # a table of contents
         return None
     if 2 * sum(1 for row in several if len(row) == 2 and _MARK.match(row[0].text)) > len(several):  # a list
         return None
@@ -96,6 +100,10 @@ def _table(rows: Sequence[Pieces], across: Sequence[Rule]) -> Table | None:
         for line, heads in _whole(cells, rows, _head(rows, between), right - left)
     ]
     return Table(found, left, bottom, right, top, len(edges) + 1)
+
+
+def _is_leader(text: str) -> bool:
+    return text.endswith(".") and (not text.strip(". ") or _LEADER.search(text) is not None)
 
 
 def _edges(several: Sequence[Pieces]) -> list[float]:

@@ -155,8 +155,9 @@ class _Reading:
     def pieces(self) -> Iterator[Piece]:
         """The pieces of the page."""
         text, spans, index = self._text, self._spans, self._index
-        first = [index[start] for start, _ in spans]
-        last = [index[end - 1] for _, end in spans]
+        first, last = [start for start, _ in spans], [end - 1 for _, end in spans]
+        if not isinstance(index, range):
+            first, last = [index[at] for at in first], [index[at] for at in last]
         to_left = not text.isascii() and TO_LEFT.search(text) is not None
         if to_left:
             text = self._text = self._with_ligatures(text)
