@@ -54,6 +54,14 @@ def test_lines_are_marked_where_the_page_has_them(handbook: Path) -> None:
     assert marked(handbook, 1, f"It begins on the page before. {SENTENCE}") == marked(handbook, 1, SENTENCE), "what is on this page"
 
 
+def test_rows_of_tables_are_marked(tmp_path: Path) -> None:
+    from reportlab.platypus import SimpleDocTemplate, Table
+
+    rows = [["Berth", "Fee", "Owner"], ["North 1", "17.10", "Ramona Feldt"], ["South 7", "23.40", "Jan Okker"]]
+    SimpleDocTemplate(str(tmp_path / "a.pdf")).build([Table(rows)])
+    assert 0 < marked(tmp_path / "a.pdf", 1, " | ".join(rows[1])) < marked(tmp_path / "a.pdf", 1, *map(" | ".join, rows))
+
+
 def test_a_page_is_drawn_in_a_process_of_its_own(handbook: Path) -> None:
     assert draw(handbook, 1, [TITLE]) == page_picture(handbook, 1, [TITLE])
     with pytest.raises(DocumentError, match="page 3 cannot be drawn"):

@@ -26,8 +26,8 @@ MIN_LINE_CHARS = 4
 #: Part of the blue light that a mark leaves: white becomes yellow, and black stays black.
 MARK = 0.55
 
-#: Hyphens, which the parser takes out of words that are divided at the end of a line.
-_HYPHENS = "-\x02\xad\u2010\ufffe"
+#: Hyphens, which the parser takes out of words that are divided at the end of a line, and the bars that it puts between cells.
+_MARKS = "-\x02\xad\u2010\ufffe|"
 
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 
@@ -87,7 +87,7 @@ def _squeezed(text: str) -> str:
 
 
 def _is_left_out(mark: str) -> bool:
-    return mark.isspace() or mark in _HYPHENS
+    return mark.isspace() or mark in _MARKS
 
 
 def _runs(numbers: Sequence[int]) -> Iterator[tuple[int, int]]:
