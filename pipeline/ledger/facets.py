@@ -107,7 +107,8 @@ def _facet(connection: Connection, field: str, kind: FieldType, chosen: Sequence
 
 
 def _searchable(connection: Connection, generation: str, filters: Filters) -> Sequence[ColumnElement[bool]]:
-    return [*of_generation(generation), documents.c.indexed_hash != "", documents.c.chunks > 0, matching(connection, generation, filters)]
+    found = (documents.c.indexed_hash != "", documents.c.chunks > 0)
+    return [*of_generation(generation), *found, matching(connection, generation, filters)]
 
 
 def _theirs(chosen: Sequence[ColumnElement[bool]]) -> ColumnElement[bool]:
