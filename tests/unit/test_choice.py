@@ -26,6 +26,7 @@ MAKERS, FILTERS = {"load", "source add"}, {"quarantine list", "quarantine show"}
 NEEDERS = {
     "search": "search words --mode sparse",
     "map": "map",
+    "facets": "facets",
     "eval": "eval {queries} --mode sparse",
     "verify": "verify",
     "delete": "delete --prefix file:///nowhere --dry-run",
@@ -192,7 +193,7 @@ def test_every_command_closes_the_ledger_that_it_opens(
         "quarantine drop --all",
         "collections",
         "rollback",
-        *(NEEDERS[name] for name in ("map", "verify", "delete", "collections prune")),
+        *(NEEDERS[name] for name in ("map", "facets", "verify", "delete", "collections prune")),
     ]
     for line in lines:
         seen.clear()
