@@ -6,6 +6,7 @@ import csv
 import re
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TextIO
@@ -60,6 +61,13 @@ def parse_tsv(path: Path, name: str) -> Parsed:
 
 
 def _rows(path: Path, dialect: Dialect | None, share: Share) -> Iterator[Element]:
+    with opened(path, dialect, share) as (file, found):
+        yield from rows([squeeze(cell) for cell in row] for row in reader(file, found))
+
+
+@contextmanager
+def opened(path: Path, dialect: Dialect | None, share: Share) -> Iterator[tuple[TextIO, Dialect]]:
+    """The file at `path` from its first row on, and its dialect, which is guessed if none is given."""
     # A cell may be as long as a file that passes the gate; with the default limit of 128 KB, csv rejects such rows.
     csv.field_size_limit(sys.maxsize)
     with open_text(path) as file:
@@ -68,7 +76,7 @@ def _rows(path: Path, dialect: Dialect | None, share: Share) -> Iterator[Element
         file.seek(0)
         for _ in range(dialect.skip):
             file.readline()
-        yield from rows([squeeze(cell) for cell in row] for row in reader(file, dialect))
+        yield file, dialect
 
 
 def reader(lines: TextIO | list[str], dialect: Dialect) -> Rows:

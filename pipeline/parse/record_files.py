@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import re
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -15,7 +13,7 @@ from typing import Any, TextIO
 from pipeline.errors import DocumentError
 from pipeline.parse import kinds
 from pipeline.parse.decode import open_text
-from pipeline.parse.delimited import SAMPLE_CHARS, Dialect, guess, reader
+from pipeline.parse.delimited import SAMPLE_CHARS, Dialect, opened, reader
 from pipeline.parse.parsed import Share, clean, squeeze
 from pipeline.parse.tables import HEAD_ROWS
 from pipeline.types import Reason
@@ -163,15 +161,9 @@ class _Array:
 
 
 def _rows(path: Path, dialect: Dialect | None, share: Share) -> Iterator[RawRecord]:
-    csv.field_size_limit(sys.maxsize)
-    with open_text(path) as file:
-        share.follow(file)
-        dialect = dialect or guess(file.read(SAMPLE_CHARS))
-        file.seek(0)
-        for _ in range(dialect.skip):
-            file.readline()
+    with opened(path, dialect, share) as (file, found):
         names: list[str] = []
-        rows = _numbered(file, dialect)
+        rows = _numbered(file, found)
         for number, row in _from_header(rows):
             if not names:
                 names = _columns(row)
