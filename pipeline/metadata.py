@@ -87,8 +87,17 @@ class Given:
         """The parse fingerprint of the document, where `usual` is that of documents whose bytes alone decide their chunks."""
         if self.records is None and self.record is None:
             return usual
+        usual = usual.partition("-")[0]  # OCR reads no record
         identity = [usual, "record" if self.records is None else fields_as_json(self.records)]
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[: len(usual)]
+
+
+def fingerprints(usual: str) -> tuple[str, str]:
+    """The parse fingerprints of documents with pages without text, and of those without: OCR has no say in the latter.
+
+    `usual` is that of the former: what holds for all documents, a hyphen, and what holds for OCR.
+    """
+    return usual, usual.partition("-")[0]
 
 
 def fields_as_json(fields: RecordFields) -> dict[str, object]:

@@ -140,6 +140,20 @@ class Settings(BaseSettings):
         description="comma-separated patterns of names that are never loaded",
     )  # fmt: skip
 
+    # OCR
+    ocr: Literal["auto", "never", "always"] = Field(
+        "auto", description="read scanned pages and images: auto (where an engine is installed), never, always (fail without one)"
+    )
+    ocr_engine: Literal["auto", "rapidocr", "tesseract"] = Field("auto", description="engine of OCR; auto: by KB_OCR_LANGS")
+    ocr_langs: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="languages of scans, comma-separated, such as en,de; empty: those of the engine, or English"
+    )
+    ocr_confidence: float = Field(0.6, ge=0, le=1, description="confidence below which OCR's lines are left out")
+    ocr_page_timeout_s: float = Field(30.0, gt=0, description="seconds to read one page by OCR")
+    ocr_timeout_s: float = Field(
+        1200.0, gt=0, description="seconds to read the pages of one document by OCR; the rest stays unread"
+    )
+
     # Parsing limits
     max_file_bytes: int = Field(256 << 20, gt=0, description="maximum size of a file; larger ones are quarantined as too_large")
     parse_memory_bytes: int = Field(2 << 30, gt=0, description="maximum memory for parsing one document")
@@ -185,7 +199,7 @@ class Settings(BaseSettings):
         description="headers for KB_OTLP_ENDPOINT: name=value, comma-separated",
     )  # fmt: skip
 
-    @field_validator("gpu_ids", "ignore", mode="before")
+    @field_validator("gpu_ids", "ignore", "ocr_langs", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value

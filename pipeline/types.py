@@ -74,6 +74,9 @@ class Reason(StrEnum):
         return self in _SKIPS
 
 
+#: How the details of skipped images begin whose text OCR can read.
+UNREAD_IMAGES = ("PNG image", "JPEG image", "TIFF image", "WEBP media")
+
 _SKIPS = frozenset((Reason.EMPTY_FILE, Reason.EMPTY_TEXT, Reason.NEEDS_OCR, Reason.ENCRYPTED, Reason.UNSUPPORTED))
 
 
@@ -81,6 +84,7 @@ class LossKind(StrEnum):
     """What a parser saw in a document and did not turn into text; a stable code for readers and scripts."""
 
     PAGE_WITHOUT_TEXT = "page_without_text"  # a scanned page, or one whose fonts name no characters
+    LOW_CONFIDENCE = "low_confidence"  # lines of a scan that OCR read, and was not sure of
     PICTURE = "picture"  # a picture without alternative text
     CHART = "chart"  # a chart without text or stored values
     EMBEDDED_OBJECT = "embedded_object"  # a file or media inside the document

@@ -30,6 +30,8 @@ for _name in [name for name in os.environ if name.upper().startswith("KB_") and 
 for _name in FOREIGN_NAMES:
     os.environ.pop(_name, None)
 os.environ["HF_HUB_OFFLINE"] = "1"
+# Scans are as they are without an engine, whatever is installed here; tests of OCR say otherwise.
+os.environ["KB_OCR"] = "never"
 os.environ["DO_NOT_TRACK"] = "1"
 os.environ["UNSTRUCTURED_DISABLE_NOTICE"] = "1"
 # A shell that starts the tests in the background has them, and all their children, ignore Ctrl-C.

@@ -14,8 +14,9 @@ from sqlalchemy import ColumnElement, Connection, Engine, and_, bindparam, case,
 from pipeline.ledger.generations import count_open
 from pipeline.ledger.measures import QUARANTINES, count
 from pipeline.ledger.schema import current, documents, hold, is_member, reading, upsert, writing
+from pipeline.metadata import fingerprints
 from pipeline.telemetry.counters import COUNT, Key
-from pipeline.types import DocumentState, Reason, SourceFile, StagedFile
+from pipeline.types import UNREAD_IMAGES, DocumentState, Reason, SourceFile, StagedFile
 
 #: Most ids in one IN list: SQLite takes 32,766 variables, and short statements keep the write lock short.
 ID_WINDOW = 500
@@ -37,6 +38,13 @@ class Known:
     indexed_parse: str
     indexed_embed: str
     given: str = ""  #: metadata of its load, as JSON
+    detail: str | None = None  #: of the reason
+
+    @property
+    def is_unread_scan(self) -> bool:
+        """Whether it was skipped because no engine of OCR was there: a scan, or an image."""
+        is_image = self.reason == Reason.UNSUPPORTED and (self.detail or "").startswith(UNREAD_IMAGES)
+        return self.state is DocumentState.SKIPPED and (self.reason == Reason.NEEDS_OCR or is_image)
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +202,17 @@ class Intake:
                 around = inside
         return found
 
+    def restart_unread(self, run: int, ids: Sequence[str]) -> set[str]:
+        """Put those of these documents that are unread scans back to pending, as part of `run`; return their ids."""
+        unread = {key for key, known in self.known(ids).items() if known.is_unread_scan and known.content_hash}
+        changes = {"state": DocumentState.PENDING, "reason": None, "detail": None, "starts": 0, "batch": None, "lease": None}
+        with writing(self._engine) as connection:
+            for start in range(0, len(unread), ID_WINDOW):
+                window = sorted(unread)[start : start + ID_WINDOW]
+                found = update(documents).where(documents.c.id.in_(window), documents.c.state == DocumentState.SKIPPED)
+                connection.execute(found.values(changes | {"run": run, "updated_at": time.time()}))
+        return unread
+
     def _put(
         self, collection: str, run: int,
         rows: Mapping[str, tuple[SourceFile, str, DocumentState, str | None, str | None]], parent: str = "",
@@ -335,7 +354,7 @@ def stays(before: Known | None, content_hash: str, parse_fingerprint: str) -> bo
         return False
     if before.reason == Reason.STAGED_LOST:
         return False
-    return before.state is not DocumentState.INDEXED or before.indexed_parse == parse_fingerprint
+    return before.state is not DocumentState.INDEXED or before.indexed_parse in fingerprints(parse_fingerprint)
 
 
 def _newly_quarantined(connection: Connection, values: Sequence[Mapping[str, Any]]) -> dict[Key, int]:

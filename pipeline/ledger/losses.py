@@ -14,6 +14,7 @@ from pipeline.types import DocumentState, Loss, LossKind
 #: Nouns for the kinds of losses, for people.
 NOUNS = {
     LossKind.PAGE_WITHOUT_TEXT: ("page without text", "pages without text"),
+    LossKind.LOW_CONFIDENCE: ("line that OCR was not sure of", "lines that OCR was not sure of"),
     LossKind.PICTURE: ("picture without text", "pictures without text"),
     LossKind.CHART: ("chart", "charts"),
     LossKind.EMBEDDED_OBJECT: ("embedded object", "embedded objects"),

@@ -14,6 +14,7 @@ from pipeline.errors import DocumentError, InstallationError, NoSpace
 from pipeline.files.errors import disk_is_full
 from pipeline.parse import kinds
 from pipeline.parse.machine import without_machine_text
+from pipeline.parse.ocr.scans import Scans
 from pipeline.parse.parsed import Losses, Member, Parsed, headed
 from pipeline.types import Element, ElementKind, LossKind, Reason, RecordFields
 
@@ -37,7 +38,7 @@ __all__ = [
 ]
 
 #: Part of the parse fingerprint: raise it when any parser yields different elements or properties for the same file.
-PARSER_VERSION = 4
+PARSER_VERSION = 5
 
 #: Module and function for each media type; a module is imported when the first such document arrives.
 _PARSERS = {
@@ -60,6 +61,7 @@ _PARSERS = {
     kinds.JSON: ("records", "parse_json"),
     kinds.JSON_LINES: ("records", "parse_json_lines"),
     kinds.PDF: ("pdf", "parse_pdf"),
+    **dict.fromkeys(sorted(kinds.IMAGES), ("images", "parse_image")),
     kinds.DOCX: ("ooxml.word", "parse_docx"),
     kinds.PPTX: ("ooxml.slides", "parse_pptx"),
     kinds.EML: ("mail", "parse_eml"),
@@ -77,6 +79,8 @@ _PARSERS = {
 #: Types that can be preloaded, and types that files have.
 PARSED_TYPES = frozenset(_PARSERS)
 MEDIA_TYPES = PARSED_TYPES - {kinds.RECORD}
+#: Types whose pages may be pictures of text: their parsers get what reads them.
+_SCANNED = kinds.IMAGES | {kinds.PDF}
 #: Types that hold files and no text of their own.
 CONTAINERS = frozenset((kinds.MBOX, kinds.ZIP, kinds.TAR, kinds.COMPRESSED, kinds.SEVENZIP))
 
@@ -95,15 +99,18 @@ _CAUSE_CHARS = 150
 _NO_ROOM_FOR_MODULE = ("failed to map segment", "annot allocate memory")
 
 
-def parse(path: Path, name: str, media_type: str) -> Parsed:
+def parse(path: Path, name: str, media_type: str, scans: Scans | None = None) -> Parsed:
     """Elements of the document at `path`, with the original name `name` and the type that `gate.inspect` returned.
+
+    `scans` reads pages without text.
 
     Elements are read lazily where the format allows it. The title is the document's own, else its first heading, else
     `name`. Raises DocumentError, with the most specific reason, here or while the elements are read; NoSpace.
     """
     if media_type not in _PARSERS:
         raise DocumentError(Reason.UNSUPPORTED, media_type)
-    parsed = _guarded(lambda: _parser(media_type)(path, name))
+    given = (scans or Scans(),) if media_type in _SCANNED else ()
+    parsed = _guarded(lambda: _parser(media_type)(path, name, *given))
     elements = _checked(_translated(parsed.elements), parsed.losses)
     parsed = replace(parsed, members=_translated(parsed.members))
     if parsed.title or media_type in CONTAINERS:
@@ -147,9 +154,9 @@ def import_needed(module: str) -> ModuleType:
         raise _not_importable(module, error) from error
 
 
-def _parser(media_type: str) -> Callable[[Path, str], Parsed]:
+def _parser(media_type: str) -> Callable[..., Parsed]:
     module, function = _PARSERS[media_type]
-    parser: Callable[[Path, str], Parsed] = getattr(import_module(f"pipeline.parse.{module}"), function)
+    parser: Callable[..., Parsed] = getattr(import_module(f"pipeline.parse.{module}"), function)
     return parser
 
 

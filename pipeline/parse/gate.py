@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import FileIO
 from pathlib import Path
 
 from pipeline.errors import DocumentError
 from pipeline.parse import archive, kinds
 from pipeline.parse.decode import SAMPLE_BYTES, detect
+from pipeline.parse.ocr.options import OcrOptions
 from pipeline.types import Reason
 
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
@@ -24,6 +25,7 @@ class Limits:
     max_file_bytes: int = 256 << 20
     zip_max_part_bytes: int = 50 << 20  #: maximum size of a part of an office file, unpacked
     zip_max_ratio: float = 100.0  #: maximum ratio of unpacked to packed bytes of a part
+    ocr: OcrOptions = field(default_factory=OcrOptions)  #: without an engine an image is no document
 
 
 def inspect(path: Path, name: str, limits: Limits) -> str:
@@ -53,8 +55,11 @@ def inspect(path: Path, name: str, limits: Limits) -> str:
         raise DocumentError(Reason.UNREADABLE, "a Git LFS pointer, not the file: run `git lfs pull` and load again")
     if (packed := kinds.archive_kind(head, name)) is not None:
         return packed
+    if (image := kinds.image_kind(head)) is not None and limits.ocr.engine:
+        return image
     if (foreign := kinds.foreign_kind(head)) is not None:
-        raise DocumentError(Reason.UNSUPPORTED, foreign)
+        # A person who has installed no engine learns of it; the ledger knows such images by pipeline.types.UNREAD_IMAGES.
+        raise DocumentError(Reason.UNSUPPORTED, f"{foreign}; {limits.ocr.hint}" if image and limits.ocr.hint else foreign)
     return _text(path, name, head, size)
 
 

@@ -37,6 +37,13 @@ TAR = "application/x-tar"
 COMPRESSED = "application/gzip"
 SEVENZIP = "application/x-7z-compressed"
 MSG = "application/vnd.ms-outlook"
+PNG = "image/png"
+JPEG = "image/jpeg"
+TIFF = "image/tiff"
+WEBP = "image/webp"
+#: Images whose text OCR can read, with their first bytes.
+_IMAGES = ((b"\x89PNG\r\n", PNG), (b"\xff\xd8\xff", JPEG), (b"II*\0", TIFF), (b"MM\0*", TIFF))
+IMAGES = frozenset((PNG, JPEG, TIFF, WEBP))
 #: A record of a file, as `record_documents` writes it; no file has this type, and no document is shown with it.
 RECORD = "application/x-kb-record"
 
@@ -108,6 +115,13 @@ _LFS_POINTER = b"version https://git-lfs.github.com/spec/v1\n"
 def is_lfs_pointer(head: bytes, name: str) -> bool:
     """Whether the file that starts with `head` is a pointer to one that Git LFS has not fetched; plain text may quote pointers."""
     return head.startswith(_LFS_POINTER) and _TEXT_SUFFIXES.get(suffix(name)) != PLAIN
+
+
+def image_kind(head: bytes) -> str | None:
+    """The media type of the image that starts with `head`, if OCR can read it."""
+    if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
+        return WEBP
+    return next((kind for magic, kind in _IMAGES if head.startswith(magic)), None)
 
 
 def foreign_kind(head: bytes) -> str | None:

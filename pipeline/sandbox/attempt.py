@@ -23,6 +23,7 @@ class Attempt:
     begun: bool = False  #: whether it reached its first job
     current: int | None = None  #: number of the current job
     since: float = 0.0  #: start of the current job, monotonic
+    more_s: float = 0.0  #: seconds that the current job may take longer, as OCR reads pages of it
     losses: list[Loss] = field(default_factory=list)  #: of the current job
     members: list[ExtractedMember] = field(default_factory=list)  #: of the current job
     metadata: dict[str, str] = field(default_factory=dict)  #: of the current job
@@ -33,7 +34,7 @@ class Attempt:
 
     def forget(self) -> None:
         """Forget what was reported of the job before."""
-        self.losses, self.members, self.metadata = [], [], {}
+        self.losses, self.members, self.metadata, self.more_s = [], [], {}, 0.0
 
     def note(self, event: dict[str, Any]) -> None:
         """Note a loss, a member or a property of the current job."""

@@ -24,6 +24,7 @@ from pipeline.model.tokens import TokenCounter
 from pipeline.parse import PARSER_VERSION, Member, Parsed, each_record, parse
 from pipeline.parse.gate import Limits, inspect
 from pipeline.parse.kinds import HOLDING_RECORDS, RECORD
+from pipeline.parse.ocr.scans import Scans
 from pipeline.sandbox.records import RECORDS, write_records
 from pipeline.types import Chunk, Element, Loss, LossKind, Reason
 
@@ -63,6 +64,7 @@ class Extracted:
     members: tuple[ExtractedMember, ...] = ()  #: files inside it, in the folder `members_folder(output)`
     records: int = 0  #: records that become documents, in the same folder
     whole: bool = True  #: whether all its records could be read
+    scanned: bool = False  #: whether OCR has a say in its text: it has pages without text
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,7 @@ class SoFar:
     chunks: int
     tokens: int
     share: float | None  #: share of the document that its parser has read; None where unknown
+    more_s: float = 0.0  #: seconds that the document may take longer, for a page that OCR begins to read
 
 
 def extract(
@@ -106,7 +109,8 @@ def extract(
             on_type(RECORD)
             if (made := _of_records(job, media_type, limits, tell)) is not None:
                 return made
-        parsed = parse(Path(job.path), job.name, media_type)
+        scans = Scans(limits.ocr, lambda seconds: tell(SoFar(0, 0, None, seconds)))
+        parsed = parse(Path(job.path), job.name, media_type, scans)
         # The name does not belong to the content: the same bytes may have another name elsewhere.
         title = parsed.title if parsed.title != job.name else ""
         chunks = chunk_elements(job.document_id, _with_text(parsed.elements), counter, options)
@@ -126,7 +130,9 @@ def extract(
         output.unlink(missing_ok=True)
         shutil.rmtree(members_folder(output), ignore_errors=True)
         raise
-    return Extracted(media_type, title, footer.chunks, footer.tokens, footer.losses, parsed.metadata, tuple(members))
+    return Extracted(
+        media_type, title, footer.chunks, footer.tokens, footer.losses, parsed.metadata, tuple(members), scanned=scans.asked > 0
+    )
 
 
 def _of_records(job: ExtractJob, media_type: str, limits: Limits, tell: Callable[[SoFar], None]) -> Extracted | None:

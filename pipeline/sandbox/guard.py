@@ -25,6 +25,7 @@ from pipeline.files.errors import translating
 from pipeline.model.tokens import TokenCounter
 from pipeline.parse import PARSED_TYPES
 from pipeline.parse.gate import Limits
+from pipeline.parse.ocr.options import OcrOptions
 from pipeline.sandbox.attempt import Attempt
 from pipeline.sandbox.environment import environment
 from pipeline.sandbox.extract import Extracted, ExtractJob, SoFar, parse_fingerprint
@@ -79,14 +80,20 @@ class GuardOptions:
         return cls(
             tokenizer=str(tokenizer),
             chunks=ChunkOptions(tokens, settings.chunk_overlap, tokens * 16),
-            limits=Limits(settings.max_file_bytes, settings.zip_max_part_bytes, settings.zip_max_ratio),
+            limits=Limits(
+                settings.max_file_bytes, settings.zip_max_part_bytes, settings.zip_max_ratio, OcrOptions.from_settings(settings)
+            ),
             memory_bytes=settings.parse_memory_bytes,
             timeout_s=settings.parse_timeout_s,
         )
 
     def fingerprint(self) -> str:
-        """The parse fingerprint of documents extracted with these options."""
-        return parse_fingerprint(TokenCounter.from_folder(Path(self.tokenizer)), self.chunks)
+        """The parse fingerprint of documents extracted with these options that have pages without text.
+
+        That of others is its part before the last hyphen: see `pipeline.metadata.fingerprints`.
+        """
+        usual = parse_fingerprint(TokenCounter.from_folder(Path(self.tokenizer)), self.chunks)
+        return f"{usual}-{self.limits.ocr.fingerprint()}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,8 +203,11 @@ class ParseGuard:
             self._send(request | {"preload": sorted(self._types)})
             attempt.since = time.monotonic()
             for event in self._events(attempt, on_tick):
-                if on_progress is not None and "so_far" in event:
-                    on_progress(jobs[event["at"]], SoFar(**event["so_far"]))
+                if "so_far" in event:
+                    so_far = SoFar(**event["so_far"])
+                    attempt.more_s = min(attempt.more_s + so_far.more_s, self._options.limits.ocr.document_s)
+                    if on_progress is not None and not so_far.more_s:
+                        on_progress(jobs[event["at"]], so_far)
                 outcome = self._event(attempt, event)
                 if outcome is not None:
                     yield outcome
@@ -277,7 +287,7 @@ class ParseGuard:
             if took > SERVER_START_S:
                 self._kill(attempt)
                 self.close()
-        elif attempt.cause is None and took > self.allowed_s(attempt.jobs[attempt.current]):
+        elif attempt.cause is None and took > self.allowed_s(attempt.jobs[attempt.current]) + attempt.more_s:
             attempt.cause = Reason.TIMEOUT
             self._kill(attempt)
 
@@ -295,7 +305,7 @@ class ParseGuard:
         if reason is Reason.CRASHED and any(words in attempt.said for words in _MEMORY_WORDS):
             reason = Reason.OUT_OF_MEMORY
         if reason is Reason.TIMEOUT:
-            return reason, f"the parser took longer than {self.allowed_s(attempt.jobs[attempt.current]):.0f} s"
+            return reason, f"the parser took longer than {self.allowed_s(attempt.jobs[attempt.current]) + attempt.more_s:.0f} s"
         if reason is Reason.OUT_OF_MEMORY:
             return reason, f"parsing needed more than {self._options.memory_bytes >> 20} MB of memory"
         return reason, f"the parser's process died{': ' + attempt.said if attempt.said else ''}"

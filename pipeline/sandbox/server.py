@@ -26,6 +26,7 @@ from pipeline.files.errors import disk_is_full
 from pipeline.model.tokens import TokenCounter
 from pipeline.parse import PARSED_TYPES, import_needed, preload, preload_gate
 from pipeline.parse.gate import Limits
+from pipeline.parse.ocr.options import OcrOptions
 from pipeline.parse.parsed import MAX_LOSS_CHARS
 from pipeline.sandbox.confine import CHILD_SUBREAPER, PDEATHSIG, allow_writes_only_in, forbid_sockets, prctl
 from pipeline.sandbox.extract import Extracted, ExtractJob, SoFar
@@ -64,7 +65,7 @@ class Server:
     def __init__(self, options: dict[str, Any], out: int) -> None:
         self._out = out
         self._chunks = ChunkOptions(**options["chunks"])
-        self._limits = Limits(**options["limits"])
+        self._limits = Limits(**options["limits"] | {"ocr": OcrOptions(**options["limits"]["ocr"])})
         self._memory_bytes = int(options["memory_bytes"])
         self._timeout_s = float(options["timeout_s"])
         self._counter = TokenCounter.from_folder(Path(options["tokenizer"]))
@@ -240,7 +241,7 @@ class Server:
                 _tell(self._out, {"member": number, "found": asdict(member) | short})
             for name, value in made.metadata.items():
                 _tell(self._out, {"property": name[:MAX_DETAIL_CHARS], "value": value[:MAX_DETAIL_CHARS]})
-            names = ("media_type", "chunks", "tokens", "records", "whole")
+            names = ("media_type", "chunks", "tokens", "records", "whole", "scanned")
             fields = {name: getattr(made, name) for name in names}
             _tell(self._out, {"end": number, "extracted": fields | {"title": made.title[:MAX_DETAIL_CHARS]}})
 
@@ -252,6 +253,9 @@ class Server:
             raise _NotImported(media_type)
 
     def _so_far(self, number: int, so_far: SoFar) -> None:
+        if so_far.more_s:
+            allowed, most = resource.getrlimit(resource.RLIMIT_CPU)
+            resource.setrlimit(resource.RLIMIT_CPU, (allowed + int(so_far.more_s) + 1, most))
         _tell(self._out, {"at": number, "so_far": asdict(so_far)})
 
     def _fail(self, number: int, reason: Reason, detail: str) -> None:

@@ -14,7 +14,7 @@ from pipeline.errors import DocumentError
 from pipeline.filters import Bare
 from pipeline.ledger import Ledger
 from pipeline.ledger.intake import Known, Refused
-from pipeline.metadata import Given, Raw
+from pipeline.metadata import Given, Raw, fingerprints
 from pipeline.parse.kinds import may_hold_records
 from pipeline.sources.discover import Omitted, discover
 from pipeline.sources.sidecars import Sidecars
@@ -74,7 +74,7 @@ class Load:
     def __init__(
         self, ledger: Ledger, staging: Staging, collection: str, parse_fingerprint: str, embed_fingerprint: str,
         *, max_file_bytes: int, checksum: bool = False, meta: Mapping[str, Raw] = MappingProxyType({}),
-        records: RecordFields | None = None,
+        records: RecordFields | None = None, reads_scans: bool = False,
         listed: Listed | None = None, tracing: Tracing | None = None,
     ) -> None:  # fmt: skip
         self._ledger = ledger
@@ -86,6 +86,7 @@ class Load:
         self._checksum = checksum
         self._meta = meta  #: of all documents; an empty text removes a field
         self._records = records  #: how the records of its files are documents; None: as in earlier loads of a file
+        self._reads_scans = reads_scans  #: whether an engine of OCR is here: scans that were skipped without one start again
         self._sidecars = Sidecars()
         self.listed = listed  #: filled if it is given
         self.counts = LoadCounts()
@@ -129,6 +130,8 @@ class Load:
                     yield Planned("changed", file.uri, file.size)
                 elif before.content_hash and _parsed_otherwise(self._given(file, before), before):
                     yield Planned("changed", file.uri, file.size, "other records, or other metadata of them")
+                elif self._reads_scans and before.is_unread_scan:
+                    yield Planned("changed", file.uri, file.size, "a scan, or an image, that OCR can read now")
                 elif before.state in (DocumentState.QUARANTINED, DocumentState.SKIPPED):
                     yield Planned("skipped", file.uri, file.size, f"{before.reason} before, and unchanged since")
                 elif self._finished(before) and self._given(file, before) != before.given:
@@ -191,7 +194,10 @@ class Load:
                 self.counts.changed += before is not None
                 self.counts.bytes += copy.source.size
         unchanged = [key for key in files if key in known and key not in staged and key not in refused]
-        for key, reason in self._ledger.intake.unfinished_members(unchanged).items():
+        inside = self._ledger.intake.unfinished_members(unchanged)
+        if self._reads_scans:
+            inside |= dict.fromkeys(self._ledger.intake.restart_unread(run, list(inside)))
+        for key, reason in inside.items():
             # They belong to this run's result, as their document does.
             self.counts.refused += reason is not None and not Reason(reason).skips
             adopted.append(key)
@@ -248,6 +254,8 @@ class Load:
             self.counts.unchanged += 1
         elif before.state in OPEN_STATES:
             adopted.append(key)
+        elif self._reads_scans and before.is_unread_scan:
+            staged[key] = self._again(file, before, now)
         elif before.state in (DocumentState.QUARANTINED, DocumentState.SKIPPED) and before.reason != Reason.STAGED_LOST:
             # Permanently refused: it belongs to this run's result, but only `retry` or a new version starts it again.
             self.counts.refused += before.state is DocumentState.QUARANTINED
@@ -284,7 +292,7 @@ class Load:
         return (
             before.state is DocumentState.INDEXED
             and before.indexed_hash == before.content_hash
-            and before.indexed_parse == Given.read(before.given).parse_fingerprint(self._parse)
+            and before.indexed_parse in fingerprints(Given.read(before.given).parse_fingerprint(self._parse))
             and before.indexed_embed == self._embed
         )
 

@@ -15,7 +15,7 @@ from pipeline.ledger import Ledger
 from pipeline.ledger.advances import Advance
 from pipeline.ledger.claims import Claim, ClaimedDocument
 from pipeline.ledger.work import ParsedResult
-from pipeline.metadata import Given, fields_as_json
+from pipeline.metadata import Given, fields_as_json, fingerprints
 from pipeline.sandbox.extract import MAX_DEPTH, Extracted, ExtractJob, SoFar, members_folder
 from pipeline.sandbox.guard import ParseGuard
 from pipeline.sources.uris import depth_of, name_of
@@ -130,7 +130,7 @@ class ParseStep:
                 except DocumentError as error:
                     self._fail(claim, document, error.reason, error.detail, began_ns)
                     continue
-                self._chunk_file(document).put(Path(job.output))
+                self._chunk_file(document, self._made_with(document, scanned=made.scanned)).put(Path(job.output))
                 result = self._result(document, replace(made, losses=made.losses + inside), outcome.seconds)
                 found.append(_Made(document=document, result=result, chunks=made.chunks, began_ns=began_ns, ended_ns=ended_ns))
         finally:
@@ -152,7 +152,7 @@ class ParseStep:
             id=document.id,
             title=made.title,
             media_type=made.media_type,
-            parse_fingerprint=self._made_with(document),
+            parse_fingerprint=self._made_with(document, scanned=made.scanned),
             tokens=made.tokens,
             seconds=seconds,
             chunks=made.chunks,
@@ -160,18 +160,22 @@ class ParseStep:
             properties=made.metadata,
         )
 
-    def _made_with(self, document: ClaimedDocument) -> str:
-        """The parse fingerprint of the chunk file of a document."""
-        return Given.read(document.given).parse_fingerprint(self._fingerprint)
+    def _made_with(self, document: ClaimedDocument, *, scanned: bool) -> str:
+        """The parse fingerprint of the chunk file of a document; `scanned`: it has pages without text."""
+        with_scans, without = fingerprints(Given.read(document.given).parse_fingerprint(self._fingerprint))
+        return with_scans if scanned else without
 
     def _fail(self, claim: Claim, document: ClaimedDocument, reason: Reason, detail: str, began_ns: int) -> None:
         if self._ledger.work.fail(claim, document.id, reason, detail):
             self._outcomes.failed(document, reason, detail, began_ns)
 
     def _ready(self, document: ClaimedDocument) -> ParsedResult | None:
-        there = self._chunk_file(document)
-        if not there.exists():
+        # Whether it has pages without text is known once it has been parsed.
+        known = [self._made_with(document, scanned=scanned) for scanned in (False, True)]
+        made_with = next((one for one in known if self._chunk_file(document, one).exists()), "")
+        if not made_with:
             return None
+        there = self._chunk_file(document, made_with)
         try:
             header, footer = there.ends()
         except DocumentError as error:
@@ -183,18 +187,18 @@ class ParseStep:
             id=document.id,
             title=header.title,
             media_type=header.media_type,
-            parse_fingerprint=self._made_with(document),
+            parse_fingerprint=made_with,
             tokens=footer.tokens,
             chunks=footer.chunks,
             losses=footer.losses,
             properties=header.metadata,
         )
 
-    def _chunk_file(self, document: ClaimedDocument) -> ChunkFile:
+    def _chunk_file(self, document: ClaimedDocument, made_with: str) -> ChunkFile:
         return ChunkFile.of(
             self._staging,
             document.id,
             uri=document.uri,
             content_hash=document.content_hash,
-            parse_fingerprint=self._made_with(document),
+            parse_fingerprint=made_with,
         )

@@ -19,6 +19,7 @@ class Prepared:
     collection: Collection  #: the live generation
     parse_fingerprint: str
     embed_fingerprint: str
+    reads_scans: bool  #: whether an engine of OCR is here
 
 
 def prepare(settings: Settings, ledger: Ledger, name: str, *, create: bool) -> Prepared:
@@ -42,7 +43,8 @@ def prepare(settings: Settings, ledger: Ledger, name: str, *, create: bool) -> P
         settings = settings.of_collection(found.profile)
     dimension = dimension_of(settings)
     fingerprint = embed_fingerprint(settings, dimension)
-    parse = GuardOptions.from_settings(settings, resolve_tokenizer(settings), resolve_limit(settings)).fingerprint()
+    options = GuardOptions.from_settings(settings, resolve_tokenizer(settings), resolve_limit(settings))
+    parse = options.fingerprint()
     if found is None:
         new = Collection(
             name=name,
@@ -56,4 +58,4 @@ def prepare(settings: Settings, ledger: Ledger, name: str, *, create: bool) -> P
         )
         found = ledger.collections.add(new) if create else new
     found.require_model(fingerprint, settings.model)
-    return Prepared(found, parse, fingerprint)
+    return Prepared(found, parse, fingerprint, bool(options.limits.ocr.engine))

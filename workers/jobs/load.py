@@ -102,6 +102,7 @@ class Loading:
             checksum=checksum,
             meta=meta,
             records=records,
+            reads_scans=prepared.reads_scans,
             listed=listed,
             tracing=self._tracing,
         )

@@ -14,6 +14,7 @@ import pypdfium2.raw as pdfium_c
 
 from pipeline.errors import DocumentError
 from pipeline.parse.hyphens import Words
+from pipeline.parse.ocr.scans import Scans
 from pipeline.parse.parsed import Losses, Member, Parsed, Share, squeeze
 from pipeline.parse.pdf.body import Body
 from pipeline.parse.pdf.headings import bookmarks, headings
@@ -22,6 +23,7 @@ from pipeline.parse.pdf.notes import attached
 from pipeline.parse.pdf.pages import Page
 from pipeline.parse.pdf.reading import Reader
 from pipeline.parse.pdf.running import Running
+from pipeline.parse.pdf.scanned import with_scan
 from pipeline.parse.properties import of_pdf
 from pipeline.types import ElementKind, LossKind, Reason
 
@@ -31,12 +33,12 @@ SAMPLE_PAGES = 10
 _LEADER = re.compile(r"\s?\.(?:\s?\.){4,}\s?")
 
 
-def parse_pdf(path: Path, name: str) -> Parsed:
+def parse_pdf(path: Path, name: str, scans: Scans | None = None) -> Parsed:
     """Paragraphs and headings of the PDF at `path`, with their pages; filled-in fields and comments follow their page's text.
 
-    Pages without text, among others with text, are losses. Raises DocumentError: ENCRYPTED, CORRUPT (also where its end is cut
-    off, because pdfium would silently return only the remaining pages), NEEDS_OCR, EMPTY_TEXT; the last two at the end of the
-    elements.
+    Pages without text are read by `scans`; those that stay unread, among others with text, are losses. Raises DocumentError:
+    ENCRYPTED, CORRUPT (also where its end is cut off, because pdfium would silently return only the remaining pages),
+    NEEDS_OCR, EMPTY_TEXT; the last two at the end of the elements.
     """
     _refuse_cut_off(path)
     try:
@@ -52,7 +54,7 @@ def parse_pdf(path: Path, name: str) -> Parsed:
     members = attached(document, losses)
     outline = bookmarks(document)
     words, running = Words(), Running()
-    pages = running.without(_learned(_pages(document, share, losses, members), words))
+    pages = running.without(_learned(_pages(document, share, losses, members, scans or Scans()), words))
     sample = list(islice(pages, SAMPLE_PAGES))
     elements = Body(headings(sample, outline), words, running, losses).elements(chain(sample, pages))
     start = list(islice(elements, 30))
@@ -68,7 +70,7 @@ def _refuse_cut_off(path: Path) -> None:
         raise DocumentError(Reason.CORRUPT, "its end is cut off")
 
 
-def _pages(document: Any, share: Share, losses: Losses, members: list[Member]) -> Iterator[Page]:
+def _pages(document: Any, share: Share, losses: Losses, members: list[Member], scans: Scans) -> Iterator[Page]:
     try:
         count = len(document)
         if not count:
@@ -85,7 +87,7 @@ def _pages(document: Any, share: Share, losses: Losses, members: list[Member]) -
                 losses.add(LossKind.UNREADABLE_PART, f"page {index + 1}", str(error))
                 continue
             try:
-                yield reader.read(page, index + 1)
+                yield with_scan(reader.read(page, index + 1), page, scans, losses)
             finally:
                 page.close()
     finally:
