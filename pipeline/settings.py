@@ -149,7 +149,7 @@ class Settings(BaseSettings):
         (), description="languages of scans, comma-separated, such as en,de; empty: those of the engine, or English"
     )
     ocr_confidence: float = Field(0.6, ge=0, le=1, description="confidence below which OCR's lines are left out")
-    ocr_page_timeout_s: float = Field(30.0, gt=0, description="seconds to read one page by OCR")
+    ocr_page_timeout_s: float = Field(60.0, gt=0, description="seconds to read one page by OCR")
     ocr_timeout_s: float = Field(
         1200.0, gt=0, description="seconds to read the pages of one document by OCR; the rest stays unread"
     )

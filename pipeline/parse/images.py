@@ -51,8 +51,8 @@ def _elements(path: Path, scans: Scans, share: Share, losses: Losses) -> Iterato
         if count > MAX_PAGES:
             losses.add(LossKind.CUT_TEXT, f"page {MAX_PAGES + 1}", f"{count - MAX_PAGES} further pages", count - MAX_PAGES)
     if not some:
-        why = next((f"; {loss.detail}" for loss in losses.all()), "")
-        raise DocumentError(Reason.EMPTY_TEXT, f"no text on {plural(count, 'page')} of an image{why}")
+        why = losses.told_of(LossKind.PAGE_WITHOUT_TEXT, LossKind.LOW_CONFIDENCE)
+        raise DocumentError(Reason.EMPTY_TEXT, f"no text on {plural(count, 'page')} of an image{'; ' if why else ''}{why}")
 
 
 def _drawn(image: Image, index: int, most: int) -> Image:

@@ -77,6 +77,11 @@ class Losses:
         else:
             self._more[kind] = self._more.get(kind, 0) + count
 
+    def told_of(self, *kinds: LossKind) -> str:
+        """Place and detail of the first loss of one of these kinds; empty without one."""
+        first = next((loss for kind in kinds for loss in self._found.get(kind, ())), None)
+        return f"{first.place}: {first.detail}" if first is not None else ""
+
     def all(self) -> tuple[Loss, ...]:
         """Every loss, by kind; the last one of a kind may stand for all that are only counted."""
         told = []

@@ -38,6 +38,23 @@ class ReadLine:
         return max(1.0, self.bottom - self.top)
 
 
+#: Left, top, right and bottom.
+Box = tuple[float, float, float, float]
+
+
+def turned(box: Box, shape: tuple[int, int], side: bool, flip: bool) -> Box:
+    """A place on a page once the page stands upright; `shape` is its height and width as it is.
+
+    `side`: lines run down as it is, or up if `flip`; otherwise `flip` means that it stands on its head.
+    """
+    height, width = shape
+    left, top, right, bottom = box
+    if side:
+        left, top, right, bottom = top, width - right, bottom, width - left
+        height, width = width, height
+    return (width - right, height - bottom, width - left, height - top) if flip else (left, top, right, bottom)
+
+
 def ordered(lines: Sequence[ReadLine]) -> list[list[ReadLine]]:
     """The lines by regions of the page in reading order: columns one after another, rows from left to right."""
     if len(lines) < 2:

@@ -43,7 +43,7 @@ class OcrOptions:
     languages: str = ""  #: as the engine names them, with + between them
     version: str = ""  #: of the engine
     confidence: float = 0.6  #: lines of less are left out
-    page_s: float = 30.0  #: seconds for a page
+    page_s: float = 60.0  #: seconds for a page
     document_s: float = 1200.0  #: seconds for all pages of a document
     hint: str = ""  #: what to do so that they are read; empty where they are, or where nobody wants it
 

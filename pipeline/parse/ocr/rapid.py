@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.parse.ocr.lines import ReadLine
+from pipeline.parse.ocr.lines import ReadLine, turned
 
 #: A piece of text that is this many times as high as wide lies on its side.
 TALL = 1.5
@@ -52,7 +52,7 @@ class Rapid:
             return []
         shape = pixels.shape[0], pixels.shape[1]
         return [
-            ReadLine(text, float(score), *place.turned(shape, *page))
+            ReadLine(text, float(score), *turned((place.left, place.top, place.right, place.bottom), shape, *page))
             for place, text, score in zip(places, read.txts, read.scores, strict=True)
             if text.strip()
         ]
@@ -77,15 +77,6 @@ class _Place:
     def on_its_side(self) -> bool:
         """Whether the line runs down or up; the engine then turns it counter-clockwise to read it."""
         return self.bottom - self.top >= TALL * (self.right - self.left)
-
-    def turned(self, shape: tuple[int, int], side: bool, flip: bool) -> tuple[float, float, float, float]:
-        """Left, top, right and bottom once the page stands upright; `shape` is its height and width as it is."""
-        height, width = shape
-        left, top, right, bottom = self.left, self.top, self.right, self.bottom
-        if side:
-            left, top, right, bottom = top, width - right, bottom, width - left
-            height, width = width, height
-        return (width - right, height - bottom, width - left, height - top) if flip else (left, top, right, bottom)
 
 
 def _turn_of(places: Sequence[_Place], turns: Sequence[float]) -> tuple[bool, bool]:

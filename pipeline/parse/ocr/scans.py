@@ -68,9 +68,10 @@ class Scans:
         self._grant(options.page_s)
         began = time.monotonic()
         try:
+            engine = _engine(options)  # the first page of a process does not pay for the models
             with _alarm(options.page_s):
-                found = _engine(options).lines(_pixels(draw(MAX_PIXELS)), options.page_s)
-        except (DocumentError, InstallationError, NoSpace):
+                found = engine.lines(_pixels(draw(MAX_PIXELS)), options.page_s)
+        except (DocumentError, InstallationError, NoSpace, ImportError):
             raise
         except TimeoutError:
             detail = f"not read: it took longer than {options.page_s:g} s (KB_OCR_PAGE_TIMEOUT_S)"

@@ -6,13 +6,13 @@ import csv
 import io
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import TYPE_CHECKING
 
 from pipeline.errors import InstallationError
-from pipeline.parse.ocr.lines import ReadLine
+from pipeline.parse.ocr.lines import ReadLine, turned
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,24 +46,41 @@ class Tesseract:
         if ended.returncode:
             said = ended.stderr.decode("utf-8", "replace").strip().splitlines()
             raise RuntimeError(f"tesseract failed: {said[-1] if said else ended.returncode}")
-        return list(_lines(ended.stdout.decode("utf-8", "replace")))
+        return _lines(ended.stdout.decode("utf-8", "replace"), (height, width))
 
 
-def _lines(table: str) -> Iterator[ReadLine]:
+def _lines(table: str, shape: tuple[int, int]) -> list[ReadLine]:
+    """The lines of Tesseract's table, whose places are those of the page as it lies."""
     rows = csv.DictReader(io.StringIO(table), delimiter="\t", quoting=csv.QUOTE_NONE)
     words = (row for row in rows if row["level"] == _WORD and (row["text"] or "").strip())
 
-    def place(row: Mapping[str, str]) -> tuple[str, ...]:
+    def line_of(row: Mapping[str, str]) -> tuple[str, ...]:
         return row["block_num"], row["par_num"], row["line_num"]
 
-    for _, found in groupby(words, place):
-        line = list(found)
-        letters = sum(len(row["text"]) for row in line)
-        confidence = sum(float(row["conf"]) * len(row["text"]) for row in line) / letters / 100
-        lefts, tops = [int(row["left"]) for row in line], [int(row["top"]) for row in line]
-        right = max(left + int(row["width"]) for left, row in zip(lefts, line, strict=True))
-        bottom = max(top + int(row["height"]) for top, row in zip(tops, line, strict=True))
-        yield ReadLine(" ".join(row["text"] for row in line), max(0.0, confidence), min(lefts), min(tops), right, bottom)
+    found = [list(line) for _, line in groupby(words, line_of)]
+    turn = _turn_of(found)
+    return [_line(line, shape, turn) for line in found]
+
+
+def _turn_of(found: Sequence[Sequence[Mapping[str, str]]]) -> tuple[bool, bool]:
+    """How the page lies, by the direction in which the words of its lines follow each other."""
+    across = down = 0
+    for line in found:
+        for word, after in pairwise(line):
+            across += int(after["left"]) - int(word["left"])
+            down += int(after["top"]) - int(word["top"])
+    side = abs(down) > abs(across)
+    return side, (down if side else across) < 0
+
+
+def _line(words: Sequence[Mapping[str, str]], shape: tuple[int, int], turn: tuple[bool, bool]) -> ReadLine:
+    letters = sum(len(row["text"]) for row in words)
+    confidence = sum(float(row["conf"]) * len(row["text"]) for row in words) / letters / 100
+    boxes = [[int(row[name]) for name in ("left", "top", "width", "height")] for row in words]
+    left, top = min(box[0] for box in boxes), min(box[1] for box in boxes)
+    right, bottom = max(x + width for x, _, width, _ in boxes), max(y + height for _, y, _, height in boxes)
+    text = " ".join(row["text"] for row in words)
+    return ReadLine(text, max(0.0, confidence), *turned((left, top, right, bottom), shape, *turn))
 
 
 @cache

@@ -34,6 +34,7 @@ class Body:
     words: Words
     running: Running
     losses: Losses
+    hint: str = ""  #: what to do so that pages without text are read
     _open: tuple[Table, str] | None = None  #: the table at the end of the last page, and its header
 
     def elements(self, pages: Iterator[Page]) -> Iterator[Element]:
@@ -49,7 +50,9 @@ class Body:
                 yield element
         yield from self.running.elements()
         if not some:
-            raise DocumentError(Reason.NEEDS_OCR if unread else Reason.EMPTY_TEXT, f"no text on {plural(count, 'page')}")
+            why = self.hint if unread else self.losses.told_of(LossKind.PAGE_WITHOUT_TEXT, LossKind.LOW_CONFIDENCE)
+            detail = f"no text on {plural(count, 'page')}{'; ' if why else ''}{why}"
+            raise DocumentError(Reason.NEEDS_OCR if unread else Reason.EMPTY_TEXT, detail)
         for page in unread:
             self.losses.add(LossKind.PAGE_WITHOUT_TEXT, f"page {page.number}", page.without_text)
 

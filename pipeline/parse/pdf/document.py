@@ -56,7 +56,7 @@ def parse_pdf(path: Path, name: str, scans: Scans | None = None) -> Parsed:
     words, running = Words(), Running()
     pages = running.without(_learned(_pages(document, share, losses, members, scans or Scans()), words))
     sample = list(islice(pages, SAMPLE_PAGES))
-    elements = Body(headings(sample, outline), words, running, losses).elements(chain(sample, pages))
+    elements = Body(headings(sample, outline), words, running, losses, scans.hint if scans else "").elements(chain(sample, pages))
     start = list(islice(elements, 30))
     title = next((e.text for e in start if e.kind is ElementKind.HEADING and e.level == 1), "")
     return Parsed(title or declared, chain(start, elements), share, losses, properties, (member for member in members))
