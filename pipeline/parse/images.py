@@ -38,7 +38,7 @@ def _elements(path: Path, scans: Scans, share: Share, losses: Losses) -> Iterato
     try:
         image: Image = PIL.Image.open(path, formats=("PNG", "JPEG", "TIFF", "WEBP"))
     except (PIL.UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        raise DocumentError(Reason.CORRUPT, f"an image that cannot be opened: {error}"[:300]) from error
+        raise DocumentError(Reason.CORRUPT, f"an image that cannot be opened ({type(error).__name__})") from error
     with image:
         # Frames of PNG and WebP are a film, of which the first one is a page.
         count = int(getattr(image, "n_frames", 1)) if image.format == "TIFF" else 1

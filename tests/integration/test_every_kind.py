@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.one_of_each import SAMPLES, file_name, usual_names
+from tests.scans import PAGE_S
 from tests.services import Cli
 
 pytestmark = pytest.mark.integration
@@ -28,7 +29,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def cli(request: pytest.FixtureRequest, data_dir: Path) -> Iterator[Cli]:
     """A deployment of either mode, with its workers."""
     if request.param == "embedded":
-        yield Cli(data_dir, KB_INGEST_DEVICE="cpu", KB_DEVICE="cpu")
+        yield Cli(data_dir, KB_INGEST_DEVICE="cpu", KB_DEVICE="cpu", KB_OCR="always", KB_OCR_PAGE_TIMEOUT_S=PAGE_S)
         return
     redis, qdrant = request.getfixturevalue("redis"), request.getfixturevalue("qdrant")
     served = Cli(
@@ -37,6 +38,8 @@ def cli(request: pytest.FixtureRequest, data_dir: Path) -> Iterator[Cli]:
         KB_QDRANT_URL=f"http://127.0.0.1:{qdrant.port}",
         KB_INGEST_DEVICE="cpu",
         KB_DEVICE="cpu",
+        KB_OCR="always",
+        KB_OCR_PAGE_TIMEOUT_S=PAGE_S,
     )
     workers = served.start("up")
     yield served

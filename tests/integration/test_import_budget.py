@@ -13,7 +13,18 @@ from tests.services import Cli
 pytestmark = pytest.mark.integration
 
 #: Needed by sentence-transformers and transformers, which run unusual models, and not the default one.
-NEVER = {"sentence_transformers", "transformers", "sklearn", "scipy", "pandas", "matplotlib"}
+NEVER = {
+    "sentence_transformers",
+    "transformers",
+    "sklearn",
+    "scipy",
+    "pandas",
+    "matplotlib",
+    "rapidocr",
+    "onnxruntime",
+    "cv2",
+    "PIL",
+}
 
 #: Needed by `serve` and `mcp` alone.
 SERVICE = {"fastapi", "starlette", "uvicorn", "python_multipart", "mcp", "mcp_types"}
@@ -45,7 +56,7 @@ class Counted(Cli):
 
 @pytest.mark.slow
 def test_commands_import_no_more_than_they_need(data_dir: Path, documents: Path) -> None:
-    cli = Counted(data_dir, KB_DEVICE="cpu")
+    cli = Counted(data_dir, KB_DEVICE="cpu", KB_OCR="auto")
     load = cli.imported("load", str(documents))
     assert {"celery", "sqlalchemy"} <= load  # that the names are those of the command
     assert not load & (NEVER | SERVICE | MODEL)

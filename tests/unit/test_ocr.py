@@ -88,7 +88,7 @@ def test_confined_as_every_parser_the_engine_reads_scans_and_names_the_rest(guar
     outcome = guarded(guard, tmp_path / "scan.pdf")
     assert outcome.extracted is not None, outcome.detail
     assert outcome.extracted.scanned
-    assert " ".join(texts(tmp_path / "scan.pdf")).split() == "Anchors hold in clay. Buoys mark the channel.".split()
+    assert " ".join(texts(tmp_path / "scan.pdf")).split() == ["Anchors", "hold", "in", "clay.", "Buoys", "mark", "the", "channel."]
 
 
 def test_a_tiff_has_pages(guard: ParseGuard, tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_a_huge_page_stays_within_the_limits(guard: ParseGuard, ending: str, tmp
     path = tmp_path / f"huge.{ending}"
     huge = PIL.Image.new("L", (20_000, 20_000), 255)
     huge.paste(page("A map of the harbour", size=900, width=16_000), (500, 500))
-    huge.save(path, **({"compress_level": 1} if ending == "png" else {"resolution": 1600, "quality": 30}))
+    huge.save(path, compress_level=1, resolution=1600, quality=30)
     del huge
     outcome = guarded(guard, path)
     assert outcome.extracted is not None, (outcome.reason, outcome.detail)
@@ -143,6 +143,18 @@ def test_lines_of_little_confidence_are_named_and_left_out() -> None:
     assert strict.read(lambda _: page(*LINES), 3, losses) == []
     (loss,) = losses.all()
     assert (loss.kind, loss.place, loss.count) == (LossKind.LOW_CONFIDENCE, "page 3", len(LINES))
+
+
+def test_a_picture_without_text_is_named_and_a_blank_page_is_not() -> None:
+    import PIL.Image
+
+    stripes = PIL.Image.new("L", (300, 300), 255)
+    for left in range(0, 300, 60):
+        stripes.paste(0, (left, 0, left + 30, 300))
+    scans, losses = Scans(RAPID), Losses()
+    assert scans.read(lambda _: PIL.Image.new("L", (300, 300), 250), 1, losses) == []
+    assert scans.read(lambda _: stripes, 2, losses) == []
+    assert [(loss.kind, loss.place) for loss in losses.all()] == [(LossKind.PICTURE, "page 2")]
 
 
 def test_pages_end_with_their_time_and_documents_with_theirs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,7 +192,7 @@ def test_divided_words_are_joined_and_paragraphs_kept_apart() -> None:
 
 
 def test_without_an_engine_each_page_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(options_module.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     monkeypatch.setattr(options_module, "installed_languages", lambda: frozenset())
     options = OcrOptions.from_settings(load_settings(ocr="auto"))
     assert options.engine == ""

@@ -29,6 +29,9 @@ DPI = 200
 #: Longest side relative to the shortest: longer strips hold no line that could be read once MAX_PIXELS are kept.
 MAX_RATIO = 40.0
 
+#: Standard deviation of the greys, from 0 to 255, up to which a page is blank, such as the back of a scanned sheet.
+BLANK = 8.0
+
 #: Draws a page with at most so many pixels.
 Draw = Callable[[int], "Image"]
 
@@ -70,7 +73,8 @@ class Scans:
         try:
             engine = _engine(options)  # the first page of a process does not pay for the models
             with _alarm(options.page_s):
-                found = engine.lines(_pixels(draw(MAX_PIXELS)), options.page_s)
+                pixels = _pixels(draw(MAX_PIXELS))
+                found = engine.lines(pixels, options.page_s)
         except (DocumentError, InstallationError, NoSpace, ImportError):
             raise
         except TimeoutError:
@@ -85,6 +89,8 @@ class Scans:
             return []
         finally:
             self._spent += time.monotonic() - began
+        if not found and pixels.std() > BLANK:
+            losses.add(LossKind.PICTURE, place, "OCR found no text in it")
         return list(self._elements(found, number, losses))
 
     def _elements(self, found: list[ReadLine], number: int, losses: Losses) -> Iterator[Element]:
