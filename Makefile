@@ -67,12 +67,14 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $(STAMP)
 	@echo "==> Ready: $(VENV)/bin/kb-ingest"
 
-services: ## install the servers and tools of the tests (redis-server, PostgreSQL, faketime, iproute2, Chromium), if possible
+services: ## install the servers and tools of the tests (redis-server, PostgreSQL, faketime, iproute2, Chromium, Tesseract), if possible
 	@{ command -v redis-server && command -v faketime && command -v ip && command -v chromedriver && \
+		tesseract --list-langs | grep -qx rus && \
 		ls /usr/lib/postgresql/*/bin/initdb; } >/dev/null 2>&1 \
 		|| .ci/debian redis-server postgresql faketime iproute2 openssl chromium chromium-driver fonts-dejavu-core \
+		tesseract-ocr tesseract-ocr-rus \
 		|| { test -z "$${CI:-}" && \
-		echo "warning: redis-server, PostgreSQL, faketime, iproute2 or Chromium is missing; tests that need it are" \
+		echo "warning: redis-server, PostgreSQL, faketime, iproute2, Chromium or Tesseract with Russian is missing; tests that need it are" \
 			"skipped here, but fail in CI. The same applies to tests of the alert rules without promtool, which is optional on a" \
 			"desktop: Debian has it in the package prometheus, which also starts a Prometheus at every boot" >&2; }
 

@@ -223,7 +223,7 @@ SAMPLES: dict[str, Sample] = {
     ".xbrl": Sample(_text("<xbrl><Revenue contextRef='Y2024' unitRef='EUR'>3180</Revenue></xbrl>")),
     ".rss": Sample(_text(f"<rss><channel><title>{d.TITLE}</title><item><title>{d.SENTENCE}</title></item></channel></rss>")),
     ".svg": Sample(_text(_SVG), _of_loss(LossKind.PICTURE)),
-    ".pdf": Sample(d.half_scanned_pdf),
+    ".pdf": Sample(d.half_scanned_pdf, _of_loss(LossKind.PICTURE)),
     ".docx": Sample(_docx, _of_loss(LossKind.PICTURE)),
     ".docm": Sample(_bytes(ooxml.word(_OBJECT, kind="docm")), _of_loss(LossKind.EMBEDDED_OBJECT)),
     ".dotx": Sample(_bytes(ooxml.word(ooxml.para(d.SENTENCE), kind="dotx"))),

@@ -23,8 +23,10 @@ class Rapid:
     """An engine in memory, for many pages."""
 
     def __init__(self, languages: str = "") -> None:
+        import cv2
         from rapidocr import RapidOCR
 
+        cv2.setNumThreads(1)
         threads = {f"EngineConfig.onnxruntime.{kind}_op_num_threads": 1 for kind in ("intra", "inter")}
         detection = {"Det.limit_type": "max", "Det.limit_side_len": DETECTION_SIDE}
         quiet = {"Global.log_level": "critical", "Global.text_score": LEAST, "Global.use_preprocess_img": False}
