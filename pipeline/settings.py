@@ -183,6 +183,10 @@ class Settings(BaseSettings):
         60.0, gt=0, description="timeout of a request to Qdrant or to an embedding endpoint, at most half of KB_LEASE_S"
     )
     events_days: float = Field(30.0, gt=0, description="days for which the ledger keeps the events of each document")
+    gc_days: float = Field(
+        30.0, gt=0, description="days without use after which `gc` removes staged files, replaced generations and leftovers"
+    )
+    runs_days: float = Field(365.0, gt=0, description="days after which `gc` forgets runs that no document is from")
     health_dir: Path | None = Field(None, description="folder for heartbeat files of this service's processes; empty: disabled")
     flower_auth: SecretStr = Field(
         SecretStr(""), validation_alias=_names("KB_FLOWER_AUTH", "FLOWER_BASIC_AUTH"),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import fcntl
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.files.errors import translated
@@ -92,3 +94,27 @@ class FileLock:
             self._pid = os.getpid()
             self._file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
         return self._file
+
+
+@contextmanager
+def shared(path: Path) -> Iterator[None]:
+    """Share the lock on `path` with others that do, for a moment; a FileLock waits until all have left. For any thread.
+
+    Raises ConfigError or NoSpace where the file cannot be opened or locked.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)  # one of its own: a lock belongs to the open file
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
+        except BaseException:
+            os.close(descriptor)
+            raise
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise translated(error, path) from error
+    try:
+        yield
+    finally:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)  # a child that was forked meanwhile has the file open too
+        os.close(descriptor)

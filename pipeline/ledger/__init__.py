@@ -4,7 +4,8 @@ Its parts, one file each: `intake` (writes of a load), `flow` (the dispatcher), 
 generations), `mirror` (a new generation next to the live one), `removal` (deletions), `sources` (loaded repeatedly),
 `schedules` (and when), `holds` (which run loads which roots now), `registry` (worker processes), `runs` (and how they compare),
 `report`, `life` and `retrospect` (for people: the present, documents, one run), `measures` (counters of workers), `fields`
-(of metadata), `browse` (documents by page), `tokens` (who may ask the service), `submissions` (repeated requests).
+(of metadata), `browse` (documents by page), `tokens` (who may ask the service), `submissions` (repeated requests),
+`upkeep` (what nobody needs any more).
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from pipeline.ledger.schema import open_engine
 from pipeline.ledger.sources import Sources
 from pipeline.ledger.submissions import Submissions
 from pipeline.ledger.tokens import Tokens
+from pipeline.ledger.upkeep import Upkeep
 from pipeline.ledger.work import Work
 
 
@@ -64,6 +66,7 @@ class Ledger:
         self.browse = Browse(engine)
         self.tokens = Tokens(engine)
         self.submissions = Submissions(engine)
+        self.upkeep = Upkeep(engine)
 
     @classmethod
     def open(cls, url: str) -> Ledger:
@@ -86,5 +89,6 @@ class Ledger:
 
 __all__ = [
     "Browse", "Facets", "Fields", "Flow", "Generations", "Holds", "Intake", "Ledger", "Life", "LossReport", "Measures", "Mirror",
-    "Registry", "Removal", "Report", "Retrospect", "Runs", "Schedules", "Sources", "Submissions", "Tokens", "Work",
+    "Registry", "Removal", "Report", "Retrospect", "Runs", "Schedules", "Sources", "Submissions", "Tokens", "Upkeep",
+    "Work",
 ]  # fmt: skip

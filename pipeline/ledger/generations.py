@@ -17,6 +17,9 @@ from pipeline.types import OPEN_STATES
 #: Key of the table `meta`, before a physical collection's name, for a deferred graph.
 _POSTPONED = "graph:"
 
+#: Begins the key of a physical collection that no generation names any more and whose points are being deleted.
+_DROPPING = "drop:"
+
 
 @dataclass(frozen=True, slots=True)
 class Collection:
@@ -162,12 +165,31 @@ class Generations:
         return live, last
 
     def drop(self, name: str, state: str) -> bool:
-        """Forget a generation in this state, with its documents; whether it was there. Its points must be gone."""
+        """Forget a generation in this state, with its documents; whether it was there.
+
+        The caller then drops its points and calls `dropped`; if it dies in between, `dropping` still names them.
+        """
         with writing(self._engine) as connection:
-            gone = connection.execute(delete(collections).where(collections.c.name == name, collections.c.state == state)).rowcount
-            if gone:
-                connection.execute(delete(documents).where(documents.c.collection == name))
-        return bool(gone)
+            wanted = (collections.c.name == name, collections.c.state == state)
+            physical = connection.execute(select(collections.c.physical).where(*wanted).with_for_update()).scalar()
+            if physical is None:
+                return False
+            row = {"key": _DROPPING + physical, "value": str(time.time())}
+            connection.execute(upsert(connection, meta).values(row).on_conflict_do_nothing())
+            connection.execute(delete(collections).where(*wanted))
+            connection.execute(delete(documents).where(documents.c.collection == name))
+        return True
+
+    def dropping(self) -> dict[str, float]:
+        """Physical collections of generations that were dropped, whose points may still be there, and since when."""
+        with reading(self._engine) as connection:
+            rows = connection.execute(select(meta.c.key, meta.c.value).where(meta.c.key.startswith(_DROPPING))).all()
+        return {key.removeprefix(_DROPPING): float(value) for key, value in rows}
+
+    def dropped(self, physical: str) -> None:
+        """Record that the points of a dropped generation are gone."""
+        with writing(self._engine) as connection:
+            connection.execute(delete(meta).where(meta.c.key.in_((_DROPPING + physical, _POSTPONED + physical))))
 
     def put_off(self, collection: Collection, links: int) -> None:
         """Record that a collection's graph is not built for now, and how many links its nodes have when it is."""

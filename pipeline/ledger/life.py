@@ -190,6 +190,15 @@ class Life:
         shown = frozenset((beat.id, beat.beat) for beat in beats)
         return Pulse(last.at if last else None, beat_at, last.id if last else 0, shown)
 
+    def old_events(self, older_s: float) -> int:
+        """How many events are older than `older_s` seconds."""
+        with reading(self._engine) as connection:
+            # By their ids, which increase with time: there is no index of times.
+            young = select(events.c.id).where(events.c.at >= time.time() - older_s).order_by(events.c.id).limit(1)
+            first = connection.execute(young).scalar()
+            old = select(func.count()).select_from(events)
+            return int(connection.execute(old if first is None else old.where(events.c.id < first)).scalar_one())
+
     def forget(self, older_s: float) -> int:
         """Delete events older than `older_s` seconds, and the throughput and counts of that time; return how many events."""
         before, dropped = time.time() - older_s, 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
@@ -63,3 +64,19 @@ def version_of(status: Mapping[str, Any]) -> int:
         if found:
             return int.from_bytes(hashlib.blake2b(str(found).encode(), digest_size=7).digest(), "big")
     return 0
+
+
+def modified_at(status: Mapping[str, Any]) -> float:
+    """When an object was stored, in seconds since the epoch; now, where the store does not tell."""
+    for key in ("mtime", "LastModified", "last_modified", "updated", "modified", "created"):
+        found = status.get(key)
+        try:
+            if isinstance(found, str):
+                found = datetime.fromisoformat(found)
+            if isinstance(found, datetime):
+                return found.timestamp()
+        except ValueError:
+            continue
+        if isinstance(found, int | float):
+            return float(found)
+    return time.time()

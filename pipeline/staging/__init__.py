@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
+from pipeline.staging.contents import Content
 from pipeline.types import SourceFile, StagedFile
 
 
@@ -33,6 +34,24 @@ class Staging(Protocol):
 
     def scratch(self) -> Path:
         """A new path for a temporary file, for `put_chunks` to take."""
+
+    def contents(self) -> Iterator[Content]:
+        """All copies and chunk files, in no order."""
+
+    def discard(self, keys: Sequence[str], before: float) -> list[str]:
+        """Remove the copies and chunk files that were last used before a time; return the keys of those removed.
+
+        `put` and `put_bytes` count as uses, so a copy that a load finds is safe from then on.
+        """
+
+    def abandoned(self) -> list[Content]:
+        """Temporary files and folders that a killed process left behind."""
+
+    def sweep(self) -> int:
+        """Remove what is `abandoned`; return how many."""
+
+    def export(self, key: str, target: Path) -> None:
+        """Make `target` a copy or another name of a copy or chunk file; raises FileNotFoundError if it is not there."""
 
 
 def open_staging(location: str) -> Staging:

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from pipeline.errors import StagingUnavailable
 from pipeline.files.errors import translating
+from pipeline.files.lock import FileLock, shared
 from pipeline.files.replace import move_file
+from pipeline.staging.contents import Content
 from pipeline.staging.copies import blob_key, check_blob, copy_hashed
 from pipeline.types import SourceFile, StagedFile
 
 #: Temporary files older than this belong to no running process.
 SCRATCH_MAX_AGE_S = 24 * 3600
+
+#: Seconds to wait for those who are moving files in, before files are removed; each takes a moment.
+DISCARD_WAIT_S = 30.0
 
 
 class LocalStaging:
@@ -25,6 +31,7 @@ class LocalStaging:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._scratch = root / "tmp"
+        self._lock = root / "files.lock"  # shared by those who move files in; whoever removes some has it alone
         with self._usable():
             self._scratch.mkdir(parents=True, exist_ok=True)
 
@@ -39,9 +46,7 @@ class LocalStaging:
         with self._usable():
             try:
                 content_hash, copied = copy_hashed(source, temporary)
-                blob = self.root / blob_key(content_hash)
-                if not (blob.exists() and blob.stat().st_size == copied.size):
-                    move_file(temporary, blob)
+                self._keep(temporary, self.root / blob_key(content_hash), copied.size)
                 return StagedFile(copied, content_hash, blob_key(content_hash))
             finally:
                 temporary.unlink(missing_ok=True)
@@ -52,14 +57,25 @@ class LocalStaging:
             for content_hash, data in contents.items():
                 on_tick()
                 blob = self.root / blob_key(content_hash)
-                if blob.exists() and blob.stat().st_size == len(data):
+                if self._used(blob, len(data)):
                     continue
                 temporary = self.scratch()
                 try:
                     temporary.write_bytes(data)
-                    move_file(temporary, blob)
+                    self._keep(temporary, blob, len(data))
                 finally:
                     temporary.unlink(missing_ok=True)
+
+    def _keep(self, temporary: Path, blob: Path, size: int) -> None:
+        """Move a copy in, unless it is there; from now on it is in use."""
+        with shared(self._lock):
+            if not _touch(blob, size):
+                move_file(temporary, blob)
+
+    def _used(self, blob: Path, size: int) -> bool:
+        """Whether a copy is there; if so, it is in use from now on."""
+        with shared(self._lock):
+            return _touch(blob, size)
 
     @contextmanager
     def blob(self, content_hash: str) -> Iterator[Path]:
@@ -79,7 +95,7 @@ class LocalStaging:
 
     def put_chunks(self, key: str, written: Path) -> None:
         """Move a finished chunk file in; raises NoSpace, and ConfigError where the folder is not writable."""
-        with self._usable():
+        with self._usable(), shared(self._lock):
             move_file(written, self.root / key)
 
     @contextmanager
@@ -91,14 +107,81 @@ class LocalStaging:
         """A new path in the folder's own `tmp/`: a rename from there is atomic."""
         return self._scratch / uuid.uuid4().hex
 
-    def sweep(self) -> int:
-        """Remove temporary files and folders that a killed process left behind; return their number."""
-        removed = 0
+    def contents(self) -> Iterator[Content]:
+        """All copies and chunk files; those that are removed meanwhile are left out. Raises ConfigError, StagingUnavailable."""
+        with self._usable():
+            for part in ("blobs", "chunks"):
+                yield from self._below(part)
+
+    def _below(self, folder: str) -> Iterator[Content]:
+        try:
+            entries = list(os.scandir(self.root / folder))
+        except FileNotFoundError:
+            return
+        for entry in entries:
+            key = f"{folder}/{entry.name}"
+            if entry.is_dir(follow_symlinks=False):
+                yield from self._below(key)
+                continue
+            try:
+                status = entry.stat(follow_symlinks=False)
+            except FileNotFoundError:
+                continue
+            yield Content(key, status.st_size, status.st_mtime)
+
+    def discard(self, keys: Sequence[str], before: float) -> list[str]:
+        """Remove files that were last used before a time; return the keys of those removed.
+
+        Nobody moves a file in meanwhile, and whoever finds one to be there has made it younger before, or finds it gone after.
+        Raises StagingUnavailable where somebody keeps moving files in.
+        """
+        removed, lock = [], FileLock(self._lock)
+        with self._usable():
+            if not lock.take(time.monotonic() + DISCARD_WAIT_S):
+                raise StagingUnavailable(f"{self.root} has been busy for {DISCARD_WAIT_S:g} s; run the command again")
+            try:
+                for key in keys:
+                    path = self.root / key
+                    try:
+                        if path.stat().st_mtime >= before:
+                            continue
+                        path.unlink()
+                    except FileNotFoundError:
+                        continue
+                    removed.append(key)
+            finally:
+                lock.release()
+        return removed
+
+    def export(self, key: str, target: Path) -> None:
+        """Make `target` another name of the file or, on another file system, a copy; raises FileNotFoundError, NoSpace."""
+        try:
+            os.link(self.root / key, target)
+        except FileNotFoundError:
+            raise
+        except OSError:  # another file system, or one without links
+            shutil.copy2(self.root / key, target)
+
+    def abandoned(self) -> list[Content]:
+        """Temporary files and folders that a killed process left behind, by their names in `tmp/`."""
+        found = []
         with self._usable():
             for path in self._scratch.iterdir():
                 try:
-                    if time.time() - path.lstat().st_mtime <= SCRATCH_MAX_AGE_S:
-                        continue
+                    status = path.lstat()
+                except FileNotFoundError:  # its owner is done with it
+                    continue
+                if time.time() - status.st_mtime > SCRATCH_MAX_AGE_S:
+                    found.append(Content(f"tmp/{path.name}", status.st_size, status.st_mtime))
+        return found
+
+    def sweep(self) -> int:
+        """Remove what is `abandoned`; return how many."""
+        removed = 0
+        with self._usable():
+            for one in self.abandoned():
+                path = self.root / one.key
+                try:
                     if path.is_dir():
                         shutil.rmtree(path)
                     else:
@@ -110,3 +193,16 @@ class LocalStaging:
 
     def _usable(self) -> AbstractContextManager[None]:
         return translating(self.root, StagingUnavailable)
+
+
+def _touch(blob: Path, size: int) -> bool:
+    """Whether a copy of this size is there; if so, its time becomes now."""
+    try:
+        if blob.stat().st_size != size:
+            return False
+        os.utime(blob)
+    except FileNotFoundError:
+        return False
+    except PermissionError:  # another user's, in a shared folder: only its owner may set its time
+        return False
+    return True

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import time
 import uuid
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,8 @@ from pathlib import Path
 import fsspec
 
 from pipeline.errors import ConfigError, DocumentError, StagingUnavailable
-from pipeline.sources.objects import client_errors
+from pipeline.sources.objects import client_errors, modified_at
+from pipeline.staging.contents import IN_USE_S, Content
 from pipeline.staging.copies import blob_key, check_blob, copy_hashed
 from pipeline.types import Reason, SourceFile, StagedFile
 
@@ -42,9 +44,7 @@ class ObjectStaging:
         try:
             content_hash, copied = copy_hashed(source, temporary)
             target = self._path(blob_key(content_hash))
-            with _errors():
-                there = self._files.exists(target) and self._files.size(target) == copied.size
-            if not there:
+            if not self._is_there(target, copied.size):
                 self._upload(temporary, target)
             return StagedFile(copied, content_hash, blob_key(content_hash))
         finally:
@@ -58,10 +58,22 @@ class ObjectStaging:
 
     def _put_bytes(self, content_hash: str, data: bytes) -> None:
         target = self._path(blob_key(content_hash))
-        with _errors():
-            if not (self._files.exists(target) and self._files.size(target) == len(data)):
+        if not self._is_there(target, len(data)):
+            with _errors():
                 self._files.makedirs(target.rpartition("/")[0], exist_ok=True)
                 self._files.pipe_file(target, data)
+
+    def _is_there(self, target: str, size: int) -> bool:
+        """Whether an object of this size is there, and so young that nobody removes it before it is recorded.
+
+        An older one is stored again: object stores have no other way to make it younger.
+        """
+        with _errors():
+            try:
+                status = self._files.info(target)
+            except FileNotFoundError:
+                return False
+        return status["size"] == size and modified_at(status) > time.time() - IN_USE_S / 2
 
     @contextmanager
     def blob(self, content_hash: str) -> Iterator[Path]:
@@ -89,6 +101,51 @@ class ObjectStaging:
     def scratch(self) -> Path:
         """A new path in a private temporary folder of this process."""
         return self._folder / uuid.uuid4().hex
+
+    def contents(self) -> Iterator[Content]:
+        """All copies and chunk files; raises StagingUnavailable."""
+        for part in ("blobs", "chunks"):
+            with _errors():
+                try:
+                    self._files.invalidate_cache()
+                    found = self._files.find(self._path(part), detail=True)
+                except FileNotFoundError:
+                    continue
+            for path, status in found.items():
+                key = f"{part}/{path.rpartition(f'/{part}/')[2]}"
+                yield Content(key, int(status["size"]), modified_at(status))
+
+    def discard(self, keys: Sequence[str], before: float) -> list[str]:
+        """Remove objects that were stored before a time, several at once; return the keys of those removed.
+
+        Each is looked at right before: stores cannot do both in one step.
+        """
+        with ThreadPoolExecutor(UPLOADS, "discard") as pool:
+            return [key for key, gone in zip(keys, pool.map(lambda key: self._discard(key, before), keys), strict=True) if gone]
+
+    def _discard(self, key: str, before: float) -> bool:
+        target = self._path(key)
+        with _errors():
+            try:
+                if modified_at(self._files.info(target)) >= before:
+                    return False
+                self._files.rm_file(target)
+            except FileNotFoundError:
+                return False
+        return True
+
+    def export(self, key: str, target: Path) -> None:
+        """Fetch an object; raises FileNotFoundError if it is not there."""
+        with _errors():
+            self._files.get_file(self._path(key), str(target))
+
+    def abandoned(self) -> list[Content]:
+        """Nothing: temporary files lie in this process's own folder."""
+        return []
+
+    def sweep(self) -> int:
+        """Nothing is to be removed."""
+        return 0
 
     def _path(self, key: str) -> str:
         return f"{self._prefix}/{key}"

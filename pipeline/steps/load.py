@@ -267,7 +267,10 @@ class Load:
         """The staged copy of a document whose bytes are known, and which is parsed again."""
         self.counts.changed += 1
         self.counts.bytes += now.size
-        return self._staging.put(file) if before.reason == Reason.STAGED_LOST else StagedFile(now, before.content_hash, "")
+        # The copy of one that was deleted may be removed at any moment, unless it is put in again.
+        if before.reason == Reason.STAGED_LOST or before.state is DocumentState.DELETED:
+            return self._staging.put(file)
+        return StagedFile(now, before.content_hash, "")
 
     def _metadata(self, files: Mapping[str, SourceFile], known: Mapping[str, Known]) -> tuple[dict[str, str], dict[str, str]]:
         """The metadata that this load gives to documents, and that of the documents which had other metadata before."""

@@ -92,6 +92,13 @@ class Catalogue:
                 return
             shutil.rmtree(scrap, ignore_errors=True)
 
+    def remove_scrap(self, physical: str) -> None:
+        """Remove what a killed process has left of a collection that does not exist."""
+        scrap = self._folder / f"{_SCRAP}{physical}"
+        if scrap.is_dir():
+            with self._changing():
+                shutil.rmtree(scrap, ignore_errors=True)
+
     def set_alias(self, alias: str, physical: str) -> None:
         """Point `alias` at `physical`. Raises CollectionMissing, and ConfigError if a collection has that name."""
         check_name(alias)

@@ -110,6 +110,8 @@ class EdgeStore(VectorStore):
     def drop(self, physical: str) -> None:
         if self._catalogue.shape(physical) is not None:
             self._shards.remove(self._catalogue.path(physical), lambda: self._catalogue.remove(physical))
+        else:
+            self._catalogue.remove_scrap(physical)  # of a process that was killed while it removed the collection
 
     @override
     def aliases(self) -> dict[str, str]:

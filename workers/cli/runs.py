@@ -58,7 +58,7 @@ def line(past: Past) -> str:
     lines = [f"run {run.id}: {run.action} of {subject}{why}, {began}: {past.outcome}{took}"]
     if run.detail:
         lines.append(f"    {one_line(run.detail)}")
-    if run.action != "verify":
+    if run.action not in ("verify", "gc"):
         lines.append(
             f"    {run.added} added, {run.changed} changed, {run.unchanged} unchanged, {run.deleted} deleted; "
             f"{run.indexed} indexed, {run.quarantined} quarantined, {plural(run.embedded, 'chunk')} embedded"

@@ -28,7 +28,7 @@ def schedule() -> None:
 @click.option("--source", required=True, metavar="NAME", help="Name of the source, as in `kb-ingest source list`.")
 @click.option(
     "--action",
-    type=click.Choice(["sync", "reindex", "verify"]),
+    type=click.Choice(["sync", "reindex", "verify", "gc"]),
     default="sync",
     show_default=True,
     help="Action to run on the source.",

@@ -52,11 +52,10 @@ def prune(settings: Settings, public: str, *, refused: bool = False, keep: int =
                 raise StoreUnavailable(
                     f"searches still use {one.name}: complete the swap with `kb-ingest rollback`, then prune again"
                 )
-            # An unfinished one is dropped from the ledger first, so that its reindex notices before it writes again.
-            if state == BUILDING and not ledger.collections.drop(one.name, state):
-                continue
-            store.drop(one.physical)
-            if state == BUILDING or ledger.collections.drop(one.name, state):
+            # First from the ledger: a reindex that builds it notices before it writes again, and a rollback finds it gone.
+            if ledger.collections.drop(one.name, state):
+                store.drop(one.physical)
+                ledger.collections.dropped(one.physical)
                 gone.append(one.name)
         return gone
     finally:

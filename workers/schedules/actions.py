@@ -88,5 +88,16 @@ def verify(settings: Settings, ledger: Ledger, errand: Errand) -> None:
     ledger.runs.end(run, "done" if seen.clean else "failed", detail, totals)
 
 
+def gc(settings: Settings, ledger: Ledger, errand: Errand) -> None:
+    """Remove what nobody needs any more from the whole data folder; the run is recorded for the source's collection."""
+    from workers.jobs.upkeep import collect, told
+
+    found, _ = source_job(ledger, settings, errand.source)
+    run = ledger.runs.start(found.collection, "gc", errand.source, errand.schedule)
+    collected = collect(settings, ledger, on_step=errand.still_ours)
+    errand.still_ours()
+    ledger.runs.end(run, "done", "; ".join([f"removed: {told(collected)}", *collected.kept]))
+
+
 #: What can be scheduled, by name.
-ACTIONS: Mapping[str, Callable[[Settings, Ledger, Errand], None]] = {"sync": sync, "reindex": reindex, "verify": verify}
+ACTIONS: Mapping[str, Callable[[Settings, Ledger, Errand], None]] = {"sync": sync, "reindex": reindex, "verify": verify, "gc": gc}
