@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,8 +17,8 @@ DAY_S = 86_400.0
 
 
 @pytest.fixture
-def cli(data_dir: Path, model: Server) -> Iterator[Cli]:
-    yield Cli(data_dir, KB_EMBED_URL=f"http://127.0.0.1:{model.port}", KB_EMBED_MODEL=MODEL, KB_SEARCH_MODE="dense")
+def cli(data_dir: Path, model: Server) -> Cli:
+    return Cli(data_dir, KB_EMBED_URL=f"http://127.0.0.1:{model.port}", KB_EMBED_MODEL=MODEL, KB_SEARCH_MODE="dense")
 
 
 def make_old(data_dir: Path, days: float) -> None:
