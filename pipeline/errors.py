@@ -25,6 +25,7 @@
         ├── CollectionMismatch    the collection was made with another model
         ├── CollectionMissing     the collection does not exist
         ├── LedgerError           the ledger has a schema that this version does not know
+        ├── BackupError           a backup is incomplete or damaged, or its place is taken
         ├── SourceError           a root cannot be listed or a file cannot be copied
         ├── ServiceRefused        `kb-ingest serve` refuses what it was asked for
         ├── TooManyFailures       too many documents of a run fail: the fault lies elsewhere
@@ -152,6 +153,10 @@ class CollectionMissing(PermanentError):
 
 class LedgerError(PermanentError):
     """This version cannot use the ledger."""
+
+
+class BackupError(PermanentError):
+    """A backup is incomplete or damaged, or there is something in the place of a backup or of what it would restore."""
 
 
 class SourceError(PermanentError):

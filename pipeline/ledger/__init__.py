@@ -10,6 +10,8 @@ generations), `mirror` (a new generation next to the live one), `removal` (delet
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from sqlalchemy import Engine
 
 from pipeline.ledger.browse import Browse
@@ -31,6 +33,7 @@ from pipeline.ledger.runs import Runs
 from pipeline.ledger.schedules import Schedules
 from pipeline.ledger.schema import open_engine
 from pipeline.ledger.sources import Sources
+from pipeline.ledger.sqlite import copy_database, leave_log
 from pipeline.ledger.submissions import Submissions
 from pipeline.ledger.tokens import Tokens
 from pipeline.ledger.upkeep import Upkeep
@@ -75,6 +78,19 @@ class Ledger:
         Raises LedgerError for an unusable database or schema, LedgerUnavailable if the database does not answer.
         """
         return cls(open_engine(url))
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it is a file of its own, in SQLite, and not a database of a server."""
+        return self.engine.dialect.name == "sqlite"
+
+    def copy(self, target: Path) -> None:
+        """Copy a ledger that is a file, as it is at one moment, to a new file. Raises LedgerUnavailable."""
+        copy_database(self.engine, target)
+
+    def become_one_file(self) -> None:
+        """Write back the log of a copied ledger and do without one, so that the database's file holds everything."""
+        leave_log(self.engine)
 
     def __enter__(self) -> Ledger:
         return self

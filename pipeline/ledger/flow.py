@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, Engine, and_, case, delete, func, or_, select, update
 
 from pipeline.ledger.measures import QUARANTINES, count
-from pipeline.ledger.schema import documents, leases, reading, writing
+from pipeline.ledger.schema import documents, leases, reading, workers, writing
 from pipeline.telemetry.counters import COUNT, Key
 from pipeline.types import OPEN_STATES, RUN, SCHEDULE, DocumentState, Reason, Stage
 
@@ -173,6 +173,19 @@ class Flow:
                     charged.update({(EXPIRIES, stage, COUNT): 1, **lost})
                 connection.execute(delete(leases).where(leases.c.id == lease))
             count(connection, charged)
+        return freed
+
+    def begin_again(self) -> int:
+        """End every lease and make every document wait that was queued or in work; return how many were in work.
+
+        For a ledger that was restored from a backup: the processes that it names are not its own. No attempt is counted.
+        """
+        with writing(self._engine) as connection:
+            held = list(connection.execute(select(leases.c.id)).scalars())
+            freed = sum(refund(connection, lease) for lease in held)
+            connection.execute(delete(leases))
+            connection.execute(delete(workers))
+            connection.execute(update(documents).where(documents.c.batch.is_not(None)).values(batch=None))
         return freed
 
     def free_strays(self) -> int:

@@ -35,7 +35,7 @@ class RunRow:
     discovered: int
     unchanged: int
     bytes: int
-    action: str  #: load, sync, delete, verify, reindex
+    action: str  #: load, sync, delete, verify, reindex, gc
     source: str
     schedule: str
     outcome: str  #: done, partly, refused, failed; empty while it is running, or if it was interrupted

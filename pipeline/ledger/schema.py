@@ -84,7 +84,7 @@ runs = Table(
     Column("discovered", Integer, nullable=False, default=0),
     Column("unchanged", Integer, nullable=False, default=0),
     Column("bytes", BigInteger, nullable=False, default=0),
-    Column("action", String(16), nullable=False, server_default="load"),  # load, sync, delete, verify, reindex
+    Column("action", String(16), nullable=False, server_default="load"),  # load, sync, delete, verify, reindex, gc
     Column("source", String(255), nullable=False, server_default=""),
     Column("schedule", String(255), nullable=False, server_default=""),
     Column("outcome", String(16), nullable=False, server_default=""),  # empty while it is running, or if its process died

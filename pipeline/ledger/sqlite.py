@@ -6,10 +6,14 @@ import os
 import sqlite3
 import time
 import weakref
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import DisconnectionError
+
+from pipeline.errors import LedgerUnavailable
 
 #: Seconds that SQLite waits for another process's write before it reports that the database is locked.
 BUSY_TIMEOUT_S = 60.0
@@ -45,6 +49,29 @@ def configure(engine: Engine) -> None:
     def on_begin(connection: Connection) -> None:
         reads = connection.get_execution_options().get("kb_reads", False)
         connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+
+
+def copy_database(engine: Engine, target: Path) -> None:
+    """Copy a database, as it is at one moment, to a new file; others read and write meanwhile. Raises LedgerUnavailable."""
+    source = engine.raw_connection()
+    try:
+        with closing(sqlite3.connect(target)) as copy:
+            # All pages in one step: readers do not keep writers waiting, and a write between two steps would start it again.
+            source.driver_connection.backup(copy)  # type: ignore[union-attr]
+    except sqlite3.Error as error:
+        raise LedgerUnavailable(f"cannot copy the ledger to {target}: {error}; free some space or check the disk") from error
+    finally:
+        source.close()
+
+
+def leave_log(engine: Engine) -> None:
+    """Write back the log of a database that no other process uses; its file then holds everything. Raises LedgerUnavailable."""
+    engine.dispose()
+    try:
+        with closing(sqlite3.connect(engine.url.database or "")) as connection:
+            connection.execute("PRAGMA journal_mode=DELETE")
+    except sqlite3.Error as error:
+        raise LedgerUnavailable(f"cannot write {engine.url.database}: {error}; free some space or check the disk") from error
 
 
 def _identity(file: str) -> tuple[int, int]:

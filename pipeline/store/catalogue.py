@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
@@ -27,6 +27,23 @@ class Catalogue:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+
+    @property
+    def folder(self) -> Path:
+        """Where everything lies."""
+        return self._folder
+
+    def files(self, paths: Sequence[Path]) -> Iterator[Path]:
+        """All files of these collections and that of the aliases, without locks; one that was removed is left out.
+
+        No process changes the catalogue until the last one was yielded.
+        """
+        if not self._folder.is_dir():
+            return
+        with self._changing():
+            for path in (*paths, self._folder / "aliases.json"):
+                found = [path] if path.is_file() else sorted(path.rglob("*"))
+                yield from (one for one in found if one.is_file() and one.suffix != ".lock")
 
     def path(self, physical: str) -> Path:
         """Folder of the collection, which may not exist."""

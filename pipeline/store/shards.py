@@ -17,8 +17,8 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -108,6 +108,27 @@ class Shards:
             finally:
                 lock.release()
                 self._turn.release()
+
+    @contextmanager
+    def closed(self, paths: Callable[[], Sequence[Path]]) -> Iterator[Sequence[Path]]:
+        """Keep every process, this one too, from opening shards until the block ends; each was flushed when it was closed.
+
+        `paths` lists them, once none can be removed any more. Raises StoreLocked if another process keeps one of them for the
+        whole timeout.
+        """
+        refuse_after_fork()
+        with self._lock, ExitStack() as held:
+            self._close_all()
+            deadline = time.monotonic() + self._lock_timeout_s
+            if not self._turn.take(deadline):
+                raise self._locked()
+            held.callback(self._turn.release)
+            found = paths()
+            for lock in [FileLock(path / "open.lock") for path in found]:
+                if not lock.take(deadline):
+                    raise self._locked()
+                held.callback(lock.release)
+            yield found
 
     def yield_turn(self) -> None:
         """Close all shards if another process waits for one; the next call waits until that process is done."""

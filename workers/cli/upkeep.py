@@ -1,16 +1,20 @@
-"""`kb-ingest gc`: removes what nobody needs any more."""
+"""`kb-ingest gc`, `backup` and `restore`: remove what nobody needs, copy the data folder, and put a copy back."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import rich_click as click
 
 from pipeline.text import duration, plural, size
-from workers.cli.context import Context, print_json
+from workers.cli.context import Context, print_json, say
 from workers.cli.options import json_option
+from workers.cli.store import RECORD
 
 if TYPE_CHECKING:
     from pipeline.steps.garbage import Item
@@ -19,6 +23,9 @@ C = TypeVar("C", bound=Callable[..., Any])
 
 #: Units of an age, in seconds.
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 7 * 86_400.0}
+
+#: Seconds between two messages about progress.
+TELL_S = 5.0
 
 _AGE = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw]?)")
 
@@ -74,3 +81,64 @@ def _line(item: Item) -> str:
 def _age(seconds: float) -> str:
     days = int(seconds // 86_400)
     return plural(days, "day") if days else duration(seconds, rough=True)
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@json_option
+@click.pass_obj
+def backup(context: Context, folder: Path, as_json: bool) -> None:
+    """Copy the ledger, the staged files that it needs, and the points to FOLDER, while loads run.
+
+    FOLDER must be new or empty; a backup in it that was interrupted starts again.
+    """
+    from workers.jobs.upkeep import back_up
+
+    with _telling("copied") as tell:
+        made = back_up(context.settings("warning"), folder, tell)
+    if as_json:
+        print_json(made)
+        return
+    lost = f"; {made['lost']} staged files vanished meanwhile" if made["lost"] else ""
+    click.echo(f"backed up {plural(made['files'], 'file')} ({size(made['bytes'])}) to {made['folder']}{lost}")
+    click.echo(f"points: {made['points']}")
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@json_option
+@click.pass_obj
+def restore(context: Context, folder: Path, as_json: bool) -> None:
+    """Restore the backup in FOLDER into an empty data folder, and compare the store with the ledger.
+
+    Every file is compared with its hash before anything is changed.
+    """
+    from workers.jobs.upkeep import restore as put_back
+
+    with _telling("checked") as tell:
+        done = put_back(context.settings("warning"), folder, tell)
+    if as_json:
+        print_json(done)
+        return
+    click.echo(f"restored {plural(done['files'], 'file')} ({size(done['bytes'])})")
+    for one in done["collections"]:
+        click.echo(f"{one['name']}: " + ", ".join(f"{one[name]} {name.replace('_', ' ')}" for name in RECORD))
+        if not one["clean"]:
+            click.echo(
+                f"{one['name']}: documents were being worked on, or points are not in the backup; orphaned points were deleted, "
+                f"{plural(one['again'], 'indexed document')} to compare again: the next load or `kb-ingest up` completes them"
+            )
+
+
+@contextmanager
+def _telling(done: str) -> Iterator[Callable[[int, int], None]]:
+    """Say from time to time how many files are done."""
+    told = time.monotonic()
+
+    def tell(files: int, total: int) -> None:
+        nonlocal told
+        if time.monotonic() - told >= TELL_S:
+            told = time.monotonic()
+            say(f"{plural(files, 'file')} {done} ({size(total)})")
+
+    yield tell

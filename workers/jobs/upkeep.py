@@ -1,18 +1,25 @@
-"""The upkeep of a data folder as whole commands: the removal of what nobody needs."""
+"""The upkeep of a data folder as whole commands: the removal of what nobody needs, backups, and their restoration."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
 
-from pipeline.errors import ConfigError
+from pipeline.errors import BackupError, ConfigError
 from pipeline.files.lock import FileLock
 from pipeline.ledger import Ledger
+from pipeline.ledger.schema import SCHEMA_VERSION
 from pipeline.settings import Settings
 from pipeline.staging import open_staging
+from pipeline.steps.backup import LEDGER, POINTS, CopyPoints, check, make
 from pipeline.steps.garbage import Ages, Collected, Garbage
+from pipeline.steps.restore import Restored, check_empty, put_back, settle
 from pipeline.store import open_store
 from pipeline.text import plural, size
+from workers.versions import rules, versions
 
 DAY_S = 86_400.0
 
@@ -70,3 +77,79 @@ def told(found: Collected) -> str:
         number = f"{kind.count:,} {told}" if name in PLURALS else plural(kind.count, name)
         parts.append(number + (f" ({size(kind.bytes)})" if kind.bytes else ""))
     return ", ".join(parts) or "nothing"
+
+
+#: What a manifest and messages say of the points on a Qdrant server.
+LEFT_OUT = (
+    "left out: they are on a Qdrant server, which has snapshots of its own; after a restoration, "
+    "`kb-ingest verify --repair` makes those that are missing from chunk files"
+)
+
+
+def back_up(settings: Settings, folder: Path, on_file: Callable[[int, int], None]) -> dict[str, Any]:
+    """Make a backup of the data folder; return what `--json` prints.
+
+    Raises BackupError, and ConfigError for a ledger in PostgreSQL or if another backup or removal is going on.
+    """
+    folder = folder.expanduser().absolute()
+    _check_ledger(settings)
+    if not (settings.data_dir / LEDGER).is_file():
+        raise BackupError(f"the data folder {settings.data_dir} has no ledger, so there is nothing to back up")
+    if folder.is_relative_to(settings.data_dir) or settings.data_dir.is_relative_to(folder):
+        raise BackupError(f"{folder} and the data folder {settings.data_dir} lie in each other; name another folder")
+    points = "copied" if settings.embedded_store else LEFT_OUT
+    about = {
+        "versions": versions(),
+        "schema": SCHEMA_VERSION,
+        "rules": rules(),
+        "data_folder": str(settings.data_dir),
+        "points": points,
+    }
+    with Ledger.open(settings.ledger_url) as ledger, alone(settings), _points(settings, folder) as copy_points:
+        made = make(folder, ledger, open_staging(settings.staging_location), copy_points, about, on_file)
+    return {"folder": str(folder), "files": made.files, "bytes": made.bytes, "lost": made.lost, "points": points}
+
+
+@contextmanager
+def _points(settings: Settings, folder: Path) -> Iterator[CopyPoints | None]:
+    """What copies the points; None where a server has them."""
+    if not settings.embedded_store:
+        yield None
+        return
+    from pipeline.store.edge import EdgeStore
+
+    with closing(EdgeStore(settings.data_dir / POINTS)) as store:
+        yield partial(store.copy, folder / POINTS)
+
+
+def restore(settings: Settings, folder: Path, on_file: Callable[[int, int], None]) -> dict[str, Any]:
+    """Check a backup and restore it into the data folder, which must be empty; return what `--json` prints.
+
+    Raises BackupError, and ConfigError for a ledger in PostgreSQL or if another restoration is going on.
+    """
+    _check_ledger(settings)
+    check_empty(settings.data_dir)
+    backup = check(folder.expanduser().absolute(), on_file)
+    with alone(settings.prepare()):
+        check_empty(settings.data_dir)  # nobody else has restored one meanwhile
+        staging = open_staging(settings.staging_location)
+        put_back(backup, settings.data_dir, staging, points=settings.embedded_store)
+        with Ledger.open(settings.ledger_url) as ledger, closing(open_store(settings, role="owner")) as store:
+            collections = settle(ledger, staging, store)
+    return {
+        "files": backup.files, "bytes": backup.bytes, "points": backup.about.get("points"),
+        "collections": [{"name": one.name, "clean": one.found.clean, "again": one.again, **_figures(one)} for one in collections],
+    }  # fmt: skip
+
+
+def _figures(one: Restored) -> dict[str, int]:
+    names = ("documents", "expected_points", "actual_points", "missing", "orphans", "zero_vectors")
+    return {name: getattr(one.found, name) for name in names}
+
+
+def _check_ledger(settings: Settings) -> None:
+    if settings.database_url:
+        raise ConfigError(
+            "the ledger is in a database of its own (KB_DATABASE_URL): back it up and restore it with pg_dump and pg_restore, "
+            "together with the staged files; this command copies ledgers in SQLite only"
+        )

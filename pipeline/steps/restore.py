@@ -1,0 +1,87 @@
+"""The restoration of a backup into an empty data folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.errors import BackupError
+from pipeline.files.errors import translating
+from pipeline.ledger import Ledger
+from pipeline.staging import Staging
+from pipeline.steps.backup import LEDGER, POINTS, STAGED, Checked, copy_file
+from pipeline.steps.verify import Verified, repair, verify
+from pipeline.store.base import VectorStore
+from pipeline.types import SourceFile
+
+#: What may be in a data folder into which a backup is restored: models and locks.
+ALLOWED = ("hf_cache", "upkeep.lock", "staging/files.lock")
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """A collection after the restoration, compared with the ledger."""
+
+    name: str  #: the public name
+    found: Verified
+    again: int  #: documents that are compared with the store again before they count as indexed
+
+
+def check_empty(data_dir: Path) -> None:
+    """Raise BackupError if the data folder holds anything that a restoration could overwrite or mix with."""
+    with translating(data_dir, BackupError):
+        taken = next(_files(data_dir), None) if data_dir.is_dir() else None
+    if taken is not None:
+        raise BackupError(
+            f"the data folder {data_dir} is not empty: it holds {taken.relative_to(data_dir)}; set KB_DATA_DIR to a new folder, "
+            "or move this one away"
+        )
+
+
+def _files(data_dir: Path) -> Iterator[Path]:
+    for path in sorted(data_dir.rglob("*")):
+        place = path.relative_to(data_dir).as_posix()
+        if path.is_file() and not any(place == one or place.startswith(f"{one}/") for one in ALLOWED):
+            yield path
+
+
+def put_back(backup: Checked, data_dir: Path, staging: Staging, *, points: bool) -> None:
+    """Copy the files of a backup to their places, the ledger last; `points`: those of the embedded store, too.
+
+    Raises BackupError, NoSpace.
+    """
+    with translating(data_dir, BackupError):
+        for path, key in backup.paths(STAGED):
+            if key.startswith("blobs/"):
+                staging.put(SourceFile("", path, path.stat().st_size, path.stat().st_mtime_ns))
+            else:
+                written = staging.scratch()
+                copy_file(path, written)
+                staging.put_chunks(key, written)
+        for path, place in backup.paths(POINTS) if points else ():
+            target = data_dir / POINTS / place
+            target.parent.mkdir(parents=True, exist_ok=True)
+            copy_file(path, target)
+        arriving = data_dir / f"{LEDGER}.restoring"
+        copy_file(backup.folder / LEDGER, arriving)
+        arriving.rename(data_dir / LEDGER)
+
+
+def settle(ledger: Ledger, staging: Staging, store: VectorStore) -> list[Restored]:
+    """Make every live collection answer, and compare it with the ledger as `kb-ingest verify` does.
+
+    Documents that were being worked on wait again. Those whose points are missing are compared again: what the store lacks is
+    embedded from their chunk files by the next workers.
+    """
+    ledger.flow.begin_again()
+    found = []
+    for one in ledger.collections.live_ones():
+        store.create(one.physical, one.dimension)
+        if store.aliases().get(one.public) != one.physical:
+            store.set_alias(one.public, one.physical)
+        seen = verify(ledger, staging, store, one.name, one.physical)
+        again = 0 if seen.clean else repair(ledger, store, one.physical, seen)
+        store.flush(one.physical)
+        found.append(Restored(one.public, seen, again))
+    return found
