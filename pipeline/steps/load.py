@@ -176,18 +176,18 @@ class Load:
             before = known.get(key)
             if self.listed is not None:
                 self.listed.add(key, file.uri)
-            if before is not None and not self._checksum and self._same_file(file, before) and before.content_hash:
-                self._same_bytes(key, file, before, file, staged, adopted, described)
+            if before is not None and not self._checksum and self._same_file(file, before) and _has_copy(before):
+                self._same_bytes(key, before, file, staged, adopted, described)
             else:
                 to_copy[key] = file
-        for (key, file), copy in zip(to_copy.items(), self._copies(list(to_copy.values())), strict=True):
+        for key, copy in zip(to_copy, self._copies(list(to_copy.values())), strict=True):
             before = known.get(key)
             if isinstance(copy, Refused):
                 refused[key] = copy
                 self.counts.refused += not copy.reason.skips
             elif before is not None and before.content_hash == copy.content_hash:
                 touched[key] = copy.source
-                self._same_bytes(key, file, before, copy.source, staged, adopted, described)
+                self._same_bytes(key, before, copy.source, staged, adopted, described)
             else:
                 staged[key] = copy
                 self.counts.added += before is None
@@ -238,7 +238,6 @@ class Load:
     def _same_bytes(
         self,
         key: str,
-        file: SourceFile,
         before: Known,
         now: SourceFile,
         staged: dict[str, StagedFile],
@@ -247,7 +246,7 @@ class Load:
     ) -> None:
         """Classify a document whose bytes the ledger knows already."""
         if key in described and _parsed_otherwise(described[key], before):
-            staged[key] = self._again(file, before, now)
+            staged[key] = self._again(before, now)
         elif self._finished(before) and key in described:
             self.counts.changed += 1
         elif self._finished(before):
@@ -261,15 +260,12 @@ class Load:
             self.counts.refused += before.state is DocumentState.QUARANTINED
             adopted.append(key)
         else:  # other options, another model, a lost copy, or deleted earlier: the work must be done again
-            staged[key] = self._again(file, before, now)
+            staged[key] = self._again(before, now)
 
-    def _again(self, file: SourceFile, before: Known, now: SourceFile) -> StagedFile:
+    def _again(self, before: Known, now: SourceFile) -> StagedFile:
         """The staged copy of a document whose bytes are known, and which is parsed again."""
         self.counts.changed += 1
         self.counts.bytes += now.size
-        # The copy of one that was deleted may be removed at any moment, unless it is put in again.
-        if before.reason == Reason.STAGED_LOST or before.state is DocumentState.DELETED:
-            return self._staging.put(file)
         return StagedFile(now, before.content_hash, "")
 
     def _metadata(self, files: Mapping[str, SourceFile], known: Mapping[str, Known]) -> tuple[dict[str, str], dict[str, str]]:
@@ -310,6 +306,11 @@ class Load:
         if file.size > self._max_file_bytes:
             return Refused(file, Reason.TOO_LARGE, f"{file.size} bytes, KB_MAX_FILE_BYTES is {self._max_file_bytes}")
         return None
+
+
+def _has_copy(before: Known) -> bool:
+    """Whether a document's bytes are in staging and stay there: those of a deleted one may be removed at any moment."""
+    return before.content_hash != "" and before.reason != Reason.STAGED_LOST and before.state is not DocumentState.DELETED
 
 
 def _parsed_otherwise(given: str, before: Known) -> bool:

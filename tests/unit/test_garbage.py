@@ -8,7 +8,6 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,16 +17,20 @@ import pytest
 
 from pipeline.ledger import Ledger
 from pipeline.ledger.generations import Collection
+from pipeline.ledger.intake import Known
 from pipeline.ledger.runs import NewRun
 from pipeline.ledger.schema import BUILDING, SUPERSEDED, losses, runs, writing
 from pipeline.ledger.submissions import submissions
 from pipeline.ledger.work import IndexedResult, ParsedResult
+from pipeline.sources.uris import uri_of
 from pipeline.staging import Staging, open_staging
 from pipeline.staging.contents import IN_USE_S, Content
 from pipeline.staging.copies import blob_key, chunks_key
 from pipeline.staging.local import LocalStaging
 from pipeline.staging.object_store import ObjectStaging
 from pipeline.steps.garbage import Ages, Collected, Garbage
+from pipeline.steps.load import Load
+from pipeline.steps.scope import Scope
 from pipeline.store.edge import EdgeStore
 from pipeline.types import SourceFile, Stage, StagedFile, document_id
 
@@ -183,33 +186,55 @@ def test_what_is_needed_by_the_time_of_removal_stays(
     assert keys(staging) == {blob_key(content_hash)}
 
 
-def test_files_of_documents_that_move_in_beside_it_are_all_there(tmp_path: Path) -> None:
-    """Threads that put copies in, against one that removes all it may, without a ledger that could keep them apart."""
+@pytest.mark.parametrize("unreadable", [False, True])
+def test_a_document_that_was_deleted_and_is_back_is_copied_again(
+    unreadable: bool, ledger: Ledger, staging: Staging, tmp_path: Path, edge: EdgeStore
+) -> None:
+    """Its copy may go while the load looks at it: by then the ledger has forgotten it."""
+    file = tmp_path / "files" / "a.md"
+    file.parent.mkdir()
+    file.write_text("here, gone, and here again")
+    load = functools.partial(Load, ledger, staging, "docs", "p", "e", max_file_bytes=1000)
+    load().run(1, Scope([file.parent]), lambda _: None)
+    key = document_id("docs", uri_of(file))
+    ledger.removal.mark("docs", [key])
+    known = ledger.intake.known
+
+    def then_forgotten(ids: Sequence[str]) -> dict[str, Known]:
+        found = known(ids)
+        ledger.removal.forget([key])
+        age(staging, 100)
+        assert counts(collect(ledger, staging, edge)) == {"copy": 1}
+        if unreadable:
+            file.unlink()
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ledger.intake, "known", then_forgotten)
+        load().run(2, Scope([file.parent]), lambda _: None)
+    assert ledger.report.progress().states == ({"quarantined": 1} if unreadable else {"pending": 1})
+    assert len(keys(staging)) == (not unreadable)
+
+
+def test_a_load_finds_a_copy_young_or_gone_but_not_about_to_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A load that finds the copy after it was looked at, and before it is removed, waits for the removal and copies it again."""
     staging = LocalStaging(tmp_path / "staging")
-    lost, stop = list[str](), threading.Event()
+    key = blob_key(keep(staging, "found at the worst moment"))
+    age(staging, 100)
+    loads: list[threading.Thread] = []
+    unlink = Path.unlink
 
-    def put(number: int) -> None:
-        for count in range(150):
-            text = f"{number}: {count % 7}"
-            key = blob_key(hashlib.sha256(text.encode()).hexdigest())
-            keep(staging, text)
-            if not (staging.root / key).exists():
-                lost.append(key)
-            with suppress(FileNotFoundError):
-                age(staging, 100, key)
+    def slow(path: Path, missing_ok: bool = False) -> None:
+        if path == staging.root / key and not loads:
+            loads.append(threading.Thread(target=keep, args=(staging, "found at the worst moment")))
+            loads[0].start()
+            loads[0].join(timeout=0.5)
+        unlink(path, missing_ok)
 
-    def remove() -> None:
-        while not stop.is_set():
-            staging.discard([one.key for one in staging.contents()], time.time() - DAY_S)
-
-    remover, putters = threading.Thread(target=remove), [threading.Thread(target=put, args=(number,)) for number in range(3)]
-    for thread in (remover, *putters):
-        thread.start()
-    for thread in putters:
-        thread.join()
-    stop.set()
-    remover.join()
-    assert lost == []
+    monkeypatch.setattr(Path, "unlink", slow)
+    assert staging.discard([key], time.time() - DAY_S) == [key]
+    loads[0].join()
+    assert keys(staging) == {key}
 
 
 def test_generations_go_with_their_points_and_then_their_copies(ledger: Ledger, staging: Staging, edge: EdgeStore) -> None:
