@@ -254,7 +254,7 @@ class Load:
         elif before.state in OPEN_STATES:
             adopted.append(key)
         elif self._reads_scans and before.is_unread_scan:
-            staged[key] = self._again(file, before, now)
+            staged[key] = self._again(before, now)
         elif before.state in (DocumentState.QUARANTINED, DocumentState.SKIPPED) and before.reason != Reason.STAGED_LOST:
             # Permanently refused: it belongs to this run's result, but only `retry` or a new version starts it again.
             self.counts.refused += before.state is DocumentState.QUARANTINED
