@@ -127,6 +127,11 @@ def one(browser: Chrome, selector: str) -> Any:
     return found
 
 
+def heading(browser: Chrome) -> str:
+    """The heading of the page, asked in one step: the page may be replaced at any moment."""
+    return str(browser.execute_script("return document.querySelector('h1')?.textContent ?? ''"))
+
+
 def press(browser: Chrome, *keys: str) -> None:
     for key in keys:
         ActionChains(browser).send_keys(key).perform()
@@ -253,11 +258,11 @@ def test_sign_in_and_out(service: Service, window: Chrome) -> None:
         # The browser tells of the status 401 of this page; it must tell of nothing else.
         assert [line for line in window.get_log("browser") if "401" not in line["message"]] == []  # type: ignore[no-untyped-call]
         press(window, secret, Keys.ENTER)
-        wait_until(lambda: one(window, "h1").text == "Documents", "the visitor is signed in")
+        wait_until(lambda: heading(window) == "Documents", "the visitor is signed in")
         assert window.execute_script("return document.cookie") == ""
         assert window.execute_script(CHECK) == []
         one(window, "header button").click()
-        wait_until(lambda: one(window, "h1").text == "Sign in", "the visitor is signed out")
+        wait_until(lambda: heading(window) == "Sign in", "the visitor is signed out")
         assert [line for line in window.get_log("browser") if "401" not in line["message"]] == []  # type: ignore[no-untyped-call]
     finally:
         service.cli.run("token", "revoke", "visitor")

@@ -114,7 +114,7 @@ class Hammer:
 def test_the_model_changes_under_searches_and_syncs(cli: Cli, folder: Path, tmp_path: Path) -> None:
     cli.answer("load", str(folder), "--sync")
     hammer = Hammer(cli, tmp_path, PAGES, 0.5)  # the embedded store serves one process at a time
-    change = cli.start("reindex", "--model", WORDS_MODEL, "--rate", "10", "--json")
+    change = cli.start("reindex", "--model", WORDS_MODEL, "--rate", "5", "--json")
     wait_until(lambda: "documents@2" in generations(cli), "it has begun")
     # While it is being built: one more, one changed, one gone.
     (folder / "new.md").write_text(page(PAGES))

@@ -14,7 +14,7 @@ from pipeline.sandbox.confine import PDEATHSIG, prctl
 log = logging.getLogger(__name__)
 
 #: Seconds between SIGTERM and SIGKILL. A step that is told to stop returns its documents as soon as its model call ends.
-GRACE_S = 4.0
+GRACE_S = 6.0
 
 #: Seconds between two checks of the parent.
 LOOK_EVERY_S = 1.0
