@@ -106,16 +106,16 @@ format: env ## format the code with ruff and apply its fixes
 docs: env ## regenerate the table of settings in docs/configuration.md
 	@$(BIN)/python docs/settings_table.py
 
-# One pytest-xdist worker per core and two more, as tests wait for half of their time. Tests of a file run together, as they
+# One pytest-xdist worker per core and one more, as tests wait for half of their time, and some have deadlines. Tests of a file run together, as they
 # share fixtures.
-JOBS ?= $(shell $(PYTHON) -c 'import os; print(2 + (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()))')
+JOBS ?= $(shell $(PYTHON) -c 'import os; print(1 + (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()))')
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 test: env services ## run the tests without the slow suites (some minutes)
 	@echo "==> pytest $(ARGS)"
 	@$(PYTEST) -m 'not slow and not docker and not readers' $(ARGS)
 
-test-all: env services ## run all tests except those of containers (40 minutes on two slow cores)
+test-all: env services ## run all tests except those of containers (20 to 40 minutes on two cores)
 	@echo "==> pytest $(ARGS)"
 	@$(PYTEST) -m 'not docker and not readers' $(ARGS)
 
