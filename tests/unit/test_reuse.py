@@ -2,49 +2,32 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline.embed.base import EmbedderInfo
 from pipeline.errors import EmbedUnavailable
 from pipeline.steps.reuse import ENTRY_BYTES, ReusingEmbedder, VectorCache
 from pipeline.telemetry.counters import Measured
+from tests.counting_embedder import CountingEmbedder
 
 
-class Model:
+class Model(CountingEmbedder):
     """The vector of a text is its length along one axis; `bad` makes it zero, `away` raises."""
 
     def __init__(self) -> None:
-        self.info = EmbedderInfo("m", "", 4, 256, "cpu", "float32", 0.0)
-        self.asked: list[str] = []
-        self.calls = 0
-        self.fills: deque[float] = deque()
+        super().__init__()
         self.bad = self.away = False
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        self.asked += texts
+        self.texts += texts
         if self.away:
             raise EmbedUnavailable("away")
         vectors = np.zeros((len(texts), 4), np.float32)
         vectors[range(len(texts)), [len(text) % 4 for text in texts]] = 0.0 if self.bad else 1.0
         return vectors
-
-    def embed_query(self, text: str) -> NDArray[np.float32]:
-        row: NDArray[np.float32] = self.embed([text])[0]
-        return row
-
-    def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        return self.embed(texts)
-
-    def memory_bytes(self) -> int:
-        return 0
-
-    def close(self) -> None:
-        pass
 
 
 def claim(model: Model, cache: VectorCache, *windows: Sequence[str]) -> list[NDArray[np.float32]]:
@@ -57,7 +40,7 @@ def test_a_text_is_embedded_once_in_and_across_claims() -> None:
     model, cache = Model(), VectorCache()
     first, second = claim(model, cache, ["a", "bb", "a"], ["bb", "ccc"])
     (third,) = claim(model, cache, ["ccc", "dddd", "a", "ccc"])
-    assert sorted(model.asked) == ["a", "bb", "ccc", "dddd"]
+    assert sorted(model.texts) == ["a", "bb", "ccc", "dddd"]
     for vectors, texts in ((first, "1 2 1"), (second, "2 3"), (third, "3 0 1 3")):
         assert vectors.argmax(1).tolist() == [int(axis) for axis in texts.split()]
 
@@ -70,7 +53,7 @@ def test_what_was_not_asked_for_longest_is_dropped_first() -> None:
     model, cache = Model(), VectorCache(3 * (4 * 4 + ENTRY_BYTES))
     for text in ("a", "b", "c", "a", "d", "a", "b"):
         claim(model, cache, [text])
-    assert model.asked == ["a", "b", "c", "d", "b"]
+    assert model.texts == ["a", "b", "c", "d", "b"]
 
 
 @pytest.mark.parametrize("room", [0, 4 * 4 + ENTRY_BYTES])
@@ -89,4 +72,4 @@ def test_bad_vectors_and_errors_are_not_kept() -> None:
         claim(model, cache, ["a"])
     model.away = False
     assert claim(model, cache, ["a"])[0].any()
-    assert model.asked == ["a"] * 3
+    assert model.texts == ["a"] * 3
