@@ -76,6 +76,16 @@ class Facets:
         found = [FieldCount(row[0], types.get(row[0], FieldType.KEYWORD).value, int(row[1])) for row in rows]
         return found + [FieldCount(name, FieldType.KEYWORD.value, total) for name in OWN_FACETS if total]
 
+    def has(self, generation: str, field: str, filters: Filters = ()) -> bool:
+        """Whether `fields` would list this field; stops at the first document. Raises FilterError."""
+        with reading(self._engine) as connection:
+            chosen = _searchable(connection, generation, filters)
+            if field in OWN_FACETS:
+                found = select(documents.c.id).where(*chosen)
+            else:
+                found = select(documents.c.id).join_from(values_of, documents, _theirs(chosen)).where(values_of.c.name == field)
+            return connection.execute(found.limit(1)).first() is not None
+
     def values(self, generation: str, field: str, filters: Filters = (), limit: int = 20) -> Facet:
         """Up to `limit` values of a field. Raises FilterError for a field or filter that the collection does not have."""
         with reading(self._engine) as connection:

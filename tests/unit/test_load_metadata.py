@@ -153,6 +153,12 @@ def test_facets_count_documents_by_field_and_value(place: Place) -> None:
         ("folder", "keyword", 4), ("media_type", "keyword", 4),
     ]  # fmt: skip
 
+    assert all(facets.has("docs", one.name) for one in facets.fields("docs"))
+    assert not facets.has("docs", "colour")
+    assert facets.has("docs", "price", ["team = law"])
+    assert not facets.has("docs", "price", ["team = sales"])
+    assert not facets.has("docs", "folder", ["team = nobody"])
+
     def counted(field: str, *filters: str, limit: int = 20) -> dict[object, int]:
         return {one.value: one.documents for one in facets.values("docs", field, filters, limit).values}
 

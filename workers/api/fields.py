@@ -56,8 +56,8 @@ def counted(engine: Engine, grant: Grant, collection: str | None, field: str, wa
     """The values of a field in documents that exist for the caller. Raises Refusal, CollectionMissing and FilterError."""
     found = engine.collection(grant, collection)
     # That a field exists in other documents is not told.
-    known = [one.name for one in engine.ledger.facets.fields(found.name, grant.filters)]
-    if field not in known:
+    if not engine.ledger.facets.has(found.name, field, grant.filters):
+        known = [one.name for one in engine.ledger.facets.fields(found.name, grant.filters)]
         raise Refusal(404, "field_missing", f"there is no field {field!r}; existing: {', '.join(known) or 'none'}")
     filters = [*([] if wanted is None else [wanted]), *grant.filters]
     return FacetResponse.model_validate(
