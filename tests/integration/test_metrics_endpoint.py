@@ -80,6 +80,7 @@ def test_a_load_is_seen_in_the_metrics(deployment: Cli, exporter: str, documents
     assert messages is not None
     assert messages >= 1
     assert value(url, "kb_ingest_queue_workers", queue="parse") == 0
+    assert json.loads(get(f"{exporter}/backlog")) == {"parse": 4, "embed": 0}
     deployment.run("up", "--until-empty")
     wait_until(lambda: value(url, "kb_ingest_indexed_documents_total") == 4, "documents are indexed")
     text = get(url)
@@ -94,6 +95,7 @@ def test_a_load_is_seen_in_the_metrics(deployment: Cli, exporter: str, documents
     ended = {(s.labels["action"], s.labels["outcome"]): s.value for s in found["kb_ingest_runs"].samples}
     assert ended["load", "failed"] == 0
     assert {pair for pair, number in ended.items() if number} <= {("load", "done")}
+    wait_until(lambda: json.loads(get(f"{exporter}/backlog")) == {"parse": 0, "embed": 0}, "nothing is left")
     assert deployment.run("metrics", "--once").stdout.count("# TYPE kb_ingest_") == text.count("# TYPE kb_ingest_")
     with pytest.raises(urllib.error.HTTPError, match="404"):
         get(f"{exporter}/")

@@ -1,7 +1,11 @@
-"""Serves the metrics of the whole deployment to Prometheus: one process, which reads its sources at each scrape."""
+"""Serves the metrics of the whole deployment to Prometheus, and its backlog to autoscalers.
+
+One process, which reads its sources at each scrape.
+"""
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 import socket
@@ -130,9 +134,13 @@ class DeploymentCollector(Collector):
         if self._ledger is not None:
             self._ledger.close()
 
-    def ledger_answers(self) -> bool:
-        """Whether the ledger has answered just now."""
-        return self._figures.get(self._figures.begin(), self._until()) is not None
+    def backlog(self) -> dict[str, int] | None:
+        """Documents that each stage has left to process, those in its workers included; None if the ledger does not answer.
+
+        A count without those in work would stop the workers that hold the last ones.
+        """
+        figures = self._figures.get(self._figures.begin(), self._until())
+        return None if figures is None else {str(one): figures.open[one.waiting] + figures.open[one.running] for one in Stage}
 
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics; those of an unreachable source are omitted, and its `..._up` is 0."""
@@ -242,9 +250,9 @@ def once(settings: Settings) -> str:
 
 
 def serve(settings: Settings, address: str, port: int) -> None:
-    """Answer `/metrics`, and `/healthz` (200 while the ledger answers), until interrupted.
+    """Answer `/metrics`, `/backlog` (JSON: documents left, by stage) and `/healthz` (200 while the ledger answers).
 
-    Raises ConfigError if the server cannot listen on the address.
+    Runs until interrupted. Raises ConfigError if the server cannot listen on the address.
     """
     collector = DeploymentCollector(settings)
     scraped = make_wsgi_app(registry_of(collector))
@@ -253,12 +261,16 @@ def serve(settings: Settings, address: str, port: int) -> None:
         path = environ.get("PATH_INFO", "")
         if path == "/metrics":
             return scraped(environ, start)  # type: ignore[no-any-return]
-        healthy = path == "/healthz" and collector.ledger_answers()
-        status, text = ("200 OK", b"ok\n") if healthy else ("404 Not Found", b"see /metrics\n")
-        if path == "/healthz" and not healthy:
-            status, text = "503 Service Unavailable", b"the ledger does not answer\n"
-        start(status, [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(text)))])
-        return [text]
+        kind = "text/plain; charset=utf-8"
+        status, text = "404 Not Found", "see /metrics\n"
+        if path in ("/backlog", "/healthz"):
+            status, text = "503 Service Unavailable", "the ledger does not answer\n"
+            if (backlog := collector.backlog()) is not None:
+                status, text = "200 OK", "ok\n"
+                if path == "/backlog":
+                    kind, text = "application/json", json.dumps(backlog)
+        start(status, [("Content-Type", kind), ("Content-Length", str(len(text)))])
+        return [text.encode()]
 
     try:
         server = make_server(address, port, answer, _ServerV6 if ":" in address else _Server, _Request)
