@@ -13,8 +13,9 @@ from pipeline.settings import Settings
 from pipeline.telemetry.tracing import check_tracing
 from pipeline.types import Stage
 from workers import health
-from workers.broker.app import SHUTDOWN_S, TICK_S
+from workers.broker.app import SHUTDOWN_S, TICK_S, make_app
 from workers.broker.dispatch import DispatchThread
+from workers.broker.queues import Broker
 from workers.jobs.crew import Remover, make_dispatcher
 from workers.process.locks import ENDING_S, WorkersLock
 from workers.process.spec import clocks, plan
@@ -41,10 +42,11 @@ def serve(settings: Settings, ledger: Ledger, stages: Sequence[str], *, schedule
 
     With `schedules`, also run schedules: by beat and ticks with Redis, otherwise by a timer in this process.
 
-    Raises ConfigError if another process already serves this data folder or uses a GPU of this host, or if heartbeat files
-    cannot be written.
+    Raises ConfigError if another process already serves this data folder or uses a GPU of this host, if heartbeat files cannot be
+    written, or if the broker is of a kind that cannot be used.
     """
     check_tracing(settings)
+    Broker(make_app(settings)).check()
     lock = WorkersLock(settings.data_dir / "workers.lock")
     owns_store = settings.embedded_store and Stage.EMBED in stages
     # Without workers no lock is needed: a scheduler's runs start their own workers, or wait for those of others.

@@ -108,6 +108,47 @@ def test_redis_behind_tls(tmp_path: Path, documents: Path, served: dict[str, str
         redis.stop()
 
 
+def test_a_redis_cluster_is_refused(
+    tmp_path: Path, documents: Path, served: dict[str, str], unavailable: Callable[[str], NoReturn]
+) -> None:
+    redis = redis_server(tmp_path / "redis", "--cluster-enabled", "yes")
+    if redis is None:
+        unavailable("no redis-server on this machine")
+    redis.start()
+    try:
+        cli = Cli(tmp_path / "data", KB_REDIS_URL=f"redis://127.0.0.1:{redis.port}/0", **served)
+        reason = "KB_REDIS_URL is a Redis cluster"
+        # Before it has its share of the keys, and with all of them.
+        assert reason in cli.run("worker", "--stage", "parse", status=1).stderr
+        subprocess.run(
+            ["redis-cli", "-p", str(redis.port), "cluster", "addslotsrange", "0", "16383"], check=True, capture_output=True
+        )
+
+        def up() -> bool:
+            told = subprocess.run(
+                ["redis-cli", "-p", str(redis.port), "cluster", "info"], capture_output=True, text=True, check=True
+            )
+            return "cluster_state:ok" in told.stdout
+
+        wait_until(up, "the cluster has formed")
+        assert reason in cli.run("up", status=1).stderr
+        assert reason in cli.run("load", str(documents), "--no-wait", status=1).stderr
+        findings = {one["part"]: one for one in json.loads(cli.run("doctor", "--json", status=1).stdout)}
+        assert findings["broker"]["text"].startswith(reason)
+    finally:
+        redis.stop()
+    # What was staged is in the ledger, and a Redis that can be used takes it from there.
+    alone = redis_server(tmp_path / "alone")
+    assert alone is not None
+    alone.start()
+    try:
+        cli = Cli(tmp_path / "data", KB_REDIS_URL=f"redis://127.0.0.1:{alone.port}/0", **served)
+        cli.run("up", "--until-empty")
+        assert cli.answer("status")["documents"] == {"indexed": 4}
+    finally:
+        alone.stop()
+
+
 def test_sentinels_name_the_redis_and_another_one_takes_over(
     tmp_path: Path, documents: Path, served: dict[str, str], unavailable: Callable[[str], NoReturn]
 ) -> None:

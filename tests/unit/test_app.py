@@ -55,6 +55,16 @@ def test_certificates_are_checked_unless_told_otherwise(tmp_path: Path, url: str
     assert make_app(settings(tmp_path, redis_url=url)).conf.broker_url == checked
 
 
+@pytest.mark.parametrize(
+    "url",
+    ["amqp://guest:x@127.0.0.1//", "sqs://key:secret@", "redis+socket:///tmp/redis", "rediscluster://127.0.0.1", "memory://", "x"],
+)
+def test_another_broker_than_redis_is_refused_with_the_reason(tmp_path: Path, url: str) -> None:
+    with pytest.raises(ConfigError, match=r"KB_REDIS_URL: no broker for .*; give a URL that begins with redis://") as refused:
+        make_app(settings(tmp_path, redis_url=url))
+    assert "secret" not in str(refused.value)
+
+
 def test_sentinels_want_a_name_to_look_for(tmp_path: Path) -> None:
     url = "sentinel://:secret@one:26379;sentinel://:secret@two:26379"
     with pytest.raises(ConfigError, match="KB_REDIS_SENTINEL_MASTER"):

@@ -25,6 +25,9 @@ FOLDER_POLL_S = 0.02
 #: 2 s, so that 1 would mean a task every 1 to 2 s. The dispatcher resends a message that is lost with a worker.
 FOLDER_PREFETCH = 16
 
+#: What a broker must be, and how its URL may begin.
+SCHEMES = ("redis", "rediss", "sentinel")
+
 #: The queue and the task of ticks; at each tick, the consumer checks for due schedules.
 TICK_QUEUE = "tick"
 TICK_TASK = "kb.tick"
@@ -83,7 +86,7 @@ def make_app(settings: Settings) -> Celery:
 def broker_url(settings: Settings) -> str:
     """The broker's URL for Celery, password included.
 
-    Raises ConfigError for a Redis off this host without a password.
+    Raises ConfigError for a Redis off this host without a password, and for every other broker.
     """
     if settings.embedded_broker:
         return f"{folder.SCHEME}://"
@@ -94,7 +97,13 @@ def broker_url(settings: Settings) -> str:
             host, password = parts.hostname or "", parts.password
         except ValueError as error:
             raise ConfigError(f"KB_REDIS_URL is not a valid URL: {error}") from None
-        if parts.scheme in ("redis", "rediss", "sentinel") and not (is_loopback(host) or password or settings.allow_insecure):
+        if parts.scheme not in SCHEMES:
+            raise ConfigError(
+                f"KB_REDIS_URL: no broker for {parts.scheme or 'a URL without a scheme'}: the clock of schedules, its lock and the repair "
+                f"of queues are Redis'; give a URL that begins with {', '.join(f'{name}://' for name in SCHEMES[:-1])} or "
+                f"{SCHEMES[-1]}://. A small Redis is enough, because the ledger keeps the work"
+            )
+        if not (is_loopback(host) or password or settings.allow_insecure):
             raise ConfigError(
                 f"Redis at {host} is on another host and has no password: anyone who can reach it can queue work; "
                 "add a password to KB_REDIS_URL, or set KB_ALLOW_INSECURE=true"

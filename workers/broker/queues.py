@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 
 from celery import Celery
 from kombu.exceptions import ChannelError, OperationalError
 
-from pipeline.errors import BrokerUnavailable
+from pipeline.errors import BrokerUnavailable, ConfigError, KbError
 from pipeline.ledger.flow import Batch
 from pipeline.types import Stage
 
@@ -28,7 +29,7 @@ class Broker:
         self._app = app
 
     def send(self, batch: Batch) -> None:
-        """Queue a batch; raises BrokerUnavailable, after which the batch may or may not be queued."""
+        """Queue a batch; raises BrokerUnavailable, after which the batch may or may not be queued, or ConfigError."""
         try:
             self._app.send_task(
                 task_name(batch.stage), args=[batch.id, list(batch.document_ids)], queue=batch.stage.value,
@@ -37,10 +38,10 @@ class Broker:
         except _broker_errors() as error:
             if "WRONGTYPE" in str(error):
                 self.mend(batch.stage.value)
-            raise BrokerUnavailable(f"the broker does not accept messages: {error}") from error
+            raise _told("the broker does not accept messages", error) from error
 
     def depth(self, stage: Stage) -> int:
-        """Number of messages in a stage's queue that no worker has fetched; raises BrokerUnavailable."""
+        """Number of messages in a stage's queue that no worker has fetched; raises BrokerUnavailable or ConfigError."""
         return self.length(stage.value)
 
     def length(self, queue: str) -> int:
@@ -54,13 +55,19 @@ class Broker:
         except _broker_errors() as error:
             if "WRONGTYPE" in str(error):
                 return 0
-            raise BrokerUnavailable(f"the broker does not answer: {error}") from error
+            raise _told("the broker does not answer", error) from error
+
+    def check(self) -> None:
+        """Raise ConfigError if the broker can never carry our messages; one that does not answer may do so later."""
+        with contextlib.suppress(BrokerUnavailable):
+            for stage in Stage:
+                self.depth(stage)
 
     def mend(self, queue: str) -> None:
         """Delete entries of a queue in Redis that are not messages, or the key itself if it is not a queue.
 
         Such an entry would end the worker that reads it. Nothing is lost, because the ledger can always resend messages.
-        Raises BrokerUnavailable.
+        Raises BrokerUnavailable or ConfigError.
         """
         key = str(queue)
         try:
@@ -77,7 +84,21 @@ class Broker:
                 if garbage:
                     log.error("deleted %d invalid messages from the %s queue", len(garbage), key)
         except _broker_errors() as error:
-            raise BrokerUnavailable(f"the broker does not answer: {error}") from error
+            raise _told("the broker does not answer", error) from error
+
+
+def _told(what: str, error: Exception) -> KbError:
+    """An error of the broker as one of ours."""
+    from redis.exceptions import ClusterCrossSlotError, ClusterDownError, MovedError
+
+    # kombu wraps what it cannot recover from.
+    causes = (error, error.__cause__, error.__context__)
+    if any(isinstance(one, ClusterCrossSlotError | ClusterDownError | MovedError) for one in causes):
+        return ConfigError(
+            "KB_REDIS_URL is a Redis cluster, which spreads the keys of a queue over its nodes; give a Redis that is no cluster, alone "
+            "or behind Sentinels"
+        )
+    return BrokerUnavailable(f"{what}: {error}")
 
 
 def _broker_errors() -> tuple[type[Exception], ...]:
