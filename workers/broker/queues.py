@@ -95,8 +95,8 @@ def _told(what: str, error: Exception) -> KbError:
     causes = (error, error.__cause__, error.__context__)
     if any(isinstance(one, ClusterCrossSlotError | ClusterDownError | MovedError) for one in causes):
         return ConfigError(
-            "KB_REDIS_URL is a Redis cluster, which spreads the keys of a queue over its nodes; give a Redis that is no cluster, alone "
-            "or behind Sentinels"
+            "KB_REDIS_URL is a Redis cluster, which spreads the keys of a queue over its nodes; give a Redis that is no cluster, "
+            "alone or behind Sentinels"
         )
     return BrokerUnavailable(f"{what}: {error}")
 
