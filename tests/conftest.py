@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
@@ -13,6 +14,7 @@ import pytest
 from hypothesis import settings
 
 from pipeline.files.private import keeping_umask
+from tests.services import Postgres, postgres_server
 
 pytest_plugins = ("tests.browser",)
 
@@ -90,3 +92,16 @@ def unavailable() -> Callable[[str], NoReturn]:
         pytest.skip(reason)
 
     return stop
+
+
+@pytest.fixture(scope="session")
+def postgres(unavailable: Callable[[str], NoReturn]) -> Iterator[Postgres]:
+    """A cluster for this session, outside pytest's folders: those are closed to the user that runs it."""
+    with tempfile.TemporaryDirectory(prefix="kb-postgres-") as folder:
+        Path(folder).chmod(0o755)
+        server = postgres_server(Path(folder) / "cluster")
+        if server is None:
+            unavailable("no PostgreSQL on this machine")
+        server.start()
+        yield server
+        server.stop()

@@ -5,7 +5,7 @@ generations), `mirror` (a new generation next to the live one), `removal` (delet
 `schedules` (and when), `holds` (which run loads which roots now), `registry` (worker processes), `runs` (and how they compare),
 `report`, `life` and `retrospect` (for people: the present, documents, one run), `measures` (counters of workers), `fields`
 (of metadata), `browse` (documents by page), `tokens` (who may ask the service), `submissions` (repeated requests),
-`upkeep` (what nobody needs any more).
+`upkeep` (what nobody needs any more). `transfer` copies all of it into another database.
 """
 
 from __future__ import annotations

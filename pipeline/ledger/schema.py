@@ -44,6 +44,9 @@ SCHEMA_VERSION = 9
 #: Key of the advisory lock for creating tables; any unused number.
 SCHEMA_LOCK = 5_113_521
 
+#: The key in `meta` of a copy that is not finished: it may lack rows, and its triggers are dropped.
+COPYING = "copying"
+
 #: Timeouts for a Postgres that does not respond, as libpq settings: in seconds, the last one in milliseconds. Without them, a dead
 #: host or a connection dropped by a firewall blocks the caller for a quarter of an hour or forever.
 SERVER_WAITS = {
@@ -260,12 +263,14 @@ workers = Table(
 )  # fmt: skip
 
 
-def open_engine(url: str) -> Engine:
+def open_engine(url: str, *, unfinished: bool = False) -> Engine:
     """Open the ledger's database and create or check its tables.
 
-    Open it after a fork, never before: neither SQLite nor Postgres connections survive one.
+    Open it after a fork, never before: neither SQLite nor Postgres connections survive one. With `unfinished`, also a copy that
+    is not finished.
 
-    Raises LedgerError for a schema of a newer version, LedgerUnavailable if the database does not answer.
+    Raises LedgerError for a schema of a newer version or a copy that is not finished, LedgerUnavailable if the database does
+    not answer.
     """
     parsed = make_url(url)
     try:
@@ -280,20 +285,25 @@ def open_engine(url: str) -> Engine:
     except (SQLAlchemyError, ImportError) as error:
         raise LedgerError(f"cannot use the ledger {parsed.render_as_string(hide_password=True)}: {error}") from error
     try:
-        _make_tables(engine)
+        _make_tables(engine, unfinished)
     except Exception:
         engine.dispose()
         raise
     return engine
 
 
-def _make_tables(engine: Engine) -> None:
+def _make_tables(engine: Engine, unfinished: bool) -> None:
     with writing(engine) as connection:
         if connection.dialect.name != "sqlite":
             # Two processes that create the same table at once collide in the catalogue; SQLite's write lock prevents that.
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({SCHEMA_LOCK})")
         metadata.create_all(connection)
         _migrate(connection)
+        if not unfinished and connection.execute(select(meta.c.key).where(meta.c.key == COPYING)).first():
+            raise LedgerError(
+                f"the ledger {engine.url.render_as_string()} is a copy that was not finished; run the same `kb-ingest ledger copy` "
+                "or `move-up` again, which continues"
+            )
 
 
 def _migrate(connection: Connection) -> None:
@@ -380,7 +390,7 @@ def _translated(engine: Engine) -> Iterator[None]:
 
 
 __all__ = [
-    "BUILDING", "LIVE", "SCHEMA_VERSION", "SUPERSEDED", "collections", "current", "documents", "events", "func", "hold", "insert",
-    "is_member", "leases", "losses", "measures", "meta", "metadata", "open_engine", "reading", "runs", "schedules", "sources",
-    "totals", "upsert", "workers", "writing",
+    "BUILDING", "COPYING", "LIVE", "SCHEMA_VERSION", "SUPERSEDED", "collections", "current", "documents", "events", "func", "hold",
+    "insert", "is_member", "leases", "losses", "measures", "meta", "metadata", "open_engine", "reading", "runs", "schedules",
+    "sources", "totals", "upsert", "workers", "writing",
 ]  # fmt: skip

@@ -59,6 +59,20 @@ _POSTGRESQL = (
 )
 
 
+#: Names of the triggers, by database.
+_NAMES = {
+    "sqlite": ("documents_begun", "documents_moved", "documents_gone", "documents_without_fields"),
+    "postgresql": ("documents_event", "documents_gone"),
+}
+
+
+def pause(connection: Connection) -> None:
+    """Drop the triggers, for a copy whose events come with it; `make` creates them again."""
+    for name in _NAMES[connection.dialect.name]:
+        on = " ON documents" if connection.dialect.name == "postgresql" else ""
+        connection.exec_driver_sql(f"DROP TRIGGER IF EXISTS {name}{on}")
+
+
 def make(connection: Connection) -> None:
     """Create the triggers; existing ones are kept, or recreated unchanged."""
     for statement in _POSTGRESQL if connection.dialect.name == "postgresql" else _SQLITE:

@@ -25,7 +25,7 @@ class PromoteReport:
 def promote(
     source: VectorStore, target: VectorStore, physical: str, alias: str, on_progress: Callable[[int, int], None]
 ) -> PromoteReport:
-    """Copy `physical` to the target under the same name; set `alias` there once the counts agree.
+    """Copy `physical` to the target under the same name; set `alias` there once the counts agree, unless it is empty.
 
     `on_progress(copied, total)` is called after every page. An interrupted copy is repeated from the start: ids stay the
     same, so nothing is duplicated. Nothing is ever deleted from the target.
@@ -54,7 +54,8 @@ def promote(
             f"the source's collection {physical!r} grew by {_points(source_count - target_count)} while it was copied; "
             "wait until the load is done and promote again"
         )
-    target.set_alias(alias, physical)
+    if alias:
+        target.set_alias(alias, physical)
     return PromoteReport(copied, source_count, target_count)
 
 

@@ -10,10 +10,11 @@ from pipeline.errors import BackupError
 from pipeline.files.errors import translating
 from pipeline.ledger import Ledger
 from pipeline.staging import Staging
+from pipeline.staging.contents import Content
 from pipeline.steps.backup import LEDGER, POINTS, STAGED, Checked, copy_file
+from pipeline.steps.move import put_staged
 from pipeline.steps.verify import Verified, repair, verify
 from pipeline.store.base import VectorStore
-from pipeline.types import SourceFile
 
 #: What may be in a data folder into which a backup is restored: models and locks.
 ALLOWED = ("hf_cache", "upkeep.lock", "staging/files.lock")
@@ -53,12 +54,7 @@ def put_back(backup: Checked, data_dir: Path, staging: Staging, *, points: bool)
     """
     with translating(data_dir, BackupError):
         for path, key in backup.paths(STAGED):
-            if key.startswith("blobs/"):
-                staging.put(SourceFile("", path, path.stat().st_size, path.stat().st_mtime_ns))
-            else:
-                written = staging.scratch()
-                copy_file(path, written)
-                staging.put_chunks(key, written)
+            put_staged(staging, Content(key, 0, 0.0), path)
         for path, place in backup.paths(POINTS) if points else ():
             target = data_dir / POINTS / place
             target.parent.mkdir(parents=True, exist_ok=True)

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import os
 import socket
-import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NoReturn
 from urllib.parse import urlsplit
 
 import pytest
@@ -23,7 +21,7 @@ from pipeline.store.edge import EdgeStore
 from pipeline.store.server import ServerStore
 from tests.made_points import DIMENSION
 from tests.qdrant_rest import QdrantRest
-from tests.services import Postgres, make_bucket, postgres_server, s3_environment, s3_server
+from tests.services import Postgres, make_bucket, s3_environment, s3_server
 
 
 def container_image() -> str:
@@ -125,19 +123,6 @@ def name(store: VectorStore, new_name: Callable[[], str]) -> str:
     physical = new_name()
     store.create(physical, DIMENSION)
     return physical
-
-
-@pytest.fixture(scope="session")
-def postgres(unavailable: Callable[[str], NoReturn]) -> Iterator[Postgres]:
-    """A cluster for this session, outside pytest's folders: those are closed to the user that runs it."""
-    with tempfile.TemporaryDirectory(prefix="kb-postgres-") as folder:
-        Path(folder).chmod(0o755)
-        server = postgres_server(Path(folder) / "cluster")
-        if server is None:
-            unavailable("no PostgreSQL on this machine")
-        server.start()
-        yield server
-        server.stop()
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

@@ -100,8 +100,8 @@ def broker_url(settings: Settings) -> str:
         if parts.scheme not in SCHEMES:
             raise ConfigError(
                 f"KB_REDIS_URL: no broker for {parts.scheme or 'a URL without a scheme'}, because schedules and the repair of "
-                f"queues need Redis; give a URL that begins with {', '.join(f'{name}://' for name in SCHEMES[:-1])} or {SCHEMES[-1]}://. "
-                "A small Redis is enough: the ledger keeps the work"
+                f"queues need Redis; give a URL that begins with {', '.join(f'{name}://' for name in SCHEMES[:-1])} or "
+                f"{SCHEMES[-1]}://. A small Redis is enough: the ledger keeps the work"
             )
         if not (is_loopback(host) or password or settings.allow_insecure):
             raise ConfigError(

@@ -26,6 +26,7 @@ from workers.cli import (
     life,
     load,
     mcp,
+    moveup,
     output,
     quarantine,
     reindex,
@@ -73,7 +74,8 @@ def cli(context: click.Context, data_dir: Path | None, log_level: str | None, lo
 
 for command in (
     load.load, search.search, embedding_map.embedding_map, evaluate.evaluate, facets.facets, status.status, quarantine.retry,
-    quarantine.quarantine, store.verify, store.collections, store.promote, upkeep.gc, upkeep.backup, upkeep.restore, service.worker,
+    quarantine.quarantine, store.verify, store.collections, store.promote, moveup.ledger, moveup.move_up,
+    upkeep.gc, upkeep.backup, upkeep.restore, service.worker,
     service.up, service.scheduler, service.flower, service.metrics, host.init, host.assess, host.doctor,
     source.source, source.sync, source.plan, source.delete, schedule.schedule, runs.runs, report.report, life.logs,
     reindex.reindex, reindex.rollback,

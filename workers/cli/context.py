@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,6 +64,19 @@ def say(text: str, level: int = logging.INFO, error: BaseException | None = None
         logging.getLogger(logs.COMMAND).log(level, "%s", text, exc_info=error)
     else:
         click.echo(visible(text, kept="\t\n"), err=True)
+
+
+def teller(every_s: float = 5.0) -> Callable[[str], None]:
+    """A `say` for progress that is silent most of the time: it speaks at most every `every_s` seconds, and not at once."""
+    told = time.monotonic()
+
+    def tell(text: str) -> None:
+        nonlocal told
+        if time.monotonic() - told >= every_s:
+            told = time.monotonic()
+            say(text)
+
+    return tell
 
 
 def print_json(value: object) -> None:

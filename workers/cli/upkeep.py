@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import re
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import rich_click as click
 
 from pipeline.text import duration, plural, size
-from workers.cli.context import Context, print_json, say
+from workers.cli.context import Context, print_json, teller
 from workers.cli.options import json_option
 from workers.cli.store import RECORD
 
@@ -23,9 +21,6 @@ C = TypeVar("C", bound=Callable[..., Any])
 
 #: Units of an age, in seconds.
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 7 * 86_400.0}
-
-#: Seconds between two messages about progress.
-TELL_S = 5.0
 
 _AGE = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw]?)")
 
@@ -94,8 +89,7 @@ def backup(context: Context, folder: Path, as_json: bool) -> None:
     """
     from workers.jobs.upkeep import back_up
 
-    with _telling("copied") as tell:
-        made = back_up(context.settings("warning"), folder, tell)
+    made = back_up(context.settings("warning"), folder, _telling("copied"))
     if as_json:
         print_json(made)
         return
@@ -115,8 +109,7 @@ def restore(context: Context, folder: Path, as_json: bool) -> None:
     """
     from workers.jobs.upkeep import restore as put_back
 
-    with _telling("checked") as tell:
-        done = put_back(context.settings("warning"), folder, tell)
+    done = put_back(context.settings("warning"), folder, _telling("checked"))
     if as_json:
         print_json(done)
         return
@@ -130,15 +123,7 @@ def restore(context: Context, folder: Path, as_json: bool) -> None:
             )
 
 
-@contextmanager
-def _telling(done: str) -> Iterator[Callable[[int, int], None]]:
+def _telling(done: str) -> Callable[[int, int], None]:
     """Say from time to time how many files are done."""
-    told = time.monotonic()
-
-    def tell(files: int, total: int) -> None:
-        nonlocal told
-        if time.monotonic() - told >= TELL_S:
-            told = time.monotonic()
-            say(f"{plural(files, 'file')} {done} ({size(total)})")
-
-    yield tell
+    tell = teller()
+    return lambda files, total: tell(f"{plural(files, 'file')} {done} ({size(total)})")

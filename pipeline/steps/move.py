@@ -1,0 +1,49 @@
+"""Copies staged files to another place; `promote` copies points, `pipeline.ledger.transfer` the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
+
+from pipeline.ledger import Ledger
+from pipeline.ledger.intake import ID_WINDOW
+from pipeline.staging import Staging
+from pipeline.staging.contents import Content
+from pipeline.steps.backup import copy_file
+from pipeline.types import SourceFile
+
+
+def put_staged(staging: Staging, one: Content, path: Path) -> None:
+    """Put a copy or chunk file of another staging area into this one; `path` stays."""
+    if one.is_chunk_file:
+        written = staging.scratch()
+        copy_file(path, written)
+        staging.put_chunks(one.key, written)
+    else:
+        found = path.stat()
+        staging.put(SourceFile("", path, found.st_size, found.st_mtime_ns))
+
+
+def copy_staged(ledger: Ledger, source: Staging, target: Staging, on_file: Callable[[int], None]) -> int:
+    """Copy the staged files that the ledger needs, those that are there already excepted; return how many it needs.
+
+    `on_file` gets the number so far. A copy that was interrupted continues. Raises FileNotFoundError for one that vanished
+    meanwhile, NoSpace, StagingUnavailable.
+    """
+    number, contents = 0, source.contents()
+    while window := list(islice(contents, ID_WINDOW)):
+        idle = {one.key for one in ledger.upkeep.unneeded(window)}
+        for one in window:
+            if one.key in idle:
+                continue
+            if not (one.is_chunk_file and target.has_chunks(one.key)):
+                held = target.scratch()
+                try:
+                    source.export(one.key, held)
+                    put_staged(target, one, held)
+                finally:
+                    held.unlink(missing_ok=True)
+            number += 1
+            on_file(number)
+    return number
