@@ -72,7 +72,9 @@ _PARSERS = {
     kinds.COMPRESSED: ("archives", "parse_compressed"),
     kinds.SEVENZIP: ("archives", "parse_7z"),
     kinds.EPUB: ("pandoc", "parse_epub"),
-    kinds.ODT: ("pandoc", "parse_odt"),
+    kinds.ODT: ("opendocument.text", "parse_odt"),
+    kinds.ODP: ("opendocument.slides", "parse_odp"),
+    kinds.ODS: ("opendocument.sheets", "parse_ods"),
     kinds.RTF: ("rtf.document", "parse_rtf"),
     kinds.RECORD: ("record_documents", "parse_record"),
 }

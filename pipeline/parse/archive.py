@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO
 
 from pipeline.errors import DocumentError
-from pipeline.parse.kinds import DOCX, EPUB, MSG, ODT, PPTX, XLSX, ZIP, suffix
+from pipeline.parse.kinds import DOCX, EPUB, MSG, ODP, ODS, ODT, PPTX, XLSX, ZIP, suffix
 from pipeline.types import Reason
 
 #: Office files have hundreds of parts; long books have a few thousand.
@@ -34,6 +34,7 @@ _OOXML = {
 }
 _TYPES = "[Content_Types].xml"
 _OPEN_DOCUMENT = "application/vnd.oasis.opendocument."
+_OPEN_DOCUMENTS = (ODT, ODP, ODS)
 
 
 def zip_kind(file: IO[bytes], name: str, *, max_part_bytes: int, max_ratio: float) -> str:
@@ -91,8 +92,8 @@ def _family(archive: zipfile.ZipFile, names: set[str], name: str) -> str:
             declared = member.read(100).decode("ascii", "replace").strip()
         if declared == EPUB:
             return EPUB
-        if declared in (ODT, f"{ODT}-template"):
-            return ODT
+        if (document := declared.removesuffix("-template")) in _OPEN_DOCUMENTS:
+            return document
         if declared.startswith(_OPEN_DOCUMENT):
             raise DocumentError(Reason.UNSUPPORTED, f"OpenDocument {declared.removeprefix(_OPEN_DOCUMENT)}")
     if "META-INF/container.xml" in names:
@@ -105,7 +106,7 @@ def _family(archive: zipfile.ZipFile, names: set[str], name: str) -> str:
 def _is_protected(archive: zipfile.ZipFile, names: set[str], kind: str) -> bool:
     """Whether an OpenDocument or EPUB declares its content as encrypted; obfuscated fonts alone do not count."""
     part, marks = {
-        ODT: ("META-INF/manifest.xml", (b"encryption-data",)),
+        **dict.fromkeys(_OPEN_DOCUMENTS, ("META-INF/manifest.xml", (b"encryption-data",))),
         EPUB: ("META-INF/encryption.xml", (b".xhtml", b".html", b".htm")),
     }.get(kind, ("", ()))
     if part not in names:

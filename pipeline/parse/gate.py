@@ -55,6 +55,8 @@ def inspect(path: Path, name: str, limits: Limits) -> str:
         raise DocumentError(Reason.UNREADABLE, "a Git LFS pointer, not the file: run `git lfs pull` and load again")
     if (packed := kinds.archive_kind(head, name)) is not None:
         return packed
+    if (office := kinds.office_kind(head)) is not None:
+        return office
     if (image := kinds.image_kind(head)) is not None and limits.ocr.engine:
         return image
     if (foreign := kinds.foreign_kind(head)) is not None:
@@ -94,7 +96,7 @@ def _refuse_blank(file: FileIO, head: bytes) -> None:
 def _text(path: Path, name: str, head: bytes, size: int) -> str:
     promised = kinds.BINARY_SUFFIXES.get(kinds.suffix(name))
     found = detect(path)
-    if found is None or (promised is not None and not found.marked):
+    if found is None or (promised is not None and promised not in kinds.OFTEN_TEXT and not found.marked):
         if promised is not None:
             raise DocumentError(Reason.CORRUPT, f"the name ends in .{kinds.suffix(name)}, but the content is something else")
         raise DocumentError(Reason.UNSUPPORTED, "binary content of an unknown kind")

@@ -27,6 +27,12 @@ PDF = "application/pdf"
 RTF = "application/rtf"
 EPUB = "application/epub+zip"
 ODT = "application/vnd.oasis.opendocument.text"
+ODP = "application/vnd.oasis.opendocument.presentation"
+ODS = "application/vnd.oasis.opendocument.spreadsheet"
+DOC = "application/msword"
+PPT = "application/vnd.ms-powerpoint"
+XLS = "application/vnd.ms-excel"
+DJVU = "image/vnd.djvu"
 DOCX = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
 PPTX = "application/vnd.openxmlformats-officedocument.presentationml.presentation"
 XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
@@ -87,8 +93,13 @@ _SOURCE_NAMES = {"makefile", "gnumakefile", "dockerfile", "containerfile", "rake
 #: Suffixes of binary kinds: where the content is text nevertheless, the content alone decides.
 BINARY_SUFFIXES = {
     "pdf": PDF, "docx": DOCX, "docm": DOCX, "dotx": DOCX, "pptx": PPTX, "xlsx": XLSX, "xlsm": XLSX, "epub": EPUB, "odt": ODT,
-    "ott": ODT, "rtf": RTF, "msg": MSG,
+    "ott": ODT, "odp": ODP, "otp": ODP, "ods": ODS, "ots": ODS, "rtf": RTF, "msg": MSG, "doc": DOC, "dot": DOC, "ppt": PPT,
+    "pps": PPT, "xls": XLS, "xlt": XLS, "djvu": DJVU, "djv": DJVU,
 }  # fmt: skip
+#: Of these, programs on the Web write pages and tables as text under the names of old office files.
+OFTEN_TEXT = frozenset((DOC, XLS))
+#: First bytes of sheets of Excel 2 to 4, which are no containers; later ones are seldom outside of one.
+_SHEETS = (b"\x09\0\x04\0", b"\x09\x02\x06\0", b"\x09\x04\x06\0", b"\x09\x08\x08\0", b"\x09\x08\x10\0")
 
 #: First bytes of kinds without a parser, and the names of these kinds.
 FOREIGN = (
@@ -99,6 +110,9 @@ FOREIGN = (
     (b"Rar!\x1a\x07", "rar archive"), (b"ID3", "MP3 audio"), (b"OggS", "Ogg audio"), (b"fLaC", "FLAC audio"),
     (b"SQLite format 3\0", "SQLite database"), (b"wOFF", "font"), (b"wOF2", "font"), (b"OTTO", "font"),
     (b"\0\1\0\0\0", "font"), (b"%!PS-Adobe", "PostScript"), (b"\xed\xab\xee\xdb", "RPM package"), (b"PAR1", "Parquet table"),
+    (b"\xffWPC", "WordPerfect document"), (b"\xdb\xa5", "Word 2 document"), (b"\x31\xbe\0\0", "Windows Write document"),
+    (b"\xff\0\x02\0\x04\x04", "Works spreadsheet"), (b"\0\0\x02\0\x06\x04", "Lotus 1-2-3 sheet"),
+    (b"\0\0\x1a\0", "Lotus 1-2-3 sheet"), (b"\x01\xfe2\0", "Works document"),
 )  # fmt: skip
 
 #: One piece of the prolog before the root of a page or picture. A pattern for the whole prolog would be exponential.
@@ -152,6 +166,13 @@ def archive_kind(head: bytes, name: str) -> str | None:
     if head.startswith(b"7z\xbc\xaf\x27\x1c"):
         return SEVENZIP
     return TAR if head[257:262] == b"ustar" else None
+
+
+def office_kind(head: bytes) -> str | None:
+    """The media type of the office file or DjVu document that starts with `head`, where it is no container."""
+    if head.startswith(b"AT&TFORM") and head[12:16] in (b"DJVU", b"DJVM"):
+        return DJVU
+    return XLS if head.startswith(_SHEETS) else None
 
 
 def may_hold_records(name: str) -> bool:

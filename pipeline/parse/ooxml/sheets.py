@@ -6,7 +6,6 @@ that Excel hides is not read, and is named as a loss.
 
 from __future__ import annotations
 
-import itertools
 import re
 import zipfile
 from collections.abc import Iterator
@@ -21,7 +20,7 @@ from pipeline.parse.ooxml.drawing import chart, lines, picture, said
 from pipeline.parse.ooxml.number_format import BUILTIN, plain, shown
 from pipeline.parse.ooxml.package import DAMAGED, A, Node, Package, R, children, note_damage
 from pipeline.parse.parsed import Losses, Parsed, Share, parts, squeeze
-from pipeline.parse.tables import rows
+from pipeline.parse.sheet import Merged, fill, linked, merge, sheet_elements
 from pipeline.types import Element, ElementKind, LossKind, Reason
 
 _REFERENCE = re.compile(r"\$?([A-Z]{1,3})\$?(\d{1,7})")
@@ -32,10 +31,6 @@ _ONLY_LITERALS = re.compile(r"(?:CONCATENATE\(|CONCAT\(|\))|[&,;\s]", re.I)
 #: What follows the cells of a sheet: merged ranges, links, and names of its drawings.
 MAX_TAIL_BYTES = 32 << 20
 MAX_COLUMNS = 16_384
-#: Up to this many columns of a merged range are filled.
-MAX_MERGED_COLUMNS = 50
-#: Up to this many rows of a table are looked at together, to find tables next to each other.
-MAX_SPLIT_ROWS = 1_000
 
 
 def parse_xlsx(path: Path, name: str) -> Parsed:
@@ -51,9 +46,7 @@ def parse_xlsx(path: Path, name: str) -> Parsed:
 class _Tail:
     """What a sheet says after its cells."""
 
-    merged: dict[int, list[tuple[int, int, int]]] = field(
-        default_factory=dict
-    )  #: row -> first and last column, first row of ranges
+    merged: dict[int, list[Merged]] = field(default_factory=dict)  #: by row
     links: dict[tuple[int, int], str] = field(default_factory=dict)
 
 
@@ -95,27 +88,10 @@ class _Workbook:
 
     def _sheet(self, part: str, title: str, page: int) -> Iterator[Element]:
         try:
-            yield from self._cells(part, title, page)
+            yield from sheet_elements(self._grid(part, title, self._tail(part)), page)
         except DAMAGED as error:
             self._losses.add(LossKind.UNREADABLE_PART, title, str(error))
         yield from self._around(part, title, page)
-
-    def _cells(self, part: str, title: str, page: int) -> Iterator[Element]:
-        header = ""
-        span: tuple[int, int] | None = None
-        for table in _tables(self._grid(part, title, self._tail(part))):
-            head = list(itertools.islice(table, MAX_SPLIT_ROWS))
-            if len(head) == MAX_SPLIT_ROWS:
-                yield from rows(itertools.chain(head, table), page)
-                continue
-            if len(head) == 1 and sum(map(bool, head[0])) == 1:  # a title or a remark between tables
-                yield from parts("".join(head[0]), page=page)
-                continue
-            for columns in _side_by_side(head):
-                # A table that goes on after an empty row is under the same header.
-                found = list(rows((row[slice(*columns)] for row in head), page, header if columns == span else ""))
-                yield from found
-                header, span = found[-1].header if found else "", columns
 
     def _grid(self, part: str, title: str, tail: _Tail) -> Iterator[tuple[int, list[str]]]:
         """The rows with at least one cell, with their numbers."""
@@ -130,7 +106,7 @@ class _Workbook:
                 number = int(given) if given.isdigit() else number + 1
                 cells = self._row(row, number, title, tail)
                 if number in tail.merged:
-                    _fill(cells, number, tail.merged[number], kept)
+                    fill(cells, number, tail.merged[number], kept)
                 if any(cells):
                     yield number, cells
                 row.clear()
@@ -148,7 +124,7 @@ class _Workbook:
             cells += [""] * (column - len(cells))
             text = self._cell(cell, f"{title}!{cell.get('r') or number}")
             link = tail.links.get((number, column), "")
-            cells[column:] = [f"{text} ({link})" if text and link and link not in text else text or link]
+            cells[column:] = [linked(text, link)]
         return cells
 
     def _cell(self, cell: Node, place: str) -> str:
@@ -190,9 +166,8 @@ class _Workbook:
         for node in root.iter("{*}mergeCell") if root is not None else ():
             first, _, last = (node.get("ref") or "").partition(":")
             (top, left), (bottom, right) = _place(first), _place(last or first)
-            if top and bottom < top + MAX_SPLIT_ROWS:
-                for row in range(top, bottom + 1):
-                    tail.merged.setdefault(row, []).append((left, min(right, left + MAX_MERGED_COLUMNS), top))
+            if top:
+                merge(tail.merged, top, bottom, left, right)
         relations = self._package.relations(part)
         for node in root.iter("{*}hyperlink") if root is not None else ():
             relation = relations.get(node.get(f"{R}id") or "")
@@ -294,17 +269,6 @@ class _Workbook:
         return found
 
 
-def _fill(cells: list[str], number: int, merged: list[tuple[int, int, int]], kept: dict[tuple[int, int], str]) -> None:
-    """Repeat merged cells in the rows and columns that they cover, where the row has other cells."""
-    for left, right, top in merged:
-        cells += [""] * (right + 1 - len(cells))
-        if number == top:
-            kept[top, left] = cells[left]
-        text = kept.get((top, left), "")
-        if any(cell for at, cell in enumerate(cells) if not left <= at <= right):
-            cells[left : right + 1] = [cell or text for cell in cells[left : right + 1]]
-
-
 def _rich(node: Node) -> str:
     """The text of a string with formats, without the reading aids of Japanese."""
     own = [found.text or "" for found in node.iter("{*}t") if not any(a.tag.endswith("}rPh") for a in found.iterancestors())]
@@ -322,35 +286,3 @@ def _place(reference: str) -> tuple[int, int]:
     """Row (1-based) and column (0-based) of a cell; row 0 where it cannot be read."""
     found = _REFERENCE.match(reference)
     return (int(found.group(2)), _column(found.group(1))) if found else (0, 0)
-
-
-def _tables(grid: Iterator[tuple[int, list[str]]]) -> Iterator[Iterator[list[str]]]:
-    """Groups of rows without an empty row between them; each must be read before the next one."""
-    before = [0]
-    group = [0]
-
-    def key(item: tuple[int, list[str]]) -> int:
-        group[0] += item[0] != before[0] + 1
-        before[0] = item[0]
-        return group[0]
-
-    for _, found in itertools.groupby(grid, key):
-        yield (cells for _, cells in found)
-
-
-def _side_by_side(head: list[list[str]]) -> list[tuple[int, int]]:
-    """Spans of columns with an empty column between them, where both sides are tables of two columns or more."""
-    width = max(map(len, head))
-    used = [any(at < len(row) and row[at] for row in head) for at in range(width)]
-    spans = [(at, at + len(list(group))) for at, group in _runs(used)]
-    whole = len(head) > 2 and all(last - first > 1 for first, last in spans)
-    return spans if whole else [(0, width)]
-
-
-def _runs(used: list[bool]) -> Iterator[tuple[int, list[bool]]]:
-    at = 0
-    for filled, group in itertools.groupby(used):
-        found = list(group)
-        if filled:
-            yield at, found
-        at += len(found)
