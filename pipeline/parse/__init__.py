@@ -75,6 +75,10 @@ _PARSERS = {
     kinds.ODT: ("opendocument.text", "parse_odt"),
     kinds.ODP: ("opendocument.slides", "parse_odp"),
     kinds.ODS: ("opendocument.sheets", "parse_ods"),
+    kinds.DOC: ("legacy.texts", "parse_doc"),
+    kinds.PPT: ("legacy.texts", "parse_ppt"),
+    kinds.XLS: ("legacy.sheets", "parse_xls"),
+    kinds.DJVU: ("djvu", "parse_djvu"),
     kinds.RTF: ("rtf.document", "parse_rtf"),
     kinds.RECORD: ("record_documents", "parse_record"),
 }

@@ -1,15 +1,14 @@
-"""Identifies the content of a zip or OLE container by its directory, without unpacking it."""
+"""Identifies the content of a zip by its directory, without unpacking it."""
 
 from __future__ import annotations
 
 import errno
 import zipfile
 import zlib
-from pathlib import Path
 from typing import IO
 
 from pipeline.errors import DocumentError
-from pipeline.parse.kinds import DOCX, EPUB, MSG, ODP, ODS, ODT, PPTX, XLSX, ZIP, suffix
+from pipeline.parse.kinds import DOCX, EPUB, ODP, ODS, ODT, PPTX, XLSX, ZIP, suffix
 from pipeline.types import Reason
 
 #: Office files have hundreds of parts; long books have a few thousand.
@@ -32,6 +31,8 @@ _OOXML = {
     "ppt/": PPTX,
     "xl/": XLSX,
 }
+#: Parts of packages of iWork; newer ones consist of .iwa files, which may lie in a zip of their own.
+_IWORK = frozenset(("index.apxl", "index.numbers", "Index.zip", "buildVersionHistory.plist"))
 _TYPES = "[Content_Types].xml"
 _OPEN_DOCUMENT = "application/vnd.oasis.opendocument."
 _OPEN_DOCUMENTS = (ODT, ODP, ODS)
@@ -86,6 +87,8 @@ def _family(archive: zipfile.ZipFile, names: set[str], name: str) -> str:
         kind = next((kind for sign, kind in _OOXML.items() if sign in found), "")
         if kind:
             return kind
+        if "visio" in found:
+            raise DocumentError(Reason.UNSUPPORTED, "Visio drawing")
         raise DocumentError(Reason.UNSUPPORTED, f"an office file of another kind: {found[:100]}" if found else "an empty package")
     if "mimetype" in names:
         with archive.open("mimetype") as member:
@@ -98,9 +101,18 @@ def _family(archive: zipfile.ZipFile, names: set[str], name: str) -> str:
             raise DocumentError(Reason.UNSUPPORTED, f"OpenDocument {declared.removeprefix(_OPEN_DOCUMENT)}")
     if "META-INF/container.xml" in names:
         return EPUB
+    if any(one.endswith(".iwa") or one in _IWORK for one in names):
+        raise DocumentError(Reason.UNSUPPORTED, _iwork_kind(names, name))
     if suffix(name) in ("zip", ""):
         return ZIP
     raise DocumentError(Reason.UNSUPPORTED, "a zip archive of a program")
+
+
+def _iwork_kind(names: set[str], name: str) -> str:
+    """Which of the programs of iWork has written a package; texts and tables look alike, but for the file's name."""
+    if "index.apxl" in names or any(one.rpartition("/")[2].startswith("Slide") for one in names if one.endswith(".iwa")):
+        return "Keynote presentation"
+    return {"pages": "Pages document", "numbers": "Numbers spreadsheet"}.get(suffix(name), "document of Pages or Numbers")
 
 
 def _is_protected(archive: zipfile.ZipFile, names: set[str], kind: str) -> bool:
@@ -114,24 +126,3 @@ def _is_protected(archive: zipfile.ZipFile, names: set[str], kind: str) -> bool:
     with archive.open(part) as member:
         text = member.read(4 << 20)
     return any(mark in text for mark in marks)
-
-
-def ole_kind(path: Path) -> str:
-    """The media type of the OLE container at `path`.
-
-    Raises DocumentError: ENCRYPTED for protected office files, UNSUPPORTED for legacy office files, CORRUPT.
-    """
-    import olefile  # type: ignore[import-untyped, unused-ignore]
-
-    try:
-        with olefile.OleFileIO(str(path)) as container:
-            entries = {entry[0].lower() for entry in container.listdir(streams=True, storages=True)}
-    except Exception as error:  # a damaged container fails in many undocumented ways
-        raise DocumentError(Reason.CORRUPT, f"not a readable OLE file: {error}") from error
-    if "encryptedpackage" in entries:
-        raise DocumentError(Reason.ENCRYPTED, "an office file protected by a password")
-    if "__properties_version1.0" in entries or any(e.startswith("__substg1.0_") for e in entries):
-        return MSG
-    legacy = {"worddocument": "Word 97", "workbook": "Excel 97", "book": "Excel 5", "powerpoint document": "PowerPoint 97"}
-    kind = next((label for entry, label in legacy.items() if entry in entries), "an OLE file of an unknown kind")
-    raise DocumentError(Reason.UNSUPPORTED, kind)

@@ -12,6 +12,7 @@ from pipeline.errors import DocumentError
 from pipeline.parse import archive, kinds
 from pipeline.parse.decode import SAMPLE_BYTES, detect
 from pipeline.parse.ocr.options import OcrOptions
+from pipeline.parse.ole import ole_kind
 from pipeline.types import Reason
 
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
@@ -44,7 +45,7 @@ def inspect(path: Path, name: str, limits: Limits) -> str:
             file.seek(0)
             return archive.zip_kind(file, name, max_part_bytes=limits.zip_max_part_bytes, max_ratio=limits.zip_max_ratio)
     if head.startswith(_OLE):
-        return archive.ole_kind(path)
+        return ole_kind(path)
     # Mail gateways put bytes before the header of a PDF; a text that only mentions one contains no binary data.
     start = head[:1024].find(b"%PDF-")
     if start >= 0 and (not head[:start].strip(b"\xef\xbb\xbf \t\r\n") or kinds.suffix(name) == "pdf" or b"\0" in head):

@@ -36,7 +36,7 @@ def _slides(package: Package, share: Share) -> Iterator[Element]:
     body = root.find(f"{OFFICE}body/{OFFICE}presentation") if root is not None else None
     if body is None:
         raise DocumentError(Reason.CORRUPT, "an OpenDocument presentation without slides")
-    blocks = Blocks(package, Styles(package.tree(STYLES), root.find(f"{OFFICE}automatic-styles")))
+    blocks = Blocks(package, Styles(package.tree(STYLES), body.getparent().getparent().find(f"{OFFICE}automatic-styles")))
     slides = list(body.iterchildren(f"{DRAW}page"))
     for at, slide in enumerate(slides, 1):
         share.count(at - 1, len(slides))
