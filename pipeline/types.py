@@ -74,8 +74,20 @@ class Reason(StrEnum):
         return self in _SKIPS
 
 
-#: How the details of skipped images begin whose text OCR can read.
-UNREAD_IMAGES = ("PNG image", "JPEG image", "TIFF image", "WEBP media")
+class Program(StrEnum):
+    """A program that need not be installed, without which some documents are skipped."""
+
+    OCR = "OCR"  # for scans and images
+    LIBREOFFICE = "LibreOffice"  # for office files from before 2007
+    DJVULIBRE = "DjVuLibre"
+
+
+#: How the details of documents begin that were skipped without a program, as `unsupported`.
+UNREAD = {
+    Program.OCR: ("PNG image", "JPEG image", "TIFF image", "WEBP media"),
+    Program.LIBREOFFICE: ("Word 97", "PowerPoint 97"),
+    Program.DJVULIBRE: ("DjVu document",),
+}
 
 _SKIPS = frozenset((Reason.EMPTY_FILE, Reason.EMPTY_TEXT, Reason.NEEDS_OCR, Reason.ENCRYPTED, Reason.UNSUPPORTED))
 

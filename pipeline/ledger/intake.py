@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -16,7 +16,7 @@ from pipeline.ledger.measures import QUARANTINES, count
 from pipeline.ledger.schema import current, documents, hold, is_member, reading, upsert, writing
 from pipeline.metadata import fingerprints
 from pipeline.telemetry.counters import COUNT, Key
-from pipeline.types import UNREAD_IMAGES, DocumentState, Reason, SourceFile, StagedFile
+from pipeline.types import UNREAD, DocumentState, Program, Reason, SourceFile, StagedFile
 
 #: Most ids in one IN list: SQLite takes 32,766 variables, and short statements keep the write lock short.
 ID_WINDOW = 500
@@ -41,10 +41,13 @@ class Known:
     detail: str | None = None  #: of the reason
 
     @property
-    def is_unread_scan(self) -> bool:
-        """Whether it was skipped because no engine of OCR was there: a scan, or an image."""
-        is_image = self.reason == Reason.UNSUPPORTED and (self.detail or "").startswith(UNREAD_IMAGES)
-        return self.state is DocumentState.SKIPPED and (self.reason == Reason.NEEDS_OCR or is_image)
+    def needs(self) -> Program | None:
+        """The program without which it was skipped; None for other documents."""
+        if self.state is not DocumentState.SKIPPED or self.reason not in (Reason.NEEDS_OCR, Reason.UNSUPPORTED):
+            return None
+        if self.reason == Reason.NEEDS_OCR:
+            return Program.OCR
+        return next((program for program, details in UNREAD.items() if (self.detail or "").startswith(details)), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,9 +205,9 @@ class Intake:
                 around = inside
         return found
 
-    def restart_unread(self, run: int, ids: Sequence[str]) -> set[str]:
-        """Put those of these documents that are unread scans back to pending, as part of `run`; return their ids."""
-        unread = {key for key, known in self.known(ids).items() if known.is_unread_scan and known.content_hash}
+    def restart_unread(self, run: int, ids: Sequence[str], programs: Set[Program]) -> set[str]:
+        """Put those of these documents that needed one of `programs` back to pending, as part of `run`; return their ids."""
+        unread = {key for key, known in self.known(ids).items() if known.needs in programs and known.content_hash}
         changes = {"state": DocumentState.PENDING, "reason": None, "detail": None, "starts": 0, "batch": None, "lease": None}
         with writing(self._engine) as connection:
             for start in range(0, len(unread), ID_WINDOW):

@@ -61,7 +61,7 @@ def inspect(path: Path, name: str, limits: Limits) -> str:
     if (image := kinds.image_kind(head)) is not None and limits.ocr.engine:
         return image
     if (foreign := kinds.foreign_kind(head)) is not None:
-        # A person who has installed no engine learns of it; the ledger knows such images by pipeline.types.UNREAD_IMAGES.
+        # A person who has installed no engine learns of it; the ledger knows such images by pipeline.types.UNREAD.
         raise DocumentError(Reason.UNSUPPORTED, f"{foreign}; {limits.ocr.hint}" if image and limits.ocr.hint else foreign)
     return _text(path, name, head, size)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
@@ -23,7 +23,7 @@ from pipeline.staging import Staging
 from pipeline.steps.outcomes import Outcomes
 from pipeline.steps.scope import Listed, Scope
 from pipeline.telemetry.spans import Tracing, Version
-from pipeline.types import OPEN_STATES, DocumentState, Reason, RecordFields, SourceFile, StagedFile, document_id
+from pipeline.types import OPEN_STATES, DocumentState, Program, Reason, RecordFields, SourceFile, StagedFile, document_id
 
 #: Maximum number of files compared and recorded in one transaction.
 WINDOW_FILES = 500
@@ -74,7 +74,7 @@ class Load:
     def __init__(
         self, ledger: Ledger, staging: Staging, collection: str, parse_fingerprint: str, embed_fingerprint: str,
         *, max_file_bytes: int, checksum: bool = False, meta: Mapping[str, Raw] = MappingProxyType({}),
-        records: RecordFields | None = None, reads_scans: bool = False,
+        records: RecordFields | None = None, programs: Set[Program] = frozenset(),
         listed: Listed | None = None, tracing: Tracing | None = None,
     ) -> None:  # fmt: skip
         self._ledger = ledger
@@ -86,7 +86,7 @@ class Load:
         self._checksum = checksum
         self._meta = meta  #: of all documents; an empty text removes a field
         self._records = records  #: how the records of its files are documents; None: as in earlier loads of a file
-        self._reads_scans = reads_scans  #: whether an engine of OCR is here: scans that were skipped without one start again
+        self._programs = programs  #: those that are here: documents that were skipped without one start again
         self._sidecars = Sidecars()
         self.listed = listed  #: filled if it is given
         self.counts = LoadCounts()
@@ -130,8 +130,8 @@ class Load:
                     yield Planned("changed", file.uri, file.size)
                 elif before.content_hash and _parsed_otherwise(self._given(file, before), before):
                     yield Planned("changed", file.uri, file.size, "other records, or other metadata of them")
-                elif self._reads_scans and before.is_unread_scan:
-                    yield Planned("changed", file.uri, file.size, "a scan, or an image, that OCR can read now")
+                elif before.needs in self._programs:
+                    yield Planned("changed", file.uri, file.size, f"{before.needs} can read it now")
                 elif before.state in (DocumentState.QUARANTINED, DocumentState.SKIPPED):
                     yield Planned("skipped", file.uri, file.size, f"{before.reason} before, and unchanged since")
                 elif self._finished(before) and self._given(file, before) != before.given:
@@ -195,8 +195,8 @@ class Load:
                 self.counts.bytes += copy.source.size
         unchanged = [key for key in files if key in known and key not in staged and key not in refused]
         inside = self._ledger.intake.unfinished_members(unchanged)
-        if self._reads_scans:
-            inside |= dict.fromkeys(self._ledger.intake.restart_unread(run, list(inside)))
+        if self._programs:
+            inside |= dict.fromkeys(self._ledger.intake.restart_unread(run, list(inside), self._programs))
         for key, reason in inside.items():
             # They belong to this run's result, as their document does.
             self.counts.refused += reason is not None and not Reason(reason).skips
@@ -253,7 +253,7 @@ class Load:
             self.counts.unchanged += 1
         elif before.state in OPEN_STATES:
             adopted.append(key)
-        elif self._reads_scans and before.is_unread_scan:
+        elif before.needs in self._programs:
             staged[key] = self._again(before, now)
         elif before.state in (DocumentState.QUARANTINED, DocumentState.SKIPPED) and before.reason != Reason.STAGED_LOST:
             # Permanently refused: it belongs to this run's result, but only `retry` or a new version starts it again.

@@ -10,6 +10,7 @@ from pipeline.ledger import Ledger
 from pipeline.ledger.generations import Collection
 from pipeline.settings import Settings
 from pipeline.telemetry.tracing import check_tracing
+from pipeline.types import Program
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +20,7 @@ class Prepared:
     collection: Collection  #: the live generation
     parse_fingerprint: str
     embed_fingerprint: str
-    reads_scans: bool  #: whether an engine of OCR is here
+    programs: frozenset[Program]  #: programs that need not be installed, and are
 
 
 def prepare(settings: Settings, ledger: Ledger, name: str, *, create: bool) -> Prepared:
@@ -31,6 +32,7 @@ def prepare(settings: Settings, ledger: Ledger, name: str, *, create: bool) -> P
     from pipeline.embed import dimension_of
     from pipeline.embed.base import embed_fingerprint
     from pipeline.model.files import resolve_limit, resolve_tokenizer
+    from pipeline.parse.programs import installed_programs
     from pipeline.sandbox.guard import GuardOptions
     from pipeline.store.names import check_name, physical_name
 
@@ -58,4 +60,4 @@ def prepare(settings: Settings, ledger: Ledger, name: str, *, create: bool) -> P
         )
         found = ledger.collections.add(new) if create else new
     found.require_model(fingerprint, settings.model)
-    return Prepared(found, parse, fingerprint, bool(options.limits.ocr.engine))
+    return Prepared(found, parse, fingerprint, installed_programs(options.limits.ocr))

@@ -102,7 +102,7 @@ class Loading:
             checksum=checksum,
             meta=meta,
             records=records,
-            reads_scans=prepared.reads_scans,
+            programs=prepared.programs,
             listed=listed,
             tracing=self._tracing,
         )

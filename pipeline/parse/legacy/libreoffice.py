@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pipeline.errors import DocumentError
 from pipeline.parse.legacy.converter import LIBRARIES
-from pipeline.types import Reason
+from pipeline.types import UNREAD, Program, Reason
 
 #: What installs it where it is missing; the packages without windows are smaller.
 INSTALL = "apt-get install libreoffice-writer-nogui libreoffice-impress-nogui"
@@ -51,7 +51,9 @@ def convert(path: Path, form: str, folder: Path) -> Path:
     Raises DocumentError: UNSUPPORTED where LibreOffice is not installed, CORRUPT, CRASHED.
     """
     if not (program := program_folder()):
-        raise DocumentError(Reason.UNSUPPORTED, f"LibreOffice, which reads it, is not installed; to read it: {INSTALL}")
+        kind = UNREAD[Program.LIBREOFFICE][form == "pptx"]
+        where = INSTALL if sys.platform.startswith("linux") else "only Linux has the LibreOffice that it needs"
+        raise DocumentError(Reason.UNSUPPORTED, f"{kind}; to read it: {where}")
     source, target = folder / "document", folder / f"converted.{form}"
     source.symlink_to(path.resolve())  # the name of a document may be any
     if not _running or not _running[0].usable():
