@@ -66,7 +66,7 @@ def _kind_of(archive: zipfile.ZipFile, name: str, max_part_bytes: int, max_ratio
     total = 0
     for m in members:
         total += m.file_size
-        if m.file_size > max_part_bytes * (TOTAL_PARTS if kind == XLSX and "sheet" in m.filename.lower() else 1):
+        if m.file_size > max_part_bytes * (TOTAL_PARTS if _is_streamed(kind, m.filename.lower()) else 1):
             raise DocumentError(
                 Reason.TOO_LARGE, f"one part has {m.file_size >> 20} MB unpacked, the limit is {max_part_bytes >> 20} MB"
             )
@@ -75,6 +75,11 @@ def _kind_of(archive: zipfile.ZipFile, name: str, max_part_bytes: int, max_ratio
     if total > TOTAL_PARTS * max_part_bytes:
         raise DocumentError(Reason.TOO_LARGE, f"all parts have {total >> 20} MB unpacked")
     return kind
+
+
+def _is_streamed(kind: str, part: str) -> bool:
+    """Whether a part consists of rows that are read one after the other."""
+    return (kind == XLSX and "sheet" in part) or (kind == ODS and part == "content.xml")
 
 
 def _family(archive: zipfile.ZipFile, names: set[str], name: str) -> str:

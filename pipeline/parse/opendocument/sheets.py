@@ -33,6 +33,8 @@ from pipeline.types import Element, ElementKind, LossKind, Reason
 
 MAX_COLUMNS = 16_384
 _SHEET, _ROW, _COLUMN, _CELL = (f"{TABLE}{name}" for name in ("table", "table-row", "table-column", "table-cell"))
+#: What an empty cell has.
+_LOOKS = frozenset((f"{TABLE}style-name", f"{TABLE}number-columns-repeated"))
 _COVERED, _SHAPES, _AUTOMATIC = f"{TABLE}covered-table-cell", f"{TABLE}shapes", f"{OFFICE}automatic-styles"
 
 
@@ -140,7 +142,7 @@ class _Workbook:
         for cell in row.iterchildren(_CELL, _COVERED):
             repeated = number(cell.get(f"{TABLE}number-columns-repeated"))
             if cell.tag == _CELL and column < MAX_COLUMNS:
-                text = self._cell(cell, column, at, sheet) if len(cell) or len(cell.attrib) > 1 else ""
+                text = self._cell(cell, column, at, sheet) if len(cell) or not _LOOKS.issuperset(cell.keys()) else ""
                 if text:
                     cells += [""] * (column - len(cells))
                     cells += [text] * min(repeated, MAX_COLUMNS - column)
