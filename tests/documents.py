@@ -314,6 +314,32 @@ def sevenzip(files: dict[str, bytes], password: str | None = None) -> bytes:
     return data.getvalue()
 
 
+def odp(path: Path) -> None:
+    from tests import opendocument
+
+    opendocument.write_odp(path)
+
+
+def ods(path: Path) -> None:
+    from tests import opendocument
+
+    opendocument.write_ods(path)
+
+
+def xls(path: Path) -> None:
+    import xlwt
+
+    book = xlwt.Workbook()
+    fees, berths = book.add_sheet("Fees"), book.add_sheet("Berths")
+    fees.write(0, 0, "Fees of the harbour")
+    for i, row in enumerate((HEADER, *ROWS), 2):
+        for j, cell in enumerate(row):
+            fees.write(i, j, cell)
+    for at, cell in enumerate(("Berth", "Depth", "North", "4")):
+        berths.write(at // 2, at % 2, cell)
+    book.save(str(path))
+
+
 #: How to make a file of each format at a path.
 WRITERS: dict[str, Callable[[Path], object]] = {
     "txt": lambda p: p.write_text(f"{TITLE}\n\n{SENTENCE}\n\n{SECOND}\n", encoding="utf-8"),
@@ -341,6 +367,9 @@ WRITERS: dict[str, Callable[[Path], object]] = {
     "adoc": lambda p: p.write_text(f"= {TITLE}\n\n{SENTENCE}\n\n== {SECTION}\n\n{SECOND}\n", encoding="utf-8"),
     "epub": lambda p: pandoc(p, "epub"),
     "odt": lambda p: pandoc(p, "odt"),
+    "odp": odp,
+    "ods": ods,
+    "xls": xls,
     "rtf": lambda p: pandoc(p, "rtf"),
 }
 

@@ -14,9 +14,7 @@ from pipeline.parse.legacy.libreoffice import program_folder
 needs_libreoffice = pytest.mark.skipif(
     not program_folder() and "CI" not in os.environ, reason="needs Debian's libreoffice-{writer,calc,impress}-nogui"
 )
-needs_djvulibre = pytest.mark.skipif(
-    shutil.which("cjb2") is None and "CI" not in os.environ, reason="needs Debian's djvulibre-bin"
-)
+needs_djvulibre = pytest.mark.skipif(shutil.which("cjb2") is None and "CI" not in os.environ, reason="needs Debian's djvulibre-bin")
 
 
 def saved_as(source: Path, form: str) -> Path:
@@ -35,7 +33,7 @@ def djvu(path: Path, *pages: tuple[str, ...]) -> None:
     for part, paragraphs in zip(parts, pages, strict=True):
         subprocess.run(["cjb2", str(bitmap), str(part)], check=True, timeout=60)
         lines = "".join(
-            f'(para 0 0 200 50 {"".join(f"(line 0 0 200 9 {_quoted(line)})" for line in paragraph.splitlines())})'
+            f"(para 0 0 200 50 {''.join(f'(line 0 0 200 9 {_quoted(line)})' for line in paragraph.splitlines())})"
             for paragraph in paragraphs
         )
         if lines:

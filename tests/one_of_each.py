@@ -8,7 +8,10 @@ import io
 import json
 import lzma
 import mailbox
+import os
 import re
+import shutil
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from email.message import EmailMessage
@@ -16,7 +19,7 @@ from pathlib import Path
 
 from pipeline.types import LossKind
 from tests import documents as d
-from tests import ooxml
+from tests import office, ooxml, opendocument
 from tests.scans import page
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -32,6 +35,7 @@ class Sample:
     write: Callable[[Path], object]
     losses: frozenset[LossKind] = frozenset()
     members: int = 0  #: number of files inside it that become documents
+    needs: str = ""  #: the program that writes it; the machine of a developer may lack it
 
 
 def usual_names() -> dict[str, frozenset[str]]:
@@ -138,6 +142,19 @@ def _eml(path: Path) -> None:
     path.write_bytes(message.as_bytes())
 
 
+def _saved_as(kind: str) -> Callable[[Path], object]:
+    def write(path: Path) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            later = d.write(Path(folder), kind)
+            shutil.move(office.saved_as(later, path.suffix.removeprefix(".")), path)
+
+    return write
+
+
+def _djvu(path: Path) -> None:
+    office.djvu(path, (d.SENTENCE,), ())
+
+
 def _emlx(path: Path) -> None:
     data = _mail().as_bytes()
     path.write_bytes(b"%d\n" % len(data) + data + b'<?xml version="1.0"?><plist><dict><key>flags</key></dict></plist>')
@@ -180,6 +197,8 @@ _SVG = (
 _FORMULA = '<sheetData><row r="1"><c r="A1" t="inlineStr"><is><t>Sum</t></is></c><c r="B1"><f>1+2</f></c></row></sheetData>'
 _OBJECT = '<w:p><w:r><w:t>Plan: </w:t><w:object><o:OLEObject ProgID="Visio.Drawing.15"/></w:object></w:r></w:p>'
 _PICTURE = "<w:p><w:r><w:t>Plan</w:t></w:r><w:r><w:drawing><pic:pic/></w:drawing></w:r></w:p>"
+_SLIDE = opendocument.box(d.SENTENCE) + opendocument.frame("<draw:image/>")
+_SHEET = opendocument.sheet("Fees", opendocument.row("Sum", '<table:table-cell table:formula="of:=[.A1]+2"/>'))
 _INSIDE = {"permit.txt": d.SENTENCE.encode()}
 
 
@@ -250,6 +269,12 @@ SAMPLES: dict[str, Sample] = {
     ".msg": Sample(_msg, _of_loss(LossKind.ATTACHMENT)),
     ".epub": Sample(_pandoc_with_picture("epub"), _of_loss(LossKind.PICTURE)),
     ".odt": Sample(_pandoc_with_picture("odt"), _of_loss(LossKind.PICTURE)),
+    ".odp": Sample(_bytes(opendocument.deck(f"<draw:page>{_SLIDE}</draw:page>")), _of_loss(LossKind.PICTURE)),
+    ".ods": Sample(_bytes(opendocument.sheets(_SHEET)), _of_loss(LossKind.FORMULA)),
+    ".xls": Sample(office.xls, _of_loss(LossKind.HIDDEN_SHEET)),
+    ".doc": Sample(_saved_as("docx"), needs="soffice"),
+    ".ppt": Sample(_saved_as("pptx"), needs="soffice"),
+    ".djvu": Sample(_djvu, _of_loss(LossKind.PAGE_WITHOUT_TEXT), needs="cjb2"),
     ".rtf": Sample(_of("rtf")),
     ".zip": Sample(_bytes(d.zip_of(_INSIDE)), members=1),
     ".tar": Sample(_bytes(d.tar_of({**_INSIDE, "a.csv": b""})[:1300]), _of_loss(LossKind.UNREADABLE_PART), members=1),
@@ -260,3 +285,8 @@ SAMPLES: dict[str, Sample] = {
     ".xz": Sample(_bytes(lzma.compress(d.SENTENCE.encode())), members=1),
     ".7z": Sample(lambda path: path.write_bytes(d.sevenzip(_INSIDE)), members=1),
 }
+
+
+def writable() -> dict[str, Sample]:
+    """The samples that this machine can write; in CI all of them."""
+    return {name: s for name, s in SAMPLES.items() if not s.needs or shutil.which(s.needs) is not None or "CI" in os.environ}

@@ -1,4 +1,4 @@
-"""EPUB, OpenDocument text, LaTeX, Org and AsciiDoc: pandoc converts them to HTML, and the HTML walk produces the elements."""
+"""EPUB, LaTeX, Org and AsciiDoc: pandoc converts them to HTML, and the HTML walk produces the elements."""
 
 from __future__ import annotations
 
@@ -31,11 +31,6 @@ _FRONT = (
 def parse_epub(path: Path, name: str) -> Parsed:
     """Elements of the book at `path`; its title comes from its metadata."""
     return _converted(path, "epub", contained=True)
-
-
-def parse_odt(path: Path, name: str) -> Parsed:
-    """Elements of the OpenDocument text at `path`."""
-    return _converted(path, "odt", contained=True)
 
 
 def parse_latex(path: Path, name: str) -> Parsed:

@@ -169,19 +169,72 @@ def test_pointers_of_git_lfs(tmp_path: Path) -> None:
 
 def test_containers(tmp_path: Path) -> None:
     assert refusal(written(tmp_path, "a.xlsx", d.encrypted_office())) is Reason.ENCRYPTED
-    for stream in ("WordDocument", "Workbook", "PowerPoint Document", "Other"):
-        assert refusal(written(tmp_path, "a.doc", d.compound({stream: b"x" * 100}))) is Reason.UNSUPPORTED
+    assert refusal(written(tmp_path, "a.doc", d.compound({"Other": b"x" * 100}))) is Reason.UNSUPPORTED
+    for stream, kind in (("WordDocument", kinds.DOC), ("Workbook", kinds.XLS), ("PowerPoint Document", kinds.PPT)):
+        assert inspect(written(tmp_path, "a.doc", d.compound({stream: b"x" * 100})), "a.doc", Limits()) == kind
     assert refusal(written(tmp_path, "a.jar", d.zip_of({"a.txt": b"x"}))) is Reason.UNSUPPORTED
     assert inspect(written(tmp_path, "a.zip", d.zip_of({"a.txt": b"x"})), "a.zip", Limits()) == kinds.ZIP
-    sheet = d.zip_of({"mimetype": b"application/vnd.oasis.opendocument.spreadsheet"})
-    assert refusal(written(tmp_path, "a.ods", sheet)) is Reason.UNSUPPORTED
-    protected = d.zip_of({"mimetype": kinds.ODT.encode(), "META-INF/manifest.xml": b"<manifest:encryption-data/>"})
-    assert refusal(written(tmp_path, "a.odt", protected)) is Reason.ENCRYPTED
+    drawing = d.zip_of({"mimetype": b"application/vnd.oasis.opendocument.graphics"})
+    assert refusal(written(tmp_path, "a.odg", drawing)) is Reason.UNSUPPORTED
+    for kind in (kinds.ODT, kinds.ODP, kinds.ODS):
+        template = d.zip_of({"mimetype": f"{kind}-template".encode(), "content.xml": b"<x/>"})
+        assert inspect(written(tmp_path, "a.ott", template), "a.ott", Limits()) == kind
+        protected = d.zip_of({"mimetype": kind.encode(), "META-INF/manifest.xml": b"<manifest:encryption-data/>"})
+        assert refusal(written(tmp_path, "a.odt", protected)) is Reason.ENCRYPTED
     book = {"mimetype": kinds.EPUB.encode(), "META-INF/container.xml": b"<x/>"}
     drm = d.zip_of({**book, "META-INF/encryption.xml": b"<CipherReference URI='ch1.xhtml'/>"})
     assert refusal(written(tmp_path, "a.epub", drm)) is Reason.ENCRYPTED
     fonts = d.zip_of({**book, "META-INF/encryption.xml": b"<CipherReference URI='font.otf'/>"})
     assert inspect(written(tmp_path, "b.epub", fonts), "b.epub", Limits()) == kinds.EPUB
+
+
+UNREAD = [
+    ("a.wps", {"MatOST": b"x" * 100}, "Works document"),
+    ("a.wps", {"CONTENTS": b"CHNKWKS\0" + bytes(92)}, "Works document"),
+    ("a.vsd", {"VisioDocument": b"x" * 100}, "Visio drawing"),
+    ("a.pub", {"Quill": {"QuillSub": {"CONTENTS": b"x" * 100}}}, "Publisher document"),
+    ("a.wks", b"\xff\0\x02\0\x04\x04\x05\x54" + bytes(92), "Works spreadsheet"),
+    ("a.wpd", b"\xffWPC" + bytes(96), "WordPerfect document"),
+    ("a.wk1", b"\0\0\x02\0\x06\x04\x06\0" + bytes(92), "Lotus 1-2-3 sheet"),
+    ("a.vsdx", "visio/document.xml", "Visio drawing"),
+    ("a.key", ["Index/Document.iwa", "Index/Slide-2.iwa"], "Keynote presentation"),
+    ("a.numbers", ["Index/Document.iwa", "Index/Tables/DataList.iwa"], "Numbers spreadsheet"),
+    ("a.pages", ["Index/Document.iwa"], "Pages document"),
+    ("a.pages", ["Index.zip", "preview.jpg"], "Pages document"),
+    ("Index.zip", ["Document.iwa"], "document of Pages or Numbers"),
+]
+
+
+@pytest.mark.parametrize(("name", "made_of", "kind"), UNREAD)
+def test_kinds_of_other_offices_are_named(
+    name: str, made_of: bytes | str | list[str] | dict[str, bytes], kind: str, tmp_path: Path
+) -> None:
+    if isinstance(made_of, bytes):
+        data = made_of
+    elif isinstance(made_of, dict):
+        data = d.compound(made_of)
+    elif isinstance(made_of, str):
+        types = f'<Types><Override PartName="/{made_of}" ContentType="application/vnd.ms-visio.drawing.main+xml"/></Types>'
+        relation = "http://schemas.microsoft.com/visio/2010/relationships/officeDocument"
+        related = f'<Relationships><Relationship Id="r" Type="{relation}" Target="{made_of}"/></Relationships>'
+        parts = {"[Content_Types].xml": types.encode(), "_rels/.rels": related.encode(), made_of: b"<x/>"}
+        data = d.zip_of(parts)
+    else:
+        data = d.zip_of(dict.fromkeys(made_of, b"x"))
+    for named in (name, "a") if kind not in ("Numbers spreadsheet", "Pages document") else (name,):
+        with pytest.raises(DocumentError) as caught:
+            inspect(written(tmp_path, named, data), named, Limits())
+        assert (caught.value.reason, caught.value.detail) == (Reason.UNSUPPORTED, kind)
+
+
+def test_pages_and_tables_under_the_names_of_old_office_files(tmp_path: Path) -> None:
+    page = written(tmp_path, "report.xls", b"<html><body><table><tr><td>Fee</td></tr></table></body></html>")
+    assert inspect(page, "report.xls", Limits()) == kinds.HTML
+    assert inspect(written(tmp_path, "rows.xls", b"Berth\tFee\nNorth\t40\n"), "rows.xls", Limits()) == kinds.PLAIN
+    assert inspect(written(tmp_path, "a.doc", b"{\\rtf1 x}"), "a.doc", Limits()) == kinds.RTF
+    assert refusal(written(tmp_path, "b.doc", b"\0\x01\x02\xfe" * 500)) is Reason.CORRUPT
+    for head in (b"\x09\x08\x08\0\0\x05\x10\0", b"\x09\0\x04\0\x07\0\x10\0"):
+        assert inspect(written(tmp_path, "old", head + bytes(50)), "old", Limits()) == kinds.XLS
 
 
 def test_zip_bombs_are_told_without_unpacking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

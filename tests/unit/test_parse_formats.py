@@ -20,11 +20,13 @@ MEDIA = {
     "tsv": kinds.TSV, "json": kinds.JSON, "jsonl": kinds.JSON_LINES, "pdf": kinds.PDF, "docx": kinds.DOCX, "pptx": kinds.PPTX,
     "xlsx": kinds.XLSX, "eml": kinds.EML, "msg": kinds.MSG, "xml": kinds.XML, "svg": kinds.SVG, "ipynb": kinds.NOTEBOOK,
     "vtt": kinds.SUBTITLES, "po": kinds.CATALOG, "tex": kinds.LATEX, "org": kinds.ORG, "adoc": kinds.ASCIIDOC,
-    "epub": kinds.EPUB, "odt": kinds.ODT, "rtf": kinds.RTF,
+    "epub": kinds.EPUB, "odt": kinds.ODT, "odp": kinds.ODP, "ods": kinds.ODS, "xls": kinds.XLS, "rtf": kinds.RTF,
 }  # fmt: skip
-WITH_SECTIONS = ("md", "rst", "html", "pdf", "docx", "pptx", "xml", "org", "epub", "odt", "rtf")
-WITH_ROWS = ("md", "html", "csv", "tsv", "docx", "xlsx", "epub", "odt")
-WITH_PAGES = ("pdf", "pptx", "xlsx")
+WITH_SECTIONS = ("md", "rst", "html", "pdf", "docx", "pptx", "xml", "org", "epub", "odt", "odp", "rtf")
+WITH_ROWS = ("md", "html", "csv", "tsv", "docx", "xlsx", "xls", "ods", "epub", "odt")
+WITH_PAGES = ("pdf", "pptx", "odp", "xlsx", "xls", "ods")
+#: Formats that need a program, with tests of their own.
+BY_PROGRAM = {kinds.DOC, kinds.PPT, kinds.DJVU}
 WITH_OFFSETS = ("txt", "md", "rst", "py")
 
 
@@ -38,7 +40,7 @@ def of_kind(elements: list[Element], kind: ElementKind) -> list[str]:
 
 
 def test_every_media_type_has_a_sample() -> None:
-    assert set(MEDIA.values()) == MEDIA_TYPES - CONTAINERS - kinds.IMAGES
+    assert set(MEDIA.values()) == MEDIA_TYPES - CONTAINERS - kinds.IMAGES - BY_PROGRAM
     assert set(MEDIA) == set(d.WRITERS)
 
 
@@ -48,7 +50,7 @@ def test_gate_tells_the_type_by_content_or_name(kind: str, tmp_path: Path) -> No
     assert inspect(path, path.name, Limits()) == MEDIA[kind]
 
 
-@pytest.mark.parametrize("kind", ["pdf", "docx", "pptx", "xlsx", "epub", "odt", "rtf", "msg", "html"])
+@pytest.mark.parametrize("kind", ["pdf", "docx", "pptx", "xlsx", "epub", "odt", "odp", "ods", "xls", "rtf", "msg", "html"])
 def test_gate_needs_no_name_for_these(kind: str, tmp_path: Path) -> None:
     assert inspect(d.write(tmp_path, kind, "unnamed"), "unnamed", Limits()) == MEDIA[kind]
     assert inspect(d.write(tmp_path, kind, "wrong.dat"), "wrong.dat", Limits()) == MEDIA[kind]
@@ -58,7 +60,7 @@ def test_gate_needs_no_name_for_these(kind: str, tmp_path: Path) -> None:
 def test_text_comes_out_clean(kind: str, tmp_path: Path) -> None:
     title, elements = read(d.write(tmp_path, kind))
     text = "\n".join(f"{e.header}\n{e.text}" for e in elements)
-    for wanted in (*d.HEADER, *d.ROWS[1]) if kind in ("csv", "tsv", "xlsx") else (d.SENTENCE,):
+    for wanted in (*d.HEADER, *d.ROWS[1]) if kind in ("csv", "tsv", "xlsx", "xls", "ods") else (d.SENTENCE,):
         assert wanted in text
     assert title
     assert all(e.text.strip() and "\0" not in e.text for e in elements)
@@ -71,7 +73,7 @@ def test_headings_have_levels(kind: str, tmp_path: Path) -> None:
     levels = {e.text: e.level for e in elements if e.kind is ElementKind.HEADING}
     assert title.startswith(d.TITLE)
     assert levels[d.TITLE] == 1
-    assert levels[d.SECTION] == (1 if kind == "pptx" else 2)
+    assert levels[d.SECTION] == (1 if kind in ("pptx", "odp") else 2)
 
 
 @pytest.mark.parametrize("kind", WITH_ROWS)
@@ -98,7 +100,7 @@ def test_offsets_point_at_the_text(kind: str, tmp_path: Path) -> None:
     assert [s for s, _, _ in spans] == sorted(s for s, _, _ in spans)
 
 
-@pytest.mark.parametrize("kind", ["md", "html", "epub", "docx", "rtf"])
+@pytest.mark.parametrize("kind", ["md", "html", "epub", "docx", "odt", "rtf"])
 def test_lists_and_code(kind: str, tmp_path: Path) -> None:
     _, elements = read(d.write(tmp_path, kind))
     assert tuple(of_kind(elements, ElementKind.LIST_ITEM)) == d.ITEMS
@@ -115,7 +117,7 @@ def test_a_media_type_without_a_parser_is_unsupported(tmp_path: Path) -> None:
 def test_library_errors_become_document_errors(tmp_path: Path) -> None:
     broken = tmp_path / "a.docx"
     broken.write_bytes(d.zip_of({"[Content_Types].xml": b"<nothing/>", "word/document.xml": b"<w"}))
-    for media_type in (kinds.DOCX, kinds.XLSX, kinds.MSG, kinds.EPUB, kinds.PDF):
+    for media_type in (kinds.DOCX, kinds.XLSX, kinds.XLS, kinds.ODS, kinds.ODP, kinds.ODT, kinds.MSG, kinds.EPUB, kinds.PDF):
         with pytest.raises(DocumentError) as caught:
             list(parse(broken, "a.docx", media_type).elements)
         assert caught.value.reason is Reason.CORRUPT

@@ -53,7 +53,15 @@ def test_headings_by_level_style_and_number(tmp_path: Path) -> None:
         outline,
     )
     headings = [(e.level, e.text) for e in found.elements if e.kind is ElementKind.HEADING]
-    assert headings == [(1, "Harbour"), (1, "1 Fees"), (2, "1.1 Ropes"), (2, "1.2 Cranes"), (1, "2 Rules"), (1, "Annex"), (3, "Deep")]
+    assert headings == [
+        (1, "Harbour"),
+        (1, "1 Fees"),
+        (2, "1.1 Ropes"),
+        (2, "1.2 Cranes"),
+        (1, "2 Rules"),
+        (1, "Annex"),
+        (3, "Deep"),
+    ]
     assert found.of(ElementKind.PARAGRAPH) == ["Around itself"]
     assert found.title == "Harbour"
 
@@ -74,7 +82,10 @@ def test_lists_have_their_numbers_and_may_go_on(tmp_path: Path) -> None:
 
 
 def test_notes_comments_and_changes(tmp_path: Path) -> None:
-    note = '<text:note text:note-class="{}"><text:note-citation>1</text:note-citation><text:note-body><text:p>{}</text:p></text:note-body></text:note>'
+    note = (
+        '<text:note text:note-class="{}"><text:note-citation>1</text:note-citation>'
+        "<text:note-body><text:p>{}</text:p></text:note-body></text:note>"
+    )
     found = odt(
         tmp_path,
         "<text:tracked-changes><text:changed-region><text:deletion><text:p>deleted</text:p></text:deletion></text:changed-region>"
@@ -111,7 +122,8 @@ def test_tables_of_texts(tmp_path: Path) -> None:
     high = cell('table:number-rows-spanned="2"', "North")
     found = odt(
         tmp_path,
-        f"<table:table><table:table-header-rows><table:table-row>{cell('', 'Berth')}{wide}</table:table-row></table:table-header-rows>"
+        f"<table:table><table:table-header-rows><table:table-row>{cell('', 'Berth')}{wide}</table:table-row>"
+        "</table:table-header-rows>"
         f"<table:table-row>{high}{cell('', '1')}{cell('', '2')}</table:table-row>"
         f"<table:table-row><table:covered-table-cell/>{cell('', '3')}{cell('', '4')}</table:table-row></table:table>"
         f"<table:table><table:table-row>{cell('', 'A frame around a page')}</table:table-row></table:table>",
@@ -163,8 +175,9 @@ def test_headers_come_once_and_pages_are_those_of_the_file(tmp_path: Path) -> No
 
 def test_properties(tmp_path: Path) -> None:
     meta = (
-        f"<office:document-meta {odf.NAMES}><office:meta><dc:title>Fees of 2024</dc:title><meta:initial-creator>Ann</meta:initial-creator>"
-        "<dc:creator>Bob</dc:creator><meta:keyword>ropes</meta:keyword><meta:keyword>cranes</meta:keyword><dc:language>en</dc:language>"
+        f"<office:document-meta {odf.NAMES}><office:meta><dc:title>Fees of 2024</dc:title>"
+        "<meta:initial-creator>Ann</meta:initial-creator><dc:creator>Bob</dc:creator>"
+        "<meta:keyword>ropes</meta:keyword><meta:keyword>cranes</meta:keyword><dc:language>en</dc:language>"
         "<meta:creation-date>2024-06-03T10:00:00.123456789</meta:creation-date><dc:date>2024-07-01</dc:date></office:meta>"
         "</office:document-meta>"
     )
@@ -177,7 +190,10 @@ def test_properties(tmp_path: Path) -> None:
 def test_slides_with_titles_notes_and_comments(tmp_path: Path) -> None:
     number = box("&lt;number&gt;", PAGE_NUMBER)
     table = "<table:table><table:table-row>{}</table:table-row><table:table-row>{}</table:table-row></table:table>".format(
-        *("".join(f"<table:table-cell><text:p>{text}</text:p></table:table-cell>" for text in row) for row in (("Berth", "Fee"), ("1", "40")))
+        *(
+            "".join(f"<table:table-cell><text:p>{text}</text:p></table:table-cell>" for text in row)
+            for row in (("Berth", "Fee"), ("1", "40"))
+        )
     )
     found = odp(
         tmp_path,
@@ -203,7 +219,10 @@ def test_slides_with_titles_notes_and_comments(tmp_path: Path) -> None:
 
 def test_files_that_mean_harm_are_bounded(tmp_path: Path) -> None:
     deep = "<text:list><text:list-item>" * 300 + "<text:p>deep</text:p>" + "</text:list-item></text:list>" * 300
-    repeated = '<table:table-row table:number-rows-repeated="99999999"><table:table-cell table:number-columns-repeated="9999999"><text:p>x</text:p></table:table-cell></table:table-row>'
+    repeated = (
+        '<table:table-row table:number-rows-repeated="99999999"><table:table-cell table:number-columns-repeated="9999999">'
+        "<text:p>x</text:p></table:table-cell></table:table-row>"
+    )
     boxes = "<draw:frame><draw:text-box>" * 200 + "<text:p>y</text:p>" + "</draw:text-box></draw:frame>" * 200
     found = odt(tmp_path, f"<text:p>before</text:p>{deep}<table:table>{repeated}</table:table>{boxes}<text:p>after</text:p>")
     assert (found.texts[0], found.texts[-1]) == ("before", "after")

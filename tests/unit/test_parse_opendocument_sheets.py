@@ -51,24 +51,34 @@ def test_rows_and_cells_that_stand_for_several(tmp_path: Path) -> None:
             "Fees",
             row("Berth", "Fee", "Tax"),
             row(merged, "40", cell("2", 'office:value-type="float"')),
-            row("<table:covered-table-cell/>", '<table:table-cell table:number-columns-repeated="2"><text:p>50</text:p></table:table-cell>'),
+            row(
+                "<table:covered-table-cell/>",
+                '<table:table-cell table:number-columns-repeated="2"><text:p>50</text:p></table:table-cell>',
+            ),
             f'<table:table-row table:number-rows-repeated="1048000">{empty}</table:table-row>',
             "<table:table-row-group><table:table-header-rows>"
             + row("Ship", "Length")
             + "</table:table-header-rows>"
             + row("Ada", "12")
             + "</table:table-row-group>",
-            '<table:table-row table:number-rows-repeated="9999999"><table:table-cell><text:p>Bo</text:p></table:table-cell></table:table-row>',
+            f'<table:table-row table:number-rows-repeated="9999999">{cell("Bo")}</table:table-row>',
         ),
     )
     rows = [(e.header, e.text) for e in found.elements if e.kind is ElementKind.TABLE_ROW]
-    assert rows[:3] == [("Berth | Fee | Tax", "North | 40 | 2"), ("Berth | Fee | Tax", "North | 50 | 50"), ("Ship | Length", "Ada | 12")]
+    assert rows[:3] == [
+        ("Berth | Fee | Tax", "North | 40 | 2"),
+        ("Berth | Fee | Tax", "North | 50 | 50"),
+        ("Ship | Length", "Ada | 12"),
+    ]
     assert len(rows) == 1003
 
 
 def test_sheets_comments_and_what_is_drawn(tmp_path: Path) -> None:
     hides = '<style:style style:name="ta1" style:family="table"><style:table-properties table:display="false"/></style:style>'
-    comment = "<office:annotation><dc:creator>Ann</dc:creator><dc:date>2024-06-03T10:00:00</dc:date><text:p>Too much?</text:p></office:annotation>"
+    comment = (
+        "<office:annotation><dc:creator>Ann</dc:creator><dc:date>2024-06-03T10:00:00</dc:date>"
+        "<text:p>Too much?</text:p></office:annotation>"
+    )
     found = ods(
         tmp_path,
         sheet("Old", row("secret"), style="ta1")

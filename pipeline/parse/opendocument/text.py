@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,8 +11,8 @@ from pipeline.errors import DocumentError
 from pipeline.parse.opendocument.blocks import Blocks
 from pipeline.parse.opendocument.package import OFFICE, STYLE, STYLES, TEXT, Node, Package, forget
 from pipeline.parse.opendocument.styles import Styles
-from pipeline.parse.parsed import Losses, Parsed, headed
-from pipeline.types import Element, Reason
+from pipeline.parse.parsed import Losses, Parsed, headed, pieces
+from pipeline.types import Element, ElementKind, Reason
 
 
 def parse_odt(path: Path, name: str) -> Parsed:
@@ -21,7 +22,7 @@ def parse_odt(path: Path, name: str) -> Parsed:
     """
     losses = Losses()
     package = Package(zipfile.ZipFile(path), losses)
-    title, elements = headed(_elements(package))
+    title, elements = headed(_with_whole_code(_elements(package)))
     named, properties = package.properties()
     return Parsed(title or named, elements, losses=losses, metadata=properties)
 
@@ -40,6 +41,18 @@ def _elements(package: Package) -> Iterator[Element]:
     blocks.page = None
     if common is not None:
         yield from _running_texts(common, blocks)
+
+
+def _with_whole_code(elements: Iterator[Element]) -> Iterator[Element]:
+    """The elements, with lines of code that follow each other as one: in the file each is a paragraph."""
+    for kind, group in itertools.groupby(elements, key=lambda element: element.kind):
+        if kind is not ElementKind.CODE:
+            yield from group
+            continue
+        lines = list(group)
+        whole = "\n".join(line.text for line in lines)
+        for first, last in pieces(whole):
+            yield Element(whole[first:last], kind, page=lines[0].page)
 
 
 def _blocks_of_body(package: Package, styles: Styles, blocks: Blocks) -> Iterator[Node]:
