@@ -4,7 +4,7 @@
 
 DOCLING is a checkout of docling's public repository, whose tests/data holds documents beside reviewed Markdown. Where markitdown,
 unstructured, docling and striprtf are installed, they read the same files. LibreOffice, where it is installed, writes docling's
-Word files and pages as RTF; what it leaves out of them counts against all readers. Precision is of words too: what is not in the
+files in other formats; what it leaves out of them counts against all readers. Precision is of words too: what is not in the
 reviewed text counts against it, although some of it, such as comments and the values of charts, is text of the document.
 """
 
@@ -27,11 +27,19 @@ from benchmarks.report import machine, save, table
 
 #: Folders of docling's tests/data whose reviewed text is about words; the other ones need text recognition.
 TEXTS = ("docx", "pptx", "xlsx", "html", "md", "csv", "odf", "epub", "email", "asciidoc", "latex", "jats", "uspto", "webvtt", "pdf")
-#: RTF files are written by LibreOffice from WRITTEN.
-KINDS = (*TEXTS, "rtf")
-
-#: Kinds of docling's files that are written as RTF, with the filter that reads them as documents.
-WRITTEN = {"docx": "", "html": "--infilter=HTML (StarWriter)"}
+#: Formats that LibreOffice writes from docling's files: from which kinds, and its filters that read those as documents.
+WRITTEN = {
+    "rtf": {"docx": "", "html": "--infilter=HTML (StarWriter)"},
+    "odt": {"docx": ""},
+    "odp": {"pptx": ""},
+    "ods": {"xlsx": ""},
+    "doc": {"docx": ""},
+    "ppt": {"pptx": ""},
+    "xls": {"xlsx": ""},
+}
+KINDS = (*TEXTS, *WRITTEN)
+#: Names of LibreOffice's filters for formats that have several.
+_FILTERS = {"rtf": "rtf:Rich Text Format"}
 
 _WORD = re.compile(r"\w+")
 _RULE = re.compile(r"\|?(?:\s*:?-+:?\s*\|)+\s*:?-*:?\s*$")
@@ -181,18 +189,18 @@ def pairs(folder: Path, kind: str) -> Iterator[tuple[Path, Path]]:
             yield source, truth
 
 
-def written_pairs(folder: Path, written: Path) -> Iterator[tuple[Path, Path]]:
-    """RTF files that LibreOffice writes into `written`, with the reviewed Markdown of what they are made of; none without it."""
+def written_pairs(folder: Path, written: Path, form: str) -> Iterator[tuple[Path, Path]]:
+    """Files that LibreOffice writes into `written`, with the reviewed Markdown of what they are made of; none without it."""
     if (program := shutil.which("soffice")) is None:
-        print("rtf: left out, because soffice (LibreOffice) is not on the path")
+        print(f"{form}: left out, because soffice (LibreOffice) is not on the path")
         return
-    for kind, reading in WRITTEN.items():
+    for kind, reading in WRITTEN[form].items():
         found = [(source, truth) for source, truth in pairs(folder, kind) if source.suffix == f".{kind}"]
         command = [program, "--headless", f"-env:UserInstallation=file://{written}/profile", *filter(None, [reading])]
-        command += ["--convert-to", "rtf:Rich Text Format", "--outdir", str(written / kind)]
+        command += ["--convert-to", _FILTERS.get(form, form), "--outdir", str(written / kind)]
         subprocess.run([*command, *(str(source) for source, _ in found)], check=True, stdout=subprocess.DEVNULL)
         for source, truth in found:
-            if (made := written / kind / f"{source.stem}.rtf").is_file():
+            if (made := written / kind / f"{source.stem}.{form}").is_file():
                 yield made, truth
 
 
@@ -208,7 +216,7 @@ def main() -> None:
     rows = []
     with tempfile.TemporaryDirectory(prefix="documents-") as written:
         for kind in chosen.kind or KINDS:
-            found = list(written_pairs(chosen.docling, Path(written)) if kind == "rtf" else pairs(chosen.docling, kind))
+            found = list(written_pairs(chosen.docling, Path(written), kind) if kind in WRITTEN else pairs(chosen.docling, kind))
             for name in names if kind == "rtf" else [name for name in names if name != "striprtf"]:
                 scores = _measure(found, ENGINES[name], chosen.files)
                 if scores.files:

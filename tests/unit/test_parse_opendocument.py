@@ -107,12 +107,14 @@ def test_what_stands_inside_paragraphs(tmp_path: Path) -> None:
         tmp_path,
         '<text:p>a<text:s text:c="3"/>b<text:tab/>c<text:line-break/>d <text:span>e</text:span>'
         "<text:ruby><text:ruby-base>f</text:ruby-base><text:ruby-text>aid</text:ruby-text></text:ruby></text:p>"
+        '<text:p><loext:content-control loext:checkbox="true" loext:checked="true">☒</loext:content-control>Ropes '
+        '<loext:content-control loext:checkbox="true">☐</loext:content-control>Cranes</text:p>'
         '<text:section text:display="none"><text:p>hidden</text:p></text:section>'
         "<text:section><text:p>shown</text:p><text:section><text:p>inside</text:p></text:section></text:section>"
         '<text:p text:style-name="Preformatted_20_Text">x =   1</text:p>',
         common='<style:style style:name="Preformatted_20_Text" style:display-name="Preformatted Text" style:family="paragraph"/>',
     )
-    assert found.texts == ["a b c d ef", "shown", "inside", "x =   1"]
+    assert found.texts == ["a b c d ef", "[x] Ropes [ ] Cranes", "shown", "inside", "x =   1"]
     assert found.of(ElementKind.CODE) == ["x =   1"]
 
 

@@ -18,7 +18,7 @@ from pipeline.parse.legacy.converter import LIBRARIES
 from pipeline.types import UNREAD, Program, Reason
 
 #: What installs it where it is missing; the packages without windows are smaller.
-INSTALL = "apt-get install libreoffice-writer-nogui libreoffice-impress-nogui"
+INSTALL = "apt-get install libreoffice-writer-nogui libreoffice-impress-nogui libreoffice-math-nogui"
 #: Where LibreOffice lies without being on the path.
 _USUAL = ("/usr/lib/libreoffice/program", "/usr/lib64/libreoffice/program", "/opt/libreoffice/program")
 #: Documents after which it is started again: what one leaves in memory stays there.

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pipeline.parse.ooxml.cells import in_cell
 from pipeline.parse.ooxml.drawing import said
 from pipeline.parse.opendocument.drawing import SHAPES, chart, equation_in, picture
-from pipeline.parse.opendocument.package import DC, DRAW, OFFICE, TABLE, TEXT, XLINK, Node, Package
+from pipeline.parse.opendocument.package import DC, DRAW, LOEXT, OFFICE, TABLE, TEXT, XLINK, Node, Package
 from pipeline.parse.opendocument.styles import Counts, Lists, Styles, number
 from pipeline.parse.parsed import clean, parts, squeeze
 from pipeline.parse.tables import MAX_CELL_CHARS, Cell, Row, table_elements
@@ -31,6 +31,9 @@ _AROUND = frozenset(
     + [f"{TEXT}{name}-index" for name in ("alphabetical", "illustration", "table", "object", "user")]
     + [f"{TEXT}table-of-content", f"{TEXT}bibliography", f"{DRAW}text-box", f"{DRAW}a", f"{DRAW}g"]
 )
+_CHECKBOX = f"{LOEXT}checkbox"
+#: A box that is empty, and one that is checked.
+_BOXES = ("[ ] ", "[x] ")
 _PAGE_BREAK = f"{TEXT}soft-page-break"
 
 
@@ -176,6 +179,8 @@ class Blocks:
                 into.notes.append(child)
             elif tag == f"{DRAW}frame" or tag in SHAPES or tag in _AROUND:
                 self._drawn(child, into)
+            elif child.get(_CHECKBOX) == "true":
+                into.texts.append(_BOXES[child.get(f"{LOEXT}checked") == "true"])
             elif tag not in _SILENT:
                 if tag == f"{TEXT}a":
                     into.links.append(child.get(f"{XLINK}href") or "")

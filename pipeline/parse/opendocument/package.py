@@ -34,6 +34,7 @@ CHART = f"{{{_OASIS}:chart:1.0}}"
 META = f"{{{_OASIS}:meta:1.0}}"
 DC = "{http://purl.org/dc/elements/1.1/}"
 XLINK = "{http://www.w3.org/1999/xlink}"
+LOEXT = "{urn:org:documentfoundation:names:experimental:office:xmlns:loext:1.0}"
 MATH = "{http://www.w3.org/1998/Math/MathML}"
 
 CONTENT, STYLES = "content.xml", "styles.xml"
