@@ -73,7 +73,7 @@ services: ## install the servers and tools of the tests (redis-server, PostgreSQ
 		ls /usr/lib/postgresql/*/bin/initdb; } >/dev/null 2>&1 \
 		|| .ci/debian redis-server postgresql faketime iproute2 openssl chromium chromium-driver fonts-dejavu-core \
 		tesseract-ocr tesseract-ocr-rus djvulibre-bin \
-		libreoffice-writer-nogui libreoffice-calc-nogui libreoffice-impress-nogui libreoffice-math-nogui \
+		libreoffice-writer libreoffice-calc libreoffice-impress libreoffice-math \
 		|| { test -z "$${CI:-}" && \
 		echo "warning: redis-server, PostgreSQL, faketime, iproute2, Chromium, Tesseract with Russian, LibreOffice or DjVuLibre is missing; tests that need it are" \
 			"skipped here, but fail in CI. The same applies to tests of the alert rules without promtool, which is optional on a" \

@@ -12,7 +12,7 @@ import pytest
 from pipeline.parse.legacy.libreoffice import program_folder
 
 needs_libreoffice = pytest.mark.skipif(
-    not program_folder() and "CI" not in os.environ, reason="needs Debian's libreoffice-{writer,calc,impress}-nogui"
+    not program_folder() and "CI" not in os.environ, reason="needs Debian's libreoffice-{writer,calc,impress,math}"
 )
 needs_djvulibre = pytest.mark.skipif(shutil.which("cjb2") is None and "CI" not in os.environ, reason="needs Debian's djvulibre-bin")
 

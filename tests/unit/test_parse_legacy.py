@@ -103,6 +103,20 @@ def test_texts_and_slides_are_read_as_the_later_ones(guard: ParseGuard, tmp_path
 
 
 @needs_libreoffice
+def test_comments_of_old_texts(tmp_path: Path) -> None:
+    from docx import Document
+
+    document = Document()
+    run = document.add_paragraph("The pier opens at six.").runs[0]
+    document.add_comment(run, text="Seven?", author="Ann")
+    document.save(str(tmp_path / "a.docx"))
+    found = read(saved_as(tmp_path / "a.docx", "doc"))
+    assert found.texts[0] == "The pier opens at six."
+    assert found.texts[1].startswith("Comment by Ann, ")
+    assert found.texts[1].endswith(": Seven?")
+
+
+@needs_libreoffice
 def test_one_libreoffice_serves_a_batch_within_the_guard(guard: ParseGuard, tmp_path: Path) -> None:
     doc = saved_as(d.write(tmp_path, "docx"), "doc")
     before = converters()
@@ -142,7 +156,9 @@ def test_without_libreoffice_the_reason_says_what_to_install(
 ) -> None:
     monkeypatch.setattr(libreoffice, "program_folder", lambda: "")
     (tmp_path / "a").write_bytes(d.compound({stream: b"x" * 3000}))
-    with pytest.raises(DocumentError, match=r"97; to read it: apt-get install libreoffice-writer-nogui") as caught:
+    with pytest.raises(
+        DocumentError, match=r"97; to read it: apt-get install --no-install-recommends libreoffice-writer"
+    ) as caught:
         read(tmp_path / "a")
     assert caught.value.reason is Reason.UNSUPPORTED
 
@@ -171,6 +187,20 @@ def test_without_djvulibre_the_reason_says_what_to_install(tmp_path: Path, monke
     (tmp_path / "a.djvu").write_bytes(b"AT&TFORM\0\0\0\x10DJVU" + bytes(100))
     with pytest.raises(DocumentError, match=r"DjVu document; to read it: apt-get install djvulibre-bin"):
         read(tmp_path / "a.djvu")
+
+
+def test_a_libreoffice_without_windows_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "program"
+    window = (program / libreoffice._COMMENTS).resolve()
+    for path in (program / "libmergedlo.so", program / "soffice", window):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+        path.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program))
+    monkeypatch.setattr(libreoffice, "_USUAL", ())
+    assert libreoffice.program_folder.__wrapped__() == str(program)
+    window.unlink()
+    assert not libreoffice.program_folder.__wrapped__()
 
 
 def test_programs_are_looked_for_on_the_path(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,10 +17,12 @@ from pipeline.errors import DocumentError
 from pipeline.parse.legacy.converter import LIBRARIES
 from pipeline.types import UNREAD, Program, Reason
 
-#: What installs it where it is missing; the packages without windows are smaller.
-INSTALL = "apt-get install libreoffice-writer-nogui libreoffice-impress-nogui libreoffice-math-nogui"
+#: What installs it where it is missing.
+INSTALL = "apt-get install --no-install-recommends libreoffice-writer libreoffice-impress libreoffice-math"
 #: Where LibreOffice lies without being on the path.
 _USUAL = ("/usr/lib/libreoffice/program", "/usr/lib64/libreoffice/program", "/opt/libreoffice/program")
+#: The window of a comment: without it, as in Debian's packages that end in -nogui, no document with comments can be opened.
+_COMMENTS = "../share/config/soffice.cfg/modules/swriter/ui/annotation.ui"
 #: Documents after which it is started again: what one leaves in memory stays there.
 MAX_DOCUMENTS = 200
 #: Settings of its profile: no macro runs, and nothing outside the document is read.
@@ -37,12 +39,16 @@ _SETTINGS = """<?xml version="1.0" encoding="UTF-8"?>
 
 @cache
 def program_folder() -> str:
-    """The folder with LibreOffice's libraries; empty where it is not installed, or not for Linux."""
+    """The folder with LibreOffice's libraries; empty where it is not installed, not whole, or not for Linux."""
     if not sys.platform.startswith("linux"):
         return ""
     found = (shutil.which(name) for name in ("soffice", "libreoffice"))
     folders = [str(Path(os.path.realpath(path)).parent) for path in found if path] + list(_USUAL)
-    return next((folder for folder in folders if any(Path(folder, name).is_file() for name in LIBRARIES)), "")
+    return next(filter(_is_whole, folders), "")
+
+
+def _is_whole(folder: str) -> bool:
+    return any(Path(folder, name).is_file() for name in LIBRARIES) and Path(folder, _COMMENTS).is_file()
 
 
 def convert(path: Path, form: str, folder: Path) -> Path:
