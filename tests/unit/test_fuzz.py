@@ -37,6 +37,10 @@ KINDS = (
     "vtt",
     "po",
     "rtf",
+    "odt",
+    "odp",
+    "ods",
+    "xls",
 )
 
 INSERTED = [b"\0", b"\xff\xfe", b"<", b"]]>", b"%%EOF", b"{", b'"', b"\r\n", b"\xed\xa0\x80", b"\n# ", b"|"]
