@@ -185,7 +185,7 @@ def pairs(folder: Path, kind: str) -> Iterator[tuple[Path, Path]]:
     for source in sorted(path for path in (data / "sources").rglob("*") if path.is_file()):  # LaTeX in folders
         names = (f"{source.name}.md", f"{source.stem}.md", f"{source.parent.name}_{source.name}.md")
         truth = next((path for name in names if (path := data / "groundtruth" / name).is_file()), None)
-        if truth is not None:
+        if truth is not None and (kind == "pdf" or source.suffix != ".pdf"):  # some documents lie there as PDF, too
             yield source, truth
 
 
