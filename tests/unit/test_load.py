@@ -1,4 +1,4 @@
-"""How often a load looks at its run."""
+"""How often a load looks at its run, and which documents it starts again."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import pytest
 
 from pipeline.errors import TooManyFailures
 from pipeline.ledger import Ledger
-from pipeline.ledger.intake import Refused
+from pipeline.ledger.intake import Known, Refused
 from pipeline.settings import load_settings
 from pipeline.steps.load import LoadCounts
-from pipeline.types import Reason, SourceFile
+from pipeline.types import DocumentState, Program, Reason, SourceFile
 from workers.jobs.crew import Working
 from workers.jobs.load import Watch
 from workers.monitoring.snapshot import WAIT_EVERY_S, Lookout, Moment
@@ -56,3 +56,24 @@ def test_one_worker_s_complaint_is_shown_and_is_no_trouble_of_the_load(ledger: L
     assert Lookout(settings, ledger).look(trouble=trouble).trouble == "CUDA error"
     ledger.registry.see("embed-a@host", note="")
     assert Lookout(settings, ledger).look().trouble == ""
+
+
+@pytest.mark.parametrize(
+    ("state", "reason", "detail", "program"),
+    [
+        (DocumentState.SKIPPED, Reason.NEEDS_OCR, "", Program.OCR),
+        (DocumentState.SKIPPED, Reason.UNSUPPORTED, "PNG image; to read it: pip install", Program.OCR),
+        (DocumentState.SKIPPED, Reason.UNSUPPORTED, "Word 97", Program.LIBREOFFICE),
+        (DocumentState.SKIPPED, Reason.UNSUPPORTED, "PowerPoint 97; to read it: apt-get install", Program.LIBREOFFICE),
+        (DocumentState.SKIPPED, Reason.UNSUPPORTED, "DjVu document; to read it: apt-get install", Program.DJVULIBRE),
+        (DocumentState.SKIPPED, Reason.UNSUPPORTED, "Visio drawing", None),
+        (DocumentState.SKIPPED, Reason.UNSUPPORTED, None, None),
+        (DocumentState.SKIPPED, Reason.EMPTY_TEXT, "DjVu document", None),
+        (DocumentState.PENDING, Reason.UNSUPPORTED, "Word 97", None),
+    ],
+)
+def test_a_skipped_document_knows_the_program_that_it_needs(
+    state: DocumentState, reason: Reason, detail: str | None, program: Program | None
+) -> None:
+    known = Known(1, 1, "hash", state, reason, "", "", "", detail=detail)
+    assert known.needs is program
