@@ -62,11 +62,20 @@ def convert(path: Path, form: str, folder: Path) -> Path:
         raise DocumentError(Reason.UNSUPPORTED, f"{kind}; to read it: {where}")
     source, target = folder / "document", folder / f"converted.{form}"
     source.symlink_to(path.resolve())  # the name of a document may be any
-    if not _running or not _running[0].usable():
-        _running[:] = [_LibreOffice(program)]
-    if wrong := _running[0].converted(source, target, form):
+    if wrong := _converted(program, source, target, form):
         raise DocumentError(Reason.CORRUPT, f"LibreOffice: {wrong}")
     return target
+
+
+def _converted(program: str, source: Path, target: Path, form: str) -> str:
+    """What is wrong with a document; one at which a used LibreOffice ends is given to a new one: others may have spent its time."""
+    if _running and _running[0].usable():
+        try:
+            return _running[0].converted(source, target, form)
+        except DocumentError:
+            target.unlink(missing_ok=True)
+    _running[:] = [_LibreOffice(program)]
+    return _running[0].converted(source, target, form)
 
 
 class _LibreOffice:
