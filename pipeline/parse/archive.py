@@ -32,7 +32,8 @@ _OOXML = {
     "xl/": XLSX,
 }
 #: Parts of packages of iWork; newer ones consist of .iwa files, which may lie in a zip of their own.
-_IWORK = frozenset(("index.apxl", "index.numbers", "Index.zip", "buildVersionHistory.plist"))
+_IWORK = frozenset(("index.apxl", "index.numbers", "buildVersionHistory.plist", "Index/Document.iwa", "Document.iwa"))
+_IWORK_NAMES = {"pages": "Pages document", "numbers": "Numbers spreadsheet", "key": "Keynote presentation"}
 _TYPES = "[Content_Types].xml"
 _OPEN_DOCUMENT = "application/vnd.oasis.opendocument."
 _OPEN_DOCUMENTS = (ODT, ODP, ODS)
@@ -106,7 +107,7 @@ def _family(archive: zipfile.ZipFile, names: set[str], name: str) -> str:
             raise DocumentError(Reason.UNSUPPORTED, f"OpenDocument {declared.removeprefix(_OPEN_DOCUMENT)}")
     if "META-INF/container.xml" in names:
         return EPUB
-    if any(one.endswith(".iwa") or one in _IWORK for one in names):
+    if not names.isdisjoint(_IWORK) or ("Index.zip" in names and suffix(name) in _IWORK_NAMES):
         raise DocumentError(Reason.UNSUPPORTED, _iwork_kind(names, name))
     if suffix(name) in ("zip", ""):
         return ZIP
@@ -117,7 +118,7 @@ def _iwork_kind(names: set[str], name: str) -> str:
     """Which of the programs of iWork has written a package; texts and tables look alike, but for the file's name."""
     if "index.apxl" in names or any(one.rpartition("/")[2].startswith("Slide") for one in names if one.endswith(".iwa")):
         return "Keynote presentation"
-    return {"pages": "Pages document", "numbers": "Numbers spreadsheet"}.get(suffix(name), "document of Pages or Numbers")
+    return _IWORK_NAMES.get(suffix(name), "document of Pages or Numbers")
 
 
 def _is_protected(archive: zipfile.ZipFile, names: set[str], kind: str) -> bool:

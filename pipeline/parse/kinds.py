@@ -110,7 +110,7 @@ FOREIGN = (
     (b"Rar!\x1a\x07", "rar archive"), (b"ID3", "MP3 audio"), (b"OggS", "Ogg audio"), (b"fLaC", "FLAC audio"),
     (b"SQLite format 3\0", "SQLite database"), (b"wOFF", "font"), (b"wOF2", "font"), (b"OTTO", "font"),
     (b"\0\1\0\0\0", "font"), (b"%!PS-Adobe", "PostScript"), (b"\xed\xab\xee\xdb", "RPM package"), (b"PAR1", "Parquet table"),
-    (b"\xffWPC", "WordPerfect document"), (b"\xdb\xa5", "Word 2 document"), (b"\x31\xbe\0\0", "Windows Write document"),
+    (b"\xffWPC", "WordPerfect document"), (b"\xdb\xa5-\0", "Word 2 document"), (b"\x31\xbe\0\0", "Windows Write document"),
     (b"\xff\0\x02\0\x04\x04", "Works spreadsheet"), (b"\0\0\x02\0\x06\x04", "Lotus 1-2-3 sheet"),
     (b"\0\0\x1a\0", "Lotus 1-2-3 sheet"), (b"\x01\xfe2\0", "Works document"),
 )  # fmt: skip

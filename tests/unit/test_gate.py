@@ -173,7 +173,8 @@ def test_containers(tmp_path: Path) -> None:
     for stream, kind in (("WordDocument", kinds.DOC), ("Workbook", kinds.XLS), ("PowerPoint Document", kinds.PPT)):
         assert inspect(written(tmp_path, "a.doc", d.compound({stream: b"x" * 100})), "a.doc", Limits()) == kind
     assert refusal(written(tmp_path, "a.jar", d.zip_of({"a.txt": b"x"}))) is Reason.UNSUPPORTED
-    assert inspect(written(tmp_path, "a.zip", d.zip_of({"a.txt": b"x"})), "a.zip", Limits()) == kinds.ZIP
+    for inside in ("a.txt", "Index.zip", "plan.pages/Index/Document.iwa"):
+        assert inspect(written(tmp_path, "a.zip", d.zip_of({inside: b"x"})), "a.zip", Limits()) == kinds.ZIP
     drawing = d.zip_of({"mimetype": b"application/vnd.oasis.opendocument.graphics"})
     assert refusal(written(tmp_path, "a.odg", drawing)) is Reason.UNSUPPORTED
     for kind in (kinds.ODT, kinds.ODP, kinds.ODS):
