@@ -31,7 +31,7 @@ DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 
 
 #: Settings that a re-index fixes for a collection, whatever the configuration says.
-PROFILE_FIELDS = ("model", "model_revision", "embed_model", "tokenizer", "chunk_tokens", "chunk_overlap")
+PROFILE_FIELDS = ("model", "model_revision", "embed_model", "tokenizer", "chunk_tokens", "chunk_overlap", "part_tokens")
 
 
 def _names(*names: str) -> AliasChoices:
@@ -110,6 +110,9 @@ class Settings(BaseSettings):
     chunk_tokens: int = Field(256, ge=16, description="maximum tokens in a chunk, including special tokens and headings")
     chunk_overlap: int = Field(0, ge=0, description="tokens repeated from the previous chunk")
 
+    part_tokens: int = Field(
+        0, ge=0, description="tokens of a part of a chunk that has a vector of its own, such as 48; 0: chunks only"
+    )
     language: Language = Field(
         "auto", description="language whose stems words get: auto (that of each text), none, or a code such as en, de or fr"
     )
@@ -293,6 +296,8 @@ class Settings(BaseSettings):
         Raises ConfigError where the two contradict each other.
         """
         fixed = {name: value for name, value in json.loads(profile).items() if name in PROFILE_FIELDS}
+        if "model" in fixed:  # a profile of a version without parts
+            fixed.setdefault("part_tokens", 0)
         made = self.model_copy(update=fixed) if fixed else self
         if made.chunk_overlap >= made.chunk_tokens // 2:
             raise ConfigError(f"KB_CHUNK_OVERLAP: {OVERLAP_RULE}, here {made.chunk_tokens}")

@@ -236,11 +236,20 @@ class Chunk:
 
 
 @dataclass(frozen=True, slots=True)
+class Embedding:
+    """The vectors of a text."""
+
+    vector: list[float]  #: of the whole; unit length, one number per dimension
+    parts: tuple[list[float], ...] = ()  #: of its parts, in order, if they have vectors of their own
+
+
+@dataclass(frozen=True, slots=True)
 class EmbeddedChunk:
     """A chunk with its embedding."""
 
     chunk: Chunk
     vector: list[float]  #: unit length, one number per dimension
+    parts: tuple[list[float], ...] = ()  #: vectors of its parts, in collections that have them
 
 
 #: A value of a document's metadata: a text, number, truth value or list of texts; times are texts of ISO 8601 in UTC.

@@ -63,10 +63,7 @@ class Collections:
         sparse = request.sparse_vectors or {}
         if any(v.index is not None or v.modifier is not models.Modifier.IDF for v in sparse.values()):
             raise Refused(501, "only sparse vectors with IDF")
-        params = {
-            key: edge.EdgeVectorParams(size=v.size, distance=getattr(edge.Distance, v.distance.value))
-            for key, v in request.vectors.items()
-        }
+        params = {key: _vector_params(one) for key, one in request.vectors.items()}
         self.created[name] = request
         path = str(self.data / quote(name, safe=""))
         sparse_params = {key: edge.EdgeSparseVectorParams(modifier=edge.Modifier.Idf) for key in sparse}
@@ -114,7 +111,10 @@ class Collections:
             "points_count": info.points_count, "indexed_vectors_count": info.indexed_vectors_count,
             "config": {
                 "params": {
-                    "vectors": {k: {"size": v["size"], "distance": v["distance"]} for k, v in config["vectors"].items()},
+                    "vectors": {
+                        k: {"size": v["size"], "distance": v["distance"], "multivector_config": v.get("multivector_config")}
+                        for k, v in config["vectors"].items()
+                    },
                     "sparse_vectors": {k: {"modifier": "idf"} for k in config.get("sparse_vectors") or {}},
                 },
                 "hnsw_config": {"m": self.links.get(name, 16), "ef_construct": 100, "full_scan_threshold": 10000},
@@ -154,9 +154,10 @@ class Collections:
                     continue
                 if key not in sizes:
                     raise Refused(400, f"Wrong input: Not existing vector name error: {key}")
-                if len(vector) != sizes[key]["size"]:  # type: ignore[arg-type]
-                    text = f"Vector dimension error: expected dim: {sizes[key]['size']}, got {len(vector)}"  # type: ignore[arg-type]
-                    raise Refused(400, f"Wrong input: {text}")
+                for one in vector if sizes[key]["multivector_config"] else [vector]:
+                    if len(one) != sizes[key]["size"]:  # type: ignore[arg-type]
+                        text = f"Vector dimension error: expected dim: {sizes[key]['size']}, got {len(one)}"  # type: ignore[arg-type]
+                        raise Refused(400, f"Wrong input: {text}")
             new.append(edge.Point(point.id, vectors, point.payload))
         shard.update(edge.UpdateOperation.upsert_points(new))
         return Updated()
@@ -311,6 +312,17 @@ def _record(record: edge.Record | edge.ScoredPoint) -> dict[str, Any]:
             key: {"indices": v.indices, "values": v.values} if isinstance(v, edge.SparseVector) else v for key, v in vectors.items()
         }
     return {"id": point_id, "payload": record.payload, "vector": vectors}
+
+
+def _vector_params(params: models.VectorParams) -> edge.EdgeVectorParams:
+    several = edge.MultiVectorConfig(comparator=edge.MultiVectorComparator.MaxSim) if params.multivector_config else None
+    half = params.datatype is models.Datatype.FLOAT16
+    return edge.EdgeVectorParams(
+        size=params.size,
+        distance=getattr(edge.Distance, params.distance.value),
+        multivector_config=several,
+        datatype=edge.VectorStorageDatatype.Float16 if half else None,
+    )
 
 
 def _vector(vector: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pipeline.embed.base import Embedder, QueryEmbedder
+from pipeline.errors import ConfigError
 from pipeline.model.files import resolve_model
 from pipeline.settings import Settings
 
@@ -11,9 +12,11 @@ def make_embedder(settings: Settings, *, device: str, measured: bool = True) -> 
     """The configured embedder: an endpoint at KB_EMBED_URL, or torch in this process on `device`.
 
     A caller that embeds one question is not `measured`: there is nothing to compare at a single question.
-    Raises ModelError, DeviceError, EmbedUnavailable.
+    Raises ModelError, DeviceError, EmbedUnavailable, and ConfigError for parts of texts (KB_PART_TOKENS) at an endpoint.
     """
     if settings.embed_url:
+        if settings.part_tokens and measured:
+            raise ConfigError("KB_PART_TOKENS needs the vectors of tokens, which KB_EMBED_URL does not give; unset one of them")
         from pipeline.embed.http import HttpEmbedder
 
         return HttpEmbedder.connect(settings)

@@ -18,6 +18,7 @@ import torch
 from typing_extensions import override
 
 from pipeline.embed.bert import Bert, padded
+from pipeline.embed.parts import most_parts, part_vectors
 from pipeline.errors import ModelError
 from pipeline.model.files import ModelFiles
 from pipeline.model.plain import is_plain_bert, prompts, usual_pooling
@@ -29,6 +30,13 @@ class Encoder(Protocol):
 
     prompts: Mapping[str, str | None]  #: prefix of texts, by purpose: `query`, `document`
     packs: bool  #: whether `packed` works
+
+    def divide(self, size: int, max_tokens: int) -> None:
+        """Add the vectors of parts of `size` tokens to those of texts of up to `max_tokens`, as `embed.parts` makes them.
+
+        Vectors then are (rows, 1 + parts, dimension), that of the whole first. Raises ModelError if the model pools otherwise.
+        """
+        raise ModelError("the model's vector is no mean of its tokens' vectors, as KB_PART_TOKENS needs it")
 
     def tokenize(self, texts: Sequence[str], limit: int | None = None) -> list[list[int]]:
         """Token ids of each text, special tokens included; cut to `limit` tokens. Not from several threads at once."""
@@ -59,6 +67,18 @@ class _Pooled(Encoder):
         self.prompts = prompts
         self._model = model.eval()
         self._pool = _POOLING[pooling]
+        self._pooling = pooling
+
+    @override
+    def divide(self, size: int, max_tokens: int) -> None:
+        if self._pooling != "mean":
+            super().divide(size, max_tokens)
+        most = most_parts(max_tokens, size)
+
+        def pool(tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+            return torch.cat([_mean(tokens, mask).unsqueeze(1), part_vectors(tokens, mask, size, most)], 1)
+
+        self._pool = pool
 
     @override
     def to(self, device: str) -> None:
@@ -96,7 +116,7 @@ class BertEncoder(_Pooled):
     @override
     def packed(self, encoded: Sequence[Sequence[int]]) -> torch.Tensor:
         runs = [tokens.float() for tokens in self._bert.packed(encoded)]
-        return torch.cat([self._pool(tokens, torch.ones(tokens.shape[:2])) for tokens in runs])
+        return torch.cat([self._pool(tokens, torch.ones(tokens.shape[:2], dtype=torch.int64)) for tokens in runs])
 
 
 class _LibraryTokens:

@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline.embed.base import FILLS_KEPT, EmbedderInfo, unit_rows
+from pipeline.embed.base import FILLS_KEPT, EmbedderInfo, unit_rows, wholes
 from pipeline.embed.calibrate import Memory, identity, in_best_precision, plans
 from pipeline.embed.encoder import Encoder, load_encoder
+from pipeline.embed.parts import most_parts
 from pipeline.embed.plan import ComputePlan, Plans
 from pipeline.embed.turns import Known, Turns
 from pipeline.errors import DeviceError
@@ -61,6 +62,7 @@ class LocalEmbedder:
             chunks_per_s=0.0,
         )
         self.calls = 0
+        self._rows: tuple[int, ...] = ()  #: vectors of a text, where it has several
         self.fills: deque[float] = deque(maxlen=FILLS_KEPT)
         self._of_thread = threading.local()  #: how many threads the calls of a stream use
         self._turns = Turns((ComputePlan(1, 1),))
@@ -90,6 +92,8 @@ class LocalEmbedder:
         else:
             embedder = load()
             embedder.cast(dtype)
+        if settings.part_tokens:
+            embedder._divide(settings.part_tokens)
         embedder._begin(plans(device, dtype, packs=embedder._encoder.packs), known, memory if measured else None)
         return embedder
 
@@ -116,19 +120,24 @@ class LocalEmbedder:
         self.info = replace(self.info, chunks_per_s=known.texts_per_s)
         self._follow(Turns(plans, known, remember if memory else None))
 
+    def _divide(self, size: int) -> None:
+        """From now on, embed the parts of texts too."""
+        self._encoder.divide(size, self.info.max_tokens)
+        self._rows = (1 + most_parts(self.info.max_tokens, size),)
+
     def _follow(self, turns: Turns) -> None:
         self._turns = turns
         self._streams.shutdown()
         self._streams = ThreadPoolExecutor(turns.streams, "stream")
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Embed documents: (n, dimension) float32, unit length, in the order of `texts`; from any thread.
+        """Embed documents, as `Embedder.embed` says; from any thread.
 
         Texts of similar length share a call, which saves computing on padding. Raises ValueError for a text over the
         model's limit (nothing is ever truncated), DeviceError when even a single text does not fit into memory.
         """
         if not texts:
-            return np.zeros((0, self.info.dimension), np.float32)
+            return np.zeros((0, *self._rows, self.info.dimension), np.float32)
         return self._embed(self._encode([self._document_prompt + text for text in texts]))
 
     def embed_query(self, text: str) -> NDArray[np.float32]:
@@ -138,7 +147,7 @@ class LocalEmbedder:
 
     def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Embed questions as `embed_query` does, together: (n, dimension)."""
-        return self._embed(self._encode([self._query_prompt + text for text in texts], cut=True))
+        return wholes(self._embed(self._encode([self._query_prompt + text for text in texts], cut=True)))
 
     def memory_bytes(self) -> int:
         """GPU memory that torch holds for all models of this process; 0 on the CPU."""
@@ -165,7 +174,7 @@ class LocalEmbedder:
 
     def _embed(self, encoded: Sequence[Sequence[int]]) -> NDArray[np.float32]:
         rows = sorted(range(len(encoded)), key=lambda row: len(encoded[row]), reverse=True)
-        vectors = np.zeros((len(encoded), self.info.dimension), np.float32)
+        vectors = np.zeros((len(encoded), *self._rows, self.info.dimension), np.float32)
         while rows:
             calls = self._calls(rows, encoded)
             results = list(self._streams.map(self._try, ([encoded[row] for row in call] for call in calls)))

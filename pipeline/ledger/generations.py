@@ -46,6 +46,11 @@ class Collection:
 
     def require_model(self, fingerprint: str, model: str) -> None:
         """Raise CollectionMismatch unless `model`, which has this embed fingerprint, is the one that made the generation."""
+        if fingerprint != self.fingerprint and model == self.model:
+            raise CollectionMismatch(
+                f"the collection {self.name!r} was made with another KB_MODEL_REVISION or KB_PART_TOKENS: set them back, "
+                f"use another --collection, or change the collection with `kb-ingest reindex -c {self.public}`"
+            )
         if fingerprint != self.fingerprint:
             raise CollectionMismatch(
                 f"the collection {self.name!r} was made with {self.model} ({self.dimension} dimensions), KB_MODEL is now {model}: "

@@ -85,7 +85,7 @@ class Searcher:
     def _diverse(self, physical: str, hits: list[Hit], limit: int, diversity: float) -> list[Hit]:
         stored = self._store.vectors(physical, [hit.chunk_id for hit in hits])
         hits = [hit for hit in hits if hit.chunk_id in stored]  # others were deleted meanwhile
-        vectors = np.array([stored[hit.chunk_id] for hit in hits], np.float32)
+        vectors = np.array([stored[hit.chunk_id].vector for hit in hits], np.float32)
         return diverse(hits, vectors, limit, diversity)
 
     def _with_neighbours(self, physical: str, hits: list[Hit], filters: Filters, count: int) -> list[Hit]:

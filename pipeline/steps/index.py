@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.embed.base import Embedder, bad_rows
+from pipeline.embed.base import Embedder, bad_rows, embedding_of
 from pipeline.errors import CollectionMissing, DocumentError, KbError
 from pipeline.ledger import Ledger
 from pipeline.ledger.claims import Claim, ClaimedDocument
@@ -28,7 +28,7 @@ from pipeline.store.base import VectorStore
 from pipeline.telemetry.counters import CHUNK_LIMIT, CHUNK_TOKENS, UNBOUNDED, Measured, token_bin
 from pipeline.telemetry.spans import Tracing
 from pipeline.text import plural
-from pipeline.types import Chunk, DocumentState, EmbeddedChunk, Reason, Stage
+from pipeline.types import Chunk, DocumentState, EmbeddedChunk, Embedding, Reason, Stage
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class _Window:
     """Chunks that are written together."""
 
     rows: list[_Row]
-    lent: dict[str, list[float]]  #: vectors by the ids in the rows
+    lent: dict[str, Embedding]  #: vectors by the ids in the rows
     vectors: Vectors  #: vectors of the other rows, in order
 
 
@@ -148,13 +148,13 @@ class _Indexing:
                 self._write_oldest()
         self._finish()
 
-    def _lent(self, rows: Sequence[_Row]) -> dict[str, list[float]]:
+    def _lent(self, rows: Sequence[_Row]) -> dict[str, Embedding]:
         """Vectors that other documents lend, by the ids in the rows."""
         asked: dict[str, list[str]] = {}
         for entry, _, lent in rows:
             if lent:
                 asked.setdefault(entry.lends or self._physical, []).append(lent)
-        found: dict[str, list[float]] = {}
+        found: dict[str, Embedding] = {}
         for physical, ids in asked.items():
             # A generation may have been dropped meanwhile: then its texts are embedded.
             with suppress(CollectionMissing):
@@ -266,10 +266,10 @@ class _Indexing:
             entry.waiting -= 1
             entry.waiting_tokens -= chunk.token_count
             lent = window.lent.get(known)
-            vector = next(computed).tolist() if lent is None else lent
+            made = embedding_of(next(computed)) if lent is None else lent
             if entry.document.id in self._failed or entry.document.id not in held:
                 continue
-            ready.append((entry.info, EmbeddedChunk(chunk, vector)))
+            ready.append((entry.info, EmbeddedChunk(chunk, made.vector, made.parts)))
             entry.embedded += lent is None
         if ready:
             began = time.monotonic()

@@ -35,7 +35,7 @@ def promote(
     CollectionMissing and the stores' own errors pass through.
     """
     total = source.count(physical)
-    target.create(physical, source.dimension(physical))
+    target.create(physical, source.dimension(physical), parts=source.has_parts(physical))
     target.add_fields(physical, source.fields(physical))
     points, copied = source.scan_points(physical), 0
     while page := list(islice(points, _PAGE_POINTS)):

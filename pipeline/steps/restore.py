@@ -9,6 +9,7 @@ from pathlib import Path
 from pipeline.errors import BackupError
 from pipeline.files.errors import translating
 from pipeline.ledger import Ledger
+from pipeline.settings import Settings
 from pipeline.staging import Staging
 from pipeline.staging.contents import Content
 from pipeline.steps.backup import LEDGER, POINTS, STAGED, Checked, copy_file
@@ -64,7 +65,7 @@ def put_back(backup: Checked, data_dir: Path, staging: Staging, *, points: bool)
         arriving.rename(data_dir / LEDGER)
 
 
-def settle(ledger: Ledger, staging: Staging, store: VectorStore) -> list[Restored]:
+def settle(settings: Settings, ledger: Ledger, staging: Staging, store: VectorStore) -> list[Restored]:
     """Make every live collection answer, and compare it with the ledger as `kb-ingest verify` does.
 
     Documents that were being worked on wait again. Those whose points are missing are compared again: what the store lacks is
@@ -73,7 +74,7 @@ def settle(ledger: Ledger, staging: Staging, store: VectorStore) -> list[Restore
     ledger.flow.begin_again()
     found = []
     for one in ledger.collections.live_ones():
-        store.create(one.physical, one.dimension)
+        store.create(one.physical, one.dimension, parts=settings.of_collection(one.profile).part_tokens > 0)
         if store.aliases().get(one.public) != one.physical:
             store.set_alias(one.public, one.physical)
         seen = verify(ledger, staging, store, one.name, one.physical)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from pipeline.filters import Filters, Types
-from pipeline.types import Chunk, DocumentInfo, EmbeddedChunk, Hit, PointMeta
+from pipeline.types import Chunk, DocumentInfo, EmbeddedChunk, Embedding, Hit, PointMeta
 
 #: How a process uses the embedded store: the embed worker owns it and keeps it open, other processes open it briefly.
 Role = Literal["owner", "reader"]
@@ -29,9 +29,10 @@ class VectorStore(Protocol):
     retry may help, and CollectionMissing for a name that is neither a collection nor an alias.
     """
 
-    def create(self, physical: str, dimension: int) -> None:
+    def create(self, physical: str, dimension: int, *, parts: bool = False) -> None:
         """Create the collection with its payload indexes and a sparse vector; do nothing if it exists already.
 
+        `parts`: chunks have vectors of their parts too, and a dense search compares these; a chunk scores as its best part.
         Raises CollectionMismatch if it exists with another dimension, ConfigError for an invalid name.
         """
 
@@ -70,8 +71,8 @@ class VectorStore(Protocol):
     def delete_documents(self, physical: str, document_ids: Sequence[str]) -> None:
         """Delete all points of these documents."""
 
-    def vectors(self, physical: str, ids: Sequence[str]) -> dict[str, list[float]]:
-        """Point id -> vector; ids that are not stored are left out."""
+    def vectors(self, physical: str, ids: Sequence[str]) -> dict[str, Embedding]:
+        """Point id -> its vectors; ids that are not stored are left out."""
 
     def count(self, physical: str, document_id: str | None = None, filters: Filters = ()) -> int:
         """Exact number of points that match every filter, of one document if it is given."""
@@ -87,9 +88,9 @@ class VectorStore(Protocol):
     def search(self, physical: str, vector: Sequence[float] | None, limit: int, filters: Filters, text: str = "") -> list[Hit]:
         """The best `limit` points for a query that match every filter, best first.
 
-        `vector` alone ranks by cosine (dense). `text` alone ranks by BM25 over shared words (sparse). Both together are
-        fused by score (hybrid; `pipeline.store.fusion`). The scores of hits are those of the ranking used. If the collection has no
-        BM25 weights, or `text` holds no word, a hybrid search is a dense one.
+        `vector` alone ranks by cosine (dense), of its best part in a collection with parts. `text` alone ranks by BM25 over shared
+        words (sparse). Both together are fused by score (hybrid; `pipeline.store.fusion`). The scores of hits are those of the
+        ranking used. If the collection has no BM25 weights, or `text` holds no word, a hybrid search is a dense one.
 
         Raises CollectionMismatch for a vector of another dimension, FilterError for a filter that cannot be read or names a field
         that the collection does not have, and ConfigError for `text` alone if the collection has no BM25 weights.
@@ -109,6 +110,9 @@ class VectorStore(Protocol):
 
     def add_fields(self, physical: str, types: Types) -> None:
         """Index fields of metadata by their types; those that are indexed stay as they are."""
+
+    def has_parts(self, physical: str) -> bool:
+        """Whether the points carry vectors of parts."""
 
     def has_sparse(self, physical: str) -> bool:
         """Whether the points carry BM25 weights, which sparse and hybrid searches need."""

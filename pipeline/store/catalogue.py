@@ -75,9 +75,9 @@ class Catalogue:
         stored = self._read(self.path(physical) / COLLECTION_FILE)
         dimension = stored.get("dimension")
         # The engine cannot add a vector to a shard, so a vector that the file lacks is not in the shard either.
-        return Shape(dimension, stored.get("sparse") == SPARSE) if isinstance(dimension, int) else None
+        return Shape(dimension, stored.get("sparse") == SPARSE, stored.get("parts") is True) if isinstance(dimension, int) else None
 
-    def add(self, physical: str, dimension: int, build: Callable[[Path], None]) -> None:
+    def add(self, physical: str, shape: Shape, build: Callable[[Path], None]) -> None:
         """Create the collection unless it exists: `build` fills an empty folder, which is then moved into place."""
         target = self.path(physical)
         with self._changing():
@@ -90,7 +90,8 @@ class Catalogue:
             shutil.rmtree(target, ignore_errors=True)  # only a folder that lost its collection.json
             scrap.mkdir()
             build(scrap)
-            _write(scrap / COLLECTION_FILE, {"format": 1, "dimension": dimension, "distance": "cosine", "sparse": SPARSE})
+            about = {"format": 1, "dimension": shape.dimension, "distance": "cosine", "sparse": SPARSE}
+            _write(scrap / COLLECTION_FILE, about | ({"parts": True} if shape.parts else {}))
             scrap.rename(target)
             sync_folder(self._folder)
 

@@ -27,6 +27,8 @@ from qdrant_edge import (
     MatchAny,
     MatchValue,
     Modifier,
+    MultiVectorComparator,
+    MultiVectorConfig,
     PayloadSelector,
     Query,
     QueryRequest,
@@ -34,6 +36,7 @@ from qdrant_edge import (
     ScrollRequest,
     SparseVector,
     UpdateOperation,
+    VectorStorageDatatype,
 )
 from qdrant_edge import Point as EdgePoint
 from typing_extensions import override
@@ -49,10 +52,10 @@ from pipeline.store.catalogue import Catalogue
 from pipeline.store.conditions import bound
 from pipeline.store.edge_query import INDEXES, edge_filter, types_of
 from pipeline.store.fusion import Ask, Scores, hybrid
-from pipeline.store.points import DENSE, META_FIELDS, META_PAGE_POINTS, PAGE_POINTS, SPARSE, Point
+from pipeline.store.points import DENSE, META_FIELDS, META_PAGE_POINTS, PAGE_POINTS, PARTS, SPARSE, Point
 from pipeline.store.query import QueryPlan, Shape, query_plan
 from pipeline.store.shards import Shards, engine_errors, enter_engine
-from pipeline.types import Chunk, DocumentInfo, EmbeddedChunk, Hit, PointMeta
+from pipeline.types import Chunk, DocumentInfo, EmbeddedChunk, Embedding, Hit, PointMeta
 
 #: The types that the engine's annotations allow for a named vector.
 _NamedVector = list[float] | SparseVector | list[list[float]]
@@ -94,10 +97,11 @@ class EdgeStore(VectorStore):
         self._language = language
 
     @override
-    def create(self, physical: str, dimension: int) -> None:
+    def create(self, physical: str, dimension: int, *, parts: bool = False) -> None:
         stored = self._catalogue.shape(physical)
         if stored is None:
-            self._catalogue.add(physical, dimension, lambda path: self._build(path, dimension))
+            wanted = Shape(dimension, sparse=True, parts=parts)
+            self._catalogue.add(physical, wanted, lambda path: self._build(path, wanted))
             stored = self._catalogue.shape(physical)
         if stored is not None and stored.dimension != dimension:
             raise convert.mismatch(physical, stored.dimension, dimension)
@@ -133,7 +137,7 @@ class EdgeStore(VectorStore):
         path = self._path(physical)
         for batch in convert.batches(points, self._batch_points, self._batch_bytes, 4):
             # Each byte is written to the log, to the storage and, in part, to the indexes.
-            batch_bytes = 4 * sum(4 * len(e.vector) + 6 * len(e.chunk.text) + 1024 for _, e in batch)
+            batch_bytes = 4 * sum(4 * len(e.vector) * (1 + len(e.parts)) + 6 * len(e.chunk.text) + 1024 for _, e in batch)
             new = [EdgePoint(e.chunk.id, _vectors(e, shape, self._language), convert.payload_of(d, e.chunk)) for d, e in batch]
             with self._changing(path, batch_bytes) as shard:
                 shard.update(UpdateOperation.upsert_points(new))
@@ -181,12 +185,12 @@ class EdgeStore(VectorStore):
                 shard.update(UpdateOperation.delete_points_by_filter(Filter(must=[condition])))
 
     @override
-    def vectors(self, physical: str, ids: Sequence[str]) -> dict[str, list[float]]:
-        path, found = self._path(physical), dict[str, list[float]]()
+    def vectors(self, physical: str, ids: Sequence[str]) -> dict[str, Embedding]:
+        path, found = self._path(physical), dict[str, Embedding]()
         for start in range(0, len(ids), self._batch_points):
             with self._shards.use(path) as shard:
                 records = shard.retrieve(list(ids[start : start + self._batch_points]), False, True)
-            found.update((str(record.id), _vector(record)) for record in records)
+            found.update((str(record.id), convert.embedding_of(record.vector)) for record in records)
         return found
 
     @override
@@ -201,7 +205,7 @@ class EdgeStore(VectorStore):
     ) -> list[Chunk]:
         wanted = edge_filter(self._bound(physical, filters), document_id, ordinals)
         records = self._scroll(physical, wanted, True, vectors=False)
-        return convert.in_order(convert.point_of(str(record.id), record.payload or {}, []) for record in records)
+        return convert.in_order(convert.point_of(str(record.id), record.payload or {}, Embedding([])) for record in records)
 
     @override
     def search(self, physical: str, vector: Sequence[float] | None, limit: int, filters: Filters, text: str = "") -> list[Hit]:
@@ -224,12 +228,12 @@ class EdgeStore(VectorStore):
     def scan(self, physical: str, *, with_vectors: bool = False) -> Iterator[StoredPoint]:
         for record in self._scroll(physical, None, ["document_id"], vectors=with_vectors):
             document_id = str((record.payload or {}).get("document_id", ""))
-            yield StoredPoint(str(record.id), document_id, _vector(record) if with_vectors else None)
+            yield StoredPoint(str(record.id), document_id, convert.embedding_of(record.vector).vector if with_vectors else None)
 
     @override
     def scan_points(self, physical: str) -> Iterator[tuple[DocumentInfo, EmbeddedChunk]]:
-        for record in self._scroll(physical, None, True, vectors=True):
-            yield convert.point_of(str(record.id), record.payload or {}, _vector(record))
+        for record in self._scroll(physical, None, True, vectors=True, parts=True):
+            yield convert.point_of(str(record.id), record.payload or {}, convert.embedding_of(record.vector))
 
     @override
     def fields(self, physical: str) -> Types:
@@ -243,6 +247,10 @@ class EdgeStore(VectorStore):
             if name not in known:
                 with self._changing(self._path(physical)) as shard:
                     shard.update(UpdateOperation.create_field_index(f"{convert.FIELDS}.{name}", INDEXES[kind]))
+
+    @override
+    def has_parts(self, physical: str) -> bool:
+        return self._shape(physical).parts
 
     @override
     def has_sparse(self, physical: str) -> bool:
@@ -296,9 +304,16 @@ class EdgeStore(VectorStore):
     def _path(self, name: str) -> Path:
         return self._catalogue.path(self._catalogue.resolve(name))
 
-    def _build(self, path: Path, dimension: int) -> None:
+    def _build(self, path: Path, shape: Shape) -> None:
         self._check_room(path, 0)
-        vectors = {DENSE: EdgeVectorParams(size=dimension, distance=Distance.Cosine)}
+        vectors = {DENSE: EdgeVectorParams(size=shape.dimension, distance=Distance.Cosine)}
+        if shape.parts:
+            vectors[PARTS] = EdgeVectorParams(
+                size=shape.dimension,
+                distance=Distance.Cosine,
+                multivector_config=MultiVectorConfig(comparator=MultiVectorComparator.MaxSim),
+                datatype=VectorStorageDatatype.Float16,
+            )
         sparse = {SPARSE: EdgeSparseVectorParams(modifier=Modifier.Idf)}
         enter_engine()
         with engine_errors(path):
@@ -324,11 +339,13 @@ class EdgeStore(VectorStore):
                 f"{path} has {free >> 20} MB of free disk space and a write needs {needed >> 20} MB; free some space and try again"
             )
 
-    def _scroll(self, physical: str, wanted: Filter | None, payload: bool | list[str], *, vectors: bool) -> Iterator[Record]:
+    def _scroll(
+        self, physical: str, wanted: Filter | None, payload: bool | list[str], *, vectors: bool, parts: bool = False
+    ) -> Iterator[Record]:
         path, offset = self._path(physical), cast("int | UUID | str | None", None)
         selector = PayloadSelector.Include(payload) if isinstance(payload, list) else payload
         page_points = PAGE_POINTS if vectors or payload is True else META_PAGE_POINTS
-        named = [DENSE] if vectors else False
+        named = (self._shape(physical).embedded if parts else [DENSE]) if vectors else False
         while True:
             request = ScrollRequest(offset=offset, limit=page_points, filter=wanted, with_payload=selector, with_vector=named)
             with self._shards.use(path) as shard:
@@ -349,6 +366,8 @@ def _set_payload(shard: EdgeShard, chosen: Filter, fields: convert.Payload) -> N
 
 def _vectors(embedded: EmbeddedChunk, shape: Shape, language: str) -> dict[str, _NamedVector]:
     vectors: dict[str, _NamedVector] = {DENSE: embedded.vector}
+    if shape.parts:
+        vectors[PARTS] = convert.part_vectors(embedded)
     if shape.sparse and (weights := document_weights(embedded.chunk.embed_text, language)).indices:
         vectors[SPARSE] = SparseVector(weights.indices, weights.values)
     return vectors
@@ -365,11 +384,6 @@ def _scores(shard: EdgeShard, wanted: QueryPlan, asked: Sequence[Ask]) -> list[S
 
 def _nearest(wanted: QueryPlan, by: Literal["dense", "sparse"]) -> Query:
     if by == "dense" and wanted.dense is not None:
-        return Query.Nearest(wanted.dense, using=DENSE)
+        return Query.Nearest(wanted.dense, using=wanted.meaning)
     sparse = wanted.sparse or Weights([], [])
     return Query.Nearest(SparseVector(sparse.indices, sparse.values), using=SPARSE)
-
-
-def _vector(record: Record) -> list[float]:
-    vectors = cast("dict[str, list[float]]", record.vector or {})
-    return vectors.get(DENSE, [])

@@ -8,10 +8,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import numpy as np
 
 from pipeline.errors import CollectionMismatch
-from pipeline.types import Chunk, DocumentInfo, EmbeddedChunk, Hit, MetadataValue, PointMeta
+from pipeline.types import Chunk, DocumentInfo, EmbeddedChunk, Embedding, Hit, MetadataValue, PointMeta
 
 #: Name of the embedding in every collection.
 DENSE = "dense"
+#: Name of the vectors of a chunk's parts, several of them for a point: a search takes the best.
+PARTS = "parts"
 #: Name of the BM25 weights in every new collection: it names their rules too. `pipeline.store.bm25` says when to change it.
 SPARSE = "bm25-v2"
 #: Payload fields with a keyword index: deletes and counts by document need one, filters are faster with one.
@@ -89,7 +91,7 @@ def meta_of(payload: Mapping[str, object]) -> PointMeta:
     )
 
 
-def point_of(point_id: str, payload: Mapping[str, object], vector: list[float]) -> Point:
+def point_of(point_id: str, payload: Mapping[str, object], found: Embedding) -> Point:
     """Document and chunk of a stored point; the token count is not stored and comes back as 0."""
     document = DocumentInfo(
         id=_text(payload, "document_id"),
@@ -113,7 +115,19 @@ def point_of(point_id: str, payload: Mapping[str, object], vector: list[float]) 
         char_start=meta.char_start,
         char_end=meta.char_end,
     )
-    return document, EmbeddedChunk(chunk, vector)
+    return document, EmbeddedChunk(chunk, found.vector, found.parts)
+
+
+def embedding_of(vectors: object) -> Embedding:
+    """The embedding among the vectors of a stored point, as an engine gives them."""
+    named = vectors if isinstance(vectors, dict) else {}
+    dense, parts = named.get(DENSE), named.get(PARTS)
+    return Embedding(dense if isinstance(dense, list) else [], tuple(parts) if isinstance(parts, list) else ())
+
+
+def part_vectors(embedded: EmbeddedChunk) -> list[list[float]]:
+    """The vectors of the parts of a chunk, as they are stored; a chunk that comes from a collection without parts is one."""
+    return list(embedded.parts) or [embedded.vector]
 
 
 def in_order(points: Iterable[Point]) -> list[Chunk]:
@@ -161,16 +175,17 @@ def check_vectors(points: Sequence[Point], dimension: int) -> None:
 
     The engine would accept NaN, and it leaves a rejected batch half applied, so this check comes before any write.
     """
-    for _, embedded in points:
-        if len(embedded.vector) != dimension:
-            raise ValueError(f"chunk {embedded.chunk.id}: vector of {len(embedded.vector)} numbers, not {dimension}")
+    rows = [(embedded.chunk.id, vector) for _, embedded in points for vector in (embedded.vector, *embedded.parts)]
+    for chunk_id, vector in rows:
+        if len(vector) != dimension:
+            raise ValueError(f"chunk {chunk_id}: vector of {len(vector)} numbers, not {dimension}")
     if not points:
         return
     with np.errstate(over="ignore"):  # a number too large for float32 becomes infinite and is found below
-        vectors = np.array([embedded.vector for _, embedded in points], dtype=np.float32)
+        vectors = np.array([vector for _, vector in rows], dtype=np.float32)
     good = np.isfinite(vectors).all(axis=1) & (vectors != 0).any(axis=1)
     if not good.all():
-        bad = [points[int(row)][1].chunk.id for row in np.flatnonzero(~good)]
+        bad = [rows[int(row)][0] for row in np.flatnonzero(~good)]
         count = "1 vector contains" if len(bad) == 1 else f"{len(bad)} vectors contain"
         raise ValueError(f"{count} NaN, infinity or only zeros; the first is of chunk {bad[0]}")
 
@@ -195,7 +210,8 @@ def batches(points: Sequence[Point], max_points: int, max_bytes: int, number_byt
         text, headings = embedded.chunk.text, embedded.chunk.heading_path
         repeated = len(document.uri) + len(document.title) + len(document.folder) + sum(len(heading) + 4 for heading in headings)
         repeated += sum(len(name) + len(str(value)) + 8 for name, value in document.metadata)
-        weight = number_bytes * len(embedded.vector) + 2 * len(text) + 4 * repeated + 20 * text.count(" ") + 1024
+        numbers = len(embedded.vector) * (1 + len(embedded.parts))
+        weight = number_bytes * numbers + 2 * len(text) + 4 * repeated + 20 * text.count(" ") + 1024
         if at > start and (at - start >= max_points or size + weight > max_bytes):
             yield points[start:at]
             start, size = at, 0

@@ -11,6 +11,7 @@ import numpy as np
 from pipeline.errors import CollectionMismatch, ConfigError
 from pipeline.filters import Node
 from pipeline.store.bm25 import SparseVector, query_weights
+from pipeline.store.points import DENSE, PARTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,17 @@ class Shape:
 
     dimension: int
     sparse: bool  #: whether its points carry BM25 weights; points of old collections do not
+    parts: bool = False  #: whether its points carry vectors of the parts of their texts
+
+    @property
+    def meaning(self) -> str:
+        """Name of the vector that a question is compared with by meaning."""
+        return PARTS if self.parts else DENSE
+
+    @property
+    def embedded(self) -> list[str]:
+        """Names of the vectors that the model made."""
+        return [DENSE, PARTS] if self.parts else [DENSE]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +41,7 @@ class QueryPlan:
     sparse: SparseVector | None
     matching: Node  #: the bound filter
     limit: int
+    meaning: str = DENSE  #: name of the vector that `dense` is compared with
 
     @property
     def is_hybrid(self) -> bool:
@@ -56,7 +69,7 @@ def query_plan(name: str, shape: Shape, vector: Sequence[float] | None, text: st
     sparse = weights if weights.indices else None
     if limit < 1 or (dense is None and sparse is None):
         return None
-    return QueryPlan(dense, sparse, wanted, limit)
+    return QueryPlan(dense, sparse, wanted, limit, shape.meaning)
 
 
 def check_query(vector: Sequence[float], dimension: int, name: str) -> list[float]:

@@ -21,9 +21,9 @@ from pipeline.store import server_query as made
 from pipeline.store.base import StoredPoint, VectorStore
 from pipeline.store.conditions import bound
 from pipeline.store.names import check_name
-from pipeline.store.points import DENSE, META_FIELDS, META_PAGE_POINTS, PAGE_POINTS, SPARSE, Point
+from pipeline.store.points import DENSE, META_FIELDS, META_PAGE_POINTS, PAGE_POINTS, PARTS, SPARSE, Point
 from pipeline.store.query import Shape, query_plan
-from pipeline.types import Chunk, DocumentInfo, EmbeddedChunk, Hit, PointMeta
+from pipeline.types import Chunk, DocumentInfo, EmbeddedChunk, Embedding, Hit, PointMeta
 
 T = TypeVar("T")
 
@@ -88,13 +88,13 @@ class ServerStore(VectorStore):
             raise ConfigError(f"KB_QDRANT_URL {self._url!r}: {error}") from error
 
     @override
-    def create(self, physical: str, dimension: int) -> None:
+    def create(self, physical: str, dimension: int, *, parts: bool = False) -> None:
         if check_name(physical) in self.aliases():
             raise ConfigError(f"collection name {physical!r} is taken by an alias; use another name")
         try:
             stored = self._look(physical).dimension
         except CollectionMissing:
-            vectors = {DENSE: models.VectorParams(size=dimension, distance=models.Distance.COSINE)}
+            vectors = made.vector_params(Shape(dimension, sparse=True, parts=parts))
             sparse = {SPARSE: models.SparseVectorParams(modifier=models.Modifier.IDF)}
             self._call(lambda: self._create_once(physical, vectors, sparse), physical)
             stored = self._look(physical).dimension
@@ -191,14 +191,14 @@ class ServerStore(VectorStore):
             self._complete(physical, lambda c=chosen: self._client.delete(physical, c, wait=True))  # type: ignore[misc]
 
     @override
-    def vectors(self, physical: str, ids: Sequence[str]) -> dict[str, list[float]]:
-        found: dict[str, list[float]] = {}
+    def vectors(self, physical: str, ids: Sequence[str]) -> dict[str, Embedding]:
+        found, named = dict[str, Embedding](), self._shape(physical).embedded
         for run in self._runs(list(ids)):
             records = self._call(
-                lambda r=run: self._client.retrieve(physical, [*r], with_payload=False, with_vectors=[DENSE]),  # type: ignore[misc]
+                lambda r=run: self._client.retrieve(physical, [*r], with_payload=False, with_vectors=named),  # type: ignore[misc]
                 physical,
             )
-            found.update((str(record.id), _vector(record)) for record in records)
+            found.update((str(record.id), convert.embedding_of(record.vector)) for record in records)
         return found
 
     @override
@@ -213,7 +213,7 @@ class ServerStore(VectorStore):
         records = self._scroll(
             physical, made.point_filter(self._bound(physical, filters), document_id, ordinals), True, vectors=False
         )
-        return convert.in_order(convert.point_of(str(record.id), record.payload or {}, []) for record in records)
+        return convert.in_order(convert.point_of(str(record.id), record.payload or {}, Embedding([])) for record in records)
 
     @override
     def search(self, physical: str, vector: Sequence[float] | None, limit: int, filters: Filters, text: str = "") -> list[Hit]:
@@ -228,12 +228,12 @@ class ServerStore(VectorStore):
     def scan(self, physical: str, *, with_vectors: bool = False) -> Iterator[StoredPoint]:
         for record in self._scroll(physical, None, ["document_id"], vectors=with_vectors):
             document_id = str((record.payload or {}).get("document_id", ""))
-            yield StoredPoint(str(record.id), document_id, _vector(record) if with_vectors else None)
+            yield StoredPoint(str(record.id), document_id, convert.embedding_of(record.vector).vector if with_vectors else None)
 
     @override
     def scan_points(self, physical: str) -> Iterator[tuple[DocumentInfo, EmbeddedChunk]]:
-        for record in self._scroll(physical, None, True, vectors=True):
-            yield convert.point_of(str(record.id), record.payload or {}, _vector(record))
+        for record in self._scroll(physical, None, True, vectors=True, parts=True):
+            yield convert.point_of(str(record.id), record.payload or {}, convert.embedding_of(record.vector))
 
     @override
     def fields(self, physical: str) -> Types:
@@ -246,6 +246,10 @@ class ServerStore(VectorStore):
             if name not in known:
                 path, index = f"{convert.FIELDS}.{name}", made.INDEXES[kind]
                 self._complete(physical, lambda p=path, i=index: self._client.create_payload_index(physical, p, i))  # type: ignore[misc]
+
+    @override
+    def has_parts(self, physical: str) -> bool:
+        return self._shape(physical).parts
 
     @override
     def has_sparse(self, physical: str) -> bool:
@@ -303,17 +307,17 @@ class ServerStore(VectorStore):
         params = self._call(lambda: self._client.get_collection(physical), physical).config.params
         if not isinstance(params.vectors, dict) or DENSE not in params.vectors:
             raise CollectionMismatch(f"collection {physical!r} at {self._url} was not made by kb-ingest; use another name")
-        return Shape(params.vectors[DENSE].size, SPARSE in (params.sparse_vectors or {}))
+        return Shape(params.vectors[DENSE].size, SPARSE in (params.sparse_vectors or {}), PARTS in params.vectors)
 
     def _runs(self, items: list[str]) -> Iterator[list[str]]:
         return (items[start : start + self._batch_points] for start in range(0, len(items), self._batch_points))
 
     def _scroll(
-        self, physical: str, chosen: models.Filter | None, payload: bool | list[str], *, vectors: bool
+        self, physical: str, chosen: models.Filter | None, payload: bool | list[str], *, vectors: bool, parts: bool = False
     ) -> Iterator[models.Record]:
         offset: models.ExtendedPointId | None = None
         page_points = PAGE_POINTS if vectors or payload is True else META_PAGE_POINTS
-        named = [DENSE] if vectors else False
+        named = (self._shape(physical).embedded if parts else [DENSE]) if vectors else False
         while True:
             page, following = self._call(
                 lambda at=offset: self._client.scroll(  # type: ignore[misc]
@@ -389,9 +393,3 @@ def _host(url: str) -> str:
     if parts.username or parts.password:
         raise ConfigError("KB_QDRANT_URL contains a user or password, which Qdrant does not support; set KB_API_KEY instead")
     return host
-
-
-def _vector(record: models.Record) -> list[float]:
-    vectors = record.vector
-    dense = vectors.get(DENSE) if isinstance(vectors, dict) else None
-    return cast("list[float]", dense) if isinstance(dense, list) else []

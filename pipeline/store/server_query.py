@@ -11,7 +11,7 @@ from pipeline.filters import FieldType, Node, Types
 from pipeline.store.bm25 import document_weights
 from pipeline.store.conditions import parts_of
 from pipeline.store.fusion import Ask, Scores, hybrid
-from pipeline.store.points import DENSE, FIELDS, SPARSE, Payload, payload_changes, payload_of
+from pipeline.store.points import DENSE, FIELDS, PARTS, SPARSE, Payload, part_vectors, payload_changes, payload_of
 from pipeline.store.query import QueryPlan, Shape
 from pipeline.types import DocumentInfo, EmbeddedChunk
 
@@ -61,9 +61,24 @@ def types_of(schema: Mapping[str, models.PayloadIndexInfo]) -> Types:
     return {name: kinds[kind] for name, kind in found.items() if kind in kinds}
 
 
+def vector_params(shape: Shape) -> dict[str, models.VectorParams]:
+    """The vectors that the model makes, for a new collection."""
+    params = {DENSE: models.VectorParams(size=shape.dimension, distance=models.Distance.COSINE)}
+    if shape.parts:
+        params[PARTS] = models.VectorParams(
+            size=shape.dimension,
+            distance=models.Distance.COSINE,
+            multivector_config=models.MultiVectorConfig(comparator=models.MultiVectorComparator.MAX_SIM),
+            datatype=models.Datatype.FLOAT16,
+        )
+    return params
+
+
 def point_of(document: DocumentInfo, embedded: EmbeddedChunk, shape: Shape, language: str) -> models.PointStruct:
     """A chunk's point: its embedding, its BM25 weights if the collection has them, and its payload."""
     vectors: dict[str, models.Vector] = {DENSE: embedded.vector}
+    if shape.parts:
+        vectors[PARTS] = part_vectors(embedded)
     if shape.sparse and (weights := document_weights(embedded.chunk.embed_text, language)).indices:
         vectors[SPARSE] = models.SparseVector(indices=weights.indices, values=weights.values)
     return models.PointStruct(id=embedded.chunk.id, vector=vectors, payload=payload_of(document, embedded.chunk))
@@ -95,7 +110,7 @@ def _scores(client: QdrantClient, physical: str, plan: QueryPlan, asked: Sequenc
 
 def _nearest(plan: QueryPlan, by: Literal["dense", "sparse"]) -> tuple[models.SparseVector | list[float], str]:
     if by == "dense" or plan.sparse is None:
-        return plan.dense or [], DENSE
+        return plan.dense or [], plan.meaning
     return models.SparseVector(indices=plan.sparse.indices, values=plan.sparse.values), SPARSE
 
 

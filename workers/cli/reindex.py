@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 @click.option("--model-revision", default="", help="Commit of the new model on the hub.")
 @click.option("--chunk-tokens", type=click.IntRange(16), default=None, help="New maximum number of tokens per chunk.")
 @click.option(
+    "--part-tokens",
+    type=click.IntRange(0),
+    default=None,
+    help="New number of tokens of parts with vectors of their own; 0: no parts.",
+)
+@click.option(
     "--rate",
     type=click.FloatRange(min=0.0, min_open=True),
     help="Maximum documents per second, to leave capacity for searches and syncs.",
@@ -41,14 +47,14 @@ if TYPE_CHECKING:
 @json_option
 @click.pass_obj
 def reindex(
-    context: Context, collection: str | None, model: str, model_revision: str, chunk_tokens: int | None, rate: float | None,
-    queries: Path | None, k: int, max_regression: float, as_json: bool,
+    context: Context, collection: str | None, model: str, model_revision: str, chunk_tokens: int | None, part_tokens: int | None,
+    rate: float | None, queries: Path | None, k: int, max_regression: float, as_json: bool,
 ) -> int:  # fmt: skip
     """Build a new generation of a collection next to the live one, compare them, and swap them if the new one is not worse.
 
-    Searches continue during the rebuild. Without --model and --chunk-tokens, the collection is rebuilt with its current
-    settings. After Ctrl-C, run the command again to continue. Exit status 1 also means that the old generation was kept; the
-    message gives the reason.
+    Searches continue during the rebuild. Without --model, --chunk-tokens and --part-tokens, the collection is rebuilt with its
+    current settings. After Ctrl-C, run the command again to continue. Exit status 1 also means that the old generation was kept;
+    the message gives the reason.
     """
     from workers.cli.display import progress_display
     from workers.jobs.reindex import Change, Reindexing
@@ -59,6 +65,7 @@ def reindex(
         model=model,
         revision=model_revision,
         chunk_tokens=chunk_tokens or 0,
+        part_tokens=part_tokens,
         rate=rate or 0.0,
         queries=queries,
         k=k,

@@ -49,6 +49,7 @@ class Change:
     model: str = ""  #: empty: unchanged
     revision: str = ""
     chunk_tokens: int = 0  #: 0: unchanged
+    part_tokens: int | None = None  #: of parts with vectors of their own; None: unchanged
     rate: float = 0.0  #: max documents per second; 0: no limit
     queries: Path | None = None  #: file of questions with known answers; None: sentences of the collection itself
     k: int = 10
@@ -136,7 +137,8 @@ class Reindexing:
         """Fill the new generation and put it in the live one's place in the ledger; why not, and the scores of both."""
         live, new = build.live, build.new
         build.catch_up()
-        self._store.create(new.physical, new.dimension)  # without documents, no worker has created it
+        parts = self._settings.of_collection(new.profile).part_tokens > 0
+        self._store.create(new.physical, new.dimension, parts=parts)  # without documents, no worker has created it
         if why := build.incomplete():
             return why, None, None
         old_scores, new_scores = self._judge(live, new)
@@ -212,6 +214,8 @@ class Reindexing:
                 profile["tokenizer"] = (settings.tokenizer or settings.model) if kept else ""
         if change.chunk_tokens:
             profile["chunk_tokens"] = change.chunk_tokens
+        if change.part_tokens is not None:
+            profile["part_tokens"] = change.part_tokens
         text = json.dumps(profile, sort_keys=True)
         made = self._settings.of_collection(text)
         check_tracing(made)

@@ -135,7 +135,7 @@ def restore(settings: Settings, folder: Path, on_file: Callable[[int, int], None
         staging = open_staging(settings.staging_location)
         put_back(backup, settings.data_dir, staging, points=settings.embedded_store)
         with Ledger.open(settings.ledger_url) as ledger, closing(open_store(settings, role="owner")) as store:
-            collections = settle(ledger, staging, store)
+            collections = settle(settings, ledger, staging, store)
     return {
         "files": backup.files, "bytes": backup.bytes, "points": backup.about.get("points"),
         "collections": [{"name": one.name, "clean": one.found.clean, "again": one.again, **_figures(one)} for one in collections],

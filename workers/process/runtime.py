@@ -242,7 +242,7 @@ class EmbedRuntime(Runtime):
     def __init__(self, settings: Settings, name: str, door: int | None = None) -> None:
         """`door` leads to the model's process; without it, this process loads the model."""
         self._door = door
-        self._models: OrderedDict[tuple[str, ...], Model] = OrderedDict()  #: by name and revision, the last used one last
+        self._models: OrderedDict[tuple[str, ...], Model] = OrderedDict()  #: by name, revision and parts, the last used one last
         super().__init__(settings, name, Stage.EMBED)
         self._ready: set[str] = set()
         self._broken: KbError | None = None  #: why there is no model or store
@@ -281,7 +281,7 @@ class EmbedRuntime(Runtime):
         from pipeline.steps.index import IndexStep
 
         settings = self.settings.of_collection(profile)
-        key = (settings.model, settings.model_revision, settings.embed_model)
+        key = (settings.model, settings.model_revision, settings.embed_model, str(settings.part_tokens))
         if key not in self._models:
             while len(self._models) >= KEPT_MODELS:
                 self._models.popitem(last=False)[1].embedder.close()
@@ -346,9 +346,11 @@ class EmbedRuntime(Runtime):
         """Before the first write: is this the collection's model? Then make sure that it is there and has its name."""
         if collection.name in self._ready:
             return
+        from pipeline.embed.base import wholes
+
         name = model.embedder.info.model
         collection.require_model(model.fingerprint, name)
-        ours = model.embedder.embed([CANARY])[0]
+        ours = wholes(model.embedder.embed([CANARY]))[0]
         canary = self.ledger.collections.set_canary(collection.name, json.dumps(ours.tolist()))
         cosine = float(ours @ np.array(json.loads(canary), np.float32))
         if not cosine >= CANARY_COSINE:
@@ -356,7 +358,8 @@ class EmbedRuntime(Runtime):
                 f"this worker's {name} is not the model that made {collection.name!r} "
                 f"(cosine {cosine:.3f} on the same sentence): other weights, or another model behind KB_EMBED_URL"
             )
-        self._store.create(collection.physical, collection.dimension)
+        parts = self.settings.of_collection(collection.profile).part_tokens > 0
+        self._store.create(collection.physical, collection.dimension, parts=parts)
         # One that is being built gets its name when it takes the old one's place.
         if collection.state == LIVE and self._store.aliases().get(collection.public) is None:
             self._store.set_alias(collection.public, collection.physical)
