@@ -30,7 +30,7 @@ class Ran:
     peak_mb: dict[str, float] = field(default_factory=dict)  #: largest resident set by role, of one process
 
 
-def load(data: Path, *arguments: str, memory: bool = False, device: str = "cpu", redis: str = "") -> Ran:
+def load(data: Path, *arguments: str, memory: bool = False, device: str = "cpu", redis: str = "", part_tokens: int = 0) -> Ran:
     """`kb-ingest load ARGUMENTS --json` with its own data folder; raises SystemExit when it fails.
 
     In embedded mode, or with the queues in `redis` for the workers of `up`.
@@ -38,7 +38,11 @@ def load(data: Path, *arguments: str, memory: bool = False, device: str = "cpu",
     command = [sys.executable, "-m", "workers", "load", *arguments, "--json"]
     began = time.perf_counter()
     with subprocess.Popen(
-        command, env=environment(data, device, redis), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        env=environment(data, device, redis) | {"KB_PART_TOKENS": str(part_tokens)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as process:
         sampler = _Sampler(process.pid) if memory else None
         out, err = process.communicate()

@@ -80,16 +80,16 @@ def scores(question: Question, texts: Sequence[str], places: Places) -> dict[str
     return {"recall": hit / len(wanted), "precision": hit / read, "iou": hit / (read + len(wanted) - hit), "characters": read}
 
 
-def measured(folder: Path, data: Path) -> dict[str, dict[str, float]]:
+def measured(folder: Path, data: Path, part_tokens: int = 0) -> dict[str, dict[str, float]]:
     """Mode -> the means over all questions. Loads the corpora into `data` unless they are there."""
     corpora = {path.stem: path.read_text("utf-8") for path in sorted(folder.glob("*.md"))}
     if not data.is_dir():
         with tempfile.TemporaryDirectory() as place:
             for name, text in corpora.items():
                 (Path(place) / f"{name}.md").write_text(text, "utf-8")
-            load(data, place)
+            load(data, place, part_tokens=part_tokens)
     places = {name: Places(text) for name, text in corpora.items()}
-    settings = load_settings(data_dir=data, device="cpu")
+    settings = load_settings(data_dir=data, device="cpu", part_tokens=part_tokens)
     store, embedder = open_store(settings), make_embedder(settings, device="cpu")
     try:
         searcher = Searcher(settings, store, embedder)

@@ -1,6 +1,6 @@
 """How well searches find what people judged relevant: CISI, CACM and Cranfield, beside bm25s.
 
-    python -m benchmarks.judged SETS [--data FOLDER]
+    python -m benchmarks.judged SETS [--data FOLDER] [--part-tokens N]
 
 SETS is a folder with the files of the three sets, which are not part of this repository (docs/retrieval.md says where they are).
 If it has a folder chunking_evaluation, the five corpora in it are measured too (`benchmarks.excerpts`).
@@ -117,14 +117,14 @@ def plain(one: Judged, *, stems: bool) -> Measured:
     return measured(one, ranking)
 
 
-def ours(one: Judged, data: Path) -> dict[str, Measured]:
+def ours(one: Judged, data: Path, part_tokens: int) -> dict[str, Measured]:
     """Mode -> the same of searches; loads the documents into `data` unless they are there."""
     if not data.is_dir():
         with tempfile.TemporaryDirectory() as folder:
             for number, text in one.documents.items():
                 (Path(folder) / f"{number}.txt").write_text(text, "utf-8")
-            load(data, folder)
-    settings = load_settings(data_dir=data, device="cpu")
+            load(data, folder, part_tokens=part_tokens)
+    settings = load_settings(data_dir=data, device="cpu", part_tokens=part_tokens)
     store, embedder = open_store(settings), make_embedder(settings, device="cpu")
     try:
         physical = open_physical(store, settings.collection)
@@ -148,6 +148,7 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("sets", type=Path)
     arguments.add_argument("--data", type=Path)
+    arguments.add_argument("--part-tokens", type=int, default=0, help="KB_PART_TOKENS of the loads")
     asked = arguments.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         data = asked.data or Path(temporary)
@@ -155,10 +156,10 @@ def main() -> None:
         about: dict[str, object] = {}
         for name, one in sets(asked.sets).items():
             found[name] = {"bm25s": plain(one, stems=False), "bm25s with stems": plain(one, stems=True)}
-            found[name] |= ours(one, data / name.lower())
+            found[name] |= ours(one, data / name.lower(), asked.part_tokens)
             about[name] = {"documents": len(one.documents), "questions": len(one.questions)}
         corpora = asked.sets / "chunking_evaluation"
-        chunks = excerpts.measured(corpora, data / corpora.name) if corpora.is_dir() else {}
+        chunks = excerpts.measured(corpora, data / corpora.name, asked.part_tokens) if corpora.is_dir() else {}
     tests = {name: {f"{a} - {b}": round(p_value(its[a], its[b]), 4) for a, b in COMPARED} for name, its in found.items()}
     scores = {name: {way: round(mean(its.values()), 4) for way, its in ways.items()} for name, ways in found.items()}
     print(machine())
@@ -167,7 +168,7 @@ def main() -> None:
     print(table(("p", *tests), [(f"{a} - {b}", *(f"{tests[name][f'{a} - {b}']:.3f}" for name in tests)) for a, b in COMPARED]))
     shown = [(mode, *(f"{its[name]:.3f}" for name in EXCERPTS), f"{its['characters']:.0f}") for mode, its in chunks.items()]
     print(table(("best five chunks", *EXCERPTS, "characters"), shown))
-    save("judged", {"sets": about, "ndcg_10": scores, "p": tests, "excerpts": chunks})
+    save("judged" if not asked.part_tokens else "judged_parts", {"sets": about, "ndcg_10": scores, "p": tests, "excerpts": chunks})
 
 
 #: Columns of the table of chunking_evaluation.

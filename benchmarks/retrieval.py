@@ -1,6 +1,6 @@
 """How well each mode of search finds what is asked for: questions about the Python documentation with known answers.
 
-    python -m benchmarks.retrieval
+    python -m benchmarks.retrieval [--part-tokens N]
 
 Loads the pages of library, howto and tutorial in embedded mode with the default model, then asks golden/python_docs.jsonl
 as `kb-ingest eval` does. Also measures what the weights of the words cost beside the embedding.
@@ -8,6 +8,7 @@ as `kb-ingest eval` does. Also measures what the weights of the words cost besid
 
 from __future__ import annotations
 
+import argparse
 import json
 import statistics
 import tempfile
@@ -22,7 +23,7 @@ from benchmarks.report import machine, save, table
 from pipeline.embed import make_embedder
 from pipeline.search import document_ranking
 from pipeline.search.evaluate import NDCG_DEPTH, Scores, evaluate, read_queries
-from pipeline.settings import load_settings
+from pipeline.settings import Settings, load_settings
 from pipeline.store import open_store
 from pipeline.store.base import VectorStore
 from pipeline.store.bm25 import document_weights
@@ -47,9 +48,8 @@ def weighing_s(texts: list[str]) -> float:
     return statistics.median(rounds)
 
 
-def scores(store: VectorStore, data: Path) -> dict[str, dict[str, Scores]]:
+def scores(store: VectorStore, settings: Settings) -> dict[str, dict[str, Scores]]:
     """Mode -> kind of question, or `all` -> what was found."""
-    settings = load_settings(data_dir=data, device="cpu")
     embedder = make_embedder(settings, device="cpu")
     physical = open_physical(store, settings.collection)
     judged = read_queries(GOLDEN)
@@ -67,14 +67,18 @@ def scores(store: VectorStore, data: Path) -> dict[str, dict[str, Scores]]:
 
 def main() -> None:
     """Load, ask, print the table, keep the figures."""
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--part-tokens", type=int, default=0, help="KB_PART_TOKENS of the load")
+    parts = arguments.parse_args().part_tokens
     files = [path for path in pages() if path.parent.name in FOLDERS]
     roots = sorted({path.parent for path in files})
     with tempfile.TemporaryDirectory() as temporary:
         data = Path(temporary)
-        loaded = load(data, *map(str, roots), "--include", "*.html").answer
-        store = open_store(load_settings(data_dir=data), role="owner")
+        loaded = load(data, *map(str, roots), "--include", "*.html", part_tokens=parts).answer
+        settings = load_settings(data_dir=data, device="cpu", part_tokens=parts)
+        store = open_store(settings, role="owner")
         try:
-            found = scores(store, data)
+            found = scores(store, settings)
             physical = open_physical(store, loaded["collection"])
             weights_s = weighing_s([embedded.chunk.embed_text for _, embedded in store.scan_points(physical)])
         finally:
@@ -96,7 +100,7 @@ def main() -> None:
         )
     )
     save(
-        "retrieval",
+        "retrieval" if not parts else "retrieval_parts",
         {
             "documents": loaded["indexed"], "chunks": loaded["chunks"], "model": loaded["model"], "k": K,
             "weights_ms_per_chunk": round(1e3 * weights_s, 4), "weights_share": round(share, 4),

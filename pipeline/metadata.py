@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TypeAlias, cast
@@ -13,7 +14,7 @@ from typing import Any, TypeAlias, cast
 from pipeline.filters import FILTER_KEYS, Bare, FieldType, Types, field_name
 from pipeline.filters.binding import MAX_INTEGER, instant, typed
 from pipeline.text import well_formed
-from pipeline.types import MetadataValue, RecordFields
+from pipeline.types import MetadataValue, RecordFields, SourceFile
 
 #: Limits for one document: fields, characters of a name and of a text, texts in a list.
 MAX_FIELDS, MAX_NAME_CHARS, MAX_VALUE_CHARS, MAX_LIST = 64, 64, 1000, 100
@@ -60,13 +61,19 @@ class Given:
 
     option: Mapping[str, Raw] = field(default_factory=dict)  #: of `--meta`; stays until another load names the field
     file: Mapping[str, Raw] = field(default_factory=dict)  #: of a file beside the document
+    times: Mapping[str, str] = field(default_factory=dict)  #: of the file; they count where nobody else names such a time
     wrong: tuple[str, ...] = ()  #: what of these could not be read
     records: RecordFields | None = None  #: how its records are documents; None: they are not
     record: Mapping[str, Raw] | None = None  #: of the record that the document is; None: it is none
 
     def __str__(self) -> str:
         """As JSON, the same for the same metadata; empty for none."""
-        plain = {"option": _plain(self.option), "file": _plain(self.file), "wrong": list(self.wrong)}
+        plain = {
+            "option": _plain(self.option),
+            "file": _plain(self.file),
+            "times": dict(self.times),
+            "wrong": list(self.wrong),
+        }
         kept: dict[str, object] = {name: value for name, value in plain.items() if value}
         if self.records is not None:
             kept["records"] = fields_as_json(self.records)
@@ -81,7 +88,8 @@ class Given:
         parts = ("option", "file", "record")
         option, file, record = ({name: _raw(value) for name, value in kept.get(part, {}).items()} for part in parts)
         records = fields_from_json(kept["records"]) if "records" in kept else None
-        return cls(option, file, tuple(kept.get("wrong", ())), records, record if "record" in kept else None)
+        times, wrong = dict(kept.get("times", {})), tuple(kept.get("wrong", ()))
+        return cls(option, file, times, wrong, records, record if "record" in kept else None)
 
     def parse_fingerprint(self, usual: str) -> str:
         """The parse fingerprint of the document, where `usual` is that of documents whose bytes alone decide their chunks."""
@@ -119,9 +127,20 @@ class Fitted:
 
 
 def gathered(properties: Mapping[str, str], given: Given) -> dict[str, Raw]:
-    """All metadata of a document: that of `--meta` before that of files beside it, before its record's and its own."""
+    """All metadata of a document: that of `--meta` before that of files beside it, its record's, its own, and its file's times."""
     own = {name: Bare(text) if name == "subject" else _listed(text) for name, text in properties.items() if is_name(name)}
-    return {**own, **(given.record or {}), **given.file, **given.option}
+    found = {**own, **(given.record or {}), **given.file, **given.option}
+    return {**found, **{name: time for name, time in given.times.items() if name not in found}}
+
+
+def file_times(file: SourceFile) -> dict[str, str]:
+    """The times of a file as metadata, in whole seconds; those that cannot be written as a date are left out."""
+    found = {}
+    for name, seconds in (("created", file.created), ("modified", file.modified)):
+        with suppress(ValueError, OverflowError, OSError):
+            if seconds is not None:
+                found[name] = written(datetime.fromtimestamp(int(seconds), UTC))
+    return found
 
 
 def is_name(name: str) -> bool:

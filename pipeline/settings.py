@@ -137,6 +137,9 @@ class Settings(BaseSettings):
     serve_upload_bytes: int = Field(1 << 30, ge=1, description="maximum bytes of an upload to `serve`")
 
     # Discovery
+    file_times: bool = Field(
+        True, description="give documents the times of their files as metadata, where they have no `created` and `modified`"
+    )
     hidden: bool = Field(False, description="also load hidden files and folders")
     ignore: Annotated[tuple[str, ...], NoDecode] = Field(
         ("node_modules", "__pycache__", "*.pyc", "*~", "*.tmp", "Thumbs.db", "desktop.ini"),

@@ -172,6 +172,8 @@ class SourceFile:
     path: Path | None  #: where it can be read now; None for an object, which is read by its uri
     size: int  #: bytes
     mtime_ns: int  #: modification time, nanoseconds since the epoch; of an object, a number that distinguishes its versions
+    modified: float | None = None  #: when it was modified, in seconds since the epoch, where its place tells
+    created: float | None = None  #: when it was created, likewise
 
 
 @dataclass(frozen=True, slots=True)

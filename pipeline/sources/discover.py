@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from pipeline.errors import SourceError
-from pipeline.sources.objects import client_errors, open_files, version_of
+from pipeline.sources.objects import client_errors, open_files, told_time, version_of
 from pipeline.sources.uris import Root, object_path, object_uri, path_of, split_url, uri_of
 from pipeline.types import SourceFile
 
@@ -185,8 +185,10 @@ def _walk_objects(url: str, patterns: Patterns) -> Iterator[SourceFile | Omitted
 
 
 def _object(protocol: str, path: str, status: Mapping[str, Any]) -> SourceFile:
-    return SourceFile(object_uri(protocol, path), None, int(status.get("size") or 0), version_of(status))
+    uri, size = object_uri(protocol, path), int(status.get("size") or 0)
+    return SourceFile(uri, None, size, version_of(status), modified=told_time(status))
 
 
 def _source(path: Path, status: os.stat_result) -> SourceFile:
-    return SourceFile(uri_of(path), path, status.st_size, status.st_mtime_ns)
+    created = getattr(status, "st_birthtime", None)  # Python tells it on macOS only
+    return SourceFile(uri_of(path), path, status.st_size, status.st_mtime_ns, status.st_mtime, created)

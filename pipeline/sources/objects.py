@@ -68,6 +68,12 @@ def version_of(status: Mapping[str, Any]) -> int:
 
 def modified_at(status: Mapping[str, Any]) -> float:
     """When an object was stored, in seconds since the epoch; now, where the store does not tell."""
+    told = told_time(status)
+    return time.time() if told is None else told
+
+
+def told_time(status: Mapping[str, Any]) -> float | None:
+    """When an object was stored, in seconds since the epoch, as the store tells; None where it does not."""
     for key in ("mtime", "LastModified", "last_modified", "updated", "modified", "created"):
         found = status.get(key)
         try:
@@ -79,4 +85,4 @@ def modified_at(status: Mapping[str, Any]) -> float:
             continue
         if isinstance(found, int | float):
             return float(found)
-    return time.time()
+    return None

@@ -14,7 +14,7 @@ from pipeline.errors import DocumentError
 from pipeline.filters import Bare
 from pipeline.ledger import Ledger
 from pipeline.ledger.intake import Known, Refused
-from pipeline.metadata import Given, Raw, fingerprints
+from pipeline.metadata import Given, Raw, file_times, fingerprints
 from pipeline.parse.kinds import may_hold_records
 from pipeline.sources.discover import Omitted, discover
 from pipeline.sources.sidecars import Sidecars
@@ -74,7 +74,7 @@ class Load:
     def __init__(
         self, ledger: Ledger, staging: Staging, collection: str, parse_fingerprint: str, embed_fingerprint: str,
         *, max_file_bytes: int, checksum: bool = False, meta: Mapping[str, Raw] = MappingProxyType({}),
-        records: RecordFields | None = None, programs: Set[Program] = frozenset(),
+        records: RecordFields | None = None, programs: Set[Program] = frozenset(), file_times: bool = False,
         listed: Listed | None = None, tracing: Tracing | None = None,
     ) -> None:  # fmt: skip
         self._ledger = ledger
@@ -86,6 +86,7 @@ class Load:
         self._checksum = checksum
         self._meta = meta  #: of all documents; an empty text removes a field
         self._records = records  #: how the records of its files are documents; None: as in earlier loads of a file
+        self._file_times = file_times  #: whether the times of files are metadata of their documents
         self._programs = programs  #: those that are here: documents that were skipped without one start again
         self._sidecars = Sidecars()
         self.listed = listed  #: filled if it is given
@@ -278,7 +279,10 @@ class Load:
         found, wrong = self._sidecars.of(file)
         earlier = Given.read(before.given) if before is not None else Given()
         option = {name: value for name, value in {**earlier.option, **self._meta}.items() if value != Bare("")}
-        return str(Given(option, found, wrong, self.records_of(file.uri, before)))
+        records = self.records_of(file.uri, before)
+        # Those of a file say nothing about its records, and would have it parsed again.
+        times = file_times(file) if self._file_times and records is None else {}
+        return str(Given(option, found, times, wrong, records))
 
     def records_of(self, uri: str, before: Known | None) -> RecordFields | None:
         """How the records of a file are documents; None: they are not."""

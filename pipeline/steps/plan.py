@@ -80,6 +80,7 @@ class Planning:
     guard: ParseGuard
     generation: str  #: the ledger's name of the collection's generation
     dimension: int
+    part_tokens: int = 0  #: of parts with vectors of their own; 0: there are none
 
     def plan(self, step: Load, scope: Scope, max_delete_ratio: float) -> SyncPlan:
         """Compare source and ledger; `step` must have been created with a Listed to fill.
@@ -102,10 +103,15 @@ class Planning:
         self._estimate(found, step)
         found.chunks_per_s = measured_rate(self.ledger)
         # An edited document loses about as many points as it gains.
-        points = found.new_points
-        found.memory_bytes = round(points * self.dimension * 4 * MEMORY_FACTOR)
-        found.disk_bytes = points * (self.dimension * 4 + DISK_POINT_BYTES)
+        points, vectors = found.new_points, self._vector_bytes(found)
+        found.memory_bytes = round(points * vectors * MEMORY_FACTOR)
+        found.disk_bytes = points * (vectors + DISK_POINT_BYTES)
         return found
+
+    def _vector_bytes(self, found: SyncPlan) -> int:
+        """Bytes of the vectors of a chunk of average length, with those of its parts, whose numbers have two bytes."""
+        parts = -(-found.tokens // (self.part_tokens * found.chunks)) if self.part_tokens and found.chunks else 0
+        return self.dimension * (4 + 2 * parts)
 
     def _moved(self, file: Planned, by_size: dict[int, set[str]]) -> Planned:
         if file.action != "added" or file.bytes not in by_size:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -17,15 +18,16 @@ from pipeline.ledger.fields import document_fields
 from pipeline.ledger.generations import Collection
 from pipeline.ledger.losses import told
 from pipeline.ledger.work import ParsedResult
-from pipeline.metadata import Raw
-from pipeline.sources.discover import Patterns
+from pipeline.metadata import Given, Raw, file_times
+from pipeline.sources.discover import Patterns, discover
+from pipeline.sources.objects import told_time
 from pipeline.staging.copies import chunks_key
 from pipeline.staging.local import LocalStaging
 from pipeline.steps.index import IndexStep
 from pipeline.steps.load import Load, LoadCounts, Planned
 from pipeline.steps.scope import Scope
 from pipeline.store.edge import EdgeStore
-from pipeline.types import Chunk, DocumentState, MetadataValue, Stage, chunk_id
+from pipeline.types import Chunk, DocumentState, MetadataValue, RecordFields, SourceFile, Stage, chunk_id
 from tests.counting_embedder import CountingEmbedder
 from tests.embed_server import DIMENSION, vector
 
@@ -44,15 +46,26 @@ class Place:
         self.store.create("p", DIMENSION)
         self.ledger.collections.add(Collection("docs", "p", "m", "r", DIMENSION, EMBED, "[]", 0.0))
         self.embedder = CountingEmbedder()
+        self.file_times = False
         self.properties: dict[str, dict[str, str]] = {}  #: what the parser finds, by the name of the file
 
     def write(self, **texts: str) -> None:
         for name, text in texts.items():
             (self.folder / f"{name}.txt").write_text(text)
 
-    def step(self, meta: Mapping[str, str]) -> Load:
+    def step(self, meta: Mapping[str, str], records: RecordFields | None = None) -> Load:
         given: dict[str, Raw] = {name: Bare(value) for name, value in meta.items()}
-        return Load(self.ledger, self.staging, "docs", PARSE, EMBED, max_file_bytes=1000, meta=given)
+        return Load(
+            self.ledger,
+            self.staging,
+            "docs",
+            PARSE,
+            EMBED,
+            max_file_bytes=1000,
+            meta=given,
+            records=records,
+            file_times=self.file_times,
+        )
 
     def plan(self, **meta: str) -> list[Planned]:
         return list(self.step(meta).plan(Scope([self.folder], Patterns())))
@@ -135,6 +148,69 @@ def test_other_metadata_changes_points_and_embeds_nothing(place: Place, number: 
     assert place.load(team="").changed == number
     assert place.stored("n3") == {"year": 2024, "draft": True}
     assert len(place.embedder.texts) == 2 * number
+
+
+NEW_YEAR = 1704067200  # 2024-01-01 in UTC
+
+
+def test_the_times_of_files_are_metadata_that_can_be_filtered_by(place: Place) -> None:
+    place.file_times = True
+    place.write(old="once", new="now")
+    os.utime(place.folder / "old.txt", (NEW_YEAR, NEW_YEAR + 0.9))
+    os.utime(place.folder / "new.txt", (0, NEW_YEAR + 366 * 86400))
+    place.load()
+    assert place.stored("old")["modified"] == "2024-01-01T00:00:00Z"
+    assert place.names("modified < 2025-01-01") == "old"
+    assert place.names("modified >= 2025-01-01") == "new"
+    assert place.load().unchanged == 2
+
+
+def test_a_file_that_was_only_touched_is_not_embedded_again(place: Place) -> None:
+    place.file_times = True
+    place.write(a="text")
+    os.utime(place.folder / "a.txt", (NEW_YEAR, NEW_YEAR))
+    place.load()
+    embedded = len(place.embedder.texts)
+    os.utime(place.folder / "a.txt", (NEW_YEAR, NEW_YEAR + 60))
+    counts = place.load()
+    assert (counts.changed, counts.unchanged, len(place.embedder.texts)) == (1, 0, embedded)
+    assert place.stored("a")["modified"] == "2024-01-01T00:01:00Z"
+    os.utime(place.folder / "a.txt", (NEW_YEAR, NEW_YEAR + 60.5))
+    assert place.load().unchanged == 1, "less than a second is no other time"
+    place.file_times = False
+    place.load()
+    assert "modified" not in place.stored("a")
+    assert len(place.embedder.texts) == embedded
+
+
+def test_times_that_a_document_or_a_load_names_come_before_those_of_its_file(place: Place) -> None:
+    place.file_times = True
+    place.write(own="text", meta="other")
+    place.properties["own"] = {"modified": "2001-02-03", "created": "2000-01-01"}
+    (place.folder / "meta.txt.meta.json").write_text('{"modified": "2002-02-02"}')
+    place.load()
+    assert (place.stored("own")["modified"], place.stored("own")["created"]) == ("2001-02-03T00:00:00Z", "2000-01-01T00:00:00Z")
+    assert place.stored("meta")["modified"] == "2002-02-02T00:00:00Z"
+    place.load(modified="2003-03-03")
+    assert {place.stored(name)["modified"] for name in ("own", "meta")} == {"2003-03-03T00:00:00Z"}
+
+
+def test_times_of_files_and_objects_and_of_records_none(place: Place) -> None:
+    place.write(a="text")
+    (found,) = discover([place.folder], Patterns())
+    assert isinstance(found, SourceFile)
+    assert found.modified == (place.folder / "a.txt").stat().st_mtime
+    assert file_times(SourceFile("u", None, 1, 1, modified=NEW_YEAR, created=NEW_YEAR - 1)) == {
+        "created": "2023-12-31T23:59:59Z",
+        "modified": "2024-01-01T00:00:00Z",
+    }
+    assert file_times(SourceFile("u", None, 1, 1, modified=1e30)) == {}
+    assert told_time({"LastModified": "2024-01-01T00:00:00+00:00"}) == NEW_YEAR
+    assert told_time({"ETag": "x"}) is None
+    place.file_times = True
+    rows = SourceFile("file:///rows.csv", None, 10, 1, modified=NEW_YEAR)
+    assert Given.read(place.step({})._given(rows, None)).times == {"modified": "2024-01-01T00:00:00Z"}
+    assert Given.read(place.step({}, RecordFields())._given(rows, None)).times == {}
 
 
 def test_facets_count_documents_by_field_and_value(place: Place) -> None:

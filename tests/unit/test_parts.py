@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from pipeline.errors import CollectionMismatch, ConfigError, ModelError
 from pipeline.ledger.generations import Collection
 from pipeline.model.files import resolve_model
 from pipeline.settings import Settings, load_settings
+from pipeline.steps.plan import Planning, SyncPlan
 from pipeline.steps.promote import promote
 from pipeline.store.base import VectorStore
 from pipeline.store.edge import EdgeStore
@@ -184,3 +186,11 @@ def test_a_copy_has_the_parts(store: VectorStore, divided: str, tmp_path: Path) 
         assert [hit.ordinal for hit in target.search("docs", axis(1), 1, {})] == [0]
     finally:
         target.close()
+
+
+@pytest.mark.parametrize(("size", "vectors"), [(0, 1), (48, 3.5)])
+def test_a_plan_counts_the_vectors_of_parts(size: int, vectors: float) -> None:
+    nothing: Any = None
+    planning = Planning(nothing, nothing, nothing, "docs", 384, size)
+    assert planning._vector_bytes(SyncPlan(chunks=10, tokens=2000)) == 384 * 4 * vectors
+    assert planning._vector_bytes(SyncPlan()) == 384 * 4

@@ -46,6 +46,7 @@ VALUES = [
     StagedFile(SOURCE, "00", "00/00"),
     Element("text"),
     types.RecordFields("id", ("title",)),
+    types.Embedding([1.0], ([1.0],)),
     EmbeddedChunk(CHUNK, [1.0]),
     Hit(0.5, "file:///a", "A", "text", (), None, None, None, None, "d", "c"),
     Refinement(),

@@ -103,6 +103,7 @@ class Loading:
             meta=meta,
             records=records,
             programs=prepared.programs,
+            file_times=self.settings.file_times,
             listed=listed,
             tracing=self._tracing,
         )
@@ -122,7 +123,12 @@ class Loading:
         options = GuardOptions.from_settings(settings, resolve_tokenizer(settings), resolve_limit(settings))
         with ParseGuard(options) as guard:
             planning = Planning(
-                ledger=self.ledger, staging=self.staging, guard=guard, generation=collection.name, dimension=collection.dimension
+                ledger=self.ledger,
+                staging=self.staging,
+                guard=guard,
+                generation=collection.name,
+                dimension=collection.dimension,
+                part_tokens=settings.part_tokens,
             )
             step = self.step(records=job.records, listed=Listed(job.scope.uris()))
             return planning.plan(step, job.scope, settings.max_delete_ratio)
