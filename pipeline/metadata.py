@@ -110,12 +110,18 @@ def fingerprints(usual: str) -> tuple[str, str]:
 
 def fields_as_json(fields: RecordFields) -> dict[str, object]:
     """The fields of records as JSON has them; read by `fields_from_json`."""
-    return {"id": fields.id, "text": list(fields.text), "metadata": list(fields.metadata), "wanted": fields.wanted}
+    kept: dict[str, object] = {
+        "id": fields.id,
+        "text": list(fields.text),
+        "metadata": list(fields.metadata),
+        "wanted": fields.wanted,
+    }
+    return kept | ({"array": fields.array} if fields.array else {})  # the fingerprint of files without one stays
 
 
 def fields_from_json(kept: Mapping[str, Any]) -> RecordFields:
     """The fields of records that `fields_as_json` wrote."""
-    return RecordFields(kept["id"], tuple(kept["text"]), tuple(kept["metadata"]), kept["wanted"])
+    return RecordFields(kept["id"], tuple(kept["text"]), tuple(kept["metadata"]), kept["wanted"], kept.get("array", ""))
 
 
 @dataclass(frozen=True, slots=True)

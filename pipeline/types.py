@@ -205,7 +205,7 @@ MAX_RECORD_ID_CHARS = 200
 
 @dataclass(frozen=True, slots=True)
 class RecordFields:
-    """How the records of a file become documents: lines of JSON lines, objects of a JSON array, rows of a table.
+    """How the records of a file become documents: lines of JSON lines, objects of an array in JSON, rows of a table.
 
     A field inside an object is named by its path, as in `author.name`.
     """
@@ -214,6 +214,7 @@ class RecordFields:
     text: tuple[str, ...] = ()  #: fields that are text, in this order; empty: all others
     metadata: tuple[str, ...] = ()  #: fields that are metadata
     wanted: bool = True  #: False: the file is one document, also if its records were documents before
+    array: str = ""  #: of a JSON object, the path of the array with the records; empty: its only array of objects
 
 
 @dataclass(frozen=True, slots=True)

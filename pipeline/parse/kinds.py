@@ -155,6 +155,9 @@ def foreign_kind(head: bytes) -> str | None:
     return None
 
 
+#: Endings of files that are one compressed file.
+COMPRESSIONS = ("gz", "bz2", "xz")
+
 #: Endings of tars that are compressed as a whole.
 _TARS = ("tgz", "tbz", "tbz2", "txz", "tar.gz", "tar.bz2", "tar.xz")
 
@@ -176,8 +179,9 @@ def office_kind(head: bytes) -> str | None:
 
 
 def may_hold_records(name: str) -> bool:
-    """Whether a file with this name may consist of records."""
-    return _TEXT_SUFFIXES.get(suffix(name)) in HOLDING_RECORDS
+    """Whether a file with this name may consist of records, compressed or not."""
+    last = suffix(name)
+    return _TEXT_SUFFIXES.get(suffix(name[: -len(last) - 1]) if last in COMPRESSIONS else last) in HOLDING_RECORDS
 
 
 def suffix(name: str) -> str:

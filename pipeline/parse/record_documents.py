@@ -135,7 +135,7 @@ def records_of(path: Path, media_type: str, fields: RecordFields) -> Records | N
     Raises DocumentError (corrupt), here or while the records are read, for a damaged array.
     """
     share = Share()
-    raw = raw_records(path, media_type, share)
+    raw = raw_records(path, media_type, share, fields.array)
     return Records(raw, media_type, fields, share) if raw is not None else None
 
 

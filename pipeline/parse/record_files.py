@@ -10,22 +10,17 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
 
-from pipeline.errors import DocumentError
 from pipeline.parse import kinds
 from pipeline.parse.decode import open_text
 from pipeline.parse.delimited import SAMPLE_CHARS, Dialect, opened, reader
+from pipeline.parse.json_text import MAX_VALUE_CHARS, JsonText, only_array, said
 from pipeline.parse.parsed import Share, clean, squeeze
 from pipeline.parse.tables import HEAD_ROWS
-from pipeline.types import Reason
 
-#: A longer record is left out: one line may be as long as a file that passes the gate.
-MAX_RECORD_CHARS = 4 << 20
-
-#: Characters of an array that are read at once.
-_WINDOW = 64 << 10
+#: A longer record is left out.
+MAX_RECORD_CHARS = MAX_VALUE_CHARS
 
 _ARRAY_OF_OBJECTS = re.compile(r"\s*\[\s*\{")
-_SPACE = re.compile(r"[ \t\n\r]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +32,10 @@ class RawRecord:
     why: str = ""
 
 
-def raw_records(path: Path, media_type: str, share: Share) -> Iterator[RawRecord] | None:
+def raw_records(path: Path, media_type: str, share: Share, array: str = "") -> Iterator[RawRecord] | None:
     """The records of the file at `path`, lazily; None for a file that does not consist of objects or rows.
+
+    `array`: of an object, the path of the array that has the records; empty: its only array of objects.
 
     Raises DocumentError (corrupt), here or while the records are read, for an array that is damaged: what follows is unknown.
     """
@@ -55,7 +52,9 @@ def raw_records(path: Path, media_type: str, share: Share) -> Iterator[RawRecord
         return _items(path, share)
     if media_type == kinds.JSON_LINES or (len(first) == 2 and all(map(_is_object, first))):
         return _lines(path, share)
-    return None
+    with open_text(path) as file:
+        found = only_array(file, array) if start.lstrip("\ufeff \t\n\r").startswith("{") else None
+    return _inside(path, found, share) if found is not None else None
 
 
 def _is_object(line: str) -> bool:
@@ -86,78 +85,32 @@ def _line(place: str, line: str) -> RawRecord:
     try:
         value = json.loads(line)
     except (ValueError, RecursionError) as error:
-        return RawRecord(place, None, f"it is not JSON: {_said(error)}")
+        return RawRecord(place, None, f"it is not JSON: {said(error)}")
     return RawRecord(place, value) if isinstance(value, dict) else RawRecord(place, None, "it is not an object")
-
-
-def _said(error: Exception) -> str:
-    if isinstance(error, RecursionError):
-        return "nested too deeply"
-    return error.msg if isinstance(error, json.JSONDecodeError) else str(error)
 
 
 def _items(path: Path, share: Share) -> Iterator[RawRecord]:
     with open_text(path) as file:
         share.follow(file)
-        array = _Array(file)
-        array.at = array.text.index("[") + 1
-        number, after = 0, ","
-        while after == ",":
-            number += 1
-            if array.next() == "]" and number == 1:
-                break
-            try:
-                value = array.value()
-            except (ValueError, RecursionError) as error:
-                raise DocumentError(Reason.CORRUPT, f"item {number:,} of the array cannot be read: {_said(error)}") from error
-            found = isinstance(value, dict)
-            yield RawRecord(f"item {number}", value if found else None, "" if found else "it is not an object")
-            after = array.next()
-            array.at += 1
-        if after not in (",", "]"):
-            raise DocumentError(Reason.CORRUPT, f"the array is incomplete: after item {number:,} there is {after or 'nothing'!r}")
+        text = JsonText(file)
+        text.take()
+        yield from map(_item, text.items())
 
 
-class _Array:
-    """A text of JSON that is read in windows."""
+def _inside(path: Path, array: str, share: Share) -> Iterator[RawRecord]:
+    """The items of an array inside an object, which has been looked through before."""
+    with open_text(path) as file:
+        share.follow(file)
+        for name, items in JsonText(file).arrays():
+            if name == array:
+                yield from map(_item, items)
+                return
 
-    def __init__(self, file: TextIO) -> None:
-        self._file = file
-        self._decoder = json.JSONDecoder()
-        self._ended = False
-        self.text = file.read(_WINDOW)
-        self.at = 0
 
-    def next(self) -> str:
-        """The next character that is no space, which stays unread; empty at the end."""
-        while True:
-            found = _SPACE.match(self.text, self.at)
-            self.at = found.end() if found else self.at
-            if self.at < len(self.text) or self._ended:
-                return self.text[self.at : self.at + 1]
-            self._more()
-
-    def value(self) -> Any:
-        """The value that begins here. Raises ValueError, RecursionError."""
-        while True:
-            try:
-                value, end = self._decoder.raw_decode(self.text, self.at)
-            except ValueError:
-                if self._ended:
-                    raise
-            else:
-                if end < len(self.text) or self._ended:  # a number could continue
-                    self.at = end
-                    return value
-            if len(self.text) - self.at > MAX_RECORD_CHARS:
-                raise ValueError(f"it is damaged, or longer than {MAX_RECORD_CHARS:,} characters")
-            self._more()
-
-    def _more(self) -> None:
-        rest = self.text[self.at :]
-        data = self._file.read(max(_WINDOW, len(rest)))
-        self._ended = not data
-        self.text, self.at = rest + data, 0
+def _item(numbered: tuple[int, Any]) -> RawRecord:
+    number, value = numbered
+    found = isinstance(value, dict)
+    return RawRecord(f"item {number}", value if found else None, "" if found else "it is not an object")
 
 
 def _rows(path: Path, dialect: Dialect | None, share: Share) -> Iterator[RawRecord]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import lzma
@@ -23,13 +24,22 @@ from pipeline.metadata import fields_from_json
 from pipeline.model.tokens import TokenCounter
 from pipeline.parse import PARSER_VERSION, Member, Parsed, each_record, parse
 from pipeline.parse.gate import Limits, inspect
-from pipeline.parse.kinds import HOLDING_RECORDS, RECORD
+from pipeline.parse.kinds import COMPRESSED, HOLDING_RECORDS, RECORD
 from pipeline.parse.ocr.scans import Scans
 from pipeline.sandbox.records import RECORDS, write_records
 from pipeline.types import Chunk, Element, Loss, LossKind, Reason
 
 #: What the standard library raises for damaged archives.
-_DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, tarfile.TarError, EOFError, NotImplementedError, RuntimeError)
+_DAMAGED = (
+    zipfile.BadZipFile,
+    gzip.BadGzipFile,
+    zlib.error,
+    lzma.LZMAError,
+    tarfile.TarError,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+)
 #: Files in documents in documents: an attached archive with a mail in it is three deep.
 MAX_DEPTH = 3
 #: Maximum size of all files inside a document together, in multiples of the maximum size of one.
@@ -105,7 +115,7 @@ def extract(
     try:
         media_type = RECORD if job.is_record else inspect(Path(job.path), job.name, limits)
         on_type(media_type)
-        if job.records and media_type in HOLDING_RECORDS and not job.nested:
+        if job.records and media_type in (*HOLDING_RECORDS, COMPRESSED) and not job.nested:
             on_type(RECORD)
             if (made := _of_records(job, media_type, limits, tell)) is not None:
                 return made
@@ -137,11 +147,15 @@ def extract(
 
 def _of_records(job: ExtractJob, media_type: str, limits: Limits, tell: Callable[[SoFar], None]) -> Extracted | None:
     """Write the records of a file; None for one that does not consist of records. Raises DocumentError for a file without any."""
-    found = each_record(Path(job.path), media_type, fields_from_json(json.loads(job.records)))
+    output, path, told = Path(job.output), Path(job.path), time.monotonic()
+    folder = members_folder(output)
+    if media_type == COMPRESSED:
+        path, media_type = _unpacked(job, folder, limits)
+    found = each_record(path, media_type, fields_from_json(json.loads(job.records)))
     if found is None:
+        shutil.rmtree(folder, ignore_errors=True)
         return None
     records, documents = found
-    output, told = Path(job.output), time.monotonic()
 
     def tick() -> None:
         nonlocal told
@@ -149,15 +163,30 @@ def _of_records(job: ExtractJob, media_type: str, limits: Limits, tell: Callable
             tell(SoFar(0, 0, records.share()))
             told = time.monotonic()
 
-    folder = members_folder(output)
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     count = write_records(folder / RECORDS, documents, TOTAL_FILES * limits.max_file_bytes, tick)
+    if path.parent == folder:
+        path.unlink()
     losses = records.losses.all()
     if not count:
         why = f"; {losses[0].place}: {losses[0].detail}" if losses else ""
         raise DocumentError(Reason.CORRUPT if losses else Reason.EMPTY_TEXT, f"no record of it can become a document{why}")
     write_chunks(output, ChunkFileHeader(media_type, ""), (), lambda: (losses, count))
     return Extracted(media_type, "", 0, 0, losses, records=count, whole=records.whole)
+
+
+def _unpacked(job: ExtractJob, folder: Path, limits: Limits) -> tuple[Path, str]:
+    """Unpack the file that is compressed into the new `folder`; its path and media type. Raises DocumentError."""
+    (member,) = parse(Path(job.path), job.name, COMPRESSED).members
+    folder.mkdir()
+    target = folder / "unpacked"
+    try:
+        size = _copied(member, target, limits.max_file_bytes)
+    except _DAMAGED as error:
+        raise DocumentError(Reason.CORRUPT, f"{type(error).__name__}: {error}") from error
+    if size is None:
+        raise DocumentError(Reason.TOO_LARGE, f"it unpacks to more than {limits.max_file_bytes} bytes")
+    return target, inspect(target, member.name, limits)
 
 
 def members_folder(output: Path) -> Path:

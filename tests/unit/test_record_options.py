@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -36,6 +37,7 @@ def chosen(*arguments: str) -> RecordFields | None:
         (("--records",), RecordFields()),
         (("--no-records",), RecordFields(wanted=False)),
         (("--record-id", "key"), RecordFields("key")),
+        (("--record-array", "data.items"), RecordFields(array="data.items")),
         (("--record-text", "title, body", "--record-text", "note,title"), RecordFields(text=("title", "body", "note"))),
         (("--records", "--record-metadata", "Team,author.name"), RecordFields(metadata=("Team", "author.name"))),
     ],
@@ -74,11 +76,15 @@ def test_a_source_keeps_the_choice(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     capsys.readouterr()
     assert run(["source", "list", "--json"]) == 0
     kept = [one["records"] for one in json.loads(capsys.readouterr().out)]
-    assert kept == [fields_as_json(RecordFields("key")), None, fields_as_json(RecordFields(wanted=False))]
+    assert kept == [
+        asdict(RecordFields("key")) | {"text": [], "metadata": []},
+        None,
+        asdict(RecordFields(wanted=False)) | {"text": [], "metadata": []},
+    ]
 
 
 def test_the_choice_is_kept_with_a_file_and_decides_its_fingerprint() -> None:
-    fields = RecordFields("key", ("a", "b"), ("c",))
+    fields = RecordFields("key", ("a", "b"), ("c",), array="data.items")
     given = Given(records=fields)
     assert Given.read(str(given)) == given
     assert fields_from_json(json.loads(json.dumps(fields_as_json(fields)))) == fields

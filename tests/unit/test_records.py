@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import base64
+import bz2
 import csv
+import gzip
 import io
 import json
+import lzma
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +24,7 @@ from pipeline.errors import DocumentError
 from pipeline.filters import Bare
 from pipeline.metadata import Given, Raw, fields_as_json
 from pipeline.model.tokens import TokenCounter
-from pipeline.parse import each_record, kinds, parse, record_documents, record_files
+from pipeline.parse import each_record, json_text, kinds, parse, record_documents, record_files
 from pipeline.parse.gate import Limits
 from pipeline.parse.record_documents import RecordDocument
 from pipeline.sandbox.extract import Extracted, ExtractJob, extract, members_folder
@@ -229,7 +232,7 @@ def test_a_file_whose_every_record_is_left_out_is_no_success(tmp_path: Path) -> 
     ("name", "content"),
     [
         ("package.json", json.dumps({"name": "tool", "scripts": {"test": "run"}})),
-        ("export.json", json.dumps({"tickets": TICKETS}, indent=1)),
+        ("export.json", json.dumps({"tickets": TICKETS, "users": TICKETS}, indent=1)),
         ("numbers.json", "[1, 2, 3]"),
         ("notes.md", "# Notes\n\nText."),
     ],
@@ -311,3 +314,75 @@ def test_documents_of_records_come_one_by_one(tmp_path: Path) -> None:
     assert [next(documents).id for _ in range(400)] == [str(number) for number in range(400)]
     with pytest.raises(DocumentError):
         list(documents)
+
+
+WRAPPED = {"total": 2, "next": None, "data": {"page": {"size": 2}, "tags": ["a", "b"], "empty": [], "items": TICKETS}, "ok": True}
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+def test_the_only_array_of_objects_in_an_object_has_the_records(tmp_path: Path, indent: int | None) -> None:
+    extracted = made(tmp_path, json.dumps(WRAPPED, indent=indent), "t.json")
+    assert (extracted.records, extracted.losses, extracted.whole) == (2, (), True)
+    assert [key for key, *_ in records(tmp_path)] == ["T-1", "T-2"]
+
+
+def test_of_several_arrays_one_is_chosen(tmp_path: Path) -> None:
+    content = json.dumps({"users": [{"id": "u"}], "data": {"items": TICKETS}})
+    extracted = made(tmp_path, content, "t.json", replace(FIELDS, array="data.items"))
+    assert [key for key, *_ in records(tmp_path)] == ["T-1", "T-2"]
+    assert extracted.records == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "array"),
+    [
+        (json.dumps({"users": [{"id": "u"}], "items": TICKETS}), ""),
+        (json.dumps({"items": TICKETS}), "users"),
+        (json.dumps({"name": "crane", "sizes": [1, 2]}), ""),
+        ("{}", ""),
+    ],
+)
+def test_an_object_without_such_an_array_is_one_document(tmp_path: Path, content: str, array: str) -> None:
+    (tmp_path / "t.json").write_text(content)
+    assert each_record(tmp_path / "t.json", kinds.JSON, RecordFields(array=array)) is None
+
+
+def test_a_damaged_array_in_an_object_is_corrupt_and_a_large_one_takes_no_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(DocumentError, match="item 2 of the array"):
+        made(tmp_path, json.dumps(WRAPPED)[:-60], "t.json")
+    monkeypatch.setattr(json_text, "_WINDOW", 16)
+    monkeypatch.setattr(json_text, "MAX_VALUE_CHARS", 200)
+    many = [{"id": number, "text": "x" * 50} for number in range(100)]
+    (tmp_path / "large.json").write_text(json.dumps({"before": [many[0]["id"]] * 500, "items": many, "after": "end"}))
+    found = each_record(tmp_path / "large.json", kinds.JSON, RecordFields())
+    assert found is not None
+    assert [one.id for one in found[1]] == [str(number) for number in range(100)]
+
+
+@pytest.mark.parametrize("ending", ["gz", "bz2", "xz"])
+def test_compressed_files_have_records(tmp_path: Path, ending: str) -> None:
+    ways: dict[str, Callable[[bytes], bytes]] = {"gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress}
+    pack = ways[ending]
+    for name, content in (("t.jsonl", lines(*TICKETS)), ("t.csv", table()), ("t.json", json.dumps(WRAPPED))):
+        folder = tmp_path / name
+        folder.mkdir()
+        extracted = made(folder, pack(content.encode()), f"{name}.{ending}")
+        assert extracted.records == 2
+        assert [key for key, *_ in records(folder)] == ["T-1", "T-2"]
+        assert [path.name for path in members_folder(folder / "out").iterdir()] == [RECORDS], "nothing unpacked is left"
+        assert kinds.may_hold_records(f"{name.upper()}.{ending}")
+    assert not kinds.may_hold_records(f"a.txt.{ending}")
+
+
+def test_compressed_files_that_cannot_be_unpacked_are_refused(tmp_path: Path) -> None:
+    packed = gzip.compress(lines(*TICKETS).encode())
+    for content, limits, reason in (
+        (packed[:-9], Limits(), Reason.CORRUPT),
+        (packed, replace(Limits(), max_file_bytes=100), Reason.TOO_LARGE),
+    ):
+        with pytest.raises(DocumentError) as caught:
+            extract(job_of(tmp_path, content, "t.jsonl.gz", FIELDS), COUNTER, ChunkOptions(64, 0, 1024), limits)
+        assert caught.value.reason is reason
+        assert not members_folder(tmp_path / "out").exists()

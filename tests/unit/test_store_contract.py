@@ -190,7 +190,7 @@ def test_vectors_by_id(store: VectorStore, name: str) -> None:
     asked = [e.chunk.id for _, e in points]
     found = store.vectors(name, [*asked, str(uuid.uuid4())])
     assert set(found) == set(asked)
-    assert found[asked[7]] == pytest.approx(points[7][1].vector, abs=1e-6)
+    assert found[asked[7]].vector == pytest.approx(points[7][1].vector, abs=1e-6)
     assert store.vectors(name, []) == {}
 
 
