@@ -96,7 +96,8 @@ def embedding_of(row: NDArray[np.float32]) -> Embedding:
 
 def bad_rows(vectors: NDArray[np.float32]) -> list[int]:
     """Rows of `Embedder.embed` that must never be stored: NaN, infinite, zero, or not of unit length."""
-    norms = np.linalg.norm(vectors.astype(np.float64), axis=-1).reshape(len(vectors), -1)
+    norms = np.linalg.norm(vectors.astype(np.float64), axis=-1)
+    norms = norms[:, np.newaxis] if norms.ndim == 1 else norms
     # The negation makes NaN, which compares false with everything, count as bad.
     bad = ~(np.abs(norms - 1.0) <= NORM_TOLERANCE)
     bad[:, 1:] &= norms[:, 1:] != 0  # parts that a text does not have

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 from sqlalchemy import update
 
 from pipeline.chunk.file import ChunkFileHeader, write_chunks
@@ -176,6 +178,32 @@ def test_a_document_with_the_same_bytes_lends_its_vectors(place: Place) -> None:
     expected = CountingEmbedder().embed(texts)
     for text, row in zip(texts, expected, strict=True):
         assert vectors[chunk_id(again.documents[0].id, text, 0)] == pytest.approx(row, abs=1e-6)
+
+
+class PartsEmbedder(CountingEmbedder):
+    """Gives each text two parts of the three that there could be, the first one its whole."""
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        whole = super().embed(texts)
+        return np.stack([whole, whole, whole[:, ::-1], np.zeros_like(whole)], 1)
+
+
+def test_parts_are_stored_and_lent_with_the_whole(place: Place) -> None:
+    place.store.drop("c")
+    place.store.create("c", DIMENSION, parts=True)
+    first = place.parsed(a=["one", "two"])
+    place.run(PartsEmbedder(), first)
+    place.ledger.work.release(first)
+    again = place.parsed(moved=["one", "two"])
+    embedder = PartsEmbedder()
+    assert len(place.run(embedder, again)) == 1
+    assert embedder.texts == []
+    points = {embedded.chunk.id: embedded for _, embedded in place.store.scan_points("c")}
+    for document in (first, again):
+        for text in ("one", "two"):
+            found, whole = points[chunk_id(document.documents[0].id, text, 0)], CountingEmbedder().embed([text])[0]
+            assert found.vector == pytest.approx(whole, abs=1e-6)
+            assert np.array(found.parts) == pytest.approx(np.stack([whole, whole[::-1]]), abs=1e-3)
 
 
 def test_a_generation_of_the_same_model_borrows_all_its_vectors(place: Place) -> None:
