@@ -155,8 +155,8 @@ class Searcher:
         settings = self._recorded(physical)
         if settings is None or not made_by(physical, settings, dimension):
             raise CollectionMismatch(
-                f"the collection {collection!r} was made with another model than {self._settings.model}; "
-                "set KB_MODEL to the one that made it"
+                f"the collection {collection!r} was made with another model than {self._settings.model}, "
+                "or with other KB_PART_TOKENS; set KB_MODEL and KB_PART_TOKENS to those that made it"
             )
         return settings
 

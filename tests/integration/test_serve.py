@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import threading
 import time
@@ -361,9 +362,12 @@ def test_a_uri_is_loaded(everything: httpx.Client, service: Service) -> None:
 def test_metadata_and_filters_on_every_path(service: Service, everything: httpx.Client, tmp_path: Path) -> None:
     for name in ("law", "sales"):
         (tmp_path / f"{name}.txt").write_text(f"Gulls nest on the cliffs, says {name}.\n\n" * 3)
+        os.utime(tmp_path / f"{name}.txt", (0, 1_500_000_000))
     (tmp_path / "law.txt.meta.json").write_text('{"team": ["law", "board"], "year": 2020, "draft": false}')
     service.cli.run("load", str(tmp_path), "--collection", "nests", "--meta", "kept=2024-05-31")
-    both, law = {"collection": "nests"}, {"team": ["law", "board"], "year": 2020, "draft": False, "kept": "2024-05-31T00:00:00Z"}
+    both = {"collection": "nests"}
+    times = {"kept": "2024-05-31T00:00:00Z", "modified": "2017-07-14T02:40:00Z"}
+    law = {"team": ["law", "board"], "year": 2020, "draft": False, **times}
 
     def names(client: httpx.Client, wanted: object, mode: str = "hybrid") -> set[str]:
         return {hit["uri"].rpartition("/")[2] for hit in search(client, "gulls", filter=wanted, mode=mode, **both)}
@@ -371,6 +375,7 @@ def test_metadata_and_filters_on_every_path(service: Service, everything: httpx.
     for mode in ("hybrid", "dense", "sparse"):
         assert names(everything, "year >= 2020 and team in (law, x)", mode) == {"law.txt"}
         assert names(everything, {"kept": {"<": "2025-01-01"}, "not": {"draft": False}}, mode) == {"sales.txt"}
+        assert names(everything, "modified < 2018-01-01 and team missing", mode) == {"sales.txt"}
     (hit,) = search(everything, "gulls", filter="team = board", limit=1, **both)
     assert hit["metadata"] == law
     listed = everything.get("/v1/documents", params={**both, "filter": "team exists"}).json()["documents"]
@@ -407,7 +412,7 @@ def test_metadata_and_filters_on_every_path(service: Service, everything: httpx.
     with service.client(token(service.cli, "seller", "--filter", "kept exists and team missing")) as seller:
         # That other documents have the field is not told.
         detail = problem(seller.get("/v1/fields/team", params=both), 404, "field_missing")
-        assert detail == "there is no field 'team'; existing: kept, folder, media_type"
+        assert detail == "there is no field 'team'; existing: kept, modified, folder, media_type"
     assert everything.get("/v1/fields/year", params={**both, "filter": "team = sales"}).json()["values"] == []
     assert service.cli.run("facets", "year", "-c", "nests").stdout == "       1  2020\nfrom 2020 to 2020\n"
     assert "team        keyword   1 document\n" in service.cli.run("facets", "-c", "nests").stdout
