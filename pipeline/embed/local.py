@@ -73,7 +73,8 @@ class LocalEmbedder:
         """Load the configured model on a device, with the precision that is best there, and the plan that earlier loads settled on.
 
         Where none has settled yet, the first calls are made with the plan that the machine suggests, and the later ones compare
-        it with others. Unless `measured`, nothing is compared, and an unknown device computes in fp32.
+        it with others. Unless `measured`, nothing is compared, an unknown device computes in fp32, and texts have no parts:
+        questions need none.
         Raises ModelError, DeviceError.
         """
         files = resolve_model(settings)
@@ -92,7 +93,7 @@ class LocalEmbedder:
         else:
             embedder = load()
             embedder.cast(dtype)
-        if settings.part_tokens:
+        if settings.part_tokens and measured:
             embedder._divide(settings.part_tokens)
         embedder._begin(plans(device, dtype, packs=embedder._encoder.packs), known, memory if measured else None)
         return embedder

@@ -48,8 +48,8 @@ class Collection:
         """Raise CollectionMismatch unless `model`, which has this embed fingerprint, is the one that made the generation."""
         if fingerprint != self.fingerprint and model == self.model:
             raise CollectionMismatch(
-                f"the collection {self.name!r} was made with another KB_MODEL_REVISION or KB_PART_TOKENS: set them back, "
-                f"use another --collection, or change the collection with `kb-ingest reindex -c {self.public}`"
+                f"the collection {self.name!r} was made with another KB_MODEL_REVISION or KB_PART_TOKENS: set them back, or use "
+                f"another --collection; `kb-ingest reindex -c {self.public} --part-tokens` changes the size of parts"
             )
         if fingerprint != self.fingerprint:
             raise CollectionMismatch(
