@@ -7,12 +7,13 @@ import os
 import re
 import stat
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
 from pipeline.errors import DocumentError
 from pipeline.files.errors import translated
-from pipeline.sources.objects import client_errors, open_files, version_of
+from pipeline.sources.objects import client_errors, open_files, told_time, version_of
 from pipeline.sources.uris import object_path
 from pipeline.types import Reason, SourceFile
 
@@ -58,7 +59,7 @@ def copy_hashed(source: SourceFile, target: Path) -> tuple[str, SourceFile]:
             digest, size = _copy(reader, target)
             after = os.fstat(reader.fileno())
         if size == after.st_size and (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns):
-            return digest, SourceFile(source.uri, source.path, size, after.st_mtime_ns)
+            return digest, replace(source, size=size, mtime_ns=after.st_mtime_ns, modified=after.st_mtime)
         time.sleep(0.05 * (attempt + 1))
     raise _changed()
 
@@ -77,7 +78,7 @@ def _copy_object(source: SourceFile, target: Path) -> tuple[str, SourceFile]:
             raise DocumentError(Reason.UNREADABLE, error.strerror or str(error)) from error
         version = version_of(after)
         if size == after.get("size", size) and version_of(before) == version:
-            return digest, SourceFile(source.uri, None, size, version)
+            return digest, replace(source, size=size, mtime_ns=version, modified=told_time(after))
         time.sleep(0.05 * (attempt + 1))
     raise _changed()
 
