@@ -84,7 +84,9 @@ class Given:
     @classmethod
     def read(cls, text: str) -> Given:
         """The metadata from its JSON."""
-        kept = json.loads(text) if text else {}
+        if not text:  # most documents have none
+            return cls()
+        kept = json.loads(text)
         parts = ("option", "file", "record")
         option, file, record = ({name: _raw(value) for name, value in kept.get(part, {}).items()} for part in parts)
         records = fields_from_json(kept["records"]) if "records" in kept else None

@@ -170,7 +170,7 @@ class Settings(BaseSettings):
     # Work
     parse_workers: int = Field(0, ge=0, description="parse processes on a host; 0: half of its cores, from 1 to 8")
     max_in_flight: int = Field(4096, ge=1, description="maximum number of documents between queue and index at a time")
-    batch_documents: int = Field(64, ge=1, description="maximum number of small documents in one message")
+    batch_documents: int = Field(256, ge=1, description="maximum number of small documents in one message")
     batch_bytes: int = Field(8 << 20, ge=1, description="maximum bytes of the documents in one message")
     lease_s: float = Field(60.0, gt=0, description="seconds without progress before a lease is revoked")
     max_starts: int = Field(3, ge=1, description="attempts at a document before it is quarantined as worker_lost")

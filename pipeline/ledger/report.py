@@ -97,6 +97,12 @@ class Report:
         sums = {row[0]: _Sums(*(int(value or 0) for value in row[2:])) for row in rows}
         return _progress(states, sums, working)
 
+    def is_open(self, run: int) -> bool:
+        """Whether a run has open documents; reads one row."""
+        wanted = select(documents.c.id).where(documents.c.run == run, documents.c.state.in_(OPEN_STATES)).limit(1)
+        with reading(self._engine) as connection:
+            return connection.execute(wanted).first() is not None
+
     def failures(
         self, run: int | None = None, collection: str | None = None, reason: str | None = None, limit: int = 100
     ) -> list[QuarantinedDocument]:

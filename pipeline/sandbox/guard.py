@@ -198,7 +198,7 @@ class ParseGuard:
             replace(job, path=os.path.abspath(job.path), output=os.path.abspath(outputs / str(number)))
             for number, job in enumerate(jobs)
         ]
-        request = {"jobs": [asdict(job) for job in private], "folder": str(folder), "outputs": os.path.abspath(outputs)}
+        request = {"jobs": [job.fields() for job in private], "folder": str(folder), "outputs": os.path.abspath(outputs)}
         try:
             self._send(request | {"preload": sorted(self._types)})
             attempt.since = time.monotonic()

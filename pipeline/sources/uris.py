@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
@@ -78,6 +79,7 @@ def depth_of(uri: str) -> int:
     return uri.count(MEMBER)
 
 
+@lru_cache(maxsize=1 << 12)  # each step asks for the names of a batch several times
 def name_of(uri: str) -> str:
     """The name of the file or object at a URI, ending included."""
     return path_of(uri).name if uri.startswith("file://") else PurePosixPath(object_path(uri)[1]).name

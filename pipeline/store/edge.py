@@ -75,6 +75,7 @@ class EdgeStore(VectorStore):
         role: Role = "reader",
         lock_timeout_s: float = 30.0,
         idle_s: float | None = None,
+        asked_s: float = 1.0,
         batch_points: int = 256,
         batch_bytes: int = 8 << 20,
         reserve_bytes: int = 128 << 20,
@@ -83,14 +84,15 @@ class EdgeStore(VectorStore):
         """Open nothing yet.
 
         `language`: of texts, as `document_weights` takes it.
-        `idle_s`: seconds without a call after which shards are closed; by default 1 for an owner, 0.2 for a reader.
+        `idle_s`: seconds without a call after which shards are closed; by default 30 for an owner, 0.2 for a reader.
+        `asked_s`: seconds without a call after which an owner closes them if another process waits for one.
         `reserve_bytes`: disk space that a write must leave free. The engine writes through memory maps, so a full disk
         kills the process instead of raising an error. Opening a collection takes up to 32 MB of it.
         """
         self._catalogue = Catalogue(folder)
         if idle_s is None:
-            idle_s = 1.0 if role == "owner" else 0.2
-        self._shards = Shards(folder, role, lock_timeout_s, idle_s)
+            idle_s = 30.0 if role == "owner" else 0.2
+        self._shards = Shards(folder, role, lock_timeout_s, idle_s, asked_s)
         self._batch_points = batch_points
         self._batch_bytes = batch_bytes
         self._reserve_bytes = reserve_bytes

@@ -2,8 +2,8 @@
 
 One process at a time may open a shard. To open one, a process first takes the turn, a lock for the whole store, then the
 shard's own lock. An owner gives the turn back at once and keeps its shards open. It closes them when it sees that another
-process took the turn, or after being idle for a second. A reader keeps the turn while its shards are open, which is
-brief.
+process took the turn, which it looks for before every call, and in between once it has been idle for a second. A reader keeps the
+turn while its shards are open, which is brief.
 
 The engine has a lock too, but takes it late: by the time it refuses to load a shard, it has opened the owner's files for
 writing and set the length of some. So the shard's own lock is taken before the engine is called at all.
@@ -35,6 +35,8 @@ _engine_pid: int | None = None  # the process that called the engine first
 
 #: Seconds after which a reader gives other processes a chance, even in the middle of a long scan.
 _READER_HOLD_S = 2.0
+#: Seconds between two looks of an idle owner whether another process waits for its shards.
+_LOOK_EVERY_S = 0.1
 #: Disk space needed to open a shard: the engine maps its last chunks of 32 MB whole (26 MB were measured, 16 MB free were
 #: not enough). If the disk cannot hold the mapped files, the process dies of SIGBUS.
 _OPEN_BYTES = 48 << 20
@@ -52,11 +54,12 @@ class _Open:
 class Shards:
     """Shards by folder, with one lock around all calls: calls may run together, but not during a close."""
 
-    def __init__(self, folder: Path, role: Role, lock_timeout_s: float, idle_s: float) -> None:
+    def __init__(self, folder: Path, role: Role, lock_timeout_s: float, idle_s: float, asked_s: float) -> None:
         self._folder = folder
         self._role = role
         self._lock_timeout_s = lock_timeout_s
         self._idle_s = idle_s
+        self._asked_s = asked_s  #: seconds without a call after which an owner looks whether others wait
         self._turn = FileLock(folder / "turn.lock")
         self._lock = threading.RLock()
         self._open: dict[Path, _Open] = {}
@@ -223,8 +226,9 @@ class Shards:
         """Run in its own thread from the opening of the first shard until the last one is closed."""
         while True:
             with self._lock:
-                left_s = self._used_at + self._idle_s - time.monotonic()
-                if self._open and left_s <= 0:
+                idle_s = time.monotonic() - self._used_at
+                left_s = self._idle_s - idle_s
+                if self._open and (left_s <= 0 or self._asked(idle_s)):
                     try:
                         self._close_all()
                     except StoreUnavailable as error:  # no caller to raise it to; unflushed changes are in the engine's log
@@ -232,7 +236,12 @@ class Shards:
                 if not self._open:
                     self._watch = None
                     return
-            self._closing.wait(max(left_s, POLL_S))
+            next_s = left_s if self._role == "reader" else min(left_s, max(self._asked_s - idle_s, _LOOK_EVERY_S))
+            self._closing.wait(max(next_s, POLL_S))
+
+    def _asked(self, idle_s: float) -> bool:
+        """Whether an owner that has made no call for so long should let others in."""
+        return self._role == "owner" and idle_s >= self._asked_s and self._turn.wanted()
 
     def _locked(self) -> StoreLocked:
         return StoreLocked(

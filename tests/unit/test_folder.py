@@ -116,3 +116,19 @@ def test_a_full_or_lost_folder_is_an_error_of_the_broker(tmp_path: Path) -> None
         (tmp_path / "broker" / "control" / "damaged.exchange").write_text(json.dumps([["k", "", "q"]]))
         assert channel.get_table("damaged")[0].queue == "q"
         assert channel.get_table("unknown") == []
+
+
+def test_a_reader_polls_less_often_until_a_message_comes(tmp_path: Path) -> None:
+    with connect(tmp_path) as connection:
+        found: list[object] = []
+        queue = Queue("work", Exchange("work", "direct"), routing_key="work")  # type: ignore[no-untyped-call]
+        with connection.Consumer(queue, callbacks=[lambda body, message: found.append(body)], accept=["json"]):
+            transport = connection.transport
+            assert transport.polling_interval == app.FOLDER_POLL_S
+            with pytest.raises(TimeoutError):
+                connection.drain_events(timeout=0.05)
+            assert transport.polling_interval == app.FOLDER_IDLE_POLL_S
+            connection.Producer().publish({"number": 1}, exchange="work", routing_key="work", serializer="json")
+            connection.drain_events(timeout=10)
+            assert transport.polling_interval == app.FOLDER_POLL_S
+        assert found == [{"number": 1}]

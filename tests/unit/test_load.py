@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from pipeline.ledger import Ledger
 from pipeline.ledger.intake import Known, Refused
 from pipeline.settings import load_settings
 from pipeline.steps.load import LoadCounts
-from pipeline.types import DocumentState, Program, Reason, SourceFile
+from pipeline.types import DocumentState, Program, Reason, SourceFile, Stage, StagedFile
 from workers.jobs.crew import Working
 from workers.jobs.load import Watch
 from workers.monitoring.snapshot import WAIT_EVERY_S, Lookout, Moment
@@ -77,3 +79,26 @@ def test_a_skipped_document_knows_the_program_that_it_needs(
 ) -> None:
     known = Known(1, 1, "hash", state, reason, "", "", "", detail=detail)
     assert known.needs is program
+
+
+def test_waiting_ends_with_the_last_open_document(ledger: Ledger, tmp_path: Path) -> None:
+    run = ledger.runs.start("docs")
+    file = StagedFile(SourceFile("file:///a", Path("/a"), 5, 1), "a" * 64, "")
+    ledger.intake.record_staged("docs", run, {"a" * 36: file}, {})
+    watch = Watch(load_settings(data_dir=tmp_path), ledger, run, None, lambda _: None)
+    watch.look(LoadCounts(), staging=False)
+    watch._lookout.next = time.monotonic() + 60
+    (batch,) = ledger.flow.take(Stage.PARSE, documents_max=1, batch_documents=1, batch_bytes=1)
+    claim = ledger.work.claim(Stage.PARSE, batch.document_ids, "w/1")
+
+    def end() -> None:
+        assert ledger.report.is_open(run)
+        ledger.work.fail(claim, "a" * 36, Reason.CORRUPT, "no")
+
+    timer = threading.Timer(0.3, end)
+    timer.start()
+    began = time.monotonic()
+    watch.wait()
+    timer.join()
+    assert not ledger.report.is_open(run)
+    assert time.monotonic() - began < 30

@@ -37,12 +37,16 @@ def folder(tmp_path: Path) -> Path:
 
 
 @contextmanager
-def opened(folder: Path, *roles: str, idle_s: float | None = None, lock_timeout_s: float = 10.0) -> Iterator[list[EdgeStore]]:
+def opened(
+    folder: Path, *roles: str, idle_s: float | None = None, asked_after_s: float = 60.0, lock_timeout_s: float = 10.0
+) -> Iterator[list[EdgeStore]]:
     """Stores on one folder. Their locks belong to open files, so two in one process stand for two processes."""
     with ExitStack() as stack:
         stores = []
         for role in roles:
-            stores.append(EdgeStore(folder, role=role, idle_s=idle_s, lock_timeout_s=lock_timeout_s))  # type: ignore[arg-type]
+            asked_s = 1.0 if idle_s is None else min(idle_s, asked_after_s)
+            store = EdgeStore(folder, role=role, idle_s=idle_s, asked_s=asked_s, lock_timeout_s=lock_timeout_s)  # type: ignore[arg-type]
+            stores.append(store)
             stack.callback(stores[-1].close)
         yield stores
 
@@ -126,6 +130,17 @@ def test_an_idle_owner_lets_others_in_and_goes_on(folder: Path) -> None:
             assert reader.count("c") == first + 10
             assert reader.search("c", made_vector(first), 1, {})[0].score == pytest.approx(1, abs=1e-5)
     assert not [thread for thread in threading.enumerate() if thread.name == "kb-edge-idle"]
+
+
+def test_an_idle_owner_keeps_its_shards_open_until_somebody_asks(folder: Path) -> None:
+    with opened(folder, "owner", "reader", idle_s=60, asked_after_s=0.2) as [owner, reader]:
+        owner.create("c", DIMENSION)
+        owner.upsert("c", made_points(GUIDE, 10))
+        time.sleep(0.6)
+        assert [thread for thread in threading.enumerate() if thread.name == "kb-edge-idle"]
+        assert reader.count("c") == 10
+        owner.upsert("c", made_points(GUIDE, 10, first=10))
+        assert reader.count("c") == 20
 
 
 def test_an_owner_that_yields_serves_searches_between_its_batches(folder: Path) -> None:

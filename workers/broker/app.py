@@ -21,6 +21,9 @@ SHUTDOWN_S = 30
 #: Seconds between two polls of the folder transport; the default of 1 s would noticeably delay every step.
 FOLDER_POLL_S = 0.02
 
+#: The same for a worker that has got no message for a while: polls of idle workers take time from those that work.
+FOLDER_IDLE_POLL_S = 0.1
+
 #: Messages fetched ahead in embedded mode. The folder transport handles acknowledgements only between drains of up to
 #: 2 s, so that 1 would mean a task every 1 to 2 s. The dispatcher resends a message that is lost with a worker.
 FOLDER_PREFETCH = 16
@@ -128,6 +131,7 @@ def transport_options(settings: Settings) -> dict[str, Any]:
             "data_folder_out": str(place / "queue"),
             "control_folder": str(place / "control"),
             "polling_interval": FOLDER_POLL_S,
+            "idle_polling_interval": FOLDER_IDLE_POLL_S,
         }
     sentinel = {"master_name": settings.redis_sentinel_master} if settings.redis_sentinel_master else {}
     return {

@@ -95,6 +95,20 @@ class Channel(filesystem.Channel):
 
 
 class Transport(filesystem.Transport):
-    """The transport that uses this channel."""
+    """The transport that uses this channel. It polls less often once a whole drain has found no message."""
 
     Channel = Channel
+
+    def __init__(self, client: Any, **kwargs: Any) -> None:
+        super().__init__(client, **kwargs)  # type: ignore[no-untyped-call]
+        self._busy_s = self.polling_interval
+        self._idle_s = client.transport_options.get("idle_polling_interval", self.polling_interval)
+
+    def drain_events(self, connection: Any, **kwargs: Any) -> None:  # type: ignore[override]
+        """Deliver one message; raises TimeoutError where none has come in time."""
+        try:
+            super().drain_events(connection, **kwargs)  # type: ignore[no-untyped-call]
+        except TimeoutError:
+            self.polling_interval = self._idle_s
+            raise
+        self.polling_interval = self._busy_s

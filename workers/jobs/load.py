@@ -35,6 +35,9 @@ from workers.jobs.sources import Job, sources_inside
 from workers.monitoring.snapshot import Lookout, Moment
 from workers.process.ahead import Ahead
 
+#: Seconds between two questions whether a run has ended. They are cheap; a whole look at the run is not.
+END_EVERY_S = 0.1
+
 
 @dataclass(frozen=True, slots=True)
 class Result:
@@ -165,7 +168,7 @@ class Loading:
             counts, deleted, refused = self._stage(run, job, watch)
             moment = watch.look(counts, staging=False)
             while job.wait and moment.progress.open:
-                time.sleep(watch.pause_s)
+                watch.wait()
                 moment = watch.look(counts, staging=False)
             if job.wait:
                 self._remove(watch, counts)
@@ -243,12 +246,21 @@ class Watch:
         self._settings = settings
         self._work = work
         self._on_moment = on_moment
+        self._ledger = ledger
+        self._run = run
         self._lookout = Lookout(settings, ledger, run, begins=True)
 
     @property
     def pause_s(self) -> float:
         """Seconds until the next look."""
         return self._lookout.pause_s
+
+    def wait(self) -> None:
+        """Wait until the next look, or until the run has no open document: nobody should wait for the end of a load."""
+        while (left_s := self._lookout.next - time.monotonic()) > 0:
+            time.sleep(min(left_s, END_EVERY_S))
+            if not self._ledger.report.is_open(self._run):
+                return
 
     def window(self, counts: LoadCounts) -> None:
         """Look if it is time to, between two windows of files that are being staged."""

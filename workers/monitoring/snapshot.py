@@ -19,7 +19,7 @@ from workers.broker.queues import Broker
 from workers.monitoring.diagnosis import Diagnosis, Situation, diagnose
 
 #: Min seconds between two snapshots.
-WAIT_EVERY_S = 0.25
+WAIT_EVERY_S = 0.5
 
 #: The pause until the next snapshot is this many times as long as taking one, which is slow for a million documents.
 LOOK_PAUSE = 10
