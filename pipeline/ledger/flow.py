@@ -15,7 +15,7 @@ from pipeline.ledger.schema import documents, leases, reading, workers, writing
 from pipeline.telemetry.counters import COUNT, Key
 from pipeline.types import OPEN_STATES, RUN, SCHEDULE, DocumentState, Reason, Stage
 
-#: Documents in the first batch for the parse stage; each of the next ones has up to twice as many.
+#: Documents in the first batch for the parse stage while nothing is in flight; each of the next ones has up to twice as many.
 FIRST_DOCUMENTS = 4
 
 
@@ -82,11 +82,14 @@ class Flow:
         with reading(self._engine) as connection:
             return int(connection.execute(statement).scalar_one())
 
-    def take(self, stage: Stage, *, documents_max: int, batch_documents: int, batch_bytes: int, spread: int = 1) -> list[Batch]:
+    def take(
+        self, stage: Stage, *, documents_max: int, batch_documents: int, batch_bytes: int, spread: int = 1, in_flight: int = 0
+    ) -> list[Batch]:
         """Form batches of up to `documents_max` waiting documents and mark them as queued; return the batches to send.
 
         Small documents of a collection share a batch; there are at least `spread` batches if there are enough documents. The
-        first batches for the parse stage are smaller, so that the embed stage does not wait long for its first work. A
+        first batches for the parse stage are smaller while little is `in_flight`, so that the embed stage does not wait long
+        for its first work. A
         document whose worker died before gets its own batch, so that it cannot fail others. Two dispatchers never take the
         same document: it is marked in the transaction that selects it.
         """
@@ -98,7 +101,7 @@ class Flow:
                 .with_for_update(skip_locked=True)
             ).all()
             most = max(1, min(batch_documents, -(-len(rows) // spread)))
-            least = FIRST_DOCUMENTS if stage is Stage.PARSE else most
+            least = max(FIRST_DOCUMENTS, in_flight) if stage is Stage.PARSE else most
             batches = _batches(stage, [tuple(row) for row in rows], most, batch_bytes, least)
             for batch in batches:
                 connection.execute(update(documents).where(documents.c.id.in_(batch.document_ids)).values(batch=batch.id))

@@ -180,6 +180,12 @@ def test_the_first_batches_are_small_so_that_the_next_stage_begins_soon(ledger: 
     assert [len(batch.document_ids) for batch in batches] == [4, 8, 16, 32, 32, 8]
 
 
+def test_batches_begin_as_large_as_what_is_in_flight(ledger: Ledger) -> None:
+    stage(ledger, 100)
+    batches = ledger.flow.take(Stage.PARSE, documents_max=100, batch_documents=32, batch_bytes=10_000, in_flight=16)
+    assert [len(batch.document_ids) for batch in batches] == [16, 32, 32, 20]
+
+
 def test_few_documents_are_spread_over_the_workers(ledger: Ledger) -> None:
     stage(ledger, 8)
     batches = ledger.flow.take(Stage.PARSE, documents_max=99, batch_documents=64, batch_bytes=10_000, spread=4)

@@ -133,16 +133,18 @@ class Dispatcher:
     def _pending(self) -> list[Batch]:
         """Refill in large steps: refilled document by document, batches would fall apart into messages of one or two."""
         limit = self._settings.max_in_flight
-        room = limit - self._ledger.flow.in_flight(limit)
-        return self._take(Stage.PARSE, room) if room > 0 and room >= limit * REFILL_SHARE else []
+        in_flight = self._ledger.flow.in_flight(limit)
+        room = limit - in_flight
+        return self._take(Stage.PARSE, room, in_flight) if room > 0 and room >= limit * REFILL_SHARE else []
 
-    def _take(self, stage: Stage, documents_max: int) -> list[Batch]:
+    def _take(self, stage: Stage, documents_max: int, in_flight: int = 0) -> list[Batch]:
         return self._ledger.flow.take(
             stage,
             documents_max=documents_max,
             batch_documents=self._settings.batch_documents,
             batch_bytes=self._settings.batch_bytes,
             spread=self._spread,
+            in_flight=in_flight,
         )
 
 
