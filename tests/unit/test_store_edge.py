@@ -133,7 +133,7 @@ def test_an_idle_owner_lets_others_in_and_goes_on(folder: Path) -> None:
 
 
 def test_an_idle_owner_keeps_its_shards_open_until_somebody_asks(folder: Path) -> None:
-    with opened(folder, "owner", "reader", idle_s=60, asked_after_s=0.2) as [owner, reader]:
+    with opened(folder, "owner", idle_s=60, asked_after_s=0.2) as [owner], opened(folder, "reader") as [reader]:
         owner.create("c", DIMENSION)
         owner.upsert("c", made_points(GUIDE, 10))
         time.sleep(0.6)
