@@ -38,7 +38,7 @@ def rows() -> list[tuple[str, str, str, str]]:
     def row(what: str, target: str, measured: str, met: bool) -> None:
         found.append((what, target, measured, "yes" if met else "**no**"))
 
-    for part in (_embedding, _load, _parsing, _again, _overhead, _footprint):
+    for part in (_embedding, _load, _small, _parsing, _again, _overhead, _footprint):
         part(row)
     return found
 
@@ -69,6 +69,16 @@ def _load(row: Row) -> None:
             row(f"`{name}`, whole process, against a LangChain script", "4 times", f"{script} times", script >= 4)
         share = load["ratios"]["embedding alone"][name]
         row(f"`{name}`, whole process, against embedding alone", "75 %", f"{100 * share:.0f} %", share >= 0.75)
+
+
+def _small(row: Row) -> None:
+    if not (RESULTS / "small.json").exists():
+        return
+    for name, its in results("small")["rates"].items():
+        shares = [load / alone for load, alone in zip(its["load"], its["alone"], strict=True)]
+        share = statistics.median(shares)
+        measured = f"{100 * share:.0f} % ({100 * min(shares):.0f} to {100 * max(shares):.0f} %)"
+        row(f"load of {name}, after its start, against embedding alone", "85 %", measured, share >= 0.85)
 
 
 def _parsing(row: Row) -> None:
