@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-from pipeline.embed.base import Embedder, QueryEmbedder
+from pipeline.embed.base import Embedder, Purpose, QueryEmbedder
 from pipeline.errors import ConfigError
 from pipeline.model.files import resolve_model
 from pipeline.settings import Settings
 
 
-def make_embedder(settings: Settings, *, device: str, measured: bool = True) -> Embedder:
+def make_embedder(settings: Settings, *, device: str, purpose: Purpose = "documents") -> Embedder:
     """The configured embedder: an endpoint at KB_EMBED_URL, or torch in this process on `device`.
 
-    A caller that embeds one question is not `measured`: there is nothing to compare at a single question.
     Raises ModelError, DeviceError, EmbedUnavailable, and ConfigError for parts of texts (KB_PART_TOKENS) at an endpoint.
     """
     if settings.embed_url:
-        if settings.part_tokens and measured:
+        if settings.part_tokens and purpose == "documents":
             raise ConfigError("KB_PART_TOKENS needs the vectors of tokens, which KB_EMBED_URL does not give; unset one of them")
         from pipeline.embed.http import HttpEmbedder
 
         return HttpEmbedder.connect(settings)
     from pipeline.embed.local import LocalEmbedder
 
-    return LocalEmbedder.load(settings, device, measured=measured)
+    return LocalEmbedder.load(settings, device, purpose=purpose)
 
 
 def make_query_embedder(settings: Settings) -> QueryEmbedder:
@@ -36,7 +35,7 @@ def make_query_embedder(settings: Settings) -> QueryEmbedder:
         files = resolve_model(settings)
         if runs_without_torch(files):
             return QuestionBert(files)
-    return make_embedder(settings, device=settings.device, measured=False)
+    return make_embedder(settings, device=settings.device, purpose="question")
 
 
 def dimension_of(settings: Settings) -> int:

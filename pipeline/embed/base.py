@@ -7,7 +7,7 @@ import json
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 from pipeline.model.files import identity_of
 from pipeline.settings import Settings
 from pipeline.types import Embedding
+
+#: What an embedder is for: the documents of loads, the questions of a service, or the single question of a command.
+Purpose = Literal["documents", "questions", "question"]
 
 #: Number of calls whose fill is kept until it is read.
 FILLS_KEPT = 10_000

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline.embed.base import FILLS_KEPT, EmbedderInfo, unit_rows, wholes
+from pipeline.embed.base import FILLS_KEPT, EmbedderInfo, Purpose, unit_rows, wholes
 from pipeline.embed.calibrate import Memory, identity, in_best_precision, plans
 from pipeline.embed.encoder import Encoder, load_encoder
 from pipeline.embed.parts import most_parts
@@ -33,6 +33,10 @@ PAD_TOKENS = 16
 
 #: Minimum tokens per call when few texts are divided among the streams of a CPU.
 MIN_SHARE = 128
+
+#: Questions are too short to be divided: without padding, eight of them take a core 28 ms, two padded calls at once take two
+#: cores 20 ms each, and the cores of a service have requests and searches to compute, too.
+FOR_QUESTIONS = ComputePlan(1, 1, packed=True)
 
 #: Minimum token budget per call: an embedder that runs out of memory does not go below it.
 MIN_TOKENS = 64
@@ -69,12 +73,11 @@ class LocalEmbedder:
         self._streams = ThreadPoolExecutor(1, "stream")
 
     @classmethod
-    def load(cls, settings: Settings, wanted: str, *, measured: bool = True) -> LocalEmbedder:
+    def load(cls, settings: Settings, wanted: str, *, purpose: Purpose = "documents") -> LocalEmbedder:
         """Load the configured model on a device, with the precision that is best there, and the plan that earlier loads settled on.
 
         Where none has settled yet, the first calls are made with the plan that the machine suggests, and the later ones compare
-        it with others. Unless `measured`, nothing is compared, an unknown device computes in fp32, and texts have no parts:
-        questions need none.
+        it with others. Questions compare nothing and have no parts. For a single one, an unknown device computes in fp32.
         Raises ModelError, DeviceError.
         """
         files = resolve_model(settings)
@@ -87,15 +90,18 @@ class LocalEmbedder:
         memory = Memory(settings.data_dir / "calibration.json", identity(device, files.name, settings.dtype))
         found = memory.read()
         dtype, known = found or ("float32" if settings.dtype == "auto" else settings.dtype, Known())
-        if found is None and settings.dtype == "auto" and measured:
+        if found is None and settings.dtype == "auto" and purpose != "question":
             embedder, dtype = in_best_precision(device, load)
             memory.write(dtype, known)  # at once: a short load may never compare plans
         else:
             embedder = load()
             embedder.cast(dtype)
-        if settings.part_tokens and measured:
+        if settings.part_tokens and purpose == "documents":
             embedder._divide(settings.part_tokens)
-        embedder._begin(plans(device, dtype, packs=embedder._encoder.packs), known, memory if measured else None)
+        packs = embedder._encoder.packs
+        embedder._begin(plans(device, dtype, packs=packs), known, memory if purpose == "documents" else None)
+        if purpose != "documents" and device.kind == "cpu" and packs:
+            embedder.use(FOR_QUESTIONS)
         return embedder
 
     def cast(self, dtype: str) -> None:

@@ -1,4 +1,4 @@
-"""Defers the HNSW graph of a large first load, so that it is built once at the end and not repeatedly during the load."""
+"""The HNSW graphs of collections: deferred during a large first load on a server, begun after a load of the embedded store."""
 
 from __future__ import annotations
 
@@ -21,15 +21,19 @@ class Bulk:
     can complete it.
     """
 
-    def __init__(self, ledger: Ledger, store: VectorStore, least_documents: int) -> None:
+    def __init__(self, ledger: Ledger, store: VectorStore, least_documents: int, least_points: int) -> None:
+        """`least_documents`: of a load that defers; `least_points`: without a graph in the embedded store. 0: never."""
         self._ledger = ledger
         self._store = store
-        self._least = least_documents  #: 0: never defer
+        self._least = least_documents
+        self._least_points = least_points
+        self._written: dict[str, str] = {}  #: names and physical names of collections whose graph may be due
         self._decided: set[str] = set()
 
     def begin(self, collection: Collection) -> None:
         """Defer the graph if this is the beginning of a large load; call it before writing to the collection."""
         physical = collection.physical
+        self._written[collection.name] = physical
         if not self._least or physical in self._decided:
             return
         links = self._store.graph_links(physical)
@@ -42,7 +46,7 @@ class Bulk:
             log.info("the graph of %s will be built once its documents are loaded", physical)
 
     def settle(self) -> None:
-        """Build the deferred graphs of collections that have no open documents left."""
+        """Build the graphs of collections that have no open documents left."""
         for collection, physical, links in self._ledger.collections.postponed():
             if not self._ledger.intake.open_documents(collection, 1):
                 if physical in self._store.collections():
@@ -50,3 +54,8 @@ class Bulk:
                     log.info("the graph of %s is being built", physical)
                 self._ledger.collections.not_put_off(physical)
                 self._decided.discard(physical)
+        for collection, physical in list(self._written.items()):
+            if not self._ledger.intake.open_documents(collection, 1):
+                del self._written[collection]
+                if physical in self._store.collections():
+                    self._store.build_graph(physical, self._least_points)

@@ -123,6 +123,12 @@ class VectorStore(Protocol):
     def set_graph_links(self, physical: str, links: int) -> None:
         """Build the graph in the background with `links` links per node; 0 defers it. Searches without a graph stay exact."""
 
+    def build_graph(self, physical: str, least: int) -> bool:
+        """Begin to build the graph in the background if at least `least` points lack one; whether it was begun.
+
+        Never if `least` is 0, or if the store builds graphs by itself.
+        """
+
     def flush(self, physical: str) -> None:
         """Write all changes of the collection to disk, if the store leaves that to the caller."""
 

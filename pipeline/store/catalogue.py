@@ -20,6 +20,11 @@ from pipeline.store.query import Shape
 COLLECTION_FILE = "collection.json"
 #: Prefix of folders that are half created or half removed.
 _SCRAP = ".scrap-"
+#: Prefix of folders of shards inside a collection's folder. The collection file names the one that is in use; a collection
+#: without a graph has its shard in the folder itself.
+SHARD = "shard-"
+#: What the engine keeps in the folder of a shard.
+ENGINE_FILES = ("segments", "wal", "edge_config.json")
 
 
 class Catalogue:
@@ -43,7 +48,10 @@ class Catalogue:
         with self._changing():
             for path in (*paths, self._folder / "aliases.json"):
                 found = [path] if path.is_file() else sorted(path.rglob("*"))
-                yield from (one for one in found if one.is_file() and one.suffix != ".lock")
+                unused = leftovers(path)
+                yield from (
+                    one for one in found if one.is_file() and one.suffix != ".lock" and not any(map(one.is_relative_to, unused))
+                )
 
     def path(self, physical: str) -> Path:
         """Folder of the collection, which may not exist."""
@@ -154,3 +162,25 @@ class Catalogue:
 
 def _write(path: Path, value: object) -> None:
     replace_file(path, json.dumps(value, ensure_ascii=False, indent=1, sort_keys=True).encode(), durable=True)
+
+
+def shard_folder(path: Path) -> Path:
+    """Where the engine's files of a collection lie, which has the folder `path`."""
+    try:
+        name = json.loads((path / COLLECTION_FILE).read_bytes()).get("shard")
+    except (OSError, ValueError, AttributeError):  # there is none yet, or the catalogue says what is wrong with it
+        name = None
+    return path / name if isinstance(name, str) and name.startswith(SHARD) and "/" not in name else path
+
+
+def take_shard(path: Path, name: str) -> None:
+    """Make the shard in the folder `name` inside `path` that of the collection. The caller must have the shard's lock."""
+    stored = json.loads((path / COLLECTION_FILE).read_bytes())
+    _write(path / COLLECTION_FILE, {**stored, "shard": name})
+
+
+def leftovers(path: Path) -> list[Path]:
+    """Files and folders of shards of a collection that are not the one in use."""
+    used = shard_folder(path)
+    unused = [one for one in path.glob(f"{SHARD}*") if one != used]
+    return unused if used == path else [*unused, *(path / name for name in ENGINE_FILES if (path / name).exists())]

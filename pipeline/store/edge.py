@@ -1,7 +1,7 @@
 """The embedded store: Qdrant Edge, the server's engine in this process, with one shard per collection.
 
-A shard has no HNSW graph, because building one holds the interpreter lock until it is done. Searches therefore compare
-with every vector (10 ms for 50,000). Deleted points keep their space on disk. Beyond a million points, use a server.
+A new shard has no HNSW graph, and searches compare with every vector. A process of its own builds one (`graph`). Deleted
+points keep their space on disk until then.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ from typing_extensions import override
 from pipeline.errors import CollectionMissing, NoSpace, StoreUnavailable
 from pipeline.files.errors import translating
 from pipeline.filters import PREFIX_FIELDS, Filters, Node, Types
+from pipeline.store import graph
 from pipeline.store import points as convert
 from pipeline.store.base import Role, StoredPoint, VectorStore
 from pipeline.store.bm25 import SparseVector as Weights
@@ -75,7 +76,6 @@ class EdgeStore(VectorStore):
         role: Role = "reader",
         lock_timeout_s: float = 30.0,
         idle_s: float | None = None,
-        asked_s: float = 1.0,
         batch_points: int = 256,
         batch_bytes: int = 8 << 20,
         reserve_bytes: int = 128 << 20,
@@ -84,15 +84,14 @@ class EdgeStore(VectorStore):
         """Open nothing yet.
 
         `language`: of texts, as `document_weights` takes it.
-        `idle_s`: seconds without a call after which shards are closed; by default 30 for an owner, 0.2 for a reader.
-        `asked_s`: seconds without a call after which an owner closes them if another process waits for one.
+        `idle_s`: seconds without a call after which shards are closed; by default 300 for an owner, 0.2 for a reader.
         `reserve_bytes`: disk space that a write must leave free. The engine writes through memory maps, so a full disk
         kills the process instead of raising an error. Opening a collection takes up to 32 MB of it.
         """
         self._catalogue = Catalogue(folder)
         if idle_s is None:
-            idle_s = 30.0 if role == "owner" else 0.2
-        self._shards = Shards(folder, role, lock_timeout_s, idle_s, asked_s)
+            idle_s = 300.0 if role == "owner" else 0.2
+        self._shards = Shards(folder, role, lock_timeout_s, idle_s)
         self._batch_points = batch_points
         self._batch_bytes = batch_bytes
         self._reserve_bytes = reserve_bytes
@@ -221,8 +220,9 @@ class EdgeStore(VectorStore):
                 return convert.ranked(convert.hit_of(str(one.id), score, one.payload or {}) for score, one in found)
             by: Literal["dense", "sparse"] = "dense" if wanted.dense is not None else "sparse"
             request = QueryRequest(
-                limit=wanted.limit, query=_nearest(wanted, by), filter=edge_filter(wanted.matching), with_payload=True
-            )
+                limit=wanted.limit, query=_nearest(wanted, by), filter=edge_filter(wanted.matching), with_payload=True,
+                params=graph.SEARCH,
+            )  # fmt: skip
             scored = shard.query(request)
         return convert.ranked(convert.hit_of(str(point.id), point.score, point.payload or {}) for point in scored)
 
@@ -257,6 +257,16 @@ class EdgeStore(VectorStore):
     @override
     def has_sparse(self, physical: str) -> bool:
         return self._shape(physical).sparse
+
+    @override
+    def build_graph(self, physical: str, least: int) -> bool:
+        shape, path = self._shape(physical), self._path(physical)
+        with self._shards.use(path) as shard:
+            lacking, points = graph.lacking(shard, sparse=shape.sparse), shard.info().points_count
+        if not least or lacking < max(least, graph.AGAIN_SHARE * points) or graph.is_building(path):
+            return False
+        graph.start(self._catalogue.folder, path.name)
+        return True
 
     @override
     def graph_links(self, physical: str) -> int | None:
@@ -379,7 +389,8 @@ def _scores(shard: EdgeShard, wanted: QueryPlan, asked: Sequence[Ask]) -> list[S
     found = []
     for one in asked:
         matches = Filter(must=[HasIdCondition(set(one.among))]) if one.among else edge_filter(wanted.matching)
-        request = QueryRequest(limit=one.limit, query=_nearest(wanted, one.by), filter=matches)
+        params = graph.EXACT if one.among else graph.SEARCH
+        request = QueryRequest(limit=one.limit, query=_nearest(wanted, one.by), filter=matches, params=params)
         found.append({str(point.id): point.score for point in shard.query(request)})
     return found
 

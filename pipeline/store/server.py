@@ -265,6 +265,10 @@ class ServerStore(VectorStore):
         self._call(lambda: self._client.update_collection(physical, hnsw_config=graph), physical)
 
     @override
+    def build_graph(self, physical: str, least: int) -> bool:
+        return False
+
+    @override
     def flush(self, physical: str) -> None:
         """A completed write is already in the server's log."""
 

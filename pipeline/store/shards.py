@@ -2,8 +2,10 @@
 
 One process at a time may open a shard. To open one, a process first takes the turn, a lock for the whole store, then the
 shard's own lock. An owner gives the turn back at once and keeps its shards open. It closes them when it sees that another
-process took the turn, which it looks for before every call, and in between once it has been idle for a second. A reader keeps the
-turn while its shards are open, which is brief.
+process took the turn, which it looks for before every call and while it is idle, or after being idle for minutes: to open a
+large shard takes seconds. A reader keeps the turn while its shards are open, which is brief.
+
+Calls of several threads run together, as the engine computes without the interpreter lock.
 
 The engine has a lock too, but takes it late: by the time it refuses to load a shard, it has opened the owner's files for
 writing and set the length of some. So the shard's own lock is taken before the engine is called at all.
@@ -28,15 +30,18 @@ from pipeline.errors import CollectionMissing, NoSpace, StoreLocked, StoreUnavai
 from pipeline.files.errors import translated
 from pipeline.files.lock import POLL_S, FileLock
 from pipeline.store.base import Role
+from pipeline.store.catalogue import shard_folder
 
 _log = logging.getLogger(__name__)
 
 _engine_pid: int | None = None  # the process that called the engine first
 
+#: In a shard's folder while a copy of it gets a graph, and nothing has been written since.
+BUILDING = "building"
 #: Seconds after which a reader gives other processes a chance, even in the middle of a long scan.
 _READER_HOLD_S = 2.0
-#: Seconds between two looks of an idle owner whether another process waits for its shards.
-_LOOK_EVERY_S = 0.1
+#: Seconds between two looks of an idle owner whether another process waits.
+_LOOK_S = 0.1
 #: Disk space needed to open a shard: the engine maps its last chunks of 32 MB whole (26 MB were measured, 16 MB free were
 #: not enough). If the disk cannot hold the mapped files, the process dies of SIGBUS.
 _OPEN_BYTES = 48 << 20
@@ -52,16 +57,18 @@ class _Open:
 
 
 class Shards:
-    """Shards by folder, with one lock around all calls: calls may run together, but not during a close."""
+    """Shards by folder. Calls may run together, but not during a close, which waits until those that run have ended."""
 
-    def __init__(self, folder: Path, role: Role, lock_timeout_s: float, idle_s: float, asked_s: float) -> None:
+    def __init__(self, folder: Path, role: Role, lock_timeout_s: float, idle_s: float) -> None:
         self._folder = folder
         self._role = role
         self._lock_timeout_s = lock_timeout_s
         self._idle_s = idle_s
-        self._asked_s = asked_s  #: seconds without a call after which an owner looks whether others wait
         self._turn = FileLock(folder / "turn.lock")
         self._lock = threading.RLock()
+        self._running = 0  #: calls in progress
+        self._ended = threading.Condition(self._lock)  #: when the last of them has ended
+        self._is_closing = False
         self._open: dict[Path, _Open] = {}
         self._pid = os.getpid()
         self._opened_at = self._used_at = 0.0
@@ -76,14 +83,22 @@ class Shards:
         """
         refuse_after_fork()
         with self._lock:
+            while self._is_closing:
+                self._ended.wait()
             self._step_aside()
             opened = self._open.get(path) or self._load(path)
-            opened.changed |= changes
-            try:
-                with engine_errors(path):
-                    yield opened.shard
-            finally:
+            if changes:
+                opened.changed = True
+                forget_build(path)
+            self._running += 1
+        try:
+            with engine_errors(path):
+                yield opened.shard
+        finally:
+            with self._lock:
+                self._running -= 1
                 self._used_at = time.monotonic()
+                self._ended.notify_all()
 
     def flush(self, path: Path) -> None:
         """Write changes to disk; a shard that is not open was flushed when it was closed."""
@@ -91,9 +106,13 @@ class Shards:
         with self._lock:
             opened = self._open.get(path)
             if opened is not None and opened.changed:
-                with engine_errors(path):
-                    opened.shard.flush()
-                opened.changed = False
+                opened.changed = False  # first: another thread may write meanwhile
+                try:
+                    with engine_errors(path):
+                        opened.shard.flush()
+                except BaseException:
+                    opened.changed = True
+                    raise
 
     def remove(self, path: Path, remove: Callable[[], None]) -> None:
         """Call `remove` while no process has the shard in `path` open or can open it."""
@@ -200,7 +219,7 @@ class Shards:
     def _load_shard(self, path: Path) -> EdgeShard:
         enter_engine()
         try:
-            return EdgeShard.load(str(path))
+            return EdgeShard.load(str(shard_folder(path)))
         except Exception as error:
             if "WouldBlock" in str(error):
                 raise StoreLocked(f"{path} is open in a program other than kb-ingest; close it there") from error
@@ -209,7 +228,11 @@ class Shards:
             raise StoreUnavailable(f"cannot open {path}: {error}; restore it from a backup, or drop it and load again") from error
 
     def _close_all(self) -> None:
+        """Close every shard once no call runs; the caller must not be in one."""
+        self._is_closing = True
         try:
+            while self._running:
+                self._ended.wait()
             for path in list(self._open):
                 opened = self._open.pop(path)
                 try:
@@ -220,15 +243,17 @@ class Shards:
                 finally:
                     opened.lock.release()
         finally:
+            self._is_closing = False
             self._turn.release()
+            self._ended.notify_all()
 
     def _close_idle(self) -> None:
         """Run in its own thread from the opening of the first shard until the last one is closed."""
         while True:
             with self._lock:
-                idle_s = time.monotonic() - self._used_at
-                left_s = self._idle_s - idle_s
-                if self._open and (left_s <= 0 or self._asked(idle_s)):
+                left_s = self._used_at + self._idle_s - time.monotonic()
+                is_wanted = self._role == "owner" and not self._running and self._turn.wanted()
+                if self._open and not self._running and (left_s <= 0 or is_wanted):
                     try:
                         self._close_all()
                     except StoreUnavailable as error:  # no caller to raise it to; unflushed changes are in the engine's log
@@ -236,12 +261,7 @@ class Shards:
                 if not self._open:
                     self._watch = None
                     return
-            next_s = left_s if self._role == "reader" else min(left_s, max(self._asked_s - idle_s, _LOOK_EVERY_S))
-            self._closing.wait(max(next_s, POLL_S))
-
-    def _asked(self, idle_s: float) -> bool:
-        """Whether an owner that has made no call for so long should let others in."""
-        return self._role == "owner" and idle_s >= self._asked_s and self._turn.wanted()
+            self._closing.wait(min(max(left_s, POLL_S), _LOOK_S))
 
     def _locked(self) -> StoreLocked:
         return StoreLocked(
@@ -274,3 +294,8 @@ def engine_errors(path: Path) -> Iterator[None]:
         if type(error) is not Exception and type(error).__name__ != "PanicException":
             raise
         raise StoreUnavailable(f"the embedded store {path} failed: {error}") from error
+
+
+def forget_build(path: Path) -> None:
+    """Tell whoever builds a graph for a copy of this shard that the copy is out of date; see `pipeline.store.graph`."""
+    (path / BUILDING).unlink(missing_ok=True)

@@ -64,7 +64,7 @@ def end(ledger: Ledger, ids: list[str]) -> None:
 
 def test_the_graph_of_a_large_load_is_built_when_its_last_document_is_done(ledger: Ledger, store: ServerStore) -> None:
     ids = wait(ledger, 10)
-    bulk = Bulk(ledger, store, least_documents=10)
+    bulk = Bulk(ledger, store, least_documents=10, least_points=0)
     bulk.begin(COLLECTION)
     assert store.graph_links("docs-1") == 0
     bulk.settle()
@@ -78,21 +78,21 @@ def test_the_graph_of_a_large_load_is_built_when_its_last_document_is_done(ledge
 
 def test_a_worker_that_starts_after_a_crash_builds_it(ledger: Ledger, store: ServerStore, rest: QdrantRest) -> None:
     ids = wait(ledger, 10)
-    Bulk(ledger, store, 10).begin(COLLECTION)
-    again = Bulk(ledger, store, 10)
+    Bulk(ledger, store, 10, 0).begin(COLLECTION)
+    again = Bulk(ledger, store, 10, 0)
     again.begin(COLLECTION)  # what was put off must not be taken for what it shall be
     end(ledger, ids)
     rest.inject(Fault("status", count=-1, status=503, method="PATCH"))
     with pytest.raises(StoreUnavailable):
         again.settle()
     rest.clear()
-    Bulk(ledger, store, 10).settle()
+    Bulk(ledger, store, 10, 0).settle()
     assert store.graph_links("docs-1") == 16
 
 
 def test_a_crash_before_the_server_was_told_does_no_harm(ledger: Ledger, store: ServerStore) -> None:
     ledger.collections.put_off(COLLECTION, 16)
-    Bulk(ledger, store, 10).settle()
+    Bulk(ledger, store, 10, 0).settle()
     assert store.graph_links("docs-1") == 16
     assert ledger.collections.postponed() == []
 
@@ -100,7 +100,7 @@ def test_a_crash_before_the_server_was_told_does_no_harm(ledger: Ledger, store: 
 def test_a_collection_that_was_dropped_is_forgotten(ledger: Ledger, store: ServerStore) -> None:
     ledger.collections.put_off(COLLECTION, 16)
     store.drop("docs-1")
-    Bulk(ledger, store, 10).settle()
+    Bulk(ledger, store, 10, 0).settle()
     assert ledger.collections.postponed() == []
 
 
@@ -110,14 +110,14 @@ def test_small_loads_and_those_told_not_to_leave_the_graph_alone(
 ) -> None:
     wait(ledger, documents)
     wait(ledger, 100, "another")
-    Bulk(ledger, store, least).begin(COLLECTION)
+    Bulk(ledger, store, least, 0).begin(COLLECTION)
     assert not [method for method, _ in rest.seen if method == "PATCH"]
 
 
 def test_a_collection_that_has_a_graph_keeps_it(ledger: Ledger, store: ServerStore, rest: QdrantRest) -> None:
     store.upsert("docs-1", made_points(made_document("long"), FIRST_POINTS + 1))
     wait(ledger, 10)
-    Bulk(ledger, store, 10).begin(COLLECTION)
+    Bulk(ledger, store, 10, 0).begin(COLLECTION)
     assert store.graph_links("docs-1") == 16
 
 
@@ -125,6 +125,6 @@ def test_the_embedded_store_has_no_graph_to_put_off(ledger: Ledger, tmp_path: Pa
     store = EdgeStore(tmp_path / "qdrant", role="owner")
     store.create("docs-1", DIMENSION)
     wait(ledger, 10)
-    Bulk(ledger, store, 10).begin(COLLECTION)
+    Bulk(ledger, store, 10, 0).begin(COLLECTION)
     assert ledger.collections.postponed() == []
     store.close()

@@ -151,14 +151,14 @@ def test_a_search_never_compares_and_takes_what_is_known(tmp_path: Path, monkeyp
     monkeypatch.setattr(turns, "TURN_S", 0.0)
     monkeypatch.setattr(turns, "FIRST_S", 0.0)
     settings = Settings(data_dir=tmp_path)
-    search = LocalEmbedder.load(settings, "cpu", measured=False)
+    search = LocalEmbedder.load(settings, "cpu", purpose="question")
     for _ in range(20):
         search.embed_query("a question")
     assert search.info.dtype == "float32"
     assert list(tmp_path.iterdir()) == []
     known = Known(search._turns.plan, 5000.0, 50.0)
     Memory(tmp_path / "calibration.json", identity(choose("cpu"), search.info.model, "auto")).write("bfloat16", known)
-    search = LocalEmbedder.load(settings, "cpu", measured=False)
+    search = LocalEmbedder.load(settings, "cpu", purpose="question")
     assert (search.info.dtype, search.info.chunks_per_s) == ("float32" if not known.settled else "bfloat16", 50.0)
 
 

@@ -37,16 +37,12 @@ def folder(tmp_path: Path) -> Path:
 
 
 @contextmanager
-def opened(
-    folder: Path, *roles: str, idle_s: float | None = None, asked_after_s: float = 60.0, lock_timeout_s: float = 10.0
-) -> Iterator[list[EdgeStore]]:
+def opened(folder: Path, *roles: str, idle_s: float | None = None, lock_timeout_s: float = 10.0) -> Iterator[list[EdgeStore]]:
     """Stores on one folder. Their locks belong to open files, so two in one process stand for two processes."""
     with ExitStack() as stack:
         stores = []
         for role in roles:
-            asked_s = 1.0 if idle_s is None else min(idle_s, asked_after_s)
-            store = EdgeStore(folder, role=role, idle_s=idle_s, asked_s=asked_s, lock_timeout_s=lock_timeout_s)  # type: ignore[arg-type]
-            stores.append(store)
+            stores.append(EdgeStore(folder, role=role, idle_s=idle_s, lock_timeout_s=lock_timeout_s))  # type: ignore[arg-type]
             stack.callback(stores[-1].close)
         yield stores
 
@@ -133,7 +129,7 @@ def test_an_idle_owner_lets_others_in_and_goes_on(folder: Path) -> None:
 
 
 def test_an_idle_owner_keeps_its_shards_open_until_somebody_asks(folder: Path) -> None:
-    with opened(folder, "owner", idle_s=60, asked_after_s=0.2) as [owner], opened(folder, "reader") as [reader]:
+    with opened(folder, "owner", idle_s=60) as [owner], opened(folder, "reader") as [reader]:
         owner.create("c", DIMENSION)
         owner.upsert("c", made_points(GUIDE, 10))
         time.sleep(0.6)

@@ -75,7 +75,7 @@ class Engine:
             log.info("the model is ready")
 
     def _load_model(self, settings: Settings) -> EmbedTogether:
-        embedder = make_embedder(settings, device=settings.device, measured=False)
+        embedder = make_embedder(settings, device=settings.device, purpose="questions")
         return EmbedTogether(embedder, lambda texts: self.meters.together.observe(texts))
 
     async def run(self, call: Callable[[], T]) -> T:

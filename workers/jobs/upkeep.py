@@ -66,7 +66,10 @@ def collect(
     )
     staging = open_staging(settings.staging_location)
     with alone(settings), closing(open_store(settings, role="reader")) as store:
-        return Garbage(ledger, staging, store, ages, dry_run=dry_run, on_step=on_step).collect()
+        found = Garbage(ledger, staging, store, ages, dry_run=dry_run, on_step=on_step).collect()
+        for physical in [] if dry_run else store.collections():
+            store.build_graph(physical, settings.graph_points)
+        return found
 
 
 def told(found: Collected) -> str:

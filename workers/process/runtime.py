@@ -262,7 +262,7 @@ class EmbedRuntime(Runtime):
         settings = self.settings
         self._store = open_store(settings, role="owner")
         info = self._model(self._first_profile()).embedder.info
-        self._bulk = Bulk(self.ledger, self._store, settings.bulk_documents)
+        self._bulk = Bulk(self.ledger, self._store, settings.bulk_documents, settings.graph_points)
         self._settle()
         # The row is the consumer's, whose child we are: its process id tells the next supervisor whose documents are free.
         self.ledger.registry.register(
