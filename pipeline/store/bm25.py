@@ -88,15 +88,15 @@ def shared_words(query: str, text: str) -> list[str]:
     text = normal(text)
     found = Counter(compounds(text).findall(text))
     spoken = _languages(found, "auto")
-    there = {term for compound in found for term in _terms(compound, spoken)}
     asked, rest = _question(query)
+    wanted = _wanted(query)
+    there = {term for compound in found if not wanted.isdisjoint(terms := _terms(compound, spoken)) for term in terms}
     return [word.casefold() for word, terms in (asked or rest).items() if not there.isdisjoint(terms)]
 
 
 def shared_places(query: str, text: str) -> list[tuple[int, int]]:
     """Where a text has the words of a query, or parts of them: start and end of each, in order; for people."""
-    asked, rest = _question(query)
-    wanted = {term for terms in (asked or rest).values() for term in terms}
+    wanted = _wanted(query)
     plain = normal(text)
     spoken = _languages(Counter(compounds(plain).findall(plain)), "auto")
 
@@ -105,7 +105,10 @@ def shared_places(query: str, text: str) -> list[tuple[int, int]]:
 
     found: list[tuple[int, int]] = []
     for compound in compounds(text).finditer(text):
-        made, at = pieces(normal(compound[0])), compound.start()
+        whole = normal(compound[0])
+        if wanted.isdisjoint(_terms(whole, spoken)):  # then its parts have none either
+            continue
+        made, at = pieces(whole), compound.start()
         if made.whole and fold(made.whole[0]) in wanted:
             found.append(compound.span())
             continue
@@ -133,6 +136,15 @@ def _syllables(wanted: set[str], run: list[str], at: int) -> list[tuple[int, int
     return found
 
 
+# Every hit of an answer asks again.
+@lru_cache(maxsize=1 << 8)
+def _wanted(query: str) -> frozenset[str]:
+    """The terms of a query whose places are of interest: function words only if it has no other words."""
+    asked, rest = _question(query)
+    return frozenset(term for terms in (asked or rest).values() for term in terms)
+
+
+@lru_cache(maxsize=1 << 8)
 def _question(text: str) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, float]]]:
     """The words of a query and the weights of their terms, in their order; function words apart."""
     text = normal(text)
@@ -195,13 +207,14 @@ def _term_ids(compound: str, languages: tuple[str, ...]) -> tuple[float, tuple[i
     return words + sum(map(len, made.runs)) / 2, tuple(map(_id, _terms(compound, languages)))
 
 
-def _terms(compound: str, languages: tuple[str, ...]) -> list[str]:
+@lru_cache(maxsize=1 << 16)
+def _terms(compound: str, languages: tuple[str, ...]) -> tuple[str, ...]:
     """The terms of a compound in a text: the whole, and its parts if it has several."""
     made = pieces(compound)
     terms = [fold(word) for word in made.whole]
     terms += [form for word in made.words for form in _forms(word, languages)]
     terms += [form for word in made.camel for form in _forms(word, languages) if form not in terms]
-    return terms + [term for run in made.runs for term in grams(run)]
+    return (*terms, *(term for run in made.runs for term in grams(run)))
 
 
 def _id(term: str) -> int:

@@ -24,7 +24,7 @@ _SCRAP = ".scrap-"
 #: without a graph has its shard in the folder itself.
 SHARD = "shard-"
 #: What the engine keeps in the folder of a shard.
-ENGINE_FILES = ("segments", "wal", "edge_config.json")
+ENGINE_FILES = ("segments", "temp_segments", "wal", "edge_config.json")
 
 
 class Catalogue:

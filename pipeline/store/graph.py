@@ -17,12 +17,14 @@ import secrets
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 from qdrant_edge import (
     Distance,
     EdgeConfig,
+    EdgeOptimizersConfig,
     EdgeShard,
     EdgeSparseVectorParams,
     EdgeVectorParams,
@@ -93,7 +95,8 @@ def start(folder: Path, physical: str) -> None:
     log.info("the graph of %s is being built, for some minutes; searches compare with every vector until then", physical)
     command = [sys.executable, "-m", "pipeline.store.graph", str(folder), physical]
     with (folder / "graph.log").open("ab") as output:
-        subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True)
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True)
+    threading.Thread(target=process.wait, name="kb-graph", daemon=True).start()  # or its end would leave a zombie
 
 
 def build(folder: Path, physical: str) -> bool:
@@ -197,7 +200,8 @@ def config(dimension: int, *, sparse: bool) -> EdgeConfig:
         hnsw_config=HnswIndexConfig(LINKS, CANDIDATES, FULL_SCAN_KB, memory=Memory.Cached),
     )
     weights = {SPARSE: EdgeSparseVectorParams(modifier=Modifier.Idf, memory=Memory.Cached)} if sparse else None
-    return EdgeConfig(vectors={DENSE: vectors}, sparse_vectors=weights, payload_memory=Memory.Cold)
+    everything = EdgeOptimizersConfig(indexing_threshold=1)  # whether a graph pays was decided before
+    return EdgeConfig(vectors={DENSE: vectors}, sparse_vectors=weights, payload_memory=Memory.Cold, optimizers=everything)
 
 
 def main() -> None:

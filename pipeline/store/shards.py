@@ -73,6 +73,7 @@ class Shards:
         self._pid = os.getpid()
         self._opened_at = self._used_at = 0.0
         self._watch: threading.Thread | None = None
+        self._is_watched = False  #: whether that thread will look again
         self._closing = threading.Event()
 
     @contextmanager
@@ -211,7 +212,8 @@ class Shards:
         self._open[path] = opened
         self._used_at = time.monotonic()
         self._closing.clear()
-        if self._watch is None or not self._watch.is_alive():  # threads do not survive a fork
+        if not (self._is_watched and self._watch and self._watch.is_alive()):  # threads do not survive a fork
+            self._is_watched = True
             self._watch = threading.Thread(target=self._close_idle, name="kb-edge-idle", daemon=True)
             self._watch.start()
         return opened
@@ -259,7 +261,7 @@ class Shards:
                     except StoreUnavailable as error:  # no caller to raise it to; unflushed changes are in the engine's log
                         _log.warning("%s", error)
                 if not self._open:
-                    self._watch = None
+                    self._is_watched = False
                     return
             self._closing.wait(min(max(left_s, POLL_S), _LOOK_S))
 

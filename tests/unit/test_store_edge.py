@@ -100,7 +100,7 @@ def test_a_store_that_is_held_gives_a_clear_error(folder: Path) -> None:
         owner.create("c", DIMENSION)
         owner.upsert("c", made_points(GUIDE, 2))
         started = time.monotonic()
-        with pytest.raises(StoreLocked, match="KB_QDRANT_URL") as caught:
+        with owner._shards.use(folder / "c"), pytest.raises(StoreLocked, match="KB_QDRANT_URL") as caught:
             reader.count("c")
         assert 0.25 < time.monotonic() - started < 30
         assert "\n" not in str(caught.value)
@@ -137,6 +137,24 @@ def test_an_idle_owner_keeps_its_shards_open_until_somebody_asks(folder: Path) -
         assert reader.count("c") == 10
         owner.upsert("c", made_points(GUIDE, 10, first=10))
         assert reader.count("c") == 20
+
+
+def test_searches_of_several_threads_run_together(folder: Path) -> None:
+    with opened(folder, "owner") as [owner]:
+        owner.create("c", DIMENSION)
+        owner.upsert("c", made_points(GUIDE, 10))
+        meeting = threading.Barrier(2, timeout=10)
+
+        def use() -> None:
+            with owner._shards.use(folder / "c"):
+                meeting.wait()
+
+        threads = [threading.Thread(target=use) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert not meeting.broken
 
 
 def test_an_owner_that_yields_serves_searches_between_its_batches(folder: Path) -> None:
@@ -244,7 +262,7 @@ def test_drop_waits_until_nobody_has_it_open(folder: Path) -> None:
     with opened(folder, "owner", "reader", idle_s=60, lock_timeout_s=0.3) as [owner, reader]:
         owner.create("c", DIMENSION)
         owner.upsert("c", made_points(GUIDE, 2))
-        with pytest.raises(StoreLocked):
+        with owner._shards.use(folder / "c"), pytest.raises(StoreLocked):
             reader.drop("c")
         assert owner.count("c") == 2
         owner.close()
