@@ -1,9 +1,11 @@
 """The service under load: hybrid searches by one caller and by eight, with a token's filter, and beside a running load.
 
-    python -m benchmarks.serve [--chunks 100000] [--queries 400] [--load-pages 60]
+    python -m benchmarks.serve [--chunks 100000] [--queries 400] [--load-pages 60] [--without-graph]
 
-The embedded store gets chunks of random vectors and of words drawn as in natural text, with the frequency of the n-th word by 1/n;
-every question is embedded by the real model. The callers share the machine with the service.
+The embedded store gets chunks of words drawn as in natural text, with the frequency of the n-th word by 1/n. The vectors of a
+document's chunks scatter around the one that the real model gives to a text of such words, with a cosine of 0.8 to it: a graph over
+noise would say nothing. The graph is built as after a load. Every question is another one, and the real model embeds it. The
+callers share the machine with the service.
 """
 
 from __future__ import annotations
@@ -26,19 +28,24 @@ from pathlib import Path
 
 import numpy as np
 import psutil
+from numpy.typing import NDArray
 
 from benchmarks import command
 from benchmarks.corpus import pages
 from benchmarks.load import spread
 from benchmarks.report import machine, save, table
+from pipeline.embed import make_embedder
 from pipeline.settings import load_settings
-from pipeline.store import open_store
+from pipeline.store import graph, open_store
 from pipeline.store.base import VectorStore
 from pipeline.store.names import open_physical
 from pipeline.types import Chunk, DocumentInfo, EmbeddedChunk, chunk_id, document_id
 
 #: Different words of the collection, words of a chunk, and chunks of a document.
 WORDS, CHUNK_WORDS, DOCUMENT_CHUNKS = 30_000, 90, 50
+
+#: Words of the texts whose vectors are the centres of documents, and the number of such texts.
+CENTRE_WORDS, MAX_CENTRES = 30, 2000
 
 #: Chunks that are written at once.
 BATCH = 5_000
@@ -73,12 +80,23 @@ class Words:
         return " ".join(self._words[min(place, len(self._words) - 1)] for place in places)
 
 
+def centres(documents: int, words: Words) -> NDArray[np.float32]:
+    """The vectors that the configured model gives to texts of words: one for each document, repeated where there are many."""
+    embedder = make_embedder(load_settings(), device="cpu", purpose="questions")
+    found = embedder.embed([words.draw(CENTRE_WORDS) for _ in range(min(documents, MAX_CENTRES))])
+    embedder.close()
+    return np.resize(found, (documents, found.shape[1]))
+
+
 def fill(store: VectorStore, physical: str, chunks: int, words: Words) -> None:
     """Write so many chunks of made documents."""
     numbers = np.random.default_rng(5)
-    dimension = store.dimension(physical)
+    around = centres(-(-chunks // DOCUMENT_CHUNKS), words)
     for first in range(0, chunks, BATCH):
-        vectors = numbers.standard_normal((min(BATCH, chunks - first), dimension)).astype(np.float32)
+        rows = np.arange(first, min(first + BATCH, chunks))
+        noise = numbers.standard_normal((len(rows), around.shape[1])).astype(np.float32)
+        noise /= np.linalg.norm(noise, axis=1, keepdims=True)
+        vectors = 0.8 * around[rows // DOCUMENT_CHUNKS] + 0.6 * noise
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         store.upsert(physical, [(_document(first + row), _chunk(first + row, words, vector.tolist()))
                                 for row, vector in enumerate(vectors)])  # fmt: skip
@@ -198,7 +216,7 @@ def beside_a_load(callers: Callers, data: Path, files: Sequence[Path], queries: 
     return {**found, "load_chunks_per_s": int(loads[0].answer["chunks"]) / loads[0].seconds}
 
 
-def made(data: Path, chunks: int, words: Words) -> None:
+def made(data: Path, chunks: int, words: Words, *, with_graph: bool) -> None:
     """Make a data folder whose collection has so many chunks."""
     first = data.with_name("first.txt")
     first.write_text(words.draw(CHUNK_WORDS), "utf-8")
@@ -208,6 +226,12 @@ def made(data: Path, chunks: int, words: Words) -> None:
         began = time.perf_counter()
         fill(store, open_physical(store, settings.collection), chunks, words)
         print(f"{chunks:,} chunks written in {time.perf_counter() - began:.0f} s", flush=True)
+        physical = open_physical(store, settings.collection)
+    if with_graph:
+        began = time.perf_counter()
+        if not graph.build(settings.data_dir / "qdrant", physical):
+            raise SystemExit("the graph was not built")
+        print(f"its graph built in {time.perf_counter() - began:.0f} s", flush=True)
 
 
 def measured(data: Path, questions: Sequence[str], files: Sequence[Path]) -> tuple[dict[str, dict[str, float]], float]:
@@ -235,19 +259,20 @@ def main() -> None:
     parser.add_argument("--chunks", type=int, default=100_000)
     parser.add_argument("--queries", type=int, default=400, help="searches of one caller; eight make four times as many")
     parser.add_argument("--load-pages", default="60")
+    parser.add_argument("--without-graph", action="store_true", help="compare questions with every vector")
     options = parser.parse_args()
     words = Words(3)
     questions = [words.draw(random.Random(number).randint(*QUESTION_WORDS)) for number in range(4 * options.queries)]
     with tempfile.TemporaryDirectory() as temporary:
         data = Path(temporary) / "data"
-        made(data, options.chunks, words)
+        made(data, options.chunks, words, with_graph=not options.without_graph)
         figures, memory_mb = measured(data, questions, spread(pages(), options.load_pages))
     print(machine())
     keys = ("p50_ms", "p99_ms", "queries_per_s")
     rows = [(name, *(round(one[key], 1) for key in keys)) for name, one in figures.items()]
     print(table(("callers", "p50, ms", "p99, ms", "queries/s"), rows))
     print(f"memory of the service: {memory_mb:.0f} MB")
-    save("serve", {"chunks": options.chunks, "figures": figures, "memory_mb": memory_mb})
+    save("serve", {"chunks": options.chunks, "graph": not options.without_graph, "figures": figures, "memory_mb": memory_mb})
 
 
 if __name__ == "__main__":

@@ -42,6 +42,9 @@ def _names(*names: str) -> AliasChoices:
 #: What the overlap of chunks must satisfy.
 OVERLAP_RULE = "must be less than half of KB_CHUNK_TOKENS"
 
+#: Short copies of vectors on a Qdrant server.
+Quantization = Literal["none", "int8", "binary"]
+
 
 class Settings(BaseSettings):
     """Everything that can be configured. Durations in seconds, sizes in bytes unless the name says otherwise."""
@@ -77,6 +80,11 @@ class Settings(BaseSettings):
     qdrant_write_consistency: int = Field(
         0, ge=0, description="replicas that must confirm a write to a new collection; 0: the server's default"
     )
+    qdrant_quantization: Quantization = Field(
+        "none",
+        description="short copies by which Qdrant searches the vectors of a new collection: int8, binary or none",
+    )
+    qdrant_on_disk: bool = Field(False, description="keep the vectors of a new collection on Qdrant's disk, not in its memory")
     allow_insecure: bool = Field(False, description="allow Qdrant without an API key and Redis without a password on another host")
 
     # Model and devices

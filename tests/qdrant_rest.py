@@ -59,6 +59,7 @@ class QdrantRest(ThreadingHTTPServer):
 
     def __init__(self, data: Path, *, port: int = 0, host: str = "127.0.0.1", api_key: str = "") -> None:
         self.api_key = api_key
+        self.version = "1.20.0"
         self.faults: list[Fault] = []
         self.seen: list[tuple[str, str]] = []  # method and path of every request
         self.lock = threading.RLock()
@@ -121,7 +122,7 @@ class _Request(BaseHTTPRequestHandler):
         if path == "/_faults":
             return self.control(body)
         if path == "/":  # this one and the next ask for no key, like the real ones
-            return self.send(200, {"title": "qdrant rest stand-in over edge", "version": "1.20.0"})
+            return self.send(200, {"title": "qdrant rest stand-in over edge", "version": self.server.version})
         if path == "/readyz":
             return self.send(200, "all shards are ready")
         if self.server.api_key and self.headers.get("api-key") != self.server.api_key:

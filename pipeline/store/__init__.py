@@ -38,5 +38,7 @@ def open_store(settings: Settings, *, role: Role = "reader") -> VectorStore:
         shards=settings.qdrant_shards,
         replicas=settings.qdrant_replicas,
         write_consistency=settings.qdrant_write_consistency,
+        quantization=settings.qdrant_quantization,
+        on_disk=settings.qdrant_on_disk,
         language=settings.language,
     )

@@ -120,7 +120,7 @@ def shared_places(query: str, text: str) -> list[tuple[int, int]]:
     return found
 
 
-def _syllables(wanted: set[str], run: list[str], at: int) -> list[tuple[int, int]]:
+def _syllables(wanted: frozenset[str], run: list[str], at: int) -> list[tuple[int, int]]:
     """The pairs of syllables of a run that are wanted, joined where they touch; without any, single syllables."""
     size = 2 if any(map(wanted.__contains__, map("".join, pairwise(run)))) else 1
     starts = [at, *accumulate(map(len, run), initial=at)][1:]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from json import JSONDecodeError
 from typing import TypeVar, cast
-from urllib.parse import urlsplit
 
 import httpx
 from qdrant_client import QdrantClient, models
@@ -15,9 +14,10 @@ from typing_extensions import override
 
 from pipeline.errors import CollectionMismatch, CollectionMissing, ConfigError, PermanentError, StoreUnavailable, retried
 from pipeline.filters import PREFIX_FIELDS, Filters, Node, Types
-from pipeline.settings import is_loopback, mask_url
+from pipeline.settings import Quantization, is_loopback, mask_url
 from pipeline.store import points as convert
 from pipeline.store import server_query as made
+from pipeline.store.address import check_version, host_of
 from pipeline.store.base import StoredPoint, VectorStore
 from pipeline.store.conditions import bound
 from pipeline.store.names import check_name
@@ -54,12 +54,14 @@ class ServerStore(VectorStore):
         shards: int = 0,
         replicas: int = 0,
         write_consistency: int = 0,
+        quantization: Quantization = "none",
+        on_disk: bool = False,
         language: str = "auto",
     ) -> None:
         """Contact nothing yet; `language` is that of texts, as `document_weights` takes it.
 
         Raises ConfigError for an invalid URL, or one that is unsafe without a key."""
-        host = _host(url)
+        host = host_of(url)
         self._url = mask_url(url)
         loopback = is_loopback(host)
         if not (loopback or api_key or allow_insecure):
@@ -73,7 +75,9 @@ class ServerStore(VectorStore):
         self._language = language
         # Cluster settings for a new collection; None leaves them to the server.
         self._shards, self._replicas, self._write_consistency = shards or None, replicas or None, write_consistency or None
+        self._quantization, self._on_disk = quantization, on_disk
         self._shapes: dict[str, Shape] = {}
+        self._is_new_enough = False
         try:
             # The key is sent as a header: given as `api_key`, the client warns on standard error for every http URL, even on
             # loopback. The version check is off because it makes a request and warns from its own thread.
@@ -89,12 +93,13 @@ class ServerStore(VectorStore):
 
     @override
     def create(self, physical: str, dimension: int, *, parts: bool = False) -> None:
+        self._check_version()
         if check_name(physical) in self.aliases():
             raise ConfigError(f"collection name {physical!r} is taken by an alias; use another name")
         try:
             stored = self._look(physical).dimension
         except CollectionMissing:
-            vectors = made.vector_params(Shape(dimension, sparse=True, parts=parts))
+            vectors = made.vector_params(Shape(dimension, sparse=True, parts=parts), self._quantization, on_disk=self._on_disk)
             sparse = {SPARSE: models.SparseVectorParams(modifier=models.Modifier.IDF)}
             self._call(lambda: self._create_once(physical, vectors, sparse), physical)
             stored = self._look(physical).dimension
@@ -281,7 +286,15 @@ class ServerStore(VectorStore):
         self._client.close()
 
     def _bound(self, physical: str, filters: Filters) -> Node:
+        if filters:
+            self._check_version()
         return bound(filters, lambda: self.fields(physical))
+
+    def _check_version(self) -> None:
+        """Ask the server for its version once. Raises ConfigError if it is too old for filters by prefix."""
+        if not self._is_new_enough:
+            check_version(self._call(self._client.info).version, self._url)
+            self._is_new_enough = True
 
     def _shape(self, physical: str) -> Shape:
         if physical not in self._shapes:
@@ -383,17 +396,3 @@ class ServerStore(VectorStore):
             self._shapes.pop(physical, None)
             return CollectionMismatch(f"collection {physical!r} at {self._url} was made with another model: {said}")
         return ConfigError(f"Qdrant at {self._url} rejects the request ({status}): {said}")
-
-
-def _host(url: str) -> str:
-    """The host that `url` names. Raises ConfigError."""
-    try:
-        parts = urlsplit(url)
-        host = parts.hostname
-    except ValueError as error:
-        raise ConfigError(f"KB_QDRANT_URL is not a valid URL: {error}; use a URL such as http://127.0.0.1:6333") from error
-    if parts.scheme not in ("http", "https") or not host:
-        raise ConfigError(f"KB_QDRANT_URL {mask_url(url)!r}: use a URL such as http://127.0.0.1:6333")
-    if parts.username or parts.password:
-        raise ConfigError("KB_QDRANT_URL contains a user or password, which Qdrant does not support; set KB_API_KEY instead")
-    return host

@@ -8,6 +8,7 @@ from typing import Any, Literal, cast
 from qdrant_client import QdrantClient, models
 
 from pipeline.filters import FieldType, Node, Types
+from pipeline.settings import Quantization
 from pipeline.store.bm25 import document_weights
 from pipeline.store.conditions import parts_of
 from pipeline.store.fusion import Ask, Scores, hybrid
@@ -54,6 +55,10 @@ class _Server:
         return models.Filter(must=[*must] or None, should=[*should] or None, must_not=[*must_not] or None)
 
 
+#: Twice as many candidates as wanted are scored again with the whole vectors; without quantization this changes nothing.
+RESCORED = models.SearchParams(quantization=models.QuantizationSearchParams(rescore=True, oversampling=2.0))
+
+
 def types_of(schema: Mapping[str, models.PayloadIndexInfo]) -> Types:
     """The fields of metadata among a collection's indexes."""
     prefix, kinds = f"{FIELDS}.", {str(kind): kind for kind in FieldType}
@@ -61,16 +66,23 @@ def types_of(schema: Mapping[str, models.PayloadIndexInfo]) -> Types:
     return {name: kinds[kind] for name, kind in found.items() if kind in kinds}
 
 
-def vector_params(shape: Shape) -> dict[str, models.VectorParams]:
-    """The vectors that the model makes, for a new collection."""
-    params = {DENSE: models.VectorParams(size=shape.dimension, distance=models.Distance.COSINE)}
+def vector_params(shape: Shape, quantization: Quantization, *, on_disk: bool) -> dict[str, models.VectorParams]:
+    """The vectors that the model makes, for a new collection.
+
+    `on_disk`: whole vectors are read from disk, and the graph, which stays in memory, is searched by quantized ones where there
+    are any. Parts are halved numbers already.
+    """
+    quantized: models.QuantizationConfig | None = None
+    if quantization == "int8":
+        int8 = models.ScalarQuantizationConfig(type=models.ScalarType.INT8, quantile=0.99, always_ram=True)
+        quantized = models.ScalarQuantization(scalar=int8)
+    elif quantization == "binary":
+        quantized = models.BinaryQuantization(binary=models.BinaryQuantizationConfig(always_ram=True))
+    common: dict[str, Any] = {"size": shape.dimension, "distance": models.Distance.COSINE, "on_disk": on_disk or None}
+    params = {DENSE: models.VectorParams(**common, quantization_config=quantized)}
     if shape.parts:
-        params[PARTS] = models.VectorParams(
-            size=shape.dimension,
-            distance=models.Distance.COSINE,
-            multivector_config=models.MultiVectorConfig(comparator=models.MultiVectorComparator.MAX_SIM),
-            datatype=models.Datatype.FLOAT16,
-        )
+        several = models.MultiVectorConfig(comparator=models.MultiVectorComparator.MAX_SIM)
+        params[PARTS] = models.VectorParams(**common, multivector_config=several, datatype=models.Datatype.FLOAT16)
     return params
 
 
@@ -93,8 +105,9 @@ def run_query(client: QdrantClient, physical: str, plan: QueryPlan) -> list[tupl
     by: Literal["dense", "sparse"] = "dense" if plan.dense is not None else "sparse"
     query, using = _nearest(plan, by)
     answer = client.query_points(
-        physical, query=query, using=using, limit=plan.limit, query_filter=point_filter(plan.matching), with_payload=True
-    )
+        physical, query=query, using=using, limit=plan.limit, query_filter=point_filter(plan.matching), with_payload=True,
+        search_params=RESCORED if by == "dense" else None,
+    )  # fmt: skip
     return [(str(point.id), point.score, point.payload or {}) for point in answer.points]
 
 
@@ -103,7 +116,10 @@ def _scores(client: QdrantClient, physical: str, plan: QueryPlan, asked: Sequenc
     for one in asked:
         query, using = _nearest(plan, one.by)
         among = models.Filter(must=[models.HasIdCondition(has_id=list(one.among))]) if one.among else point_filter(plan.matching)
-        requests.append(models.QueryRequest(query=query, using=using, limit=one.limit, filter=among, with_payload=False))
+        params = RESCORED if one.by == "dense" else None
+        requests.append(
+            models.QueryRequest(query=query, using=using, limit=one.limit, filter=among, params=params, with_payload=False)
+        )
     answers = client.query_batch_points(physical, requests)
     return [{str(point.id): point.score for point in answer.points} for answer in answers]
 

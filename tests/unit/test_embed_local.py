@@ -12,9 +12,9 @@ import torch
 
 from pipeline.embed import calibrate, make_embedder, turns
 from pipeline.embed.base import bad_rows, embed_fingerprint
-from pipeline.embed.calibrate import Memory, identity
+from pipeline.embed.calibrate import MIN_COSINE, Memory, identity
 from pipeline.embed.encoder import load_encoder
-from pipeline.embed.local import MIN_TOKENS, LocalEmbedder
+from pipeline.embed.local import FOR_QUESTIONS, MIN_TOKENS, LocalEmbedder
 from pipeline.embed.plan import ComputePlan
 from pipeline.embed.turns import Known
 from pipeline.errors import DeviceError
@@ -160,6 +160,19 @@ def test_a_search_never_compares_and_takes_what_is_known(tmp_path: Path, monkeyp
     Memory(tmp_path / "calibration.json", identity(choose("cpu"), search.info.model, "auto")).write("bfloat16", known)
     search = LocalEmbedder.load(settings, "cpu", purpose="question")
     assert (search.info.dtype, search.info.chunks_per_s) == ("float32" if not known.settled else "bfloat16", 50.0)
+
+
+def test_questions_of_a_service_agree_with_documents_in_fp32(tmp_path: Path) -> None:
+    exact = LocalEmbedder.load(Settings(data_dir=tmp_path, dtype="float32"), "cpu")
+    service = LocalEmbedder.load(Settings(data_dir=tmp_path), "cpu", purpose="questions")
+    assert service._turns.plan == FOR_QUESTIONS
+    (kept,) = json.loads((tmp_path / "calibration.json").read_text("utf-8")).values()
+    assert kept["dtype"] == service.info.dtype, "the precision is found out before the first load"
+    questions = [" ".join(TEXTS[number].split()[: number + 1]) for number in range(8)]
+    together = service.embed_queries(questions)
+    assert float((together * exact.embed_queries(questions)).sum(1).min()) >= MIN_COSINE
+    alone = np.array([service.embed_query(question) for question in questions])
+    assert float((together * alone).sum(1).min()) >= MIN_COSINE
 
 
 @pytest.mark.parametrize(

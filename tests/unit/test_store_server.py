@@ -63,6 +63,45 @@ def test_a_new_collection_is_told_how_to_spread_over_a_cluster(rest: QdrantRest,
     assert (asked.shard_number, asked.replication_factor, asked.write_consistency_factor) == (None, None, None)
 
 
+def test_a_new_collection_is_told_what_to_search_its_vectors_by(rest: QdrantRest, tmp_path: Path) -> None:
+    for name, settings in {
+        "int8": {"qdrant_quantization": "int8", "qdrant_on_disk": True},
+        "binary": {"qdrant_quantization": "binary"},
+        "plain": {},
+    }.items():
+        opened = open_store(Settings(data_dir=tmp_path, qdrant_url=rest.url, **settings))  # type: ignore[arg-type]
+        opened.create(name, DIMENSION)
+        opened.close()
+    asked = {name: rest.collections.created[name].model_dump()["vectors"]["dense"] for name in ("int8", "binary", "plain")}
+    assert asked["int8"]["quantization_config"]["scalar"]["type"] == "int8"
+    assert asked["binary"]["quantization_config"]["binary"]["always_ram"]
+    assert asked["plain"]["quantization_config"] is None
+    assert [one["on_disk"] for one in asked.values()] == [True, None, None]
+
+
+@pytest.mark.parametrize("version", ["1.18.3", "1.9.0", "0.11.2"])
+def test_an_old_server_is_named_before_it_refuses_a_filter(rest: QdrantRest, store: ServerStore, version: str) -> None:
+    rest.version = version
+    opened = ServerStore(rest.url, retry_s=0.3)
+    assert len(opened.search("c", made_vector(1), 5, {})) == 5
+    for call in (
+        lambda: opened.search("c", made_vector(1), 5, {"folder": "/guides*"}),
+        lambda: opened.create("d", DIMENSION),
+    ):
+        with pytest.raises(ConfigError, match=rf"version {version}, and kb-ingest needs 1\.19"):
+            call()
+    opened.close()
+
+
+@pytest.mark.parametrize("version", ["1.19.0", "1.20.0-dev", "2.0.0", "unknown"])
+def test_other_servers_are_asked_for_their_version_once(rest: QdrantRest, store: ServerStore, version: str) -> None:
+    rest.version = version
+    opened = ServerStore(rest.url, retry_s=0.3)
+    for _ in range(3):
+        assert len(opened.search("c", made_vector(1), 5, {"folder": "/guides*"})) == 5
+    opened.close()
+
+
 #: Every call of the protocol that goes to the server about a collection.
 CALLS: dict[str, Callable[[ServerStore], object]] = {
     "create": lambda s: s.create("d", DIMENSION),
