@@ -23,6 +23,7 @@ from pipeline.sources.uris import name_of, path_of
 from pipeline.staging import Staging
 from pipeline.staging.chunk_files import ChunkFile
 from pipeline.staging.copies import copy_hashed
+from pipeline.steps.growth import Growth, growth
 from pipeline.steps.load import Action, Load, Planned
 from pipeline.steps.plan_records import cost
 from pipeline.steps.remove import vanished
@@ -32,13 +33,6 @@ from pipeline.types import SourceFile, document_id
 
 #: Maximum number of files parsed to count chunks. Of more files, this many are chosen at random.
 SAMPLE_FILES = 64
-
-#: Qdrant's own rule of thumb for the memory of a vector: 4 bytes a number, and half as much again for graph and ids.
-MEMORY_FACTOR = 1.5
-
-#: Bytes of a point on disk in addition to its vector: 1.9 KB were measured with 1 KB of text (50,000 points of 384 numbers in
-#: 165 MiB), and 0.7 KB for its BM25 weights.
-DISK_POINT_BYTES = 2600
 
 #: Runs that embedded fewer chunks than this measure the start of the workers rather than their rate.
 RATE_CHUNKS = 200
@@ -59,6 +53,7 @@ class SyncPlan:
     chunks_per_s: float = 0.0  #: measured in this deployment; 0 if there is no measurement yet
     memory_bytes: int = 0  #: growth of Qdrant's memory
     disk_bytes: int = 0
+    stores: list[Growth] = field(default_factory=list)  #: growth by store
     refused: str = ""  #: why deletions would be refused, human-readable
 
     def count(self, action: Action) -> int:
@@ -103,15 +98,14 @@ class Planning:
         self._estimate(found, step)
         found.chunks_per_s = measured_rate(self.ledger)
         # An edited document loses about as many points as it gains.
-        points, vectors = found.new_points, self._vector_bytes(found)
-        found.memory_bytes = round(points * vectors * MEMORY_FACTOR)
-        found.disk_bytes = points * (vectors + DISK_POINT_BYTES)
+        found.stores = growth(found.new_points, self.dimension, self._parts(found))
+        server = found.stores[1]
+        found.memory_bytes, found.disk_bytes = server.memory_bytes, server.disk_bytes
         return found
 
-    def _vector_bytes(self, found: SyncPlan) -> int:
-        """Bytes of the vectors of a chunk of average length, with those of its parts, whose numbers have two bytes."""
-        parts = -(-found.tokens // (self.part_tokens * found.chunks)) if self.part_tokens and found.chunks else 0
-        return self.dimension * (4 + 2 * parts)
+    def _parts(self, found: SyncPlan) -> int:
+        """Parts of a chunk of average length."""
+        return -(-found.tokens // (self.part_tokens * found.chunks)) if self.part_tokens and found.chunks else 0
 
     def _moved(self, file: Planned, by_size: dict[int, set[str]]) -> Planned:
         if file.action != "added" or file.bytes not in by_size:

@@ -23,6 +23,7 @@ from pipeline.errors import CollectionMismatch, ConfigError, ModelError
 from pipeline.ledger.generations import Collection
 from pipeline.model.files import resolve_model
 from pipeline.settings import Settings, load_settings
+from pipeline.steps.growth import growth
 from pipeline.steps.plan import Planning, SyncPlan
 from pipeline.steps.promote import promote
 from pipeline.store.base import VectorStore
@@ -188,9 +189,11 @@ def test_a_copy_has_the_parts(store: VectorStore, divided: str, tmp_path: Path) 
         target.close()
 
 
-@pytest.mark.parametrize(("size", "vectors"), [(0, 1), (48, 3.5)])
-def test_a_plan_counts_the_vectors_of_parts(size: int, vectors: float) -> None:
+@pytest.mark.parametrize(("size", "parts"), [(0, 0), (48, 5)])
+def test_a_plan_counts_the_vectors_of_parts(size: int, parts: int) -> None:
     nothing: Any = None
     planning = Planning(nothing, nothing, nothing, "docs", 384, size)
-    assert planning._vector_bytes(SyncPlan(chunks=10, tokens=2000)) == 384 * 4 * vectors
-    assert planning._vector_bytes(SyncPlan()) == 384 * 4
+    assert planning._parts(SyncPlan(chunks=10, tokens=2000)) == parts
+    assert planning._parts(SyncPlan()) == 0
+    for whole, divided in zip(growth(10, 384), growth(10, 384, parts), strict=True):
+        assert divided.disk_bytes - whole.disk_bytes == 10 * parts * 384 * 2

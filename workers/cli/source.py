@@ -171,7 +171,7 @@ def sync(
 @json_option
 @click.pass_obj
 def plan(context: Context, name: str, as_json: bool) -> None:
-    """Estimate what `sync NAME` would do and cost: documents, chunks, time, and growth of Qdrant. Changes nothing."""
+    """Estimate what `sync NAME` would do and cost: documents, chunks, time, and growth of the store. Changes nothing."""
     from workers.jobs.load import Loading
     from workers.jobs.sources import source_job
 
@@ -205,7 +205,8 @@ def _print_plan(planned: SyncPlan) -> None:
             f"estimated from {planned.parsed_files:,} of {plural(files, 'file')}, chosen at random: "
             f"probably {planned.chunks_low:,} to {plural(planned.chunks_high, 'chunk')}"
         )
-    click.echo(f"Qdrant grows by about {size(planned.memory_bytes)} of memory and {size(planned.disk_bytes)} of disk")
+    for one in planned.stores:
+        click.echo(f"{one.store} would grow by about {size(one.memory_bytes)} of memory and {size(one.disk_bytes)} of disk")
     if planned.refused:
         click.echo(f"deletions would be refused: {planned.refused}")
 
