@@ -191,11 +191,11 @@ def _optimized(copy: Path, dimension: int, *, sparse: bool) -> int:
 
 
 def config(dimension: int, *, sparse: bool) -> EdgeConfig:
-    """Vectors and payload stay on disk; the graph, and vectors of one byte a number to search it by, are mapped and kept cached."""
+    """Everything is mapped from files, which the system may drop from memory; all but the payload is read ahead."""
     vectors = EdgeVectorParams(
         size=dimension,
         distance=Distance.Cosine,
-        memory=Memory.Cold,
+        memory=Memory.Cached,  # Cold is read in pieces of 4 KB: builds waited for the disk
         quantization_config=ScalarQuantizationConfig(ScalarType.Int8, quantile=0.99, memory=Memory.Cached),
         hnsw_config=HnswIndexConfig(LINKS, CANDIDATES, FULL_SCAN_KB, memory=Memory.Cached),
     )
