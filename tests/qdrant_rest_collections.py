@@ -197,8 +197,8 @@ class Collections:
         return [self.query(name, request) for request in models.QueryRequestBatch.model_validate_json(body).searches]
 
     def query(self, name: str, request: models.QueryRequest) -> dict[str, Any]:
-        if request.params or request.lookup_from or request.shard_key:
-            raise Refused(501, "params, lookup_from or shard_key")
+        if request.lookup_from or request.shard_key:
+            raise Refused(501, "lookup_from or shard_key")
         if request.prefetch:
             if not isinstance(request.query, models.RrfQuery) or request.query.rrf.weights or request.filter:
                 raise Refused(501, "only fusion by RRF, with filters in its branches")
@@ -213,7 +213,7 @@ class Collections:
         wanted = edge.QueryRequest(
             limit=request.limit or 10, prefetches=fetched, query=query, filter=_filter(request.filter) if request.filter else None,
             with_payload=_payload(request.with_payload), with_vector=_named(request.with_vector),
-            offset=request.offset, score_threshold=request.score_threshold,
+            offset=request.offset, score_threshold=request.score_threshold, params=_params(request.params),
         )  # fmt: skip
         scored = self.shard(name).query(wanted)
         return {"points": [{**_record(point), "score": point.score, "version": point.version} for point in scored]}
@@ -355,6 +355,17 @@ def _index(schema: Any) -> Any:
     if type(schema) not in kinds:
         raise Refused(501, f"index {schema}")
     return kinds[type(schema)]()
+
+
+def _params(asked: models.SearchParams | None) -> edge.SearchParams | None:
+    if asked is None:
+        return None
+    if asked.model_fields_set != {"quantization"} or asked.quantization is None:
+        raise Refused(501, "only the quantization of a search")
+    chosen = asked.quantization
+    return edge.SearchParams(
+        quantization=edge.QuantizationSearchParams(chosen.ignore or False, chosen.rescore, chosen.oversampling)
+    )
 
 
 def _filter(chosen: models.Filter) -> edge.Filter:
