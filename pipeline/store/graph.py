@@ -119,10 +119,12 @@ def build(folder: Path, physical: str) -> bool:
         _check_room(source)
         with shards.closed(lambda: [path]):  # flushed, and not written to from here on unless BUILDING is gone
             (path / BUILDING).write_text(copy.name, "utf-8")
+            copy.mkdir()
+            shutil.copy2(source / "edge_config.json", copy)
+            # The log numbers operations: without it they began at 0 again, and the engine would skip those on newer points.
+            shutil.copytree(source / "wal", copy / "wal")
         with shards.use(path) as shard:
             points = shard.info().points_count
-        copy.mkdir()
-        shutil.copy2(source / "edge_config.json", copy)
         shutil.copytree(source / "segments", copy / "segments")
         if not _is_current(path, copy):
             return False

@@ -69,6 +69,27 @@ def test_a_graph_changes_no_search_and_comes_into_use_by_one_replacement(folder:
     assert store.count("c", made_document("late.txt").id) == 100
 
 
+def test_what_follows_a_build_changes_points_that_were_written_last(folder: Path) -> None:
+    """The engine skips operations that are older than a point, by their numbers in its log."""
+    store = EdgeStore(folder, role="owner", batch_points=10)
+    store.create("c", DIMENSION)
+    document = made_document("a.txt")
+    made = made_points(document, 400)
+    store.upsert("c", made)
+    assert graph.build(folder, "c")
+    store.update_document("c", replace(document, title="New"))
+    titles = [hit.title for first in (7, 399) for hit in store.search("c", made_vector(first), 400, {})]
+    assert set(titles) == {"New"}
+    moved = [(one, replace(embedded, vector=made_vector(4711))) for one, embedded in made[-5:]]
+    store.upsert("c", moved)
+    last = [embedded.chunk.id for _, embedded in made[-5:]]
+    assert list(store.vectors("c", last).values()) == [pytest.approx(made_vector(4711), abs=1e-5)] * 5
+    store.delete_points("c", last)
+    store.close()
+    assert store.count("c") == 395
+    store.close()
+
+
 WRITES: list[Callable[[EdgeStore], object]] = [
     lambda store: store.upsert("c", made_points(made_document("late.txt"), 3)),
     lambda store: store.delete_documents("c", [made_document("0.txt").id]),
