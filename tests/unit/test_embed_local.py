@@ -156,7 +156,7 @@ def test_a_search_never_compares_and_takes_what_is_known(tmp_path: Path, monkeyp
         search.embed_query("a question")
     assert search.info.dtype == "float32"
     assert list(tmp_path.iterdir()) == []
-    known = Known(search._turns.plan, 5000.0, 50.0)
+    known = Known(calibrate.plans(choose("cpu"), "bfloat16", packs=True)[0], 5000.0, 50.0)
     Memory(tmp_path / "calibration.json", identity(choose("cpu"), search.info.model, "auto")).write("bfloat16", known)
     search = LocalEmbedder.load(settings, "cpu", purpose="question")
     assert (search.info.dtype, search.info.chunks_per_s) == ("float32" if not known.settled else "bfloat16", 50.0)
