@@ -261,6 +261,8 @@ class EdgeStore(VectorStore):
     @override
     def build_graph(self, physical: str, least: int) -> bool:
         shape, path = self._shape(physical), self._path(physical)
+        if shape.parts:  # searches by parts compare every one
+            return False
         with self._shards.use(path) as shard:
             lacking, points = graph.lacking(shard, sparse=shape.sparse), shard.info().points_count
         if not least or lacking < max(least, graph.AGAIN_SHARE * points) or graph.is_building(path):

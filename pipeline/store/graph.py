@@ -102,14 +102,14 @@ def start(folder: Path, physical: str) -> None:
 def build(folder: Path, physical: str) -> bool:
     """Build the graph of a collection and take it into use; whether that was done.
 
-    Not if somebody else builds it, or has written to the collection meanwhile. Raises StoreLocked, NoSpace, StoreUnavailable,
-    CollectionMissing.
+    Not if somebody else builds it, or has written to the collection meanwhile, nor for one with vectors of parts. Raises
+    StoreLocked, NoSpace, StoreUnavailable, CollectionMissing.
     """
     catalogue = Catalogue(folder)
     path = catalogue.path(catalogue.resolve(physical))
     shape = catalogue.shape(path.name)
     lock = FileLock(path / LOCK)
-    if shape is None or not lock.take():
+    if shape is None or shape.parts or not lock.take():
         return False
     shards = Shards(folder, "reader", WAIT_S, 0.2)
     copy = path / f"{SHARD}{secrets.token_hex(4)}"

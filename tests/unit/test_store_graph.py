@@ -83,7 +83,8 @@ def test_what_follows_a_build_changes_points_that_were_written_last(folder: Path
     moved = [(one, replace(embedded, vector=made_vector(4711))) for one, embedded in made[-5:]]
     store.upsert("c", moved)
     last = [embedded.chunk.id for _, embedded in made[-5:]]
-    assert list(store.vectors("c", last).values()) == [pytest.approx(made_vector(4711), abs=1e-5)] * 5
+    vectors = [one.vector for one in store.vectors("c", last).values()]
+    assert vectors == [pytest.approx(made_vector(4711), abs=1e-5)] * 5
     store.delete_points("c", last)
     store.close()
     assert store.count("c") == 395
@@ -188,3 +189,15 @@ def test_the_graph_finds_nearly_all_of_the_true_neighbours(folder: Path, monkeyp
     kept = [{hit.chunk_id for hit in store.search("g", question, 10, {})} for question in questions]
     store.close()
     assert np.mean([len(one & other) / 10 for one, other in zip(exact, kept, strict=True)]) > 0.97
+
+
+def test_a_collection_with_vectors_of_parts_gets_no_graph(folder: Path) -> None:
+    store = EdgeStore(folder, role="owner")
+    store.create("c", DIMENSION, parts=True)
+    store.upsert("c", made_points(made_document("a.txt"), 40))
+    assert not store.build_graph("c", 1)
+    store.close()
+    assert not graph.build(folder, "c")
+    assert store.has_parts("c")
+    assert store.count("c") == 40
+    store.close()
