@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 from pipeline.parse.pdf.glyphs import Piece
-from pipeline.parse.pdf.grids import Table, cut, text_of
+from pipeline.parse.pdf.grids import Table, cut, text_of, type_of
 from pipeline.parse.pdf.order import Region, is_to_left
 from pipeline.parse.pdf.order import Row as Pieces
 from pipeline.parse.pdf.rules import TOUCH, Rule
@@ -99,7 +99,7 @@ def _table(rows: Sequence[Pieces], across: Sequence[Rule]) -> Table | None:
         Row([Cell(text_of(cell)) for cell in (reversed(line) if to_left else line)], heads=heads)
         for line, heads in _whole(cells, rows, _head(rows, between), right - left)
     ]
-    return Table(found, left, bottom, right, top, len(edges) + 1)
+    return Table(found, left, bottom, right, top, len(edges) + 1, *type_of(pieces))
 
 
 def _is_leader(text: str) -> bool:

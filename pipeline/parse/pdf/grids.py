@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -22,6 +23,8 @@ MIN_FILLED = 0.2
 MIN_OPEN = 10.0
 #: Minimum number of rows with several cells.
 MIN_ROWS = 2
+#: Minimum share of text that is not bold, of that which is, in a table with bold names.
+MIN_REGULAR = 0.25
 #: Maximum number of rows of a header.
 MAX_HEAD_ROWS = 3
 
@@ -36,6 +39,13 @@ class Table:
     right: float
     top: float
     columns: int
+    size: float  #: of most of its type
+    bold: bool  #: whether its type is bold, apart from names of rows and columns
+
+    @property
+    def chars(self) -> int:
+        """The number of characters in its cells."""
+        return sum(len(cell.text) for row in self.rows for cell in row.cells)
 
 
 def ruled(found: Sequence[Piece], across: Sequence[Rule], upright: Sequence[Rule]) -> tuple[list[Table], list[Piece]]:
@@ -123,12 +133,13 @@ class _Grid:
         places = (len(xs) - 1) * (len(ys) - 1)
         if len(filled) < max(3, MIN_FILLED * places):
             return None  # a drawing
-        if is_to_left([piece for found in self._found.values() for piece in found]):
+        inside = [piece for found in self._found.values() for piece in found]
+        if is_to_left(inside):
             rows = [list(reversed(cells)) for cells in rows]
         lined = _lined(rows)
         if sum(1 for row in lined if sum(1 for cell in row.cells if cell.text) > 1) < MIN_ROWS:
             return None
-        return Table(lined, xs[0], ys[-1], xs[-1], ys[0], len(xs) - 1)
+        return Table(lined, xs[0], ys[-1], xs[-1], ys[0], len(xs) - 1, *type_of(inside))
 
     def _cell(self, row: int, column: int, taken: set[tuple[int, int]]) -> Cell:
         """The cell with this upper left corner, as far as no rule ends it."""
@@ -169,6 +180,15 @@ def _lined(rows: Sequence[Sequence[Cell]]) -> list[Row]:
 
 def _in_line(text: str) -> str:
     return text.replace(f"{DIVIDED}\n", DIVIDED).replace("\n", " ")
+
+
+def type_of(inside: Sequence[Piece]) -> tuple[float, bool]:
+    """The size of most of the type of a table, and whether it is bold; names of rows and columns, which are bold, do not count."""
+    sizes: dict[bool, Counter[float]] = {True: Counter(), False: Counter()}
+    for piece in inside:
+        sizes[piece.bold][piece.size] += len(piece.text)
+    bold = MIN_REGULAR * sizes[True].total() > sizes[False].total()
+    return max(sizes[bold], key=lambda size: sizes[bold][size]), bold
 
 
 def text_of(inside: Sequence[Piece]) -> str:

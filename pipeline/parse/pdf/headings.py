@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.parse.parsed import squeeze
+from pipeline.parse.pdf.grids import Table
 from pipeline.parse.pdf.lines import Line
 from pipeline.parse.pdf.pages import Page
 
@@ -19,6 +20,8 @@ SAME_SIZE = 0.94
 MAX_HEADING_CHARS, MAX_BOLD_CHARS = 200, 120
 MAX_LINES = 3
 MAX_LEVELS = 6
+#: Minimum share of text outside tables, of that in tables, that is running text.
+MIN_RUNNING_SHARE = 0.25
 #: Levels that sizes tell apart.
 MAX_SIZE_LEVELS = 4
 #: Bookmarks that are read: a file may have millions.
@@ -29,6 +32,9 @@ _NUMBERED = re.compile(
     r"((?:\d{1,3}|[A-Z])(?:\.\d{1,3}){0,5})(?:[.):]|\s)\s*\S",
     re.I,
 )
+#: Numbers and letters in parentheses, which count the parts of a section.
+_IN_PARENTHESES = re.compile(r"\((?:\d{1,3}|[A-Za-z]|[ivx]{2,5})\)\s*\S")
+_ADDRESS = re.compile(r"(?:https?://|www\.)?[\w-]+(?:\.[\w-]+)+(?:/\S*)?$")
 _ROMAN = re.compile(r"[IVXL]{1,6}\.\s+\S")
 _SENTENCE_END = re.compile(r"[.!?] ")
 CAPTION = re.compile(r"(?:table|figure|fig\.|tab\.|tabelle|abbildung|abb\.|tableau|listing|algorithm)\s*\d", re.I)
@@ -58,7 +64,7 @@ class Headings:
             self._levels.setdefault(style, known)
             return known
         stands_out = self._stands_out(size, bold, text, alone, len(block)) or (italic and _is_name(text, alone))
-        if not self.body or CAPTION.match(text) or not stands_out:
+        if not self.body or CAPTION.match(text) or _ADDRESS.match(text) or not stands_out:
             return 0
         return min(self._numbered(text, self._levels.get(style) or self._by_size(size)), MAX_LEVELS)
 
@@ -76,7 +82,7 @@ class Headings:
             return True
         is_marked = bold and not self.is_bold
         depth = _depth(text)
-        if ratio >= MIN_MARKED_RATIO and (is_marked or depth):
+        if ratio >= MIN_MARKED_RATIO and (is_marked or depth or _IN_PARENTHESES.match(text)):
             return not _is_sentence(text)
         if ratio < 0.9 or lines > 2 or len(text) > MAX_BOLD_CHARS or _is_sentence(text) or not alone:
             return False
@@ -104,16 +110,21 @@ class Headings:
 def headings(sample: Sequence[Page], outline: dict[int, dict[str, int]]) -> Headings:
     """Headings by the type of the first pages of a document."""
     weights: Counter[float] = Counter()
-    bold = italic = total = 0
-    for page in sample:
-        for line in page.lines:
-            weights[round(line.size * 2) / 2] += len(line.text)
-            total += len(line.text)
-            bold += len(line.text) if line.bold else 0
-            italic += len(line.text) if line.italic else 0
+    bold = italic = 0
+    for line in (line for page in sample for line in page.lines):
+        weights[round(line.size * 2) / 2] += len(line.text)
+        bold += len(line.text) if line.bold else 0
+        italic += len(line.text) if line.italic else 0
     if not weights:
         return Headings(0.0, False, False, [], outline)
-    body = weights.most_common(1)[0][0]
+    total, usual = weights.total(), weights
+    tables = [item for page in sample for item in page.items if isinstance(item, Table)]
+    if MIN_RUNNING_SHARE * sum(table.chars for table in tables) > total:  # what stands around tables are their titles
+        usual = Counter()
+        for table in tables:
+            usual[round(table.size * 2) / 2] += table.chars
+        total, bold = usual.total(), sum(table.chars for table in tables if table.bold)
+    body = usual.most_common(1)[0][0]
     sizes: list[float] = []
     for size in sorted(weights, reverse=True):
         if size >= body * MIN_RATIO and not (sizes and size > SAME_SIZE * sizes[-1]):

@@ -14,8 +14,8 @@ from pipeline.parse.pdf.order import Region, Row
 #: Minimum size of a drop capital relative to the text beside it.
 DROP_CAPITAL = 1.8
 
-#: Where Arabic goes on after a Latin word.
-_TURN = re.compile("(?<=[A-Za-z])(?=[\u0620-\u064a])")
+#: Where Arabic and Latin words meet.
+_TURN = re.compile("(?<=[A-Za-z])(?=[\u0620-\u064a])|(?<=[\u0620-\u064a])(?=[A-Za-z])")
 _SPACED = re.compile(r"(?<!\S)[^\W\d_](?: [^\W\d_]){3,}(?!\S)")
 
 
@@ -79,7 +79,7 @@ def _whole(piece: Piece) -> str:
     """The text of a piece with its spaced-out letters as words."""
     text = piece.text
     if not text.isascii():
-        text = _TURN.sub(" ", text)  # pdfium loses the space there
+        text = _TURN.sub(" ", text)  # pdfium loses the space there, or the file has none, where a search needs two words
     if len(text) < 7 or 2 * len(piece.lefts) <= len(text) or not _SPACED.search(text):
         return text
     return _SPACED.sub(lambda match: _joined(match, piece), text)

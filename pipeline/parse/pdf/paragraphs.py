@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from pipeline.parse.hyphens import DIVIDED
 from pipeline.parse.pdf.lines import Line
+
+#: Maximum difference of the sizes of a paragraph's lines, as a share; where running text follows larger type.
+SAME_TYPE, SAME_RUNNING = 0.12, 0.06
 
 BULLET = re.compile(r"(?:[•‣▪●○◦∙·–*-]|\(?(?:\d{1,3}|[a-z])[.)])\s+\S")
 _SENTENCE_END = re.compile(r"[.!?:;…。！？][\"'”’)\]]*$")
@@ -20,9 +24,13 @@ def blocks(lines: Sequence[Line]) -> Iterator[list[Line]]:
     """The lines of each paragraph."""
     gaps = sorted(a.bottom - b.top for a, b in itertools.pairwise(lines) if abs(a.size - b.size) < 1 and a.bottom > b.bottom)
     usual = min(gaps[len(gaps) // 4], 1.3 * lines[0].height) if gaps else 0.0
+    sizes: Counter[float] = Counter()
+    for line in lines:
+        sizes[line.size] += len(line.text)
+    running = max(sizes, key=lambda size: sizes[size], default=0.0)
     block: list[Line] = []
     for line in lines:
-        if block and _begins(line, block[-1], usual):
+        if block and _begins(line, block[-1], usual, running):
             yield block
             block = []
         block.append(line)
@@ -30,10 +38,11 @@ def blocks(lines: Sequence[Line]) -> Iterator[list[Line]]:
         yield block
 
 
-def _begins(line: Line, above: Line, usual: float) -> bool:
-    """Whether `line` begins a paragraph below `above`; `usual` is the gap between lines."""
+def _begins(line: Line, above: Line, usual: float, running: float) -> bool:
+    """Whether `line` begins a paragraph below `above`; `usual` is the gap between lines, `running` the size of running text."""
     height = max(line.height, above.height, 1.0)
-    if abs(line.size - above.size) > 0.12 * max(line.size, above.size) or BULLET.match(line.text) or line.angle != above.angle:
+    same = SAME_RUNNING if line.size == running else SAME_TYPE
+    if abs(line.size - above.size) > same * max(line.size, above.size) or BULLET.match(line.text) or line.angle != above.angle:
         return True
     if line.level or above.level:
         return line.level != above.level or line.bottom > above.bottom
