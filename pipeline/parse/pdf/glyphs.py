@@ -34,7 +34,8 @@ _ALEF_LAM = re.compile("[\u0622\u0623\u0625\u0627]\u0644")
 _SLANTED = re.compile(r"italic|oblique|slanted", re.I)
 _FIXED = re.compile(r"mono|courier|typewriter|consolas|menlo|(?:cm|sf|ec|lm)\w{0,4}tt|txtt|\btt\d", re.I)
 _FORCE_BOLD, _ITALIC, _FIXED_PITCH = 1 << 18, 1 << 6, 1
-#: A number at the end of a word of three letters and more; units and formulas are shorter. A letter of Chinese, Japanese or Korean suffices.
+#: A number at the end of a word of three letters and more; units and formulas are shorter. One letter of Chinese, Japanese or
+#: Korean suffices.
 _NOTE = re.compile(r"(?:(?<=[^\W\d_]{3})|(?<=[\u1100-\u11ff\u2e80-\u9fff\uac00-\ud7a3]))(\d{1,3})\)?(?!\w)")
 #: Letters of scripts that are written from right to left.
 TO_LEFT = re.compile("[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]")

@@ -10,10 +10,13 @@ from collections.abc import Iterator, Sequence
 from pipeline.parse.hyphens import DIVIDED
 from pipeline.parse.pdf.lines import Line
 
-#: Maximum difference of the sizes of a paragraph's lines, as a share; where running text follows larger type.
-SAME_TYPE, SAME_RUNNING = 0.12, 0.06
+#: Maximum difference of the sizes of a paragraph's lines, as a share.
+SAME_TYPE = 0.12
+#: Minimum size of a line with a number that is a heading, in sizes of the running text below it.
+LARGER = 1.06
 
 BULLET = re.compile(r"(?:[•‣▪●○◦∙·–*-]|\(?(?:\d{1,3}|[a-z])[.)])\s+\S")
+_COUNTED = re.compile(r"\(?(?:\d{1,3}|[a-z])[.)]\s")
 _SENTENCE_END = re.compile(r"[.!?:;…。！？][\"'”’)\]]*$")
 #: Letters of scripts that do not divide words by spaces: Chinese and Japanese, and their punctuation.
 _UNSPACED = re.compile("[\u2e80-\u30ff\u31c0-\u9fff\uf900-\ufaff\uff00-\uff60]")
@@ -41,8 +44,9 @@ def blocks(lines: Sequence[Line]) -> Iterator[list[Line]]:
 def _begins(line: Line, above: Line, usual: float, running: float) -> bool:
     """Whether `line` begins a paragraph below `above`; `usual` is the gap between lines, `running` the size of running text."""
     height = max(line.height, above.height, 1.0)
-    same = SAME_RUNNING if line.size == running else SAME_TYPE
-    if abs(line.size - above.size) > same * max(line.size, above.size) or BULLET.match(line.text) or line.angle != above.angle:
+    if abs(line.size - above.size) > SAME_TYPE * max(line.size, above.size) or BULLET.match(line.text) or line.angle != above.angle:
+        return True
+    if above.size > LARGER * line.size == LARGER * running and _COUNTED.match(above.text):  # a heading
         return True
     if line.level or above.level:
         return line.level != above.level or line.bottom > above.bottom
