@@ -37,6 +37,11 @@ def with_tables(region: Region, across: Sequence[Rule]) -> Iterator[Pieces | Tab
     at = tries = 0
     tried = 0  # the end of rows that are no table, whichever of them is the first
     while at < len(region):
+        if len(region[at]) < 2:
+            yield region[at]
+            at += 1
+            tries = 0
+            continue
         end = _end(region, at) if at >= tried or tries < MAX_TRIES else None
         table = _table(region[at:end], across) if end is not None else None
         if table is None or end is None:
@@ -51,7 +56,7 @@ def with_tables(region: Region, across: Sequence[Rule]) -> Iterator[Pieces | Tab
 
 def _end(region: Region, start: int) -> int | None:
     """The end of rows that may be a table; None where none begins."""
-    if len(region[start]) < 2 or not all(piece.text for piece in region[start]):
+    if not all(piece.text for piece in region[start]):
         return None
     end = last = start + 1
     single = 0

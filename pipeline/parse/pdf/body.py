@@ -85,7 +85,10 @@ class Body:
     def _of_blocks(self, found: Sequence[list[Line]], page: int) -> Iterator[Element]:
         """Headings, paragraphs and items of lists."""
         for block, below in zip_longest(found, found[1:]):
-            text = _LEADER.sub(" … ", squeeze(self.words.undivided(joined(block))))
+            text = joined(block)
+            text = squeeze(self.words.undivided(text) if DIVIDED in text else text)
+            if "..." in text or ". ." in text:
+                text = _LEADER.sub(" … ", text)
             alone = below is not None and not all(line.bold and line.size <= block[0].size for line in below)
             level = self.headings.level(block, text, page, alone)
             if level:

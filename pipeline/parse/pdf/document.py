@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
 from itertools import chain, islice
 from pathlib import Path
@@ -29,8 +28,6 @@ from pipeline.types import ElementKind, LossKind, Reason
 
 #: Number of pages read in advance to determine the sizes of running text and of headings.
 SAMPLE_PAGES = 10
-
-_LEADER = re.compile(r"\s?\.(?:\s?\.){4,}\s?")
 
 
 def parse_pdf(path: Path, name: str, scans: Scans | None = None) -> Parsed:

@@ -36,7 +36,7 @@ _FIXED = re.compile(r"mono|courier|typewriter|consolas|menlo|(?:cm|sf|ec|lm)\w{0
 _FORCE_BOLD, _ITALIC, _FIXED_PITCH = 1 << 18, 1 << 6, 1
 #: A number at the end of a word of three letters and more; units and formulas are shorter. One letter of Chinese, Japanese or
 #: Korean suffices.
-_NOTE = re.compile(r"(?:(?<=[^\W\d_]{3})|(?<=[\u1100-\u11ff\u2e80-\u9fff\uac00-\ud7a3]))(\d{1,3})\)?(?!\w)")
+_NOTE = re.compile(r"\d(?:(?<=[^\W\d_]{3}.)|(?<=[\u1100-\u11ff\u2e80-\u9fff\uac00-\ud7a3].))\d{0,2}\)?(?!\w)")
 #: Letters of scripts that are written from right to left.
 TO_LEFT = re.compile("[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]")
 
@@ -74,7 +74,7 @@ def pieces(textpage: Any) -> list[Piece]:
     for hyphen in _HYPHENS:
         if hyphen in text:
             text = text.replace(hyphen, DIVIDED)
-    spans = [found.span() for found in WORD.finditer(text)]
+    spans = list(map(re.Match.span, WORD.finditer(text)))
     return list(_Reading(textpage, text, spans).pieces()) if spans else []
 
 
@@ -90,6 +90,18 @@ def _indexes(textpage: Any, text: str) -> Sequence[int]:
     return [max(0, pdfium_c.FPDFText_GetCharIndexFromTextIndex(raw, unit)) for unit in units]
 
 
+def _begins(text: str, starts: Sequence[int]) -> Iterator[int]:
+    """The indexes of the words that begin a line, but for the first, by the places where words start."""
+    found = text.find("\n", starts[0])
+    while found >= 0:
+        at = bisect_left(starts, found)
+        if at == len(starts):
+            return
+        if text[starts[at] - 1] == "\n":
+            yield at
+        found = text.find("\n", starts[at])
+
+
 @dataclass(slots=True)
 class _Words:
     """The places of words, each in a list."""
@@ -103,12 +115,14 @@ class _Words:
         """The indexes of words that do not go on from the word before them."""
         lefts, rights, bottoms = self.lefts, self.rights, self.bottoms
         gaps = [MIN_GAP * (top - bottom) for top, bottom in zip(self.tops, bottoms, strict=True)]
+        # Most words stand right of the one before, on its line: those are told first.
         return [
             at
             for at, (left, right, bottom, end, begin, before, gap) in enumerate(
                 zip(lefts[1:], rights[1:], bottoms[1:], rights, lefts, bottoms, gaps, strict=False), 1
             )
-            if left - end > gap or begin - right > gap or bottom - before > gap or before - bottom > gap
+            if not (bottom == before and end <= left <= end + gap and begin <= right + gap)
+            and (left - end > gap or begin - right > gap or bottom - before > gap or before - bottom > gap)
         ]
 
     def turned(self, first: int, end: int, angle: int) -> _Words:
@@ -151,20 +165,21 @@ class _Reading:
         self._flags = ctypes.c_int()
         self._at_name, self._at_flags = ctypes.addressof(self._name), ctypes.addressof(self._flags)
         self._raised: list[int] = []  #: places of the numbers of footnotes in the text
-        self._faces: dict[bytes, tuple[bool, bool, bool]] = {}  #: bold, italic, of one width: by the name of a font
+        self._faces: dict[tuple[bytes, int], tuple[bool, bool, bool]] = {}  #: by name and flags of a font
 
     def pieces(self) -> Iterator[Piece]:
         """The pieces of the page."""
         text, spans, index = self._text, self._spans, self._index
-        first, last = [start for start, _ in spans], [end - 1 for _, end in spans]
+        starts, ends = zip(*spans, strict=True)
+        first, last = list(starts), [end - 1 for end in ends]
         if not isinstance(index, range):
             first, last = [index[at] for at in first], [index[at] for at in last]
         to_left = not text.isascii() and TO_LEFT.search(text) is not None
         if to_left:
             text = self._text = self._with_ligatures(text)
         words = _places(self._page, first, last, to_left)
-        self._raised = [found.start(1) for found in _NOTE.finditer(text) if self._is_raised(found.start(1))]
-        lines = [at for at, (start, _) in enumerate(spans) if text[start - 1] == "\n" and at]
+        self._raised = [found.start() for found in _NOTE.finditer(text) if self._is_raised(found.start())]
+        lines = list(_begins(text, starts))
         splits = words.breaks()
         for begin, end in zip([0, *lines], [*lines, len(spans)], strict=True):
             turn = self._turn(first[begin])
@@ -245,12 +260,13 @@ class _Reading:
     def _font(self, index: int) -> tuple[bool, bool, bool]:
         """Whether all characters of a character's font have one width, whether it is bold, and whether it is italic."""
         _font_info(self._page, index, self._at_name, _NAME_CHARS, self._at_flags)
-        name, flags = self._name.value, self._flags.value
-        if (face := self._faces.get(name)) is None:
-            text = name.decode("latin-1")
-            face = _BOLD.search(text) is not None, _SLANTED.search(text) is not None, _FIXED.search(text) is not None
-            self._faces[name] = face
-        return face[2] or bool(flags & _FIXED_PITCH), face[0] or bool(flags & _FORCE_BOLD), face[1] or bool(flags & _ITALIC)
+        key = self._name.value, self._flags.value
+        if (face := self._faces.get(key)) is None:
+            text, flags = key[0].decode("latin-1"), key[1]
+            fixed = bool(flags & _FIXED_PITCH) or _FIXED.search(text) is not None
+            bold = bool(flags & _FORCE_BOLD) or _BOLD.search(text) is not None
+            face = self._faces[key] = fixed, bold, bool(flags & _ITALIC) or _SLANTED.search(text) is not None
+        return face
 
 
 def _place(value: float) -> float:

@@ -6,13 +6,14 @@ import ctypes
 import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import pypdfium2 as pdfium
 import pypdfium2.raw as pdfium_c
 
 from pipeline.parse.parsed import Losses, Member, squeeze
+from pipeline.parse.pdf.quick import ADDRESS, quick
 from pipeline.types import Element, LossKind
 
 #: Annotations of a page that are read, quadrilaterals of one of them, and targets of links of a document.
@@ -31,8 +32,15 @@ _MARKING = (
 _BUTTONS = (pdfium_c.FPDF_FORMFIELD_CHECKBOX, pdfium_c.FPDF_FORMFIELD_RADIOBUTTON)
 _UNSET = ("", "Off")
 
+_annotation = quick(pdfium_c.FPDFPage_GetAnnot, ADDRESS, ADDRESS, ctypes.c_int)
+_subtype = quick(pdfium_c.FPDFAnnot_GetSubtype, ctypes.c_int, ADDRESS)
+_link = quick(pdfium_c.FPDFAnnot_GetLink, ADDRESS, ADDRESS)
+_action = quick(pdfium_c.FPDFLink_GetAction, ADDRESS, ADDRESS)
+_action_type = quick(pdfium_c.FPDFAction_GetType, ctypes.c_ulong, ADDRESS)
+_close = quick(pdfium_c.FPDFPage_CloseAnnot, None, ADDRESS)
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True)
 class Notes:
     """What is noted on a page."""
 
@@ -44,23 +52,29 @@ class Notes:
     members: list[Member]  #: attached files are added
     told: set[str]  #: targets of links of the document so far
 
+    @cached_property
+    def written(self) -> str:
+        """The text of the page without white space."""
+        return "".join(self.textpage.get_text_range().split())
+
     def elements(self) -> Iterator[Element]:
         """Fields with a value, comments and marked text of a page in their order, then the targets of its links."""
-        links: list[tuple[str, str]] = []
+        links: list[str] = []
+        page = ctypes.cast(self.page.raw, ADDRESS).value
         for index in range(min(pdfium_c.FPDFPage_GetAnnotCount(self.page), MAX_NOTES)):
-            annotation = pdfium_c.FPDFPage_GetAnnot(self.page, index)
-            if not annotation:
+            address = _annotation(page, index)
+            if not address:
                 continue
             try:
-                kind = pdfium_c.FPDFAnnot_GetSubtype(annotation)
-                if kind == pdfium_c.FPDF_ANNOT_LINK:
-                    links += self._link(annotation)
-                else:
-                    yield from self._noted(annotation, kind)
+                kind = _subtype(address)
+                if kind != pdfium_c.FPDF_ANNOT_LINK:
+                    yield from self._noted(ctypes.cast(address, pdfium_c.FPDF_ANNOTATION), kind)
+                elif (action := _action(_link(address))) and _action_type(action) == pdfium_c.PDFACTION_URI:
+                    links += self._link(ctypes.cast(address, pdfium_c.FPDF_ANNOTATION), ctypes.cast(action, pdfium_c.FPDF_ACTION))
             finally:
-                pdfium_c.FPDFPage_CloseAnnot(annotation)
-        if links and (shown := list(self._shown(links))):
-            yield Element(f"Links: {', '.join(shown)}", page=self.number)
+                _close(address)
+        if links:
+            yield Element(f"Links: {', '.join(links)}", page=self.number)
 
     def _noted(self, annotation: Any, kind: int) -> Iterator[Element]:
         if kind == pdfium_c.FPDF_ANNOT_WIDGET:
@@ -92,20 +106,11 @@ class Notes:
                 texts.append(self._text_in(min(xs), min(ys), max(xs), max(ys)))
         return squeeze(" ".join(texts))[:MAX_MARKED_CHARS]
 
-    def _shown(self, links: list[tuple[str, str]]) -> Iterator[str]:
-        """Texts of links with their targets, where the page does not have the target as text."""
-        written = "".join(self.textpage.get_text_range().split())
-        for text, target in links:
-            if target.removeprefix("mailto:").split("://")[-1].rstrip("/") not in written:
-                yield f"{text} ({target})" if text else target
-
-    def _link(self, annotation: Any) -> Iterator[tuple[str, str]]:
-        """The text of a link and its target, if it leads out of the document and was not told before."""
-        link = pdfium_c.FPDFAnnot_GetLink(annotation)
-        action = pdfium_c.FPDFLink_GetAction(link) if link else None
-        document = self.page.pdf
-        if not action or pdfium_c.FPDFAction_GetType(action) != pdfium_c.PDFACTION_URI or len(self.told) >= MAX_LINKS:
+    def _link(self, annotation: Any, action: Any) -> Iterator[str]:
+        """The text of a link with its target, if that leads out of the document, was not told before and is not on the page."""
+        if len(self.told) >= MAX_LINKS:
             return
+        document = self.page.pdf
         length = pdfium_c.FPDFAction_GetURIPath(document, action, None, 0)
         buffer = ctypes.create_string_buffer(max(1, length))
         pdfium_c.FPDFAction_GetURIPath(document, action, buffer, length)
@@ -113,11 +118,13 @@ class Notes:
         if not target.startswith(_SCHEMES) or target in self.told:
             return
         self.told.add(target)
+        if target.removeprefix("mailto:").split("://")[-1].rstrip("/") in self.written:
+            return
         rectangle = pdfium_c.FS_RECTF()
         text = ""
         if pdfium_c.FPDFAnnot_GetRect(annotation, rectangle):
             text = self._text_in(rectangle.left, rectangle.bottom, rectangle.right, rectangle.top)
-        yield text, target
+        yield f"{text} ({target})" if text else target
 
     def _text_in(self, left: float, bottom: float, right: float, top: float) -> str:
         found = self.textpage.get_text_bounded(left, bottom, right, top)

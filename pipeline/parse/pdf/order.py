@@ -132,8 +132,8 @@ def _candidates(found: list[Piece]) -> list[float]:
     covered = [0.0] * (width + 2)
     for piece in found:  # differences, summed up below
         height = piece.top - piece.bottom
-        covered[max(0, int(piece.left - left))] += height
-        covered[min(width, int(piece.right - left)) + 1] -= height
+        covered[int(piece.left - left)] += height
+        covered[int(piece.right - left) + 1] -= height
     heights = list(itertools.accumulate(covered))
     first, last = int(MIN_COLUMN_SHARE * width), int((1 - MIN_COLUMN_SHARE) * width)
     allowed = MAX_CROSSING * max(heights)

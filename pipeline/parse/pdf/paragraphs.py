@@ -20,7 +20,6 @@ _COUNTED = re.compile(r"\(?(?:\d{1,3}|[a-z])[.)]\s")
 _SENTENCE_END = re.compile(r"[.!?:;…。！？][\"'”’)\]]*$")
 #: Letters of scripts that do not divide words by spaces: Chinese and Japanese, and their punctuation.
 _UNSPACED = re.compile("[\u2e80-\u30ff\u31c0-\u9fff\uf900-\ufaff\uff00-\uff60]")
-_WORD_HYPHEN = re.compile(r"[^\W\d_]-$")
 
 
 def blocks(lines: Sequence[Line]) -> Iterator[list[Line]]:
@@ -71,10 +70,10 @@ def joined(block: Sequence[Line]) -> str:
         text = line.text
         if below is None or text.endswith(DIVIDED):
             parts.append(text)
-        elif _WORD_HYPHEN.search(text) and below.text[:1].isalpha():
+        elif text[-1] == "-" and text[-2:-1].isalpha() and below.text[:1].isalpha():
             parts.append(text[:-1] + DIVIDED)
-        elif _UNSPACED.match(text[-1]) and _UNSPACED.match(below.text[:1]):
+        elif text[-1] >= "\u2e80" and _UNSPACED.match(text[-1]) and _UNSPACED.match(below.text[:1]):
             parts.append(text)
         else:
-            parts.append(text if re.search(r"\w-$", text) else text + " ")
+            parts.append(text if text[-1] == "-" and (text[-2:-1].isalnum() or text[-2:-1] == "_") else text + " ")
     return "".join(parts)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pypdfium2.raw as pdfium_c
+
+from pipeline.parse.pdf.quick import ADDRESS, quick
 
 #: Maximum thickness of a rule, and minimum length, in points.
 MAX_THICKNESS, MIN_LENGTH = 3.0, 6.0
@@ -18,6 +20,15 @@ MAX_BOX = 14.0
 MAX_PADDING = 12.0
 #: Points of one path, and rules of a page that are looked at; more of them are a drawing.
 MAX_POINTS, MAX_RULES = 600, 1_500
+
+
+_bounds = quick(pdfium_c.FPDFPageObj_GetBounds, ctypes.c_int, ADDRESS, ADDRESS, ADDRESS, ADDRESS, ADDRESS)
+_matrix = quick(pdfium_c.FPDFPageObj_GetMatrix, ctypes.c_int, ADDRESS, ADDRESS)
+_count = quick(pdfium_c.FPDFPath_CountSegments, ctypes.c_int, ADDRESS)
+_segment = quick(pdfium_c.FPDFPath_GetPathSegment, ADDRESS, ADDRESS, ctypes.c_int)
+_point = quick(pdfium_c.FPDFPathSegment_GetPoint, ctypes.c_int, ADDRESS, ADDRESS, ADDRESS)
+_kind = quick(pdfium_c.FPDFPathSegment_GetType, ctypes.c_int, ADDRESS)
+_closes = quick(pdfium_c.FPDFPathSegment_GetClose, ctypes.c_int, ADDRESS)
 
 
 class Rule(NamedTuple):
@@ -34,13 +45,13 @@ def drawn(paths: Sequence[int]) -> tuple[list[Rule], list[Rule]]:
     Boxes to be checked and backgrounds of text in cells are no cells."""
     across: list[Rule] = []
     upright: list[Rule] = []
-    areas: list[tuple[Any, float, float, float, float]] = []
-    box = [ctypes.c_float() for _ in range(4)]
-    for address in paths:
-        found = ctypes.cast(address, pdfium_c.FPDF_PAGEOBJECT)
-        if not pdfium_c.FPDFPageObj_GetBounds(found, *box):
+    areas: list[tuple[int, float, float, float, float]] = []
+    box = (ctypes.c_float * 4)()
+    sides = [ctypes.addressof(box) + 4 * at for at in range(4)]
+    for found in paths:
+        if not _bounds(found, *sides):
             continue
-        left, bottom, right, top = (side.value for side in box)
+        left, bottom, right, top = box
         if top - bottom <= MAX_THICKNESS:
             across += [Rule((top + bottom) / 2, left, right)] if right - left >= MIN_LENGTH else []
         elif right - left <= MAX_THICKNESS:
@@ -50,8 +61,8 @@ def drawn(paths: Sequence[int]) -> tuple[list[Rule], list[Rule]]:
         if len(across) + len(upright) + len(areas) > MAX_RULES:
             return [], []
     lines = tuple(upright)
-    for found, *sides in areas:
-        if lines and _is_padded(sides[0], sides[1], sides[2], sides[3], lines) and not _is_stroked(found):
+    for found, left, bottom, right, top in areas:
+        if lines and _is_padded(left, bottom, right, top, lines) and not _is_stroked(found):
             continue
         for x1, y1, x2, y2 in _sides(found):
             if abs(y1 - y2) < 0.5 and abs(x1 - x2) >= MIN_LENGTH:
@@ -70,33 +81,34 @@ def _is_padded(left: float, bottom: float, right: float, top: float, lines: Sequ
     return any(TOUCH < left - at <= MAX_PADDING for at in beside) and any(TOUCH < at - right <= MAX_PADDING for at in beside)
 
 
-def _is_stroked(found: Any) -> bool:
+def _is_stroked(found: int) -> bool:
     fill, stroke = ctypes.c_int(), ctypes.c_int()
-    return not pdfium_c.FPDFPath_GetDrawMode(found, fill, stroke) or bool(stroke.value)
+    path = ctypes.cast(found, pdfium_c.FPDF_PAGEOBJECT)
+    return not pdfium_c.FPDFPath_GetDrawMode(path, fill, stroke) or bool(stroke.value)
 
 
-def _sides(found: Any) -> Iterator[tuple[float, float, float, float]]:
+def _sides(found: int) -> Iterator[tuple[float, float, float, float]]:
     """The straight parts of a path, on the page."""
-    count = pdfium_c.FPDFPath_CountSegments(found)
-    matrix = pdfium_c.FS_MATRIX()
-    if count > MAX_POINTS or not pdfium_c.FPDFPageObj_GetMatrix(found, matrix):
+    count = _count(found)
+    matrix = (ctypes.c_float * 6)()
+    if count > MAX_POINTS or not _matrix(found, ctypes.addressof(matrix)):
         return
-    x, y = ctypes.c_float(), ctypes.c_float()
+    a, b, c, d, e, f = matrix
+    place = (ctypes.c_float * 2)()
+    to_x = ctypes.addressof(place)
     start = last = (0.0, 0.0)
     for index in range(count):
-        segment = pdfium_c.FPDFPath_GetPathSegment(found, index)
-        pdfium_c.FPDFPathSegment_GetPoint(segment, x, y)
-        point = (
-            matrix.a * x.value + matrix.c * y.value + matrix.e,
-            matrix.b * x.value + matrix.d * y.value + matrix.f,
-        )
-        kind = pdfium_c.FPDFPathSegment_GetType(segment)
+        segment = _segment(found, index)
+        _point(segment, to_x, to_x + 4)
+        x, y = place
+        point = a * x + c * y + e, b * x + d * y + f
+        kind = _kind(segment)
         if kind == pdfium_c.FPDF_SEGMENT_MOVETO:
             start = point
         elif kind == pdfium_c.FPDF_SEGMENT_LINETO:
             yield (*last, *point)
         last = point
-        if pdfium_c.FPDFPathSegment_GetClose(segment):
+        if _closes(segment):
             yield (*last, *start)
             last = start
 
