@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from pipeline.parse.pdf.glyphs import Piece
+from pipeline.parse.pdf.lines import line_of
 from pipeline.types import ElementKind
 from tests.reading import Read, read
 
@@ -265,3 +267,65 @@ def test_headings_by_bookmarks(tmp_path: Path) -> None:
 
     found = made(tmp_path, [page("Of water", 0), page("Of its height", 1), page("Of corn", 0)])
     assert headings(found) == [(1, "Of water"), (2, "Of its height"), (1, "Of corn")]
+
+
+def test_numbers_in_parentheses_head_the_text_right_below(tmp_path: Path) -> None:
+    def draw(sheet: Any) -> None:
+        y = 790.0
+        for number in (1, 2):
+            for size, lines in ((12.5, [f"({number}) Water of the upper pond"]), (11.5, column("t", 5, 9))):
+                sheet.setFont("Times-Roman", size)
+                put(sheet, 60, y, lines, 17)
+                y -= 17 * len(lines)
+
+    found = [text for _, text in headings(made(tmp_path, [draw]))]
+    assert found == ["(1) Water of the upper pond", "(2) Water of the upper pond"]
+
+
+def test_addresses_are_no_headings(tmp_path: Path) -> None:
+    lines = [
+        ("Times-Bold", 18.0, "example.org/mills"),
+        ("Times-Roman", 10.0, ""),
+        ("Times-Bold", 18.0, "Of wheels"),
+        ("Times-Roman", 10.0, ""),
+    ]
+    assert [text for _, text in headings(made(tmp_path, [lambda sheet: chapter(sheet, lines)]))] == ["Of wheels"]
+
+
+def test_items_behind_larger_bullets_are_one(tmp_path: Path) -> None:
+    def draw(sheet: Any) -> None:
+        text = sheet.beginText(60, 760)
+        for size, part in ((13, "• "), (9, "They coordinate appointments of millers and of")):
+            text.setFont("Times-Roman", size)
+            text.textOut(part)
+        sheet.drawText(text)
+        sheet.setFont("Times-Roman", 9)
+        sheet.drawString(72, 749, "carters to the mills of the valley.")
+        put(sheet, 60, 700, column("t", 6, 9))
+
+    found = made(tmp_path, [draw])
+    assert "• They coordinate appointments of millers and of carters to the mills of the valley." in found.texts
+    assert headings(found) == []
+
+
+def test_numbers_of_footnotes_in_korean(tmp_path: Path) -> None:
+    from reportlab.pdfbase.cidfonts import UnicodeCIDFont
+    from reportlab.pdfbase.pdfmetrics import registerFont
+
+    registerFont(UnicodeCIDFont("HYSMyeongJo-Medium"))
+
+    def draw(sheet: Any) -> None:
+        text = sheet.beginText(60, 790)
+        for size, rise, part in ((10, 0, "보험"), (6, 4, "10)"), (10, 0, " 제2호")):
+            text.setFont("HYSMyeongJo-Medium", size)
+            text.setRise(rise)
+            text.textOut(part)
+        sheet.drawText(text)
+
+    assert made(tmp_path, [draw]).texts == ["보험 10) 제2호"]
+
+
+def test_arabic_and_latin_words_that_touch_are_two() -> None:
+    text = "لغة R وPython"
+    piece = Piece(text, 60, 700, 120, 712, size=12, bold=False, italic=False, fixed=False, lefts=[60], rights=[120], first=0)
+    assert line_of([piece], 120.0).text == "لغة R و Python"

@@ -142,3 +142,42 @@ def test_what_is_no_table(draw: Callable[[Any], None], tmp_path: Path) -> None:
     found = read(tmp_path / "a.pdf")
     assert found.elements
     assert table_rows(found) == []
+
+
+def shaded(sheet: Any, x: float, y: float) -> None:
+    """A row of two cells between rules; each line of the first has a background of its own, and the second has boxes."""
+    for left, width in ((x, 200), (x + 200, 150)):
+        sheet.rect(left, y, width, 44, stroke=1, fill=0)
+        for side in (left - 0.2, left + width - 0.2):
+            sheet.rect(side, y, 0.4, 44, stroke=0, fill=1)
+        for side in (y - 0.2, y + 43.8):
+            sheet.rect(left, side, width, 0.4, stroke=0, fill=1)
+    sheet.setFillGray(0.9)
+    for part in (0, 22):
+        sheet.rect(x + 5.4, y + part, 189, 22, stroke=0, fill=1)
+    sheet.setFillGray(0)
+    for box in (x + 210, x + 250):
+        sheet.rect(box, y + 29, 11, 11)
+
+
+def test_backgrounds_of_text_and_boxes_are_no_cells(tmp_path: Path) -> None:
+    from reportlab.pdfgen import canvas
+
+    sheet = canvas.Canvas(str(tmp_path / "a.pdf"))
+    for title, y in (("2. Of the wheels", 700), ("3. Of the stones", 500)):
+        sheet.setFont("Helvetica-Bold", 14)
+        sheet.drawString(60, y + 100, title)
+        for at in range(2):
+            shaded(sheet, 60, y + 44 * at)
+            sheet.setFont("Helvetica-Bold", 12)
+            sheet.drawString(68, y + 44 * at + 28, "Does the miller of the upper")
+            sheet.drawString(68, y + 44 * at + 6, "mill know the rule?")
+            sheet.setFont("Helvetica", 10)
+            sheet.drawString(275, y + 44 * at + 31, "yes")
+            sheet.drawString(315, y + 44 * at + 31, "no, he has never heard of it")
+    sheet.save()
+    found = read(tmp_path / "a.pdf")
+    row = "Does the miller of the upper mill know the rule? | yes no, he has never heard of it"
+    assert {cells for header, text in table_rows(found) for cells in (header, text) if cells} == {row}
+    # All running text is in the tables: what stands between them, in larger type, heads them.
+    assert [e.text for e in found.elements if e.kind is ElementKind.HEADING] == ["2. Of the wheels", "3. Of the stones"]
