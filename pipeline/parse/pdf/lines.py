@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from pipeline.parse.hyphens import DIVIDED
-from pipeline.parse.pdf.glyphs import Piece
+from pipeline.parse.pdf.glyphs import TO_LEFT, Piece
 from pipeline.parse.pdf.order import Region, Row
 
 #: Minimum size of a drop capital relative to the text beside it.
@@ -77,7 +77,7 @@ def line_of(row: Row, margin: float) -> Line:
 def _whole(piece: Piece) -> str:
     """The text of a piece with its spaced-out letters as words."""
     text = piece.text
-    if not text.isascii():
+    if not text.isascii() and TO_LEFT.search(text):
         text = _TURN.sub(" ", text)  # pdfium loses the space there, or the file has none, where a search needs two words
     if len(text) < 7 or 2 * len(piece.lefts) <= len(text) or not _SPACED.search(text):
         return text
