@@ -70,7 +70,7 @@ class Notes:
                 if kind != pdfium_c.FPDF_ANNOT_LINK:
                     yield from self._noted(ctypes.cast(address, pdfium_c.FPDF_ANNOTATION), kind)
                 elif (action := _action(_link(address))) and _action_type(action) == pdfium_c.PDFACTION_URI:
-                    links += self._link(ctypes.cast(address, pdfium_c.FPDF_ANNOTATION), ctypes.cast(action, pdfium_c.FPDF_ACTION))
+                    links += self._target(ctypes.cast(address, pdfium_c.FPDF_ANNOTATION), ctypes.cast(action, pdfium_c.FPDF_ACTION))
             finally:
                 _close(address)
         if links:
@@ -106,7 +106,7 @@ class Notes:
                 texts.append(self._text_in(min(xs), min(ys), max(xs), max(ys)))
         return squeeze(" ".join(texts))[:MAX_MARKED_CHARS]
 
-    def _link(self, annotation: Any, action: Any) -> Iterator[str]:
+    def _target(self, annotation: Any, action: Any) -> Iterator[str]:
         """The text of a link with its target, if that leads out of the document, was not told before and is not on the page."""
         if len(self.told) >= MAX_LINKS:
             return
