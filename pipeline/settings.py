@@ -150,7 +150,10 @@ class Settings(BaseSettings):
     )
     hidden: bool = Field(False, description="also load hidden files and folders")
     ignore: Annotated[tuple[str, ...], NoDecode] = Field(
-        ("node_modules", "__pycache__", "*.pyc", "*~", "*.tmp", "Thumbs.db", "desktop.ini"),
+        (
+            "node_modules", "__pycache__", "*.pyc", "*~", "~$*", "*.tmp", "*.swp", "*.part", "*.partial", "*.crdownload",
+            "Thumbs.db", "desktop.ini",
+        ),
         description="comma-separated patterns of names that are never loaded",
     )  # fmt: skip
 

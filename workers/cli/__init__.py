@@ -41,6 +41,7 @@ from workers.cli import (
     store,
     token,
     upkeep,
+    watch,
 )  # fmt: skip
 from workers.cli.context import Context, say
 
@@ -77,7 +78,7 @@ for command in (
     quarantine.quarantine, store.verify, store.collections, store.promote, moveup.ledger, moveup.move_up,
     upkeep.gc, upkeep.backup, upkeep.restore, service.worker,
     service.up, service.scheduler, service.flower, service.metrics, host.init, host.assess, host.doctor,
-    source.source, source.sync, source.plan, source.delete, schedule.schedule, runs.runs, report.report, life.logs,
+    source.source, source.sync, watch.watch, source.plan, source.delete, schedule.schedule, runs.runs, report.report, life.logs,
     reindex.reindex, reindex.rollback,
     serve.serve, mcp.mcp, token.token,
     host.docker_memory, host.compose, info.config, info.version,

@@ -59,9 +59,11 @@ class Result:
 class Loading:
     """Everything a load needs, opened once; a context manager."""
 
-    def __init__(self, settings: Settings, collection: str, ahead: Ahead | None = None) -> None:
+    def __init__(self, settings: Settings, collection: str, ahead: Ahead | None = None, *, work: Working | None = None) -> None:
+        """`ahead`: started by the command for the workers of this load. `work`: workers that serve it, and outlive it."""
         self.settings = settings.prepare()
-        self._ahead = ahead  #: started by the command for the workers of this load
+        self._ahead = ahead
+        self._work = work
         self.ledger = Ledger.open(settings.ledger_url)
         self.staging: Staging = open_staging(settings.staging_location)
         self._public = collection
@@ -163,7 +165,9 @@ class Loading:
             self.staging.sweep()
         self.ledger.life.forget(self.settings.events_days * 86_400)
         with about(run=run), self._recorded(run), ExitStack() as stack:
-            work = stack.enter_context(Working(self.settings, self.ledger, worker_stderr, self._ahead)) if job.wait else None
+            work = self._work
+            if work is None and job.wait:
+                work = stack.enter_context(Working(self.settings, self.ledger, worker_stderr, self._ahead))
             watch = Watch(settings=self.settings, ledger=self.ledger, run=run, work=work, on_moment=on_moment)
             counts, deleted, refused = self._stage(run, job, watch)
             moment = watch.look(counts, staging=False)
@@ -176,7 +180,7 @@ class Loading:
                 self.ledger.runs.staged(run)
                 queue_now(self.settings, self.ledger)
             embedders = [row for row in self.ledger.registry.workers() if row.role == Stage.EMBED and row.device]
-            if work:
+            if work and work is not self._work:
                 work.done()
         result = Result(
             run=run,
