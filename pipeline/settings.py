@@ -85,7 +85,9 @@ class Settings(BaseSettings):
         description="short copies by which Qdrant searches the vectors of a new collection: int8, binary or none",
     )
     qdrant_on_disk: bool = Field(False, description="keep the vectors of a new collection on Qdrant's disk, not in its memory")
-    allow_insecure: bool = Field(False, description="allow Qdrant without an API key and Redis without a password on another host")
+    allow_insecure: bool = Field(
+        False, description="allow Qdrant without an API key, Redis without a password and webhooks without TLS on another host"
+    )
 
     # Model and devices
     model: str = Field(DEFAULT_MODEL, description="embedding model: hub id or local folder")
@@ -222,6 +224,13 @@ class Settings(BaseSettings):
         SecretStr(""), validation_alias=_names("KB_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS"),
         description="headers for KB_OTLP_ENDPOINT: name=value, comma-separated",
     )  # fmt: skip
+
+    webhook_url: SecretStr = Field(
+        SecretStr(""), description="comma-separated https:// addresses that are told about each run that has ended; empty: none"
+    )
+    webhook_secret: SecretStr = Field(
+        SecretStr(""), description="key of the signatures for KB_WEBHOOK_URL; whsec_ and base64, or any other text"
+    )
 
     @field_validator("gpu_ids", "ignore", "ocr_langs", mode="before")
     @classmethod

@@ -17,6 +17,7 @@ from workers.broker.app import SHUTDOWN_S, TICK_S, make_app
 from workers.broker.dispatch import DispatchThread
 from workers.broker.queues import Broker
 from workers.jobs.crew import Remover, make_dispatcher
+from workers.jobs.webhooks import Sending
 from workers.process.locks import ENDING_S, WorkersLock
 from workers.process.spec import clocks, plan
 from workers.process.supervisor import Supervisor, bury
@@ -74,6 +75,7 @@ def serve(settings: Settings, ledger: Ledger, stages: Sequence[str], *, schedule
         with (
             Supervisor(settings, specs, ended, lock=lock if alone else None) as supervisor,
             DispatchThread(make_dispatcher(settings, ledger), SWEEP_EVERY_S, swept),
+            Sending(settings) if schedules else nullcontext(),
             _timer(settings, ledger) if schedules and settings.embedded_broker else nullcontext(),
         ):
             supervisor.run(TEND_EVERY_S, lambda: until_empty and not ledger.report.progress().open)

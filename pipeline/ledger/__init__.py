@@ -5,7 +5,7 @@ generations), `mirror` (a new generation next to the live one), `removal` (delet
 `schedules` (and when), `holds` (which run loads which roots now), `registry` (worker processes), `runs` (and how they compare),
 `report`, `life` and `retrospect` (for people: the present, documents, one run), `measures` (counters of workers), `fields`
 (of metadata), `browse` (documents by page), `tokens` (who may ask the service), `submissions` (repeated requests),
-`upkeep` (what nobody needs any more). `transfer` copies all of it into another database.
+`outbox` (reports of ended runs), `upkeep` (what nobody needs any more). `transfer` copies all of it into another database.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from pipeline.ledger.life import Life
 from pipeline.ledger.losses import LossReport
 from pipeline.ledger.measures import Measures
 from pipeline.ledger.mirror import Mirror
+from pipeline.ledger.outbox import Outbox
 from pipeline.ledger.registry import Registry
 from pipeline.ledger.removal import Removal
 from pipeline.ledger.report import Report
@@ -63,6 +64,7 @@ class Ledger:
         self.life = Life(engine)
         self.retrospect = Retrospect(engine)
         self.measures = Measures(engine)
+        self.outbox = Outbox(engine)
         self.losses = LossReport(engine)
         self.fields = Fields(engine)
         self.facets = Facets(engine)
@@ -105,6 +107,6 @@ class Ledger:
 
 __all__ = [
     "Browse", "Facets", "Fields", "Flow", "Generations", "Holds", "Intake", "Ledger", "Life", "LossReport", "Measures", "Mirror",
-    "Registry", "Removal", "Report", "Retrospect", "Runs", "Schedules", "Sources", "Submissions", "Tokens", "Upkeep",
+    "Outbox", "Registry", "Removal", "Report", "Retrospect", "Runs", "Schedules", "Sources", "Submissions", "Tokens", "Upkeep",
     "Work",
 ]  # fmt: skip

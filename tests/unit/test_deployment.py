@@ -36,7 +36,10 @@ def test_every_setting_reaches_the_containers() -> None:
     services = read(COMPOSE)["services"]
     embed, parse = services["worker-embed"]["environment"], services["worker-parse"]["environment"]
     assert ours - set(embed) == {"KB_FLOWER_AUTH"}
-    assert ours - set(parse) == {"KB_FLOWER_AUTH", "KB_QDRANT_URL", "KB_API_KEY", "KB_EMBED_API_KEY", "KB_RERANK_API_KEY"}
+    secrets = {"KB_FLOWER_AUTH", "KB_API_KEY", "KB_EMBED_API_KEY", "KB_RERANK_API_KEY", "KB_WEBHOOK_URL", "KB_WEBHOOK_SECRET"}
+    assert ours - set(parse) == {*secrets, "KB_QDRANT_URL"}
+    for name in ("scheduler", "cli", "api"):  # which report runs that have ended
+        assert {"KB_WEBHOOK_URL", "KB_WEBHOOK_SECRET"} <= set(services[name]["environment"])
     assert everything - set(services["api"]["environment"]) == {"KB_FLOWER_AUTH"}
     assert "KB_FLOWER_AUTH" in services["flower"]["environment"]
     traced = {name for name, one in services.items() if "KB_OTLP_HEADERS" in one.get("environment", {})}

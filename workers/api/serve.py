@@ -24,6 +24,7 @@ from pipeline.settings import Settings, is_loopback, mask_url
 from workers.api import ANNOUNCEMENT
 from workers.api.app import make_app
 from workers.api.engine import Engine
+from workers.jobs.webhooks import Sending
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +37,7 @@ def serve(settings: Settings, more: Sequence[APIRouter] = ()) -> None:
 
     Raises ConfigError if it cannot listen, or if others could reach it without a token.
     """
-    with closing(Engine(settings)) as engine:
+    with Sending(settings), closing(Engine(settings)) as engine:
         if not (is_loopback(settings.host) or settings.api_key.get_secret_value() or engine.ledger.tokens.any()):
             raise ConfigError(
                 f"KB_HOST {settings.host} is not loopback, and there is no token: everybody who reaches it could read and load. "

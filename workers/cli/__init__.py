@@ -42,6 +42,7 @@ from workers.cli import (
     token,
     upkeep,
     watch,
+    webhook,
 )  # fmt: skip
 from workers.cli.context import Context, say
 
@@ -80,7 +81,7 @@ for command in (
     service.up, service.scheduler, service.flower, service.metrics, host.init, host.assess, host.doctor,
     source.source, source.sync, watch.watch, source.plan, source.delete, schedule.schedule, runs.runs, report.report, life.logs,
     reindex.reindex, reindex.rollback,
-    serve.serve, mcp.mcp, token.token,
+    serve.serve, mcp.mcp, token.token, webhook.webhook,
     host.docker_memory, host.compose, info.config, info.version,
 ):  # fmt: skip
     cli.add_command(command)

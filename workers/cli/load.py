@@ -117,8 +117,9 @@ def run_job(settings: Settings, job: Job, ahead: Ahead, *, as_json: bool, strict
         ahead.load_model(settings)
         ahead.fork_workers(settings)
     from workers.cli.display import progress_display
+    from workers.jobs.webhooks import Sending
 
-    with Loading(settings, settings.collection, ahead) as loading:
+    with Loading(settings, settings.collection, ahead) as loading, Sending(settings):
         try:
             loading.prepare()
             with progress_display() as display:

@@ -58,6 +58,7 @@ def reindex(
     """
     from workers.cli.display import progress_display
     from workers.jobs.reindex import Change, Reindexing
+    from workers.jobs.webhooks import Sending
 
     with context.ledger("warning", collection=collection) as (settings, ledger):
         settings = of_ledger(settings, ledger)
@@ -71,7 +72,7 @@ def reindex(
         k=k,
         max_regression=max_regression,
     )
-    with Reindexing(settings, settings.collection, change) as reindexing, progress_display() as display:
+    with Reindexing(settings, settings.collection, change) as reindexing, Sending(settings), progress_display() as display:
         result = reindexing.run(display, display.stderr)
     if as_json:
         print_json(result)

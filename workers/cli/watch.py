@@ -43,6 +43,7 @@ def watch(
     Deletions that look like an accident are refused, as by `sync`. Errors that may pass are tried again.
     """
     from workers.jobs.watch import Options, Watcher, Watching
+    from workers.jobs.webhooks import Sending
     from workers.schedules.run import Said
 
     options = Options(allow_delete, poll, poll_every, full_every)
@@ -50,7 +51,8 @@ def watch(
         told = _Told()
         watcher = Watcher(on_begin=say, on_result=told.result, on_moment=Said(), on_trouble=told.trouble)
         try:
-            Watching(settings, ledger, name, options, watcher).run()
+            with Sending(settings):
+                Watching(settings, ledger, name, options, watcher).run()
         except (KeyboardInterrupt, SystemExit):
             say("stopped watching; what is staged is continued the next time")
 

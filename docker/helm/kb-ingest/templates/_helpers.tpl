@@ -93,7 +93,7 @@ securityContext:
 {{- $bundled := printf "http://%s-qdrant:6333" (include "kb.name" .) -}}
 - {name: KB_QDRANT_URL, value: {{ ternary $bundled .Values.qdrant.url .Values.qdrant.bundled | quote }}}
 {{ include "kb.fromSecret" (dict "root" . "name" "KB_API_KEY") }}
-{{- range list "KB_EMBED_API_KEY" "KB_RERANK_API_KEY" "HF_TOKEN" }}
+{{- range list "KB_EMBED_API_KEY" "KB_RERANK_API_KEY" "HF_TOKEN" "KB_WEBHOOK_URL" "KB_WEBHOOK_SECRET" }}
 {{ include "kb.fromSecret" (dict "root" $ "name" . "optional" true) }}
 {{- end }}
 {{- end }}
