@@ -109,7 +109,7 @@ def test_an_ended_run_is_reported(cli: Cli, documents: Path, receiver: Receiver)
 
 def test_a_failed_delivery_is_tried_again_under_the_same_id(cli: Cli, documents: Path, receiver: Receiver) -> None:
     receiver.answer = lambda number: 503 if number == 0 else 200
-    done = cli.run("load", str(documents))
+    done = cli.run("--log-level", "info", "load", str(documents))
     assert len(receiver.told()) == 2  # the second one a second later, before the command ended
     assert len({headers["webhook-id"] for headers, _ in receiver.requests}) == 1
     assert "was not reported to 127.0.0.1" in done.stderr

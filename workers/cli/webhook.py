@@ -34,7 +34,7 @@ def test(context: Context) -> int:
             try:
                 status = post(client, receiver, f"test-{uuid.uuid4()}", sample())
                 text = f"status {status}"
-            except httpx.HTTPError as error:
+            except (httpx.HTTPError, httpx.InvalidURL) as error:
                 status, text = 0, type(error).__name__
             failed += not 200 <= status < 300
             say(f"{receiver.shown}: {text}", logging.INFO if 200 <= status < 300 else logging.ERROR)

@@ -114,7 +114,7 @@ def _key(secret: str) -> bytes:
 
 
 def post(client: httpx.Client, receiver: Receiver, name: str, body: dict[str, Any], timeout_s: float = TIMEOUT_S) -> int:
-    """Send one notification; return the HTTP status. Raises httpx.HTTPError."""
+    """Send one notification; return the HTTP status. Raises httpx.HTTPError, httpx.InvalidURL."""
     content = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
     at = str(int(time.time()))
     digest = hmac.new(receiver.key, b".".join((name.encode(), at.encode(), content)), hashlib.sha256).digest()
@@ -236,7 +236,7 @@ class Sending:
             left_s = max(0.1, min(TIMEOUT_S, self._deadline - time.monotonic()))
             status = post(client, receiver, name, body, left_s)
             why = "" if 200 <= status < 300 else f"status {status}"
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
             status, why = 0, type(error).__name__
         if not why:
             ledger.outbox.settle(claimed, outcome="delivered")
