@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from pipeline.embed.base import FILLS_KEPT, EmbedderInfo, unit_rows
 from pipeline.errors import EmbedUnavailable, ModelError, retried
-from pipeline.settings import Settings, mask_url
+from pipeline.settings import Settings
 from pipeline.text import plural
+from pipeline.urls import mask_url
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,8 @@ import httpx
 
 from pipeline.errors import ModelError, RerankUnavailable
 from pipeline.search.rerank import BATCH_TEXTS
-from pipeline.settings import Settings, mask_url
+from pipeline.settings import Settings
+from pipeline.urls import mask_url
 
 
 class HttpReranker:

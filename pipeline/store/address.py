@@ -6,7 +6,7 @@ import re
 from urllib.parse import urlsplit
 
 from pipeline.errors import ConfigError
-from pipeline.settings import mask_url
+from pipeline.urls import mask_url
 
 #: The first version with indexes of prefixes, which filters by folder and URI need.
 MIN_VERSION = (1, 19)

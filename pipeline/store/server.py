@@ -14,7 +14,7 @@ from typing_extensions import override
 
 from pipeline.errors import CollectionMismatch, CollectionMissing, ConfigError, PermanentError, StoreUnavailable, retried
 from pipeline.filters import PREFIX_FIELDS, Filters, Node, Types
-from pipeline.settings import Quantization, is_loopback, mask_url
+from pipeline.settings import Quantization
 from pipeline.store import points as convert
 from pipeline.store import server_query as made
 from pipeline.store.address import check_version, host_of
@@ -24,6 +24,7 @@ from pipeline.store.names import check_name
 from pipeline.store.points import DENSE, META_FIELDS, META_PAGE_POINTS, PAGE_POINTS, PARTS, SPARSE, Point
 from pipeline.store.query import Shape, query_plan
 from pipeline.types import Chunk, DocumentInfo, EmbeddedChunk, Embedding, Hit, PointMeta
+from pipeline.urls import is_loopback, mask_url
 
 T = TypeVar("T")
 

@@ -19,9 +19,9 @@ from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from opentelemetry.trace import NonRecordingSpan, SpanContext, Status, StatusCode, TraceFlags, set_span_in_context
 
-from pipeline.settings import mask_url
 from pipeline.telemetry.spans import ROOT, Span, Tracing, Version
 from pipeline.text import well_formed
+from pipeline.urls import mask_url
 
 log = logging.getLogger(__name__)
 

@@ -6,8 +6,9 @@ import logging
 from importlib.util import find_spec
 
 from pipeline.errors import ConfigError
-from pipeline.settings import Settings, mask_url
+from pipeline.settings import Settings
 from pipeline.telemetry.spans import Tracing
+from pipeline.urls import mask_url
 
 log = logging.getLogger(__name__)
 

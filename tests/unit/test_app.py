@@ -10,8 +10,9 @@ import pytest
 
 from pipeline.errors import ConfigError
 from pipeline.ledger.flow import Batch
-from pipeline.settings import Settings, is_loopback, mask_url
+from pipeline.settings import Settings
 from pipeline.types import Stage
+from pipeline.urls import is_loopback, mask_url
 from workers.broker.app import BEAT_LOCK_S, SHUTDOWN_S, TICK_QUEUE, make_app, redbeat_options
 from workers.broker.queues import Broker
 

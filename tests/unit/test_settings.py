@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import ConfigError
-from pipeline.settings import DEFAULT_MODEL, Settings, load_settings, mask_url
+from pipeline.settings import DEFAULT_MODEL, Settings, load_settings
+from pipeline.urls import mask_url
 
 
 @pytest.fixture(autouse=True)

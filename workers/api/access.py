@@ -11,7 +11,7 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from pipeline.ledger.tokens import EVERYTHING, RESERVED, SCOPES, Grant, Scope, digest_of
-from pipeline.settings import is_loopback
+from pipeline.urls import is_loopback
 from workers.api.engine import Engine
 from workers.api.problems import Refusal
 

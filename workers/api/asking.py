@@ -82,7 +82,7 @@ def named_service(settings: Settings, url: str) -> Service:
 
 def own_service(settings: Settings) -> Service | None:
     """The service that runs over this data folder and store, if one says so."""
-    from pipeline.settings import mask_url
+    from pipeline.urls import mask_url
 
     try:
         said = json.loads((settings.data_dir / ANNOUNCEMENT).read_bytes())

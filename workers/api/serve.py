@@ -20,7 +20,8 @@ from fastapi import APIRouter
 from pipeline.errors import ConfigError
 from pipeline.files.errors import translating
 from pipeline.files.replace import replace_file
-from pipeline.settings import Settings, is_loopback, mask_url
+from pipeline.settings import Settings
+from pipeline.urls import is_loopback, mask_url
 from workers.api import ANNOUNCEMENT
 from workers.api.app import make_app
 from workers.api.engine import Engine

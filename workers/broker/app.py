@@ -11,8 +11,9 @@ from kombu.entity import Queue
 
 from pipeline.errors import ConfigError
 from pipeline.files.errors import translating
-from pipeline.settings import Settings, is_loopback
+from pipeline.settings import Settings
 from pipeline.types import Stage
+from pipeline.urls import is_loopback
 from workers.broker import folder
 
 #: Max seconds for a worker to finish its tasks after SIGTERM; containers must wait longer than this before SIGKILL.

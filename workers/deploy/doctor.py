@@ -21,10 +21,11 @@ from pipeline.host import envfile
 from pipeline.host.machine import accelerators, free_bytes
 from pipeline.ledger import Ledger
 from pipeline.model.files import resolve_model, resolve_tokenizer
-from pipeline.settings import Settings, mask_url
+from pipeline.settings import Settings
 from pipeline.store import open_store
 from pipeline.text import memory, plural
 from pipeline.types import Stage
+from pipeline.urls import mask_url
 from workers.broker.app import make_app
 from workers.broker.queues import Broker
 from workers.versions import versions

@@ -21,7 +21,8 @@ from urllib.parse import urlsplit
 from pipeline.errors import ConfigError, KbError
 from pipeline.ledger import Ledger
 from pipeline.ledger.outbox import KEPT_S, Delivery
-from pipeline.settings import Settings, mask_url
+from pipeline.settings import Settings
+from pipeline.urls import mask_url
 
 if TYPE_CHECKING:
     import httpx
