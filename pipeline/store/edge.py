@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal, cast
+from typing import cast
 from uuid import UUID
 
 from qdrant_edge import (
@@ -30,8 +30,6 @@ from qdrant_edge import (
     MultiVectorComparator,
     MultiVectorConfig,
     PayloadSelector,
-    Query,
-    QueryRequest,
     Record,
     ScrollRequest,
     SparseVector,
@@ -47,14 +45,12 @@ from pipeline.filters import PREFIX_FIELDS, Filters, Node, Types
 from pipeline.store import graph
 from pipeline.store import points as convert
 from pipeline.store.base import Role, StoredPoint, VectorStore
-from pipeline.store.bm25 import SparseVector as Weights
 from pipeline.store.bm25 import document_weights
 from pipeline.store.catalogue import Catalogue
 from pipeline.store.conditions import bound
-from pipeline.store.edge_query import INDEXES, edge_filter, types_of
-from pipeline.store.fusion import Ask, Scores, hybrid
+from pipeline.store.edge_query import INDEXES, edge_filter, run_query, types_of
 from pipeline.store.points import DENSE, META_FIELDS, META_PAGE_POINTS, PAGE_POINTS, PARTS, SPARSE, Point
-from pipeline.store.query import QueryPlan, Shape, query_plan
+from pipeline.store.query import Shape, query_plan
 from pipeline.store.shards import Shards, engine_errors, enter_engine
 from pipeline.types import Chunk, DocumentInfo, EmbeddedChunk, Embedding, Hit, PointMeta
 
@@ -214,17 +210,8 @@ class EdgeStore(VectorStore):
         if wanted is None:
             return []
         with self._shards.use(self._path(physical)) as shard:
-            if wanted.is_hybrid:
-                scores = hybrid(lambda asked: _scores(shard, wanted, asked), wanted.depth, wanted.limit)
-                found = [(scores[str(one.id)], one) for one in shard.retrieve(list(scores), True, False)]
-                return convert.ranked(convert.hit_of(str(one.id), score, one.payload or {}) for score, one in found)
-            by: Literal["dense", "sparse"] = "dense" if wanted.dense is not None else "sparse"
-            request = QueryRequest(
-                limit=wanted.limit, query=_nearest(wanted, by), filter=edge_filter(wanted.matching), with_payload=True,
-                params=graph.SEARCH,
-            )  # fmt: skip
-            scored = shard.query(request)
-        return convert.ranked(convert.hit_of(str(point.id), point.score, point.payload or {}) for point in scored)
+            found = run_query(shard, wanted)
+        return convert.ranked(convert.hit_of(point_id, score, payload) for point_id, score, payload in found)
 
     @override
     def scan(self, physical: str, *, with_vectors: bool = False) -> Iterator[StoredPoint]:
@@ -385,20 +372,3 @@ def _vectors(embedded: EmbeddedChunk, shape: Shape, language: str) -> dict[str, 
     if shape.sparse and (weights := document_weights(embedded.chunk.embed_text, language)).indices:
         vectors[SPARSE] = SparseVector(weights.indices, weights.values)
     return vectors
-
-
-def _scores(shard: EdgeShard, wanted: QueryPlan, asked: Sequence[Ask]) -> list[Scores]:
-    found = []
-    for one in asked:
-        matches = Filter(must=[HasIdCondition(set(one.among))]) if one.among else edge_filter(wanted.matching)
-        params = graph.EXACT if one.among else graph.SEARCH
-        request = QueryRequest(limit=one.limit, query=_nearest(wanted, one.by), filter=matches, params=params)
-        found.append({str(point.id): point.score for point in shard.query(request)})
-    return found
-
-
-def _nearest(wanted: QueryPlan, by: Literal["dense", "sparse"]) -> Query:
-    if by == "dense" and wanted.dense is not None:
-        return Query.Nearest(wanted.dense, using=wanted.meaning)
-    sparse = wanted.sparse or Weights([], [])
-    return Query.Nearest(SparseVector(sparse.indices, sparse.values), using=SPARSE)

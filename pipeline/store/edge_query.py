@@ -1,17 +1,19 @@
-"""Filters and indexes as objects of Qdrant Edge."""
+"""Filters, indexes and queries as objects of Qdrant Edge."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TypeAlias, cast
+from typing import Literal, TypeAlias, cast
 
 import numpy as np
 from qdrant_edge import (
     BoolIndexParams,
     DatetimeIndexParams,
+    EdgeShard,
     FieldCondition,
     Filter,
     FloatIndexParams,
+    HasIdCondition,
     IntegerIndexParams,
     IsEmptyCondition,
     KeywordIndexParams,
@@ -19,13 +21,20 @@ from qdrant_edge import (
     MatchPrefix,
     MatchValue,
     PayloadSchemaType,
+    Query,
+    QueryRequest,
     RangeDateTime,
     RangeFloat,
+    SparseVector,
 )
 
 from pipeline.filters import FieldType, Node, Types
+from pipeline.store import graph
+from pipeline.store.bm25 import SparseVector as Weights
 from pipeline.store.conditions import parts_of
-from pipeline.store.points import FIELDS
+from pipeline.store.fusion import Ask, Scores, hybrid
+from pipeline.store.points import FIELDS, SPARSE, Payload
+from pipeline.store.query import QueryPlan
 
 _Index: TypeAlias = KeywordIndexParams | IntegerIndexParams | FloatIndexParams | BoolIndexParams | DatetimeIndexParams
 _Condition: TypeAlias = FieldCondition | IsEmptyCondition | Filter
@@ -93,3 +102,31 @@ def types_of(schema: Mapping[str, PayloadSchemaType]) -> Types:
         for path, kind in sorted(schema.items())
         if path.startswith(prefix) and kind in _TYPES
     }
+
+
+def run_query(shard: EdgeShard, plan: QueryPlan) -> list[tuple[str, float, Payload]]:
+    """Id, score and payload of the hits."""
+    if plan.is_hybrid:
+        scores = hybrid(lambda asked: _scores(shard, plan, asked), plan.depth, plan.limit)
+        records = shard.retrieve(list(scores), True, False)
+        return [(str(one.id), scores[str(one.id)], one.payload or {}) for one in records]
+    query = _nearest(plan, "dense" if plan.dense is not None else "sparse")
+    request = QueryRequest(limit=plan.limit, query=query, filter=edge_filter(plan.matching), with_payload=True, params=graph.SEARCH)
+    return [(str(point.id), point.score, point.payload or {}) for point in shard.query(request)]
+
+
+def _scores(shard: EdgeShard, plan: QueryPlan, asked: Sequence[Ask]) -> list[Scores]:
+    found = []
+    for one in asked:
+        matches = Filter(must=[HasIdCondition(set(one.among))]) if one.among else edge_filter(plan.matching)
+        params = graph.EXACT if one.among else graph.SEARCH
+        request = QueryRequest(limit=one.limit, query=_nearest(plan, one.by), filter=matches, params=params)
+        found.append({str(point.id): point.score for point in shard.query(request)})
+    return found
+
+
+def _nearest(plan: QueryPlan, by: Literal["dense", "sparse"]) -> Query:
+    if by == "dense" and plan.dense is not None:
+        return Query.Nearest(plan.dense, using=plan.meaning)
+    sparse = plan.sparse or Weights([], [])
+    return Query.Nearest(SparseVector(sparse.indices, sparse.values), using=SPARSE)
