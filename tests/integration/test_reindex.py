@@ -217,7 +217,7 @@ def test_two_thousand_documents_change_their_model_and_no_search_fails(cli: Cli,
     served = Cli(place, **{**cli.environment, **own})
     assert served.answer("load", str(folder))["indexed"] == many
     hammer = Hammer(served, tmp_path, many, 0.002)
-    result = served.answer("reindex", "--model", WORDS_MODEL)
+    result = served.answer("reindex", "--model", WORDS_MODEL, "--rate", "80")
     searched = hammer.stop()
     assert (result["swapped"], result["documents"]) == (True, many)
     assert (searched["failed"], searched["empty"], searched["mixed"]) == ([], 0, 0)

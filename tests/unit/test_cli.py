@@ -71,7 +71,7 @@ def test_the_version_comes_with_the_rules_of_what_is_stored(capsys: pytest.Captu
     assert lines[1].startswith(f"parse fingerprint: parser {PARSER_VERSION}, chardet ")
     assert lines[1].endswith(f", chunker {CHUNKER_VERSION}, chunk options, tokenizer")
     assert lines[2:] == [
-        "embed fingerprint: model, revision, dimension",
+        "embed fingerprint: model, revision, dimension, tokens of parts",
         "chunk file: format 2",
         "word weights: bm25-v2",
         f"ledger: schema {SCHEMA_VERSION}",

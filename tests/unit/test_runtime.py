@@ -49,7 +49,7 @@ def loaded(settings: Settings) -> tuple[list[str], str]:
         ledger.registry.register("embed@host", "embed", "host", 1)
     runtime = EmbedRuntime(settings, "embed@host")
     try:
-        return [key[-1] for key in runtime._models], str(runtime._broken or "")
+        return [embed_model for _, _, embed_model, _ in runtime._models], str(runtime._broken or "")
     finally:
         runtime.close()
         runtime.ledger.close()

@@ -60,8 +60,7 @@ class Broker:
     def check(self) -> None:
         """Raise ConfigError if the broker can never carry our messages; one that does not answer may do so later."""
         with contextlib.suppress(BrokerUnavailable):
-            for stage in Stage:
-                self.depth(stage)
+            self.depth(Stage.PARSE)
 
     def mend(self, queue: str) -> None:
         """Delete entries of a queue in Redis that are not messages, or the key itself if it is not a queue.

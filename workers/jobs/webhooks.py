@@ -13,7 +13,6 @@ import threading
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from ipaddress import ip_address
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -22,7 +21,7 @@ from pipeline.errors import ConfigError, KbError
 from pipeline.ledger import Ledger
 from pipeline.ledger.outbox import KEPT_S, Delivery
 from pipeline.settings import Settings
-from pipeline.urls import mask_url
+from pipeline.urls import is_loopback, mask_url
 
 if TYPE_CHECKING:
     import httpx
@@ -92,15 +91,8 @@ def _check(url: str, *, insecure: bool) -> None:
         raise ConfigError(f"KB_WEBHOOK_URL contains an address that cannot be read: {error}") from error
     if parts.scheme not in ("http", "https") or not host:
         raise ConfigError("KB_WEBHOOK_URL takes addresses that begin with https://, separated by commas")
-    if parts.scheme == "http" and not insecure and not _is_here(host):
+    if parts.scheme == "http" and not insecure and not is_loopback(host):
         raise ConfigError(f"KB_WEBHOOK_URL: use https for {host}, or set KB_ALLOW_INSECURE=true")
-
-
-def _is_here(host: str) -> bool:
-    try:
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _key(secret: str) -> bytes:
@@ -139,21 +131,7 @@ def ended(ledger: Ledger, number: int) -> dict[str, Any] | None:
     if run is None or run.finished_at is None:
         return None
     named = ledger.report.failures(number, limit=NAMED) if run.quarantined else []
-    counts = {
-        name: getattr(run, name)
-        for name in (
-            "discovered",
-            "unchanged",
-            "added",
-            "changed",
-            "deleted",
-            "indexed",
-            "quarantined",
-            "chunks",
-            "embedded",
-            "bytes",
-        )
-    }
+    counts = {name: getattr(run, name) for name in COUNTS}
     data = {
         "run": run.id, "action": run.action, "outcome": run.outcome, "detail": run.detail, "collection": run.collection,
         "source": run.source, "schedule": run.schedule, "started_at": _iso(run.started_at),

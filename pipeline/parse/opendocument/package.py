@@ -57,7 +57,12 @@ class Package:
         self._archive = archive
         self._names = frozenset(archive.namelist())
         if CONTENT not in self._names:
-            raise DocumentError(Reason.CORRUPT, f"an OpenDocument file without {CONTENT}")
+            raise self.corrupt(f"an OpenDocument file without {CONTENT}")
+
+    def corrupt(self, why: str) -> DocumentError:
+        """The error of a file without a readable body. It closes the file, which the error's traceback would keep open."""
+        self._archive.close()
+        return DocumentError(Reason.CORRUPT, why)
 
     def tree(self, part: str) -> Node | None:
         """The root of a part, read as far as possible; None where it is missing, and a loss where it is damaged."""

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.errors import DocumentError
 from pipeline.parse.ooxml.drawing import said
 from pipeline.parse.ooxml.number_format import plain
 from pipeline.parse.opendocument.blocks import Blocks
@@ -29,7 +28,7 @@ from pipeline.parse.opendocument.package import (
 from pipeline.parse.opendocument.styles import Styles, number
 from pipeline.parse.parsed import Losses, Parsed, Share, parts, squeeze
 from pipeline.parse.sheet import MAX_SPLIT_ROWS, Merged, column_name, fill, linked, merge, sheet_elements
-from pipeline.types import Element, ElementKind, LossKind, Reason
+from pipeline.types import Element, ElementKind, LossKind
 
 MAX_COLUMNS = 16_384
 _SHEET, _ROW, _COLUMN, _CELL = (f"{TABLE}{name}" for name in ("table", "table-row", "table-column", "table-cell"))
@@ -62,6 +61,7 @@ class _Workbook:
     """The sheets of a spreadsheet."""
 
     def __init__(self, package: Package) -> None:
+        self._package = package
         self._losses = package.losses
         common = package.tree(STYLES)
         self._styles = Styles(common)
@@ -87,7 +87,7 @@ class _Workbook:
                     continue
                 yield from self._sheet(sheet)
         if not page:
-            raise DocumentError(Reason.CORRUPT, f"a spreadsheet whose {CONTENT} lists no sheets")
+            raise self._package.corrupt(f"a spreadsheet whose {CONTENT} lists no sheets")
 
     def _sheet(self, sheet: _Sheet) -> Iterator[Element]:
         self._blocks.page = sheet.page

@@ -6,12 +6,11 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline.errors import DocumentError
 from pipeline.parse.opendocument.blocks import Blocks
 from pipeline.parse.opendocument.package import CONTENT, DRAW, OFFICE, PRESENTATION, STYLES, Node, Package
 from pipeline.parse.opendocument.styles import Styles
 from pipeline.parse.parsed import Losses, Parsed, Share, headed, squeeze
-from pipeline.types import Element, ElementKind, Reason
+from pipeline.types import Element, ElementKind
 
 _CLASS = f"{PRESENTATION}class"
 #: Frames that differ from one printing to the next, or repeat the footer.
@@ -35,7 +34,7 @@ def _slides(package: Package, share: Share) -> Iterator[Element]:
     root = package.tree(CONTENT)
     body = root.find(f"{OFFICE}body/{OFFICE}presentation") if root is not None else None
     if body is None:
-        raise DocumentError(Reason.CORRUPT, "an OpenDocument presentation without slides")
+        raise package.corrupt("an OpenDocument presentation without slides")
     blocks = Blocks(package, Styles(package.tree(STYLES), body.getparent().getparent().find(f"{OFFICE}automatic-styles")))
     slides = list(body.iterchildren(f"{DRAW}page"))
     for at, slide in enumerate(slides, 1):

@@ -7,12 +7,11 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline.errors import DocumentError
 from pipeline.parse.opendocument.blocks import Blocks
 from pipeline.parse.opendocument.package import OFFICE, STYLE, STYLES, TEXT, Node, Package, forget
 from pipeline.parse.opendocument.styles import Styles
 from pipeline.parse.parsed import Losses, Parsed, headed, pieces
-from pipeline.types import Element, ElementKind, Reason
+from pipeline.types import Element, ElementKind
 
 
 def parse_odt(path: Path, name: str) -> Parsed:
@@ -37,7 +36,7 @@ def _elements(package: Package) -> Iterator[Element]:
         found = True
         yield from blocks.kept(node)
     if not found:
-        raise DocumentError(Reason.CORRUPT, "an OpenDocument text without a body")
+        raise package.corrupt("an OpenDocument text without a body")
     blocks.page = None
     if common is not None:
         yield from _running_texts(common, blocks)
