@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from pipeline.ledger import Ledger
@@ -36,12 +36,27 @@ def vanished(ledger: Ledger, generation: str, scope: Scope, listed: Listed, max_
             known += len(window)
             missing += [document for document in window if document.id not in listed]
         refused = refusal(len(missing), known, listed.files[number], listed, max_ratio, allow=allow)
+        if refused and listed.files[number] and not listed.unlisted:  # too many; but what was moved is not lost
+            lost = len(missing) - _moved(ledger.removal.present(generation, below, scope.elsewhere), missing, listed)
+            refused = refusal(lost, known, listed.files[number], listed, max_ratio, allow=allow)
         if refused:
             reasons.append(refused if len(listed.roots) == 1 else f"{root}: {refused}")
         else:
             found.documents += [document for document in missing if not _there(document.uri, root, scope)]
     found.refused = "; ".join(reasons)
     return found
+
+
+def _moved(present: Iterable[list[Kept]], missing: list[Kept], listed: Listed) -> int:
+    """How many of the missing documents have bytes that a listed one of those present has: their file has another name now."""
+    wanted = {document.content_hash for document in missing if document.content_hash}
+    held = {
+        document.content_hash
+        for window in present
+        for document in window
+        if document.content_hash in wanted and document.id in listed
+    }
+    return sum(document.content_hash in held for document in missing)
 
 
 def refusal(missing: int, known: int, files: int, listed: Listed, max_ratio: float, *, allow: bool) -> str:

@@ -180,6 +180,20 @@ def test_what_is_another_sources_is_neither_loaded_nor_deleted(ledger: Ledger, f
     assert names(vanished(ledger, "docs", outer, listing(ledger, outer, tmp_path), 1.0)) == set()
 
 
+def test_moved_files_are_not_lost(ledger: Ledger, folder: Path, tmp_path: Path) -> None:
+    scope = Scope([folder])
+    listing(ledger, scope, tmp_path)
+    for number in range(6):
+        (folder / f"{number}.txt").rename(folder / f"moved-{number}.txt")
+    found = vanished(ledger, "docs", scope, listing(ledger, scope, tmp_path), 0.2)
+    assert (names(found), found.refused) == ({f"{number}.txt" for number in range(6)}, "")
+    for number in range(4):  # their bytes are nowhere any more
+        (folder / f"moved-{number}.txt").unlink()
+    found = vanished(ledger, "docs", scope, listing(ledger, scope, tmp_path), 0.2)
+    assert names(found) == set()
+    assert found.refused.startswith("8 of 16 documents are gone")
+
+
 def test_each_root_is_guarded_by_itself(ledger: Ledger, folder: Path, tmp_path: Path) -> None:
     small = tmp_path / "small"
     small.mkdir()
@@ -203,7 +217,7 @@ def test_a_link_that_leads_elsewhere_since(ledger: Ledger, folder: Path, tmp_pat
     listing(ledger, Scope([link]), tmp_path)
     other.mkdir()
     for number in range(10):
-        (other / f"{number}.txt").write_text(str(number))
+        (other / f"{number}.txt").write_text(f"{number} of another release")
     link.unlink()
     link.symlink_to(other)
     scope = Scope([link], formerly=[uri_of(folder)])
