@@ -80,6 +80,7 @@ def test_it_holds_what_the_ledger_names_and_nothing_else(place: Place, tmp_path:
     assert linked.stat().st_ino == (place.staging.root / blob_key(place.hashes[0])).stat().st_ino
 
 
+@pytest.mark.slow
 def test_interrupted_at_any_file_it_is_refused_until_it_is_made_again(place: Place, tmp_path: Path) -> None:
     whole = place.back_up(tmp_path / "whole")
     for number in range(1, whole.files + 1):

@@ -86,6 +86,7 @@ def test_what_stands_beside_the_cells_of_an_old_workbook(tmp_path: Path) -> None
     assert found.metadata["author"] == "Ann Ágústdóttir"
 
 
+@pytest.mark.slow
 @needs_libreoffice
 def test_texts_and_slides_are_read_as_the_later_ones(guard: ParseGuard, tmp_path: Path) -> None:
     pairs = []
@@ -116,6 +117,7 @@ def test_comments_of_old_texts(tmp_path: Path) -> None:
     assert found.texts[1].endswith(": Seven?")
 
 
+@pytest.mark.slow
 @needs_libreoffice
 def test_one_libreoffice_serves_a_batch_within_the_guard(guard: ParseGuard, tmp_path: Path) -> None:
     doc = saved_as(d.write(tmp_path, "docx"), "doc")
@@ -131,6 +133,7 @@ def test_one_libreoffice_serves_a_batch_within_the_guard(guard: ParseGuard, tmp_
     assert converters() == before
 
 
+@pytest.mark.slow
 @needs_libreoffice
 def test_a_document_that_takes_too_long_takes_libreoffice_with_it(tmp_path: Path) -> None:
     doc = saved_as(d.write(tmp_path, "docx"), "doc")
@@ -141,6 +144,7 @@ def test_a_document_that_takes_too_long_takes_libreoffice_with_it(tmp_path: Path
         assert converters() == before
 
 
+@pytest.mark.slow
 @needs_libreoffice
 def test_libreoffice_that_dies_is_started_again(tmp_path: Path) -> None:
     doc = saved_as(d.write(tmp_path, "docx"), "doc")

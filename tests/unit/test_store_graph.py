@@ -23,6 +23,8 @@ from pipeline.types import Hit
 from tests.made_points import DIMENSION, made_document, made_points, made_vector
 from tests.services import wait_until
 
+pytestmark = pytest.mark.slow
+
 POINTS = 3000
 
 #: The size from which graphs pay is far above what a test can write.
