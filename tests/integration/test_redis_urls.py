@@ -111,7 +111,8 @@ def test_redis_behind_tls(tmp_path: Path, documents: Path, served: dict[str, str
 def test_a_redis_cluster_is_refused(
     tmp_path: Path, documents: Path, served: dict[str, str], unavailable: Callable[[str], NoReturn]
 ) -> None:
-    redis = redis_server(tmp_path / "redis", "--cluster-enabled", "yes")
+    # Its second port would be 10,000 above the first one, which may be more than there are.
+    redis = redis_server(tmp_path / "redis", "--cluster-enabled", "yes", "--cluster-port", str(free_port()))
     if redis is None:
         unavailable("no redis-server on this machine")
     redis.start()
