@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from datetime import UTC, datetime
 
 #: Controls, line separators, marks that reverse the following text, zero-width characters, and lone surrogates, which no page
 #: and no file can hold. The joiners U+200C and U+200D are left out: some languages need them for spelling.
@@ -48,6 +49,11 @@ def size(value: float) -> str:
 def memory(value: float, decimals: int = 1) -> str:
     """Bytes of memory in units of 2**30, as machines and Docker state them: `15.6 GB`."""
     return f"{value / (1 << 30):.{decimals}f} GB"
+
+
+def utc(at: float) -> str:
+    """Seconds since the epoch for programs: `2026-01-31T12:00:00.000Z`."""
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def duration(seconds: float, *, rough: bool = False) -> str:

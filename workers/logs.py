@@ -10,14 +10,13 @@ import stat
 import sys
 import threading
 import warnings
-from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, TextIO
 
 from pipeline.files.errors import translated
 from pipeline.telemetry.context import current
-from pipeline.text import visible, well_formed
+from pipeline.text import utc, visible, well_formed
 
 FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 
@@ -75,7 +74,7 @@ class JsonLine(logging.Formatter):
         """The line of a record. ASCII, so that neither the encoding of stderr nor a line separator in a text breaks it."""
         about = current()
         row = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "time": utc(record.created),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": _message(record),

@@ -89,9 +89,8 @@ class Flow:
 
         Small documents of a collection share a batch; there are at least `spread` batches if there are enough documents. The
         first batches for the parse stage are smaller while little is `in_flight`, so that the embed stage does not wait long
-        for its first work. A
-        document whose worker died before gets its own batch, so that it cannot fail others. Two dispatchers never take the
-        same document: it is marked in the transaction that selects it.
+        for its first work. A document whose worker died before gets its own batch, so that it cannot fail others. Two dispatchers
+        never take the same document: it is marked in the transaction that selects it.
         """
         with writing(self._engine) as connection:
             rows = connection.execute(

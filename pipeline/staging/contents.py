@@ -9,6 +9,11 @@ from dataclasses import dataclass
 IN_USE_S = 3600.0
 
 
+def is_chunk_key(key: str) -> bool:
+    """Whether a key is that of a chunk file, and not of a copy."""
+    return key.startswith("chunks/")
+
+
 @dataclass(frozen=True, slots=True)
 class Content:
     """A copy, a chunk file, or a temporary file."""
@@ -30,4 +35,4 @@ class Content:
     @property
     def is_chunk_file(self) -> bool:
         """Whether it is a chunk file."""
-        return self.key.startswith("chunks/")
+        return is_chunk_key(self.key)

@@ -9,17 +9,17 @@ from pathlib import Path
 from pipeline.ledger import Ledger
 from pipeline.ledger.intake import ID_WINDOW
 from pipeline.staging import Staging
-from pipeline.staging.contents import Content
+from pipeline.staging.contents import is_chunk_key
 from pipeline.steps.backup import copy_file
 from pipeline.types import SourceFile
 
 
-def put_staged(staging: Staging, one: Content, path: Path) -> None:
+def put_staged(staging: Staging, key: str, path: Path) -> None:
     """Put a copy or chunk file of another staging area into this one; `path` stays."""
-    if one.is_chunk_file:
+    if is_chunk_key(key):
         written = staging.scratch()
         copy_file(path, written)
-        staging.put_chunks(one.key, written)
+        staging.put_chunks(key, written)
     else:
         found = path.stat()
         staging.put(SourceFile("", path, found.st_size, found.st_mtime_ns))
@@ -41,7 +41,7 @@ def copy_staged(ledger: Ledger, source: Staging, target: Staging, on_file: Calla
                 held = target.scratch()
                 try:
                     source.export(one.key, held)
-                    put_staged(target, one, held)
+                    put_staged(target, one.key, held)
                 finally:
                     held.unlink(missing_ok=True)
             number += 1

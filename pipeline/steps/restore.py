@@ -11,7 +11,6 @@ from pipeline.files.errors import translating
 from pipeline.ledger import Ledger
 from pipeline.settings import Settings
 from pipeline.staging import Staging
-from pipeline.staging.contents import Content
 from pipeline.steps.backup import LEDGER, POINTS, STAGED, Checked, copy_file
 from pipeline.steps.move import put_staged
 from pipeline.steps.verify import Verified, repair, verify
@@ -55,7 +54,7 @@ def put_back(backup: Checked, data_dir: Path, staging: Staging, *, points: bool)
     """
     with translating(data_dir, BackupError):
         for path, key in backup.paths(STAGED):
-            put_staged(staging, Content(key, 0, 0.0), path)
+            put_staged(staging, key, path)
         for path, place in backup.paths(POINTS) if points else ():
             target = data_dir / POINTS / place
             target.parent.mkdir(parents=True, exist_ok=True)

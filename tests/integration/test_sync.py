@@ -11,24 +11,15 @@ import boto3
 import pytest
 
 from tests.embed_server import MODEL
+from tests.pages import PAGES, make_pages, page
 from tests.services import Cli, embed_server, make_bucket, s3_environment, s3_server, wait_until
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
-PAGES = 12
-
-
-def page(number: int) -> str:
-    return f"# Page {number}\n\nThis page is about subject{number} and nothing else.\n"
-
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    made = tmp_path / "pages"
-    (made / "sub").mkdir(parents=True)
-    for number in range(PAGES):
-        (made / ("sub" if number % 2 else ".") / f"{number}.md").write_text(page(number))
-    return made
+    return make_pages(tmp_path / "pages")
 
 
 @pytest.fixture

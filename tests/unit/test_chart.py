@@ -18,7 +18,7 @@ import yaml
 from pipeline.ledger import Ledger
 from pipeline.settings import Settings
 from pipeline.types import Stage
-from tests.unit.test_deployment import REPOSITORY
+from tests.services import REPOSITORY
 from workers.api.serve import STOP_S
 from workers.broker.app import SHUTDOWN_S
 from workers.monitoring.exporter import DeploymentCollector

@@ -23,6 +23,9 @@ from workers.broker.app import make_app
 from workers.broker.queues import Broker
 from workers.process.locks import WorkersLock
 
+#: Settings that name a place which can move.
+PLACES = ("redis_url", "staging_location", "qdrant_url", "ledger_url")
+
 #: Told what is being copied, and how much of it so far.
 Tell = Callable[[str], None]
 
@@ -59,50 +62,26 @@ def move_up(settings: Settings, target: Settings, tell: Tell) -> Moved:
     A move that was interrupted continues. Raises ConfigError if nothing differs, if workers run or a re-index is going on, and the
     errors of the parts.
     """
-    moves = _Moves(settings, target)
-    if not any((moves.broker, moves.staging, moves.points, moves.rows)):
+    moves = {place for place in PLACES if getattr(settings, place) != getattr(target, place)}
+    if not moves:
         raise ConfigError("nothing to move: name a database, Qdrant, Redis or staging area other than those in use")
-    if moves.points and target.embedded_store:
+    if "qdrant_url" in moves and target.embedded_store:
         raise ConfigError("points move from the embedded store to a Qdrant server; not back")
     moved = Moved()
     with Ledger.open(settings.ledger_url) as ledger, _at_rest(settings, ledger):
-        if moves.broker:
+        if "redis_url" in moves:
             broker = Broker(make_app(target))
             for stage in Stage:
                 broker.depth(stage)
-        if moves.staging:
+        if "staging_location" in moves:
             source, place = open_staging(settings.staging_location), open_staging(target.staging_location)
             moved.staged = copy_staged(ledger, source, place, lambda number: tell(f"{plural(number, 'staged file')} copied"))
-        if moves.points:
+        if "qdrant_url" in moves:
             moved.points = _copy_points(settings, target, ledger, tell)
-        if moves.rows:
+        if "ledger_url" in moves:
             moved.rows = _copy_rows(ledger, target.ledger_url, tell).rows
     moved.collections = _verify(target, tell)
     return moved
-
-
-@dataclass(frozen=True)
-class _Moves:
-    """Which parts move."""
-
-    settings: Settings
-    target: Settings
-
-    @property
-    def broker(self) -> bool:
-        return self.settings.redis_url != self.target.redis_url
-
-    @property
-    def staging(self) -> bool:
-        return self.settings.staging_location != self.target.staging_location
-
-    @property
-    def points(self) -> bool:
-        return self.settings.qdrant_url != self.target.qdrant_url
-
-    @property
-    def rows(self) -> bool:
-        return self.settings.ledger_url != self.target.ledger_url
 
 
 @contextmanager

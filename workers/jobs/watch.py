@@ -72,8 +72,7 @@ class Watching:
     def run(self) -> None:
         """Sync at once and after every change, until interrupted.
 
-        Raises SourceBusy if the source is being watched already, SourceError when it was removed, and errors that last, such as
-        ConfigError.
+        Raises SourceBusy if the source is being watched already, and errors that last, such as ConfigError when it was removed.
         """
         with ExitStack() as stack:
             self._lock(stack)

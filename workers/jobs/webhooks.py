@@ -12,7 +12,6 @@ import random
 import threading
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -21,6 +20,7 @@ from pipeline.errors import ConfigError, KbError
 from pipeline.ledger import Ledger
 from pipeline.ledger.outbox import KEPT_S, Delivery
 from pipeline.settings import Settings
+from pipeline.text import utc
 from pipeline.urls import is_loopback, mask_url
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def post(client: httpx.Client, receiver: Receiver, name: str, body: dict[str, An
 
 def sample() -> dict[str, Any]:
     """What `kb-ingest webhook test` sends."""
-    return {"type": "test", "timestamp": _iso(time.time()), "data": {"message": "kb-ingest can reach this receiver"}}
+    return {"type": "test", "timestamp": utc(time.time()), "data": {"message": "kb-ingest can reach this receiver"}}
 
 
 def ended(ledger: Ledger, number: int) -> dict[str, Any] | None:
@@ -134,11 +134,11 @@ def ended(ledger: Ledger, number: int) -> dict[str, Any] | None:
     counts = {name: getattr(run, name) for name in COUNTS}
     data = {
         "run": run.id, "action": run.action, "outcome": run.outcome, "detail": run.detail, "collection": run.collection,
-        "source": run.source, "schedule": run.schedule, "started_at": _iso(run.started_at),
+        "source": run.source, "schedule": run.schedule, "started_at": utc(run.started_at),
         "seconds": round(run.finished_at - run.started_at, 3), **counts,
         "quarantined_documents": [{"uri": one.uri, "reason": one.reason} for one in named],
     }  # fmt: skip
-    return {"type": "run.ended", "timestamp": _iso(run.finished_at), "data": data}
+    return {"type": "run.ended", "timestamp": utc(run.finished_at), "data": data}
 
 
 class Sending:
@@ -227,7 +227,3 @@ class Sending:
             return
         log.warning("run %d was not reported to %s (%s); next try in %.0f s", claimed.run, receiver.shown, why, pause_s)
         ledger.outbox.settle(claimed, again_s=pause_s)
-
-
-def _iso(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
