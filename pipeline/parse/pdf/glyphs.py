@@ -6,16 +6,15 @@ import ctypes
 import math
 import re
 from bisect import bisect, bisect_left
-from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import accumulate, repeat
 from typing import Any, NamedTuple
 
 import pypdfium2.raw as pdfium_c
 
 from pipeline.parse.hyphens import DIVIDED
-from pipeline.parse.pdf.quick import ADDRESS, quick
+from pipeline.parse.pdf.boxes import Boxes, Places
+from pipeline.parse.pdf.quick import address, quick
 
 #: Minimum gap between two pieces of a line, and minimum difference of their heights, in heights of the line: more than between
 #: two words, and more than superscripts are raised.
@@ -43,10 +42,10 @@ TO_LEFT = re.compile("[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]")
 #: Left, top, right and bottom, in points.
 Box = tuple[float, float, float, float]
 
-_loose_box = quick(pdfium_c.FPDFText_GetLooseCharBox, ctypes.c_int, ADDRESS, ctypes.c_int, ADDRESS)
-_matrix = quick(pdfium_c.FPDFText_GetMatrix, ctypes.c_int, ADDRESS, ctypes.c_int, ADDRESS)
-_font_size = quick(pdfium_c.FPDFText_GetFontSize, ctypes.c_double, ADDRESS, ctypes.c_int)
-_font_info = quick(pdfium_c.FPDFText_GetFontInfo, ctypes.c_ulong, ADDRESS, ctypes.c_int, ADDRESS, ctypes.c_ulong, ADDRESS)
+_matrix = quick(pdfium_c.FPDFText_GetMatrix)
+_font_size = quick(pdfium_c.FPDFText_GetFontSize, ctypes.c_double)
+_font_info = quick(pdfium_c.FPDFText_GetFontInfo, None)
+_index = quick(pdfium_c.FPDFText_GetCharIndexFromTextIndex)
 
 
 class Piece(NamedTuple):
@@ -68,26 +67,45 @@ class Piece(NamedTuple):
     level: int = 0  #: of the heading that its tags say it belongs to; 0: none
 
 
-def pieces(textpage: Any) -> list[Piece]:
+def pieces(textpage: Any, boxes: Boxes) -> list[Piece]:
     """The pieces of a page in pdfium's order."""
     text = textpage.get_text_range()
     for hyphen in _HYPHENS:
         if hyphen in text:
             text = text.replace(hyphen, DIVIDED)
-    spans = list(map(re.Match.span, WORD.finditer(text)))
-    return list(_Reading(textpage, text, spans).pieces()) if spans else []
+    starts, lasts = _words(text)
+    return list(_Reading(textpage, text, starts, lasts, boxes).pieces()) if starts else []
 
 
-def _indexes(textpage: Any, text: str) -> Sequence[int]:
-    """The index on the page of each character of the text: its place, where each character has one code unit."""
-    if max(text) <= "\uffff":
-        if textpage.count_chars() == len(text):
-            return range(len(text))
-        units: Sequence[int] = range(len(text))
+def _words(text: str) -> tuple[list[int], list[int]]:
+    """The places of the first and of the last character of each word, as WORD finds them, in half the time."""
+    starts: list[int] = []
+    lasts: list[int] = []
+    at = single = 0
+    plain = text.replace("\r\n", "  ")
+    for part in plain.split(DIVIDED):
+        word = ""
+        for word in part.split(" "):
+            if word:
+                starts.append(at)
+                at += len(word)
+                lasts.append(at - 1)
+            at += 1
+        if word:  # DIVIDED ends it
+            lasts[-1] += 1
+        else:
+            starts.append(at - 1)
+            lasts.append(at - 1)
+            single += 1
+    if word:  # but not the last one
+        lasts[-1] -= 1
     else:
-        units = list(accumulate((2 if mark > "\uffff" else 1 for mark in text[:-1]), initial=0))
-    raw = textpage.raw
-    return [max(0, pdfium_c.FPDFText_GetCharIndexFromTextIndex(raw, unit)) for unit in units]
+        del starts[-1], lasts[-1]
+        single -= 1
+    if len(starts) - single == len(plain.replace(DIVIDED, " ").split()):
+        return starts, lasts
+    spans = [found.span() for found in WORD.finditer(text)]  # other white space stands between words
+    return [start for start, _ in spans], [end - 1 for _, end in spans]
 
 
 def _begins(text: str, starts: Sequence[int]) -> Iterator[int]:
@@ -102,104 +120,83 @@ def _begins(text: str, starts: Sequence[int]) -> Iterator[int]:
         found = text.find("\n", starts[at])
 
 
-@dataclass(slots=True)
-class _Words:
-    """The places of words, each in a list."""
-
-    lefts: list[float]
-    tops: list[float]
-    rights: list[float]
-    bottoms: list[float]
-
-    def breaks(self) -> list[int]:
-        """The indexes of words that do not go on from the word before them."""
-        lefts, rights, bottoms = self.lefts, self.rights, self.bottoms
-        gaps = [MIN_GAP * (top - bottom) for top, bottom in zip(self.tops, bottoms, strict=True)]
-        # Most words stand right of the one before, on its line: those are told first.
-        return [
-            at
-            for at, (left, right, bottom, end, begin, before, gap) in enumerate(
-                zip(lefts[1:], rights[1:], bottoms[1:], rights, lefts, bottoms, gaps, strict=False), 1
-            )
-            if not (bottom == before and end <= left <= end + gap and begin <= right + gap)
-            and (left - end > gap or begin - right > gap or bottom - before > gap or before - bottom > gap)
-        ]
-
-    def turned(self, first: int, end: int, angle: int) -> _Words:
-        """Some of the words in the frame of text with this angle."""
-        span = slice(first, end)
-        boxes = zip(self.lefts[span], self.tops[span], self.rights[span], self.bottoms[span], strict=True)
-        return _Words(*map(list, zip(*(upright(box, angle) for box in boxes), strict=True)))
+def _breaks(words: Places) -> list[int]:
+    """The indexes of words that do not go on from the word before them."""
+    lefts, rights, bottoms = words.lefts, words.rights, words.bottoms
+    gaps = [MIN_GAP * (top - bottom) for top, bottom in zip(words.tops, bottoms, strict=True)]
+    # Most words stand right of the one before, on its line: those are told first.
+    return [
+        at
+        for at, (left, right, bottom, end, begin, before, gap) in enumerate(
+            zip(lefts[1:], rights[1:], bottoms[1:], rights, lefts, bottoms, gaps, strict=False), 1
+        )
+        if not (bottom == before and end <= left <= end + gap and begin <= right + gap)
+        and (left - end > gap or begin - right > gap or bottom - before > gap or before - bottom > gap)
+    ]
 
 
-def _places(page: int, firsts: Sequence[int], lasts: Sequence[int], to_left: bool) -> _Words:
-    """The places of words by the boxes of their first and last characters; zeros where pdfium knows none."""
-    count = len(firsts)
-    buffer = (ctypes.c_float * (8 * count))()
-    base = ctypes.addressof(buffer)
-    middle, end = base + 16 * count, base + 32 * count
-    deque(map(_loose_box, repeat(page), firsts, range(base, middle, 16)), 0)
-    deque(map(_loose_box, repeat(page), lasts, range(middle, end, 16)), 0)
-    flat = buffer[:]
-    half = 4 * count
-    lefts, tops, rights, bottoms = flat[0:half:4], flat[1:half:4], flat[half + 2 :: 4], flat[3:half:4]
-    return _Words(lefts, tops, rights, bottoms) if not to_left else _wide(flat, half)
-
-
-def _wide(flat: list[float], half: int) -> _Words:
-    """The places of words whose last character may stand on any side of the first."""
-    pairs = [zip(flat[at:half:4], flat[half + at :: 4], strict=True) for at in range(4)]
-    lows, highs = list(map(min, pairs[0])), list(map(max, pairs[2]))
-    return _Words(lows, list(map(max, pairs[1])), highs, list(map(min, pairs[3])))
+def _turned(words: Places, span: slice, angle: int) -> Places:
+    """Some of the words in the frame of text with this angle."""
+    boxes = zip(words.lefts[span], words.tops[span], words.rights[span], words.bottoms[span], strict=True)
+    return Places(*map(list, zip(*(upright(box, angle) for box in boxes), strict=True)))
 
 
 class _Reading:
     """The text page whose words are put together."""
 
-    def __init__(self, textpage: Any, text: str, spans: Sequence[tuple[int, int]]) -> None:
-        self._page, self._text, self._spans = ctypes.cast(textpage.raw, ADDRESS).value or 0, text, spans
-        self._index = _indexes(textpage, text)
-        self._numbers = (ctypes.c_float * 6)()
-        self._address = ctypes.addressof(self._numbers)
-        self._name = ctypes.create_string_buffer(_NAME_CHARS)
+    def __init__(self, textpage: Any, text: str, starts: list[int], lasts: list[int], boxes: Boxes) -> None:
+        self._page, self._text, self._boxes = address(textpage.raw), text, boxes
+        self._starts, self._lasts = starts, lasts  #: places in the text of the first and last character of each word
+        #: The code unit of each character of the text, where these are not its characters; and whether units count as on the page.
+        self._units: list[int] = []
+        if len(text.encode("utf-16-le")) > 2 * len(text):
+            self._units = list(accumulate((2 if mark > "\uffff" else 1 for mark in text[:-1]), initial=0))
+        self._is_plain = not self._units and textpage.count_chars() == len(text)
+        self._first, self._last = self._indexes(starts), self._indexes(lasts)
+        numbers = (ctypes.c_float * 6)()
+        self._numbers, self._at_numbers = memoryview(numbers).cast("B").cast("f"), ctypes.byref(numbers)
+        self._name, self._name_chars = ctypes.create_string_buffer(_NAME_CHARS), ctypes.c_ulong(_NAME_CHARS)
         self._flags = ctypes.c_int()
-        self._at_name, self._at_flags = ctypes.addressof(self._name), ctypes.addressof(self._flags)
+        self._at_flags = ctypes.byref(self._flags)
         self._raised: list[int] = []  #: places of the numbers of footnotes in the text
         self._faces: dict[tuple[bytes, int], tuple[bool, bool, bool]] = {}  #: by name and flags of a font
 
+    def _indexes(self, places: list[int]) -> list[int]:
+        """The indexes on the page of the characters at some places of the text."""
+        if self._is_plain:
+            return places
+        units = [self._units[place] for place in places] if self._units else places
+        return [max(0, index) for index in map(_index, repeat(self._page), units)]
+
     def pieces(self) -> Iterator[Piece]:
         """The pieces of the page."""
-        text, spans, index = self._text, self._spans, self._index
-        starts, ends = zip(*spans, strict=True)
-        first, last = list(starts), [end - 1 for end in ends]
-        if not isinstance(index, range):
-            first, last = [index[at] for at in first], [index[at] for at in last]
+        text, starts, first = self._text, self._starts, self._first
         to_left = not text.isascii() and TO_LEFT.search(text) is not None
         if to_left:
             text = self._text = self._with_ligatures(text)
-        words = _places(self._page, first, last, to_left)
+        words = (self._boxes.of_wide_words if to_left else self._boxes.of_words)(self._page, first, self._last)
         self._raised = [found.start() for found in _NOTE.finditer(text) if self._is_raised(found.start())]
         lines = list(_begins(text, starts))
-        splits = words.breaks()
-        for begin, end in zip([0, *lines], [*lines, len(spans)], strict=True):
+        splits = _breaks(words)
+        for begin, end in zip([0, *lines], [*lines, len(starts)], strict=True):
             turn = self._turn(first[begin])
             if turn[0]:
-                own = words.turned(begin, end, turn[0]) if to_left else self._all(begin, end, turn[0])
-                cuts = own.breaks()
-                base = begin
+                span = slice(begin, end)
+                wide = words if to_left else self._boxes.of_wide_words(self._page, first[span], self._last[span])
+                own, base = _turned(wide, span if to_left else slice(None), turn[0]), begin
+                cuts = [base + cut for cut in _breaks(own)]
             else:
                 own, base = words, 0
                 cuts = splits[bisect(splits, begin) : bisect_left(splits, end)]
             if not cuts:
                 yield self._piece(own, base, begin, end, turn)
                 continue
-            cuts = [base + cut for cut in cuts]
             for at, until in zip([begin, *cuts], [*cuts, end], strict=True):
                 yield self._piece(own, base, at, until, turn if at == begin else (turn[0], self._turn(first[at])[1]))
 
     def _is_raised(self, at: int) -> bool:
         """Whether a number stands higher than the word before it, in smaller type, as that of a footnote."""
-        found = _places(self._page, self._index[at - 1 : at + 1], self._index[at - 1 : at + 1], False)
+        found = self._boxes.of(self._page, *self._indexes([at - 1, at]))
         (top, number_top), (bottom, number_bottom) = found.tops, found.bottoms
         return number_top - number_bottom < 0.85 * (top - bottom) and number_bottom > bottom
 
@@ -208,38 +205,31 @@ class _Reading:
         marks = list(text)
         for found in _ALEF_LAM.finditer(text):
             at = found.start()
-            alef = _places(self._page, [self._index[at]], [self._index[at]], False)
-            lam = _places(self._page, [self._index[at + 1]], [self._index[at + 1]], False)
-            if abs(alef.lefts[0] - lam.lefts[0]) < 0.01 and abs(alef.rights[0] - lam.rights[0]) < 0.01:
+            pair = self._boxes.of(self._page, *self._indexes([at, at + 1]))
+            (alef_left, lam_left), (alef_right, lam_right) = pair.lefts, pair.rights
+            if abs(alef_left - lam_left) < 0.01 and abs(alef_right - lam_right) < 0.01:
                 marks[at], marks[at + 1] = marks[at + 1], marks[at]
         return "".join(marks)
 
-    def _all(self, begin: int, end: int, angle: int) -> _Words:
-        """The places of words of turned text, whose last characters stand beside, above or below the first."""
-        spans, index = self._spans[begin:end], self._index
-        wide = _places(self._page, [index[start] for start, _ in spans], [index[stop - 1] for _, stop in spans], True)
-        return wide.turned(0, len(spans), angle)
-
     def _turn(self, index: int) -> tuple[int, float]:
         """The angle of a character, in degrees, and the factor between the size of its font and its size on the page."""
-        if not _matrix(self._page, index, self._address):
+        if not _matrix(self._page, index, self._at_numbers):
             return 0, 1.0
-        a, b, c, d, _, _ = self._numbers
+        a, b, c, d, _, _ = self._numbers.tolist()
         if not b and a >= 0:
             return 0, abs(d) if not c else math.hypot(c, d)
         return round(math.degrees(math.atan2(b, a))) % 360, math.hypot(c, d)
 
-    def _piece(self, words: _Words, base: int, at: int, until: int, turn: tuple[int, float]) -> Piece:
+    def _piece(self, words: Places, base: int, at: int, until: int, turn: tuple[int, float]) -> Piece:
         """The words from `at` to `until` of the page as a piece; `words` begin with that at `base`."""
-        (start, end), (last, final) = self._spans[at], self._spans[until - 1]
-        first = self._index[start]
+        first, start, end, final = self._first[at], self._starts[at], self._lasts[at], self._lasts[until - 1]
         fixed, bold, italic = self._font(first)
-        if (bold or italic) and last != start:
-            _, final_bold, final_italic = self._font(self._index[last])
+        if (bold or italic) and until - at > 1:
+            _, final_bold, final_italic = self._font(self._first[until - 1])
             bold, italic = bold and final_bold, italic and final_italic
         angle, scale = turn
-        if until - at > 1 and end - start == 1 and not self._text[start].isalnum():  # a bullet may have a size of its own
-            second = self._index[self._spans[at + 1][0]]
+        if start == end and until - at > 1 and not self._text[start].isalnum():  # a bullet may have a size of its own
+            second = self._first[at + 1]
             size = _font_size(self._page, second) * self._turn(second)[1]
         else:
             size = _font_size(self._page, first) * scale
@@ -251,15 +241,15 @@ class _Reading:
             left, right = sorted(_place(x) for x in (left, right))
             bottom, top = sorted(_place(y) for y in (bottom, top))
             lefts, rights = [left] * len(lefts), [right] * len(rights)
-        text = self._text[start:final]
+        text = self._text[start : final + 1]
         if self._raised:
-            for place in reversed(self._raised[bisect(self._raised, start) : bisect_left(self._raised, final)]):
+            for place in reversed(self._raised[bisect(self._raised, start) : bisect(self._raised, final)]):
                 text = f"{text[: place - start]} {text[place - start :]}"
         return Piece(text, left, bottom, right, top, size or top - bottom, bold, italic, fixed, lefts, rights, first, angle)
 
     def _font(self, index: int) -> tuple[bool, bool, bool]:
         """Whether all characters of a character's font have one width, whether it is bold, and whether it is italic."""
-        _font_info(self._page, index, self._at_name, _NAME_CHARS, self._at_flags)
+        _font_info(self._page, index, self._name, self._name_chars, self._at_flags)
         key = self._name.value, self._flags.value
         if (face := self._faces.get(key)) is None:
             text, flags = key[0].decode("latin-1"), key[1]

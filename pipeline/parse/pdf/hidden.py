@@ -12,13 +12,14 @@ import pypdfium2.raw as pdfium_c
 
 from pipeline.parse.hyphens import DIVIDED
 from pipeline.parse.pdf.glyphs import WORD, Piece
-from pipeline.parse.pdf.quick import ADDRESS, quick
+from pipeline.parse.pdf.quick import Address, address, quick
 
 #: A larger file is not searched for its layers, which are then all shown.
 MAX_LAYERED_BYTES = 64 << 20
 
-_render_mode = quick(pdfium_c.FPDFTextObj_GetTextRenderMode, ctypes.c_int, ADDRESS)
-_marks = quick(pdfium_c.FPDFPageObj_CountMarks, ctypes.c_int, ADDRESS)
+_render_mode = quick(pdfium_c.FPDFTextObj_GetTextRenderMode)
+_marks = quick(pdfium_c.FPDFPageObj_CountMarks)
+_text_object = quick(pdfium_c.FPDFText_GetTextObject, Address)
 
 _OFF = re.compile(rb"/(ON|OFF)\s?\[([\dR\s]*)\]")
 _GROUP = re.compile(rb"(?:^|[\r\n])(\d{1,9}) 0 obj\s{0,9}<<")
@@ -35,8 +36,8 @@ class Layers:
         self._document = document
         self._off: frozenset[str] | None = None
 
-    def hides(self, found: int) -> bool:
-        """Whether an object of a page, given by its address, is on a layer that is off."""
+    def hides(self, found: Address) -> bool:
+        """Whether an object of a page is on a layer that is off."""
         handle = ctypes.cast(found, pdfium_c.FPDF_PAGEOBJECT)
         for index in range(_marks(found)):
             mark = pdfium_c.FPDFPageObj_GetMark(handle, index)
@@ -57,21 +58,21 @@ class Layers:
 
 
 def visible(
-    found: Sequence[Piece], textpage: Any, texts: Sequence[int], layers: Layers, is_pictured: Callable[[], bool]
+    found: Sequence[Piece], textpage: Any, texts: Sequence[Address], layers: Layers, is_pictured: Callable[[], bool]
 ) -> list[Piece]:
-    """The pieces without hidden words. `texts`: addresses of the page's texts; `is_pictured`: whether a picture covers the page."""
-    hidden = {text for text in texts if _marks(text) and layers.hides(text)}
-    invisible = [text for text in texts if _render_mode(text) == pdfium_c.FPDF_TEXTRENDERMODE_INVISIBLE]
-    if invisible and not is_pictured():
-        hidden.update(invisible)
+    """The pieces without hidden words. `texts`: objects of the page; `is_pictured`: whether a picture covers the page."""
+    hidden = [text for text, marks in zip(texts, map(_marks, texts), strict=True) if marks and layers.hides(text)]
+    if pdfium_c.FPDF_TEXTRENDERMODE_INVISIBLE in (modes := list(map(_render_mode, texts))) and not is_pictured():
+        hidden += [text for text, mode in zip(texts, modes, strict=True) if mode == pdfium_c.FPDF_TEXTRENDERMODE_INVISIBLE]
     if not hidden:
         return list(found)
-    return [part for piece in found for part in _visible(piece, textpage, hidden)]
+    page, addresses = address(textpage.raw), {text.value for text in hidden}
+    return [part for piece in found for part in _visible(piece, page, addresses)]
 
 
-def _visible(piece: Piece, textpage: Any, hidden: set[int]) -> Iterator[Piece]:
+def _visible(piece: Piece, page: Address, hidden: set[int | None]) -> Iterator[Piece]:
     words = [word.span() for word in WORD.finditer(piece.text)]
-    shown = [not _is_hidden(textpage, piece.first + start, hidden) for start, _ in words]
+    shown = [_text_object(page, piece.first + start).value not in hidden for start, _ in words]
     if all(shown) or len(words) != len(piece.lefts):
         if all(shown):
             yield piece
@@ -82,11 +83,6 @@ def _visible(piece: Piece, textpage: Any, hidden: set[int]) -> Iterator[Piece]:
         lefts, rights = [piece.lefts[at] for at in kept], [piece.rights[at] for at in kept]
         first = piece.first + words[kept[0]][0]
         yield piece._replace(text=text, left=min(lefts), right=max(rights), lefts=lefts, rights=rights, first=first)
-
-
-def _is_hidden(textpage: Any, index: int, hidden: set[int]) -> bool:
-    found = pdfium_c.FPDFText_GetTextObject(textpage.raw, index)
-    return bool(found) and ctypes.cast(found, ADDRESS).value in hidden
 
 
 def _told(function: Any, mark: Any) -> str:

@@ -13,7 +13,7 @@ import pypdfium2 as pdfium
 import pypdfium2.raw as pdfium_c
 
 from pipeline.parse.parsed import Losses, Member, squeeze
-from pipeline.parse.pdf.quick import ADDRESS, quick
+from pipeline.parse.pdf.quick import Address, address, quick
 from pipeline.types import Element, LossKind
 
 #: Annotations of a page that are read, quadrilaterals of one of them, and targets of links of a document.
@@ -32,12 +32,12 @@ _MARKING = (
 _BUTTONS = (pdfium_c.FPDF_FORMFIELD_CHECKBOX, pdfium_c.FPDF_FORMFIELD_RADIOBUTTON)
 _UNSET = ("", "Off")
 
-_annotation = quick(pdfium_c.FPDFPage_GetAnnot, ADDRESS, ADDRESS, ctypes.c_int)
-_subtype = quick(pdfium_c.FPDFAnnot_GetSubtype, ctypes.c_int, ADDRESS)
-_link = quick(pdfium_c.FPDFAnnot_GetLink, ADDRESS, ADDRESS)
-_action = quick(pdfium_c.FPDFLink_GetAction, ADDRESS, ADDRESS)
-_action_type = quick(pdfium_c.FPDFAction_GetType, ctypes.c_ulong, ADDRESS)
-_close = quick(pdfium_c.FPDFPage_CloseAnnot, None, ADDRESS)
+_annotation = quick(pdfium_c.FPDFPage_GetAnnot, Address)
+_subtype = quick(pdfium_c.FPDFAnnot_GetSubtype)
+_link = quick(pdfium_c.FPDFAnnot_GetLink, Address)
+_action = quick(pdfium_c.FPDFLink_GetAction, Address)
+_action_type = quick(pdfium_c.FPDFAction_GetType, ctypes.c_ulong)
+_close = quick(pdfium_c.FPDFPage_CloseAnnot, None)
 
 
 @dataclass(frozen=True)
@@ -60,19 +60,19 @@ class Notes:
     def elements(self) -> Iterator[Element]:
         """Fields with a value, comments and marked text of a page in their order, then the targets of its links."""
         links: list[str] = []
-        page = ctypes.cast(self.page.raw, ADDRESS).value
+        page = address(self.page.raw)
         for index in range(min(pdfium_c.FPDFPage_GetAnnotCount(self.page), MAX_NOTES)):
-            address = _annotation(page, index)
-            if not address:
+            found = _annotation(page, index)
+            if not found:
                 continue
             try:
-                kind = _subtype(address)
+                kind = _subtype(found)
                 if kind != pdfium_c.FPDF_ANNOT_LINK:
-                    yield from self._noted(ctypes.cast(address, pdfium_c.FPDF_ANNOTATION), kind)
-                elif (action := _action(_link(address))) and _action_type(action) == pdfium_c.PDFACTION_URI:
-                    links += self._target(ctypes.cast(address, pdfium_c.FPDF_ANNOTATION), ctypes.cast(action, pdfium_c.FPDF_ACTION))
+                    yield from self._noted(ctypes.cast(found, pdfium_c.FPDF_ANNOTATION), kind)
+                elif (action := _action(_link(found))) and _action_type(action) == pdfium_c.PDFACTION_URI:
+                    links += self._target(ctypes.cast(found, pdfium_c.FPDF_ANNOTATION), ctypes.cast(action, pdfium_c.FPDF_ACTION))
             finally:
-                _close(address)
+                _close(found)
         if links:
             yield Element(f"Links: {', '.join(links)}", page=self.number)
 

@@ -13,13 +13,14 @@ import pypdfium2.raw as pdfium_c
 from pipeline.parse.parsed import Losses, Member
 from pipeline.parse.pdf import glyphs
 from pipeline.parse.pdf.aligned import with_tables
+from pipeline.parse.pdf.boxes import Boxes
 from pipeline.parse.pdf.grids import Table, placeholder, ruled
 from pipeline.parse.pdf.hidden import Layers, visible
 from pipeline.parse.pdf.lines import Line, lines_of
 from pipeline.parse.pdf.notes import Notes
 from pipeline.parse.pdf.order import Row, regions
 from pipeline.parse.pdf.pages import Page
-from pipeline.parse.pdf.quick import objects
+from pipeline.parse.pdf.quick import Address, objects
 from pipeline.parse.pdf.rules import drawn
 from pipeline.parse.pdf.tags import tagged
 from pipeline.types import Element, LossKind
@@ -43,12 +44,13 @@ class Reader:
     losses: Losses
     members: list[Member]  #: files that are attached to it
     links: set[str] = field(default_factory=set)  #: targets of links that were told
+    boxes: Boxes = field(default_factory=Boxes)
 
     def read(self, page: Any, number: int) -> Page:
         """A page of pdfium. Pictures of text are losses."""
         textpage = page.get_textpage()
         try:
-            found = glyphs.pieces(textpage)
+            found = glyphs.pieces(textpage, self.boxes)
             texts, paths = objects(page, pdfium_c.FPDF_PAGEOBJ_TEXT, pdfium_c.FPDF_PAGEOBJ_PATH)
             found = visible(found, textpage, texts, self.layers, partial(_is_pictured, page))
             if self.is_tagged:
@@ -63,7 +65,7 @@ def _is_pictured(page: Any) -> bool:
     return _picture_share(page) >= PICTURE_SHARE
 
 
-def _page(page: Any, number: int, found: list[glyphs.Piece], paths: list[int], notes: list[Element], losses: Losses) -> Page:
+def _page(page: Any, number: int, found: list[glyphs.Piece], paths: list[Address], notes: list[Element], losses: Losses) -> Page:
     items = list(_items(paths, found))
     _, bottom, _, top = page.get_bbox()
     text = " ".join(piece.text for piece in found)
@@ -79,7 +81,7 @@ def _page(page: Any, number: int, found: list[glyphs.Piece], paths: list[int], n
     return Page(number, items if legible else [], notes, bottom, top, "a scanned page" if _picture_share(page) > 0 else "")
 
 
-def _items(paths: Sequence[int], found: Sequence[glyphs.Piece]) -> Iterator[Line | Table]:
+def _items(paths: Sequence[Address], found: Sequence[glyphs.Piece]) -> Iterator[Line | Table]:
     """The lines and tables of a page in reading order."""
     across, upright = drawn(paths)
     tables, rest = ruled(found, across, upright)

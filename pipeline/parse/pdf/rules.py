@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pypdfium2.raw as pdfium_c
 
-from pipeline.parse.pdf.quick import ADDRESS, quick
+from pipeline.parse.pdf.quick import Address, quick
 
 #: Maximum thickness of a rule, and minimum length, in points.
 MAX_THICKNESS, MIN_LENGTH = 3.0, 6.0
@@ -22,13 +22,13 @@ MAX_PADDING = 12.0
 MAX_POINTS, MAX_RULES = 600, 1_500
 
 
-_bounds = quick(pdfium_c.FPDFPageObj_GetBounds, ctypes.c_int, ADDRESS, ADDRESS, ADDRESS, ADDRESS, ADDRESS)
-_matrix = quick(pdfium_c.FPDFPageObj_GetMatrix, ctypes.c_int, ADDRESS, ADDRESS)
-_count = quick(pdfium_c.FPDFPath_CountSegments, ctypes.c_int, ADDRESS)
-_segment = quick(pdfium_c.FPDFPath_GetPathSegment, ADDRESS, ADDRESS, ctypes.c_int)
-_point = quick(pdfium_c.FPDFPathSegment_GetPoint, ctypes.c_int, ADDRESS, ADDRESS, ADDRESS)
-_kind = quick(pdfium_c.FPDFPathSegment_GetType, ctypes.c_int, ADDRESS)
-_closes = quick(pdfium_c.FPDFPathSegment_GetClose, ctypes.c_int, ADDRESS)
+_bounds = quick(pdfium_c.FPDFPageObj_GetBounds)
+_matrix = quick(pdfium_c.FPDFPageObj_GetMatrix)
+_count = quick(pdfium_c.FPDFPath_CountSegments)
+_segment = quick(pdfium_c.FPDFPath_GetPathSegment, Address)
+_point = quick(pdfium_c.FPDFPathSegment_GetPoint)
+_kind = quick(pdfium_c.FPDFPathSegment_GetType)
+_closes = quick(pdfium_c.FPDFPathSegment_GetClose)
 
 
 class Rule(NamedTuple):
@@ -39,19 +39,20 @@ class Rule(NamedTuple):
     end: float
 
 
-def drawn(paths: Sequence[int]) -> tuple[list[Rule], list[Rule]]:
+def drawn(paths: Sequence[Address]) -> tuple[list[Rule], list[Rule]]:
     """The horizontal and the vertical rules among a page's paths, without parts that continue another; none of a drawing.
 
     Boxes to be checked and backgrounds of text in cells are no cells."""
     across: list[Rule] = []
     upright: list[Rule] = []
-    areas: list[tuple[int, float, float, float, float]] = []
+    areas: list[tuple[Address, float, float, float, float]] = []
     box = (ctypes.c_float * 4)()
-    sides = [ctypes.addressof(box) + 4 * at for at in range(4)]
+    sides = [ctypes.byref(box, 4 * at) for at in range(4)]
+    numbers: Any = memoryview(box).cast("B").cast("f")
     for found in paths:
         if not _bounds(found, *sides):
             continue
-        left, bottom, right, top = box
+        left, bottom, right, top = numbers.tolist()
         if top - bottom <= MAX_THICKNESS:
             across += [Rule((top + bottom) / 2, left, right)] if right - left >= MIN_LENGTH else []
         elif right - left <= MAX_THICKNESS:
@@ -81,26 +82,27 @@ def _is_padded(left: float, bottom: float, right: float, top: float, lines: Sequ
     return any(TOUCH < left - at <= MAX_PADDING for at in beside) and any(TOUCH < at - right <= MAX_PADDING for at in beside)
 
 
-def _is_stroked(found: int) -> bool:
+def _is_stroked(found: Address) -> bool:
     fill, stroke = ctypes.c_int(), ctypes.c_int()
     path = ctypes.cast(found, pdfium_c.FPDF_PAGEOBJECT)
     return not pdfium_c.FPDFPath_GetDrawMode(path, fill, stroke) or bool(stroke.value)
 
 
-def _sides(found: int) -> Iterator[tuple[float, float, float, float]]:
+def _sides(found: Address) -> Iterator[tuple[float, float, float, float]]:
     """The straight parts of a path, on the page."""
     count = _count(found)
     matrix = (ctypes.c_float * 6)()
-    if count > MAX_POINTS or not _matrix(found, ctypes.addressof(matrix)):
+    if count > MAX_POINTS or not _matrix(found, ctypes.byref(matrix)):
         return
     a, b, c, d, e, f = matrix
     place = (ctypes.c_float * 2)()
-    to_x = ctypes.addressof(place)
+    to_x, to_y = ctypes.byref(place), ctypes.byref(place, 4)
+    numbers: Any = memoryview(place).cast("B").cast("f")
     start = last = (0.0, 0.0)
     for index in range(count):
         segment = _segment(found, index)
-        _point(segment, to_x, to_x + 4)
-        x, y = place
+        _point(segment, to_x, to_y)
+        x, y = numbers.tolist()
         point = a * x + c * y + e, b * x + d * y + f
         kind = _kind(segment)
         if kind == pdfium_c.FPDF_SEGMENT_MOVETO:
