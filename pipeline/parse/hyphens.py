@@ -35,8 +35,11 @@ class Words:
     def learn(self, texts: Iterable[str]) -> None:
         """Remember the words of `texts`, without those that are divided."""
         if len(self._seen) < MAX_WORDS:
-            words = _WORD.findall("\n".join(texts).replace(DIVIDED, " "))
-            self._seen.update(map(str.lower, set(words)))
+            text = "\n".join(texts)
+            if text.isascii():
+                self._seen.update(_WORD.findall(text.lower()))
+            else:  # lower case may have more characters
+                self._seen.update(map(str.lower, set(_WORD.findall(text.replace(DIVIDED, " ")))))
 
     def undivided(self, text: str) -> str:
         """`text` with its divided words made whole."""

@@ -6,6 +6,7 @@ import re
 import statistics
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
+from operator import attrgetter
 
 from pipeline.parse.pdf.glyphs import Piece
 from pipeline.parse.pdf.grids import Table, cut, text_of, type_of
@@ -30,11 +31,16 @@ MAX_TRIES = 2
 
 _MARK = re.compile(r"(?:[•‣▪●○◦∙·–*-]|\(?\w{1,3}[.)]|\[\w{1,4}\])$")
 _LEADER = re.compile(r"\.(?:\s?\.){3,}")
+_text = attrgetter("text")
 
 
 def with_tables(region: Region, across: Sequence[Rule]) -> Iterator[Pieces | Table]:
     """The rows of a region; those of a table as one."""
+    if max(map(len, region), default=0) < 2:
+        yield from region
+        return
     at = tries = 0
+    holding = {at for at, row in enumerate(region) if not all(map(_text, row))}  # rows that stand for tables between rules
     tried = 0  # the end of rows that are no table, whichever of them is the first
     while at < len(region):
         if len(region[at]) < 2:
@@ -42,7 +48,7 @@ def with_tables(region: Region, across: Sequence[Rule]) -> Iterator[Pieces | Tab
             at += 1
             tries = 0
             continue
-        end = _end(region, at) if at >= tried or tries < MAX_TRIES else None
+        end = _end(region, at, holding) if at >= tried or tries < MAX_TRIES else None
         table = _table(region[at:end], across) if end is not None else None
         if table is None or end is None:
             tries = tries + 1 if end == tried else 0
@@ -54,18 +60,18 @@ def with_tables(region: Region, across: Sequence[Rule]) -> Iterator[Pieces | Tab
             at = end
 
 
-def _end(region: Region, start: int) -> int | None:
-    """The end of rows that may be a table; None where none begins."""
-    if not all(piece.text for piece in region[start]):
+def _end(region: Region, start: int, holding: set[int]) -> int | None:
+    """The end of rows that may be a table, which none of those in `holding` is; None where none begins."""
+    if start in holding:
         return None
     end = last = start + 1
     single = 0
     while end < len(region):
-        gap = region[end - 1][0].bottom - region[end][0].top
-        height = region[end][0].top - region[end][0].bottom
-        if gap > 3 * max(height, 4.0) or not all(piece.text for piece in region[end]):
+        row = region[end]
+        first = row[0]
+        if end in holding or region[end - 1][0].bottom - first.top > 3 * max(first.top - first.bottom, 4.0):
             break
-        if len(region[end]) > 1:
+        if len(row) > 1:
             single = 0
             last = end + 1
         else:
@@ -81,9 +87,10 @@ def _table(rows: Sequence[Pieces], across: Sequence[Rule]) -> Table | None:
     several = [row for row in rows if len(row) > 1]
     if len(several) < (MIN_RULED_ROWS if across else MIN_ROWS):
         return None
-    if sum(len(piece.text) for row in several for piece in row) > MAX_MEAN_CHARS * sum(map(len, several)):
+    texts = [[piece.text for piece in row] for row in several]
+    if sum(sum(map(len, row)) for row in texts) > MAX_MEAN_CHARS * sum(map(len, several)):
         return None
-    if 2 * sum(1 for row in several if any(_is_leader(piece.text) for piece in row)) > len(several):  # a table of contents
+    if 2 * sum(1 for row in texts if any(map(_is_leader, row))) > len(several):  # a table of contents
         return None
     if 2 * sum(1 for row in several if len(row) == 2 and _MARK.match(row[0].text)) > len(several):  # a list
         return None

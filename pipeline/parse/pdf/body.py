@@ -89,8 +89,7 @@ class Body:
             text = squeeze(self.words.undivided(text) if DIVIDED in text else text)
             if "..." in text or ". ." in text:
                 text = _LEADER.sub(" … ", text)
-            alone = below is not None and not all(line.bold and line.size <= block[0].size for line in below)
-            level = self.headings.level(block, text, page, alone)
+            level = self.headings.level(block, text, page, below)
             if level:
                 self.running.seen(text)
             for first, last in pieces(text):

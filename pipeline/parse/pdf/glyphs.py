@@ -67,9 +67,8 @@ class Piece(NamedTuple):
     level: int = 0  #: of the heading that its tags say it belongs to; 0: none
 
 
-def pieces(textpage: Any, boxes: Boxes) -> list[Piece]:
-    """The pieces of a page in pdfium's order."""
-    text = textpage.get_text_range()
+def pieces(textpage: Any, text: str, boxes: Boxes) -> list[Piece]:
+    """The pieces of a page, which has this text, in pdfium's order."""
     for hyphen in _HYPHENS:
         if hyphen in text:
             text = text.replace(hyphen, DIVIDED)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect, bisect_left
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -114,25 +114,30 @@ class _Grid:
     def __init__(
         self, xs: list[float], ys: list[float], rows: Sequence[Rule], columns: Sequence[Rule], inside: Sequence[Piece]
     ) -> None:
-        self._xs, self._ys, self._rows, self._columns = xs, ys, rows, columns
+        self._xs, self._ys = xs, ys
+        self._uprights = [[rule for rule in columns if abs(rule.at - x) <= TOUCH] for x in xs]
+        self._across = [[rule for rule in rows if abs(rule.at - y) <= TOUCH] for y in ys]
         self._found: dict[tuple[int, int], list[Piece]] = {}
+        upwards = ys[::-1]
         for piece in inside:
-            row = max(0, sum(1 for y in ys if y > (piece.top + piece.bottom) / 2) - 1)
+            row = max(0, len(ys) - bisect(upwards, (piece.top + piece.bottom) / 2) - 1)
             for column, part in cut(piece, xs[1:-1]):
                 self._found.setdefault((row, column), []).append(part)
 
     def table(self) -> Table | None:
         """The table; None where its rules enclose running text, not cells."""
         xs, ys = self._xs, self._ys
+        least = max(3, MIN_FILLED * ((len(xs) - 1) * (len(ys) - 1)))
+        if len(self._found) < least:  # fewer places with text than cells: a drawing
+            return None
         taken: set[tuple[int, int]] = set()
         rows = [
             [self._cell(row, column, taken) for column in range(len(xs) - 1) if (row, column) not in taken]
             for row in range(len(ys) - 1)
         ]
         filled = [cell for cells in rows for cell in cells if cell.text]
-        places = (len(xs) - 1) * (len(ys) - 1)
-        if len(filled) < max(3, MIN_FILLED * places):
-            return None  # a drawing
+        if len(filled) < least:
+            return None
         inside = [piece for found in self._found.values() for piece in found]
         if is_to_left(inside):
             rows = [list(reversed(cells)) for cells in rows]
@@ -154,12 +159,12 @@ class _Grid:
         return Cell(text_of(inside), right - column + 1, below - row + 1)
 
     def _has_upright(self, column: int, row: int) -> bool:
-        x, y = self._xs[column], (self._ys[row] + self._ys[row + 1]) / 2
-        return any(abs(rule.at - x) <= TOUCH and rule.start <= y <= rule.end for rule in self._columns)
+        y = (self._ys[row] + self._ys[row + 1]) / 2
+        return any(rule.start <= y <= rule.end for rule in self._uprights[column])
 
     def _has_across(self, row: int, column: int) -> bool:
-        y, x = self._ys[row], (self._xs[column] + self._xs[column + 1]) / 2
-        return any(abs(rule.at - y) <= TOUCH and rule.start <= x <= rule.end for rule in self._rows)
+        x = (self._xs[column] + self._xs[column + 1]) / 2
+        return any(rule.start <= x <= rule.end for rule in self._across[row])
 
 
 def _lined(rows: Sequence[Sequence[Cell]]) -> list[Row]:

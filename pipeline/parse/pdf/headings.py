@@ -36,6 +36,7 @@ _NUMBERED = re.compile(
 _IN_PARENTHESES = re.compile(r"\((?:\d{1,3}|[A-Za-z]|[ivx]{2,5})\)\s*\S")
 _ADDRESS = re.compile(r"(?:https?://|www\.)?[\w-]+(?:\.[\w-]+)+(?:/\S*)?$")
 _ROMAN = re.compile(r"[IVXL]{1,6}\.\s+\S")
+_NO_WORD = re.compile(r"[\W_]+")
 _SENTENCE_END = re.compile(r"[.!?] ")
 CAPTION = re.compile(r"(?:table|figure|fig\.|tab\.|tabelle|abbildung|abb\.|tableau|listing|algorithm)\s*\d", re.I)
 
@@ -52,8 +53,8 @@ class Headings:
     _levels: dict[tuple[float, bool], int] = field(default_factory=dict)  #: by type, as the outline has them
     _depths: dict[int, int] = field(default_factory=dict)  #: level by the depth of the number
 
-    def level(self, block: Sequence[Line], text: str, page: int, alone: bool) -> int:
-        """The level of a block, 1 the highest; 0: it is no heading. `alone`: running text follows, not more of its kind."""
+    def level(self, block: Sequence[Line], text: str, page: int, below: Sequence[Line] | None) -> int:
+        """The level of a block, 1 the highest; 0: it is no heading. `below`: the block that follows."""
         if len(block) > MAX_LINES or len(text) > MAX_HEADING_CHARS or not any(map(str.isalpha, text)) or " … " in text:
             return 0
         size, bold = max(line.size for line in block), all(line.bold for line in block)
@@ -63,6 +64,8 @@ class Headings:
         if known:
             self._levels.setdefault(style, known)
             return known
+        # Whether running text follows, not more of its kind.
+        alone = below is not None and not all(line.bold and line.size <= block[0].size for line in below)
         stands_out = self._stands_out(size, bold, text, alone, len(block)) or (italic and _is_name(text, alone))
         if not self.body or CAPTION.match(text) or _ADDRESS.match(text) or not stands_out:
             return 0
@@ -160,7 +163,7 @@ def _is_sentence(text: str) -> bool:
 
 def key(text: str) -> str:
     """The letters and digits of a title, by which it is compared."""
-    return "".join(filter(str.isalnum, text.lower()))
+    return _NO_WORD.sub("", text.lower())
 
 
 def _without_number(text: str) -> str:

@@ -31,6 +31,10 @@ _MARKING = (
 )
 _BUTTONS = (pdfium_c.FPDF_FORMFIELD_CHECKBOX, pdfium_c.FPDF_FORMFIELD_RADIOBUTTON)
 _UNSET = ("", "Off")
+#: Bytes of most targets of links.
+_URI_BYTES = 256
+#: Characters in most boxes.
+_BOX_CHARS = 256
 
 _annotation = quick(pdfium_c.FPDFPage_GetAnnot, Address)
 _subtype = quick(pdfium_c.FPDFAnnot_GetSubtype)
@@ -51,11 +55,12 @@ class Notes:
     losses: Losses
     members: list[Member]  #: attached files are added
     told: set[str]  #: targets of links of the document so far
+    text: str  #: of the page
 
     @cached_property
     def written(self) -> str:
         """The text of the page without white space."""
-        return "".join(self.textpage.get_text_range().split())
+        return "".join(self.text.split())
 
     def elements(self) -> Iterator[Element]:
         """Fields with a value, comments and marked text of a page in their order, then the targets of its links."""
@@ -110,10 +115,11 @@ class Notes:
         """The text of a link with its target, if that leads out of the document, was not told before and is not on the page."""
         if len(self.told) >= MAX_LINKS:
             return
-        document = self.page.pdf
-        length = pdfium_c.FPDFAction_GetURIPath(document, action, None, 0)
-        buffer = ctypes.create_string_buffer(max(1, length))
-        pdfium_c.FPDFAction_GetURIPath(document, action, buffer, length)
+        document, buffer = self.page.pdf, (ctypes.c_char * _URI_BYTES)()
+        length = pdfium_c.FPDFAction_GetURIPath(document, action, buffer, _URI_BYTES)
+        if length > _URI_BYTES:
+            buffer = (ctypes.c_char * length)()
+            pdfium_c.FPDFAction_GetURIPath(document, action, buffer, length)
         target = squeeze(buffer.value.decode("utf-8", "replace"))[:MAX_TARGET_CHARS]
         if not target.startswith(_SCHEMES) or target in self.told:
             return
@@ -127,7 +133,13 @@ class Notes:
         yield f"{text} ({target})" if text else target
 
     def _text_in(self, left: float, bottom: float, right: float, top: float) -> str:
-        found = self.textpage.get_text_bounded(left, bottom, right, top)
+        """The text in a box; pdfium looks at all characters of the page whenever it is asked, so it is asked once for most."""
+        buffer = (ctypes.c_ushort * _BOX_CHARS)()
+        count = pdfium_c.FPDFText_GetBoundedText(self.textpage, left, top, right, bottom, buffer, _BOX_CHARS)
+        if count < _BOX_CHARS:
+            found = bytes(buffer)[: 2 * count].decode("utf-16-le", "ignore")
+        else:
+            found = self.textpage.get_text_bounded(left, bottom, right, top)
         return squeeze(found.replace("\x02", "").replace("\ufffe", ""))[:MAX_MARKED_CHARS]
 
     def _attached(self, annotation: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
+from operator import attrgetter
 
 from pipeline.parse.pdf.glyphs import TO_LEFT, Piece
 
@@ -73,7 +74,7 @@ def _divided(found: list[Piece], to_left: bool, depth: int) -> Iterator[list[Pie
         yield found
         return
     whole: list[Piece] = []
-    for band in _bands(found, gutter):
+    for band in _bands(_down(found), gutter):
         left, right = _sides(band, gutter)
         if not left or not right:
             whole += band
@@ -87,12 +88,16 @@ def _divided(found: list[Piece], to_left: bool, depth: int) -> Iterator[list[Pie
         yield from _divided(whole, to_left, depth + 1)
 
 
+def _down(found: list[Piece]) -> list[Piece]:
+    return sorted(found, key=attrgetter("top"), reverse=True)
+
+
 def _bands(found: list[Piece], gutter: float) -> Iterator[list[Piece]]:
     """Pieces from top to bottom, divided where text crosses the gutter; what crosses it is a band of its own."""
     band: list[Piece] = []
     floor = 0.0
     crossing = False
-    for piece in sorted(found, key=lambda piece: -piece.top):
+    for piece in found:
         crosses = piece.left < gutter < piece.right
         # A piece beside one that crosses belongs to it: the end of a title, a number of a formula.
         beside = crossing and (piece.top + piece.bottom) / 2 > floor
@@ -108,6 +113,7 @@ def _bands(found: list[Piece], gutter: float) -> Iterator[list[Piece]]:
 
 
 def _sides(band: list[Piece], gutter: float) -> tuple[list[Piece], list[Piece]]:
+    """The pieces on both sides of a gutter; all on the left where one crosses it."""
     if any(piece.left < gutter < piece.right for piece in band):
         return band, []
     return [piece for piece in band if piece.right <= gutter], [piece for piece in band if piece.left >= gutter]
@@ -116,8 +122,10 @@ def _sides(band: list[Piece], gutter: float) -> tuple[list[Piece], list[Piece]]:
 def _gutter(found: list[Piece]) -> float | None:
     """The middle of the gutter that divides most of the text; None where there is none."""
     best, score = None, 0.0
-    for middle in _candidates(found):
-        height = sum(_running_height(*_sides(band, middle)) for band in _bands(found, middle))
+    candidates = _candidates(found)
+    down = _down(found) if candidates else []
+    for middle in candidates:
+        height = sum(_running_height(*_sides(band, middle)) for band in _bands(down, middle))
         if height > score:
             best, score = middle, height
     return best
@@ -129,41 +137,46 @@ def _candidates(found: list[Piece]) -> list[float]:
     width = int(right - left)
     if not 60 < width < 20_000:
         return []
-    covered = [0.0] * (width + 2)
+    covered: dict[int, float] = {0: 0.0}
     for piece in found:  # differences, summed up below
         height = piece.top - piece.bottom
-        covered[int(piece.left - left)] += height
-        covered[int(piece.right - left) + 1] -= height
-    heights = list(itertools.accumulate(covered))
+        start, end = int(piece.left - left), int(piece.right - left) + 1
+        covered[start] = covered.get(start, 0.0) + height
+        covered[end] = covered.get(end, 0.0) - height
+    places = sorted(covered)
+    heights = list(itertools.accumulate(map(covered.__getitem__, places)))
     first, last = int(MIN_COLUMN_SHARE * width), int((1 - MIN_COLUMN_SHARE) * width)
     allowed = MAX_CROSSING * max(heights)
-    if min(heights[first : last + 1]) > allowed:
-        return []
+    # Stretches that are covered alike, from their first point up to that after their last.
+    stretches = [
+        (max(start, first), min(end, last + 1), height)
+        for start, end, height in zip(places, [*places[1:], width + 2], heights, strict=True)
+        if height <= allowed and start <= last and end > first
+    ]
     middles: list[float] = []
-    for height, run in itertools.groupby(range(first, last + 1), key=lambda at: heights[at] <= allowed):
-        if height:
-            stretch = list(run)
-            # Of a wide stretch, the least covered part is the gutter.
-            least = min(heights[at] for at in stretch)
-            part = [at for at in stretch if heights[at] <= least + 0.05 * allowed]
-            middles += [left + (one[0] + one[-1] + 1) / 2 for one in _runs(part) if len(one) >= MIN_GUTTER]
+    for wide in _touching(stretches):
+        # Of a wide stretch, the least covered part is the gutter.
+        most = min(height for _, _, height in wide) + 0.05 * allowed
+        for part in _touching([one for one in wide if one[2] <= most]):
+            start, end = part[0][0], part[-1][1]
+            middles += [left + (start + end) / 2] if end - start >= MIN_GUTTER else []
     return middles[:20]
 
 
-def _runs(numbers: Sequence[int]) -> Iterator[list[int]]:
-    run: list[int] = []
-    for number in numbers:
-        if run and number != run[-1] + 1:
+def _touching(stretches: Sequence[tuple[int, int, float]]) -> Iterator[list[tuple[int, int, float]]]:
+    run: list[tuple[int, int, float]] = []
+    for one in stretches:
+        if run and one[0] != run[-1][1]:
             yield run
             run = []
-        run.append(number)
+        run.append(one)
     if run:
         yield run
 
 
 def _running_height(left: list[Piece], right: list[Piece]) -> float:
     """The height of running text on both sides of a gutter; 0 where a side has none."""
-    if not left or not right:
+    if min(len(left), len(right)) < MIN_ROWS:
         return 0.0
     sides = [side for _, side in sorted([*((piece.first, 0) for piece in left), *((piece.first, 1) for piece in right)])]
     apart = sum(1 for before, after in itertools.pairwise(sides) if before != after) <= 1 + len(sides) // 12

@@ -50,12 +50,13 @@ class Reader:
         """A page of pdfium. Pictures of text are losses."""
         textpage = page.get_textpage()
         try:
-            found = glyphs.pieces(textpage, self.boxes)
+            text = textpage.get_text_range()
+            found = glyphs.pieces(textpage, text, self.boxes)
             texts, paths = objects(page, pdfium_c.FPDF_PAGEOBJ_TEXT, pdfium_c.FPDF_PAGEOBJ_PATH)
             found = visible(found, textpage, texts, self.layers, partial(_is_pictured, page))
             if self.is_tagged:
                 found = tagged(page, textpage, found)
-            notes = list(Notes(page, textpage, self.form, number, self.losses, self.members, self.links).elements())
+            notes = list(Notes(page, textpage, self.form, number, self.losses, self.members, self.links, text).elements())
         finally:
             textpage.close()
         return _page(page, number, found, paths, notes, self.losses)
