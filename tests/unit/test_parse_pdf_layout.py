@@ -125,11 +125,14 @@ def book(pages: int, header: Callable[[int], str], footer: Callable[[int], str])
     return [page(number) for number in range(1, pages + 1)]
 
 
+ROMAN_FIRST = ("ii", "iii", "iv", "v", "vi", "vii", "viii", "1", "2")
 HEADERS: dict[str, tuple[Callable[[int], str], Callable[[int], str]]] = {
     "same text": (lambda n: "Manual of the mill", lambda n: f"{n}"),
     "odd and even": (lambda n: "Manual of the mill" if n % 2 else "Part of the gears", lambda n: f"Page {n} of 9"),
     "numbered from elsewhere": (lambda n: "Manual of the mill", lambda n: f"– {n + 41} –"),
     "roman": (lambda n: "Manual of the mill", lambda n: ("i", "ii", "iii", "iv", "v", "vi", "vii", "viii", "ix")[n - 1]),
+    "excerpt": (lambda n: f"Manual of the mill, chapter 3, page {n * n + 3}", lambda n: f"{n}"),
+    "roman, then not": (lambda n: f"Manual of the mill and gears {ROMAN_FIRST[n - 1]}", lambda n: f"{n}"),
     "sections": (lambda n: f"{n} Manual of the mill" if n % 2 else f"Section on subject {WORDS[n]} {n}", lambda n: "Secret"),
 }
 
@@ -151,6 +154,18 @@ def test_what_one_page_alone_has_at_its_edge_stays(tmp_path: Path) -> None:
     heads = ["Total due", "Names", "Places", "Kings", "Amount", "Size"]
     found = made(tmp_path, book(6, lambda n: heads[n - 1], lambda n: lasts[n - 1]))
     assert all(any(text in e.text.split() or text in e.text for e in found.elements) for text in [*lasts, *heads])
+
+
+def test_the_number_of_one_page_is_left_out_where_it_says_so(tmp_path: Path) -> None:
+    found = made(tmp_path, book(1, lambda n: "Page 7 of 9", lambda n: "Page 7 shows it"))
+    assert not any("of 9" in text for text in found.texts)
+    assert any("Page 7 shows it" in text for text in found.texts)
+
+
+def test_numbers_beside_few_words_that_grow_stay(tmp_path: Path) -> None:
+    """Figures of three pages at one place, such as amounts, are no numbers of pages."""
+    found = made(tmp_path, book(3, lambda n: f"Total due {(17, 43, 98)[n - 1]}", lambda n: "Secret"))
+    assert all(any(number in text for text in found.texts) for number in ("17", "43", "98"))
 
 
 def test_a_header_that_is_all_of_a_page_stays(tmp_path: Path) -> None:

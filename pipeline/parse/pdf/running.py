@@ -21,6 +21,8 @@ MAX_LINES = 4
 TOLERANCE = 5.0
 #: Pages that must have the same at the same place, besides the page itself; fewer in a document of two pages.
 MIN_REPEATS = 2
+#: Minimum number of words of a header whose numbers only grow with the pages, as in an excerpt, and maximum growth.
+MIN_WORDS, MAX_GROWTH = 4, 2_000
 #: Different headers and footers of a document whose text is kept.
 MAX_KEPT = 50
 MAX_HEADINGS = 20_000
@@ -30,6 +32,8 @@ _ROMAN_NUMBER = re.compile(r"[ivxlc]{1,9}$")
 #: Words beside the number of a page.
 _COUNTING_NAMES = "page pages of p. pg. seite seiten von s. página pagina pág. pag. de sur di van стр. из"
 _COUNTING = frozenset(_COUNTING_NAMES.split())
+#: The number of a page, named as such.
+_PAGE_NUMBER = re.compile(r"(?:page|seite|página|pagina|стр\.) #(?: (?:of|von|sur|de|di|из) #)?$")
 _ROMAN = {"i": 1, "v": 5, "x": 10, "l": 50, "c": 100}
 
 
@@ -42,11 +46,37 @@ class _Mark:
     form: str  #: its text with # for each number
     numbers: tuple[int, ...]
     edge: int | None  #: the number that it begins or ends with
+    roman: bool  #: whether that number is a Roman one
 
     def repeats(self, other: _Mark) -> bool:
-        """Whether another mark of the same form is the same header: its numbers are the same, or differ as the pages do."""
+        """Whether another mark of the same form is the same header: its numbers are the same, or differ as the pages do.
+
+        The number of the page, beside several words, differs by more where pages are missing, as in an excerpt, or where the first
+        pages of a book have Roman ones."""
         apart = self.page - other.page
-        return self.is_near(other) and all(a - b in (0, apart) for a, b in zip(self.numbers, other.numbers, strict=True))
+        if not self.is_near(other):
+            return False
+        if all(a - b in (0, apart) for a, b in zip(self.numbers, other.numbers, strict=True)):
+            return True
+        if self.edge is None or other.edge is None or self.words < MIN_WORDS or self.other_numbers != other.other_numbers:
+            return False
+        growth = self.edge - other.edge if apart > 0 else other.edge - self.edge
+        return self.roman != other.roman or abs(apart) <= growth <= MAX_GROWTH
+
+    @property
+    def words(self) -> int:
+        """The number of its words, without numbers and the word for page."""
+        return sum(1 for word in self.form.split() if word not in _COUNTING and any(map(str.isalpha, word)))
+
+    @property
+    def other_numbers(self) -> tuple[int, ...]:
+        """Its numbers without that at its edge."""
+        return self.numbers[:-1] if self.numbers[-1] == self.edge else self.numbers[1:]
+
+    @property
+    def is_page_number(self) -> bool:
+        """Whether it says "page 7", or "page 7 of 9", and nothing else."""
+        return _PAGE_NUMBER.match(self.form) is not None
 
     def is_near(self, other: _Mark) -> bool:
         """Whether both stand at one height."""
@@ -106,9 +136,7 @@ class Running:
         page, marks = read[place]
         others = [found for at, (_, found) in enumerate(read) if at != place]
         least = min(MIN_REPEATS, len(others))
-        if not marks.all or not least:
-            return page
-        running = {id(mark.line) for mark in marks.all if _is_repeated(mark, others, least)}
+        running = {id(mark.line) for mark in marks.all if mark.is_page_number or (least and _is_repeated(mark, others, least))}
         if not running or len(running) == len(page.items):  # nothing else is on the page
             return page
         for mark in marks.all:
@@ -121,7 +149,8 @@ class Running:
         if len(self.kept) < MAX_KEPT and letters > 2 and mark.form not in self.kept:
             words = mark.line.text.split()
             if mark.edge is not None and len(words) > 1:  # the number of the page
-                words = words[1:] if words[0].isdigit() or not words[-1].isdigit() else words[:-1]
+                ends = words[-1].isdigit() or _ROMAN_NUMBER.match(words[-1].lower())
+                words = words[:-1] if ends and not words[0].isdigit() else words[1:]
             text = " ".join(words)
             self.kept[mark.form] = text, mark.page
 
@@ -153,14 +182,15 @@ def _marks(page: Page) -> Iterator[_Mark]:
 def _mark(page: int, line: Line) -> _Mark:
     text = line.text.lower()
     parts = text.split()
+    roman = False
     for at in {0, len(parts) - 1}:
         if _ROMAN_NUMBER.match(parts[at]) and not (at and parts[at] in ("i", "c")):
-            parts[at] = str(_roman(parts[at]))
+            parts[at], roman = str(_roman(parts[at])), True
     text = " ".join(parts)
     numbers = tuple(int(number) for number in _NUMBER.findall(text))
     begins, ends = text[:1].isdigit() or text[:2] in ("- ", "– "), text[-1:].isdigit() or text[-2:] in (" -", " –")
     edge = numbers[-1] if numbers and ends else (numbers[0] if numbers and begins else None)
-    return _Mark(page, line, _NUMBER.sub("#", text), numbers, edge)
+    return _Mark(page, line, _NUMBER.sub("#", text), numbers, edge, roman)
 
 
 def _roman(text: str) -> int:
