@@ -27,6 +27,9 @@ READERS := .venv-readers
 # The environment of the frameworks that loads are compared with.
 PEERS := .venv-peers
 
+# The environment of the readers of PDFs that kb-ingest is compared with.
+PDF_READERS := .venv-pdf-readers
+
 # The demo's environment contains only the packages that a load imports. Python compiles their bytecode at first use: compiling
 # all of it at once takes longer than the demo, and not keeping it slows down every process.
 DEMO_VENV := .venv-demo
@@ -175,9 +178,15 @@ $(PEERS)/.installed: benchmarks/peers/constraints.txt constraints.txt
 		-c <(grep -E '^(torch|sentence-transformers|transformers|tokenizers|numpy|qdrant-client)==' constraints.txt)
 	@touch $@
 
-bench-documents: env ## measure how much text comes out of documents; DOCLING=<checkout of docling's repository>
+bench-documents: env $(PDF_READERS)/.installed ## measure how much text comes out of documents; DOCLING=<checkout of docling's repository>
 	@test -d "$(DOCLING)/tests/data" || { echo "error: set DOCLING to a checkout of https://github.com/docling-project/docling" >&2; exit 1; }
-	@HF_HUB_OFFLINE=1 $(BIN)/python -m benchmarks.documents $(DOCLING) $(ARGS)
+	@HF_HUB_OFFLINE=1 $(BIN)/python -m benchmarks.documents $(DOCLING) --readers $(PDF_READERS)/bin/python $(ARGS)
+
+$(PDF_READERS)/.installed: benchmarks/readers.txt
+	$(call make-venv,$(PDF_READERS),--clear)
+	@echo "==> Installing pypdf, pymupdf4llm, pdf-inspector and kreuzberg"
+	@$(PDF_READERS)/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -r $<
+	@touch $@
 
 audit: ## look up known vulnerabilities of the versions in constraints.txt, if the registry supports it
 	@echo "==> pip-audit, in its own environment"

@@ -1,18 +1,21 @@
 """How much of a document's text comes out: words, order, table cells and headings against sources with known text.
 
-    python -m benchmarks.documents DOCLING [--engine kb-ingest --engine markitdown ...]
+    python -m benchmarks.documents DOCLING [--engine kb-ingest --engine markitdown ...] [--readers PYTHON]
 
 DOCLING is a checkout of docling's public repository, whose tests/data holds documents beside reviewed Markdown. Where markitdown,
-unstructured, docling and striprtf are installed, they read the same files. LibreOffice, where it is installed, writes docling's
-files in other formats; what it leaves out of them counts against all readers. Precision is of words too: what is not in the
-reviewed text counts against it, although some of it, such as comments and the values of charts, is text of the document.
+unstructured and striprtf are installed, they read the same files; PYTHON has readers of PDFs (`benchmarks.readers`). LibreOffice,
+where it is installed, writes docling's files in other formats; what it leaves out of them counts against all readers. Precision is
+of words too: what is not in the reviewed text counts against it, although some of it, such as comments and the values of charts,
+is text of the document.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import html
 import importlib.util
+import json
 import re
 import shutil
 import subprocess
@@ -23,7 +26,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.report import machine, save, table
+import pypdfium2
+
+from benchmarks.readers import READERS
+from benchmarks.report import RESULTS, machine, save, table
 
 #: Folders of docling's tests/data whose reviewed text is about words; the other ones need text recognition.
 TEXTS = ("docx", "pptx", "xlsx", "html", "md", "csv", "odf", "epub", "email", "asciidoc", "latex", "jats", "uspto", "webvtt", "pdf")
@@ -125,13 +131,6 @@ def unstructured(path: Path) -> Text:
     return found
 
 
-def docling(path: Path) -> Text:
-    """What docling reads."""
-    from docling.document_converter import DocumentConverter
-
-    return of_markdown(DocumentConverter().convert(str(path)).document.export_to_markdown())
-
-
 def striprtf(path: Path) -> Text:
     """What striprtf reads, which knows no structure."""
     from striprtf.striprtf import rtf_to_text
@@ -143,9 +142,30 @@ ENGINES: dict[str, Callable[[Path], Text]] = {
     "kb-ingest": ours,
     "markitdown": markitdown,
     "unstructured": unstructured,
-    "docling": docling,
     "striprtf": striprtf,
 }
+
+
+class Reader:
+    """A reader of PDFs in an environment of its own; its process ends with this one."""
+
+    def __init__(self, python: Path, name: str) -> None:
+        command = [str(python), "-m", "benchmarks.readers", name]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.seconds = 0.0  #: of processor time for the last file
+
+    def __call__(self, path: Path) -> Text:
+        """What it reads. Raises RuntimeError with its error."""
+        asked, answers = self._process.stdin, self._process.stdout
+        if asked is None or answers is None:
+            raise RuntimeError("has no pipes")
+        asked.write(f"{path.absolute()}\n")
+        asked.flush()
+        answer = json.loads(answers.readline())
+        self.seconds = float(answer["seconds"])
+        if "error" in answer:
+            raise RuntimeError(answer["error"])
+        return of_markdown(answer["text"])
 
 
 @dataclass
@@ -154,6 +174,8 @@ class Scores:
 
     files: int = 0
     failed: int = 0
+    pages: int = 0  #: of PDFs
+    processor_s: float = 0.0
     shares: dict[str, list[float]] = field(default_factory=dict)
     seconds: float = 0.0
 
@@ -210,6 +232,7 @@ def main() -> None:
     arguments.add_argument("docling", type=Path, help="checkout of docling's repository")
     arguments.add_argument("--engine", action="append", choices=ENGINES, help="engines to compare; default: all that are installed")
     arguments.add_argument("--kind", action="append", choices=KINDS, help="kinds of documents; default: all")
+    arguments.add_argument("--readers", type=Path, help="a Python that has other readers of PDFs, which are compared, too")
     arguments.add_argument("--files", action="store_true", help="print each file's shares, too")
     chosen = arguments.parse_args()
     names = chosen.engine or [n for n in ENGINES if n == "kb-ingest" or importlib.util.find_spec(n)]
@@ -217,21 +240,36 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="documents-") as written:
         for kind in chosen.kind or KINDS:
             found = list(written_pairs(chosen.docling, Path(written), kind) if kind in WRITTEN else pairs(chosen.docling, kind))
-            for name in names if kind == "rtf" else [name for name in names if name != "striprtf"]:
-                scores = _measure(found, ENGINES[name], chosen.files)
+            engines = {name: ENGINES[name] for name in names if name != "striprtf" or kind == "rtf"}
+            if kind == "pdf" and chosen.readers:
+                engines |= {name: Reader(chosen.readers, name) for name in READERS}
+            for name, engine in engines.items():
+                scores = _measure(found, engine, chosen.files)
                 if scores.files:
                     shares = [scores.mean(one) for one in ("recall", "precision", "trigrams", "cells", "headings")]
-                    rows.append((kind, name, scores.files, scores.failed, *shares, round(scores.seconds / scores.files, 3)))
-    head = ("kind", "engine", "files", "failed", "recall", "precision", "trigrams", "cells", "headings", "s/file")
+                    speed = scores.pages / scores.processor_s if scores.pages else None
+                    rows.append((kind, name, scores.files, scores.failed, *shares, round(scores.seconds / scores.files, 3), speed))
+    head = ("kind", "engine", "files", "failed", "recall", "precision", "trigrams", "cells", "headings", "s/file", "pages/s")
     shown = [tuple("–" if v is None else (f"{v:.3f}" if isinstance(v, float) else str(v)) for v in row) for row in rows]
     print(table(head, shown))
-    save("documents", {"machine": machine(), "rows": [dict(zip(head, row, strict=True)) for row in rows]})
+    save("documents", {"machine": machine(), "rows": _with_others([dict(zip(head, row, strict=True)) for row in rows])})
+
+
+def _with_others(rows: list[dict[str, object]]) -> list[dict[str, object]]:
+    """The rows with those of kinds that were not measured now, as they were saved."""
+    path = RESULTS / "documents.json"
+    saved = json.loads(path.read_text("utf-8"))["rows"] if path.is_file() else []
+    measured = {row["kind"] for row in rows}
+    return sorted([*rows, *(row for row in saved if row["kind"] not in measured)], key=lambda row: KINDS.index(str(row["kind"])))
 
 
 def _measure(found: list[tuple[Path, Path]], engine: Callable[[Path], Text], each: bool) -> Scores:
     scores = Scores()
+    if found and found[0][0].suffix == ".pdf":  # what it imports is no part of the speed
+        with contextlib.suppress(Exception):
+            engine(found[0][0])
     for source, truth in found:
-        began = time.perf_counter()
+        began, used = time.perf_counter(), time.process_time()
         try:
             text = engine(source)
         except Exception as error:  # each engine has its own
@@ -239,6 +277,8 @@ def _measure(found: list[tuple[Path, Path]], engine: Callable[[Path], Text], eac
             text = Text()
             print(f"{source.name}: {type(error).__name__}: {str(error)[:150]}")
         scores.seconds += time.perf_counter() - began
+        scores.processor_s += engine.seconds if isinstance(engine, Reader) else time.process_time() - used
+        scores.pages += len(pypdfium2.PdfDocument(source)) if source.suffix == ".pdf" else 0
         scores.files += 1
         alone = Scores()
         wanted = of_markdown(truth.read_text("utf-8"))
