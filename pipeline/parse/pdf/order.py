@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import statistics
+from bisect import bisect, bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from operator import attrgetter
 
@@ -25,6 +26,8 @@ MAX_CROSSING = 0.6
 MAX_DEPTH = 5
 #: Share of letters that stand below each other on a page of vertical writing.
 VERTICAL_SHARE = 0.7
+
+_left, _right, _top = attrgetter("left"), attrgetter("right"), attrgetter("top")
 
 #: Pieces on one height, from left to right.
 Row = list[Piece]
@@ -89,7 +92,7 @@ def _divided(found: list[Piece], to_left: bool, depth: int) -> Iterator[list[Pie
 
 
 def _down(found: list[Piece]) -> list[Piece]:
-    return sorted(found, key=attrgetter("top"), reverse=True)
+    return sorted(found, key=_top, reverse=True)
 
 
 def _bands(found: list[Piece], gutter: float) -> Iterator[list[Piece]]:
@@ -123,8 +126,13 @@ def _gutter(found: list[Piece]) -> float | None:
     """The middle of the gutter that divides most of the text; None where there is none."""
     best, score = None, 0.0
     candidates = _candidates(found)
-    down = _down(found) if candidates else []
+    if not candidates:
+        return None
+    down = _down(found)
+    lefts, rights = sorted(map(_left, found)), sorted(map(_right, found))
     for middle in candidates:
+        if min(bisect(rights, middle), len(lefts) - bisect_left(lefts, middle)) < MIN_ROWS:  # too few pieces on a side
+            continue
         height = sum(_running_height(*_sides(band, middle)) for band in _bands(down, middle))
         if height > score:
             best, score = middle, height
