@@ -1,0 +1,56 @@
+"""PDF: the words of a page's text, and the places of their characters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pypdfium2 as pdfium
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from reportlab.pdfgen import canvas
+
+from pipeline.parse.pdf.boxes import FIRST_BOXES, Boxes
+from pipeline.parse.pdf.glyphs import WORD, places_of_words
+from pipeline.parse.pdf.quick import Address, address
+
+
+@given(st.text(alphabet="ab \r\n\ufffe\t\u3000"))
+def test_words_begin_and_end_where_the_pattern_has_them(text: str) -> None:
+    spans = [found.span() for found in WORD.finditer(text)]
+    assert places_of_words(text) == ([start for start, _ in spans], [end - 1 for _, end in spans])
+
+
+@pytest.fixture
+def page(tmp_path: Path) -> Iterator[Address]:
+    """The text page of "mill"."""
+    path = tmp_path / "one.pdf"
+    sheet: Any = canvas.Canvas(str(path))
+    sheet.drawString(60, 700, "mill")
+    sheet.save()
+    document = pdfium.PdfDocument(path)
+    textpage = document[0].get_textpage()
+    yield address(textpage.raw)
+    document.close()
+
+
+def test_a_character_without_a_place_has_not_that_of_another_one(page: Address) -> None:
+    boxes = Boxes()
+    assert min(boxes.of(page, 0, 3).lefts) > 59
+    assert boxes.of(page, 0, 99).lefts == [boxes.of(page, 0).lefts[0], 0.0]
+
+
+def test_there_is_room_for_any_number_of_characters(page: Address) -> None:
+    boxes = Boxes()
+    (left,) = boxes.of(page, 2).lefts
+    assert boxes.of(page, *[2] * 3 * FIRST_BOXES).lefts == [left] * 3 * FIRST_BOXES
+
+
+def test_words_from_right_to_left_have_their_outer_sides(page: Address) -> None:
+    boxes = Boxes()
+    first, last = boxes.of(page, 0), boxes.of(page, 3)
+    wide = boxes.of_wide_words(page, [3], [0])
+    assert (wide.lefts, wide.rights) == (first.lefts, last.rights)
+    assert boxes.of_words(page, [0], [3]) == wide
