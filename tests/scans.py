@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +24,14 @@ def page(*lines: str, size: int = 30, width: int = 900, spacing: float = 1.6) ->
     for row, line in enumerate(lines):
         ImageDraw.Draw(made).text((size, size + row * spacing * size), line, fill=15, font=ImageFont.truetype(FONT, size))
     return made
+
+
+def scanned_djvu(path: Path, picture: Image) -> None:
+    """A DjVu document with one page in black and white, by DjVuLibre."""
+    bitmap = path.with_suffix(".pbm")
+    picture.convert("1").save(bitmap)
+    subprocess.run(["cjb2", str(bitmap), str(path)], check=True, timeout=60)
+    bitmap.unlink()
 
 
 def scanned_pdf(path: Path, pages: Sequence[Image]) -> None:

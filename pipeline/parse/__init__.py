@@ -86,7 +86,7 @@ _PARSERS = {
 PARSED_TYPES = frozenset(_PARSERS)
 MEDIA_TYPES = PARSED_TYPES - {kinds.RECORD}
 #: Types whose pages may be pictures of text: their parsers get what reads them.
-_SCANNED = kinds.IMAGES | {kinds.PDF}
+_SCANNED = kinds.IMAGES | {kinds.PDF, kinds.DJVU}
 #: Types that hold files and no text of their own.
 CONTAINERS = frozenset((kinds.MBOX, kinds.ZIP, kinds.TAR, kinds.COMPRESSED, kinds.SEVENZIP))
 

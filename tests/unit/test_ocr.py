@@ -30,7 +30,8 @@ from pipeline.sandbox.guard import GuardOptions, Outcome, ParseGuard
 from pipeline.settings import load_settings
 from pipeline.types import LossKind, Reason
 from tests.documents import half_scanned_pdf
-from tests.scans import PAGE_S, page, scanned_pdf
+from tests.office import needs_djvulibre
+from tests.scans import PAGE_S, page, scanned_djvu, scanned_pdf
 
 RAPID = OcrOptions("rapidocr", page_s=float(PAGE_S))
 LINES = ("The harbour master keeps", "the keys of the crane.", "Ropes are doubled in winter.")
@@ -89,6 +90,28 @@ def test_confined_as_every_parser_the_engine_reads_scans_and_names_the_rest(guar
     assert outcome.extracted is not None, outcome.detail
     assert outcome.extracted.scanned
     assert " ".join(texts(tmp_path / "scan.pdf")).split() == ["Anchors", "hold", "in", "clay.", "Buoys", "mark", "the", "channel."]
+
+
+@needs_djvulibre
+def test_pages_of_djvu_documents_without_text_are_read(guard: ParseGuard, tmp_path: Path) -> None:
+    path = tmp_path / "scan.djvu"
+    scanned_djvu(path, page("Anchors hold in clay."))
+    outcome = guarded(guard, path)
+    assert outcome.extracted is not None, outcome.detail
+    assert outcome.extracted.scanned
+    assert texts(path)[0].split() == ["Anchors", "hold", "in", "clay."]
+    with pytest.raises(DocumentError) as caught:
+        list(parse(path, path.name, kinds.DJVU).elements)
+    assert caught.value.reason is Reason.NEEDS_OCR
+
+
+@needs_djvulibre
+def test_large_pages_of_djvu_documents_are_drawn_smaller(guard: ParseGuard, tmp_path: Path) -> None:
+    path = tmp_path / "large.djvu"
+    scanned_djvu(path, page("A map of the harbour", size=300, width=6_000).resize((6_000, 3_000)))
+    outcome = guarded(guard, path)
+    assert outcome.extracted is not None, outcome.detail
+    assert "map of the harbour" in texts(path)[0]
 
 
 def test_a_tiff_has_pages(guard: ParseGuard, tmp_path: Path) -> None:
