@@ -11,7 +11,7 @@ from pipeline.errors import CollectionMissing
 from pipeline.filters import Filter
 from pipeline.ledger.generations import Collection
 from pipeline.ledger.tokens import Grant
-from pipeline.store.bm25 import shared_places, shared_words
+from pipeline.store.marks import marks
 from pipeline.text import well_formed
 from pipeline.types import PLAIN, Hit, Refinement, Results, SearchMode
 from workers.api.access import EngineOf, Reader
