@@ -5,7 +5,7 @@ generations), `mirror` (a new generation next to the live one), `removal` (delet
 `schedules` (and when), `holds` (which run loads which roots now), `registry` (worker processes), `runs` (and how they compare),
 `report`, `life` and `retrospect` (for people: the present, documents, one run), `measures` (counters of workers), `fields`
 (of metadata), `browse` (documents by page), `tokens` (who may ask the service), `submissions` (repeated requests),
-`outbox` (reports of ended runs), `upkeep` (what nobody needs any more). `transfer` copies all of it into another database.
+`outbox` (reports of ended runs), `changes` (what was read, until something changes), `upkeep` (what nobody needs any more). `transfer` copies all of it into another database.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 from sqlalchemy import Engine
 
 from pipeline.ledger.browse import Browse
+from pipeline.ledger.changes import Kept
 from pipeline.ledger.facets import Facets
 from pipeline.ledger.fields import Fields
 from pipeline.ledger.flow import Flow
@@ -72,6 +73,7 @@ class Ledger:
         self.tokens = Tokens(engine)
         self.submissions = Submissions(engine)
         self.upkeep = Upkeep(engine)
+        self.kept = Kept(engine)
 
     @classmethod
     def open(cls, url: str) -> Ledger:
@@ -102,11 +104,12 @@ class Ledger:
 
     def close(self) -> None:
         """Close all connections."""
+        self.kept.close()
         self.engine.dispose()
 
 
 __all__ = [
-    "Browse", "Facets", "Fields", "Flow", "Generations", "Holds", "Intake", "Ledger", "Life", "LossReport", "Measures", "Mirror",
+    "Browse", "Facets", "Fields", "Flow", "Generations", "Holds", "Intake", "Kept", "Ledger", "Life", "LossReport", "Measures", "Mirror",
     "Outbox", "Registry", "Removal", "Report", "Retrospect", "Runs", "Schedules", "Sources", "Submissions", "Tokens", "Upkeep",
     "Work",
 ]  # fmt: skip

@@ -95,7 +95,8 @@ class Engine:
 
     def collections(self, grant: Grant) -> dict[str, Collection]:
         """The live generations of all collections that exist for the caller, by public name."""
-        return {one.public: one for one in self.ledger.collections.live_ones() if grant.sees(one.public)}
+        live = self.ledger.kept.get("live", self.ledger.collections.live_ones)
+        return {one.public: one for one in live if grant.sees(one.public)}
 
     def collection(self, grant: Grant, name: str | None) -> Collection:
         """The live generation of a collection that exists for the caller; unnamed, the default or the only one.
