@@ -5,7 +5,8 @@ generations), `mirror` (a new generation next to the live one), `removal` (delet
 `schedules` (and when), `holds` (which run loads which roots now), `registry` (worker processes), `runs` (and how they compare),
 `report`, `life` and `retrospect` (for people: the present, documents, one run), `measures` (counters of workers), `fields`
 (of metadata), `browse` (documents by page), `tokens` (who may ask the service), `submissions` (repeated requests),
-`outbox` (reports of ended runs), `changes` (what was read, until something changes), `upkeep` (what nobody needs any more). `transfer` copies all of it into another database.
+`outbox` (reports of ended runs), `changes` (keeps what was read until somebody commits something), `upkeep` (what nobody needs
+any more). `transfer` copies all of it into another database.
 """
 
 from __future__ import annotations
@@ -109,7 +110,7 @@ class Ledger:
 
 
 __all__ = [
-    "Browse", "Facets", "Fields", "Flow", "Generations", "Holds", "Intake", "Kept", "Ledger", "Life", "LossReport", "Measures", "Mirror",
-    "Outbox", "Registry", "Removal", "Report", "Retrospect", "Runs", "Schedules", "Sources", "Submissions", "Tokens", "Upkeep",
-    "Work",
+    "Browse", "Facets", "Fields", "Flow", "Generations", "Holds", "Intake", "Kept", "Ledger", "Life", "LossReport", "Measures",
+    "Mirror", "Outbox", "Registry", "Removal", "Report", "Retrospect", "Runs", "Schedules", "Sources", "Submissions", "Tokens",
+    "Upkeep", "Work",
 ]  # fmt: skip

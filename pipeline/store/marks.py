@@ -32,13 +32,8 @@ def marks(query: str, text: str, headings: Sequence[str] = ()) -> Marks:
     written = list(map(itemgetter(0), found))
     here = _Words(asked, Counter(written if text.isascii() else _found(text)))
     whole = _Words(asked, Counter(_found(" ".join(headings))) + here.found) if headings else here
-    places = [
-        place
-        for word, one in zip(written, found, strict=True)
-        if here.has(word)
-        for place in here.places(word, one.start())
-    ]
-    return Marks(whole.asked_for(), places)
+    held = compress(zip(written, found, strict=True), map(here.wanted.__contains__ if text.isascii() else here.has, written))
+    return Marks(whole.asked_for(), [place for word, one in held for place in here.places(word, one.start())])
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,21 +66,23 @@ class _Words:
         self._asked = asked
         self._spoken = languages_in(found)
         lack = map(asked.terms.isdisjoint, map(terms_of, found, repeat(self._spoken)))  # Python's own loop takes twice as long
-        self._wanted = set(compress(found, map(not_, lack)))
+        self.wanted = set(compress(found, map(not_, lack)))
 
     def asked_for(self) -> list[str]:
         """The words of the query that are among them."""
-        there = {term for word in self._wanted for term in terms_of(word, self._spoken)}
+        there = {term for word in self.wanted for term in terms_of(word, self._spoken)}
         return [word for word, terms in self._asked.words if not there.isdisjoint(terms)]
 
     def has(self, written: str) -> bool:
         """Whether the query has something of a word, or a part of one, as the text has it."""
-        return written in self._wanted or (written not in self.found and self._shares(written))
+        return written in self.wanted or (written not in self.found and self._shares(written))
 
     def places(self, written: str, at: int) -> list[tuple[int, int]]:
         """The places of a word at `at` that the query has something of: its own, or those of its parts."""
+        if written.isalnum() and written.isascii():  # it has no parts of its own
+            return [(at, at + len(written))]
         whole, wanted = pieces(normal(written)).whole, self._asked.terms
-        if (written.isascii() and written.isalnum()) or (whole and fold(whole[0]) in wanted):
+        if whole and fold(whole[0]) in wanted:
             return [(at, at + len(written))]
         found: list[tuple[int, int]] = []
         for start, end, syllables in parts(written):
