@@ -5,7 +5,7 @@ generations), `mirror` (a new generation next to the live one), `removal` (delet
 `schedules` (and when), `holds` (which run loads which roots now), `registry` (worker processes), `runs` (and how they compare),
 `report`, `life` and `retrospect` (for people: the present, documents, one run), `measures` (counters of workers), `fields`
 (of metadata), `browse` (documents by page), `tokens` (who may ask the service), `submissions` (repeated requests),
-`outbox` (reports of ended runs), `changes` (keeps what was read until somebody commits something), `upkeep` (what nobody needs
+`outbox` (reports of ended runs), `kept` (keeps what was read until somebody commits something), `upkeep` (what nobody needs
 any more). `transfer` copies all of it into another database.
 """
 
@@ -16,13 +16,13 @@ from pathlib import Path
 from sqlalchemy import Engine
 
 from pipeline.ledger.browse import Browse
-from pipeline.ledger.changes import Kept
 from pipeline.ledger.facets import Facets
 from pipeline.ledger.fields import Fields
 from pipeline.ledger.flow import Flow
 from pipeline.ledger.generations import Generations
 from pipeline.ledger.holds import Holds
 from pipeline.ledger.intake import Intake
+from pipeline.ledger.kept import Kept
 from pipeline.ledger.life import Life
 from pipeline.ledger.losses import LossReport
 from pipeline.ledger.measures import Measures
