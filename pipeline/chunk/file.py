@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from pipeline.errors import DocumentError
 from pipeline.files.errors import translated
@@ -61,7 +61,7 @@ def write_chunks(
     return footer
 
 
-def read_header(path: Path) -> ChunkFileHeader:
+def read_header(path: Path | BinaryIO) -> ChunkFileHeader:
     """Read only the header; raises DocumentError (staged_lost)."""
     lines = _lines(path)
     try:
@@ -70,7 +70,7 @@ def read_header(path: Path) -> ChunkFileHeader:
         lines.close()
 
 
-def read_footer(path: Path) -> ChunkFileFooter:
+def read_footer(path: Path | BinaryIO) -> ChunkFileFooter:
     """Read only the footer: the file is unpacked, but not parsed; raises DocumentError (staged_lost)."""
     last = b""
     with _translated(path), gzip.open(path, "rb") as file:
@@ -80,11 +80,11 @@ def read_footer(path: Path) -> ChunkFileFooter:
         if isinstance(fields, dict) and fields.keys() == {"chunks", "tokens", "losses", "members"}:
             found = tuple(Loss(LossKind(loss.pop("kind")), **loss) for loss in fields.pop("losses"))
             return ChunkFileFooter(**fields, losses=found)
-    raise DocumentError(Reason.STAGED_LOST, f"{path.name} is incomplete; load the document again")
+    raise DocumentError(Reason.STAGED_LOST, f"{_name(path)} is incomplete; load the document again")
 
 
-def read_chunks(path: Path, document_id: str) -> tuple[ChunkFileHeader, Iterator[Chunk]]:
-    """The header, and the chunks with ids of `document_id`, read lazily.
+def read_chunks(path: Path | BinaryIO, document_id: str) -> tuple[ChunkFileHeader, Iterator[Chunk]]:
+    """The header, and the chunks with ids of `document_id`, read lazily; an open file stays open until then.
 
     Raises DocumentError (staged_lost) here for a missing file, and at the end of the chunks for an incomplete one.
     """
@@ -92,13 +92,13 @@ def read_chunks(path: Path, document_id: str) -> tuple[ChunkFileHeader, Iterator
     return _header(path, next(lines, {})), _chunks(path, lines, document_id)
 
 
-def _header(path: Path, fields: dict[str, Any]) -> ChunkFileHeader:
+def _header(path: Path | BinaryIO, fields: dict[str, Any]) -> ChunkFileHeader:
     if fields.get("version") != VERSION:
-        raise DocumentError(Reason.STAGED_LOST, f"{path.name} has another format version; load the document again")
+        raise DocumentError(Reason.STAGED_LOST, f"{_name(path)} has another format version; load the document again")
     return ChunkFileHeader(str(fields.get("media_type")), str(fields.get("title")), dict(fields.get("metadata") or {}))
 
 
-def _chunks(path: Path, lines: Iterator[dict[str, Any]], document_id: str) -> Iterator[Chunk]:
+def _chunks(path: Path | BinaryIO, lines: Iterator[dict[str, Any]], document_id: str) -> Iterator[Chunk]:
     ids = ChunkIds(document_id)
     for ordinal, fields in enumerate(lines):
         if "chunks" in fields:
@@ -111,12 +111,12 @@ def _chunks(path: Path, lines: Iterator[dict[str, Any]], document_id: str) -> It
             key = ids.next(embed_text(heading_path, fields["text"]))
             chunk = Chunk(id=key, document_id=document_id, ordinal=ordinal, heading_path=heading_path, **fields)
         except (KeyError, TypeError) as error:  # a damaged file that is still JSON
-            raise DocumentError(Reason.STAGED_LOST, f"{path.name} is damaged; load the document again") from error
+            raise DocumentError(Reason.STAGED_LOST, f"{_name(path)} is damaged; load the document again") from error
         yield chunk
-    raise DocumentError(Reason.STAGED_LOST, f"{path.name} is incomplete; load the document again")
+    raise DocumentError(Reason.STAGED_LOST, f"{_name(path)} is incomplete; load the document again")
 
 
-def _lines(path: Path) -> Generator[dict[str, Any], None, None]:
+def _lines(path: Path | BinaryIO) -> Generator[dict[str, Any], None, None]:
     with _translated(path), gzip.open(path, "rb") as file:
         for line in file:
             fields = json.loads(line)
@@ -126,13 +126,18 @@ def _lines(path: Path) -> Generator[dict[str, Any], None, None]:
 
 
 @contextmanager
-def _translated(path: Path) -> Iterator[None]:
+def _translated(path: Path | BinaryIO) -> Iterator[None]:
     try:
         yield
     except PermissionError as error:  # affects every chunk file: no document is at fault
-        raise translated(error, path) from error
+        raise translated(error, _name(path)) from error
     except (OSError, EOFError, zlib.error, ValueError) as error:
-        raise DocumentError(Reason.STAGED_LOST, f"{path.name} cannot be read: {error}; load the document again") from error
+        raise DocumentError(Reason.STAGED_LOST, f"{_name(path)} cannot be read: {error}; load the document again") from error
+
+
+def _name(path: Path | BinaryIO) -> str:
+    """The name of a file; one in a pack has none."""
+    return Path(getattr(path, "name", "a chunk file")).name
 
 
 def _line(file: gzip.GzipFile, fields: dict[str, Any]) -> None:

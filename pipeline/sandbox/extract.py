@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import json
 import lzma
+import os
 import shutil
 import tarfile
 import time
@@ -52,17 +53,28 @@ TELL_EVERY_S = 1.0
 class ExtractJob:
     """One document to extract; paths are text, because a job is sent as JSON."""
 
-    path: str  #: the staged copy
+    path: str  #: the staged copy, or a file that has it as a part
     name: str  #: the file's original name; its ending takes part in deciding the type
     document_id: str
     output: str  #: where to write the chunk file
     nested: bool = False  #: whether it lies so deep in other documents that files in it stay unread
     records: str = ""  #: how its records are documents, as `fields_as_json` has it; empty: they are not
     is_record: bool = False  #: whether it is a record of a file, as `parse_record` reads it
+    offset: int = 0  #: where the document begins in the file
+    length: int = -1  #: bytes of it; -1: the whole file
 
-    def fields(self) -> dict[str, str | bool]:
+    def fields(self) -> dict[str, str | bool | int]:
         """Its fields by name; asdict, which copies them deeply, takes ten times as long."""
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+    def size(self) -> int:
+        """Bytes of the document; 0 for a file that does not exist."""
+        if self.length >= 0:
+            return self.length
+        try:
+            return os.stat(self.path).st_size
+        except OSError:
+            return 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -175,7 +175,7 @@ class Server:
             self._confine([Path(request["folder"]), Path(request["outputs"])])
             _tell(self._out, {"child": os.getpid()})
             for number, job in enumerate(request["jobs"]):
-                self._one(number, ExtractJob(**job))
+                self._one(number, ExtractJob(**job), request["folder"])
         finally:
             # Never return to the server's loop, and run no exit handlers of modules that the server has imported.
             os._exit(0)
@@ -206,11 +206,12 @@ class Server:
             # If the host runs out of memory, the kernel kills the parser and not its caller.
             Path("/proc/self/oom_score_adj").write_text("1000", "ascii")
 
-    def _one(self, number: int, job: ExtractJob) -> None:
-        """Extract one document and report the result."""
+    def _one(self, number: int, job: ExtractJob, folder: str) -> None:
+        """Extract one document and report the result; `folder` is for temporary files."""
         _tell(self._out, {"start": number})
         self._allow_cpu(job)
         try:
+            job = _as_file(job, folder)
             made = self._extract(job, self._counter, self._chunks, self._limits, partial(self._so_far, number), self._need)
         except _NotImported as error:  # a fresh child will have the modules, imported outside this document's limits
             _tell(self._out, {"need": str(error)})
@@ -266,9 +267,28 @@ class Server:
     def _allow_cpu(self, job: ExtractJob) -> None:
         """Set the CPU limit for one document on top of the batch's usage so far; the parent watches the wall clock."""
         usage = resource.getrusage(resource.RUSAGE_SELF)
-        size = Path(job.path).stat().st_size if Path(job.path).exists() else 0
-        allowed = int(usage.ru_utime + usage.ru_stime + self._timeout_s + 2 * size / 1e6) + 2
+        allowed = int(usage.ru_utime + usage.ru_stime + self._timeout_s + 2 * job.size() / 1e6) + 2
         resource.setrlimit(resource.RLIMIT_CPU, (allowed, resource.RLIM_INFINITY))
+
+
+def _as_file(job: ExtractJob, folder: str) -> ExtractJob:
+    """The job of a document that is part of a file, with a file of its own: parsers read files. Raises OSError."""
+    if job.length < 0:
+        return job
+    path = f"{folder}/document"
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)  # and not overwritten: something that a parser has left behind may have it open
+    shared = os.open(job.path, os.O_RDONLY)
+    try:
+        data = os.pread(shared, job.length, job.offset)
+    finally:
+        os.close(shared)
+    own = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        os.write(own, data)
+    finally:
+        os.close(own)
+    return replace(job, path=path, offset=0, length=-1)
 
 
 def _tell(out: int, event: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 #: Seconds after its last use for which a file stays, whatever the ledger says: a load records a copy a moment after it has made
 #: or found it.
@@ -14,6 +15,20 @@ def is_chunk_key(key: str) -> bool:
     return key.startswith("chunks/")
 
 
+def is_pack(place: str) -> bool:
+    """Whether a place below a staging folder is that of a pack, and not the key of a content."""
+    return place.startswith("packs/")
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A copy as a local file, or a part of one."""
+
+    path: Path
+    offset: int = 0
+    length: int = -1  #: -1: the whole file
+
+
 @dataclass(frozen=True, slots=True)
 class Content:
     """A copy, a chunk file, or a temporary file."""
@@ -21,6 +36,7 @@ class Content:
     key: str  #: as `copies.blob_key` and `copies.chunks_key` make it
     bytes: int
     used_at: float  #: when it was written, or found instead of being written again; seconds since the epoch
+    packed: bool = False  #: whether it lies in a pack, with others
 
     @property
     def content_hash(self) -> str:

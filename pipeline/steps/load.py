@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from types import MappingProxyType
 from typing import Literal
@@ -19,7 +20,7 @@ from pipeline.parse.kinds import may_hold_records
 from pipeline.sources.discover import Omitted, discover
 from pipeline.sources.sidecars import Sidecars
 from pipeline.sources.uris import name_of
-from pipeline.staging import Staging
+from pipeline.staging import Batch, Staging
 from pipeline.steps.outcomes import Outcomes
 from pipeline.steps.scope import Listed, Scope
 from pipeline.telemetry.spans import Tracing, Version
@@ -181,7 +182,7 @@ class Load:
                 self._same_bytes(key, before, file, staged, adopted, described)
             else:
                 to_copy[key] = file
-        for key, copy in zip(to_copy, self._copies(list(to_copy.values())), strict=True):
+        for key, copy in zip(to_copy, self._copies(to_copy, known), strict=True):
             before = known.get(key)
             if isinstance(copy, Refused):
                 refused[key] = copy
@@ -219,20 +220,23 @@ class Load:
     def _version(self, run: int, key: str, file: SourceFile, content_hash: str) -> Version:
         return Version(document=key, uri=file.uri, collection=self._collection, run=run, content_hash=content_hash, size=file.size)
 
-    def _copies(self, files: Sequence[SourceFile]) -> Iterable[StagedFile | Refused]:
+    def _copies(self, files: Mapping[str, SourceFile], known: Mapping[str, Known]) -> list[StagedFile | Refused]:
         """Stage files in their order; objects are fetched several at a time."""
-        if not any(file.path is None for file in files):
-            return map(self._copy, files)
-        with ThreadPoolExecutor(FETCHES, "fetch") as pool:
-            return list(pool.map(self._copy, files))
+        hashes = [known[key].content_hash if key in known and _has_copy(known[key]) else "" for key in files]
+        with self._staging.batch() as batch:
+            copy = partial(self._copy, batch)
+            if not any(file.path is None for file in files.values()):
+                return list(map(copy, files.values(), hashes))
+            with ThreadPoolExecutor(FETCHES, "fetch") as pool:
+                return list(pool.map(copy, files.values(), hashes))
 
-    def _copy(self, file: SourceFile) -> StagedFile | Refused:
+    def _copy(self, batch: Batch, file: SourceFile, known: str) -> StagedFile | Refused:
         self._began[file.uri] = time.time_ns()
         refusal = self._refusal(file)
         if refusal is not None:
             return refusal
         try:
-            return self._staging.put(file)
+            return batch.put(file, known)
         except DocumentError as error:
             return Refused(file, error.reason, error.detail)
 

@@ -145,8 +145,8 @@ def test_chunk_files_go_in_and_come_out(staging: Staging) -> None:
     staging.put_chunks(key, written)
     assert staging.has_chunks(key)
     assert not written.exists()
-    with staging.chunks(key) as path:
-        assert path.read_bytes() == b"chunks"
+    with staging.chunks(key) as file:
+        assert file.read() == b"chunks"
 
 
 def test_old_temporary_files_are_swept_and_young_ones_kept(tmp_path: Path) -> None:
