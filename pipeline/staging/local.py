@@ -57,17 +57,31 @@ class LocalStaging:
 
         Raises DocumentError (unreadable, changed), NoSpace, and ConfigError where the folder is not writable.
         """
-        temporary = self.scratch()
-        with self._usable():
-            try:
-                content_hash, copied = copy_hashed(source, temporary)
-                with shared(self._lock):
-                    # One that is there is in use from now on.
-                    if not _touch(self._path(blob_key(content_hash)), copied.size):
-                        move_file(temporary, self.root / blob_key(content_hash))
-                return StagedFile(copied, content_hash, blob_key(content_hash))
-            finally:
-                temporary.unlink(missing_ok=True)
+        with self._usable(), self._temporary() as temporary:
+            content_hash, copied = copy_hashed(source, temporary)
+            self._keep(temporary, blob_key(content_hash), copied.size)
+            return StagedFile(copied, content_hash, blob_key(content_hash))
+
+    def put_alone(self, key: str, data: bytes) -> None:
+        """Keep a content as a file of its own; raises NoSpace, ConfigError."""
+        with self._usable(), self._temporary() as temporary:
+            temporary.write_bytes(data)
+            self._keep(temporary, key, len(data))
+
+    def _keep(self, temporary: Path, key: str, size: int) -> None:
+        """Move a content in, unless it is there; from now on it is in use."""
+        with shared(self._lock):
+            if not _touch(self._path(key), size):
+                move_file(temporary, self.root / key)
+
+    @contextmanager
+    def _temporary(self) -> Iterator[Path]:
+        """A path for a file that is gone in the end."""
+        path = self.scratch()
+        try:
+            yield path
+        finally:
+            path.unlink(missing_ok=True)
 
     def put_bytes(self, contents: Mapping[str, bytes], on_tick: Callable[[], None]) -> None:
         """Keep contents under their hashes; `on_tick` is called for each. Raises NoSpace, ConfigError as `put` does."""
@@ -140,21 +154,17 @@ class LocalStaging:
     def pieces(self, hashes: Iterable[str]) -> Iterator[dict[str, Piece]]:
         """Those of some copies that lie in packs, in one temporary file; raises NoSpace."""
         found: dict[str, Piece] = {}
-        path = self.scratch()
-        try:
+        with self._temporary() as path:
             with self._usable():
                 read = self._copies.read(map(blob_key, hashes))
                 if read:
                     offset = 0
                     with path.open("xb") as file:
                         for key, data in read.items():
-                            content_hash = key.rpartition("/")[2]
                             file.write(data)
-                            found[content_hash] = Piece(path, offset, len(data))
+                            found[key.rpartition("/")[2]] = Piece(path, offset, len(data))
                             offset += len(data)
             yield found
-        finally:
-            path.unlink(missing_ok=True)
 
     def has_chunks(self, key: str) -> bool:
         """Whether a chunk file exists."""
@@ -224,7 +234,7 @@ class LocalStaging:
         """Remove files, and overwrite what lies in packs, that were last used before a time; return the keys of those removed.
 
         Nobody moves a file in meanwhile, and whoever finds one to be there has made it younger before, or finds it gone after.
-        What lies in a pack does not become younger: whoever might need it puts it into another one.
+        What lies in a pack does not become younger: whoever might need it puts it into another one, which stays with its key.
         Raises StagingUnavailable where somebody keeps moving files in.
         """
         removed = []
@@ -282,13 +292,9 @@ class LocalStaging:
 
     def adopt(self, pack: Path) -> None:
         """Copy a pack in, into the folder of its kind; raises NoSpace, ConfigError."""
-        temporary = self.scratch()
-        with self._usable():
-            try:
-                shutil.copyfile(pack, temporary)
-                move_file(temporary, self.root / "packs" / pack.parent.name / pack.name)
-            finally:
-                temporary.unlink(missing_ok=True)
+        with self._usable(), self._temporary() as temporary:
+            shutil.copyfile(pack, temporary)
+            move_file(temporary, self.root / "packs" / pack.parent.name / pack.name)
 
     def abandoned(self) -> list[Content]:
         """Temporary files and folders that a killed process left behind, and damaged packs, by their names in this folder."""
@@ -351,6 +357,9 @@ class LocalBatch:
 
     def keep(self, key: str, data: bytes) -> None:
         """Keep a content under its key."""
+        if len(data) > PACKED_BYTES:
+            self._staging.put_alone(key, data)
+            return
         with self._lock:
             self._contents[key] = data
             self._bytes += len(data)

@@ -199,20 +199,21 @@ class Packs:
                     vanished = True
 
     def empty(self, keys: Iterable[str], before: float) -> set[str]:
-        """Overwrite contents that came before a time, wherever they are; return the keys of those. Under the caller's lock.
+        """Overwrite contents that came before a time, wherever they are; under the caller's lock.
 
-        Raises OSError.
+        Returns the keys of those that came at no other time, too. Raises OSError.
         """
-        gone: dict[str, list[Place]] = {}
-        for key, places in self.instances(keys).items():
-            if old := [place for place in places if place.entry.put_at < before]:
-                gone[key] = old
+        gone: set[str] = set()
         by_pack: dict[str, list[Place]] = defaultdict(list)
-        for place in (place for places in gone.values() for place in places):
-            by_pack[place.pack.path].append(place)
+        for key, places in self.instances(keys).items():
+            old = [place for place in places if place.entry.put_at < before]
+            for place in old:
+                by_pack[place.pack.path].append(place)
+            if len(old) == len(places):
+                gone.add(key)
         for places in by_pack.values():
             places[0].pack.empty([place.entry for place in places])
-        return set(gone)
+        return gone
 
     def are_many(self) -> bool:
         """Whether so many packs are small that they should be merged."""
