@@ -9,8 +9,9 @@ import gzip
 import json
 import zlib
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -41,15 +42,49 @@ class ChunkFileFooter:
     members: int = 0  #: files inside the document, which are documents of their own
 
 
+class SmallFile:
+    """A file to write that stays in memory as long as it is small."""
+
+    def __init__(self, path: Path, max_bytes: int) -> None:
+        """`path` becomes a file with the first byte that comes after `max_bytes`."""
+        self._path = path
+        self._max_bytes = max_bytes
+        self._memory = BytesIO()
+        self._file: BinaryIO | None = None
+
+    def write(self, data: bytes) -> int:
+        """Append bytes; raises OSError."""
+        if self._file is None and self._memory.tell() + len(data) > self._max_bytes:
+            self._file = self._path.open("wb")
+            self._file.write(self._memory.getvalue())
+        return (self._file or self._memory).write(data)
+
+    def flush(self) -> None:
+        """Nothing: it is flushed when it is closed."""
+
+    def close(self) -> None:
+        """Close the file; raises OSError."""
+        if self._file is not None:
+            self._file.close()
+
+    def content(self) -> bytes | None:
+        """All bytes of a small file; None for one that was written to its path."""
+        return self._memory.getvalue() if self._file is None else None
+
+
 def write_chunks(
-    path: Path, header: ChunkFileHeader, chunks: Iterable[Chunk], ends: Callable[[], tuple[tuple[Loss, ...], int]] = lambda: ((), 0)
+    target: Path | SmallFile,
+    header: ChunkFileHeader,
+    chunks: Iterable[Chunk],
+    ends: Callable[[], tuple[tuple[Loss, ...], int]] = lambda: ((), 0),
 ) -> ChunkFileFooter:
-    """Write a chunk file in one pass; the same chunks produce the same bytes.
+    """Write a chunk file in one pass, and close it; the same chunks produce the same bytes.
 
     `ends` gives the losses and the number of members; it is called after the last chunk.
     """
     count = tokens = 0
-    with path.open("wb") as raw, gzip.GzipFile(fileobj=raw, mode="wb", compresslevel=1, mtime=0, filename="") as file:
+    raw = SmallFile(target, -1) if isinstance(target, Path) else target
+    with closing(raw), gzip.GzipFile(fileobj=raw, mode="wb", compresslevel=1, mtime=0, filename="") as file:
         _line(file, {"version": VERSION, **asdict(header)})
         for chunk in chunks:
             fields = asdict(chunk)

@@ -15,7 +15,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from pipeline.parse.parsed import MAX_LOSS_CHARS
 from pipeline.sandbox.confine import CHILD_SUBREAPER, PDEATHSIG, allow_writes_only_in, forbid_sockets, prctl
 from pipeline.sandbox.extract import Extracted, ExtractJob, SoFar
 from pipeline.sandbox.memory import cap_growth, used_below, used_bytes
+from pipeline.sandbox.shared import Shared
 from pipeline.types import Reason
 
 log = logging.getLogger(__name__)
@@ -174,8 +175,9 @@ class Server:
             self._limit(Path(request["folder"]))
             self._confine([Path(request["folder"]), Path(request["outputs"])])
             _tell(self._out, {"child": os.getpid()})
-            for number, job in enumerate(request["jobs"]):
-                self._one(number, ExtractJob(**job), request["folder"])
+            with Shared(request["folder"], request["outputs"]) as shared:
+                for number, job in enumerate(request["jobs"]):
+                    self._one(number, ExtractJob(**job), shared)
         finally:
             # Never return to the server's loop, and run no exit handlers of modules that the server has imported.
             os._exit(0)
@@ -206,13 +208,14 @@ class Server:
             # If the host runs out of memory, the kernel kills the parser and not its caller.
             Path("/proc/self/oom_score_adj").write_text("1000", "ascii")
 
-    def _one(self, number: int, job: ExtractJob, folder: str) -> None:
-        """Extract one document and report the result; `folder` is for temporary files."""
+    def _one(self, number: int, job: ExtractJob, shared: Shared) -> None:
+        """Extract one document and report the result."""
         _tell(self._out, {"start": number})
         self._allow_cpu(job)
         try:
-            job = _as_file(job, folder)
-            made = self._extract(job, self._counter, self._chunks, self._limits, partial(self._so_far, number), self._need)
+            made = self._extract(
+                shared.as_file(job), self._counter, self._chunks, self._limits, partial(self._so_far, number), self._need
+            )
         except _NotImported as error:  # a fresh child will have the modules, imported outside this document's limits
             _tell(self._out, {"need": str(error)})
             os._exit(0)
@@ -244,6 +247,8 @@ class Server:
                 _tell(self._out, {"property": name[:MAX_DETAIL_CHARS], "value": value[:MAX_DETAIL_CHARS]})
             names = ("media_type", "chunks", "tokens", "records", "whole", "scanned")
             fields = {name: getattr(made, name) for name in names}
+            if made.content is not None:
+                fields["content"] = shared.add(made.content)
             _tell(self._out, {"end": number, "extracted": fields | {"title": made.title[:MAX_DETAIL_CHARS]}})
 
     def _need(self, media_type: str) -> None:
@@ -269,26 +274,6 @@ class Server:
         usage = resource.getrusage(resource.RUSAGE_SELF)
         allowed = int(usage.ru_utime + usage.ru_stime + self._timeout_s + 2 * job.size() / 1e6) + 2
         resource.setrlimit(resource.RLIMIT_CPU, (allowed, resource.RLIM_INFINITY))
-
-
-def _as_file(job: ExtractJob, folder: str) -> ExtractJob:
-    """The job of a document that is part of a file, with a file of its own: parsers read files. Raises OSError."""
-    if job.length < 0:
-        return job
-    path = f"{folder}/document"
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(path)  # and not overwritten: something that a parser has left behind may have it open
-    shared = os.open(job.path, os.O_RDONLY)
-    try:
-        data = os.pread(shared, job.length, job.offset)
-    finally:
-        os.close(shared)
-    own = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        os.write(own, data)
-    finally:
-        os.close(own)
-    return replace(job, path=path, offset=0, length=-1)
 
 
 def _tell(out: int, event: dict[str, Any]) -> None:

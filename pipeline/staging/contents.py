@@ -9,6 +9,9 @@ from pathlib import Path
 #: or found it.
 IN_USE_S = 3600.0
 
+#: Contents of at most this many bytes that come into a folder together share a pack.
+PACKED_BYTES = 64 << 10
+
 
 def is_chunk_key(key: str) -> bool:
     """Whether a key is that of a chunk file, and not of a copy."""

@@ -17,7 +17,7 @@ from pipeline.errors import DocumentError, StagingUnavailable
 from pipeline.files.errors import translated, translating
 from pipeline.files.lock import FileLock, shared
 from pipeline.files.replace import move_file
-from pipeline.staging.contents import IN_USE_S, Content, Piece, is_chunk_key
+from pipeline.staging.contents import IN_USE_S, PACKED_BYTES, Content, Piece, is_chunk_key
 from pipeline.staging.copies import blob_key, check_blob, copy_hashed, read_hashed
 from pipeline.staging.packs import Packs
 from pipeline.types import Reason, SourceFile, StagedFile
@@ -27,9 +27,6 @@ SCRATCH_MAX_AGE_S = 24 * 3600
 
 #: Seconds to wait for those who are moving files in, before files are removed; each takes a moment.
 DISCARD_WAIT_S = 30.0
-
-#: Contents of at most this many bytes that come in a batch share a pack.
-PACKED_BYTES = 64 << 10
 
 #: Bytes, and number, of the contents that a batch holds in memory until they are written as a pack.
 BATCH_BYTES, BATCH_CONTENTS = 8 << 20, 4096

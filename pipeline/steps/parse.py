@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Set
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.errors import DocumentError
+from pipeline.files.errors import translating
 from pipeline.ledger import Ledger
 from pipeline.ledger.advances import Advance
 from pipeline.ledger.claims import Claim, ClaimedDocument
@@ -23,7 +23,7 @@ from pipeline.sandbox.guard import ParseGuard
 from pipeline.sources.uris import depth_of, name_of
 from pipeline.staging import Staging
 from pipeline.staging.chunk_files import ChunkFile
-from pipeline.staging.contents import Piece
+from pipeline.staging.contents import PACKED_BYTES, Piece
 from pipeline.steps import members, records
 from pipeline.steps.beat import Beat
 from pipeline.steps.outcomes import Outcomes
@@ -101,6 +101,7 @@ class ParseStep:
                     continue
                 made.append(_Made(document=document, result=ready, chunks=0, began_ns=began, ended_ns=time.time_ns(), reused=True))
             jobs: _Jobs = {}
+            outputs = stack.enter_context(_folder(self._staging.scratch()))
             pieces = stack.enter_context(self._staging.pieces(document.content_hash for document in waiting))
             for document in waiting:
                 beat()
@@ -113,7 +114,7 @@ class ParseStep:
                 except DocumentError as error:
                     self._fail(claim, document, error.reason, error.detail, began)
                     continue
-                jobs[document.id] = (self._job(document, piece), document)
+                jobs[document.id] = (self._job(document, piece, f"{outputs}/{len(jobs)}"), document)
             made += self._parse(claim, jobs, targets, beat)
         kept = self._ledger.work.parsed(claim, [one.result for one in made], batch, self._measured)
         ours = [one for one in made if one.document.id in kept]
@@ -122,7 +123,7 @@ class ParseStep:
         self._outcomes.end("parsed")
         return [one.document.id for one in ours]
 
-    def _job(self, document: ClaimedDocument, piece: Piece) -> ExtractJob:
+    def _job(self, document: ClaimedDocument, piece: Piece, output: str) -> ExtractJob:
         given = Given.read(document.given)
         return ExtractJob(
             path=str(piece.path),
@@ -130,10 +131,11 @@ class ParseStep:
             length=piece.length,
             name=name_of(document.uri),
             document_id=document.id,
-            output=str(self._staging.scratch()),
+            output=output,
             nested=depth_of(document.uri) >= MAX_DEPTH,
             records=json.dumps(fields_as_json(given.records)) if given.records is not None else "",
             is_record=given.record is not None,
+            small_bytes=PACKED_BYTES,
         )
 
     def _parse(
@@ -148,7 +150,7 @@ class ParseStep:
             beat.advance(Advance(document.id, made.chunks, made.tokens, bytes=read))
 
         written = time.monotonic()
-        with self._outputs(jobs), self._staging.batch() as batch:
+        with self._staging.batch() as batch:
             for outcome in self._guard.run([job for job, _ in jobs.values()], beat, so_far):
                 job, document = jobs[outcome.job.document_id]
                 self._measured.observe("stage_seconds", Stage.PARSE, outcome.seconds)
@@ -160,30 +162,21 @@ class ParseStep:
                     continue
                 made = outcome.extracted
                 try:
-                    inside = self._inside(document, made, members_folder(Path(job.output)), beat, had=document.id in had_members)
+                    inside = self._inside(document, made, Path(members_folder(job.output)), beat, had=document.id in had_members)
                 except DocumentError as error:
                     self._fail(claim, document, error.reason, error.detail, began_ns)
                     continue
                 target = targets[document.id][made.scanned]
-                batch.put_chunks(target.file.key, Path(job.output))
+                if made.content is None:
+                    batch.put_chunks(target.file.key, Path(job.output))
+                else:
+                    batch.keep(target.file.key, made.content)
                 if time.monotonic() - written > KEEP_EVERY_S:
                     batch.flush()
                     written = time.monotonic()
                 result = self._result(target.made_with, document, replace(made, losses=made.losses + inside), outcome.seconds)
                 found.append(_Made(document=document, result=result, chunks=made.chunks, began_ns=began_ns, ended_ns=ended_ns))
         return found
-
-    @contextmanager
-    def _outputs(self, jobs: _Jobs) -> Iterator[None]:
-        """Remove what the jobs have left behind."""
-        try:
-            yield
-        finally:
-            for job, _ in jobs.values():
-                with suppress(FileNotFoundError):
-                    os.unlink(job.output)
-                if os.path.isdir(folder := members_folder(Path(job.output))):
-                    shutil.rmtree(folder, ignore_errors=True)
 
     def _inside(self, document: ClaimedDocument, made: Extracted, folder: Path, beat: Beat, *, had: bool) -> tuple[Loss, ...]:
         """Record the files or records inside a document; `had`: it had some before. Returns losses; raises DocumentError."""
@@ -241,3 +234,14 @@ class ParseStep:
             losses=footer.losses,
             properties=header.metadata,
         )
+
+
+@contextmanager
+def _folder(path: Path) -> Iterator[Path]:
+    """A folder that is removed in the end, with what is left in it; raises NoSpace, ConfigError."""
+    with translating(path):
+        path.mkdir()
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)

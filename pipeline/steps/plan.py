@@ -163,7 +163,7 @@ class Planning:
         for copy in copies:
             copy.unlink(missing_ok=True)
         for job in of_records:  # only now: the guard parses one batch at a time
-            key, inside = job.document_id, members_folder(Path(job.output))
+            key, inside = job.document_id, Path(members_folder(job.output))
             estimate, estimated = cost(self.ledger, self.guard, self.generation, uris[key], inside)
             sampled[key] = Sampled(sampled[key].size, round(estimate.chunks), round(estimate.tokens), estimate.variance)
             whole = whole and not estimated

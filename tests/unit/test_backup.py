@@ -19,6 +19,7 @@ from pipeline.ledger import Ledger
 from pipeline.ledger.schema import SCHEMA_VERSION, documents, writing
 from pipeline.settings import load_settings
 from pipeline.staging import local, open_staging
+from pipeline.staging.contents import PACKED_BYTES
 from pipeline.staging.copies import blob_key, chunks_key
 from pipeline.staging.local import LocalStaging
 from pipeline.steps import backup
@@ -64,7 +65,7 @@ class Place:
         self.ledger.close()
 
 
-@pytest.fixture(params=[0, local.PACKED_BYTES], ids=["files", "packs"])
+@pytest.fixture(params=[0, PACKED_BYTES], ids=["files", "packs"])
 def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     monkeypatch.setattr(local, "PACKED_BYTES", request.param)
     (tmp_path / "data").mkdir()

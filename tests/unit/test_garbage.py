@@ -24,7 +24,7 @@ from pipeline.ledger.submissions import submissions
 from pipeline.ledger.work import IndexedResult, ParsedResult
 from pipeline.sources.uris import uri_of
 from pipeline.staging import Staging, local, open_staging
-from pipeline.staging.contents import IN_USE_S, Content
+from pipeline.staging.contents import IN_USE_S, PACKED_BYTES, Content
 from pipeline.staging.copies import blob_key, chunks_key
 from pipeline.staging.local import LocalStaging
 from pipeline.staging.object_store import ObjectStaging
@@ -357,7 +357,7 @@ def killing(monkeypatch: pytest.MonkeyPatch, parts: dict[str, object], at: int) 
     return lambda: count >= at
 
 
-@pytest.mark.parametrize("packed_bytes", [0, local.PACKED_BYTES])
+@pytest.mark.parametrize("packed_bytes", [0, PACKED_BYTES])
 def test_killed_anywhere_it_loses_nothing_and_the_next_one_completes_it(
     packed_bytes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

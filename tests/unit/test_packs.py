@@ -16,9 +16,9 @@ import pytest
 from pipeline.errors import DocumentError
 from pipeline.sources.uris import uri_of
 from pipeline.staging import packs as packs_module
-from pipeline.staging.contents import IN_USE_S
+from pipeline.staging.contents import IN_USE_S, PACKED_BYTES
 from pipeline.staging.copies import blob_key, chunks_key, join_key, split_key
-from pipeline.staging.local import PACKED_BYTES, SCRATCH_MAX_AGE_S, LocalStaging
+from pipeline.staging.local import SCRATCH_MAX_AGE_S, LocalStaging
 from pipeline.staging.pack import Pack
 from pipeline.types import Reason, SourceFile
 from tests.packed import make_older, packs
