@@ -14,18 +14,21 @@ import sys
 import zlib
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from types import TracebackType
 from typing import NamedTuple
 
+from pipeline.errors import ConfigError
+
 #: Hash, number of the label, length, offset, CRC-32 of the content, time of its arrival, whether it is gone.
 _RECORD = struct.Struct("<32sIIQIIB3x")
 _GONE_AT = _RECORD.size - 4  #: place of the last field in a record
 
-#: Start of the records, their number, bytes of the JSON, CRC-32 of what follows the records, and what the file is.
+#: Start of the records, their number, bytes of the JSON, CRC-32 of what follows the records, and what the file is: the last byte
+#: is the version.
 _FOOTER = struct.Struct("<QIII8s")
 _MAGIC = b"kbpack\x00\x01"
 
@@ -52,6 +55,19 @@ class Entry(NamedTuple):
     crc: int
     put_at: int  #: when it came into staging, in seconds since the epoch
     number: int  #: of its record
+
+
+class Wanted(NamedTuple):
+    """A content that is looked for."""
+
+    prefix: int  #: the first four bytes of the digest
+    digest: bytes
+    label: str
+
+    @classmethod
+    def of(cls, digest: bytes, label: str) -> Wanted:
+        """That with this digest and label."""
+        return cls(int.from_bytes(digest[:4]), digest, label)
 
 
 class PackWriter:
@@ -114,7 +130,7 @@ class Pack:
 
     @classmethod
     def open(cls, path: str) -> Pack:
-        """Read the index; raises NotAPack, OSError."""
+        """Read the index; raises NotAPack, OSError, and ConfigError for one of a later version."""
         descriptor = os.open(path, os.O_RDONLY)
         try:
             size = os.fstat(descriptor).st_size
@@ -123,6 +139,8 @@ class Pack:
                 raise NotAPack(path)
             records_at, count, about_size, crc, magic = _FOOTER.unpack(footer)
             tail_at = records_at + count * _RECORD.size
+            if magic != _MAGIC and magic.startswith(_MAGIC[:-1]):
+                raise ConfigError(f"{path} was written by a later version of kb-ingest; use that version")
             if magic != _MAGIC or tail_at + 4 * count + about_size + _FOOTER.size != size:
                 raise NotAPack(path)
             tail = os.pread(descriptor, 4 * count + about_size, tail_at)
@@ -140,22 +158,30 @@ class Pack:
     def __len__(self) -> int:
         return len(self.prefixes)
 
-    def find(self, digest: bytes, label: str) -> Entry | None:
-        """The content with this digest and label, unless it is gone. Raises OSError."""
-        prefix = int.from_bytes(digest[:4])
-        number = bisect_left(self.prefixes, prefix)
-        if number == len(self.prefixes) or self.prefixes[number] != prefix:
-            return None
+    def search(self, wanted: Mapping[str, Wanted]) -> dict[str, Entry]:
+        """Those of the wanted contents that are here and not gone, by the same keys. Raises OSError."""
+        prefixes, count = self.prefixes, len(self.prefixes)
+        maybe = [
+            (key, one, number)
+            for key, one in wanted.items()
+            if (number := bisect_left(prefixes, one.prefix)) < count and prefixes[number] == one.prefix
+        ]
+        found: dict[str, Entry] = {}
+        if not maybe:
+            return found
         descriptor = os.open(self.path, os.O_RDONLY)
         try:
-            while number < len(self.prefixes) and self.prefixes[number] == prefix:
-                raw = os.pread(descriptor, _RECORD.size, self.records_at + number * _RECORD.size)
-                if raw.startswith(digest) and (found := self._entry(raw, number)) is not None and found.label == label:
-                    return found
-                number += 1
+            for key, one, first in maybe:
+                for number in range(first, count):
+                    if prefixes[number] != one.prefix:
+                        break
+                    raw = os.pread(descriptor, _RECORD.size, self.records_at + number * _RECORD.size)
+                    entry = self._entry(raw, number) if raw.startswith(one.digest) else None
+                    if entry is not None and entry.label == one.label:
+                        found[key] = entry
         finally:
             os.close(descriptor)
-        return None
+        return found
 
     def _entry(self, raw: bytes, number: int) -> Entry | None:
         digest, label, length, offset, crc, put_at, gone = _RECORD.unpack(raw)

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from pipeline.errors import StagingUnavailable
 from pipeline.files.replace import sync_folder
 from pipeline.staging.copies import join_key, split_key
-from pipeline.staging.pack import Entry, NotAPack, Pack, PackWriter, has_vanished
+from pipeline.staging.pack import Entry, NotAPack, Pack, PackWriter, Wanted, has_vanished
 
 log = logging.getLogger(__name__)
 
@@ -97,25 +97,22 @@ class Packs:
         self.refresh()
         return [f"{self.folder}/{name}" for name in sorted(self._torn)]
 
-    def find(self, keys: Iterable[str], *, again: bool = True) -> dict[str, Place]:
-        """Where these contents are, each in one place; those that are missing are left out.
-
-        `again`: look for packs that others have added, if some are missing. Raises OSError.
-        """
-        wanted = {key: parts for key in keys if (parts := split_key(key)) is not None}
+    def find(self, keys: Iterable[str]) -> dict[str, Place]:
+        """Where these contents are, each in one place; those that are missing are left out. Raises OSError."""
+        wanted = _wanted(keys)
         found = self._find(wanted, list(self._packs.values()))
-        if again and len(found) < len(wanted) and (new := self.refresh()):
-            found |= self._find({key: parts for key, parts in wanted.items() if key not in found}, new)
+        if len(found) < len(wanted) and (new := self.refresh()):
+            found |= self._find({key: one for key, one in wanted.items() if key not in found}, new)
         return found
 
-    def _find(self, wanted: Mapping[str, tuple[bytes, str]], packs: Sequence[Pack]) -> dict[str, Place]:
+    def _find(self, wanted: Mapping[str, Wanted], packs: Sequence[Pack]) -> dict[str, Place]:
         found: dict[str, Place] = {}
         left = dict(wanted)
         for pack in reversed(packs):  # what is asked for was mostly added lately
             if not left:
                 break
             try:
-                here = {key: Place(pack, entry) for key, parts in left.items() if (entry := pack.find(*parts)) is not None}
+                here = {key: Place(pack, entry) for key, entry in pack.search(left).items()}
             except OSError as error:  # merged into another pack, which is among the new ones
                 self._forget(pack, error)
                 continue
@@ -127,9 +124,9 @@ class Packs:
     def instances(self, keys: Iterable[str]) -> dict[str, list[Place]]:
         """All places of these contents: one that is put again while nobody may need it is in two packs. Raises OSError."""
         self.refresh()
-        wanted = {key: parts for key in keys if (parts := split_key(key)) is not None}
+        wanted = _wanted(keys)
         found: dict[str, list[Place]] = defaultdict(list)
-        for pack in self._packs.values():
+        for pack in list(self._packs.values()):
             for key, place in self._find(wanted, [pack]).items():
                 found[key].append(place)
         return found
@@ -295,6 +292,10 @@ class Packs:
             raise error
         with self._lock:
             self._packs.pop(os.path.basename(pack.path), None)
+
+
+def _wanted(keys: Iterable[str]) -> dict[str, Wanted]:
+    return {key: Wanted.of(*parts) for key in keys if (parts := split_key(key)) is not None}
 
 
 def _is_small(count: int, size: int) -> bool:

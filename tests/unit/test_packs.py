@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.errors import DocumentError
+from pipeline.errors import ConfigError, DocumentError
 from pipeline.sources.uris import uri_of
 from pipeline.staging import packs as packs_module
 from pipeline.staging.contents import IN_USE_S, PACKED_BYTES
@@ -129,6 +129,17 @@ def test_a_changed_byte_loses_one_content_and_no_other(staging: LocalStaging) ->
     assert found(other, KEPT) == {*KEPT} - {KEPT[3]}
     keep(other, [KEPT[3]])  # the next load makes it again
     assert found(LocalStaging(staging.root), KEPT) == set(KEPT)
+
+
+def test_a_pack_of_a_later_version_is_named_and_stays(staging: LocalStaging) -> None:
+    keep(staging, KEPT)
+    (pack,) = packs(staging.root)
+    pack.write_bytes(pack.read_bytes()[:-1] + b"\x02")
+    os.utime(pack, (0, 0))
+    for work in (lambda: found(LocalStaging(staging.root), KEPT), LocalStaging(staging.root).sweep):
+        with pytest.raises(ConfigError, match=f"{pack.name} was written by a later version"):
+            work()
+    assert pack.exists()
 
 
 def test_contents_that_others_add_and_merge_are_found(staging: LocalStaging) -> None:
