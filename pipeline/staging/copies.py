@@ -197,3 +197,30 @@ def check_blob(path: Path, content_hash: str) -> None:
     if digest.hexdigest() != content_hash:
         path.unlink(missing_ok=True)
         raise DocumentError(Reason.STAGED_LOST, "its copy in staging was damaged and has been removed; load the document again")
+
+
+def lost(key: str) -> DocumentError:
+    """The error for a content that is not in staging."""
+    return DocumentError(Reason.STAGED_LOST, f"{key} is not in staging; load the document again")
+
+
+def exists(path: Path | str) -> bool:
+    """Whether a file exists. Raises OSError where that cannot be known, as a Path does, in a third of its time."""
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
+def touch(blob: str, size: int) -> bool:
+    """Whether a copy of this size is there; if so, its time becomes now."""
+    try:
+        if os.stat(blob).st_size != size:
+            return False
+        os.utime(blob)
+    except FileNotFoundError:
+        return False
+    except PermissionError:  # another user's, in a shared folder: only its owner may set its time
+        return False
+    return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import threading
@@ -13,14 +14,16 @@ from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
-from pipeline.errors import DocumentError, StagingUnavailable
+from pipeline.errors import StagingUnavailable
 from pipeline.files.errors import translated, translating
 from pipeline.files.lock import FileLock, shared
 from pipeline.files.replace import move_file
 from pipeline.staging.contents import IN_USE_S, PACKED_BYTES, Content, Piece, is_chunk_key
-from pipeline.staging.copies import blob_key, check_blob, copy_hashed, read_hashed
+from pipeline.staging.copies import blob_key, check_blob, copy_hashed, exists, lost, read_hashed, touch
 from pipeline.staging.packs import Packs
-from pipeline.types import Reason, SourceFile, StagedFile
+from pipeline.types import SourceFile, StagedFile
+
+log = logging.getLogger(__name__)
 
 #: Temporary files older than this belong to no running process.
 SCRATCH_MAX_AGE_S = 24 * 3600
@@ -68,7 +71,7 @@ class LocalStaging:
     def _keep(self, temporary: Path, key: str, size: int) -> None:
         """Move a content in, unless it is there; from now on it is in use."""
         with shared(self._lock):
-            if not _touch(self._path(key), size):
+            if not touch(self._path(key), size):
                 move_file(temporary, self.root / key)
 
     @contextmanager
@@ -116,7 +119,7 @@ class LocalStaging:
         left = {key: data for key, data in copies.items() if key not in safe}
         if left and os.path.isdir(self._path("blobs")):
             with shared(self._lock):
-                left = {key: data for key, data in left.items() if not _touch(self._path(key), len(data))}
+                left = {key: data for key, data in left.items() if not touch(self._path(key), len(data))}
         return left
 
     def _merge(self, packs: Packs) -> None:
@@ -127,6 +130,8 @@ class LocalStaging:
                 packs.tidy()
                 for group in packs.groups():
                     packs.unite(group)
+            except OSError as error:  # a full disk, say: what was added is there all the same
+                log.warning("small packs in %s are not merged: %s", packs.folder, error)
             finally:
                 lock.release()
 
@@ -138,13 +143,15 @@ class LocalStaging:
         load makes it again. Raises DocumentError (staged_lost).
         """
         path = self.root / blob_key(content_hash)
-        if path.exists():
+        with self._usable():
+            alone = exists(path)
+        if alone:
             check_blob(path, content_hash)
             yield path
             return
         with self.pieces([content_hash]) as found:
             if content_hash not in found:
-                raise _lost(blob_key(content_hash))
+                raise lost(blob_key(content_hash))
             yield found[content_hash].path
 
     @contextmanager
@@ -172,7 +179,7 @@ class LocalStaging:
         keys = set(keys)
         with self._usable():
             found = set(self._chunks.find(keys))
-            return found | {key for key in keys - found if os.path.exists(self._path(key))}
+            return found | {key for key in keys - found if exists(self._path(key))}
 
     def put_chunks(self, key: str, written: Path) -> None:
         """Move a finished chunk file in; raises NoSpace, and ConfigError where the folder is not writable."""
@@ -196,7 +203,7 @@ class LocalStaging:
         except PermissionError as error:  # affects every chunk file: no document is at fault
             raise translated(error, key) from error
         except OSError as error:
-            raise _lost(key) from error
+            raise lost(key) from error
 
     def scratch(self) -> Path:
         """A new path in the folder's own `tmp/`: a rename from there is atomic."""
@@ -379,20 +386,3 @@ class LocalBatch:
             contents, self._contents, self._bytes = self._contents, {}, 0
         if contents:
             self._staging.add(contents, self._known)
-
-
-def _lost(key: str) -> DocumentError:
-    return DocumentError(Reason.STAGED_LOST, f"{key} is not in staging; load the document again")
-
-
-def _touch(blob: str, size: int) -> bool:
-    """Whether a copy of this size is there; if so, its time becomes now."""
-    try:
-        if os.stat(blob).st_size != size:
-            return False
-        os.utime(blob)
-    except FileNotFoundError:
-        return False
-    except PermissionError:  # another user's, in a shared folder: only its owner may set its time
-        return False
-    return True

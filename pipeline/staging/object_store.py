@@ -15,12 +15,12 @@ from typing import BinaryIO
 
 import fsspec
 
-from pipeline.errors import ConfigError, DocumentError, StagingUnavailable
+from pipeline.errors import ConfigError, StagingUnavailable
 from pipeline.sources.objects import client_errors, modified_at
 from pipeline.staging.contents import IN_USE_S, Content, Piece
-from pipeline.staging.copies import blob_key, check_blob, copy_hashed
+from pipeline.staging.copies import blob_key, check_blob, copy_hashed, lost
 from pipeline.staging.packs import contents_of
-from pipeline.types import Reason, SourceFile, StagedFile
+from pipeline.types import SourceFile, StagedFile
 
 #: Contents that are stored at once: each answer takes a while, and most of that is waiting.
 UPLOADS = 16
@@ -201,7 +201,7 @@ class ObjectStaging:
                 with _errors():
                     self._files.get_file(self._path(key), str(local))
             except FileNotFoundError as error:
-                raise DocumentError(Reason.STAGED_LOST, f"{key} is not in staging; load the document again") from error
+                raise lost(key) from error
             yield local
         finally:
             local.unlink(missing_ok=True)

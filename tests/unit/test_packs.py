@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import itertools
 import os
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.errors import ConfigError, DocumentError
+from pipeline.errors import ConfigError, DocumentError, NoSpace
 from pipeline.sources.uris import uri_of
 from pipeline.staging import packs as packs_module
 from pipeline.staging.contents import IN_USE_S, PACKED_BYTES
@@ -162,6 +163,32 @@ def test_many_small_packs_become_one_while_others_read(staging: LocalStaging, mo
     assert len(packs(staging.root)) < 4
     assert found(reader, KEPT) == set(KEPT)
     assert {one.key for one in reader.contents()} == {*keys_of(KEPT)}
+
+
+def test_a_disk_without_room_for_merging_fails_no_load(
+    staging: LocalStaging, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(packs_module, "SMALL_PACKS", 2)
+    keep(staging, KEPT[:5])
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(packs_module.Packs, "unite", full)
+    keep(staging, KEPT[5:])
+    assert "are not merged: [Errno 28] No space left on device" in caplog.text
+    assert found(LocalStaging(staging.root), KEPT) == set(KEPT)
+
+
+def test_a_full_disk_leaves_no_half_pack(staging: LocalStaging, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packs_module.Packs, "_new", lambda _: "/dev/full")
+    monkeypatch.setattr(os, "O_EXCL", 0)
+    unlinked: list[str] = []
+    monkeypatch.setattr(os, "unlink", unlinked.append)
+    with pytest.raises(NoSpace, match="free some disk space"):
+        keep(staging, KEPT)
+    assert unlinked == ["/dev/full"]
+    assert not list(staging.contents())
 
 
 def test_a_large_pack_is_not_written_again(staging: LocalStaging, monkeypatch: pytest.MonkeyPatch) -> None:
