@@ -67,11 +67,15 @@ def take(outputs: Path, place: tuple[int, int], max_bytes: int) -> bytes:
     offset, size = place
     if not 0 <= size <= max_bytes:
         raise ValueError(f"a chunk file of {size} bytes")
-    descriptor = os.open(f"{outputs}/{CHUNKS}", os.O_RDONLY | os.O_NOFOLLOW)
+    # It may have made a link, or a pipe that nobody writes to.
+    descriptor = os.open(f"{outputs}/{CHUNKS}", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
-        return os.pread(descriptor, size, offset)
+        content = os.pread(descriptor, size, offset)
     finally:
         os.close(descriptor)
+    if len(content) != size:
+        raise ValueError(f"a chunk file of {len(content)} instead of {size} bytes")
+    return content
 
 
 def _write(descriptor: int, data: bytes, offset: int) -> None:

@@ -75,8 +75,8 @@ class Staging(Protocol):
         `put` and `put_bytes` count as uses, so a copy that a load finds is safe from then on.
         """
 
-    def compact(self) -> None:
-        """Give back the room of what was discarded, as far as it still takes some."""
+    def compact(self, on_step: Callable[[], None]) -> None:
+        """Give back the room of what was discarded, as far as it still takes some; `on_step` is called often."""
 
     def abandoned(self) -> list[Content]:
         """Temporary files and folders that a killed process left behind."""

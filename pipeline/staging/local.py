@@ -256,14 +256,15 @@ class LocalStaging:
                 removed += packs.empty(keys, before) - set(removed)
         return removed
 
-    def compact(self) -> None:
+    def compact(self, on_step: Callable[[], None]) -> None:
         """Remove empty packs, and write those again of which half is gone; raises StagingUnavailable as `discard` does."""
         for packs in (self._copies, self._chunks):
             with self._alone():
                 packs.tidy()
             with self._usable():
-                groups = packs.groups(thorough=True)
+                groups = packs.groups(on_step, thorough=True)
             for group in groups:  # each under a lock of its own: loads put files in meanwhile
+                on_step()
                 with self._alone():
                     packs.unite(group)
 
@@ -373,10 +374,12 @@ class LocalBatch:
 
     def put_chunks(self, key: str, written: Path) -> None:
         """Move a finished chunk file in."""
-        if os.stat(written).st_size > PACKED_BYTES:
+        if os.lstat(written).st_size > PACKED_BYTES:
             self._staging.put_chunks(key, written)
             return
-        with open(written, "rb", buffering=0) as file:
+        # A parser's child made it, and may have made a link, or a pipe that nobody writes to.
+        descriptor = os.open(written, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with open(descriptor, "rb", buffering=0) as file:
             self.keep(key, file.read())
         os.unlink(written)
 

@@ -174,7 +174,7 @@ class ObjectStaging:
             for window in contents_of(pack):
                 list(pool.map(self.keep, window, window.values()))
 
-    def compact(self) -> None:
+    def compact(self, on_step: Callable[[], None]) -> None:
         """Nothing: a discarded object takes no room."""
 
     def abandoned(self) -> list[Content]:

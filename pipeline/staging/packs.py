@@ -216,14 +216,15 @@ class Packs:
         """Whether so many packs are small that they should be merged."""
         return sum(_is_small(len(pack), pack.records_at) for pack in list(self._packs.values())) >= SMALL_PACKS
 
-    def groups(self, *, thorough: bool = False) -> list[list[Pack]]:
+    def groups(self, on_step: Callable[[], None] = lambda: None, *, thorough: bool = False) -> list[list[Pack]]:
         """Packs of which each list should become one: small ones and, if `thorough`, those of which half is gone.
 
-        With `thorough` every record is read. Raises OSError.
+        With `thorough` every record is read; `on_step` is called for each pack. Raises OSError.
         """
         self.refresh()
         groups = [_Group()]
         for pack in sorted(self._packs.values(), key=lambda pack: pack.records_at):
+            on_step()
             count, size = self._left(pack) if thorough else (len(pack), pack.records_at)
             wasteful = not count or size < pack.records_at / 2
             if not wasteful and not _is_small(count, size):

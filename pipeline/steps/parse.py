@@ -7,11 +7,11 @@ import logging
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Set
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pipeline.errors import DocumentError
+from pipeline.errors import DocumentError, KbError
 from pipeline.files.errors import translating
 from pipeline.ledger import Ledger
 from pipeline.ledger.advances import Advance
@@ -21,7 +21,7 @@ from pipeline.metadata import Given, fields_as_json, fingerprints
 from pipeline.sandbox.extract import MAX_DEPTH, Extracted, ExtractJob, SoFar, members_folder
 from pipeline.sandbox.guard import ParseGuard
 from pipeline.sources.uris import depth_of, name_of
-from pipeline.staging import Staging
+from pipeline.staging import Batch, Staging
 from pipeline.staging.chunk_files import ChunkFile
 from pipeline.staging.contents import PACKED_BYTES, Piece
 from pipeline.steps import members, records
@@ -138,9 +138,7 @@ class ParseStep:
             small_bytes=PACKED_BYTES,
         )
 
-    def _parse(
-        self, claim: Claim, jobs: _Jobs, targets: Mapping[str, _Targets], beat: Beat
-    ) -> list[_Made]:  # fmt: skip
+    def _parse(self, claim: Claim, jobs: _Jobs, targets: Mapping[str, _Targets], beat: Beat) -> list[_Made]:
         found = []
         had_members = self._ledger.intake.with_members(list(jobs))
 
@@ -150,7 +148,7 @@ class ParseStep:
             beat.advance(Advance(document.id, made.chunks, made.tokens, bytes=read))
 
         written = time.monotonic()
-        with self._staging.batch() as batch:
+        with _kept(self._staging) as batch:
             for outcome in self._guard.run([job for job, _ in jobs.values()], beat, so_far):
                 job, document = jobs[outcome.job.document_id]
                 self._measured.observe("stage_seconds", Stage.PARSE, outcome.seconds)
@@ -234,6 +232,18 @@ class ParseStep:
             losses=footer.losses,
             properties=header.metadata,
         )
+
+
+@contextmanager
+def _kept(staging: Staging) -> Iterator[Batch]:
+    """A batch that keeps what was made before an error, too: the next attempt finds it."""
+    with staging.batch() as batch:
+        try:
+            yield batch
+        except KbError:
+            with suppress(KbError):
+                batch.flush()
+            raise
 
 
 @contextmanager

@@ -33,7 +33,7 @@ from pipeline.steps.load import Load
 from pipeline.steps.scope import Scope
 from pipeline.store.edge import EdgeStore
 from pipeline.types import SourceFile, Stage, StagedFile, document_id
-from tests.packed import make_older
+from tests.packed import make_older, packs
 
 DAY_S = 86_400.0
 MONTH = Ages(30 * DAY_S, 365 * DAY_S, 30 * DAY_S)
@@ -243,6 +243,23 @@ def test_a_load_finds_a_copy_young_or_gone_but_not_about_to_go(tmp_path: Path, m
     assert staging.discard([key], time.time() - DAY_S) == [key]
     loads[0].join()
     assert keys(staging) == {key}
+
+
+def test_a_load_that_compares_hashes_puts_no_copy_again_that_the_ledger_needs(ledger: Ledger, tmp_path: Path) -> None:
+    staging, documents = LocalStaging(tmp_path / "staging"), tmp_path / "documents"
+    documents.mkdir()
+    for number in range(3):
+        (documents / f"{number}.txt").write_text(f"text {number}")
+    load = functools.partial(Load, ledger, staging, "docs", "p", "e", max_file_bytes=1000)
+    load().run(1, Scope([documents]), lambda _: None)
+    age(staging, 100)
+    before = packs(staging.root)
+    assert len(before) == 1
+    load(checksum=True).run(2, Scope([documents]), lambda _: None)
+    assert packs(staging.root) == before
+    before[0].unlink()  # lost, although the ledger needs what was in it
+    load(checksum=True).run(3, Scope([documents]), lambda _: None)
+    assert len(keys(LocalStaging(staging.root))) == 3
 
 
 def test_generations_go_with_their_points_and_then_their_copies(ledger: Ledger, staging: Staging, edge: EdgeStore) -> None:

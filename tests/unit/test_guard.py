@@ -129,12 +129,19 @@ def test_parts_of_a_file_are_documents_and_small_chunk_files_come_back_in_memory
     assert everything.read_text() == "".join(texts)
 
 
-@pytest.mark.parametrize("place", [(0, 11), (0, -1), (5, 1 << 40)])
+@pytest.mark.parametrize("place", [(0, 11), (0, -1), (5, 1 << 40), (15, 10)])
 def test_a_child_cannot_hand_over_more_than_a_small_chunk_file(place: tuple[int, int], tmp_path: Path) -> None:
     (tmp_path / CHUNKS).write_bytes(b"x" * 20)
     assert take(tmp_path, (5, 10), 10) == b"x" * 10
     with pytest.raises(ValueError, match="bytes"):
         take(tmp_path, place, 10)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: os.symlink("/etc/passwd", path)], ids=["pipe", "link"])
+def test_a_child_cannot_hand_over_something_else(make: Callable[[Path], None], tmp_path: Path) -> None:
+    make(tmp_path / CHUNKS)
+    with pytest.raises(OSError, match=r"Illegal seek|symbolic links"):
+        take(tmp_path, (0, 10), 10)
 
 
 @pytest.mark.parametrize(

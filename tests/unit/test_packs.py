@@ -149,7 +149,7 @@ def test_contents_that_others_add_and_merge_are_found(staging: LocalStaging) -> 
     assert found(staging, KEPT) == set(KEPT[:3])
     keep(other, KEPT[3:])
     assert found(staging, KEPT) == set(KEPT)
-    other.compact()
+    other.compact(lambda: None)
     assert len(packs(staging.root)) == 1
     assert found(staging, KEPT) == set(KEPT)
 
@@ -197,7 +197,7 @@ def test_a_large_pack_is_not_written_again(staging: LocalStaging, monkeypatch: p
     (large,) = packs(staging.root)
     for text in GONE[:3]:
         keep(staging, [text])
-    staging.compact()
+    staging.compact(lambda: None)
     assert large in packs(staging.root)
     assert len(packs(staging.root)) == 2
 
@@ -213,15 +213,15 @@ def test_what_is_deleted_is_overwritten_at_once_and_its_room_given_back_later(st
     assert pack.stat().st_size == size
     assert {one.key for one in staging.contents()} == {*keys_of(KEPT)}
     assert found(LocalStaging(staging.root), [*KEPT, *GONE]) == set(KEPT)
-    staging.compact()
+    staging.compact(lambda: None)
     assert packs(staging.root) == [pack], "less than half of it is gone"
     staging.discard(keys_of(KEPT[:6]), before)
-    staging.compact()
+    staging.compact(lambda: None)
     (smaller,) = packs(staging.root)
     assert smaller.stat().st_size < size / 2
     assert found(LocalStaging(staging.root), KEPT) == set(KEPT[6:])
     staging.discard(keys_of(KEPT), before)
-    staging.compact()
+    staging.compact(lambda: None)
     assert packs(staging.root) == []
 
 
@@ -232,7 +232,7 @@ def test_one_that_is_put_again_is_safe_from_then_on_wherever_it_is_moved(staging
     assert len(packs(staging.root)) == 2
     keep(staging, KEPT[:2])
     assert len(packs(staging.root)) == 2
-    staging.compact()
+    staging.compact(lambda: None)
     assert len(packs(staging.root)) == 1
     staging.discard(keys_of(KEPT), time.time() - IN_USE_S)
     assert found(staging, KEPT) == set(KEPT[:2])
@@ -362,7 +362,7 @@ def test_killed_anywhere_while_it_adds_it_leaves_all_or_nothing(tmp_path: Path, 
         there = found(after, KEPT)
         assert there in (set(KEPT[:2]), set(KEPT))
         keep(after, KEPT)
-        after.compact()
+        after.compact(lambda: None)
         assert found(after, KEPT) == set(KEPT)
         assert len(packs(staging.root)) == 1
     assert at > 20, "boundaries were not reached"
@@ -385,7 +385,7 @@ def test_killed_anywhere_while_it_deletes_it_loses_nothing_and_the_next_one_comp
     def delete(root: Path) -> None:
         staging = LocalStaging(root)
         staging.discard(keys_of(gone), time.time() - IN_USE_S)
-        staging.compact()
+        staging.compact(lambda: None)
 
     at, was_killed = 0, True
     while was_killed:
