@@ -28,7 +28,6 @@ from pipeline.sandbox import guard as guard_module
 from pipeline.sandbox.confine import landlock_version
 from pipeline.sandbox.extract import ExtractJob, SoFar
 from pipeline.sandbox.guard import GuardOptions, Outcome, ParseGuard
-from pipeline.sandbox.shared import CHUNKS, take
 from pipeline.settings import load_settings
 from pipeline.types import Reason
 from tests.services import wait_until
@@ -127,21 +126,6 @@ def test_parts_of_a_file_are_documents_and_small_chunk_files_come_back_in_memory
         source = Path(jobs[number].output) if extracted.content is None else BytesIO(extracted.content)
         assert [chunk.text for chunk in read_chunks(source, jobs[number].document_id)[1]] == [texts[number]]
     assert everything.read_text() == "".join(texts)
-
-
-@pytest.mark.parametrize("place", [(0, 11), (0, -1), (5, 1 << 40), (15, 10)])
-def test_a_child_cannot_hand_over_more_than_a_small_chunk_file(place: tuple[int, int], tmp_path: Path) -> None:
-    (tmp_path / CHUNKS).write_bytes(b"x" * 20)
-    assert take(tmp_path, (5, 10), 10) == b"x" * 10
-    with pytest.raises(ValueError, match="bytes"):
-        take(tmp_path, place, 10)
-
-
-@pytest.mark.parametrize("make", [os.mkfifo, lambda path: os.symlink("/etc/passwd", path)], ids=["pipe", "link"])
-def test_a_child_cannot_hand_over_something_else(make: Callable[[Path], None], tmp_path: Path) -> None:
-    make(tmp_path / CHUNKS)
-    with pytest.raises(OSError, match=r"Illegal seek|symbolic links"):
-        take(tmp_path, (0, 10), 10)
 
 
 @pytest.mark.parametrize(

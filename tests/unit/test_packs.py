@@ -18,7 +18,7 @@ from pipeline.errors import ConfigError, DocumentError, NoSpace
 from pipeline.sources.uris import uri_of
 from pipeline.staging import packs as packs_module
 from pipeline.staging.contents import IN_USE_S, PACKED_BYTES
-from pipeline.staging.copies import blob_key, chunks_key, join_key, split_key
+from pipeline.staging.copies import blob_key, chunks_key
 from pipeline.staging.local import SCRATCH_MAX_AGE_S, LocalStaging
 from pipeline.staging.pack import Pack
 from pipeline.types import Reason, SourceFile
@@ -61,19 +61,6 @@ def on_disk(root: Path, texts: Iterable[str]) -> list[str]:
 @pytest.fixture
 def staging(tmp_path: Path) -> LocalStaging:
     return LocalStaging(tmp_path / "staging")
-
-
-def test_keys_survive_their_way_through_a_pack() -> None:
-    for key in (
-        blob_key("ab" * 32),
-        chunks_key("f" * 16 + "-0123", "cd" * 32, "Manual.PDF"),
-        chunks_key("p", "ef" * 32, "no ending"),
-    ):
-        parts = split_key(key)
-        assert parts is not None
-        assert join_key(*parts) == key
-    assert split_key("blobs/ab/abc") is None
-    assert split_key("blobs/zz/" + "zz" * 32) is None
 
 
 def test_many_small_files_become_few(staging: LocalStaging, tmp_path: Path) -> None:
