@@ -157,6 +157,12 @@ class Settings(BaseSettings):
         description="comma-separated patterns of names that are never loaded",
     )  # fmt: skip
 
+    git_credentials: Path | None = Field(
+        None,
+        description="file of passwords and tokens for git, as of git-credential-store; empty: as git is configured",
+    )
+    git_timeout_s: float = Field(600.0, gt=0, description="seconds to fetch a commit of a git repository")
+
     # OCR
     ocr: Literal["auto", "never", "always"] = Field(
         "auto", description="read scanned pages and images: auto (where an engine is installed), never, always (fail without one)"

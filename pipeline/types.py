@@ -168,12 +168,13 @@ class ElementKind(StrEnum):
 class SourceFile:
     """A file or object that discovery found."""
 
-    uri: str  #: identity of the document, `file:///...` or `s3://...`, percent-encoded, stable between runs
-    path: Path | None  #: where it can be read now; None for an object, which is read by its uri
+    uri: str  #: identity of the document, such as `file:///...` or `s3://...`, percent-encoded, stable between runs
+    path: Path | None  #: where it can be read now; None for one elsewhere, which is read by its uri
     size: int  #: bytes
-    mtime_ns: int  #: modification time, nanoseconds since the epoch; of an object, a number that distinguishes its versions
+    mtime_ns: int  #: modification time, nanoseconds since the epoch; elsewhere, a number that distinguishes its versions
     modified: float | None = None  #: when it was modified, in seconds since the epoch, where its place tells
     created: float | None = None  #: when it was created, likewise
+    facts: tuple[tuple[str, str], ...] = ()  #: metadata that its place tells of this version, such as the commit that it is from
 
 
 @dataclass(frozen=True, slots=True)

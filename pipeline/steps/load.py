@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
+from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
@@ -17,9 +18,11 @@ from pipeline.ledger.intake import Known, Refused
 from pipeline.metadata import Given, Raw, file_times, fingerprints
 from pipeline.parse.kinds import may_hold_records
 from pipeline.sources.discover import Omitted, discover
+from pipeline.sources.remotes import Remotes, is_remote
 from pipeline.sources.sidecars import Sidecars
 from pipeline.sources.uris import name_of
 from pipeline.staging import Staging
+from pipeline.staging.copies import copy_hashed
 from pipeline.steps.outcomes import Outcomes
 from pipeline.steps.scope import Listed, Scope
 from pipeline.telemetry.spans import Tracing, Version
@@ -75,7 +78,7 @@ class Load:
         self, ledger: Ledger, staging: Staging, collection: str, parse_fingerprint: str, embed_fingerprint: str,
         *, max_file_bytes: int, checksum: bool = False, meta: Mapping[str, Raw] = MappingProxyType({}),
         records: RecordFields | None = None, programs: Set[Program] = frozenset(), file_times: bool = False,
-        listed: Listed | None = None, tracing: Tracing | None = None,
+        listed: Listed | None = None, tracing: Tracing | None = None, remotes: Remotes | None = None,
     ) -> None:  # fmt: skip
         self._ledger = ledger
         self._staging = staging
@@ -89,6 +92,7 @@ class Load:
         self._file_times = file_times  #: whether the times of files are metadata of their documents
         self._programs = programs  #: those that are here: documents that were skipped without one start again
         self._sidecars = Sidecars()
+        self._remotes = remotes  #: needed where a root is in none of folders and object stores
         self.listed = listed  #: filled if it is given
         self.counts = LoadCounts()
         self._outcomes = Outcomes("load", tracing)
@@ -148,7 +152,7 @@ class Load:
         for file in scope.files:
             self.counts.discovered += 1
             yield file
-        for found in discover(scope.roots, scope.patterns):
+        for found in self._found(scope):
             if scope.is_elsewhere(found.uri) or (isinstance(found, SourceFile) and self._sidecars.is_one(found)):
                 continue
             if isinstance(found, Omitted):
@@ -162,6 +166,12 @@ class Load:
             else:
                 self.counts.discovered += 1
                 yield found
+
+    def _found(self, scope: Scope) -> Iterator[SourceFile | Omitted]:
+        yield from discover([root for root in scope.roots if not is_remote(root)], scope.patterns)
+        for root in dict.fromkeys(str(root) for root in scope.roots if is_remote(root)):
+            assert self._remotes is not None
+            yield from self._remotes.listed(root, scope.patterns)
 
     def _window(self, run: int, window: Sequence[SourceFile]) -> None:
         self._began, began_ns = {}, time.time_ns()
@@ -232,9 +242,25 @@ class Load:
         if refusal is not None:
             return refusal
         try:
-            return self._staging.put(file)
+            return self._put_remote(file) if is_remote(file.uri) else self._staging.put(file)
         except DocumentError as error:
             return Refused(file, error.reason, error.detail)
+
+    def _put_remote(self, file: SourceFile) -> StagedFile:
+        """Stage a file that has to be fetched first. Raises DocumentError."""
+        temporary = self._staging.scratch()
+        try:
+            _, copied = self.copy(file, temporary)
+            return replace(self._staging.put(replace(copied, path=temporary)), source=copied)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def copy(self, file: SourceFile, target: Path) -> tuple[str, SourceFile]:
+        """Copy a file that was listed to `target`; return its sha256, and the file as it was copied. Raises DocumentError."""
+        if not is_remote(file.uri):
+            return copy_hashed(file, target)
+        assert self._remotes is not None
+        return self._remotes.copy(file, target)
 
     def _same_bytes(
         self,
@@ -282,6 +308,10 @@ class Load:
         records = self.records_of(file.uri, before)
         # Those of a file say nothing about its records, and would have it parsed again.
         times = file_times(file) if self._file_times and records is None else {}
+        if file.facts:  # they stay while the version does: another commit with the same file changes nothing
+            is_same = before is not None and before.content_hash != "" and self._same_file(file, before)
+            found = dict(earlier.file) if is_same else dict(file.facts)
+            times = (times and dict(earlier.times)) if is_same else times
         return str(Given(option, found, times, wrong, records))
 
     def records_of(self, uri: str, before: Known | None) -> RecordFields | None:

@@ -22,7 +22,6 @@ from pipeline.sandbox.guard import ParseGuard
 from pipeline.sources.uris import name_of, path_of
 from pipeline.staging import Staging
 from pipeline.staging.chunk_files import ChunkFile
-from pipeline.staging.copies import copy_hashed
 from pipeline.steps.growth import Growth, growth
 from pipeline.steps.load import Action, Load, Planned
 from pipeline.steps.plan_records import cost
@@ -93,7 +92,7 @@ class Planning:
         by_size: dict[int, set[str]] = defaultdict(set)
         for document in gone.documents:
             by_size[document.size].add(document.content_hash)
-        found.files = [self._moved(file, by_size) for file in found.files]
+        found.files = [self._moved(file, by_size, step) for file in found.files]
         found.files += [Planned("vanished", document.uri, document.size) for document in gone.documents]
         self._estimate(found, step)
         found.chunks_per_s = measured_rate(self.ledger)
@@ -107,11 +106,11 @@ class Planning:
         """Parts of a chunk of average length."""
         return -(-found.tokens // (self.part_tokens * found.chunks)) if self.part_tokens and found.chunks else 0
 
-    def _moved(self, file: Planned, by_size: dict[int, set[str]]) -> Planned:
+    def _moved(self, file: Planned, by_size: dict[int, set[str]], step: Load) -> Planned:
         if file.action != "added" or file.bytes not in by_size:
             return file
         try:
-            digest, _ = copy_hashed(_source(file), Path(os.devnull))
+            digest, _ = step.copy(_source(file), Path(os.devnull))
         except DocumentError:
             return file
         return Planned("moved", file.uri, file.bytes) if digest in by_size[file.bytes] else file
@@ -144,7 +143,7 @@ class Planning:
         for number, file in enumerate(files):
             copy = folder / str(number)
             try:
-                copy_hashed(_source(file), copy)
+                step.copy(_source(file), copy)
             except DocumentError:
                 continue
             copies.append(copy)

@@ -18,6 +18,7 @@ from pipeline.ledger.report import Progress, QuarantinedDocument
 from pipeline.ledger.runs import NewRun
 from pipeline.metadata import Raw
 from pipeline.settings import Settings
+from pipeline.sources.remotes import Remotes
 from pipeline.staging import Staging, open_staging
 from pipeline.staging.local import LocalStaging
 from pipeline.steps.load import Load, LoadCounts, Planned
@@ -70,11 +71,13 @@ class Loading:
         self.run_id: int | None = None  #: of the run that was begun last
         self._prepared: Prepared | None = None
         self._tracing = Tracing()
+        self._remotes = Remotes(self.settings)
 
     def __enter__(self) -> Loading:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._remotes.close()
         self._tracing.close()
         self.ledger.close()
 
@@ -111,6 +114,7 @@ class Loading:
             file_times=self.settings.file_times,
             listed=listed,
             tracing=self._tracing,
+            remotes=self._remotes,
         )
 
     def plan(self, job: Job) -> Iterator[Planned]:
