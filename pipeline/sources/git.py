@@ -11,11 +11,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
-from urllib.parse import unquote_to_bytes
+from urllib.parse import unquote_to_bytes, urlsplit
 
 from pipeline.errors import DocumentError, SourceError
 from pipeline.files.errors import translating
 from pipeline.files.lock import FileLock
+from pipeline.sources.addresses import public_addresses
 from pipeline.sources.discover import Omitted, Patterns
 from pipeline.sources.gitprogram import ASK_S, GitProgram
 from pipeline.sources.repositories import Repository, repository
@@ -95,6 +96,8 @@ class Git:
             if not (mirror / "HEAD").exists():
                 self._program.run(mirror, "init", "--quiet", "--bare", "--template=", str(mirror))
             try:
+                if self._program.public_only and (host := urlsplit(asked.url).hostname):
+                    public_addresses(host)
                 name, wanted = self._asked(mirror, asked)
                 if self._commit(mirror, kept) != wanted:
                     self._program.run(

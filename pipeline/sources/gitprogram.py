@@ -39,11 +39,11 @@ class GitProgram:
 
     credentials: Path | None = None  #: file of git-credential-store; None: what git is configured to use
     timeout_s: float = 600.0  #: of a fetch
-    redirects: bool = True  #: whether a server may send the first request elsewhere
+    public_only: bool = False  #: refuse hosts with addresses that are not public, and requests that are sent elsewhere
 
     def command(self, folder: Path, *arguments: str) -> list[str]:
         """The command line of a call in a bare repository."""
-        options = [*_OPTIONS, f"http.followRedirects={'initial' if self.redirects else 'false'}"]
+        options = [*_OPTIONS, f"http.followRedirects={'false' if self.public_only else 'initial'}"]
         if self.credentials is not None:
             options += ["credential.helper=", f"credential.helper=store --file={shlex.quote(str(self.credentials))}"]
         return ["git", *(part for option in options for part in ("-c", option)), f"--git-dir={folder}", *arguments]

@@ -18,6 +18,7 @@ from pipeline.ledger.intake import Known, Refused
 from pipeline.metadata import Given, Raw, file_times, fingerprints
 from pipeline.parse.kinds import may_hold_records
 from pipeline.sources.discover import Omitted, discover
+from pipeline.sources.pages import is_page
 from pipeline.sources.remotes import Remotes, is_remote
 from pipeline.sources.sidecars import Sidecars
 from pipeline.sources.uris import name_of
@@ -104,7 +105,8 @@ class Load:
         Calls `on_window` after each window of files. By then these files are safe in staging and ledger, so stopping there
         loses nothing. Raises SourceError for a root that cannot be listed, NoSpace.
         """
-        for window in _windows(self._files(scope)):
+        most = FIRST_FILES if any(is_page(str(root)) for root in scope.roots) else WINDOW_FILES  # pages take their time
+        for window in _windows(self._files(scope), most):
             self._window(run, window)
             counts = self.counts
             self._ledger.runs.update(
@@ -130,7 +132,9 @@ class Load:
                 if refusal is not None:
                     yield Planned("skipped", file.uri, file.size, f"{refusal.reason}: {refusal.detail}")
                 elif before is None:
-                    yield Planned("added", file.uri, file.size)
+                    yield Planned("added", file.uri, max(0, file.size))
+                elif file.size < 0:
+                    yield Planned("changed", file.uri, 0, "its server says when it is loaded whether it has changed")
                 elif not self._same_file(file, before):
                     yield Planned("changed", file.uri, file.size)
                 elif before.content_hash and _parsed_otherwise(self._given(file, before), before):
@@ -191,7 +195,7 @@ class Load:
                 self._same_bytes(key, before, file, staged, adopted, described)
             else:
                 to_copy[key] = file
-        for key, copy in zip(to_copy, self._copies(list(to_copy.values())), strict=True):
+        for key, copy in zip(to_copy, self._copies(list(to_copy.values()), [known.get(key) for key in to_copy]), strict=True):
             before = known.get(key)
             if isinstance(copy, Refused):
                 refused[key] = copy
@@ -229,38 +233,46 @@ class Load:
     def _version(self, run: int, key: str, file: SourceFile, content_hash: str) -> Version:
         return Version(document=key, uri=file.uri, collection=self._collection, run=run, content_hash=content_hash, size=file.size)
 
-    def _copies(self, files: Sequence[SourceFile]) -> Iterable[StagedFile | Refused]:
+    def _copies(self, files: Sequence[SourceFile], known: Sequence[Known | None]) -> Iterable[StagedFile | Refused]:
         """Stage files in their order; objects are fetched several at a time."""
         if not any(file.path is None for file in files):
-            return map(self._copy, files)
+            return map(self._copy, files, known)
         with ThreadPoolExecutor(FETCHES, "fetch") as pool:
-            return list(pool.map(self._copy, files))
+            return list(pool.map(self._copy, files, known))
 
-    def _copy(self, file: SourceFile) -> StagedFile | Refused:
+    def _copy(self, file: SourceFile, before: Known | None) -> StagedFile | Refused:
         self._began[file.uri] = time.time_ns()
         refusal = self._refusal(file)
         if refusal is not None:
             return refusal
         try:
-            return self._put_remote(file) if is_remote(file.uri) else self._staging.put(file)
+            return self._put_remote(file, before) if is_remote(file.uri) else self._staging.put(file)
         except DocumentError as error:
-            return Refused(file, error.reason, error.detail)
+            return Refused(replace(file, size=max(0, file.size)), error.reason, error.detail)
 
-    def _put_remote(self, file: SourceFile) -> StagedFile:
-        """Stage a file that has to be fetched first. Raises DocumentError."""
+    def _put_remote(self, file: SourceFile, before: Known | None) -> StagedFile:
+        """Stage a file that has to be fetched first, unless its server says that it is the one before. Raises DocumentError."""
+        assert self._remotes is not None
+        if before is not None and _has_copy(before) and not self._checksum:
+            file = replace(file, validators=before.validators)
         temporary = self._staging.scratch()
         try:
-            _, copied = self.copy(file, temporary)
-            return replace(self._staging.put(replace(copied, path=temporary)), source=copied)
+            found = self._remotes.copy(file, temporary)
+            if found is None:
+                assert before is not None
+                return StagedFile(replace(file, size=before.size, mtime_ns=before.mtime_ns), before.content_hash, "")
+            return replace(self._staging.put(replace(found[1], path=temporary)), source=found[1])
         finally:
             temporary.unlink(missing_ok=True)
 
-    def copy(self, file: SourceFile, target: Path) -> tuple[str, SourceFile]:
-        """Copy a file that was listed to `target`; return its sha256, and the file as it was copied. Raises DocumentError."""
+    def copy(self, file: SourceFile, target: Path) -> str:
+        """Copy a file that was listed to `target`, for a plan; return its sha256. Raises DocumentError."""
         if not is_remote(file.uri):
-            return copy_hashed(file, target)
+            return copy_hashed(file, target)[0]
         assert self._remotes is not None
-        return self._remotes.copy(file, target)
+        found = self._remotes.copy(file, target)
+        assert found is not None
+        return found[0]
 
     def _same_bytes(
         self,
@@ -353,8 +365,8 @@ def _parsed_otherwise(given: str, before: Known) -> bool:
     return now.records != then.records or (now.records is not None and given != before.given)
 
 
-def _windows(files: Iterable[SourceFile]) -> Iterator[list[SourceFile]]:
+def _windows(files: Iterable[SourceFile], most: int = WINDOW_FILES) -> Iterator[list[SourceFile]]:
     stream, size = iter(files), FIRST_FILES
     while window := list(islice(stream, size)):
         yield window
-        size = min(WINDOW_FILES, 2 * size)
+        size = min(most, 2 * size)

@@ -110,7 +110,7 @@ class Planning:
         if file.action != "added" or file.bytes not in by_size:
             return file
         try:
-            digest, _ = step.copy(_source(file), Path(os.devnull))
+            digest = step.copy(_source(file), Path(os.devnull))
         except DocumentError:
             return file
         return Planned("moved", file.uri, file.bytes) if digest in by_size[file.bytes] else file
@@ -126,7 +126,7 @@ class Planning:
         with tempfile.TemporaryDirectory(prefix="kb-plan-") as folder:
             for (action, _), files in kinds.items():
                 sample, whole = self._parse(draw(files, each), Path(folder), step)
-                estimate = extrapolate(sample, len(files), sum(file.bytes for file in files))
+                estimate = extrapolate(sample, len(files), sum(_weight(file) for file in files))
                 estimates.append(estimate)
                 found.estimated |= len(sample) < len(files) or not whole
                 found.parsed_files += len(sample)
@@ -137,7 +137,7 @@ class Planning:
 
     def _parse(self, files: Sequence[Planned], folder: Path, step: Load) -> tuple[list[Sampled], bool]:
         """The chunks of each file that would be embedded, and whether all of them were counted."""
-        jobs, copies, sampled = [], [], {self._id(file): Sampled(file.bytes, 0, 0) for file in files}
+        jobs, copies, sampled = [], [], {self._id(file): Sampled(_weight(file), 0, 0) for file in files}
         of_records, whole = [], True
         known, uris = self.ledger.intake.known(list(sampled)), {self._id(file): file.uri for file in files}
         for number, file in enumerate(files):
@@ -191,6 +191,11 @@ def measured_rate(ledger: Ledger) -> float:
     telling = [run for run in runs if run.embedded >= RATE_CHUNKS][:10] or sorted(runs, key=lambda run: run.embedded)[-1:]
     rates = [run.embedded / (run.finished_at - run.started_at) for run in telling if run.finished_at]
     return statistics.median(rates) if rates else 0.0
+
+
+def _weight(file: Planned) -> int:
+    """What chunks are extrapolated by: bytes, and for pages, whose size is not known yet, their number."""
+    return file.bytes or 1
 
 
 def _source(file: Planned) -> SourceFile:

@@ -228,7 +228,7 @@ def test_over_https_with_a_password_from_a_file(
             files(Git(tmp_path / "none", GitProgram()), location)
         secret = tmp_path / "it's secret"
         secret.write_text(f"https://reader:hidden@127.0.0.1:{port}\n")
-        git = Git(tmp_path / "mirrors", GitProgram(secret, redirects=False))
+        git = Git(tmp_path / "mirrors", GitProgram(secret))
         (file,) = files(git, location).values()
         assert text_of(git, file, tmp_path) == "B"
         asked.clear()

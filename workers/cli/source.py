@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def source() -> None:
-    """Manage sources: named folders, git repositories and other URLs that collections are kept equal to."""
+    """Manage sources: named folders, git repositories, websites and other URLs that collections are kept equal to."""
 
 
 @source.command()

@@ -152,6 +152,7 @@ class Loading:
         if job.sync:
             elsewhere = sources_inside(self.ledger, self._public, job.scope.uris())
             job = replace(job, scope=replace(job.scope, elsewhere=elsewhere))
+        self._remotes.public_only = bool(job.token) and not self.settings.web_private
         new = NewRun(self._public, job.action, job.source, job.schedule, job.token)
         with holding(self.ledger, new, job.scope.uris(), self.settings.lease_s) as (run, still_ours):
             self.run_id = run
