@@ -145,7 +145,9 @@ class Client:
             self.pace.wait()
             try:
                 response = self._http.send(self._request(url, headers), stream=True)
-            except (httpx.HTTPError, httpx.InvalidURL) as error:
+            except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
+                raise SourceError(f"the URL cannot be used: {error}") from error
+            except httpx.HTTPError as error:
                 self._silent += 1
                 why, after_s = str(error) or type(error).__name__, pause_s * random.uniform(0.5, 1.5)
             else:

@@ -93,8 +93,8 @@ class Git:
         with translating(self._folder):
             self._folder.mkdir(parents=True, exist_ok=True)
         with FileLock(mirror.with_suffix(".lock")):
-            if not (mirror / "HEAD").exists():
-                self._program.run(mirror, "init", "--quiet", "--bare", "--template=", str(mirror))
+            _unlock(mirror)
+            self._program.run(mirror, "init", "--quiet", "--bare", "--template=", str(mirror))
             try:
                 if self._program.public_only and (host := urlsplit(asked.url).hostname):
                     public_addresses(host)
@@ -187,6 +187,12 @@ class Git:
             left -= len(window)
         reader.stdout.read(1)  # a line end
         return digest.hexdigest(), head
+
+
+def _unlock(mirror: Path) -> None:
+    """Remove the lock files that a killed git has left. Nobody else works in the mirror: its own lock is held."""
+    for path in (*mirror.glob("*.lock"), *mirror.glob("refs/**/*.lock")):
+        path.unlink(missing_ok=True)
 
 
 def _end(program: subprocess.Popen[bytes]) -> None:

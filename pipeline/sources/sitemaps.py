@@ -12,6 +12,9 @@ from lxml import etree
 #: Maximum bytes of a list, unpacked, as sitemaps.org has it.
 MAX_BYTES = 50 << 20
 
+#: Maximum number of elements: one of each page's four is usual, and a link to each translation.
+MAX_ELEMENTS = 1_000_000
+
 _GZIP = b"\x1f\x8b"
 _LINK = re.compile(r"\]\(\s*<?([^)\s>]+)")
 
@@ -47,23 +50,53 @@ def read(data: bytes, name: str) -> Listing:
 
 def _sitemap(data: bytes) -> Listing:
     """A sitemap in XML. Entities are not replaced, nothing else is read for it, and broken XML is refused whole."""
-    parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, remove_comments=True, remove_pis=True)
+    reader = _Reader()
     try:
-        root = etree.fromstring(data, parser)
+        etree.fromstring(data, etree.XMLParser(target=reader, resolve_entities=False, no_network=True, load_dtd=False))
     except etree.XMLSyntaxError as error:
         raise ValueError(f"is no well-formed XML: {error.msg}") from error
-    kind = etree.QName(root).localname
-    if kind not in ("urlset", "sitemapindex"):
-        raise ValueError(f"is no sitemap, but <{kind}>")
-    found = Listing()
-    for entry in root:
-        fields = {etree.QName(one).localname: (one.text or "").strip() for one in entry if isinstance(one.tag, str)}
-        if url := fields.get("loc", ""):
-            if kind == "urlset":
-                found.pages[url] = _time(fields.get("lastmod", ""))
-            else:
-                found.lists.append(url)
-    return found
+    return reader.found
+
+
+class _Reader:
+    """Is told the elements of a sitemap one after the other; no tree is made, whatever they are."""
+
+    def __init__(self) -> None:
+        self.found = Listing()
+        self._path: list[str] = []
+        self._fields: dict[str, list[str]] = {}  #: texts of the entry that is being read
+        self._elements = 0
+
+    def start(self, tag: str, _attributes: object) -> None:
+        name = tag.rpartition("}")[2]
+        self._path.append(name)
+        self._elements += 1
+        if self._elements > MAX_ELEMENTS:
+            raise ValueError(f"has more than {MAX_ELEMENTS:,} elements")
+        if self._path[0] not in ("urlset", "sitemapindex"):
+            raise ValueError(f"is no sitemap, but <{name[:40]}>")
+        if len(self._path) == 2:
+            self._fields = {}
+        elif len(self._path) == 3:
+            self._fields[name] = []
+
+    def data(self, text: str) -> None:
+        if len(self._path) == 3:
+            self._fields[self._path[2]].append(text)
+
+    def end(self, _tag: str) -> None:
+        self._path.pop()
+        if len(self._path) != 1:
+            return
+        fields = {name: "".join(texts).strip() for name, texts in self._fields.items()}
+        url = fields.get("loc", "")
+        if url and self._path[0] == "urlset":
+            self.found.pages[url] = _time(fields.get("lastmod", ""))
+        elif url:
+            self.found.lists.append(url)
+
+    def close(self) -> None:
+        pass
 
 
 def _time(text: str) -> float | None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -35,7 +37,9 @@ def _own_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def repo(tmp_path: Path) -> TestRepository:
+def repo(tmp_path: Path, unavailable: Callable[[str], NoReturn]) -> TestRepository:
+    if shutil.which("git") is None or shutil.which("openssl") is None:
+        unavailable("no git or no openssl on this machine")
     return TestRepository(tmp_path / "repo")
 
 
@@ -204,6 +208,17 @@ def test_only_one_commit_is_fetched(repo: TestRepository, git: Git, tmp_path: Pa
         ["git", f"--git-dir={mirror}", "rev-list", "--all", "--count"], capture_output=True, text=True, check=True
     )
     assert counted.stdout.strip() == "1"
+
+
+def test_a_fetch_that_was_killed_is_no_obstacle(repo: TestRepository, git: Git, tmp_path: Path) -> None:
+    repo.commit({"a.md": "A"})
+    files(git, repo.url)
+    (mirror,) = (path for path in (tmp_path / "mirrors").iterdir() if path.is_dir())
+    (kept,) = (mirror / "refs" / "kb").iterdir()
+    for path in (mirror / "shallow.lock", kept.with_name(f"{kept.name}.lock")):
+        path.touch()
+    repo.commit({"a.md": "B", "b.md": "B"})
+    assert len(files(git, repo.url)) == 2
 
 
 @pytest.fixture

@@ -159,8 +159,9 @@ def test_patterns_and_times(web: Web, server: Website) -> None:
         b'<!DOCTYPE x [<!ENTITY a0 "aaaaaaaaaa">'
         + b"".join(b'<!ENTITY a%d "%s">' % (n, b"&a%d;" % (n - 1) * 10) for n in range(1, 12))
         + b"]><urlset><url><loc>&a11;</loc></url></urlset>",
+        gzip.compress(b"<urlset><url>" + b"<a/>" * (sitemaps.MAX_ELEMENTS + 1) + b"</url></urlset>"),
     ],
-    ids=["cut", "html", "text", "cut gzip", "bomb", "entities"],
+    ids=["cut", "html", "text", "cut gzip", "bomb", "entities", "elements"],
 )  # fmt: skip
 def test_what_is_no_sitemap_is_refused(data: bytes, web: Web, server: Website) -> None:
     server.put("/sitemap.xml", data)
