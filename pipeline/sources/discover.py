@@ -74,6 +74,20 @@ def exists(uri: str) -> bool:
         return True
 
 
+def look(uri: str) -> SourceFile | None:
+    """The object at a URI now; None if there is none. Raises SourceError where its store does not say, ConfigError."""
+    protocol, path = object_path(uri)
+    files = open_files(protocol)
+    try:
+        with client_errors():
+            status = files.info(path)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise SourceError(f"cannot read {uri}: {error.strerror or error}") from error
+    return _object(protocol, path, status) if status.get("type") == "file" else None
+
+
 def discover(roots: Sequence[Root], patterns: Patterns) -> Iterator[SourceFile | Omitted]:
     """Yield every wanted regular file below `roots`, each once, and everything that had to be left out.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -215,6 +215,7 @@ class Loading:
             try:
                 with about(stage="load"):
                     counts = step.run(run, job.scope, watch.window)
+                self._mark_gone(run, job.scope.gone)
                 return counts, *(self._mark_vanished(run, job, listed) if listed is not None else (0, ""))
             except CollectionReplaced:  # by a re-index, while we listed; what it knew by then it has taken along
                 self._prepared = None
@@ -237,6 +238,13 @@ class Loading:
         deleted = self.ledger.removal.mark(generation, [document.id for document in found.documents])
         self.ledger.runs.update(run, deleted=deleted)
         return deleted, found.refused
+
+    def _mark_gone(self, run: int, uris: Sequence[str]) -> None:
+        """Mark the documents at these URIs, whose files no longer exist, as deleted."""
+        if uris:
+            generation = self.prepare().collection.name
+            known = self.ledger.removal.named(generation, uris)
+            self.ledger.runs.update(run, deleted=self.ledger.removal.mark(generation, [one.id for one in known]))
 
     def _remove(self, watch: Watch, counts: LoadCounts) -> None:
         """Remove what is marked, and wait for workers that still hold some of it."""
