@@ -44,7 +44,7 @@ class _Tree:
 
 
 class Git:
-    """Reads repositories; each is fetched when it is listed, unless its commit is the one that was fetched last."""
+    """Reads repositories. Each is fetched when it is first listed, unless its commit is the one that was fetched last."""
 
     def __init__(self, folder: Path, program: GitProgram) -> None:
         """`folder`: for the mirrors."""
@@ -87,7 +87,9 @@ class Git:
         return digest, file
 
     def _tree(self, asked: Repository) -> _Tree:
-        """The commit that is meant now, fetched if it is new."""
+        """The commit that is meant, fetched if it is new; the same one for as long as this object is open."""
+        if asked.base in self._trees:
+            return self._trees[asked.base]
         mirror = self._folder / hashlib.sha256(asked.url.encode()).hexdigest()[:32]
         kept = f"refs/kb/{hashlib.sha256(asked.ref.encode()).hexdigest()[:32]}"
         with translating(self._folder):

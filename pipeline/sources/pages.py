@@ -12,7 +12,7 @@ from pipeline.errors import ConfigError
 LISTS = (".xml", ".xml.gz", ".txt")
 
 #: Endings of programs that make pages, and say nothing about the content.
-_PROGRAMS = (".php", ".asp", ".aspx", ".jsp", ".cgi", ".do", ".pl", ".py", ".cfm")
+_PROGRAMS = (".php", ".asp", ".aspx", ".jsp", ".cgi", ".do", ".cfm")
 
 _PORTS = {"http": 80, "https": 443}
 

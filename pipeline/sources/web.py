@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import httpx
@@ -60,18 +61,16 @@ class Web:
         """Every wanted page that the lists of a website name. Raises SourceError where it names none, or cannot be read."""
         asked = site(location)
         visit = self._visit(asked)
-        found: dict[str, float | None] = {}
-        gaps: list[Omitted] = []
+        pages = _Pages(asked, visit)
         try:
-            self._gather(asked, visit, found, gaps)
+            pages.gather()
         except SourceError as error:
             raise SourceError(f"cannot list {asked.root}: {error}") from error
-        if not found and not gaps:
-            raise SourceError(
-                f"{asked.list or asked.root} lists no pages below {asked.root}/; a website needs a sitemap or llms.txt"
-            )
-        yield from gaps
-        for uri, modified in found.items():
+        if not pages.found and not pages.gaps:
+            where = asked.list or asked.root
+            raise SourceError(f"{where} lists no pages below {asked.root}/; a website needs a sitemap or llms.txt")
+        yield from pages.gaps
+        for uri, modified in pages.found.items():
             if not patterns.wants(uri.removeprefix(asked.root).removeprefix("/")):
                 continue
             if visit.robots.allows(uri):
@@ -122,57 +121,84 @@ class Web:
                 self._visits[asked.host] = _Visit(client, robots)
             return self._visits[asked.host]
 
-    def _gather(self, asked: Site, visit: _Visit, found: dict[str, float | None], gaps: list[Omitted]) -> None:
-        """Find the pages below the root: by the list that was named, by those of robots.txt, or by the usual ones."""
-        if asked.list:
-            if not self._read([asked.list], asked, visit, found, gaps):
-                raise SourceError(f"{asked.list} does not exist")
-            return
-        self._read([uri for url in visit.robots.sitemaps if (uri := page_uri(url, asked.host, asked))], asked, visit, found, gaps)
-        for url in dict.fromkeys(f"{place}/{name}" for place in (asked.root, asked.host) for name in USUAL):
-            if found or gaps:
-                return
-            self._read([url], asked, visit, found, gaps)
 
-    def _read(self, lists: list[str], asked: Site, visit: _Visit, found: dict[str, float | None], gaps: list[Omitted]) -> bool:
-        """Read lists and those that they name; return whether the first ones exist. Gaps are lists that cannot be read."""
-        waiting, seen, exists = list(lists), set(lists), False
+@dataclass(slots=True)
+class _Pages:
+    """The pages of a website, as its lists name them."""
+
+    site: Site
+    visit: _Visit
+    found: dict[str, float | None] = field(default_factory=dict)  #: URIs, and when each page was modified
+    gaps: list[Omitted] = field(default_factory=list)  #: lists that cannot be read
+
+    def gather(self) -> None:
+        """Read the list that was named, those of robots.txt, or the usual ones. Raises SourceError."""
+        if self.site.list:
+            if not self._read([self.site.list]):
+                raise SourceError(f"{self.site.list} does not exist")
+            return
+        named = (page_uri(url, self.site.host, self.site) for url in self.visit.robots.sitemaps)
+        self._read([uri for uri in named if uri])
+        for url in dict.fromkeys(f"{place}/{name}" for place in (self.site.root, self.site.host) for name in USUAL):
+            if self.found or self.gaps:
+                return
+            self._read([url], named=False)
+
+    def _read(self, lists: Sequence[str], *, named: bool = True) -> bool:
+        """Read lists and those that they name; return whether any of the first ones exists.
+
+        Without `named`, nobody has said that there is a list: many websites answer with a page whatever they are asked for.
+        """
+        waiting, seen, exists = deque(lists), set(lists), False
         while waiting:
-            url = waiting.pop(0)
+            url = waiting.popleft()
             try:
-                listing = self._list(url, visit)
-            except (SourceError, ValueError) as error:
+                listing = self._list(url)
+            except SourceError as error:
                 if url in lists:
-                    raise SourceError(f"{url} {error}" if isinstance(error, ValueError) else f"{url}: {error}") from error
-                gaps.append(Omitted(url, f"cannot be read: {error}", url, folder=True))
+                    raise
+                self.gaps.append(Omitted(url, f"cannot be read: {error}", url, folder=True))
                 continue
+            except ValueError as error:
+                if url in lists and named:
+                    raise SourceError(f"{url} {error}") from error
+                listing = None
             if listing is None:
                 if url not in lists:
-                    gaps.append(Omitted(url, "does not exist", url, folder=True))
+                    self.gaps.append(Omitted(url, "is no sitemap, or does not exist", url, folder=True))
                 continue
             exists = True
-            for named, modified in listing.pages.items():
-                uri = page_uri(named, url, asked)
-                if len(uri) <= MAX_URL_CHARS and (uri == asked.root or uri.startswith(f"{asked.root}/")):
-                    found[uri] = modified
-            if len(found) > MAX_PAGES:
-                raise SourceError(f"there are more than {MAX_PAGES:,} pages; name a sitemap of a part")
-            new = dict.fromkeys(uri for named in listing.lists if (uri := page_uri(named, url, asked)) and uri not in seen)
-            if len(seen) + len(new) > MAX_LISTS:
+            self._take(listing, url)
+            new = (page_uri(one, url, self.site) for one in listing.lists)
+            waiting += (fresh := [uri for uri in dict.fromkeys(new) if uri and uri not in seen])
+            seen.update(fresh)
+            if len(seen) > MAX_LISTS:
                 raise SourceError(f"there are more than {MAX_LISTS:,} sitemaps")
-            seen.update(new)
-            waiting += new
         return exists
 
-    def _list(self, url: str, visit: _Visit) -> sitemaps.Listing | None:
+    def _list(self, url: str) -> sitemaps.Listing | None:
         """The content of a list; None if it does not exist. Raises SourceError, and ValueError for one that is none."""
-        with visit.client.answer(url, {}) as response:
-            if response.status_code in _MISSING:
-                return None
-            if response.status_code != 200:
-                raise SourceError(f"HTTP {response.status_code}")
-            data = visit.client.content(response, sitemaps.MAX_BYTES)
-        return sitemaps.read(data, url.partition("?")[0])
+        client = self.visit.client
+        try:
+            with client.answer(url, {}) as response:
+                if response.status_code in _MISSING:
+                    return None
+                if response.status_code != 200:
+                    raise SourceError(f"HTTP {response.status_code}")
+                data = client.content(response, sitemaps.MAX_BYTES)
+        except SourceError as error:
+            raise SourceError(f"{url}: {error}") from error
+        return sitemaps.read(data, url)
+
+    def _take(self, listing: sitemaps.Listing, url: str) -> None:
+        """Add those pages of a list that lie below the root."""
+        root = self.site.root
+        for named, modified in listing.pages.items():
+            uri = page_uri(named, url, self.site)
+            if len(uri) <= MAX_URL_CHARS and (uri == root or uri.startswith(f"{root}/")):
+                self.found[uri] = modified
+        if len(self.found) > MAX_PAGES:
+            raise SourceError(f"there are more than {MAX_PAGES:,} pages; name a sitemap of a part")
 
 
 def _validators(response: httpx.Response) -> str:

@@ -17,6 +17,9 @@ class Staging(Protocol):
     def put(self, source: SourceFile) -> StagedFile:
         """Copy a file in; see `LocalStaging.put`."""
 
+    def take(self, copied: SourceFile, content_hash: str, written: Path) -> StagedFile:
+        """Move a finished copy in, whose sha256 is known; `written` is a path of `scratch`, and may be left over."""
+
     def put_bytes(self, contents: Mapping[str, bytes], on_tick: Callable[[], None]) -> None:
         """Keep contents, by their sha256 in hexadecimal, as copies of files are kept; `on_tick` is called for each."""
 

@@ -46,10 +46,15 @@ class LocalStaging:
         with self._usable():
             try:
                 content_hash, copied = copy_hashed(source, temporary)
-                self._keep(temporary, self.root / blob_key(content_hash), copied.size)
-                return StagedFile(copied, content_hash, blob_key(content_hash))
+                return self.take(copied, content_hash, temporary)
             finally:
                 temporary.unlink(missing_ok=True)
+
+    def take(self, copied: SourceFile, content_hash: str, written: Path) -> StagedFile:
+        """Move a finished copy in, unless it is there. Raises NoSpace, ConfigError as `put` does."""
+        with self._usable():
+            self._keep(written, self.root / blob_key(content_hash), copied.size)
+        return StagedFile(copied, content_hash, blob_key(content_hash))
 
     def put_bytes(self, contents: Mapping[str, bytes], on_tick: Callable[[], None]) -> None:
         """Keep contents under their hashes; `on_tick` is called for each. Raises NoSpace, ConfigError as `put` does."""

@@ -20,6 +20,7 @@ from pipeline.parse.kinds import may_hold_records
 from pipeline.sources.discover import Omitted, discover
 from pipeline.sources.pages import is_page
 from pipeline.sources.remotes import Remotes, is_remote
+from pipeline.sources.repositories import is_repository
 from pipeline.sources.sidecars import Sidecars
 from pipeline.sources.uris import name_of
 from pipeline.staging import Staging
@@ -234,8 +235,8 @@ class Load:
         return Version(document=key, uri=file.uri, collection=self._collection, run=run, content_hash=content_hash, size=file.size)
 
     def _copies(self, files: Sequence[SourceFile], known: Sequence[Known | None]) -> Iterable[StagedFile | Refused]:
-        """Stage files in their order; objects are fetched several at a time."""
-        if not any(file.path is None for file in files):
+        """Stage files in their order; objects and pages are fetched several at a time."""
+        if not any(file.path is None and not is_repository(file.uri) for file in files):
             return map(self._copy, files, known)
         with ThreadPoolExecutor(FETCHES, "fetch") as pool:
             return list(pool.map(self._copy, files, known))
@@ -261,7 +262,8 @@ class Load:
             if found is None:
                 assert before is not None
                 return StagedFile(replace(file, size=before.size, mtime_ns=before.mtime_ns), before.content_hash, "")
-            return replace(self._staging.put(replace(found[1], path=temporary)), source=found[1])
+            content_hash, copied = found
+            return self._staging.take(copied, content_hash, temporary)
         finally:
             temporary.unlink(missing_ok=True)
 

@@ -6,6 +6,7 @@ import hashlib
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
@@ -43,11 +44,19 @@ def repo(tmp_path: Path, unavailable: Callable[[str], NoReturn]) -> TestReposito
     return TestRepository(tmp_path / "repo")
 
 
+@contextmanager
+def opened(folder: Path, program: GitProgram | None = None) -> Iterator[Git]:
+    made = Git(folder / "mirrors", program or GitProgram())
+    try:
+        yield made
+    finally:
+        made.close()
+
+
 @pytest.fixture
 def git(tmp_path: Path) -> Iterator[Git]:
-    made = Git(tmp_path / "mirrors", GitProgram())
-    yield made
-    made.close()
+    with opened(tmp_path) as made:
+        yield made
 
 
 def files(git: Git, location: str, patterns: Patterns | None = None) -> dict[str, SourceFile]:
@@ -180,7 +189,7 @@ def test_without_git(repo: TestRepository, git: Git, monkeypatch: pytest.MonkeyP
         files(git, repo.url)
 
 
-def test_an_unchanged_commit_is_not_fetched_again(repo: TestRepository, git: Git, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unchanged_commit_is_not_fetched_again(repo: TestRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
     run = GitProgram.run
 
@@ -190,13 +199,17 @@ def test_an_unchanged_commit_is_not_fetched_again(repo: TestRepository, git: Git
 
     monkeypatch.setattr(GitProgram, "run", counted)
     repo.commit({"a.md": "A"})
-    files(git, repo.url)
-    assert calls.count("fetch") == 1
-    assert files(git, repo.url)
-    assert calls.count("fetch") == 1
+    for _ in range(2):
+        with opened(tmp_path) as git:
+            assert files(git, repo.url)
+        assert calls.count("fetch") == 1
     repo.commit({"a.md": "B"})
-    files(git, repo.url)
-    assert calls.count("fetch") == 2
+    with opened(tmp_path) as git:
+        assert files(git, repo.url)
+        assert calls.count("fetch") == 2
+        repo.commit({"a.md": "C"})
+        (file,) = files(git, repo.url).values()  # a load sees one commit, however long it takes
+        assert text_of(git, file, tmp_path) == "B"
 
 
 def test_only_one_commit_is_fetched(repo: TestRepository, git: Git, tmp_path: Path) -> None:
@@ -210,15 +223,17 @@ def test_only_one_commit_is_fetched(repo: TestRepository, git: Git, tmp_path: Pa
     assert counted.stdout.strip() == "1"
 
 
-def test_a_fetch_that_was_killed_is_no_obstacle(repo: TestRepository, git: Git, tmp_path: Path) -> None:
+def test_a_fetch_that_was_killed_is_no_obstacle(repo: TestRepository, tmp_path: Path) -> None:
     repo.commit({"a.md": "A"})
-    files(git, repo.url)
+    with opened(tmp_path) as git:
+        files(git, repo.url)
     (mirror,) = (path for path in (tmp_path / "mirrors").iterdir() if path.is_dir())
     (kept,) = (mirror / "refs" / "kb").iterdir()
     for path in (mirror / "shallow.lock", kept.with_name(f"{kept.name}.lock")):
         path.touch()
     repo.commit({"a.md": "B", "b.md": "B"})
-    assert len(files(git, repo.url)) == 2
+    with opened(tmp_path) as git:
+        assert len(files(git, repo.url)) == 2
 
 
 @pytest.fixture
@@ -235,7 +250,7 @@ def certificate(tmp_path: Path) -> tuple[Path, Path]:
 def test_over_https_with_a_password_from_a_file(
     repo: TestRepository, tmp_path: Path, certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    repo.commit({"a.md": "A", "sub/b.md": "B"})
+    repo.commit({"a.md": "A"})
     monkeypatch.setenv("GIT_SSL_CAINFO", str(certificate[0]))
     with https_server(tmp_path, *certificate, password="hidden") as (port, asked):
         location = f"git+https://127.0.0.1:{port}/repo/.git@main#sub"
@@ -243,13 +258,12 @@ def test_over_https_with_a_password_from_a_file(
             files(Git(tmp_path / "none", GitProgram()), location)
         secret = tmp_path / "it's secret"
         secret.write_text(f"https://reader:hidden@127.0.0.1:{port}\n")
-        git = Git(tmp_path / "mirrors", GitProgram(secret))
-        (file,) = files(git, location).values()
-        assert text_of(git, file, tmp_path) == "B"
-        asked.clear()
-        assert files(git, location)
-        assert not [one for one in asked if "POST" in one and "receive" in one]
-        git.close()
+        for text in ("B", "C"):
+            repo.commit({"sub/b.md": text})
+            with opened(tmp_path, GitProgram(secret)) as git:
+                (file,) = files(git, location).values()
+                assert text_of(git, file, tmp_path) == text
+        assert {one.partition("?")[0] for one in asked if "POST" in one} == {"POST /repo/.git/git-upload-pack"}
     kept = [path.read_bytes() for path in (tmp_path / "mirrors").rglob("*") if path.is_file()]
     assert kept
     assert not [data for data in kept if b"hidden" in data]

@@ -164,9 +164,9 @@ def test_patterns_and_times(web: Web, server: Website) -> None:
     ids=["cut", "html", "text", "cut gzip", "bomb", "entities", "elements"],
 )  # fmt: skip
 def test_what_is_no_sitemap_is_refused(data: bytes, web: Web, server: Website) -> None:
-    server.put("/sitemap.xml", data)
+    server.put("/list.xml", data)
     with pytest.raises(SourceError, match="cannot list"):
-        listed(web, server)
+        listed(web, server, "/list.xml")
 
 
 def test_entities_and_files_are_not_read(tmp_path: Path) -> None:
