@@ -167,7 +167,7 @@ class Settings(BaseSettings):
     )
     web_timeout_s: float = Field(60.0, gt=0, description="seconds to fetch a page of a website")
     web_user_agent: str = Field(
-        "kb-ingest", min_length=1, pattern=r"^[A-Za-z][\w-]*(/[ -~]*)?$",
+        "kb-ingest", min_length=1, pattern=r"^[A-Za-z][A-Za-z0-9_-]*(/[ -~]*)?$",
         description="name that websites see and look up in robots.txt, such as name/1.0 (+https://example.org/contact)",
     )  # fmt: skip
     web_private: bool = Field(

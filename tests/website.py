@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import ssl
+import subprocess
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 
 @dataclass(slots=True)
@@ -59,9 +62,20 @@ class Website:
         return found
 
 
+def make_certificate(folder: Path, name: str) -> tuple[Path, Path]:
+    """A certificate for a name, such as IP:127.0.0.1 or DNS:host.example, and its key."""
+    made = folder / "cert.pem", folder / "key.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=test", "-addext",
+         f"subjectAltName={name}", "-out", str(made[0]), "-keyout", str(made[1])],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    return made
+
+
 @contextmanager
-def website() -> Iterator[Website]:
-    """Serve a website."""
+def website(certificate: tuple[Path, Path] | None = None) -> Iterator[Website]:
+    """Serve a website, by HTTPS with a certificate."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -98,6 +112,10 @@ def website() -> Iterator[Website]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
+    if certificate:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*certificate)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
     site = Website(server.server_port)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     stopped = threading.Event()

@@ -105,15 +105,25 @@ class Client:
                 if response.status_code not in _REDIRECTS or "location" not in response.headers:
                     yield response
                     return
-                there = urljoin(url, response.headers["location"])
+                location = response.headers["location"]
             finally:
                 response.close()
-            url = page_uri(there, url, self._site)
-            if not url:
-                raise SourceError(f"it redirects to another host, {urlsplit(there).hostname or '?'}")
+            url = self._redirected(url, location)
             if not allowed(url):
                 raise SourceError("it redirects to a URL that robots.txt disallows")
         raise SourceError(f"it redirects more than {REDIRECTS} times")
+
+    def _redirected(self, url: str, location: str) -> str:
+        """Where an answer sends a request to. Raises SourceError if that is another website."""
+        there = page_uri(location, url, self._site)
+        try:
+            parts = urlsplit(urljoin(url, location))
+            name = f"{parts.scheme}://{parts.netloc}"
+        except ValueError:
+            name = "no URL"
+        if not there or parts.scheme != urlsplit(self._site.root).scheme:
+            raise SourceError(f"it redirects to {name[:200]}, which is another website")
+        return there
 
     def content(self, response: httpx.Response, max_bytes: int) -> bytes:
         """The whole content of an answer. Raises SourceError as `windows` does, and where it has more than `max_bytes`."""

@@ -203,8 +203,10 @@ class _Pages:
 
 def _validators(response: httpx.Response) -> str:
     """What a server wants to hear when the page is asked for again; empty where it has no such thing."""
-    told = ((name, response.headers.get(name, "")) for name in ("etag", "last-modified"))
-    found = {name: value for name, value in told if 0 < len(value) <= MAX_VALIDATOR_CHARS}
+    told = {name: response.headers.get(name, "") for name in ("etag", "last-modified")}
+    # What is not ASCII cannot be sent back.
+    usable = (name for name, value in told.items() if value.isascii() and value.isprintable())
+    found = {name: told[name] for name in usable if 0 < len(told[name]) <= MAX_VALIDATOR_CHARS}
     return json.dumps(found, sort_keys=True) if found else ""
 
 

@@ -29,6 +29,7 @@ from pipeline.steps.remove import vanished
 from pipeline.steps.scope import Listed, Scope
 from pipeline.types import DocumentState, Reason, SourceFile
 from tests.repository import ENVIRONMENT, TestRepository, https_server
+from tests.website import make_certificate
 
 
 @pytest.fixture(autouse=True)
@@ -236,20 +237,8 @@ def test_a_fetch_that_was_killed_is_no_obstacle(repo: TestRepository, tmp_path: 
         assert len(files(git, repo.url)) == 2
 
 
-@pytest.fixture
-def certificate(tmp_path: Path) -> tuple[Path, Path]:
-    made = tmp_path / "cert.pem", tmp_path / "key.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1", "-addext",
-         "subjectAltName=IP:127.0.0.1", "-out", str(made[0]), "-keyout", str(made[1])],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    return made
-
-
-def test_over_https_with_a_password_from_a_file(
-    repo: TestRepository, tmp_path: Path, certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_over_https_with_a_password_from_a_file(repo: TestRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    certificate = make_certificate(tmp_path, "IP:127.0.0.1")
     repo.commit({"a.md": "A"})
     monkeypatch.setenv("GIT_SSL_CAINFO", str(certificate[0]))
     with https_server(tmp_path, *certificate, password="hidden") as (port, asked):

@@ -30,7 +30,7 @@ from pipeline.steps.load import Load, LoadCounts, Planned
 from pipeline.steps.remove import vanished
 from pipeline.steps.scope import Listed, Scope
 from pipeline.types import DocumentState, Reason, SourceFile, document_id
-from tests.website import Website, html, website
+from tests.website import Website, html, make_certificate, website
 
 
 @pytest.fixture
@@ -238,6 +238,10 @@ def test_an_unchanged_page_is_not_sent_again(web: Web, server: Website, tmp_path
     second = fetch(web, server, "/a", tmp_path, first[1].validators)
     assert second is not None
     assert second[1].mtime_ns != first[1].mtime_ns
+    server.put("/c", "text", headers={"ETag": "\xe4\xf6"}, etag=False)
+    third = fetch(web, server, "/c", tmp_path)
+    assert third is not None
+    assert third[1].validators == ""
     server.put("/b", status=304)  # although nobody asked for that
     with pytest.raises(DocumentError, match="HTTP 304"):
         fetch(web, server, "/b", tmp_path)
@@ -252,7 +256,13 @@ def test_redirects_stay_on_the_host(web: Web, server: Website, tmp_path: Path) -
     found = fetch(web, server, "/old", tmp_path)
     assert found is not None
     assert found[1].uri.endswith("/old")
-    for path, why in (("/away", "another host, localhost"), ("/file", "another host"), ("/round", "more than 5 times")):
+    server.put("/tls", status=301, headers={"Location": f"https://127.0.0.1:{server.port}/tls"})
+    server.put("/broken", status=301, headers={"Location": "http://[/"})
+    reasons = {
+        "/away": "to http://localhost:1, which is another website", "/file": "to file://, which is another website",
+        "/tls": "to https://", "/broken": "to no URL", "/round": "more than 5 times",
+    }  # fmt: skip
+    for path, why in reasons.items():
         with pytest.raises(DocumentError, match=why) as raised:
             fetch(web, server, path, tmp_path)
         assert raised.value.reason is Reason.UNREADABLE
@@ -307,20 +317,29 @@ def test_addresses_that_are_not_public(host: str) -> None:
         public_addresses(host)
 
 
-def test_the_service_does_not_reach_the_network_around_it(server: Website, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_service_does_not_reach_the_network_around_it(server: Website) -> None:
     server.sitemap("/a")
     web = Web(Manners(requests_per_s=1000, public_only=True), 10_000)
     with pytest.raises(SourceError, match="no public address"):
         listed(web, server)
     assert not server.asked
     web.close()
-    # The address that was checked is asked, whatever the name means by then; the host is named as it was given.
+
+
+def test_the_address_that_was_checked_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the name means by then: it is looked up by nobody else here, and named to the server and in its certificate."""
     monkeypatch.setattr(client, "public_addresses", lambda host: {"site.example": ["127.0.0.1"]}[host])
-    server.put("/b", "text")
-    web = Web(Manners(requests_per_s=1000, public_only=True), 10_000)
-    assert web.copy(SourceFile(f"http://site.example:{server.port}/b", None, -1, 0), tmp_path / "copy")
-    assert server.asked[-1].headers["Host"] == f"site.example:{server.port}"
-    web.close()
+    certificate = make_certificate(tmp_path, "DNS:site.example")
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate[0]))
+    with website(certificate) as server:
+        server.put("/b", "text")
+        web = Web(Manners(requests_per_s=1000, public_only=True), 10_000)
+        assert web.copy(SourceFile(f"https://site.example:{server.port}/b", None, -1, 0), tmp_path / "copy")
+        assert server.asked[-1].headers["Host"] == f"site.example:{server.port}"
+        monkeypatch.setattr(client, "public_addresses", lambda _: ["127.0.0.1"])
+        with pytest.raises(SourceError, match="CERTIFICATE_VERIFY_FAILED"):
+            web.copy(SourceFile(f"https://other.example:{server.port}/b", None, -1, 0), tmp_path / "copy")
+        web.close()
 
 
 class Loads:
