@@ -277,9 +277,7 @@ def test_a_broken_installation_fails_and_quarantines_nothing(cli: Cli, tmp_path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("error", ["OSError", "RuntimeError", "ImportError"])
-def test_a_torch_that_cannot_be_imported_ends_the_load_with_its_reason(
-    cli: Cli, documents: Path, tmp_path: Path, error: str
-) -> None:
+def test_a_torch_that_cannot_be_imported_ends_the_load_with_a_reason(cli: Cli, documents: Path, tmp_path: Path, error: str) -> None:
     (tmp_path / "modules").mkdir()
     (tmp_path / "modules" / "torch.py").write_text(f"raise {error}('libgpu.so.12: cannot open shared object file')")
     broken = Cli(cli.data_dir, PYTHONPATH=f"{tmp_path / 'modules'}:{os.environ['PYTHONPATH']}", KB_INGEST_DEVICE="cpu")
