@@ -20,6 +20,9 @@ class Batch(Protocol):
     def put(self, source: SourceFile, known: str = "") -> StagedFile:
         """Copy a file in; see `Staging.put`. `known`: the hash of a copy that the ledger says is needed."""
 
+    def take(self, copied: SourceFile, content_hash: str, written: Path, known: str = "") -> StagedFile:
+        """Move a finished copy in, whose sha256 is known; `written` is a path of `scratch`, and may be left over."""
+
     def keep(self, key: str, data: bytes) -> None:
         """Keep a small content under its key."""
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
@@ -18,8 +17,9 @@ from pipeline.errors import StagingUnavailable
 from pipeline.files.errors import translated, translating
 from pipeline.files.lock import FileLock, shared
 from pipeline.files.replace import move_file
-from pipeline.staging.contents import IN_USE_S, PACKED_BYTES, Content, Piece, is_chunk_key
-from pipeline.staging.copies import blob_key, check_blob, copy_hashed, exists, lost, read_hashed, touch
+from pipeline.staging.batch import LocalBatch
+from pipeline.staging.contents import IN_USE_S, Content, Piece, is_chunk_key
+from pipeline.staging.copies import blob_key, check_blob, copy_hashed, exists, lost, touch
 from pipeline.staging.packs import Packs
 from pipeline.types import SourceFile, StagedFile
 
@@ -30,9 +30,6 @@ SCRATCH_MAX_AGE_S = 24 * 3600
 
 #: Seconds to wait for those who are moving files in, before files are removed; each takes a moment.
 DISCARD_WAIT_S = 30.0
-
-#: Bytes, and number, of the contents that a batch holds in memory until they are written as a pack.
-BATCH_BYTES, BATCH_CONTENTS = 8 << 20, 4096
 
 
 class LocalStaging:
@@ -82,6 +79,12 @@ class LocalStaging:
             yield path
         finally:
             path.unlink(missing_ok=True)
+
+    def take(self, copied: SourceFile, content_hash: str, written: Path) -> StagedFile:
+        """Move a finished copy in, unless it is there. Raises NoSpace, ConfigError as `put` does."""
+        with self._usable():
+            self._keep(written, blob_key(content_hash), copied.size)
+        return StagedFile(copied, content_hash, blob_key(content_hash))
 
     def put_bytes(self, contents: Mapping[str, bytes], on_tick: Callable[[], None]) -> None:
         """Keep contents under their hashes; `on_tick` is called for each. Raises NoSpace, ConfigError as `put` does."""
@@ -336,56 +339,3 @@ class LocalStaging:
 
     def _usable(self) -> AbstractContextManager[None]:
         return translating(self.root, StagingUnavailable)
-
-
-class LocalBatch:
-    """Contents that come into a folder together; for any thread."""
-
-    def __init__(self, staging: LocalStaging) -> None:
-        self._staging = staging
-        self._contents: dict[str, bytes] = {}
-        self._known: set[str] = set()
-        self._bytes = 0
-        self._lock = threading.Lock()
-
-    def put(self, source: SourceFile, known: str = "") -> StagedFile:
-        """Copy a file in; see `Batch.put`."""
-        found = read_hashed(source, PACKED_BYTES)
-        if found is None:
-            return self._staging.put(source)
-        content_hash, copied, data = found
-        key = blob_key(content_hash)
-        if content_hash == known:
-            self._known.add(key)
-        self.keep(key, data)
-        return StagedFile(copied, content_hash, key)
-
-    def keep(self, key: str, data: bytes) -> None:
-        """Keep a content under its key."""
-        if len(data) > PACKED_BYTES:
-            self._staging.put_alone(key, data)
-            return
-        with self._lock:
-            self._contents[key] = data
-            self._bytes += len(data)
-            if self._bytes < BATCH_BYTES and len(self._contents) < BATCH_CONTENTS:
-                return
-        self.flush()
-
-    def put_chunks(self, key: str, written: Path) -> None:
-        """Move a finished chunk file in."""
-        if os.lstat(written).st_size > PACKED_BYTES:
-            self._staging.put_chunks(key, written)
-            return
-        # A parser's child made it, and may have made a link, or a pipe that nobody writes to.
-        descriptor = os.open(written, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        with open(descriptor, "rb", buffering=0) as file:
-            self.keep(key, file.read())
-        os.unlink(written)
-
-    def flush(self) -> None:
-        """Write what is in memory."""
-        with self._lock:
-            contents, self._contents, self._bytes = self._contents, {}, 0
-        if contents:
-            self._staging.add(contents, self._known)

@@ -45,12 +45,16 @@ class ObjectStaging:
         temporary = self.scratch()
         try:
             content_hash, copied = copy_hashed(source, temporary)
-            target = self._path(blob_key(content_hash))
-            if not self._is_there(target, copied.size):
-                self._upload(temporary, target)
-            return StagedFile(copied, content_hash, blob_key(content_hash))
+            return self.take(copied, content_hash, temporary)
         finally:
             temporary.unlink(missing_ok=True)
+
+    def take(self, copied: SourceFile, content_hash: str, written: Path, known: str = "") -> StagedFile:
+        """Upload a finished copy, unless an object with its hash and size exists."""
+        target = self._path(blob_key(content_hash))
+        if not self._is_there(target, copied.size):
+            self._upload(written, target)
+        return StagedFile(copied, content_hash, blob_key(content_hash))
 
     def put_bytes(self, contents: Mapping[str, bytes], on_tick: Callable[[], None]) -> None:
         """Keep contents under their hashes, several at once; `on_tick` is called for each."""

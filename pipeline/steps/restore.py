@@ -17,8 +17,8 @@ from pipeline.steps.move import put_staged
 from pipeline.steps.verify import Verified, repair, verify
 from pipeline.store.base import VectorStore
 
-#: What may be in a data folder into which a backup is restored: models and locks.
-ALLOWED = ("hf_cache", "upkeep.lock", "staging/files.lock")
+#: What may be in a data folder into which a backup is restored: models, mirrors of repositories, and locks.
+ALLOWED = ("hf_cache", "git", "upkeep.lock", "staging/files.lock")
 
 
 @dataclass(frozen=True, slots=True)
