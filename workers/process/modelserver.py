@@ -171,7 +171,10 @@ class _Models:
 
 def serve(door: socket.socket) -> NoReturn:
     """Import torch, then answer each connection in its own thread, until no process can make new ones."""
-    import pipeline.embed.local  # noqa: F401 - so that it is there when it is needed
+    try:
+        import pipeline.embed.local  # noqa: F401 - so that it is there when it is needed
+    except Exception:  # the worker, which then imports it itself, says why
+        os._exit(1)
 
     models = _Models()
     first = True
