@@ -70,15 +70,15 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $(STAMP)
 	@echo "==> Ready: $(VENV)/bin/kb-ingest"
 
-services: ## install the servers and tools of the tests (redis-server, PostgreSQL, Chromium, Tesseract, LibreOffice ...), if possible
-	@{ command -v redis-server && command -v faketime && command -v ip && command -v chromedriver && \
+services: ## install the servers and tools of the tests (git, redis-server, PostgreSQL, Chromium, Tesseract, LibreOffice ...), if possible
+	@{ command -v git && command -v redis-server && command -v faketime && command -v ip && command -v chromedriver && \
 		tesseract --list-langs | grep -qx rus && command -v soffice && command -v cjb2 && \
 		ls /usr/lib/postgresql/*/bin/initdb; } >/dev/null 2>&1 \
-		|| .ci/debian redis-server postgresql faketime iproute2 openssl chromium chromium-driver fonts-dejavu-core \
+		|| .ci/debian git redis-server postgresql faketime iproute2 openssl chromium chromium-driver fonts-dejavu-core \
 		tesseract-ocr tesseract-ocr-rus djvulibre-bin \
 		libreoffice-writer libreoffice-calc libreoffice-impress libreoffice-math \
 		|| { test -z "$${CI:-}" && \
-		echo "warning: redis-server, PostgreSQL, faketime, iproute2, Chromium, Tesseract with Russian, LibreOffice or DjVuLibre is missing; tests that need it are" \
+		echo "warning: git, redis-server, PostgreSQL, faketime, iproute2, Chromium, Tesseract with Russian, LibreOffice or DjVuLibre is missing; tests that need it are" \
 			"skipped here, but fail in CI. The same applies to tests of the alert rules without promtool, which is optional on a" \
 			"desktop: Debian has it in the package prometheus, which also starts a Prometheus at every boot" >&2; }
 

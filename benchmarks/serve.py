@@ -14,7 +14,6 @@ import argparse
 import contextlib
 import http.client
 import itertools
-import json
 import random
 import socket
 import statistics
@@ -31,6 +30,7 @@ import psutil
 from numpy.typing import NDArray
 
 from benchmarks import command
+from benchmarks.callers import Callers
 from benchmarks.corpus import pages
 from benchmarks.load import spread
 from benchmarks.report import machine, save, table
@@ -53,8 +53,8 @@ BATCH = 5_000
 #: Words of a question.
 QUESTION_WORDS = (3, 8)
 
-#: Seconds until a service must be ready, and a request answered.
-READY_S, ANSWER_S = 300.0, 60.0
+#: Seconds until a service must be ready.
+READY_S = 300.0
 
 CALLERS = 8
 
@@ -145,52 +145,28 @@ def _is_ready(port: int) -> bool:
         connection.close()
 
 
-class Callers:
-    """Sends searches over kept connections, and notes how long each answer took."""
+class Service:
+    """A running service, and the processor time of an answer: its own, the model's process included."""
 
-    def __init__(self, port: int, token: str, questions: Sequence[str]) -> None:
-        self._port = port
-        self._headers = {"content-type": "application/json", "authorization": f"Bearer {token}"}
-        self._questions = questions
+    def __init__(self, process: psutil.Process) -> None:
+        self._process = process
 
-    def run(self, callers: int, queries: int) -> dict[str, float]:
-        """Queries in all by so many callers at once: milliseconds of an answer, and queries a second."""
-        waiting = iter(self._questions[:queries])
-        lock, took = threading.Lock(), list[float]()
+    def measured(self, callers: Callers, number: int, queries: int) -> dict[str, float]:
+        """The figures of `Callers.run`, and the milliseconds of processor time that the service took for an answer."""
+        before = self._cpu_s()
+        found = callers.run(number, queries)
+        return {**found, "service_cpu_ms": 1e3 * (self._cpu_s() - before) / queries}
 
-        def call() -> None:
-            with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self._port, timeout=ANSWER_S)) as connection:
-                while True:
-                    with lock:
-                        question = next(waiting, None)
-                    if question is None:
-                        return
-                    seconds = self._ask(connection, question)
-                    with lock:
-                        took.append(seconds)
+    def memory_mb(self) -> float:
+        """What its processes have in memory of their own, and of what they share each its part."""
+        return sum(one.memory_full_info().pss for one in self._processes()) / 2**20
 
-        threads = [threading.Thread(target=call) for _ in range(callers)]
-        began = time.perf_counter()
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        whole = time.perf_counter() - began
-        if len(took) != queries:
-            raise SystemExit(f"{queries - len(took)} of {queries} searches failed")
-        cuts = statistics.quantiles(took, n=100)
-        return {"p50_ms": 1e3 * cuts[49], "p99_ms": 1e3 * cuts[98], "queries_per_s": queries / whole}
+    def _cpu_s(self) -> float:
+        times = [one.cpu_times() for one in self._processes()]
+        return sum(one.user + one.system for one in times)
 
-    def _ask(self, connection: http.client.HTTPConnection, question: str) -> float:
-        body = json.dumps({"query": question, "limit": 10, "mode": "hybrid"})
-        began = time.perf_counter()
-        connection.request("POST", "/v1/search", body, self._headers)
-        answer = connection.getresponse()
-        found = answer.read()
-        seconds = time.perf_counter() - began
-        if answer.status != 200 or not json.loads(found)["hits"]:
-            raise SystemExit(f"a search was answered with {answer.status}: {found[:300]!r}")
-        return seconds
+    def _processes(self) -> list[psutil.Process]:
+        return [self._process, *self._process.children(recursive=True)]
 
 
 def beside_a_load(callers: Callers, data: Path, files: Sequence[Path], queries: int) -> dict[str, float]:
@@ -240,15 +216,16 @@ def measured(data: Path, questions: Sequence[str], files: Sequence[Path]) -> tup
     half = command.run(data, "token", "add", "half", "--filter", f"folder={FOLDER}").strip()
     few, many = len(questions) // 4, len(questions)
     with serving(data) as (port, process):
+        service = Service(process)
         free, limited = Callers(port, everything, questions), Callers(port, half, questions)
         free.run(CALLERS, few)  # the first answers read the vectors into memory
         figures = {
-            "one": free.run(1, few),
-            "one, token with a filter": limited.run(1, few),
-            "eight": free.run(CALLERS, many),
-            "eight, token with a filter": limited.run(CALLERS, many),
+            "one": service.measured(free, 1, few),
+            "one, token with a filter": service.measured(limited, 1, few),
+            "eight": service.measured(free, CALLERS, many),
+            "eight, token with a filter": service.measured(limited, CALLERS, many),
         }
-        memory_mb = process.memory_info().rss / 2**20
+        memory_mb = service.memory_mb()
         figures["one, beside a load"] = beside_a_load(free, data, files, few // 8)
     return figures, memory_mb
 
@@ -268,9 +245,9 @@ def main() -> None:
         made(data, options.chunks, words, with_graph=not options.without_graph)
         figures, memory_mb = measured(data, questions, spread(pages(), options.load_pages))
     print(machine())
-    keys = ("p50_ms", "p99_ms", "queries_per_s")
-    rows = [(name, *(round(one[key], 1) for key in keys)) for name, one in figures.items()]
-    print(table(("callers", "p50, ms", "p99, ms", "queries/s"), rows))
+    keys = ("p50_ms", "p99_ms", "queries_per_s", "service_cpu_ms", "callers_cpu_ms")
+    rows = [(name, *(round(one[key], 1) if key in one else "" for key in keys)) for name, one in figures.items()]
+    print(table(("callers", "p50, ms", "p99, ms", "queries/s", "processor time of the service, ms", "of the callers, ms"), rows))
     print(f"memory of the service: {memory_mb:.0f} MB")
     save("serve", {"chunks": options.chunks, "graph": not options.without_graph, "figures": figures, "memory_mb": memory_mb})
 

@@ -37,7 +37,7 @@ def kind_of(annotation: Any) -> str:
     if get_origin(annotation) is tuple:
         return "list"
     chosen = next((part for part in get_args(annotation) if part is not type(None)), annotation)  # of an optional value
-    names = {SecretStr: "secret", bool: "true or false", int: "whole number", float: "number", Path: "folder", str: "text"}
+    names = {SecretStr: "secret", bool: "true or false", int: "whole number", float: "number", Path: "path", str: "text"}
     return names[chosen]
 
 

@@ -42,7 +42,7 @@ RESERVED = frozenset(
 
 #: Fields that documents have of themselves, whose types do not depend on the first value seen.
 KNOWN_TYPES: Types = {
-    **dict.fromkeys(("author", "subject", "language", "keywords", "from", "to", "cc"), FieldType.KEYWORD),
+    **dict.fromkeys(("author", "subject", "language", "keywords", "from", "to", "cc", "git_commit", "git_path"), FieldType.KEYWORD),
     **dict.fromkeys(("created", "modified"), FieldType.DATETIME),
 }
 
@@ -60,7 +60,7 @@ class Given:
     """The metadata that a load gives a document, as the ledger keeps it."""
 
     option: Mapping[str, Raw] = field(default_factory=dict)  #: of `--meta`; stays until another load names the field
-    file: Mapping[str, Raw] = field(default_factory=dict)  #: of a file beside the document
+    file: Mapping[str, Raw] = field(default_factory=dict)  #: of a file beside the document, or of its place
     times: Mapping[str, str] = field(default_factory=dict)  #: of the file; they count where nobody else names such a time
     wrong: tuple[str, ...] = ()  #: what of these could not be read
     records: RecordFields | None = None  #: how its records are documents; None: they are not

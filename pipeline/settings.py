@@ -157,6 +157,23 @@ class Settings(BaseSettings):
         description="comma-separated patterns of names that are never loaded",
     )  # fmt: skip
 
+    git_credentials: Path | None = Field(
+        None,
+        description="file of passwords and tokens for git, as of git-credential-store; empty: as git is configured",
+    )
+    git_timeout_s: float = Field(600.0, gt=0, description="seconds to fetch a commit of a git repository")
+    web_requests_per_s: float = Field(
+        2.0, gt=0, description="maximum requests per second to a website; its Crawl-delay may ask for fewer"
+    )
+    web_timeout_s: float = Field(60.0, gt=0, description="seconds to fetch a page of a website")
+    web_user_agent: str = Field(
+        "kb-ingest", min_length=1, pattern=r"^[A-Za-z][A-Za-z0-9_-]*(/[ -~]*)?$",
+        description="name that websites see and look up in robots.txt, such as name/1.0 (+https://example.org/contact)",
+    )  # fmt: skip
+    web_private: bool = Field(
+        False, description="let requests to `serve` load from websites and repositories with addresses that are not public"
+    )
+
     # OCR
     ocr: Literal["auto", "never", "always"] = Field(
         "auto", description="read scanned pages and images: auto (where an engine is installed), never, always (fail without one)"

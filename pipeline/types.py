@@ -168,12 +168,14 @@ class ElementKind(StrEnum):
 class SourceFile:
     """A file or object that discovery found."""
 
-    uri: str  #: identity of the document, `file:///...` or `s3://...`, percent-encoded, stable between runs
-    path: Path | None  #: where it can be read now; None for an object, which is read by its uri
-    size: int  #: bytes
-    mtime_ns: int  #: modification time, nanoseconds since the epoch; of an object, a number that distinguishes its versions
+    uri: str  #: identity of the document, such as `file:///...` or `s3://...`, percent-encoded, stable between runs
+    path: Path | None  #: where it can be read now; None for one elsewhere, which is read by its uri
+    size: int  #: bytes; -1 of a page, whose size is not known before it is fetched
+    mtime_ns: int  #: modification time, nanoseconds since the epoch; elsewhere, a number that distinguishes its versions
     modified: float | None = None  #: when it was modified, in seconds since the epoch, where its place tells
     created: float | None = None  #: when it was created, likewise
+    facts: tuple[tuple[str, str], ...] = ()  #: metadata that its place tells of this version, such as the commit that it is from
+    validators: str = ""  #: of a page, as JSON: what its server wants to hear to say that this version is still the current one
 
 
 @dataclass(frozen=True, slots=True)

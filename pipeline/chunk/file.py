@@ -9,10 +9,11 @@ import gzip
 import json
 import zlib
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from pipeline.errors import DocumentError
 from pipeline.files.errors import translated
@@ -41,15 +42,49 @@ class ChunkFileFooter:
     members: int = 0  #: files inside the document, which are documents of their own
 
 
+class SmallFile:
+    """A file to write that stays in memory as long as it is small."""
+
+    def __init__(self, path: Path, max_bytes: int) -> None:
+        """`path` becomes a file with the first byte that comes after `max_bytes`."""
+        self._path = path
+        self._max_bytes = max_bytes
+        self._memory = BytesIO()
+        self._file: BinaryIO | None = None
+
+    def write(self, data: bytes) -> int:
+        """Append bytes; raises OSError."""
+        if self._file is None and self._memory.tell() + len(data) > self._max_bytes:
+            self._file = self._path.open("wb")
+            self._file.write(self._memory.getvalue())
+        return (self._file or self._memory).write(data)
+
+    def flush(self) -> None:
+        """Nothing: it is flushed when it is closed."""
+
+    def close(self) -> None:
+        """Close the file; raises OSError."""
+        if self._file is not None:
+            self._file.close()
+
+    def content(self) -> bytes | None:
+        """All bytes of a small file; None for one that was written to its path."""
+        return self._memory.getvalue() if self._file is None else None
+
+
 def write_chunks(
-    path: Path, header: ChunkFileHeader, chunks: Iterable[Chunk], ends: Callable[[], tuple[tuple[Loss, ...], int]] = lambda: ((), 0)
+    target: Path | SmallFile,
+    header: ChunkFileHeader,
+    chunks: Iterable[Chunk],
+    ends: Callable[[], tuple[tuple[Loss, ...], int]] = lambda: ((), 0),
 ) -> ChunkFileFooter:
-    """Write a chunk file in one pass; the same chunks produce the same bytes.
+    """Write a chunk file in one pass, and close it; the same chunks produce the same bytes.
 
     `ends` gives the losses and the number of members; it is called after the last chunk.
     """
     count = tokens = 0
-    with path.open("wb") as raw, gzip.GzipFile(fileobj=raw, mode="wb", compresslevel=1, mtime=0, filename="") as file:
+    raw = SmallFile(target, -1) if isinstance(target, Path) else target
+    with closing(raw), gzip.GzipFile(fileobj=raw, mode="wb", compresslevel=1, mtime=0, filename="") as file:
         _line(file, {"version": VERSION, **asdict(header)})
         for chunk in chunks:
             fields = asdict(chunk)
@@ -61,7 +96,7 @@ def write_chunks(
     return footer
 
 
-def read_header(path: Path) -> ChunkFileHeader:
+def read_header(path: Path | BinaryIO) -> ChunkFileHeader:
     """Read only the header; raises DocumentError (staged_lost)."""
     lines = _lines(path)
     try:
@@ -70,7 +105,7 @@ def read_header(path: Path) -> ChunkFileHeader:
         lines.close()
 
 
-def read_footer(path: Path) -> ChunkFileFooter:
+def read_footer(path: Path | BinaryIO) -> ChunkFileFooter:
     """Read only the footer: the file is unpacked, but not parsed; raises DocumentError (staged_lost)."""
     last = b""
     with _translated(path), gzip.open(path, "rb") as file:
@@ -80,11 +115,11 @@ def read_footer(path: Path) -> ChunkFileFooter:
         if isinstance(fields, dict) and fields.keys() == {"chunks", "tokens", "losses", "members"}:
             found = tuple(Loss(LossKind(loss.pop("kind")), **loss) for loss in fields.pop("losses"))
             return ChunkFileFooter(**fields, losses=found)
-    raise DocumentError(Reason.STAGED_LOST, f"{path.name} is incomplete; load the document again")
+    raise DocumentError(Reason.STAGED_LOST, f"{_name(path)} is incomplete; load the document again")
 
 
-def read_chunks(path: Path, document_id: str) -> tuple[ChunkFileHeader, Iterator[Chunk]]:
-    """The header, and the chunks with ids of `document_id`, read lazily.
+def read_chunks(path: Path | BinaryIO, document_id: str) -> tuple[ChunkFileHeader, Iterator[Chunk]]:
+    """The header, and the chunks with ids of `document_id`, read lazily; an open file stays open until then.
 
     Raises DocumentError (staged_lost) here for a missing file, and at the end of the chunks for an incomplete one.
     """
@@ -92,13 +127,13 @@ def read_chunks(path: Path, document_id: str) -> tuple[ChunkFileHeader, Iterator
     return _header(path, next(lines, {})), _chunks(path, lines, document_id)
 
 
-def _header(path: Path, fields: dict[str, Any]) -> ChunkFileHeader:
+def _header(path: Path | BinaryIO, fields: dict[str, Any]) -> ChunkFileHeader:
     if fields.get("version") != VERSION:
-        raise DocumentError(Reason.STAGED_LOST, f"{path.name} has another format version; load the document again")
+        raise DocumentError(Reason.STAGED_LOST, f"{_name(path)} has another format version; load the document again")
     return ChunkFileHeader(str(fields.get("media_type")), str(fields.get("title")), dict(fields.get("metadata") or {}))
 
 
-def _chunks(path: Path, lines: Iterator[dict[str, Any]], document_id: str) -> Iterator[Chunk]:
+def _chunks(path: Path | BinaryIO, lines: Iterator[dict[str, Any]], document_id: str) -> Iterator[Chunk]:
     ids = ChunkIds(document_id)
     for ordinal, fields in enumerate(lines):
         if "chunks" in fields:
@@ -111,12 +146,12 @@ def _chunks(path: Path, lines: Iterator[dict[str, Any]], document_id: str) -> It
             key = ids.next(embed_text(heading_path, fields["text"]))
             chunk = Chunk(id=key, document_id=document_id, ordinal=ordinal, heading_path=heading_path, **fields)
         except (KeyError, TypeError) as error:  # a damaged file that is still JSON
-            raise DocumentError(Reason.STAGED_LOST, f"{path.name} is damaged; load the document again") from error
+            raise DocumentError(Reason.STAGED_LOST, f"{_name(path)} is damaged; load the document again") from error
         yield chunk
-    raise DocumentError(Reason.STAGED_LOST, f"{path.name} is incomplete; load the document again")
+    raise DocumentError(Reason.STAGED_LOST, f"{_name(path)} is incomplete; load the document again")
 
 
-def _lines(path: Path) -> Generator[dict[str, Any], None, None]:
+def _lines(path: Path | BinaryIO) -> Generator[dict[str, Any], None, None]:
     with _translated(path), gzip.open(path, "rb") as file:
         for line in file:
             fields = json.loads(line)
@@ -126,13 +161,18 @@ def _lines(path: Path) -> Generator[dict[str, Any], None, None]:
 
 
 @contextmanager
-def _translated(path: Path) -> Iterator[None]:
+def _translated(path: Path | BinaryIO) -> Iterator[None]:
     try:
         yield
     except PermissionError as error:  # affects every chunk file: no document is at fault
-        raise translated(error, path) from error
+        raise translated(error, _name(path)) from error
     except (OSError, EOFError, zlib.error, ValueError) as error:
-        raise DocumentError(Reason.STAGED_LOST, f"{path.name} cannot be read: {error}; load the document again") from error
+        raise DocumentError(Reason.STAGED_LOST, f"{_name(path)} cannot be read: {error}; load the document again") from error
+
+
+def _name(path: Path | BinaryIO) -> str:
+    """The name of a file; one in a pack has none."""
+    return Path(getattr(path, "name", "a chunk file")).name
 
 
 def _line(file: gzip.GzipFile, fields: dict[str, Any]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pipeline.embed.base import Embedder, Purpose, QueryEmbedder
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, InstallationError
 from pipeline.model.files import resolve_model
 from pipeline.settings import Settings
 
@@ -11,7 +11,8 @@ from pipeline.settings import Settings
 def make_embedder(settings: Settings, *, device: str, purpose: Purpose = "documents") -> Embedder:
     """The configured embedder: an endpoint at KB_EMBED_URL, or torch in this process on `device`.
 
-    Raises ModelError, DeviceError, EmbedUnavailable, and ConfigError for parts of texts (KB_PART_TOKENS) at an endpoint.
+    Raises ModelError, DeviceError, EmbedUnavailable, InstallationError, and ConfigError for parts of texts (KB_PART_TOKENS) at an
+    endpoint.
     """
     if settings.embed_url:
         if settings.part_tokens and purpose == "documents":
@@ -19,7 +20,10 @@ def make_embedder(settings: Settings, *, device: str, purpose: Purpose = "docume
         from pipeline.embed.http import HttpEmbedder
 
         return HttpEmbedder.connect(settings)
-    from pipeline.embed.local import LocalEmbedder
+    try:
+        from pipeline.embed.local import LocalEmbedder
+    except Exception as error:  # torch raises ImportError, OSError or RuntimeError, depending on which of its libraries is broken
+        raise InstallationError(f"torch cannot be imported, install it again: {type(error).__name__}: {error}") from error
 
     return LocalEmbedder.load(settings, device, purpose=purpose)
 
@@ -27,7 +31,7 @@ def make_embedder(settings: Settings, *, device: str, purpose: Purpose = "docume
 def make_query_embedder(settings: Settings) -> QueryEmbedder:
     """The configured embedder for a caller with few questions: without torch where the model and the settings allow it.
 
-    Raises ModelError, DeviceError, EmbedUnavailable.
+    Raises ModelError, DeviceError, EmbedUnavailable, InstallationError.
     """
     if not settings.embed_url and not settings.require_gpu and settings.device in ("auto", "cpu"):
         from pipeline.embed.questions import QuestionBert, runs_without_torch

@@ -5,7 +5,8 @@ generations), `mirror` (a new generation next to the live one), `removal` (delet
 `schedules` (and when), `holds` (which run loads which roots now), `registry` (worker processes), `runs` (and how they compare),
 `report`, `life` and `retrospect` (for people: the present, documents, one run), `measures` (counters of workers), `fields`
 (of metadata), `browse` (documents by page), `tokens` (who may ask the service), `submissions` (repeated requests),
-`outbox` (reports of ended runs), `upkeep` (what nobody needs any more). `transfer` copies all of it into another database.
+`outbox` (reports of ended runs), `kept` (keeps what was read until somebody commits something), `upkeep` (what nobody needs
+any more). `transfer` copies all of it into another database.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from pipeline.ledger.flow import Flow
 from pipeline.ledger.generations import Generations
 from pipeline.ledger.holds import Holds
 from pipeline.ledger.intake import Intake
+from pipeline.ledger.kept import Kept
 from pipeline.ledger.life import Life
 from pipeline.ledger.losses import LossReport
 from pipeline.ledger.measures import Measures
@@ -72,6 +74,7 @@ class Ledger:
         self.tokens = Tokens(engine)
         self.submissions = Submissions(engine)
         self.upkeep = Upkeep(engine)
+        self.kept = Kept(engine)
 
     @classmethod
     def open(cls, url: str) -> Ledger:
@@ -102,11 +105,12 @@ class Ledger:
 
     def close(self) -> None:
         """Close all connections."""
+        self.kept.close()
         self.engine.dispose()
 
 
 __all__ = [
-    "Browse", "Facets", "Fields", "Flow", "Generations", "Holds", "Intake", "Ledger", "Life", "LossReport", "Measures", "Mirror",
-    "Outbox", "Registry", "Removal", "Report", "Retrospect", "Runs", "Schedules", "Sources", "Submissions", "Tokens", "Upkeep",
-    "Work",
+    "Browse", "Facets", "Fields", "Flow", "Generations", "Holds", "Intake", "Kept", "Ledger", "Life", "LossReport", "Measures",
+    "Mirror", "Outbox", "Registry", "Removal", "Report", "Retrospect", "Runs", "Schedules", "Sources", "Submissions", "Tokens",
+    "Upkeep", "Work",
 ]  # fmt: skip

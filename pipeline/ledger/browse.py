@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from urllib.parse import quote
 
 from sqlalchemy import ColumnElement, Connection, Engine, Select, and_, false, func, not_, or_, select, true
 
 from pipeline.filters import OWN_TYPES, Condition, Either, Filters, Limit, Node, Not, Op, bind, conditions, tree_of
 from pipeline.ledger import fields
 from pipeline.ledger.schema import LIVE, collections, documents, reading
-from pipeline.sources.uris import MEMBER
+from pipeline.sources.uris import MEMBER, quoted_path
 from pipeline.types import DocumentState, MetadataValue
 
 
@@ -117,7 +116,7 @@ def _folder(value: str, is_prefix: bool) -> ColumnElement[bool]:
         return false()  # folders of files are paths
     elif not colon:  # as `s` of `s3://bucket`
         return _all_of(value) if is_prefix else false()
-    start = f"{protocol}://{quote(path)}"
+    start = f"{protocol}://{quoted_path(protocol, path)}"
     # Of a file in an archive, `!` is not encoded: it stands between the two URIs.
     uri = func.replace(documents.c.uri, MEMBER, f"%21{MEMBER[1:]}") if "!" in path else documents.c.uri
     if is_prefix and path in ("", "/"):

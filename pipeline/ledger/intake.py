@@ -39,6 +39,7 @@ class Known:
     indexed_embed: str
     given: str = ""  #: metadata of its load, as JSON
     detail: str | None = None  #: of the reason
+    validators: str = ""  #: of a page; see pipeline.types.SourceFile
 
     @property
     def needs(self) -> Program | None:
@@ -240,6 +241,7 @@ class Intake:
                 "updated_at": now,
                 "parent": parent,
                 "given": given.get(key, ""),
+                "validators": source.validators,
             }
             # In one order, as claims lock them: two that hold what the other one wants would wait for ever.
             for key, (source, content_hash, state, reason, detail) in sorted(rows.items())
@@ -285,7 +287,9 @@ class Intake:
         with writing(self._engine) as connection:
             for key, source in sources.items():
                 connection.execute(
-                    update(documents).where(documents.c.id == key).values(size=source.size, mtime_ns=source.mtime_ns)
+                    update(documents)
+                    .where(documents.c.id == key)
+                    .values(size=source.size, mtime_ns=source.mtime_ns, validators=source.validators)
                 )
 
     def adopt(self, run: int, ids: Sequence[str]) -> None:

@@ -16,7 +16,7 @@ from pipeline.types import OPEN_STATES, DocumentState, document_id
 _CURRENT = (*OPEN_STATES, DocumentState.INDEXED)
 
 #: Columns that a mirrored document copies.
-_COPIED = ("uri", "size", "mtime_ns", "reason", "detail", "title", "media_type", "given")
+_COPIED = ("uri", "size", "mtime_ns", "reason", "detail", "title", "media_type", "given", "validators")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,7 @@ class Wanted:
     title: str
     media_type: str
     given: str
+    validators: str
     content_hash: str  #: empty if it has never been indexed, so that only its refusal is mirrored
     state: str
 
@@ -121,5 +122,6 @@ def _standing(one: Wanted) -> dict[str, object]:
         return {"state": one.state}
     changes: dict[str, object] = {"state": DocumentState.PENDING, "reason": None, "detail": None}
     if one.state not in _CURRENT:
-        changes["mtime_ns"] = 0  # its file has a newer version that could not be indexed: the next load retries it
+        # Its file has a newer version that could not be indexed: the next load retries it.
+        changes |= {"mtime_ns": 0, "validators": ""}
     return changes

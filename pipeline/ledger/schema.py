@@ -39,7 +39,7 @@ from pipeline.ledger import triggers
 from pipeline.ledger.sqlite import BUSY_TIMEOUT_S, configure
 
 #: Increased with every change of the tables; a newer ledger is refused, an older one is migrated by `_migrate`.
-SCHEMA_VERSION = 9
+SCHEMA_VERSION = 10
 
 #: Key of the advisory lock for creating tables; any unused number.
 SCHEMA_LOCK = 5_113_521
@@ -176,6 +176,7 @@ documents = Table(
     Column("properties", Text, nullable=False, server_default=""),  # JSON object of the document's own fields
     Column("given", Text, nullable=False, server_default=""),  # metadata of its load; see pipeline.metadata.Given
     Column("metadata", Text, nullable=False, server_default=""),  # JSON object of the metadata of the indexed version
+    Column("validators", Text, nullable=False, server_default=""),  # of a page; see pipeline.types.SourceFile
     Index("documents_state_batch", "state", "batch"),
     # Documents with the same bytes lend each other their vectors.
     Index("documents_content", "content_hash"),
@@ -320,7 +321,7 @@ def _migrate(connection: Connection) -> None:
         # Indexes that no longer exist, and one that has another column since version 5.
         for old in ("documents_run_state", "documents_lease", "documents_run_progress", "documents_run_figures"):
             connection.exec_driver_sql(f"DROP INDEX IF EXISTS {old}")
-        # Versions 3 to 9 have more columns; each is nullable or has a default of the database's own.
+        # Versions 3 to 10 have more columns; each is nullable or has a default of the database's own.
         for table in metadata.sorted_tables:
             there = {column["name"] for column in inspect(connection).get_columns(table.name)}
             for column in table.columns:

@@ -8,7 +8,7 @@ import time
 import weakref
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import DisconnectionError
@@ -23,6 +23,21 @@ BUSY_TIMEOUT_S = 60.0
 _engines: weakref.WeakSet[Engine] = weakref.WeakSet()
 
 
+class Closes(Protocol):
+    """Has a connection of its own."""
+
+    def close(self) -> None:
+        """Close it until it is needed again."""
+
+
+_others: weakref.WeakSet[Closes] = weakref.WeakSet()
+
+
+def before_fork(one: Closes) -> None:
+    """Have a connection that no engine knows closed before a fork."""
+    _others.add(one)
+
+
 def configure(engine: Engine) -> None:
     """Configure every connection of `engine`, a database in SQLite."""
     _engines.add(engine)
@@ -31,7 +46,7 @@ def configure(engine: Engine) -> None:
 
     @event.listens_for(engine, "checkout")
     def on_checkout(_connection: Any, record: Any, _proxy: Any) -> None:
-        if record.info["file"] != _identity(file):  # the data folder was replaced, as by a backup
+        if record.info["file"] != identity(file):  # the data folder was replaced, as by a backup
             raise DisconnectionError
 
     @event.listens_for(engine, "connect")
@@ -43,7 +58,7 @@ def configure(engine: Engine) -> None:
         _write_ahead(connection)
         for pragma in ("synchronous=NORMAL", "foreign_keys=ON"):
             connection.execute(f"PRAGMA {pragma}")
-        record.info["file"] = _identity(file)
+        record.info["file"] = identity(file)
 
     @event.listens_for(engine, "begin")
     def on_begin(connection: Connection) -> None:
@@ -74,7 +89,7 @@ def leave_log(engine: Engine) -> None:
         raise LedgerUnavailable(f"cannot write {engine.url.database}: {error}; free some space or check the disk") from error
 
 
-def _identity(file: str) -> tuple[int, int]:
+def identity(file: str) -> tuple[int, int]:
     """What distinguishes a file from another one at the same path."""
     try:
         found = os.stat(file)
@@ -90,6 +105,8 @@ def _close_idle() -> None:
     """
     for engine in list(_engines):
         engine.dispose()
+    for one in list(_others):
+        one.close()
 
 
 os.register_at_fork(before=_close_idle)

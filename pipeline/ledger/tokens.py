@@ -8,7 +8,7 @@ import json
 import secrets
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from sqlalchemy import Column, Engine, Float, Row, String, Table, Text, delete, select, update
@@ -91,6 +91,11 @@ class Token:
         return self.expires_at is not None and self.expires_at <= time.time()
 
     @property
+    def is_used(self) -> bool:
+        """Whether its use was recorded a moment ago."""
+        return self.used_at is not None and time.time() - self.used_at < USED_EVERY_S
+
+    @property
     def grant(self) -> Grant:
         """What its bearer may do."""
         return Grant(self.name, self.scopes, self.collections, tuple(map(Granted, self.filters)), self.created_at)
@@ -149,10 +154,10 @@ class Tokens:
         found = _token(row)
         if found.is_expired:
             return None
-        now = time.time()
-        if found.used_at is None or now - found.used_at >= USED_EVERY_S:
+        if not found.is_used:
+            found = replace(found, used_at=time.time())
             with writing(self._engine) as connection:
-                connection.execute(update(tokens).where(tokens.c.name == found.name).values(used_at=now))
+                connection.execute(update(tokens).where(tokens.c.name == found.name).values(used_at=found.used_at))
         return found
 
     def revoke(self, name: str) -> bool:

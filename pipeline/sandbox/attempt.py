@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 from pipeline.errors import InstallationError
 from pipeline.sandbox.extract import Extracted, ExtractedMember, ExtractJob, members_folder
+from pipeline.sandbox.shared import take
 from pipeline.types import Loss, LossKind, Reason
 
 
@@ -47,9 +49,12 @@ class Attempt:
             self.metadata[event["property"]] = event["value"]
 
     def taken(self, fields: dict[str, Any], number: int, job: ExtractJob) -> Extracted:
-        """The result of job `number`, whose files are moved to where `job` wants them."""
-        written = self.outputs / str(number)
-        written.replace(job.output)
-        if (members := members_folder(written)).is_dir():
-            members.replace(members_folder(Path(job.output)))
+        """The result of job `number`, whose files are moved to where `job` wants them. Raises OSError, ValueError."""
+        written = f"{self.outputs}/{number}"
+        if "content" in fields:
+            fields["content"] = take(self.outputs, fields["content"], job.small_bytes)
+        else:
+            os.replace(written, job.output)
+        if os.path.isdir(members := members_folder(written)):
+            os.replace(members, members_folder(job.output))
         return Extracted(**fields, losses=tuple(self.losses), metadata=self.metadata, members=tuple(self.members))

@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import json
 import lzma
+import os
 import shutil
 import tarfile
 import time
@@ -16,7 +17,7 @@ from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
 
-from pipeline.chunk.file import ChunkFileHeader, write_chunks
+from pipeline.chunk.file import ChunkFileHeader, SmallFile, write_chunks
 from pipeline.chunk.pack import CHUNKER_VERSION, chunk_elements
 from pipeline.chunk.units import ChunkOptions
 from pipeline.errors import DocumentError
@@ -52,17 +53,29 @@ TELL_EVERY_S = 1.0
 class ExtractJob:
     """One document to extract; paths are text, because a job is sent as JSON."""
 
-    path: str  #: the staged copy
+    path: str  #: the staged copy, or a file that has it as a part
     name: str  #: the file's original name; its ending takes part in deciding the type
     document_id: str
     output: str  #: where to write the chunk file
     nested: bool = False  #: whether it lies so deep in other documents that files in it stay unread
     records: str = ""  #: how its records are documents, as `fields_as_json` has it; empty: they are not
     is_record: bool = False  #: whether it is a record of a file, as `parse_record` reads it
+    offset: int = 0  #: where the document begins in the file
+    length: int = -1  #: bytes of it; -1: the whole file
+    small_bytes: int = -1  #: a chunk file of at most this size is handed over in memory, and `output` is not written
 
-    def fields(self) -> dict[str, str | bool]:
+    def fields(self) -> dict[str, str | bool | int]:
         """Its fields by name; asdict, which copies them deeply, takes ten times as long."""
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+    def size(self) -> int:
+        """Bytes of the document; 0 for a file that does not exist."""
+        if self.length >= 0:
+            return self.length
+        try:
+            return os.stat(self.path).st_size
+        except OSError:
+            return 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +92,7 @@ class Extracted:
     records: int = 0  #: records that become documents, in the same folder
     whole: bool = True  #: whether all its records could be read
     scanned: bool = False  #: whether OCR has a say in its text: it has pages without text
+    content: bytes | None = None  #: the chunk file, if it is small; otherwise it was written
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +130,7 @@ def extract(
     InstallationError, NoSpace. A file that yields no text is never a success.
     """
     output = Path(job.output)
+    file = SmallFile(output, job.small_bytes)
     try:
         media_type = RECORD if job.is_record else inspect(Path(job.path), job.name, limits)
         on_type(media_type)
@@ -137,22 +152,24 @@ def extract(
             members.extend(_written(parsed, job, limits))
             return parsed.losses.all(), len(members)
 
-        footer = write_chunks(output, header, told, ends)
+        footer = write_chunks(file, header, told, ends)
         if not footer.chunks and not members:
             raise DocumentError(Reason.EMPTY_TEXT, f"the parser found no text in this {media_type}")
     except BaseException:
+        file.close()
         output.unlink(missing_ok=True)
         shutil.rmtree(members_folder(output), ignore_errors=True)
         raise
     return Extracted(
-        media_type, title, footer.chunks, footer.tokens, footer.losses, parsed.metadata, tuple(members), scanned=scans.asked > 0
-    )
+        media_type, title, footer.chunks, footer.tokens, footer.losses, parsed.metadata, tuple(members), scanned=scans.asked > 0,
+        content=file.content(),
+    )  # fmt: skip
 
 
 def _of_records(job: ExtractJob, media_type: str, limits: Limits, tell: Callable[[SoFar], None]) -> Extracted | None:
     """Write the records of a file; None for one that does not consist of records. Raises DocumentError for a file without any."""
     output, path, told = Path(job.output), Path(job.path), time.monotonic()
-    folder = members_folder(output)
+    folder = Path(members_folder(output))
     if media_type == COMPRESSED:
         path, media_type = _unpacked(job, folder, limits)
     found = each_record(path, media_type, fields_from_json(json.loads(job.records)))
@@ -193,14 +210,14 @@ def _unpacked(job: ExtractJob, folder: Path, limits: Limits) -> tuple[Path, str]
     return target, inspect(target, member.name, limits)
 
 
-def members_folder(output: Path) -> Path:
+def members_folder(output: str | Path) -> str:
     """The folder for files inside the document whose chunk file is `output`."""
-    return output.with_name(f"{output.name}.members")
+    return f"{output}.members"
 
 
 def _written(parsed: Parsed, job: ExtractJob, limits: Limits) -> Iterator[ExtractedMember]:
     """Write the files inside a document, each with a size limit, and all together with TOTAL_FILES times that."""
-    folder, left = members_folder(Path(job.output)), TOTAL_FILES * limits.max_file_bytes
+    folder, left = Path(members_folder(job.output)), TOTAL_FILES * limits.max_file_bytes
     for number, member in enumerate(parsed.members):
         if job.nested:
             parsed.losses.add(LossKind.ATTACHMENT, member.name, f"it lies more than {MAX_DEPTH} documents deep")

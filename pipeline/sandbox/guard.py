@@ -293,11 +293,7 @@ class ParseGuard:
 
     def allowed_s(self, job: ExtractJob) -> float:
         """Wall-clock seconds that a document may take."""
-        try:
-            size = Path(job.path).stat().st_size
-        except OSError:
-            size = 0
-        return self._options.timeout_s + SECONDS_PER_MB * size / 1e6
+        return self._options.timeout_s + SECONDS_PER_MB * job.size() / 1e6
 
     def _verdict(self, attempt: Attempt) -> tuple[Reason, str]:
         assert attempt.current is not None

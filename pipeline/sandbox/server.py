@@ -31,6 +31,7 @@ from pipeline.parse.parsed import MAX_LOSS_CHARS
 from pipeline.sandbox.confine import CHILD_SUBREAPER, PDEATHSIG, allow_writes_only_in, forbid_sockets, prctl
 from pipeline.sandbox.extract import Extracted, ExtractJob, SoFar
 from pipeline.sandbox.memory import cap_growth, used_below, used_bytes
+from pipeline.sandbox.shared import Shared
 from pipeline.types import Reason
 
 log = logging.getLogger(__name__)
@@ -174,8 +175,9 @@ class Server:
             self._limit(Path(request["folder"]))
             self._confine([Path(request["folder"]), Path(request["outputs"])])
             _tell(self._out, {"child": os.getpid()})
-            for number, job in enumerate(request["jobs"]):
-                self._one(number, ExtractJob(**job))
+            with Shared(request["folder"], request["outputs"]) as shared:
+                for number, job in enumerate(request["jobs"]):
+                    self._one(number, ExtractJob(**job), shared)
         finally:
             # Never return to the server's loop, and run no exit handlers of modules that the server has imported.
             os._exit(0)
@@ -206,12 +208,14 @@ class Server:
             # If the host runs out of memory, the kernel kills the parser and not its caller.
             Path("/proc/self/oom_score_adj").write_text("1000", "ascii")
 
-    def _one(self, number: int, job: ExtractJob) -> None:
+    def _one(self, number: int, job: ExtractJob, shared: Shared) -> None:
         """Extract one document and report the result."""
         _tell(self._out, {"start": number})
         self._allow_cpu(job)
         try:
-            made = self._extract(job, self._counter, self._chunks, self._limits, partial(self._so_far, number), self._need)
+            made = self._extract(
+                shared.as_file(job), self._counter, self._chunks, self._limits, partial(self._so_far, number), self._need
+            )
         except _NotImported as error:  # a fresh child will have the modules, imported outside this document's limits
             _tell(self._out, {"need": str(error)})
             os._exit(0)
@@ -243,6 +247,8 @@ class Server:
                 _tell(self._out, {"property": name[:MAX_DETAIL_CHARS], "value": value[:MAX_DETAIL_CHARS]})
             names = ("media_type", "chunks", "tokens", "records", "whole", "scanned")
             fields = {name: getattr(made, name) for name in names}
+            if made.content is not None:
+                fields["content"] = shared.add(made.content)
             _tell(self._out, {"end": number, "extracted": fields | {"title": made.title[:MAX_DETAIL_CHARS]}})
 
     def _need(self, media_type: str) -> None:
@@ -266,8 +272,7 @@ class Server:
     def _allow_cpu(self, job: ExtractJob) -> None:
         """Set the CPU limit for one document on top of the batch's usage so far; the parent watches the wall clock."""
         usage = resource.getrusage(resource.RUSAGE_SELF)
-        size = Path(job.path).stat().st_size if Path(job.path).exists() else 0
-        allowed = int(usage.ru_utime + usage.ru_stime + self._timeout_s + 2 * size / 1e6) + 2
+        allowed = int(usage.ru_utime + usage.ru_stime + self._timeout_s + 2 * job.size() / 1e6) + 2
         resource.setrlimit(resource.RLIMIT_CPU, (allowed, resource.RLIM_INFINITY))
 
 

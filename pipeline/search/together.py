@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-
-from pipeline.embed.base import Embedder
 
 Vector: TypeAlias = NDArray[np.float32]
 
 #: Maximum number of questions in one call; more wait for the next.
 MAX_TOGETHER = 32
+
+
+class Together(Protocol):
+    """Embeds several questions in one call."""
+
+    def embed_queries(self, texts: Sequence[str]) -> Vector:
+        """Embed questions: (n, dimension), unit length, in the order of `texts`."""
+
+    def close(self) -> None:
+        """Release all resources."""
 
 
 class EmbedTogether:
@@ -26,7 +34,7 @@ class EmbedTogether:
     nothing: callers come together while the previous call computes.
     """
 
-    def __init__(self, embedder: Embedder, on_call: Callable[[int], None] = lambda texts: None) -> None:
+    def __init__(self, embedder: Together, on_call: Callable[[int], None] = lambda texts: None) -> None:
         """`on_call` is told the number of questions of each call."""
         self._embedder = embedder
         self._on_call = on_call

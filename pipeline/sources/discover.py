@@ -13,6 +13,8 @@ from urllib.parse import unquote_to_bytes
 
 from pipeline.errors import SourceError
 from pipeline.sources.objects import client_errors, open_files, told_time, version_of
+from pipeline.sources.pages import is_page
+from pipeline.sources.repositories import is_repository
 from pipeline.sources.uris import Root, object_path, object_uri, path_of, split_url, uri_of
 from pipeline.types import SourceFile
 
@@ -63,11 +65,27 @@ def exists(uri: str) -> bool:
     try:
         if uri.startswith("file://"):
             return os.path.lexists(path_of(uri))
+        if is_repository(uri) or is_page(uri):  # what their lists do not name is gone, whether or not it can be read
+            return False
         protocol, path = object_path(uri)
         with client_errors():
             return bool(open_files(protocol).exists(path))
     except OSError:
         return True
+
+
+def look(uri: str) -> SourceFile | None:
+    """The object at a URI now; None if there is none. Raises SourceError where its store does not say, ConfigError."""
+    protocol, path = object_path(uri)
+    files = open_files(protocol)
+    try:
+        with client_errors():
+            status = files.info(path)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise SourceError(f"cannot read {uri}: {error.strerror or error}") from error
+    return _object(protocol, path, status) if status.get("type") == "file" else None
 
 
 def discover(roots: Sequence[Root], patterns: Patterns) -> Iterator[SourceFile | Omitted]:
@@ -95,7 +113,8 @@ def discover(roots: Sequence[Root], patterns: Patterns) -> Iterator[SourceFile |
 def check_root(root: Root) -> None:
     """Raise SourceError for a folder that does not exist or cannot be listed, ConfigError for a URL without an installed client."""
     if isinstance(root, str):
-        open_files(split_url(root)[0])
+        if not (is_repository(root) or is_page(root)):  # these are asked by the first sync
+            open_files(split_url(root)[0])
     else:
         _resolve(root)
 

@@ -36,8 +36,6 @@ def open_files(protocol: str) -> AbstractFileSystem:
     """
     import fsspec
 
-    if protocol in ("http", "https"):
-        raise ConfigError(f"{protocol}:// has no reliable listings; use the store's own protocol, such as s3://")
     try:
         return fsspec.filesystem(protocol, use_listings_cache=False)
     except (ImportError, ValueError, TypeError) as error:  # TypeError: the protocol needs a host

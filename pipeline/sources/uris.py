@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
-from urllib.parse import quote_from_bytes, unquote_to_bytes
+from urllib.parse import quote, quote_from_bytes, unquote_to_bytes
 
+from pipeline.sources.pages import is_page, page_name, site
+from pipeline.sources.repositories import SAFE, is_repository, repository
 from pipeline.text import visible
 
 
 def is_url(location: str) -> bool:
-    """Whether a location is the URL of an object store; a `file://` URL is a folder."""
+    """Whether a location is the URL of an object store or of another remote source; a `file://` URL is a folder."""
     return "://" in location and not location.startswith("file://")
 
 
@@ -32,13 +34,17 @@ def object_path(uri: str) -> tuple[str, str]:
     return protocol, unquote_to_bytes(path).decode("utf-8", "surrogateescape")
 
 
-#: Where a listing begins: a folder or file, or the URL of objects.
+#: Where a listing begins: a folder or file, or the URL of objects, of a repository or of a website.
 Root = Path | str
 
 
 def root_of(location: str) -> Root:
-    """The root that a PATH or URL from the command line stands for."""
+    """The root that a PATH or URL from the command line stands for. Raises ConfigError for a URL that cannot be used."""
     if is_url(location):
+        if is_repository(location):
+            repository(location)
+        elif is_page(location):
+            site(location)
         return location
     return path_of(location) if location.startswith("file://") else Path(location)
 
@@ -46,7 +52,9 @@ def root_of(location: str) -> Root:
 def root_uri(root: Root) -> str:
     """The beginning of all URIs below a root, without a trailing slash; for a root that is a file, its URI."""
     if isinstance(root, str):
-        return object_uri(*split_url(root))
+        if is_page(root):
+            return site(root).root
+        return repository(root).uri if is_repository(root) else object_uri(*split_url(root))
     return uri_of(root.expanduser().resolve()).rstrip("/")
 
 
@@ -82,6 +90,8 @@ def depth_of(uri: str) -> int:
 @lru_cache(maxsize=1 << 12)  # each step asks for the names of a batch several times
 def name_of(uri: str) -> str:
     """The name of the file or object at a URI, ending included."""
+    if is_page(uri):
+        return page_name(uri)
     return path_of(uri).name if uri.startswith("file://") else PurePosixPath(object_path(uri)[1]).name
 
 
@@ -89,10 +99,23 @@ def folder_of(uri: str) -> str:
     """The folder of the file at a URI, or the URL of the object's folder, for display and filters; it can always be stored."""
     if uri.startswith("file://"):
         return str(path_of(uri).parent).encode("utf-8", "replace").decode()
+    if is_page(uri):  # as people know it, so with its percent-encoding
+        return uri.rpartition("/")[0]
+    if is_repository(uri):
+        return unquote_to_bytes(uri.rpartition("/")[0]).decode("utf-8", "replace")
     protocol, path = object_path(uri)
     return f"{protocol}://{path.rpartition('/')[0]}".encode("utf-8", "replace").decode()
 
 
+def quoted_path(protocol: str, path: str) -> str:
+    """What follows `://` in URIs of a protocol, percent-encoded as these URIs have it."""
+    if is_page(f"{protocol}://"):
+        return path.replace("!", "%21")
+    return quote(path, safe=SAFE if is_repository(f"{protocol}://") else "/")
+
+
 def shown_path(uri: str) -> str:
-    """Folder and name of the file or object at a URI human-readable: not percent-encoded, with nothing hidden."""
+    """Folder and name of the file or object at a URI human-readable: not percent-encoded, with nothing hidden; a page's URL."""
+    if is_page(uri):
+        return visible(uri)
     return visible(f"{folder_of(uri).rstrip('/')}/{name_of(uri)}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 from pipeline.chunk.file import ChunkFileFooter, ChunkFileHeader, read_chunks, read_footer, read_header
@@ -60,20 +59,18 @@ class ChunkFile:
         """Whether it exists; it may still be damaged."""
         return self.staging.has_chunks(self.key)
 
-    def put(self, written: Path) -> None:
-        """Move a finished file in."""
-        self.staging.put_chunks(self.key, written)
-
     @contextmanager
     def open(self) -> Iterator[tuple[ChunkFileHeader, Iterator[Chunk]]]:
         """The header, and the chunks, read lazily; raises DocumentError (staged_lost) for a missing or damaged file."""
-        with self.staging.chunks(self.key) as path:
-            yield read_chunks(path, self.document_id)
+        with self.staging.chunks(self.key) as file:
+            yield read_chunks(file, self.document_id)
 
     def ends(self) -> tuple[ChunkFileHeader, ChunkFileFooter]:
         """The header and the footer; raises DocumentError (staged_lost) for a missing or incomplete file."""
-        with self.staging.chunks(self.key) as path:
-            return read_header(path), read_footer(path)
+        with self.staging.chunks(self.key) as file:
+            header = read_header(file)
+            file.seek(0)
+            return header, read_footer(file)
 
     def ids(self) -> set[str] | None:
         """The ids of all chunks; None if the file is missing or damaged."""

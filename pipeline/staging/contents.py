@@ -3,15 +3,33 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 #: Seconds after its last use for which a file stays, whatever the ledger says: a load records a copy a moment after it has made
 #: or found it.
 IN_USE_S = 3600.0
 
+#: Contents of at most this many bytes that come into a folder together share a pack.
+PACKED_BYTES = 64 << 10
+
 
 def is_chunk_key(key: str) -> bool:
     """Whether a key is that of a chunk file, and not of a copy."""
     return key.startswith("chunks/")
+
+
+def is_pack(place: str) -> bool:
+    """Whether a place below a staging folder is that of a pack, and not the key of a content."""
+    return place.startswith("packs/")
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A copy as a local file, or a part of one."""
+
+    path: Path
+    offset: int = 0
+    length: int = -1  #: -1: the whole file
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +39,7 @@ class Content:
     key: str  #: as `copies.blob_key` and `copies.chunks_key` make it
     bytes: int
     used_at: float  #: when it was written, or found instead of being written again; seconds since the epoch
+    packed: bool = False  #: whether it lies in a pack, with others
 
     @property
     def content_hash(self) -> str:

@@ -1,4 +1,4 @@
-"""Staging in an object store, through fsspec: for workers on several hosts."""
+"""Staging in an object store, through fsspec: for workers on several hosts. Every content is an object: there are no packs."""
 
 from __future__ import annotations
 
@@ -7,18 +7,20 @@ import tempfile
 import time
 import uuid
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import fsspec
 
-from pipeline.errors import ConfigError, DocumentError, StagingUnavailable
+from pipeline.errors import ConfigError, StagingUnavailable
 from pipeline.sources.objects import client_errors, modified_at
-from pipeline.staging.contents import IN_USE_S, Content
-from pipeline.staging.copies import blob_key, check_blob, copy_hashed
-from pipeline.types import Reason, SourceFile, StagedFile
+from pipeline.staging.contents import IN_USE_S, Content, Piece
+from pipeline.staging.copies import blob_key, check_blob, copy_hashed, lost
+from pipeline.staging.packs import contents_of
+from pipeline.types import SourceFile, StagedFile
 
 #: Contents that are stored at once: each answer takes a while, and most of that is waiting.
 UPLOADS = 16
@@ -38,17 +40,21 @@ class ObjectStaging:
         self._folder = Path(tempfile.mkdtemp(prefix="kb-staging-"))
         weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
 
-    def put(self, source: SourceFile) -> StagedFile:
+    def put(self, source: SourceFile, known: str = "") -> StagedFile:
         """Copy a file in, unless an object with its hash and size exists; raises DocumentError (unreadable, changed)."""
         temporary = self.scratch()
         try:
             content_hash, copied = copy_hashed(source, temporary)
-            target = self._path(blob_key(content_hash))
-            if not self._is_there(target, copied.size):
-                self._upload(temporary, target)
-            return StagedFile(copied, content_hash, blob_key(content_hash))
+            return self.take(copied, content_hash, temporary)
         finally:
             temporary.unlink(missing_ok=True)
+
+    def take(self, copied: SourceFile, content_hash: str, written: Path, known: str = "") -> StagedFile:
+        """Upload a finished copy, unless an object with its hash and size exists."""
+        target = self._path(blob_key(content_hash))
+        if not self._is_there(target, copied.size):
+            self._upload(written, target)
+        return StagedFile(copied, content_hash, blob_key(content_hash))
 
     def put_bytes(self, contents: Mapping[str, bytes], on_tick: Callable[[], None]) -> None:
         """Keep contents under their hashes, several at once; `on_tick` is called for each."""
@@ -57,7 +63,16 @@ class ObjectStaging:
                 on_tick()
 
     def _put_bytes(self, content_hash: str, data: bytes) -> None:
-        target = self._path(blob_key(content_hash))
+        self.keep(blob_key(content_hash), data)
+
+    @contextmanager
+    def batch(self) -> Iterator[ObjectStaging]:
+        """Itself: each content goes to the store at once."""
+        yield self
+
+    def keep(self, key: str, data: bytes) -> None:
+        """Keep a content under its key, unless an object of its size exists."""
+        target = self._path(key)
         if not self._is_there(target, len(data)):
             with _errors():
                 self._files.makedirs(target.rpartition("/")[0], exist_ok=True)
@@ -82,10 +97,24 @@ class ObjectStaging:
             check_blob(local, content_hash)
             yield local
 
+    def flush(self) -> None:
+        """Nothing: see `batch`."""
+
+    @contextmanager
+    def pieces(self, hashes: Iterable[str]) -> Iterator[Mapping[str, Piece]]:
+        """None: each object is fetched to a file of its own."""
+        yield {}
+
     def has_chunks(self, key: str) -> bool:
         """Whether a chunk file exists."""
         with _errors():
             return bool(self._files.exists(self._path(key)))
+
+    def with_chunks(self, keys: Iterable[str]) -> set[str]:
+        """Those of some chunk files that exist; several are asked for at once."""
+        keys = list(keys)
+        with ThreadPoolExecutor(UPLOADS, "exists") as pool:
+            return {key for key, there in zip(keys, pool.map(self.has_chunks, keys), strict=True) if there}
 
     def put_chunks(self, key: str, written: Path) -> None:
         """Move a finished chunk file in."""
@@ -93,10 +122,10 @@ class ObjectStaging:
         written.unlink(missing_ok=True)
 
     @contextmanager
-    def chunks(self, key: str) -> Iterator[Path]:
-        """A local copy of a chunk file that lives as long as the context."""
-        with self._local(key) as local:
-            yield local
+    def chunks(self, key: str) -> Iterator[BinaryIO]:
+        """A local copy of a chunk file that lives as long as the context; raises DocumentError (staged_lost)."""
+        with self._local(key) as local, local.open("rb") as file:
+            yield file
 
     def scratch(self) -> Path:
         """A new path in a private temporary folder of this process."""
@@ -139,6 +168,19 @@ class ObjectStaging:
         with _errors():
             self._files.get_file(self._path(key), str(target))
 
+    def packed(self, keys: Iterable[str]) -> dict[str, bytes]:
+        """Nothing."""
+        return {}
+
+    def adopt(self, pack: Path) -> None:
+        """Store the contents of a pack as objects, several at once; raises StagingUnavailable."""
+        with ThreadPoolExecutor(UPLOADS, "upload") as pool:
+            for window in contents_of(pack):
+                list(pool.map(self.keep, window, window.values()))
+
+    def compact(self, on_step: Callable[[], None]) -> None:
+        """Nothing: a discarded object takes no room."""
+
     def abandoned(self) -> list[Content]:
         """Nothing: temporary files lie in this process's own folder."""
         return []
@@ -163,7 +205,7 @@ class ObjectStaging:
                 with _errors():
                     self._files.get_file(self._path(key), str(local))
             except FileNotFoundError as error:
-                raise DocumentError(Reason.STAGED_LOST, f"{key} is not in staging; load the document again") from error
+                raise lost(key) from error
             yield local
         finally:
             local.unlink(missing_ok=True)

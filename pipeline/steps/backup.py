@@ -12,6 +12,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path, PurePosixPath
@@ -25,6 +26,7 @@ from pipeline.ledger.intake import ID_WINDOW
 from pipeline.ledger.schema import SCHEMA_VERSION
 from pipeline.staging import Staging
 from pipeline.staging.contents import Content
+from pipeline.staging.packs import PackFolder
 
 #: The parts of a backup. The manifest is written last: a folder without one is not a backup.
 MANIFEST, FILES, LEDGER, STAGED, POINTS = "manifest.json", "files.jsonl", "kb.db", "staging", "qdrant"
@@ -32,8 +34,9 @@ MANIFEST, FILES, LEDGER, STAGED, POINTS = "manifest.json", "files.jsonl", "kb.db
 #: In a backup's folder while it is being made, and after that was interrupted.
 UNFINISHED = "unfinished"
 
-#: Raise it with every change of the layout.
-FORMAT = 1
+#: Raise it with every change of the layout. Those of format 1 have no packs.
+FORMAT = 2
+READABLE = (1, FORMAT)
 
 #: Bytes of one read.
 WINDOW = 1 << 20
@@ -129,12 +132,21 @@ def _begin(folder: Path) -> None:
 def _stage(files: _Files, copied: Path, staging: Staging) -> int:
     """Collect the staged files that the copied ledger names; return how many of them vanished meanwhile."""
     lost, contents = 0, staging.contents()
-    with Ledger.open(f"sqlite:///{copied}") as ledger:
+    folders = [files.folder / STAGED / "packs" / kind for kind in ("blobs", "chunks")]
+    with Ledger.open(f"sqlite:///{copied}") as ledger, ExitStack() as stack:
+        copies, chunk_files = (stack.enter_context(PackFolder(folder, files.add)) for folder in folders)
         while window := list(islice(contents, ID_WINDOW)):
             idle = {one.key for one in ledger.upkeep.unneeded(window)}
-            for one in window:
-                if one.key not in idle:
+            needed = [one for one in window if one.key not in idle]
+            # Packs are not linked: what is removed from one is overwritten.
+            packed = staging.packed(one.key for one in needed if one.packed)
+            for one in needed:
+                if not one.packed:
                     lost += not _export(files, one, staging)
+                elif one.key in packed:
+                    (chunk_files if one.is_chunk_file else copies).add(one.key, packed[one.key], one.used_at)
+                else:
+                    lost += 1
         ledger.become_one_file()
     return lost
 
@@ -230,7 +242,7 @@ def _manifest(folder: Path) -> dict[str, Any]:
         about = json.loads((folder / MANIFEST).read_bytes())
     except ValueError as error:
         raise BackupError(f"{folder / MANIFEST} is damaged: {error}; use another backup") from error
-    if not isinstance(about, dict) or about.get("format") != FORMAT:
+    if not isinstance(about, dict) or about.get("format") not in READABLE:
         raise BackupError(f"{folder / MANIFEST} has a format that this version does not know; use the version that made it")
     if int(about.get("schema", 0)) > SCHEMA_VERSION:
         raise BackupError(

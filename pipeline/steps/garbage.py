@@ -156,6 +156,8 @@ class Garbage:
             for one in self._discarded(window, before):
                 kind = "chunk file" if one.is_chunk_file else "copy"
                 self._found.add(Item(kind, one.key, self._now - one.used_at, one.bytes))
+        if not self._dry_run:
+            self._staging.compact(self._on_step)
 
     def _discarded(self, window: Sequence[Content], before: float) -> Iterator[Content]:
         unneeded = self._ledger.upkeep.unneeded(window)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import islice
+from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
@@ -17,9 +19,13 @@ from pipeline.ledger.intake import Known, Refused
 from pipeline.metadata import Given, Raw, file_times, fingerprints
 from pipeline.parse.kinds import may_hold_records
 from pipeline.sources.discover import Omitted, discover
+from pipeline.sources.pages import is_page
+from pipeline.sources.remotes import Remotes, is_remote
+from pipeline.sources.repositories import is_repository
 from pipeline.sources.sidecars import Sidecars
 from pipeline.sources.uris import name_of
-from pipeline.staging import Staging
+from pipeline.staging import Batch, Staging
+from pipeline.staging.copies import copy_hashed
 from pipeline.steps.outcomes import Outcomes
 from pipeline.steps.scope import Listed, Scope
 from pipeline.telemetry.spans import Tracing, Version
@@ -75,7 +81,7 @@ class Load:
         self, ledger: Ledger, staging: Staging, collection: str, parse_fingerprint: str, embed_fingerprint: str,
         *, max_file_bytes: int, checksum: bool = False, meta: Mapping[str, Raw] = MappingProxyType({}),
         records: RecordFields | None = None, programs: Set[Program] = frozenset(), file_times: bool = False,
-        listed: Listed | None = None, tracing: Tracing | None = None,
+        listed: Listed | None = None, tracing: Tracing | None = None, remotes: Remotes | None = None,
     ) -> None:  # fmt: skip
         self._ledger = ledger
         self._staging = staging
@@ -89,6 +95,7 @@ class Load:
         self._file_times = file_times  #: whether the times of files are metadata of their documents
         self._programs = programs  #: those that are here: documents that were skipped without one start again
         self._sidecars = Sidecars()
+        self._remotes = remotes  #: needed where a root is in none of folders and object stores
         self.listed = listed  #: filled if it is given
         self.counts = LoadCounts()
         self._outcomes = Outcomes("load", tracing)
@@ -100,7 +107,8 @@ class Load:
         Calls `on_window` after each window of files. By then these files are safe in staging and ledger, so stopping there
         loses nothing. Raises SourceError for a root that cannot be listed, NoSpace.
         """
-        for window in _windows(self._files(scope)):
+        most = FIRST_FILES if any(is_page(str(root)) for root in scope.roots) else WINDOW_FILES  # pages take their time
+        for window in _windows(self._files(scope), most):
             self._window(run, window)
             counts = self.counts
             self._ledger.runs.update(
@@ -126,7 +134,9 @@ class Load:
                 if refusal is not None:
                     yield Planned("skipped", file.uri, file.size, f"{refusal.reason}: {refusal.detail}")
                 elif before is None:
-                    yield Planned("added", file.uri, file.size)
+                    yield Planned("added", file.uri, max(0, file.size))
+                elif file.size < 0:
+                    yield Planned("changed", file.uri, 0, "its server says when it is loaded whether it has changed")
                 elif not self._same_file(file, before):
                     yield Planned("changed", file.uri, file.size)
                 elif before.content_hash and _parsed_otherwise(self._given(file, before), before):
@@ -148,7 +158,7 @@ class Load:
         for file in scope.files:
             self.counts.discovered += 1
             yield file
-        for found in discover(scope.roots, scope.patterns):
+        for found in self._found(scope):
             if scope.is_elsewhere(found.uri) or (isinstance(found, SourceFile) and self._sidecars.is_one(found)):
                 continue
             if isinstance(found, Omitted):
@@ -162,6 +172,12 @@ class Load:
             else:
                 self.counts.discovered += 1
                 yield found
+
+    def _found(self, scope: Scope) -> Iterator[SourceFile | Omitted]:
+        yield from discover([root for root in scope.roots if not is_remote(root)], scope.patterns)
+        for root in dict.fromkeys(str(root) for root in scope.roots if is_remote(root)):
+            assert self._remotes is not None
+            yield from self._remotes.listed(root, scope.patterns)
 
     def _window(self, run: int, window: Sequence[SourceFile]) -> None:
         self._began, began_ns = {}, time.time_ns()
@@ -181,7 +197,7 @@ class Load:
                 self._same_bytes(key, before, file, staged, adopted, described)
             else:
                 to_copy[key] = file
-        for key, copy in zip(to_copy, self._copies(list(to_copy.values())), strict=True):
+        for key, copy in zip(to_copy, self._copies(to_copy, known), strict=True):
             before = known.get(key)
             if isinstance(copy, Refused):
                 refused[key] = copy
@@ -219,22 +235,51 @@ class Load:
     def _version(self, run: int, key: str, file: SourceFile, content_hash: str) -> Version:
         return Version(document=key, uri=file.uri, collection=self._collection, run=run, content_hash=content_hash, size=file.size)
 
-    def _copies(self, files: Sequence[SourceFile]) -> Iterable[StagedFile | Refused]:
-        """Stage files in their order; objects are fetched several at a time."""
-        if not any(file.path is None for file in files):
-            return map(self._copy, files)
-        with ThreadPoolExecutor(FETCHES, "fetch") as pool:
-            return list(pool.map(self._copy, files))
+    def _copies(self, files: Mapping[str, SourceFile], known: Mapping[str, Known]) -> list[StagedFile | Refused]:
+        """Stage files in their order; objects and pages are fetched several at a time."""
+        before = [known.get(key) for key in files]
+        with self._staging.batch() as batch:
+            copy = partial(self._copy, batch)
+            if not any(file.path is None and not is_repository(file.uri) for file in files.values()):
+                return list(map(copy, files.values(), before))
+            with ThreadPoolExecutor(FETCHES, "fetch") as pool:
+                return list(pool.map(copy, files.values(), before))
 
-    def _copy(self, file: SourceFile) -> StagedFile | Refused:
+    def _copy(self, batch: Batch, file: SourceFile, before: Known | None) -> StagedFile | Refused:
         self._began[file.uri] = time.time_ns()
         refusal = self._refusal(file)
         if refusal is not None:
             return refusal
         try:
-            return self._staging.put(file)
+            known = before.content_hash if before is not None and _has_copy(before) else ""
+            return self._put_remote(batch, file, before, known) if is_remote(file.uri) else batch.put(file, known)
         except DocumentError as error:
-            return Refused(file, error.reason, error.detail)
+            return Refused(replace(file, size=max(0, file.size)), error.reason, error.detail)
+
+    def _put_remote(self, batch: Batch, file: SourceFile, before: Known | None, known: str) -> StagedFile:
+        """Stage a file that has to be fetched first, unless its server says that it is the one before. Raises DocumentError."""
+        assert self._remotes is not None
+        if before is not None and known and not self._checksum:
+            file = replace(file, validators=before.validators)
+        temporary = self._staging.scratch()
+        try:
+            found = self._remotes.copy(file, temporary)
+            if found is None:
+                assert before is not None
+                return StagedFile(replace(file, size=before.size, mtime_ns=before.mtime_ns), before.content_hash, "")
+            content_hash, copied = found
+            return batch.take(copied, content_hash, temporary, known)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def copy(self, file: SourceFile, target: Path) -> str:
+        """Copy a file that was listed to `target`, for a plan; return its sha256. Raises DocumentError."""
+        if not is_remote(file.uri):
+            return copy_hashed(file, target)[0]
+        assert self._remotes is not None
+        found = self._remotes.copy(file, target)
+        assert found is not None
+        return found[0]
 
     def _same_bytes(
         self,
@@ -282,6 +327,10 @@ class Load:
         records = self.records_of(file.uri, before)
         # Those of a file say nothing about its records, and would have it parsed again.
         times = file_times(file) if self._file_times and records is None else {}
+        if file.facts:  # they stay while the version does: another commit with the same file changes nothing
+            is_same = before is not None and before.content_hash != "" and self._same_file(file, before)
+            found = dict(earlier.file) if is_same else dict(file.facts)
+            times = (times and dict(earlier.times)) if is_same else times
         return str(Given(option, found, times, wrong, records))
 
     def records_of(self, uri: str, before: Known | None) -> RecordFields | None:
@@ -323,8 +372,8 @@ def _parsed_otherwise(given: str, before: Known) -> bool:
     return now.records != then.records or (now.records is not None and given != before.given)
 
 
-def _windows(files: Iterable[SourceFile]) -> Iterator[list[SourceFile]]:
+def _windows(files: Iterable[SourceFile], most: int = WINDOW_FILES) -> Iterator[list[SourceFile]]:
     stream, size = iter(files), FIRST_FILES
     while window := list(islice(stream, size)):
         yield window
-        size = min(WINDOW_FILES, 2 * size)
+        size = min(most, 2 * size)

@@ -25,22 +25,23 @@ def record(
     """
     staged: dict[str, StagedFile] = {}
     refused: dict[str, Refused] = {}
-    for member in members:
-        uri = member_uri(document.uri, member.name)
-        key = document_id(document.collection, uri)
-        path = folder / member.file
-        if member.reason is not None:
-            refused[key] = Refused(SourceFile(uri, None, 0, 0), member.reason, member.detail)
-            continue
-        try:
-            copy = staging.put(SourceFile(uri, path, path.stat().st_size, 0))
-        except DocumentError as error:
-            refused[key] = Refused(SourceFile(uri, None, 0, 0), error.reason, error.detail)
-        else:
-            # The time of the temporary file says nothing.
-            staged[key] = replace(copy, source=replace(copy.source, path=None, mtime_ns=0))
-        finally:
-            path.unlink(missing_ok=True)
+    with staging.batch() as batch:
+        for member in members:
+            uri = member_uri(document.uri, member.name)
+            key = document_id(document.collection, uri)
+            path = folder / member.file
+            if member.reason is not None:
+                refused[key] = Refused(SourceFile(uri, None, 0, 0), member.reason, member.detail)
+                continue
+            try:
+                copy = batch.put(SourceFile(uri, path, path.stat().st_size, 0))
+            except DocumentError as error:
+                refused[key] = Refused(SourceFile(uri, None, 0, 0), error.reason, error.detail)
+            else:
+                # The time of the temporary file says nothing.
+                staged[key] = replace(copy, source=replace(copy.source, path=None, mtime_ns=0))
+            finally:
+                path.unlink(missing_ok=True)
     ledger.intake.record_members(document.collection, document.run, document.id, staged, refused, fingerprint)
     there = staged.keys() | refused.keys()
     ledger.removal.mark(document.collection, [key for key in ledger.intake.members(document.id) if key not in there])

@@ -8,21 +8,21 @@ from pathlib import Path
 
 from pipeline.ledger import Ledger
 from pipeline.ledger.intake import ID_WINDOW
-from pipeline.staging import Staging
+from pipeline.staging import Batch, Staging
 from pipeline.staging.contents import is_chunk_key
 from pipeline.steps.backup import copy_file
 from pipeline.types import SourceFile
 
 
-def put_staged(staging: Staging, key: str, path: Path) -> None:
-    """Put a copy or chunk file of another staging area into this one; `path` stays."""
+def put_staged(staging: Staging, batch: Batch, key: str, path: Path) -> None:
+    """Put a copy or chunk file of another staging area into this one, in a batch of it; `path` stays."""
     if is_chunk_key(key):
         written = staging.scratch()
         copy_file(path, written)
-        staging.put_chunks(key, written)
+        batch.put_chunks(key, written)
     else:
         found = path.stat()
-        staging.put(SourceFile("", path, found.st_size, found.st_mtime_ns))
+        batch.put(SourceFile("", path, found.st_size, found.st_mtime_ns))
 
 
 def copy_staged(ledger: Ledger, source: Staging, target: Staging, on_file: Callable[[int], None]) -> int:
@@ -34,16 +34,24 @@ def copy_staged(ledger: Ledger, source: Staging, target: Staging, on_file: Calla
     number, contents = 0, source.contents()
     while window := list(islice(contents, ID_WINDOW)):
         idle = {one.key for one in ledger.upkeep.unneeded(window)}
-        for one in window:
-            if one.key in idle:
-                continue
-            if not (one.is_chunk_file and target.has_chunks(one.key)):
-                held = target.scratch()
-                try:
-                    source.export(one.key, held)
-                    put_staged(target, one.key, held)
-                finally:
-                    held.unlink(missing_ok=True)
-            number += 1
-            on_file(number)
+        needed = [one for one in window if one.key not in idle]
+        there = target.with_chunks(one.key for one in needed if one.is_chunk_file)
+        packed = source.packed(one.key for one in needed if one.packed and one.key not in there)
+        with target.batch() as batch:
+            for one in needed:
+                if one.key in packed:
+                    batch.keep(one.key, packed[one.key])
+                elif one.key not in there:
+                    _copy(source, target, batch, one.key)
+                number += 1
+                on_file(number)
     return number
+
+
+def _copy(source: Staging, target: Staging, batch: Batch, key: str) -> None:
+    held = target.scratch()
+    try:
+        source.export(key, held)
+        put_staged(target, batch, key, held)
+    finally:
+        held.unlink(missing_ok=True)

@@ -6,11 +6,13 @@ import json
 import logging
 import shutil
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Set
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pipeline.errors import DocumentError
+from pipeline.errors import DocumentError, KbError
+from pipeline.files.errors import translating
 from pipeline.ledger import Ledger
 from pipeline.ledger.advances import Advance
 from pipeline.ledger.claims import Claim, ClaimedDocument
@@ -19,8 +21,9 @@ from pipeline.metadata import Given, fields_as_json, fingerprints
 from pipeline.sandbox.extract import MAX_DEPTH, Extracted, ExtractJob, SoFar, members_folder
 from pipeline.sandbox.guard import ParseGuard
 from pipeline.sources.uris import depth_of, name_of
-from pipeline.staging import Staging
+from pipeline.staging import Batch, Staging
 from pipeline.staging.chunk_files import ChunkFile
+from pipeline.staging.contents import PACKED_BYTES, Piece
 from pipeline.steps import members, records
 from pipeline.steps.beat import Beat
 from pipeline.steps.outcomes import Outcomes
@@ -41,6 +44,24 @@ class _Made:
     began_ns: int
     ended_ns: int
     reused: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """A chunk file that a document may have, and the parse fingerprint in its name."""
+
+    made_with: str
+    file: ChunkFile
+
+
+#: Without, and with, pages without text; which of them is known once a document has been parsed.
+_Targets = tuple[_Target, _Target]
+
+#: Jobs and their documents, by the ids of these.
+_Jobs = dict[str, tuple[ExtractJob, ClaimedDocument]]
+
+#: Seconds after which chunk files that were made are kept, whatever else a claim has to do: a kill loses no more work.
+KEEP_EVERY_S = 5.0
 
 
 class ParseStep:
@@ -67,25 +88,34 @@ class ParseStep:
         self._outcomes.begin(len(claim.documents))
         made: list[_Made] = []
         with ExitStack() as stack:
-            jobs: dict[str, tuple[ExtractJob, ClaimedDocument]] = {}
+            waiting: list[ClaimedDocument] = []
+            targets = {document.id: self._targets(document) for document in claim.documents}
+            there = self._staging.with_chunks(one.file.key for both in targets.values() for one in both)
             for document in claim.documents:
                 beat()
                 began = time.time_ns()
+                with self._outcomes.about(document):
+                    ready = self._ready(document, targets[document.id], there)
+                if ready is None:
+                    waiting.append(document)
+                    continue
+                made.append(_Made(document=document, result=ready, chunks=0, began_ns=began, ended_ns=time.time_ns(), reused=True))
+            jobs: _Jobs = {}
+            outputs = stack.enter_context(_folder(self._staging.scratch()))
+            pieces = stack.enter_context(self._staging.pieces(document.content_hash for document in waiting))
+            for document in waiting:
+                beat()
+                began = time.time_ns()
+                piece = pieces.get(document.content_hash)
                 try:
-                    with self._outcomes.about(document):
-                        ready = self._ready(document)
-                        if ready is None:
-                            blob = stack.enter_context(self._staging.blob(document.content_hash))
+                    if piece is None:
+                        with self._outcomes.about(document):
+                            piece = Piece(stack.enter_context(self._staging.blob(document.content_hash)))
                 except DocumentError as error:
                     self._fail(claim, document, error.reason, error.detail, began)
                     continue
-                if ready is not None:
-                    made.append(
-                        _Made(document=document, result=ready, chunks=0, began_ns=began, ended_ns=time.time_ns(), reused=True)
-                    )
-                    continue
-                jobs[document.id] = (self._job(document, blob), document)
-            made += self._parse(claim, jobs, beat)
+                jobs[document.id] = (self._job(document, piece, f"{outputs}/{len(jobs)}"), document)
+            made += self._parse(claim, jobs, targets, beat)
         kept = self._ledger.work.parsed(claim, [one.result for one in made], batch, self._measured)
         ours = [one for one in made if one.document.id in kept]
         for one in ours:
@@ -93,19 +123,22 @@ class ParseStep:
         self._outcomes.end("parsed")
         return [one.document.id for one in ours]
 
-    def _job(self, document: ClaimedDocument, blob: Path) -> ExtractJob:
+    def _job(self, document: ClaimedDocument, piece: Piece, output: str) -> ExtractJob:
         given = Given.read(document.given)
         return ExtractJob(
-            path=str(blob),
+            path=str(piece.path),
+            offset=piece.offset,
+            length=piece.length,
             name=name_of(document.uri),
             document_id=document.id,
-            output=str(self._staging.scratch()),
+            output=output,
             nested=depth_of(document.uri) >= MAX_DEPTH,
             records=json.dumps(fields_as_json(given.records)) if given.records is not None else "",
             is_record=given.record is not None,
+            small_bytes=PACKED_BYTES,
         )
 
-    def _parse(self, claim: Claim, jobs: dict[str, tuple[ExtractJob, ClaimedDocument]], beat: Beat) -> list[_Made]:
+    def _parse(self, claim: Claim, jobs: _Jobs, targets: Mapping[str, _Targets], beat: Beat) -> list[_Made]:
         found = []
         had_members = self._ledger.intake.with_members(list(jobs))
 
@@ -114,7 +147,8 @@ class ParseStep:
             read = min(document.size, round((made.share or 0.0) * document.size))
             beat.advance(Advance(document.id, made.chunks, made.tokens, bytes=read))
 
-        try:
+        written = time.monotonic()
+        with _kept(self._staging) as batch:
             for outcome in self._guard.run([job for job, _ in jobs.values()], beat, so_far):
                 job, document = jobs[outcome.job.document_id]
                 self._measured.observe("stage_seconds", Stage.PARSE, outcome.seconds)
@@ -126,17 +160,20 @@ class ParseStep:
                     continue
                 made = outcome.extracted
                 try:
-                    inside = self._inside(document, made, members_folder(Path(job.output)), beat, had=document.id in had_members)
+                    inside = self._inside(document, made, Path(members_folder(job.output)), beat, had=document.id in had_members)
                 except DocumentError as error:
                     self._fail(claim, document, error.reason, error.detail, began_ns)
                     continue
-                self._chunk_file(document, self._made_with(document, scanned=made.scanned)).put(Path(job.output))
-                result = self._result(document, replace(made, losses=made.losses + inside), outcome.seconds)
+                target = targets[document.id][made.scanned]
+                if made.content is None:
+                    batch.put_chunks(target.file.key, Path(job.output))
+                else:
+                    batch.keep(target.file.key, made.content)
+                if time.monotonic() - written > KEEP_EVERY_S:
+                    batch.flush()
+                    written = time.monotonic()
+                result = self._result(target.made_with, document, replace(made, losses=made.losses + inside), outcome.seconds)
                 found.append(_Made(document=document, result=result, chunks=made.chunks, began_ns=began_ns, ended_ns=ended_ns))
-        finally:
-            for job, _ in jobs.values():
-                Path(job.output).unlink(missing_ok=True)
-                shutil.rmtree(members_folder(Path(job.output)), ignore_errors=True)
         return found
 
     def _inside(self, document: ClaimedDocument, made: Extracted, folder: Path, beat: Beat, *, had: bool) -> tuple[Loss, ...]:
@@ -147,12 +184,12 @@ class ParseStep:
             members.record(self._ledger, self._staging, document, made.members, folder, self._fingerprint)
         return ()
 
-    def _result(self, document: ClaimedDocument, made: Extracted, seconds: float) -> ParsedResult:
+    def _result(self, made_with: str, document: ClaimedDocument, made: Extracted, seconds: float) -> ParsedResult:
         return ParsedResult(
             id=document.id,
             title=made.title,
             media_type=made.media_type,
-            parse_fingerprint=self._made_with(document, scanned=made.scanned),
+            parse_fingerprint=made_with,
             tokens=made.tokens,
             seconds=seconds,
             chunks=made.chunks,
@@ -160,24 +197,26 @@ class ParseStep:
             properties=made.metadata,
         )
 
-    def _made_with(self, document: ClaimedDocument, *, scanned: bool) -> str:
-        """The parse fingerprint of the chunk file of a document; `scanned`: it has pages without text."""
+    def _targets(self, document: ClaimedDocument) -> _Targets:
         with_scans, without = fingerprints(Given.read(document.given).parse_fingerprint(self._fingerprint))
-        return with_scans if scanned else without
+        return self._target(document, without), self._target(document, with_scans)
+
+    def _target(self, document: ClaimedDocument, made_with: str) -> _Target:
+        found = ChunkFile.of(
+            self._staging, document.id, uri=document.uri, content_hash=document.content_hash, parse_fingerprint=made_with
+        )
+        return _Target(made_with, found)
 
     def _fail(self, claim: Claim, document: ClaimedDocument, reason: Reason, detail: str, began_ns: int) -> None:
         if self._ledger.work.fail(claim, document.id, reason, detail):
             self._outcomes.failed(document, reason, detail, began_ns)
 
-    def _ready(self, document: ClaimedDocument) -> ParsedResult | None:
-        # Whether it has pages without text is known once it has been parsed.
-        known = [self._made_with(document, scanned=scanned) for scanned in (False, True)]
-        made_with = next((one for one in known if self._chunk_file(document, one).exists()), "")
-        if not made_with:
+    def _ready(self, document: ClaimedDocument, targets: _Targets, there: Set[str]) -> ParsedResult | None:
+        target = next((one for one in targets if one.file.key in there), None)
+        if target is None:
             return None
-        there = self._chunk_file(document, made_with)
         try:
-            header, footer = there.ends()
+            header, footer = target.file.ends()
         except DocumentError as error:
             log.info("parsing %s again: %s", document.uri, error)
             return None
@@ -187,18 +226,32 @@ class ParseStep:
             id=document.id,
             title=header.title,
             media_type=header.media_type,
-            parse_fingerprint=made_with,
+            parse_fingerprint=target.made_with,
             tokens=footer.tokens,
             chunks=footer.chunks,
             losses=footer.losses,
             properties=header.metadata,
         )
 
-    def _chunk_file(self, document: ClaimedDocument, made_with: str) -> ChunkFile:
-        return ChunkFile.of(
-            self._staging,
-            document.id,
-            uri=document.uri,
-            content_hash=document.content_hash,
-            parse_fingerprint=made_with,
-        )
+
+@contextmanager
+def _kept(staging: Staging) -> Iterator[Batch]:
+    """A batch that keeps what was made before an error, too: the next attempt finds it."""
+    with staging.batch() as batch:
+        try:
+            yield batch
+        except KbError:
+            with suppress(KbError):
+                batch.flush()
+            raise
+
+
+@contextmanager
+def _folder(path: Path) -> Iterator[Path]:
+    """A folder that is removed in the end, with what is left in it; raises NoSpace, ConfigError."""
+    with translating(path):
+        path.mkdir()
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)

@@ -22,7 +22,6 @@ from pipeline.sandbox.guard import ParseGuard
 from pipeline.sources.uris import name_of, path_of
 from pipeline.staging import Staging
 from pipeline.staging.chunk_files import ChunkFile
-from pipeline.staging.copies import copy_hashed
 from pipeline.steps.growth import Growth, growth
 from pipeline.steps.load import Action, Load, Planned
 from pipeline.steps.plan_records import cost
@@ -93,7 +92,7 @@ class Planning:
         by_size: dict[int, set[str]] = defaultdict(set)
         for document in gone.documents:
             by_size[document.size].add(document.content_hash)
-        found.files = [self._moved(file, by_size) for file in found.files]
+        found.files = [self._moved(file, by_size, step) for file in found.files]
         found.files += [Planned("vanished", document.uri, document.size) for document in gone.documents]
         self._estimate(found, step)
         found.chunks_per_s = measured_rate(self.ledger)
@@ -107,11 +106,11 @@ class Planning:
         """Parts of a chunk of average length."""
         return -(-found.tokens // (self.part_tokens * found.chunks)) if self.part_tokens and found.chunks else 0
 
-    def _moved(self, file: Planned, by_size: dict[int, set[str]]) -> Planned:
+    def _moved(self, file: Planned, by_size: dict[int, set[str]], step: Load) -> Planned:
         if file.action != "added" or file.bytes not in by_size:
             return file
         try:
-            digest, _ = copy_hashed(_source(file), Path(os.devnull))
+            digest = step.copy(_source(file), Path(os.devnull))
         except DocumentError:
             return file
         return Planned("moved", file.uri, file.bytes) if digest in by_size[file.bytes] else file
@@ -127,7 +126,7 @@ class Planning:
         with tempfile.TemporaryDirectory(prefix="kb-plan-") as folder:
             for (action, _), files in kinds.items():
                 sample, whole = self._parse(draw(files, each), Path(folder), step)
-                estimate = extrapolate(sample, len(files), sum(file.bytes for file in files))
+                estimate = extrapolate(sample, len(files), sum(_weight(file) for file in files))
                 estimates.append(estimate)
                 found.estimated |= len(sample) < len(files) or not whole
                 found.parsed_files += len(sample)
@@ -138,13 +137,13 @@ class Planning:
 
     def _parse(self, files: Sequence[Planned], folder: Path, step: Load) -> tuple[list[Sampled], bool]:
         """The chunks of each file that would be embedded, and whether all of them were counted."""
-        jobs, copies, sampled = [], [], {self._id(file): Sampled(file.bytes, 0, 0) for file in files}
+        jobs, copies, sampled = [], [], {self._id(file): Sampled(_weight(file), 0, 0) for file in files}
         of_records, whole = [], True
         known, uris = self.ledger.intake.known(list(sampled)), {self._id(file): file.uri for file in files}
         for number, file in enumerate(files):
             copy = folder / str(number)
             try:
-                copy_hashed(_source(file), copy)
+                step.copy(_source(file), copy)
             except DocumentError:
                 continue
             copies.append(copy)
@@ -163,7 +162,7 @@ class Planning:
         for copy in copies:
             copy.unlink(missing_ok=True)
         for job in of_records:  # only now: the guard parses one batch at a time
-            key, inside = job.document_id, members_folder(Path(job.output))
+            key, inside = job.document_id, Path(members_folder(job.output))
             estimate, estimated = cost(self.ledger, self.guard, self.generation, uris[key], inside)
             sampled[key] = Sampled(sampled[key].size, round(estimate.chunks), round(estimate.tokens), estimate.variance)
             whole = whole and not estimated
@@ -192,6 +191,11 @@ def measured_rate(ledger: Ledger) -> float:
     telling = [run for run in runs if run.embedded >= RATE_CHUNKS][:10] or sorted(runs, key=lambda run: run.embedded)[-1:]
     rates = [run.embedded / (run.finished_at - run.started_at) for run in telling if run.finished_at]
     return statistics.median(rates) if rates else 0.0
+
+
+def _weight(file: Planned) -> int:
+    """What chunks are extrapolated by: bytes, and for pages, whose size is not known yet, their number."""
+    return file.bytes or 1
 
 
 def _source(file: Planned) -> SourceFile:

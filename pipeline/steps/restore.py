@@ -11,13 +11,14 @@ from pipeline.files.errors import translating
 from pipeline.ledger import Ledger
 from pipeline.settings import Settings
 from pipeline.staging import Staging
+from pipeline.staging.contents import is_pack
 from pipeline.steps.backup import LEDGER, POINTS, STAGED, Checked, copy_file
 from pipeline.steps.move import put_staged
 from pipeline.steps.verify import Verified, repair, verify
 from pipeline.store.base import VectorStore
 
-#: What may be in a data folder into which a backup is restored: models and locks.
-ALLOWED = ("hf_cache", "upkeep.lock", "staging/files.lock")
+#: What may be in a data folder into which a backup is restored: models, mirrors of repositories, and locks.
+ALLOWED = ("hf_cache", "git", "upkeep.lock", "staging/files.lock")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +54,12 @@ def put_back(backup: Checked, data_dir: Path, staging: Staging, *, points: bool)
     Raises BackupError, NoSpace.
     """
     with translating(data_dir, BackupError):
-        for path, key in backup.paths(STAGED):
-            put_staged(staging, key, path)
+        with staging.batch() as batch:
+            for path, key in backup.paths(STAGED):
+                if is_pack(key):
+                    staging.adopt(path)
+                else:
+                    put_staged(staging, batch, key, path)
         for path, place in backup.paths(POINTS) if points else ():
             target = data_dir / POINTS / place
             target.parent.mkdir(parents=True, exist_ok=True)

@@ -20,10 +20,11 @@ class Scope:
     elsewhere: Sequence[str] = ()  #: URIs of other sources inside the roots, which own the files there
     formerly: Sequence[str] = ()  #: earlier URIs of the roots, such as the old target of a link
     files: Sequence[SourceFile] = ()  #: files that were handed over, such as uploads, and are in no root
+    gone: Sequence[str] = ()  #: URIs whose files no longer exist, as their place has said: their documents are deleted
 
     def uris(self) -> list[str]:
-        """The current URIs of the roots, and those of the files."""
-        return [*(root_uri(root) for root in self.roots), *(file.uri for file in self.files)]
+        """The current URIs of the roots, and those of the files, also of those that are gone."""
+        return [*(root_uri(root) for root in self.roots), *(file.uri for file in self.files), *self.gone]
 
     def is_elsewhere(self, uri: str) -> bool:
         """Whether a file belongs to another source."""

@@ -11,10 +11,9 @@ from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
-from itertools import accumulate, pairwise
 
 from pipeline.store.languages import FUNCTION_WORDS, fold, hints, is_function_word, languages_of, stems
-from pipeline.store.words import asked_grams, compounds, grams, normal, parts, pieces
+from pipeline.store.words import asked_grams, compounds, grams, normal, pieces
 
 #: Saturation of a repeated term (K1) and length normalization (B). Values around them are as good (docs/retrieval.md).
 K1 = 1.6
@@ -50,7 +49,7 @@ def document_weights(text: str, language: str = "auto") -> SparseVector:
     """
     text = normal(text)
     found = Counter(compounds(text).findall(text))
-    spoken = _languages(found, language)
+    spoken = languages_in(found, language)
     counts: dict[int, int] = {}
     length = 0.0
     for compound, count in found.items():
@@ -70,7 +69,7 @@ def query_weights(text: str) -> SparseVector:
 
     A word that occurs twice counts twice. The languages of the texts are unknown, so a word has its stems in all of them.
     """
-    asked, rest = _question(text)
+    asked, rest = question_words(text)
     share = FUNCTION_WORD if asked else 1.0
     weights: dict[int, float] = {}
     for words, factor in ((asked, 1.0), (rest, share)):
@@ -80,76 +79,12 @@ def query_weights(text: str) -> SparseVector:
     return SparseVector(indices, [round(weights[term], 4) for term in indices])
 
 
-def shared_words(query: str, text: str) -> list[str]:
-    """The words of a query that a text contains, as a whole or by one of their parts, in the query's order; for people.
-
-    Function words are left out unless the query has no others.
-    """
-    text = normal(text)
-    found = Counter(compounds(text).findall(text))
-    spoken = _languages(found, "auto")
-    asked, rest = _question(query)
-    wanted = _wanted(query)
-    there = {term for compound in found if not wanted.isdisjoint(terms := _terms(compound, spoken)) for term in terms}
-    return [word.casefold() for word, terms in (asked or rest).items() if not there.isdisjoint(terms)]
-
-
-def shared_places(query: str, text: str) -> list[tuple[int, int]]:
-    """Where a text has the words of a query, or parts of them: start and end of each, in order; for people."""
-    wanted = _wanted(query)
-    plain = normal(text)
-    spoken = _languages(Counter(compounds(plain).findall(plain)), "auto")
-
-    def is_wanted(part: str) -> bool:
-        return not wanted.isdisjoint(_terms(normal(part), spoken))
-
-    found: list[tuple[int, int]] = []
-    for compound in compounds(text).finditer(text):
-        whole = normal(compound[0])
-        if wanted.isdisjoint(_terms(whole, spoken)):  # then its parts have none either
-            continue
-        made, at = pieces(whole), compound.start()
-        if made.whole and fold(made.whole[0]) in wanted:
-            found.append(compound.span())
-            continue
-        for start, end, syllables in parts(compound[0]):
-            if syllables:
-                found += _syllables(wanted, syllables, at + start)
-            elif is_wanted(compound[0][start:end]):
-                found.append((at + start, at + end))
-    return found
-
-
-def _syllables(wanted: frozenset[str], run: list[str], at: int) -> list[tuple[int, int]]:
-    """The pairs of syllables of a run that are wanted, joined where they touch; without any, single syllables."""
-    size = 2 if any(map(wanted.__contains__, map("".join, pairwise(run)))) else 1
-    starts = [at, *accumulate(map(len, run), initial=at)][1:]
-    found: list[tuple[int, int]] = []
-    for number in range(len(run) - size + 1):
-        if "".join(run[number : number + size]) not in wanted:
-            continue
-        start, end = starts[number], starts[number + size]
-        if found and found[-1][1] >= start:
-            found[-1] = (found[-1][0], end)
-        else:
-            found.append((start, end))
-    return found
-
-
-# Every hit of an answer asks again.
 @lru_cache(maxsize=1 << 8)
-def _wanted(query: str) -> frozenset[str]:
-    """The terms of a query whose places are of interest: function words only if it has no other words."""
-    asked, rest = _question(query)
-    return frozenset(term for terms in (asked or rest).values() for term in terms)
-
-
-@lru_cache(maxsize=1 << 8)
-def _question(text: str) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, float]]]:
+def question_words(text: str) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, float]]]:
     """The words of a query and the weights of their terms, in their order; function words apart."""
     text = normal(text)
     found = Counter(compounds(text).findall(text))
-    spoken = _languages(found, "auto")
+    spoken = languages_in(found)
     asked: dict[str, dict[str, float]] = {}
     rest: dict[str, dict[str, float]] = {}
     for compound, count in found.items():
@@ -174,13 +109,14 @@ def _question_terms(compound: str, spoken: tuple[str, ...]) -> tuple[tuple[str, 
     return tuple(terms.items())
 
 
-def _languages(found: Counter[str], language: str) -> tuple[str, ...]:
+def languages_in(found: Counter[str], language: str = "auto") -> tuple[str, ...]:
+    """The languages whose stems the words of a `normal` text get; see `document_weights`."""
     if language != "auto":
         return () if language == "none" else (language,)
     scores: dict[str, float] = {}
-    for compound, count in found.items():
+    for compound in filter(_hints, found):  # most words have none
         for one, weight in _hints(compound):
-            scores[one] = scores.get(one, 0.0) + count * weight
+            scores[one] = scores.get(one, 0.0) + found[compound] * weight
     return languages_of(scores, _DEFAULT)
 
 
@@ -204,11 +140,11 @@ def _term_ids(compound: str, languages: tuple[str, ...]) -> tuple[float, tuple[i
     made = pieces(compound)
     words = len(made.words) or len(made.whole)
     # Two syllables are about a word.
-    return words + sum(map(len, made.runs)) / 2, tuple(map(_id, _terms(compound, languages)))
+    return words + sum(map(len, made.runs)) / 2, tuple(map(_id, terms_of(compound, languages)))
 
 
 @lru_cache(maxsize=1 << 16)
-def _terms(compound: str, languages: tuple[str, ...]) -> tuple[str, ...]:
+def terms_of(compound: str, languages: tuple[str, ...]) -> tuple[str, ...]:
     """The terms of a compound in a text: the whole, and its parts if it has several."""
     made = pieces(compound)
     terms = [fold(word) for word in made.whole]

@@ -32,6 +32,7 @@ class Catalogue:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._kept: dict[Path, tuple[tuple[int, int, int], dict[str, object]]] = {}  #: files as they were read
 
     @property
     def folder(self) -> Path:
@@ -148,6 +149,10 @@ class Catalogue:
 
     def _read(self, path: Path) -> dict[str, object]:
         try:
+            there = path.stat()
+            version = there.st_ino, there.st_mtime_ns, there.st_size  # a change is a new file
+            if (kept := self._kept.get(path)) is not None and kept[0] == version:
+                return kept[1]
             value = json.loads(path.read_text("utf-8"))
         except FileNotFoundError:
             return {}
@@ -157,6 +162,7 @@ class Catalogue:
             raise StoreUnavailable(f"cannot read {path}: {error}; restore it from a backup") from error
         if not isinstance(value, dict):
             raise StoreUnavailable(f"{path} does not contain a JSON object; restore it from a backup")
+        self._kept[path] = version, value
         return value
 
 

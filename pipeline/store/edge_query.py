@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter
 from typing import Literal, TypeAlias, cast
+from uuid import UUID
 
 import numpy as np
 from qdrant_edge import (
@@ -25,6 +27,7 @@ from qdrant_edge import (
     QueryRequest,
     RangeDateTime,
     RangeFloat,
+    ScoredPoint,
     SparseVector,
 )
 
@@ -55,6 +58,11 @@ _TYPES = {
     PayloadSchemaType.Bool: FieldType.BOOL,
     PayloadSchemaType.Datetime: FieldType.DATETIME,
 }
+
+
+#: Parts of a point that was found. Ids are UUIDs, as those of chunks are.
+_ID: Callable[[ScoredPoint], UUID] = attrgetter("id")
+_SCORE: Callable[[ScoredPoint], float] = attrgetter("score")
 
 
 class _Edge:
@@ -108,20 +116,21 @@ def run_query(shard: EdgeShard, plan: QueryPlan) -> list[tuple[str, float, Paylo
     """Id, score and payload of the hits."""
     if plan.is_hybrid:
         scores = hybrid(lambda asked: _scores(shard, plan, asked), plan.depth, plan.limit)
-        records = shard.retrieve(list(scores), True, False)
-        return [(str(one.id), scores[str(one.id)], one.payload or {}) for one in records]
+        records = shard.retrieve([*scores], True, False)
+        return [(str(one.id), scores[cast("UUID", one.id)], one.payload or {}) for one in records]
     query = _nearest(plan, "dense" if plan.dense is not None else "sparse")
     request = QueryRequest(limit=plan.limit, query=query, filter=edge_filter(plan.matching), with_payload=True, params=graph.SEARCH)
     return [(str(point.id), point.score, point.payload or {}) for point in shard.query(request)]
 
 
-def _scores(shard: EdgeShard, plan: QueryPlan, asked: Sequence[Ask]) -> list[Scores]:
+def _scores(shard: EdgeShard, plan: QueryPlan, asked: Sequence[Ask[UUID]]) -> list[Scores[UUID]]:
     found = []
     for one in asked:
         matches = Filter(must=[HasIdCondition(set(one.among))]) if one.among else edge_filter(plan.matching)
         params = graph.EXACT if one.among else graph.SEARCH
         request = QueryRequest(limit=one.limit, query=_nearest(plan, one.by), filter=matches, params=params)
-        found.append({str(point.id): point.score for point in shard.query(request)})
+        points = shard.query(request)
+        found.append(dict(zip(map(_ID, points), map(_SCORE, points), strict=True)))
     return found
 
 

@@ -111,7 +111,7 @@ def run_query(client: QdrantClient, physical: str, plan: QueryPlan) -> list[tupl
     return [(str(point.id), point.score, point.payload or {}) for point in answer.points]
 
 
-def _scores(client: QdrantClient, physical: str, plan: QueryPlan, asked: Sequence[Ask]) -> list[Scores]:
+def _scores(client: QdrantClient, physical: str, plan: QueryPlan, asked: Sequence[Ask[str]]) -> list[Scores[str]]:
     requests = []
     for one in asked:
         query, using = _nearest(plan, one.by)

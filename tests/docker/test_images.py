@@ -62,6 +62,22 @@ def test_nothing_that_only_builds_is_in_it(image: str) -> None:
     assert run("docker", "run", "--rm", "--entrypoint", "sh", image, "-c", probe).strip() == ""
 
 
+def test_it_has_room_for_little_else(image: str) -> None:
+    """With its base of .15 GB it has at most 2.5 GB, for the CPU build of torch; tests and headers of libraries are not in it."""
+    added = int(inspect(image)["Size"]) - int(inspect(BASE)["Size"])
+    assert added < 2.35e9
+    probe = "cd /opt/venv/lib/python3*/site-packages && find . -type d -name tests -o -name '*.h' -o -path ./torch/test | head"
+    assert run("docker", "run", "--rm", "--entrypoint", "sh", image, "-c", probe).strip() == ""
+
+
+def test_it_says_what_is_inside(image: str) -> None:
+    bill = json.loads(run("docker", "run", "--rm", "--read-only", "--entrypoint", "cat", image, "/opt/venv/sbom.cdx.json"))
+    assert bill["bomFormat"] == "CycloneDX"
+    parts = {part["name"]: part for part in bill["components"]}
+    assert {"torch", "celery", "qdrant-client", "unstructured"} <= parts.keys()
+    assert parts["celery"]["purl"] == f"pkg:pypi/celery@{parts['celery']['version']}"
+
+
 def test_every_format_is_read_without_a_network(image: str) -> None:
     """All parsers and the default model are inside: nothing is fetched at run time."""
     made = "/tmp/documents"

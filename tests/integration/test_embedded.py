@@ -276,6 +276,18 @@ def test_a_broken_installation_fails_and_quarantines_nothing(cli: Cli, tmp_path:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("error", ["OSError", "RuntimeError", "ImportError"])
+def test_a_torch_that_cannot_be_imported_ends_the_load_with_a_reason(cli: Cli, documents: Path, tmp_path: Path, error: str) -> None:
+    (tmp_path / "modules").mkdir()
+    (tmp_path / "modules" / "torch.py").write_text(f"raise {error}('libgpu.so.12: cannot open shared object file')")
+    broken = Cli(cli.data_dir, PYTHONPATH=f"{tmp_path / 'modules'}:{os.environ['PYTHONPATH']}", KB_INGEST_DEVICE="cpu")
+    stderr = broken.run("load", str(documents), status=1, timeout_s=60).stderr
+    assert f"torch cannot be imported, install it again: {error}: libgpu.so.12" in stderr
+    assert "Traceback" not in stderr
+    assert json_of(cli, "load", str(documents))["indexed"] == 4, "with a torch that works, nothing is lost"
+
+
+@pytest.mark.slow
 def test_weights_that_are_not_those_that_made_the_collection_are_refused(cli: Cli, documents: Path, tmp_path: Path) -> None:
     """The same name, other weights: the canary sentence tells."""
     from safetensors.torch import load_file, save_file

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.staging.local import LocalStaging
 from tests.embed_server import MODEL
+from tests.packed import make_older
 from tests.services import Cli, Server, wait_until
 
 pytestmark = pytest.mark.integration
@@ -26,13 +28,14 @@ def cli(data_dir: Path, model: Server) -> Cli:
 def make_old(data_dir: Path, days: float) -> None:
     """Make all staged files look unused for some days."""
     then = time.time() - days * DAY_S
+    make_older(data_dir / "staging", then)
     for path in (data_dir / "staging").rglob("*"):
         if path.is_file():
             os.utime(path, (then, then))
 
 
 def staged(data_dir: Path) -> int:
-    return sum(path.is_file() for part in ("blobs", "chunks") for path in (data_dir / "staging" / part).rglob("*"))
+    return len({one.key for one in LocalStaging(data_dir / "staging").contents()})
 
 
 def test_edited_and_deleted_documents_leave_nothing_behind(cli: Cli, data_dir: Path, documents: Path) -> None:
@@ -122,7 +125,7 @@ def test_a_damaged_or_interrupted_backup_is_refused_and_nothing_changes(
     cli.answer("load", str(documents))
     cli.run("backup", str(kept))
     data_dir.rename(tmp_path / "gone")
-    blob = next(path for path in (kept / "staging" / "blobs").rglob("*") if path.is_file())
+    blob = next(path for path in (kept / "staging" / "packs").rglob("*") if path.is_file())
     whole = blob.read_bytes()
     blob.unlink()
     blob.write_bytes(whole[:-1] + b"?")

@@ -117,7 +117,7 @@ def test_bombs_locks_and_damage_end_with_a_reason_and_the_others_go_on(tmp_path:
         "long.txt": None,
         "damaged.txt": Reason.CORRUPT,
     }
-    written = [members_folder(Path(job.output)) / member.file for member in made.members if member.file]
+    written = [Path(members_folder(Path(job.output))) / member.file for member in made.members if member.file]
     assert [path.read_bytes() for path in written] == [b"Good words.", b"Another under the same name.", b"word " * 20_000]
     small = extract(job, COUNTER, ChunkOptions(256, 0, 4096), Limits(max_file_bytes=len(raw)))
     assert len(raw) < 100_000

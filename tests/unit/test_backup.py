@@ -12,18 +12,23 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from sqlalchemy import update
 
 from pipeline.errors import BackupError, ConfigError
 from pipeline.ledger import Ledger
-from pipeline.ledger.schema import SCHEMA_VERSION
+from pipeline.ledger.schema import SCHEMA_VERSION, documents, writing
 from pipeline.settings import load_settings
-from pipeline.staging.copies import blob_key
+from pipeline.staging import local, open_staging
+from pipeline.staging.contents import PACKED_BYTES
+from pipeline.staging.copies import blob_key, chunks_key
 from pipeline.staging.local import LocalStaging
+from pipeline.steps import backup
 from pipeline.steps.backup import FILES, LEDGER, MANIFEST, POINTS, STAGED, UNFINISHED, Made, check, copy_file, make
 from pipeline.steps.restore import check_empty, put_back
 from pipeline.store.edge import EdgeStore
 from pipeline.types import SourceFile, StagedFile, document_id
 from tests.made_points import DIMENSION
+from tests.packed import packs
 from workers.jobs.upkeep import alone, collect
 
 
@@ -60,8 +65,9 @@ class Place:
         self.ledger.close()
 
 
-@pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
+@pytest.fixture(params=[0, PACKED_BYTES], ids=["files", "packs"])
+def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+    monkeypatch.setattr(local, "PACKED_BYTES", request.param)
     (tmp_path / "data").mkdir()
     with closing(Place(tmp_path / "data")) as made:
         yield made
@@ -70,14 +76,16 @@ def place(tmp_path: Path) -> Iterator[Place]:
 def test_it_holds_what_the_ledger_names_and_nothing_else(place: Place, tmp_path: Path) -> None:
     kept = tmp_path / "kept"
     made = place.back_up(kept)
-    found = {path.relative_to(kept / STAGED).as_posix() for path in (kept / STAGED).rglob("*") if path.is_file()}
-    assert found == {blob_key(one) for one in place.hashes}
+    assert {one.key for one in LocalStaging(kept / STAGED).contents()} == {blob_key(one) for one in place.hashes}
+    (kept / STAGED / "tmp").rmdir()
     listed = [json.loads(line) for line in (tmp_path / "kept" / FILES).read_text().splitlines()]
     assert len(listed) == made.files
     there = {path.relative_to(tmp_path / "kept").as_posix() for path in (tmp_path / "kept").rglob("*") if path.is_file()}
     assert there == {one["path"] for one in listed} | {MANIFEST, FILES}
-    linked = tmp_path / "kept" / STAGED / blob_key(place.hashes[0])
-    assert linked.stat().st_ino == (place.staging.root / blob_key(place.hashes[0])).stat().st_ino
+    inodes = {path.stat().st_ino for path in (kept / STAGED).rglob("*") if path.is_file()}
+    theirs = {path.stat().st_ino for path in place.staging.root.rglob("*") if path.is_file()}
+    # A pack must not be linked: what nobody needs any more is overwritten in it.
+    assert inodes & theirs == (set() if packs(kept / STAGED) else inodes)
 
 
 @pytest.mark.slow
@@ -131,7 +139,7 @@ def test_a_backup_of_a_later_version_is_refused_before_anything_changes(place: P
     place.back_up(tmp_path / "kept")
     manifest = tmp_path / "kept" / MANIFEST
     about = json.loads(manifest.read_text())
-    for later in ({"format": 2}, {"schema": SCHEMA_VERSION + 1}):
+    for later in ({"format": 3}, {"schema": SCHEMA_VERSION + 1}):
         manifest.write_text(json.dumps(about | later))
         with pytest.raises(BackupError, match="use the version that made it"):
             check(tmp_path / "kept")
@@ -192,6 +200,40 @@ def test_it_is_put_back_and_empty_windows_take_no_space(place: Place, tmp_path: 
         check_empty(target)
     reserved = next(path for path in (tmp_path / "kept" / POINTS).rglob("*") if path.is_file() and path.stat().st_size > 16 << 20)
     assert 512 * os.stat(reserved).st_blocks < reserved.stat().st_size / 4
+
+
+@pytest.mark.parametrize("target", ["folder", "memory"])
+def test_staged_files_are_put_back_into_any_staging_area(target: str, place: Place, tmp_path: Path) -> None:
+    key = chunks_key("p", place.hashes[0], "a.md")
+    place.staging.scratch().write_bytes(b"chunks")
+    with place.staging.batch() as batch:
+        batch.put_chunks(key, next((place.root / "staging" / "tmp").iterdir()))
+    with writing(place.ledger.engine) as connection:
+        connection.execute(update(documents).values(parse_fingerprint="p", state="parsed"))
+    place.back_up(tmp_path / "kept")
+    other = open_staging(str(tmp_path / "other" / "staging") if target == "folder" else f"memory://{tmp_path.name}")
+    (tmp_path / "other").mkdir(exist_ok=True)
+    put_back(check(tmp_path / "kept"), tmp_path / "other", other, points=False)
+    for text, content_hash in zip(("a", "b"), place.hashes, strict=True):
+        with other.blob(content_hash) as path:
+            assert path.read_text() == text
+    with other.chunks(key) as file:
+        assert file.read() == b"chunks"
+    assert {one.key for one in other.contents()} == {*map(blob_key, place.hashes), key}
+
+
+def test_a_backup_without_packs_of_an_earlier_version_is_put_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "data").mkdir()
+    with monkeypatch.context() as before:
+        before.setattr(local, "PACKED_BYTES", 0)
+        before.setattr(backup, "FORMAT", 1)
+        with closing(Place(tmp_path / "data")) as place:
+            place.back_up(tmp_path / "kept")
+    target = LocalStaging(tmp_path / "other" / "staging")
+    put_back(check(tmp_path / "kept"), tmp_path / "other", target, points=False)
+    assert len(packs(target.root)) == 1
+    with target.pieces(place.hashes) as pieces:
+        assert pieces.keys() == set(place.hashes)
 
 
 def test_removals_and_backups_keep_each_other_out(place: Place) -> None:

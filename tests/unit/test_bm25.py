@@ -15,8 +15,6 @@ from pipeline.store.bm25 import (
     B,
     document_weights,
     query_weights,
-    shared_places,
-    shared_words,
 )
 from tests.services import REPOSITORY
 
@@ -89,29 +87,3 @@ def test_readers_need_a_stemmer_and_nothing_else(tmp_path: Path) -> None:
     code = f"import sys; sys.path[:0] = [{str(REPOSITORY)!r}, {str(tmp_path)!r}]; {question}"
     done = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout.strip(), done.stderr) == (0, str(query_weights("join")), "")
-
-
-@pytest.mark.parametrize(
-    ("query", "text", "expected"),
-    [
-        ("the notice PERIOD", "Notice of the notice-period: periods", ["Notice", "notice", "period", "periods"]),
-        ("the", "in the notice", ["the"]),
-        ("Buch", "Die Bücher", ["Bücher"]),
-        ("C++", "C++, not C#", ["C++"]),
-        ("user", "see getUserName", ["getUserName"]),
-        ("กุญแจ", "มีกุญแจของ", ["กุญแจ"]),
-        ("경비원을", "경비원이 있다", ["경비원"]),
-        ("path", "see os.path.join", ["path"]),
-        ("os.path", "os.path and path", ["os.path", "path"]),
-        ("notice", "Ｎｏｔｉｃｅ, no\u0301tice", ["Ｎｏｔｉｃｅ", "no\u0301tice"]),
-        ("東京", "東京都は日本の首都", ["東京"]),
-        ("東京都", "in東京都", ["東京都"]),
-        ("都", "首都と京都", ["都", "都"]),
-        ("", "anything", []),
-        ("x", "", []),
-    ],
-)
-def test_words_of_a_query_are_found_where_they_stand(query: str, text: str, expected: list[str]) -> None:
-    found = shared_places(query, text)
-    assert [text[start:end] for start, end in found] == expected
-    assert bool(found) == bool(shared_words(query, text))

@@ -100,7 +100,11 @@ def documents(tmp_path: Path, data_dir: Path, capsys: pytest.CaptureFixture[str]
 
 @pytest.mark.slow
 def test_what_may_not_be_opened_is_named(documents: Path, data_dir: Path, without_rights: list[str]) -> None:
-    places = [path.relative_to(data_dir) for path in sorted(data_dir.rglob("*")) if not {"segments", "blobs"} & {*path.parts[:-1]}]
+    places = [
+        path.relative_to(data_dir)
+        for path in sorted(data_dir.rglob("*"))
+        if not {"segments", "blobs", "chunks"} & {*path.parts[:-1]}
+    ]
     assert {"kb.db", "staging/tmp", "broker/queue", "qdrant/turn.lock"} <= set(map(str, places))
     answer = subprocess.run(
         [*without_rights, sys.executable, "-c", DENIED, str(data_dir), str(documents), *map(str, places)],
@@ -125,7 +129,7 @@ def test_what_may_not_be_opened_is_named(documents: Path, data_dir: Path, withou
         "kb.db load",
         "staging load",
         "staging/tmp load",
-        "staging/blobs load",
+        "staging/packs/blobs load",
         "broker load",
         "qdrant search",
         "qdrant/turn.lock search",

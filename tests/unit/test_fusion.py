@@ -33,15 +33,15 @@ def test_another_range_of_cosines_makes_no_difference() -> None:
         ({"a": 0.5, "b": 0.4}, {"a": -1.0, "b": -2.0}, {"a": MEANING, "b": 0.0}),
     ],
 )
-def test_rankings_without_a_range(dense: Scores, sparse: Scores, expected: Scores) -> None:
+def test_rankings_without_a_range(dense: Scores[str], sparse: Scores[str], expected: Scores[str]) -> None:
     assert fused(dense, sparse) == pytest.approx(expected)
 
 
 def test_each_candidate_is_scored_by_both() -> None:
-    scores: dict[str, Scores] = {"dense": {"a": 0.9, "b": 0.8, "c": 0.1, "d": 0.0}, "sparse": {"c": 9.0, "b": 3.0, "d": 1.0}}
-    rounds: list[list[Ask]] = []
+    scores: dict[str, Scores[str]] = {"dense": {"a": 0.9, "b": 0.8, "c": 0.1, "d": 0.0}, "sparse": {"c": 9.0, "b": 3.0, "d": 1.0}}
+    rounds: list[list[Ask[str]]] = []
 
-    def ask(asked: Sequence[Ask]) -> list[Scores]:
+    def ask(asked: Sequence[Ask[str]]) -> list[Scores[str]]:
         rounds.append(list(asked))
         return [
             dict(

@@ -114,7 +114,7 @@ def test_whoever_still_fills_the_old_generation_is_told(ledger: Ledger) -> None:
     with pytest.raises(CollectionReplaced):
         ledger.removal.mark(OLD, [document_id(OLD, uri(1))])
     with pytest.raises(CollectionReplaced):  # which is live now, and no longer filled from the old one
-        ledger.mirror.give(NEW, 9, [Wanted(uri(5), 1, 1, None, None, "", "", "", "5" * 64, "indexed")])
+        ledger.mirror.give(NEW, 9, [Wanted(uri(5), 1, 1, None, None, "", "", "", "", "5" * 64, "indexed")])
     stage(ledger, 2, generation=NEW)
 
 

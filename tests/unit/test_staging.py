@@ -14,7 +14,7 @@ from pipeline.errors import DocumentError, NoSpace, SourceError, StagingUnavaila
 from pipeline.sources.discover import Patterns, discover, exists
 from pipeline.sources.uris import uri_of
 from pipeline.staging import Staging, open_staging
-from pipeline.staging.copies import chunks_key
+from pipeline.staging.copies import blob_key, chunks_key, join_key, split_key
 from pipeline.staging.local import LocalStaging
 from pipeline.types import Reason, SourceFile
 from tests.services import free_port
@@ -145,8 +145,8 @@ def test_chunk_files_go_in_and_come_out(staging: Staging) -> None:
     staging.put_chunks(key, written)
     assert staging.has_chunks(key)
     assert not written.exists()
-    with staging.chunks(key) as path:
-        assert path.read_bytes() == b"chunks"
+    with staging.chunks(key) as file:
+        assert file.read() == b"chunks"
 
 
 def test_old_temporary_files_are_swept_and_young_ones_kept(tmp_path: Path) -> None:
@@ -182,3 +182,16 @@ def test_an_object_store_that_is_away_is_no_fault_of_the_document(tmp_path: Path
         list(discover(["s3://nowhere/at-all"], Patterns()))
     assert exists("s3://nowhere/at-all/a")  # where it cannot be said, nothing is deleted
     clients.clear_instance_cache()
+
+
+def test_keys_survive_their_way_through_a_pack() -> None:
+    for key in (
+        blob_key("ab" * 32),
+        chunks_key("f" * 16 + "-0123", "cd" * 32, "Manual.PDF"),
+        chunks_key("p", "ef" * 32, "no ending"),
+    ):
+        parts = split_key(key)
+        assert parts is not None
+        assert join_key(*parts) == key
+    assert split_key("blobs/ab/abc") is None
+    assert split_key("blobs/zz/" + "zz" * 32) is None

@@ -8,7 +8,7 @@ from importlib.metadata import version
 
 from fastapi import APIRouter, FastAPI
 
-from workers.api import dify, documents, fields, health, jobs, search
+from workers.api import dify, documents, events, fields, health, jobs, search
 from workers.api.access import Keys
 from workers.api.engine import Engine
 from workers.api.limits import App, Gate
@@ -33,7 +33,7 @@ def make_app(engine: Engine, local_key: str, stopping: asyncio.Event, more: Sequ
     app.state.keys = Keys(engine, local_key)
     app.state.stopping = stopping
     install(app, {dify.PATH: dify.fault})
-    rooms = (search, fields, documents, jobs, dify, health, views, loads, visitor)
+    rooms = (search, fields, documents, events, jobs, dify, health, views, loads, visitor)
     for router in (*(room.router for room in rooms), *more):
         app.include_router(router)
     _describe_problems(app)

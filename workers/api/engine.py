@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 import anyio
 from anyio import CapacityLimiter
 
-from pipeline.embed import make_embedder
 from pipeline.errors import KbError
 from pipeline.ledger import Ledger
 from pipeline.ledger.generations import Collection
@@ -22,11 +21,13 @@ from pipeline.staging import Staging, open_staging
 from pipeline.store import open_store
 from pipeline.store.choice import chosen, missing
 from pipeline.types import Stage
+from workers.api.beside import make
 from workers.api.limits import Meters
 from workers.broker.app import make_app
 from workers.broker.queues import Broker
 from workers.jobs.keep import Keeper
 from workers.monitoring.exporter import Reading
+from workers.process.forking import Companion
 
 log = logging.getLogger(__name__)
 
@@ -45,8 +46,10 @@ WARM_UP = "warm up"
 class Engine:
     """Everything that is opened once for all requests."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, model: Companion | None = None) -> None:
+        """`model` is the process that embeds questions; without one, this process does."""
         self.settings = settings.prepare()
+        self._model = model
         self.meters = Meters()
         self.ledger = Ledger.open(settings.ledger_url)
         self.staging: Staging = open_staging(settings.staging_location)
@@ -75,7 +78,7 @@ class Engine:
             log.info("the model is ready")
 
     def _load_model(self, settings: Settings) -> EmbedTogether:
-        embedder = make_embedder(settings, device=settings.device, purpose="questions")
+        embedder = make(settings, self._model.socket.fileno() if self._model else None)
         return EmbedTogether(embedder, lambda texts: self.meters.together.observe(texts))
 
     async def run(self, call: Callable[[], T]) -> T:
@@ -95,7 +98,8 @@ class Engine:
 
     def collections(self, grant: Grant) -> dict[str, Collection]:
         """The live generations of all collections that exist for the caller, by public name."""
-        return {one.public: one for one in self.ledger.collections.live_ones() if grant.sees(one.public)}
+        live = self.ledger.kept.get("live", self.ledger.collections.live_ones)
+        return {one.public: one for one in live if grant.sees(one.public)}
 
     def collection(self, grant: Grant, name: str | None) -> Collection:
         """The live generation of a collection that exists for the caller; unnamed, the default or the only one.

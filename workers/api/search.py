@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 
 from pipeline.errors import CollectionMissing
 from pipeline.filters import Filter
 from pipeline.ledger.generations import Collection
 from pipeline.ledger.tokens import Grant
-from pipeline.store.bm25 import shared_places, shared_words
+from pipeline.store.marks import Marks, marks
 from pipeline.text import well_formed
 from pipeline.types import PLAIN, Hit, Refinement, Results, SearchMode
 from workers.api.access import EngineOf, Reader
@@ -64,45 +64,54 @@ def ask(
     return Found(found, chosen, results)
 
 
-@router.post("/v1/search", tags=["search"], response_model_exclude_unset=True)
-async def search(asked: SearchRequest, engine: EngineOf, grant: Reader) -> SearchResponse:
+@router.post("/v1/search", tags=["search"], response_model=SearchResponse)
+async def search(asked: SearchRequest, engine: EngineOf, grant: Reader) -> Response:
     """Find the chunks that answer a question best."""
-    return await engine.run(lambda: answer(engine, grant, asked))
+
+    def written() -> Response:  # FastAPI would validate the answer once more
+        return Response(answer(engine, grant, asked).model_dump_json(exclude_unset=True), media_type="application/json")
+
+    return await engine.run(written)
 
 
 def answer(engine: Engine, grant: Grant, asked: SearchRequest) -> SearchResponse:
     """The hits of a search, with what was asked of each. Raises what `ask` raises."""
     filters = [asked.filter] if asked.filter else []
     found = ask(engine, grant, asked.collection, asked.query, asked.limit, filters, asked.mode, asked.refinement())
-    wanted = set[str](asked.fields) if asked.fields is not None else None
-    marks = wanted is None or "highlights" in wanted
-    matches = wanted is None or "matched_words" in wanted
-    hits = []
-    for hit in found.hits:
-        made = HitOut(
-            score=hit.score,
-            text=hit.text,
-            title=hit.title,
-            uri=hit.uri,
-            heading_path=list(hit.heading_path),
-            page_first=hit.page_first,
-            page_last=hit.page_last,
-            char_start=hit.char_start,
-            char_end=hit.char_end,
-            document_id=hit.document_id,
-            chunk_id=hit.chunk_id,
-            ordinal=hit.ordinal,
-            metadata=dict(hit.metadata),
-            matched_words=shared_words(asked.query, " ".join((*hit.heading_path, hit.text))) if matches else None,
-            highlights=shared_places(asked.query, hit.text) if marks else None,
-            copies=list(hit.copies),
-            before=list(hit.before),
-            after=list(hit.after),
-        )
-        hits.append(made if wanted is None else HitOut(**made.model_dump(include=wanted)))
+    wanted = frozenset[str](HitOut.model_fields if asked.fields is None else asked.fields)
     return SearchResponse(
-        collection=found.collection.public, mode=found.mode, reranked=found.results.reranked, note=found.results.note, hits=hits
+        collection=found.collection.public,
+        mode=found.mode,
+        reranked=found.results.reranked,
+        note=found.results.note,
+        hits=[_written(asked.query, hit, wanted) for hit in found.hits],
     )
+
+
+def _written(query: str, hit: Hit, wanted: frozenset[str]) -> HitOut:
+    """The wanted parts of a hit."""
+    marked = marks(query, hit.text, hit.heading_path) if wanted & {"matched_words", "highlights"} else Marks([], [])
+    parts = {
+        "score": hit.score,
+        "text": hit.text,
+        "title": hit.title,
+        "uri": hit.uri,
+        "heading_path": list(hit.heading_path),
+        "page_first": hit.page_first,
+        "page_last": hit.page_last,
+        "char_start": hit.char_start,
+        "char_end": hit.char_end,
+        "document_id": hit.document_id,
+        "chunk_id": hit.chunk_id,
+        "ordinal": hit.ordinal,
+        "metadata": dict(hit.metadata),
+        "matched_words": marked.words,
+        "highlights": marked.places,
+        "copies": list(hit.copies),
+        "before": list(hit.before),
+        "after": list(hit.after),
+    }
+    return HitOut.model_validate({name: value for name, value in parts.items() if name in wanted})
 
 
 @router.get("/v1/collections", tags=["search"])

@@ -26,6 +26,7 @@ from workers.api import ANNOUNCEMENT
 from workers.api.app import make_app
 from workers.api.engine import Engine
 from workers.jobs.webhooks import Sending
+from workers.process.forking import Companion
 
 log = logging.getLogger(__name__)
 
@@ -33,12 +34,12 @@ log = logging.getLogger(__name__)
 STOP_S = 20
 
 
-def serve(settings: Settings, more: Sequence[APIRouter] = ()) -> None:
-    """Serve until interrupted, with `more` endpoints than those of this package.
+def serve(settings: Settings, more: Sequence[APIRouter] = (), model: Companion | None = None) -> None:
+    """Serve until interrupted, with `more` endpoints than those of this package; questions are embedded in the process `model`.
 
     Raises ConfigError if it cannot listen, or if others could reach it without a token.
     """
-    with Sending(settings), closing(Engine(settings)) as engine:
+    with Sending(settings), closing(Engine(settings, model)) as engine:
         if not (is_loopback(settings.host) or settings.api_key.get_secret_value() or engine.ledger.tokens.any()):
             raise ConfigError(
                 f"KB_HOST {settings.host} is not loopback, and there is no token: everybody who reaches it could read and load. "

@@ -57,7 +57,7 @@ def load(
     hidden: bool | None, wait: bool, sync: bool, allow_delete: bool, dry_run: bool, checksum: bool, meta: tuple[str, ...],
     records: RecordFields | None, require_gpu: bool | None, strict: bool, fail_on_loss: bool, as_json: bool,
 ) -> int:  # fmt: skip
-    """Load files, folders and URLs such as s3://bucket/folder into a collection.
+    """Load files, folders, and URLs such as s3://bucket/folder, git+https://host/repo.git@main#docs and https://host/sitemap.xml.
 
     Files that have not changed since the last load are not processed again. Ctrl-C loses nothing: the next load continues.
     Files that hold nothing readable, such as photos, are skipped with a reason. Exit status 3 means that some documents are

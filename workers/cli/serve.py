@@ -18,7 +18,12 @@ def serve(context: Context, host: str | None, port: int | None, allow_write: boo
     /mcp speaks the Model Context Protocol. Without tokens (`kb-ingest token add`) only this host is served. SIGTERM
     and Ctrl-C finish running requests.
     """
-    from workers.api.serve import serve as run
-    from workers.mcp.http import make_router
+    from workers.process.ahead import Ahead
 
-    run(context.settings(host=host, port=port), [make_router(allow_write=allow_write)])
+    settings = context.settings(host=host, port=port)
+    with Ahead() as ahead:
+        ahead.load_model_of_questions(settings)  # before the next imports, which start threads
+        from workers.api.serve import serve as run
+        from workers.mcp.http import make_router
+
+        run(settings, [make_router(allow_write=allow_write)], ahead.model)

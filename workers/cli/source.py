@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def source() -> None:
-    """Manage sources: named folders and URLs that collections are kept equal to."""
+    """Manage sources: named folders, git repositories, websites and other URLs that collections are kept equal to."""
 
 
 @source.command()
@@ -41,7 +41,7 @@ def add(
     exclude: tuple[str, ...],
     records: RecordFields | None,
 ) -> None:
-    """Add a folder or URL as a source; `kb-ingest sync NAME` loads it."""
+    """Add a folder, a repository such as git+https://host/repo.git@main#docs or another URL; `kb-ingest sync NAME` loads it."""
     from pipeline.errors import SourceError
     from pipeline.sources.discover import check_root
     from pipeline.sources.uris import root_of, root_uri
@@ -250,9 +250,13 @@ def _wanted(ledger: Ledger, live: str, uris: tuple[str, ...], prefix: str | None
 
 def _spellings(text: str) -> list[str]:
     """A URI or URI prefix as given and as in the ledger; a trailing slash is kept, so that `a/` does not match `ab`."""
+    from pipeline.errors import ConfigError
     from pipeline.sources.uris import root_of, root_uri
 
-    found = root_uri(root_of(text)) + ("/" if text.endswith("/") else "")
+    try:
+        found = root_uri(root_of(text)) + ("/" if text.endswith("/") else "")
+    except ConfigError:  # the beginning of the URL of a repository, which is no such URL itself
+        return [text]
     return [found] if "://" not in text else list(dict.fromkeys([text, found]))
 
 

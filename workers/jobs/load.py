@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -18,6 +18,7 @@ from pipeline.ledger.report import Progress, QuarantinedDocument
 from pipeline.ledger.runs import NewRun
 from pipeline.metadata import Raw
 from pipeline.settings import Settings
+from pipeline.sources.remotes import Remotes
 from pipeline.staging import Staging, open_staging
 from pipeline.staging.local import LocalStaging
 from pipeline.steps.load import Load, LoadCounts, Planned
@@ -70,11 +71,13 @@ class Loading:
         self.run_id: int | None = None  #: of the run that was begun last
         self._prepared: Prepared | None = None
         self._tracing = Tracing()
+        self._remotes = Remotes(self.settings)
 
     def __enter__(self) -> Loading:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._remotes.close()
         self._tracing.close()
         self.ledger.close()
 
@@ -111,6 +114,7 @@ class Loading:
             file_times=self.settings.file_times,
             listed=listed,
             tracing=self._tracing,
+            remotes=self._remotes,
         )
 
     def plan(self, job: Job) -> Iterator[Planned]:
@@ -148,6 +152,7 @@ class Loading:
         if job.sync:
             elsewhere = sources_inside(self.ledger, self._public, job.scope.uris())
             job = replace(job, scope=replace(job.scope, elsewhere=elsewhere))
+        self._remotes.public_only = bool(job.token) and not self.settings.web_private
         new = NewRun(self._public, job.action, job.source, job.schedule, job.token)
         with holding(self.ledger, new, job.scope.uris(), self.settings.lease_s) as (run, still_ours):
             self.run_id = run
@@ -210,6 +215,7 @@ class Loading:
             try:
                 with about(stage="load"):
                     counts = step.run(run, job.scope, watch.window)
+                self._mark_gone(run, job.scope.gone)
                 return counts, *(self._mark_vanished(run, job, listed) if listed is not None else (0, ""))
             except CollectionReplaced:  # by a re-index, while we listed; what it knew by then it has taken along
                 self._prepared = None
@@ -232,6 +238,13 @@ class Loading:
         deleted = self.ledger.removal.mark(generation, [document.id for document in found.documents])
         self.ledger.runs.update(run, deleted=deleted)
         return deleted, found.refused
+
+    def _mark_gone(self, run: int, uris: Sequence[str]) -> None:
+        """Mark the documents at these URIs, whose files no longer exist, as deleted."""
+        if uris:
+            generation = self.prepare().collection.name
+            known = self.ledger.removal.named(generation, uris)
+            self.ledger.runs.update(run, deleted=self.ledger.removal.mark(generation, [one.id for one in known]))
 
     def _remove(self, watch: Watch, counts: LoadCounts) -> None:
         """Remove what is marked, and wait for workers that still hold some of it."""

@@ -1,4 +1,4 @@
-"""The processes that a load starts ahead of its own work: the model's process, and the server that forks its workers."""
+"""The processes that a load or a service starts ahead of its own work: the model's, and the server that forks workers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 
 class Ahead:
-    """What a load has started ahead; a context manager that ends it. Where nothing can be started, nothing is missing.
+    """What a command has started ahead; a context manager that ends it. Where nothing can be started, nothing is missing.
 
     Call its methods before anything that does not survive a fork: threads, an open ledger or store, the use of a device.
     """
@@ -25,7 +25,12 @@ class Ahead:
 
     def load_model(self, settings: Settings) -> None:
         """Begin to load the model, if this process embeds by itself; call it before all other imports."""
-        if self.model is None and settings.embedded_broker and settings.embedded_store and not settings.embed_url and can_fork():
+        if settings.embedded_broker and settings.embedded_store:
+            self.load_model_of_questions(settings)
+
+    def load_model_of_questions(self, settings: Settings) -> None:
+        """Begin to load the model, unless an endpoint embeds; call it before all other imports."""
+        if self.model is None and not settings.embed_url and can_fork():
             try:
                 self.model = Companion(modelserver.__name__, modelserver.serve)
             except OSError as error:

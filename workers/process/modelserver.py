@@ -1,8 +1,9 @@
-"""The model's process: a load that embeds by itself loads the model in one while it imports everything else.
+"""The model's process: a load that embeds by itself loads the model in one while it imports everything else, and a service has one.
 
 Importing torch takes as long as all other imports together, and an import cannot be divided among processes. So the model has
 a process with torch, but without ledger, broker and store; the embed worker has these, and sends texts to the model over a
-socket. A worker whose model's process is gone, or that never had one, loads the model itself.
+socket. A worker whose model's process is gone, or that never had one, loads the model itself. In a service the model's thread would
+wait for the interpreter lock after each of its hundreds of operations, while the threads of other callers hold it.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from pipeline.embed.base import Embedder, EmbedderInfo
+    from pipeline.embed.base import Embedder, EmbedderInfo, Purpose
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +37,9 @@ class ModelGone(Exception):
 class RemoteEmbedder:
     """An embedder in the model's process; see LocalEmbedder for the errors of its methods."""
 
-    def __init__(self, door: int, settings: Settings, device: str, on_death: Callable[[], None]) -> None:
+    def __init__(
+        self, door: int, settings: Settings, device: str, on_death: Callable[[], None], purpose: Purpose = "documents"
+    ) -> None:
         """Load a model there; `door` is this side's descriptor of the process's socket.
 
         Raises ModelGone, ModelError, DeviceError; later, `on_death` is called if the process is gone.
@@ -44,7 +47,7 @@ class RemoteEmbedder:
         self._door = door
         self._own = threading.local()  #: a connection for each thread
         self._on_death = on_death
-        self._model, self.info = self._ask("load", settings, device)
+        self._model, self.info = self._ask("load", settings, device, purpose)
         self.fills: deque[float] = deque()
 
     @property
@@ -121,42 +124,42 @@ class _Models:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._numbers = itertools.count()
-        self._loaded: dict[int, tuple[Settings, str, Embedder]] = {}
+        self._loaded: dict[int, tuple[tuple[Settings, str, Purpose], Embedder]] = {}
         self._logs = False  #: whether log lines go where they belong
 
-    def load(self, settings: Settings, device: str) -> tuple[int, EmbedderInfo]:
+    def load(self, settings: Settings, device: str, purpose: Purpose) -> tuple[int, EmbedderInfo]:
         from pipeline.embed import make_embedder
 
         with self._lock:
             self._set_up_logs(settings)
-            for number, (known, place, embedder) in self._loaded.items():
-                if (known, place) == (settings, device):  # of a worker that died
+            for number, (known, embedder) in self._loaded.items():
+                if known == (settings, device, purpose):  # of a worker that died
                     return number, embedder.info
-            embedder = make_embedder(settings, device=device)
+            embedder = make_embedder(settings, device=device, purpose=purpose)
             number = next(self._numbers)
-            self._loaded[number] = settings, device, embedder
+            self._loaded[number] = (settings, device, purpose), embedder
         return number, embedder.info
 
     def calls(self, model: int) -> int:
-        return self._loaded[model][2].calls
+        return self._loaded[model][1].calls
 
     def embed(self, model: int, texts: list[str]) -> tuple[NDArray[np.float32], list[float]]:
-        embedder = self._loaded[model][2]
+        embedder = self._loaded[model][1]
         vectors = embedder.embed(texts)
         with self._lock:  # whichever call has added them
             return vectors, [embedder.fills.popleft() for _ in range(len(embedder.fills))]
 
     def embed_queries(self, model: int, texts: list[str]) -> NDArray[np.float32]:
-        return self._loaded[model][2].embed_queries(texts)
+        return self._loaded[model][1].embed_queries(texts)
 
     def memory_bytes(self, model: int) -> int:
         import psutil
 
-        return self._loaded[model][2].memory_bytes() or int(psutil.Process().memory_info().rss)
+        return self._loaded[model][1].memory_bytes() or int(psutil.Process().memory_info().rss)
 
     def close(self, model: int) -> None:
         with self._lock:
-            self._loaded.pop(model)[2].close()
+            self._loaded.pop(model)[1].close()
 
     def _set_up_logs(self, settings: Settings) -> None:
         if not self._logs:
@@ -168,7 +171,10 @@ class _Models:
 
 def serve(door: socket.socket) -> NoReturn:
     """Import torch, then answer each connection in its own thread, until no process can make new ones."""
-    import pipeline.embed.local  # noqa: F401 - so that it is there when it is needed
+    try:
+        import pipeline.embed.local  # noqa: F401 - so that it is there when it is needed
+    except Exception:  # the worker, which then imports it itself, says why
+        os._exit(1)
 
     models = _Models()
     first = True

@@ -17,7 +17,7 @@ from celery import Celery, bootsteps, signals
 
 from pipeline.errors import BrokerUnavailable, KbError
 from pipeline.ledger import Ledger
-from pipeline.ledger.registry import STARTING
+from pipeline.ledger.registry import FATAL, STARTING
 from pipeline.settings import Settings, load_settings
 from pipeline.types import Stage
 from workers import health, logs
@@ -147,11 +147,13 @@ def _prepare(app: Celery, settings: Settings, options: argparse.Namespace) -> No
             try:
                 made = ParseRuntime(settings, name) if stage is Stage.PARSE else EmbedRuntime(settings, name, options.model)
                 made.bury_siblings()
-            except KbError as error:  # Celery would ignore it and give this process work that it cannot do
-                log.error("%s; next try in %.0f s", error, BEGIN_AGAIN_S)
+            except Exception as error:  # Celery would ignore it and give this process work that it cannot do
+                known = isinstance(error, KbError)
+                log.error("%s; next try in %.0f s", error, BEGIN_AGAIN_S, exc_info=not known)
                 complained = True
+                note = str(error) if known else f"{FATAL}{type(error).__name__}: {error}"
                 with suppress(KbError), open_ledger(settings) as ledger:
-                    ledger.registry.see(name, note=str(error))
+                    ledger.registry.see(name, note=note)
                 time.sleep(BEGIN_AGAIN_S)
             else:
                 if complained and stage is Stage.PARSE:  # an embed worker updates its own note

@@ -49,8 +49,8 @@ def boundaries() -> dict[str, tuple[type, str, bool]]:
 
     return {
         "claim": (Work, "claim", False),
-        "parsed, chunk file not in staging": (LocalStaging, "put_chunks", True),
-        "chunk file written": (LocalStaging, "put_chunks", False),
+        "parsed, chunk file not in staging": (LocalStaging, "add", True),
+        "chunk file written": (LocalStaging, "add", False),
         "before upsert": (ServerStore, "upsert", True),
         "after upsert": (ServerStore, "upsert", False),
         "after delete of old points": (ServerStore, "delete_points", False),

@@ -15,7 +15,7 @@ from markupsafe import Markup, escape
 from pipeline.ledger.losses import told
 from pipeline.metadata import shown
 from pipeline.sources.uris import name_of, shown_path
-from pipeline.store.bm25 import shared_places
+from pipeline.store.marks import marks
 from pipeline.text import local_time, number, plural, size, visible, well_formed
 from workers.api.engine import Engine
 from workers.api.models import JobOut
@@ -75,7 +75,7 @@ async def made(request: Request, engine: Engine, template: str, read: Callable[[
 def marked(text: str, query: str) -> Markup:
     """A text with the words of a query marked."""
     parts, at = [], 0
-    for start, end in shared_places(query, text) if query else ():
+    for start, end in marks(query, text).places if query else ():
         parts += [escape(visible(text[at:start], "\n\t")), Markup("<mark>{}</mark>").format(visible(text[start:end]))]
         at = end
     return Markup("").join([*parts, escape(visible(text[at:], "\n\t"))])

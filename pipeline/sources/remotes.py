@@ -1,0 +1,72 @@
+"""The sources that are neither folders nor object stores: each is opened when it is first needed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from pipeline.settings import Settings
+from pipeline.sources.discover import Omitted, Patterns
+from pipeline.sources.git import Git
+from pipeline.sources.gitprogram import GitProgram
+from pipeline.sources.pages import is_page
+from pipeline.sources.repositories import is_repository
+from pipeline.types import SourceFile
+
+if TYPE_CHECKING:
+    from pipeline.sources.web import Web
+
+
+class Remotes:
+    """Lists and copies files of remote sources; a context manager."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.public_only = False  #: whether hosts with addresses that are not public are refused
+
+    def __enter__(self) -> Remotes:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End what was opened."""
+        if "_git" in self.__dict__:
+            self._git.close()
+        if "_web" in self.__dict__:
+            self._web.close()
+
+    def listed(self, root: str, patterns: Patterns) -> Iterator[SourceFile | Omitted]:
+        """Every wanted file below a root that is remote. Raises SourceError, ConfigError."""
+        return self._git.listed(root, patterns) if is_repository(root) else self._web.listed(root, patterns)
+
+    def copy(self, file: SourceFile, target: Path) -> tuple[str, SourceFile] | None:
+        """Copy a file that was listed to `target`; return its sha256, and the file as it was copied. None: its validators hold.
+
+        Raises DocumentError; SourceError where the source cannot be read any more.
+        """
+        return self._git.copy(file, target) if is_repository(file.uri) else self._web.copy(file, target)
+
+    @cached_property
+    def _git(self) -> Git:
+        settings = self._settings
+        program = GitProgram(settings.git_credentials, settings.git_timeout_s, public_only=self.public_only)
+        return Git(settings.data_dir / "git", program)
+
+    @cached_property
+    def _web(self) -> Web:
+        from pipeline.sources.client import Manners  # not for every command: it needs an HTTP client
+        from pipeline.sources.web import Web
+
+        settings = self._settings
+        manners = Manners(settings.web_user_agent, settings.web_requests_per_s, settings.web_timeout_s, self.public_only)
+        return Web(manners, settings.max_file_bytes)
+
+
+def is_remote(location: object) -> bool:
+    """Whether a root or a URI is one of these sources."""
+    return isinstance(location, str) and (is_repository(location) or is_page(location))

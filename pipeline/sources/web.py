@@ -1,0 +1,217 @@
+"""Lists the pages of websites by their sitemaps or llms.txt, and fetches those that have changed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import httpx
+
+from pipeline.errors import DocumentError, SourceError
+from pipeline.files.errors import translating
+from pipeline.sources import sitemaps
+from pipeline.sources.client import Client, Manners
+from pipeline.sources.discover import Omitted, Patterns
+from pipeline.sources.pages import Site, page_uri, site
+from pipeline.sources.robots import Robots, robots_of
+from pipeline.types import Reason, SourceFile
+
+#: Maximum number of sitemaps of a website, and characters of a page's URL.
+MAX_LISTS, MAX_URL_CHARS = 1000, 2000
+
+#: Maximum number of pages of a website, and characters of a validator that is kept.
+MAX_PAGES, MAX_VALIDATOR_CHARS = 1_000_000, 500
+
+#: Lists that a website may have without naming them.
+USUAL = ("sitemap.xml", "llms.txt")
+
+#: Codes of a list that does not exist.
+_MISSING = frozenset({404, 410})
+
+
+@dataclass(frozen=True, slots=True)
+class _Visit:
+    """A website that is being read."""
+
+    client: Client
+    robots: Robots
+
+
+class Web:
+    """Reads websites. Each is visited for as long as this object is open: its robots.txt is read once."""
+
+    def __init__(self, manners: Manners, max_file_bytes: int) -> None:
+        self._manners = manners
+        self._max_file_bytes = max_file_bytes
+        self._visits: dict[str, _Visit] = {}
+        self._lock = threading.Lock()  # of the visits
+
+    def close(self) -> None:
+        """Close all connections."""
+        for visit in self._visits.values():
+            visit.client.close()
+        self._visits.clear()
+
+    def listed(self, location: str, patterns: Patterns) -> Iterator[SourceFile | Omitted]:
+        """Every wanted page that the lists of a website name. Raises SourceError where it names none, or cannot be read."""
+        asked = site(location)
+        visit = self._visit(asked)
+        pages = _Pages(asked, visit)
+        try:
+            pages.gather()
+        except SourceError as error:
+            raise SourceError(f"cannot list {asked.root}: {error}") from error
+        if not pages.found and not pages.gaps:
+            where = asked.list or asked.root
+            raise SourceError(f"{where} lists no pages below {asked.root}/; a website needs a sitemap or llms.txt")
+        yield from pages.gaps
+        for uri, modified in pages.found.items():
+            if not patterns.wants(uri.removeprefix(asked.root).removeprefix("/")):
+                continue
+            if visit.robots.allows(uri):
+                yield SourceFile(uri, None, -1, 0, modified)
+            else:
+                yield Omitted(uri, "is disallowed by robots.txt", uri)
+
+    def copy(self, file: SourceFile, target: Path) -> tuple[str, SourceFile] | None:
+        """Fetch a page into `target`; return its sha256, and the page with size and version. None: its validators still hold.
+
+        Raises DocumentError, and SourceError where the host no longer answers at all.
+        """
+        visit = self._visit(site(file.uri.partition("?")[0]))
+        try:
+            with visit.client.answer(file.uri, _conditions(file.validators), visit.robots.allows) as response:
+                if response.status_code == 304 and file.validators:
+                    return None
+                if response.status_code != 200:
+                    raise DocumentError(Reason.UNREADABLE, f"HTTP {response.status_code}")
+                digest, size = hashlib.sha256(), 0
+                with translating(target), target.open("wb") as writer:
+                    for window in visit.client.windows(response):
+                        size += len(window)
+                        if size > self._max_file_bytes:
+                            raise DocumentError(Reason.TOO_LARGE, f"KB_MAX_FILE_BYTES is {self._max_file_bytes}")
+                        digest.update(window)
+                        writer.write(window)
+                validators = _validators(response)
+        except SourceError as error:
+            if visit.client.is_silent:
+                raise SourceError(f"{file.uri}: {error}; the host does not answer any more") from error
+            raise DocumentError(Reason.UNREADABLE, str(error)) from error
+        if not size:
+            raise DocumentError(Reason.EMPTY_FILE, "zero bytes")
+        version = int(digest.hexdigest()[:14], 16)
+        return digest.hexdigest(), replace(file, size=size, mtime_ns=version, validators=validators)
+
+    def _visit(self, asked: Site) -> _Visit:
+        with self._lock:
+            if asked.host not in self._visits:
+                client = Client(asked, self._manners)
+                try:
+                    robots = robots_of(asked, client, self._manners.agent)
+                except BaseException:
+                    client.close()
+                    raise
+                client.pace.every_s = max(client.pace.every_s, robots.delay_s)
+                self._visits[asked.host] = _Visit(client, robots)
+            return self._visits[asked.host]
+
+
+@dataclass(slots=True)
+class _Pages:
+    """The pages of a website, as its lists name them."""
+
+    site: Site
+    visit: _Visit
+    found: dict[str, float | None] = field(default_factory=dict)  #: URIs, and when each page was modified
+    gaps: list[Omitted] = field(default_factory=list)  #: lists that cannot be read
+
+    def gather(self) -> None:
+        """Read the list that was named, those of robots.txt, or the usual ones. Raises SourceError."""
+        if self.site.list:
+            if not self._read([self.site.list]):
+                raise SourceError(f"{self.site.list} does not exist")
+            return
+        named = (page_uri(url, self.site.host, self.site) for url in self.visit.robots.sitemaps)
+        self._read([uri for uri in named if uri])
+        for url in dict.fromkeys(f"{place}/{name}" for place in (self.site.root, self.site.host) for name in USUAL):
+            if self.found or self.gaps:
+                return
+            self._read([url], named=False)
+
+    def _read(self, lists: Sequence[str], *, named: bool = True) -> bool:
+        """Read lists and those that they name; return whether any of the first ones exists.
+
+        Without `named`, nobody has said that there is a list: many websites answer with a page whatever they are asked for.
+        """
+        waiting, seen, exists = deque(lists), set(lists), False
+        while waiting:
+            url = waiting.popleft()
+            try:
+                listing = self._list(url)
+            except SourceError as error:
+                if url in lists:
+                    raise
+                self.gaps.append(Omitted(url, f"cannot be read: {error}", url, folder=True))
+                continue
+            except ValueError as error:
+                if url in lists and named:
+                    raise SourceError(f"{url} {error}") from error
+                listing = None
+            if listing is None:
+                if url not in lists:
+                    self.gaps.append(Omitted(url, "is no sitemap, or does not exist", url, folder=True))
+                continue
+            exists = True
+            self._take(listing, url)
+            new = (page_uri(one, url, self.site) for one in listing.lists)
+            waiting += (fresh := [uri for uri in dict.fromkeys(new) if uri and uri not in seen])
+            seen.update(fresh)
+            if len(seen) > MAX_LISTS:
+                raise SourceError(f"there are more than {MAX_LISTS:,} sitemaps")
+        return exists
+
+    def _list(self, url: str) -> sitemaps.Listing | None:
+        """The content of a list; None if it does not exist. Raises SourceError, and ValueError for one that is none."""
+        client = self.visit.client
+        try:
+            with client.answer(url, {}) as response:
+                if response.status_code in _MISSING:
+                    return None
+                if response.status_code != 200:
+                    raise SourceError(f"HTTP {response.status_code}")
+                data = client.content(response, sitemaps.MAX_BYTES)
+        except SourceError as error:
+            raise SourceError(f"{url}: {error}") from error
+        return sitemaps.read(data, url)
+
+    def _take(self, listing: sitemaps.Listing, url: str) -> None:
+        """Add those pages of a list that lie below the root."""
+        root = self.site.root
+        for named, modified in listing.pages.items():
+            uri = page_uri(named, url, self.site)
+            if len(uri) <= MAX_URL_CHARS and (uri == root or uri.startswith(f"{root}/")):
+                self.found[uri] = modified
+        if len(self.found) > MAX_PAGES:
+            raise SourceError(f"there are more than {MAX_PAGES:,} pages; name a sitemap of a part")
+
+
+def _validators(response: httpx.Response) -> str:
+    """What a server wants to hear when the page is asked for again; empty where it has no such thing."""
+    told = {name: response.headers.get(name, "") for name in ("etag", "last-modified")}
+    # What is not ASCII cannot be sent back.
+    usable = (name for name, value in told.items() if value.isascii() and value.isprintable())
+    found = {name: told[name] for name in usable if 0 < len(told[name]) <= MAX_VALIDATOR_CHARS}
+    return json.dumps(found, sort_keys=True) if found else ""
+
+
+def _conditions(validators: str) -> dict[str, str]:
+    """The header fields by which a server says that nothing has changed."""
+    kept: dict[str, str] = json.loads(validators) if validators else {}
+    names = {"etag": "If-None-Match", "last-modified": "If-Modified-Since"}
+    return {names[name]: value for name, value in kept.items()}
