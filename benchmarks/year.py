@@ -1,0 +1,155 @@
+"""A simulated year: documents that change, re-indexes and `gc`, and what the data folder then takes.
+
+    python -m benchmarks.year [--documents 1000] [--days 365]
+
+Each day a tenth of the documents changes, a hundredth goes and as many are new; a sync loads them, and `gc` removes what nobody
+has used for a day. Each seventh day the collection is built anew. The clock of the commands is that of the simulated day
+(libfaketime), and files that they wrote get its time. Vectors come from an endpoint that makes them of the text, embedded mode
+holds the rest. In the end the folder is compared with that of one load of the same documents.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+from benchmarks import command
+from benchmarks.report import machine, save, table
+from tests.embed_server import MODEL, Endpoint
+from tests.services import REPOSITORY
+
+DAY_S = 86_400
+WORDS = "river bank motor valve ledger harvest signal copper engine window garden bridge paper cloud winter station".split()
+
+
+def text(chance: random.Random) -> str:
+    """A document of some paragraphs."""
+    return "\n\n".join(" ".join(chance.choices(WORDS, k=chance.randint(40, 120))) + "." for _ in range(chance.randint(2, 8)))
+
+
+class Source:
+    """A folder of documents."""
+
+    def __init__(self, folder: Path, count: int, chance: random.Random) -> None:
+        self._folder, self._chance, self._made = folder, chance, 0
+        folder.mkdir()
+        self._names: list[Path] = []
+        self._add(count)
+
+    def day(self) -> None:
+        """Change a tenth, remove a hundredth, add as many."""
+        few = max(1, len(self._names) // 100)
+        for path in self._chance.sample(self._names, 10 * few):
+            path.write_text(text(self._chance), "utf-8")
+        for path in self._chance.sample(self._names, few):
+            self._names.remove(path)
+            path.unlink()
+        self._add(few)
+
+    def _add(self, count: int) -> None:
+        for _ in range(count):
+            path = self._folder / f"{self._made:06}.txt"
+            path.write_text(text(self._chance), "utf-8")
+            self._names.append(path)
+            self._made += 1
+
+
+def sizes(data: Path) -> Counter[str]:
+    """Bytes on disk by part of a data folder."""
+    found: Counter[str] = Counter()
+    for path in data.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            found[path.relative_to(data).parts[0].partition("-")[0]] += path.stat().st_blocks * 512
+    return found
+
+
+class Clock:
+    """The time of commands."""
+
+    def __init__(self, folder: Path) -> None:
+        self.days = 0
+        self._file = folder / "clock"
+        libraries = sorted(Path("/usr/lib").glob("**/faketime/libfaketimeMT.so.1"))
+        if not libraries:
+            raise SystemExit("libfaketime is missing (Debian's package faketime)")
+        self._library = str(libraries[0])
+
+    def variables(self) -> dict[str, str]:
+        """Of a command of this day."""
+        self._file.write_text(f"+{self.days * DAY_S}")
+        return {
+            "LD_PRELOAD": self._library, "FAKETIME_TIMESTAMP_FILE": str(self._file), "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+            "NO_FAKE_STAT": "1", "PYTHONPATH": os.pathsep.join(map(str, (REPOSITORY / "tests/faults/inject", REPOSITORY))),
+        }  # fmt: skip
+
+    def stamp(self, data: Path, since: float) -> None:
+        """Give files that were written since then, by the true time, the time of this day."""
+        for path in data.rglob("*"):
+            if path.is_file() and since <= path.stat().st_mtime <= time.time():
+                at = path.stat().st_mtime + self.days * DAY_S
+                os.utime(path, (at, at))
+
+
+def run(data: Path, variables: Mapping[str, str], *arguments: str) -> dict[str, object]:
+    """What a command prints as JSON."""
+    done = subprocess.run(
+        [sys.executable, "-m", "workers", *arguments, "--json"], env={**command.environment(data), **variables},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if done.returncode:
+        raise SystemExit(f"kb-ingest {' '.join(arguments)} ended with {done.returncode}:\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
+    return dict(json.loads(done.stdout))
+
+
+def main() -> None:
+    """Measure, print the table, keep the figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--documents", type=int, default=1000)
+    parser.add_argument("--days", type=int, default=365)
+    options = parser.parse_args()
+    endpoint = Endpoint(ollama=False)
+    threading.Thread(target=endpoint.serve_forever, daemon=True).start()
+    model = {"KB_EMBED_URL": endpoint.url, "KB_EMBED_MODEL": MODEL}
+    history: list[dict[str, object]] = []
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        clock = Clock(folder)
+        source, data = Source(folder / "documents", options.documents, random.Random(5)), folder / "data"
+        for day in range(options.days + 1):
+            clock.days, began = day, time.time()
+            if day:
+                source.day()
+            variables = model | clock.variables()
+            run(data, variables, "load", "--sync", str(folder / "documents"))
+            if day and day % 7 == 0:
+                run(data, variables, "reindex")
+            clock.stamp(data, began)
+            run(data, variables, "gc", "--older-than", "1d")
+            clock.stamp(data, began)
+            if day % 7 == 6 or day == options.days:
+                history.append({"day": day, "seconds": round(time.time() - began, 1), **sizes(data)})
+                print(history[-1], flush=True)
+        checked = run(data, model | clock.variables(), "verify")
+        run(folder / "fresh", model, "load", str(folder / "documents"))
+        fresh, now = sizes(folder / "fresh"), sizes(data)
+    endpoint.shutdown()
+    rows = [(part, *(round(one[part] / 1e6, 1) for one in (now, fresh))) for part in sorted(now | fresh)]
+    rows.append(("all", *(round(sum(one.values()) / 1e6, 1) for one in (now, fresh))))
+    print(machine())
+    print(table((f"part after {options.days} days", "MB", "MB of one load"), rows))
+    print(f"{sum(now.values()) / sum(fresh.values()):.2f} times a fresh load; verify: {checked}")
+    save("year", {"documents": options.documents, "days": options.days, "now": now, "fresh": fresh, "history": history})
+
+
+if __name__ == "__main__":
+    main()
