@@ -29,7 +29,8 @@ from tests.embed_server import MODEL, Endpoint
 from tests.services import REPOSITORY
 
 DAY_S = 86_400
-WORDS = "river bank motor valve ledger harvest signal copper engine window garden bridge paper cloud winter station".split()
+#: Of the texts.
+WORDS = tuple(map("word{}".format, range(500)))
 
 
 def text(chance: random.Random) -> str:
@@ -107,7 +108,9 @@ def run(data: Path, variables: Mapping[str, str], *arguments: str) -> dict[str, 
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     if done.returncode:
-        raise SystemExit(f"kb-ingest {' '.join(arguments)} ended with {done.returncode}:\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
+        raise SystemExit(
+            f"kb-ingest {' '.join(arguments)} ended with {done.returncode}:\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+        )
     return dict(json.loads(done.stdout))
 
 

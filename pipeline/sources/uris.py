@@ -98,7 +98,7 @@ def name_of(uri: str) -> str:
 def folder_of(uri: str) -> str:
     """The folder of the file at a URI, or the URL of the object's folder, for display and filters; it can always be stored."""
     if uri.startswith("file://"):
-        return str(path_of(uri).parent).encode("utf-8", "replace").decode()
+        return _shown(uri.rpartition("/")[0])
     if is_page(uri):  # as people know it, so with its percent-encoding
         return uri.rpartition("/")[0]
     if is_repository(uri):
@@ -112,6 +112,11 @@ def quoted_path(protocol: str, path: str) -> str:
     if is_page(f"{protocol}://"):
         return path.replace("!", "%21")
     return quote(path, safe=SAFE if is_repository(f"{protocol}://") else "/")
+
+
+@lru_cache(maxsize=1 << 10)  # each of its files asks
+def _shown(folder: str) -> str:
+    return str(path_of(folder if folder != "file://" else "file:///")).encode("utf-8", "replace").decode()
 
 
 def shown_path(uri: str) -> str:

@@ -63,6 +63,9 @@ class Staging(Protocol):
     def put_chunks(self, key: str, written: Path) -> None:
         """Move a finished chunk file in."""
 
+    def small_chunks(self, keys: Iterable[str]) -> Mapping[str, bytes]:
+        """Those of some chunk files that are read fastest together; the others are opened one by one."""
+
     def chunks(self, key: str) -> AbstractContextManager[BinaryIO]:
         """A chunk file, open for reading; raises DocumentError (staged_lost) if it is missing."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from typing import Protocol
 
 from pipeline.chunk.file import ChunkFileFooter, ChunkFileHeader, read_chunks, read_footer, read_header
@@ -60,9 +61,12 @@ class ChunkFile:
         return self.staging.has_chunks(self.key)
 
     @contextmanager
-    def open(self) -> Iterator[tuple[ChunkFileHeader, Iterator[Chunk]]]:
-        """The header, and the chunks, read lazily; raises DocumentError (staged_lost) for a missing or damaged file."""
-        with self.staging.chunks(self.key) as file:
+    def open(self, data: bytes | None = None) -> Iterator[tuple[ChunkFileHeader, Iterator[Chunk]]]:
+        """The header, and the chunks, read lazily; raises DocumentError (staged_lost) for a missing or damaged file.
+
+        `data` is what is in the file, where that is known.
+        """
+        with self.staging.chunks(self.key) if data is None else BytesIO(data) as file:
             yield read_chunks(file, self.document_id)
 
     def ends(self) -> tuple[ChunkFileHeader, ChunkFileFooter]:

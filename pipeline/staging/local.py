@@ -189,11 +189,15 @@ class LocalStaging:
         with self._usable(), shared(self._lock):
             move_file(written, self.root / key)
 
+    def small_chunks(self, keys: Iterable[str]) -> Mapping[str, bytes]:
+        """Those of some chunk files that are in packs; raises ConfigError where these must not be read."""
+        with self._usable():
+            return self._chunks.read(keys)
+
     @contextmanager
     def chunks(self, key: str) -> Iterator[BinaryIO]:
         """A chunk file, open for reading; raises DocumentError (staged_lost), and ConfigError where it must not be read."""
-        with self._usable():
-            data = self._chunks.read([key]).get(key)
+        data = self.small_chunks([key]).get(key)
         if data is not None:
             yield BytesIO(data)
             return

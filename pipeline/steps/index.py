@@ -44,6 +44,9 @@ ROLL_S = 30.0
 #: Maximum number of documents that are added to a claim at a time: if a worker dies, each is tried again alone.
 MORE_DOCUMENTS = 1024
 
+#: Documents whose chunk files are read together; in a pack, each takes up to 64 KB.
+READ_TOGETHER = 64
+
 #: Number of windows being embedded while the next one is read and the previous one is written.
 AHEAD = 2
 
@@ -207,13 +210,9 @@ class _Indexing:
         step = self._step
         points = step.store.document_points(self._physical, [document.id for document in documents])
         lenders = step.ledger.work.lenders([document for document in documents if not points[document.id]], step.fingerprint)
-        for document in documents:
+        for document, there, data in self._files(documents):
             try:
-                with step.outcomes.about(document):
-                    there = ChunkFile.of_version(step.staging, document)
-                    if not there.exists():
-                        raise DocumentError(Reason.STAGED_LOST, there.key)
-                with there.open() as (header, chunks):
+                with there.open(data) as (header, chunks):
                     before, lender = points.get(document.id, {}), lenders.get(document.id)
                     fitted = self._fields.of(document, header.metadata)
                     entry = self._opened[document.id] = open_document(document, header, before, lender, fitted)
@@ -228,6 +227,15 @@ class _Indexing:
                 self._opened.pop(document.id, None)
                 self._failed.add(document.id)
                 step.ledger.work.send_back(self._claim, [document.id], DocumentState.PENDING)
+
+    def _files(self, documents: Sequence[ClaimedDocument]) -> Iterator[tuple[ClaimedDocument, ChunkFile, bytes | None]]:
+        """The documents with their chunk files, and the contents of small ones."""
+        staging = self._step.staging
+        for start in range(0, len(documents), READ_TOGETHER):
+            some = documents[start : start + READ_TOGETHER]
+            files = [ChunkFile.of_version(staging, document) for document in some]
+            small = staging.small_chunks([file.key for file in files])
+            yield from ((document, file, small.get(file.key)) for document, file in zip(some, files, strict=True))
 
     def _missing(self, entry: OpenDocument, chunks: Iterator[Chunk]) -> Iterator[tuple[Chunk, str]]:
         """Chunks that the store lacks, with the id of a point that may lend the vector; updates `entry` for all chunks."""

@@ -18,7 +18,7 @@ from pipeline.errors import BackupError, ConfigError
 from pipeline.ledger import Ledger
 from pipeline.ledger.schema import SCHEMA_VERSION, documents, writing
 from pipeline.settings import load_settings
-from pipeline.staging import local, open_staging
+from pipeline.staging import batch, open_staging
 from pipeline.staging.contents import PACKED_BYTES
 from pipeline.staging.copies import blob_key, chunks_key
 from pipeline.staging.local import LocalStaging
@@ -67,7 +67,7 @@ class Place:
 
 @pytest.fixture(params=[0, PACKED_BYTES], ids=["files", "packs"])
 def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
-    monkeypatch.setattr(local, "PACKED_BYTES", request.param)
+    monkeypatch.setattr(batch, "PACKED_BYTES", request.param)
     (tmp_path / "data").mkdir()
     with closing(Place(tmp_path / "data")) as made:
         yield made
@@ -225,7 +225,7 @@ def test_staged_files_are_put_back_into_any_staging_area(target: str, place: Pla
 def test_a_backup_without_packs_of_an_earlier_version_is_put_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "data").mkdir()
     with monkeypatch.context() as before:
-        before.setattr(local, "PACKED_BYTES", 0)
+        before.setattr(batch, "PACKED_BYTES", 0)
         before.setattr(backup, "FORMAT", 1)
         with closing(Place(tmp_path / "data")) as place:
             place.back_up(tmp_path / "kept")

@@ -23,7 +23,7 @@ from pipeline.ledger.schema import BUILDING, SUPERSEDED, losses, runs, writing
 from pipeline.ledger.submissions import submissions
 from pipeline.ledger.work import IndexedResult, ParsedResult
 from pipeline.sources.uris import uri_of
-from pipeline.staging import Staging, local, open_staging
+from pipeline.staging import Staging, open_staging
 from pipeline.staging.contents import IN_USE_S, PACKED_BYTES, Content
 from pipeline.staging.copies import blob_key, chunks_key
 from pipeline.staging.local import LocalStaging
@@ -42,7 +42,7 @@ MONTH = Ages(30 * DAY_S, 365 * DAY_S, 30 * DAY_S)
 @pytest.fixture(params=["files", "packs", "memory"])
 def staging(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Staging:
     if request.param == "files":  # as for large documents, and in folders of earlier versions
-        monkeypatch.setattr(local, "PACKED_BYTES", 0)
+        monkeypatch.setattr(batch, "PACKED_BYTES", 0)
     return open_staging(f"memory://{tmp_path.name}" if request.param == "memory" else str(tmp_path / "staging"))
 
 
@@ -225,7 +225,7 @@ def test_a_document_that_was_deleted_and_is_back_is_copied_again(
 
 def test_a_load_finds_a_copy_young_or_gone_but_not_about_to_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A load that finds the copy after it was looked at, and before it is removed, waits for the removal and copies it again."""
-    monkeypatch.setattr(local, "PACKED_BYTES", 0)
+    monkeypatch.setattr(batch, "PACKED_BYTES", 0)
     staging = LocalStaging(tmp_path / "staging")
     key = blob_key(keep(staging, "found at the worst moment"))
     age(staging, 100)
@@ -378,7 +378,7 @@ def killing(monkeypatch: pytest.MonkeyPatch, parts: dict[str, object], at: int) 
 def test_killed_anywhere_it_loses_nothing_and_the_next_one_completes_it(
     packed_bytes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(local, "PACKED_BYTES", packed_bytes)
+    monkeypatch.setattr(batch, "PACKED_BYTES", packed_bytes)
     at = 0
     while True:
         at += 1
