@@ -23,7 +23,7 @@ from pipeline.ledger.schema import BUILDING, SUPERSEDED, losses, runs, writing
 from pipeline.ledger.submissions import submissions
 from pipeline.ledger.work import IndexedResult, ParsedResult
 from pipeline.sources.uris import uri_of
-from pipeline.staging import Staging, open_staging
+from pipeline.staging import Staging, batch, open_staging
 from pipeline.staging.contents import IN_USE_S, PACKED_BYTES, Content
 from pipeline.staging.copies import blob_key, chunks_key
 from pipeline.staging.local import LocalStaging
