@@ -274,7 +274,7 @@ SAMPLES: dict[str, Sample] = {
     ".xls": Sample(office.xls, _of_loss(LossKind.HIDDEN_SHEET)),
     ".doc": Sample(_saved_as("docx"), needs="soffice"),
     ".ppt": Sample(_saved_as("pptx"), needs="soffice"),
-    ".djvu": Sample(_djvu, _of_loss(LossKind.PAGE_WITHOUT_TEXT), needs="cjb2"),
+    ".djvu": Sample(_djvu, needs="cjb2"),
     ".rtf": Sample(_of("rtf")),
     ".zip": Sample(_bytes(d.zip_of(_INSIDE)), members=1),
     ".tar": Sample(_bytes(d.tar_of({**_INSIDE, "a.csv": b""})[:1300]), _of_loss(LossKind.UNREADABLE_PART), members=1),

@@ -3,7 +3,8 @@
 One process at a time may open a shard. To open one, a process first takes the turn, a lock for the whole store, then the
 shard's own lock. An owner gives the turn back at once and keeps its shards open. It closes them when it sees that another
 process took the turn, which it looks for before every call and while it is idle, or after being idle for minutes: to open a
-large shard takes seconds. A reader keeps the turn while its shards are open, which is brief.
+large shard takes seconds. For the same reason it keeps them for a few times as long as that took, whoever waits. A reader keeps
+the turn while its shards are open, which is brief.
 
 Calls of several threads run together, as the engine computes without the interpreter lock.
 
@@ -42,6 +43,9 @@ BUILDING = "building"
 _READER_HOLD_S = 2.0
 #: Seconds between two looks of an idle owner whether another process waits.
 _LOOK_S = 0.1
+#: An owner that has just opened shards keeps them for this many times as long as that took, up to so many seconds: two owners that
+#: both have work would otherwise do little but open large shards.
+_HOLD_TIMES, _HOLD_MAX_S = 3.0, 5.0
 #: Disk space needed to open a shard: the engine maps its last chunks of 32 MB whole (26 MB were measured, 16 MB free were
 #: not enough). If the disk cannot hold the mapped files, the process dies of SIGBUS.
 _OPEN_BYTES = 48 << 20
@@ -72,6 +76,7 @@ class Shards:
         self._open: dict[Path, _Open] = {}
         self._pid = os.getpid()
         self._opened_at = self._used_at = 0.0
+        self._held_until = 0.0  #: monotonic; an owner does not step aside before
         self._watch: threading.Thread | None = None
         self._is_watched = False  #: whether that thread will look again
         self._closing = threading.Event()
@@ -177,8 +182,12 @@ class Shards:
             if time.monotonic() - self._opened_at > _READER_HOLD_S:
                 self._close_all()
                 time.sleep(3 * POLL_S)  # longer than the pause of other processes between two attempts, or we would always win
-        elif self._turn.wanted():
+        elif self._is_due() and self._turn.wanted():
             self._close_all()
+
+    def _is_due(self) -> bool:
+        """Whether an owner has kept its shards long enough for what opening them has cost."""
+        return time.monotonic() >= self._held_until
 
     def _load(self, path: Path) -> _Open:
         self._pid = os.getpid()
@@ -194,7 +203,9 @@ class Shards:
                 raise NoSpace(f"opening {path} needs {_OPEN_BYTES >> 20} MB of free disk space; free some space and try again")
             if not lock.take(deadline):
                 raise self._locked()
+            began = time.monotonic()
             opened = _Open(self._load_shard(path), lock)
+            took = time.monotonic() - began
         except BaseException as error:
             lock.release()
             if not self._open:
@@ -211,6 +222,7 @@ class Shards:
             self._opened_at = time.monotonic()
         self._open[path] = opened
         self._used_at = time.monotonic()
+        self._held_until = self._used_at + min(_HOLD_MAX_S, _HOLD_TIMES * took)
         self._closing.clear()
         if not (self._is_watched and self._watch and self._watch.is_alive()):  # threads do not survive a fork
             self._is_watched = True
@@ -254,7 +266,7 @@ class Shards:
         while True:
             with self._lock:
                 left_s = self._used_at + self._idle_s - time.monotonic()
-                is_wanted = self._role == "owner" and not self._running and self._turn.wanted()
+                is_wanted = self._role == "owner" and not self._running and self._is_due() and self._turn.wanted()
                 if self._open and not self._running and (left_s <= 0 or is_wanted):
                     try:
                         self._close_all()

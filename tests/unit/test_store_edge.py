@@ -12,9 +12,11 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
+from qdrant_edge import EdgeShard
 
 from pipeline.errors import CollectionMissing, NoSpace, StoreLocked, StoreUnavailable
 from pipeline.store.edge import EdgeStore
+from pipeline.store.shards import Shards
 from tests.made_points import DIMENSION, made_document, made_points, made_vector
 from tests.services import wait_until
 
@@ -182,6 +184,23 @@ store.close()
         batches = 1 + len(process.stdout.read().split())
         assert process.wait(10) == 0
         assert reader.count("c") == 50 * batches
+
+
+def test_an_owner_keeps_for_a_while_what_took_long_to_open(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise two owners that both have work would do little but open a large shard in turns."""
+    load = Shards._load_shard
+
+    def slowly(self: Shards, path: Path) -> EdgeShard:
+        time.sleep(0.3)
+        return load(self, path)
+
+    monkeypatch.setattr(Shards, "_load_shard", slowly)
+    with opened(folder, "owner", "owner", idle_s=60) as [one, other]:
+        one.create("c", DIMENSION)
+        one.upsert("c", made_points(GUIDE, 3))
+        began = time.monotonic()
+        assert other.count("c") == 3
+        assert 1.0 < time.monotonic() - began < 5
 
 
 def test_a_long_scan_lets_the_owner_in(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
