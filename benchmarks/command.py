@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -64,10 +64,10 @@ def up(data: Path, redis: str, device: str = "cpu") -> Iterator[None]:
             process.terminate()
 
 
-def run(data: Path, *arguments: str) -> str:
-    """What `kb-ingest ARGUMENTS` prints; raises SystemExit when it fails."""
+def run(data: Path, *arguments: str, variables: Mapping[str, str] | None = None) -> str:
+    """What `kb-ingest ARGUMENTS` prints, with further environment variables; raises SystemExit when it fails."""
     command = [sys.executable, "-m", "workers", *arguments]
-    done = subprocess.run(command, env=environment(data), capture_output=True, text=True, check=False)
+    done = subprocess.run(command, env=environment(data) | dict(variables or {}), capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{' '.join(command)} ended with {done.returncode}:\n{done.stderr}")
     return done.stdout

@@ -14,13 +14,10 @@ import argparse
 import json
 import os
 import random
-import subprocess
-import sys
 import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
 
 from benchmarks import command
@@ -101,19 +98,6 @@ class Clock:
                 os.utime(path, (at, at))
 
 
-def run(data: Path, variables: Mapping[str, str], *arguments: str) -> dict[str, object]:
-    """What a command prints as JSON."""
-    done = subprocess.run(
-        [sys.executable, "-m", "workers", *arguments, "--json"], env={**command.environment(data), **variables},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    if done.returncode:
-        raise SystemExit(
-            f"kb-ingest {' '.join(arguments)} ended with {done.returncode}:\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
-        )
-    return dict(json.loads(done.stdout))
-
-
 def main() -> None:
     """Measure, print the table, keep the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -133,17 +117,17 @@ def main() -> None:
             if day:
                 source.day()
             variables = model | clock.variables()
-            run(data, variables, "load", "--sync", str(folder / "documents"))
+            command.run(data, "load", "--sync", str(folder / "documents"), variables=variables)
             if day and day % 7 == 0:
-                run(data, variables, "reindex")
+                command.run(data, "reindex", variables=variables)
             clock.stamp(data, began)
-            run(data, variables, "gc", "--older-than", "1d")
+            command.run(data, "gc", "--older-than", "1d", variables=variables)
             clock.stamp(data, began)
             if day % 7 == 6 or day == options.days:
                 history.append({"day": day, "seconds": round(time.time() - began, 1), **sizes(data)})
                 print(history[-1], flush=True)
-        checked = run(data, model | clock.variables(), "verify")
-        run(folder / "fresh", model, "load", str(folder / "documents"))
+        checked = json.loads(command.run(data, "verify", "--json", variables=model | clock.variables()))
+        command.run(folder / "fresh", "load", str(folder / "documents"), variables=model)
         fresh, now = sizes(folder / "fresh"), sizes(data)
     endpoint.shutdown()
     rows = [(part, *(round(one[part] / 1e6, 1) for one in (now, fresh))) for part in sorted(now | fresh)]

@@ -13,9 +13,7 @@ from urllib.parse import unquote_to_bytes
 
 from pipeline.errors import SourceError
 from pipeline.sources.objects import client_errors, open_files, told_time, version_of
-from pipeline.sources.pages import is_page
-from pipeline.sources.repositories import is_repository
-from pipeline.sources.uris import Root, object_path, object_uri, path_of, split_url, uri_of
+from pipeline.sources.uris import Root, is_remote, object_path, object_uri, path_of, split_url, uri_of
 from pipeline.types import SourceFile
 
 
@@ -65,7 +63,7 @@ def exists(uri: str) -> bool:
     try:
         if uri.startswith("file://"):
             return os.path.lexists(path_of(uri))
-        if is_repository(uri) or is_page(uri):  # what their lists do not name is gone, whether or not it can be read
+        if is_remote(uri):  # what their lists do not name is gone, whether or not it can be read
             return False
         protocol, path = object_path(uri)
         with client_errors():
@@ -113,7 +111,7 @@ def discover(roots: Sequence[Root], patterns: Patterns) -> Iterator[SourceFile |
 def check_root(root: Root) -> None:
     """Raise SourceError for a folder that does not exist or cannot be listed, ConfigError for a URL without an installed client."""
     if isinstance(root, str):
-        if not (is_repository(root) or is_page(root)):  # these are asked by the first sync
+        if not is_remote(root):  # these are asked by the first sync
             open_files(split_url(root)[0])
     else:
         _resolve(root)

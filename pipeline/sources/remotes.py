@@ -12,7 +12,6 @@ from pipeline.settings import Settings
 from pipeline.sources.discover import Omitted, Patterns
 from pipeline.sources.git import Git
 from pipeline.sources.gitprogram import GitProgram
-from pipeline.sources.pages import is_page
 from pipeline.sources.repositories import is_repository
 from pipeline.types import SourceFile
 
@@ -65,8 +64,3 @@ class Remotes:
         settings = self._settings
         manners = Manners(settings.web_user_agent, settings.web_requests_per_s, settings.web_timeout_s, self.public_only)
         return Web(manners, settings.max_file_bytes)
-
-
-def is_remote(location: object) -> bool:
-    """Whether a root or a URI is one of these sources."""
-    return isinstance(location, str) and (is_repository(location) or is_page(location))

@@ -34,6 +34,11 @@ def object_path(uri: str) -> tuple[str, str]:
     return protocol, unquote_to_bytes(path).decode("utf-8", "surrogateescape")
 
 
+def is_remote(location: object) -> bool:
+    """Whether a root or a URI is one of a git repository or a website."""
+    return isinstance(location, str) and (is_repository(location) or is_page(location))
+
+
 #: Where a listing begins: a folder or file, or the URL of objects, of a repository or of a website.
 Root = Path | str
 

@@ -34,20 +34,19 @@ class LocalBatch:
         if found is None:
             return self._staging.put(source)
         content_hash, copied, data = found
-        key = blob_key(content_hash)
-        if content_hash == known:
-            self._known.add(key)
-        self.keep(key, data)
-        return StagedFile(copied, content_hash, key)
+        return self._kept(copied, content_hash, data, known)
 
     def take(self, copied: SourceFile, content_hash: str, written: Path, known: str = "") -> StagedFile:
         """Move a finished copy in; see `Batch.take`."""
         if copied.size > PACKED_BYTES:
             return self._staging.take(copied, content_hash, written)
+        return self._kept(copied, content_hash, written.read_bytes(), known)
+
+    def _kept(self, copied: SourceFile, content_hash: str, data: bytes, known: str) -> StagedFile:
         key = blob_key(content_hash)
         if content_hash == known:
             self._known.add(key)
-        self.keep(key, written.read_bytes())
+        self.keep(key, data)
         return StagedFile(copied, content_hash, key)
 
     def keep(self, key: str, data: bytes) -> None:

@@ -56,10 +56,6 @@ class ChunkFile:
             staging, version.id, uri=version.uri, content_hash=version.content_hash, parse_fingerprint=version.parse_fingerprint
         )
 
-    def exists(self) -> bool:
-        """Whether it exists; it may still be damaged."""
-        return self.staging.has_chunks(self.key)
-
     @contextmanager
     def open(self, data: bytes | None = None) -> Iterator[tuple[ChunkFileHeader, Iterator[Chunk]]]:
         """The header, and the chunks, read lazily; raises DocumentError (staged_lost) for a missing or damaged file.
@@ -78,8 +74,6 @@ class ChunkFile:
 
     def ids(self) -> set[str] | None:
         """The ids of all chunks; None if the file is missing or damaged."""
-        if not self.exists():
-            return None
         try:
             with self.open() as (_, chunks):
                 return {chunk.id for chunk in chunks}

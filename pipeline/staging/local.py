@@ -56,8 +56,7 @@ class LocalStaging:
         """
         with self._usable(), self._temporary() as temporary:
             content_hash, copied = copy_hashed(source, temporary)
-            self._keep(temporary, blob_key(content_hash), copied.size)
-            return StagedFile(copied, content_hash, blob_key(content_hash))
+            return self.take(copied, content_hash, temporary)
 
     def put_alone(self, key: str, data: bytes) -> None:
         """Keep a content as a file of its own; raises NoSpace, ConfigError."""

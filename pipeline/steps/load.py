@@ -20,10 +20,10 @@ from pipeline.metadata import Given, Raw, file_times, fingerprints
 from pipeline.parse.kinds import may_hold_records
 from pipeline.sources.discover import Omitted, discover
 from pipeline.sources.pages import is_page
-from pipeline.sources.remotes import Remotes, is_remote
+from pipeline.sources.remotes import Remotes
 from pipeline.sources.repositories import is_repository
 from pipeline.sources.sidecars import Sidecars
-from pipeline.sources.uris import name_of
+from pipeline.sources.uris import is_remote, name_of
 from pipeline.staging import Batch, Staging
 from pipeline.staging.copies import copy_hashed
 from pipeline.steps.outcomes import Outcomes
@@ -251,24 +251,26 @@ class Load:
         if refusal is not None:
             return refusal
         try:
-            known = before.content_hash if before is not None and _has_copy(before) else ""
-            return self._put_remote(batch, file, before, known) if is_remote(file.uri) else batch.put(file, known)
+            kept = before if before is not None and _has_copy(before) else None
+            if is_remote(file.uri):
+                return self._put_remote(batch, file, kept)
+            return batch.put(file, kept.content_hash if kept else "")
         except DocumentError as error:
             return Refused(replace(file, size=max(0, file.size)), error.reason, error.detail)
 
-    def _put_remote(self, batch: Batch, file: SourceFile, before: Known | None, known: str) -> StagedFile:
-        """Stage a file that has to be fetched first, unless its server says that it is the one before. Raises DocumentError."""
+    def _put_remote(self, batch: Batch, file: SourceFile, kept: Known | None) -> StagedFile:
+        """Stage a file that has to be fetched first, unless its server says that it is the one kept. Raises DocumentError."""
         assert self._remotes is not None
-        if before is not None and known and not self._checksum:
-            file = replace(file, validators=before.validators)
+        if kept and not self._checksum:
+            file = replace(file, validators=kept.validators)
         temporary = self._staging.scratch()
         try:
             found = self._remotes.copy(file, temporary)
             if found is None:
-                assert before is not None
-                return StagedFile(replace(file, size=before.size, mtime_ns=before.mtime_ns), before.content_hash, "")
+                assert kept is not None
+                return StagedFile(replace(file, size=kept.size, mtime_ns=kept.mtime_ns), kept.content_hash, "")
             content_hash, copied = found
-            return batch.take(copied, content_hash, temporary, known)
+            return batch.take(copied, content_hash, temporary, kept.content_hash if kept else "")
         finally:
             temporary.unlink(missing_ok=True)
 

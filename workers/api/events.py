@@ -14,8 +14,7 @@ from pipeline.ledger.sources import Source
 from pipeline.ledger.tokens import Grant
 from pipeline.sources.discover import look
 from pipeline.sources.events import Named, named
-from pipeline.sources.remotes import is_remote
-from pipeline.sources.uris import folder_of, object_uri, root_uri, split_url
+from pipeline.sources.uris import folder_of, is_remote, object_uri, root_uri, split_url
 from pipeline.steps.scope import Scope, lies_below
 from workers.api.access import EngineOf, Writer
 from workers.api.engine import Engine
