@@ -210,10 +210,10 @@ class _Forked(subprocess.Popen[bytes]):
         execute: Any = super()
         names = "executable preexec_fn close_fds pass_fds cwd env startupinfo creationflags shell p2cread p2cwrite c2pread c2pwrite"
         known = dict(zip((*names.split(), "errread", "errwrite"), more, strict=False))
-        from pipeline.store import shards
+        from pipeline.store import edge_engine
 
         others = {thread.name for thread in threading.enumerate()} - {threading.main_thread().name, *HARMLESS}
-        if others or shards._engine_pid is not None or not Prefork.serves(known["env"]):
+        if others or edge_engine._engine_pid is not None or not Prefork.serves(known["env"]):
             execute._execute_child(args, *more)
             return
         assert (args[1], known["cwd"]) == ("-m", None)

@@ -8,54 +8,38 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from typing import cast
-from uuid import UUID
 
 from qdrant_edge import (
-    CountRequest,
     Distance,
     EdgeConfig,
     EdgeShard,
     EdgeSparseVectorParams,
     EdgeVectorParams,
-    FieldCondition,
-    Filter,
-    HasIdCondition,
     KeywordIndexParams,
-    MatchAny,
-    MatchValue,
     Modifier,
     MultiVectorComparator,
     MultiVectorConfig,
-    PayloadSelector,
-    Record,
-    ScrollRequest,
-    SparseVector,
     UpdateOperation,
     VectorStorageDatatype,
 )
-from qdrant_edge import Point as EdgePoint
 from typing_extensions import override
 
 from pipeline.errors import CollectionMissing, NoSpace, StoreUnavailable
 from pipeline.files.errors import translating
-from pipeline.filters import PREFIX_FIELDS, Filters, Node, Types
-from pipeline.store import graph
+from pipeline.filters import PREFIX_FIELDS, All, Condition, FieldType, Filters, Node, Op, Types
+from pipeline.store import edge_calls, graph
 from pipeline.store import points as convert
 from pipeline.store.base import Role, StoredPoint, VectorStore
 from pipeline.store.bm25 import document_weights
 from pipeline.store.catalogue import Catalogue
 from pipeline.store.conditions import bound
-from pipeline.store.edge_query import INDEXES, edge_filter, run_query, types_of
+from pipeline.store.edge_engine import engine_errors, enter_engine
 from pipeline.store.points import DENSE, META_FIELDS, META_PAGE_POINTS, PAGE_POINTS, PARTS, SPARSE, Point
 from pipeline.store.query import Shape, query_plan
-from pipeline.store.shards import Shards, engine_errors, enter_engine
+from pipeline.store.shards import A, Call, R, Shards
+from pipeline.store.wire import Chosen, Found, NewPayload, NewPoint, Page
 from pipeline.types import Chunk, DocumentInfo, EmbeddedChunk, Embedding, Hit, PointMeta
-
-#: The types that the engine's annotations allow for a named vector.
-_NamedVector = list[float] | SparseVector | list[list[float]]
 
 
 class EdgeStore(VectorStore):
@@ -87,7 +71,7 @@ class EdgeStore(VectorStore):
         self._catalogue = Catalogue(folder)
         if idle_s is None:
             idle_s = 300.0 if role == "owner" else 0.2
-        self._shards = Shards(folder, role, lock_timeout_s, idle_s)
+        self._shards = Shards(folder, role, lock_timeout_s, idle_s, edge_calls.CALLS)
         self._batch_points = batch_points
         self._batch_bytes = batch_bytes
         self._reserve_bytes = reserve_bytes
@@ -131,111 +115,94 @@ class EdgeStore(VectorStore):
         """The points are flushed before it returns."""
         shape = self._shape(physical)
         convert.check_vectors(points, shape.dimension)
-        path = self._path(physical)
         for batch in convert.batches(points, self._batch_points, self._batch_bytes, 4):
             # Each byte is written to the log, to the storage and, in part, to the indexes.
             batch_bytes = 4 * sum(4 * len(e.vector) * (1 + len(e.parts)) + 6 * len(e.chunk.text) + 1024 for _, e in batch)
-            new = [EdgePoint(e.chunk.id, _vectors(e, shape, self._language), convert.payload_of(d, e.chunk)) for d, e in batch]
-            with self._changing(path, batch_bytes) as shard:
-                shard.update(UpdateOperation.upsert_points(new))
-        self._shards.flush(path)
+            new = [_new(point, shape, self._language) for point in batch]
+            self._change(physical, edge_calls.UPSERT, new, batch_bytes)
+        self.flush(physical)
 
     @override
     def document_points(self, physical: str, document_ids: Sequence[str]) -> dict[str, dict[str, PointMeta]]:
         found: dict[str, dict[str, PointMeta]] = {document_id: {} for document_id in document_ids}
         asked = list(found)
         for start in range(0, len(asked), self._batch_points):
-            condition = FieldCondition("document_id", match=MatchAny(asked[start : start + self._batch_points]))
-            for record in self._scroll(physical, Filter(must=[condition]), ["document_id", *META_FIELDS], vectors=False):
-                payload = record.payload or {}
-                found[str(payload["document_id"])][str(record.id)] = convert.meta_of(payload)
+            wanted = Chosen(Condition("document_id", Op.IN, tuple(asked[start : start + self._batch_points])))
+            for point in self._scroll(physical, wanted, ["document_id", *META_FIELDS], []):
+                found[str(point.payload["document_id"])][point.id] = convert.meta_of(point.payload)
         return found
 
     @override
     def update_meta(self, physical: str, metas: Mapping[str, PointMeta]) -> None:
-        path, ids = self._path(physical), list(metas)
-        for start in range(0, len(ids), self._batch_points):
-            with self._changing(path, 4096 * self._batch_points) as shard:
-                for point_id in ids[start : start + self._batch_points]:
-                    # By filter: when points are selected by id, the engine rejects ids that are not stored.
-                    chosen = Filter(must=[HasIdCondition({point_id})])
-                    _set_payload(shard, chosen, convert.meta_payload(metas[point_id]))
+        changes = [NewPayload(point_id, convert.meta_payload(meta)) for point_id, meta in metas.items()]
+        for start in range(0, len(changes), self._batch_points):
+            batch = changes[start : start + self._batch_points]
+            self._change(physical, edge_calls.SET_META, batch, 4096 * self._batch_points)
 
     @override
     def update_document(self, physical: str, document: DocumentInfo) -> None:
-        with self._changing(self._path(physical)) as shard:
-            _set_payload(shard, _document(document.id), convert.document_payload(document))
+        self._change(physical, edge_calls.SET_DOCUMENT, NewPayload(document.id, convert.document_payload(document)))
 
     @override
     def delete_points(self, physical: str, ids: Sequence[str]) -> None:
-        path = self._path(physical)
         for start in range(0, len(ids), self._batch_points):
-            with self._changing(path) as shard:
-                shard.update(UpdateOperation.delete_points(list(ids[start : start + self._batch_points])))
+            self._change(physical, edge_calls.DELETE_POINTS, list(ids[start : start + self._batch_points]))
 
     @override
     def delete_documents(self, physical: str, document_ids: Sequence[str]) -> None:
-        path = self._path(physical)
         for start in range(0, len(document_ids), self._batch_points):
-            condition = FieldCondition("document_id", match=MatchAny(list(document_ids[start : start + self._batch_points])))
-            with self._changing(path) as shard:
-                shard.update(UpdateOperation.delete_points_by_filter(Filter(must=[condition])))
+            self._change(physical, edge_calls.DELETE_DOCUMENTS, list(document_ids[start : start + self._batch_points]))
 
     @override
     def vectors(self, physical: str, ids: Sequence[str]) -> dict[str, Embedding]:
-        path, found = self._path(physical), dict[str, Embedding]()
+        found = dict[str, Embedding]()
         for start in range(0, len(ids), self._batch_points):
-            with self._shards.use(path) as shard:
-                records = shard.retrieve(list(ids[start : start + self._batch_points]), False, True)
-            found.update((str(record.id), convert.embedding_of(record.vector)) for record in records)
+            batch = self._call(physical, edge_calls.VECTORS, list(ids[start : start + self._batch_points]))
+            found.update(batch)
         return found
 
     @override
     def count(self, physical: str, document_id: str | None = None, filters: Filters = ()) -> int:
-        wanted = edge_filter(self._bound(physical, filters), document_id)
-        with self._shards.use(self._path(physical)) as shard:
-            return shard.count(CountRequest(exact=True, filter=wanted))
+        return self._call(physical, edge_calls.COUNT, Chosen(self._bound(physical, filters), document_id))
 
     @override
     def document_chunks(
         self, physical: str, document_id: str, filters: Filters = (), ordinals: Sequence[int] | None = None
     ) -> list[Chunk]:
-        wanted = edge_filter(self._bound(physical, filters), document_id, ordinals)
-        records = self._scroll(physical, wanted, True, vectors=False)
-        return convert.in_order(convert.point_of(str(record.id), record.payload or {}, Embedding([])) for record in records)
+        wanted = Chosen(self._bound(physical, filters), document_id, None if ordinals is None else list(ordinals))
+        found = self._scroll(physical, wanted, True, [])
+        return convert.in_order(convert.point_of(one.id, one.payload, Embedding([])) for one in found)
 
     @override
     def search(self, physical: str, vector: Sequence[float] | None, limit: int, filters: Filters, text: str = "") -> list[Hit]:
         wanted = query_plan(physical, self._shape(physical), vector, text, limit, self._bound(physical, filters))
         if wanted is None:
             return []
-        with self._shards.use(self._path(physical)) as shard:
-            found = run_query(shard, wanted)
+        found = self._call(physical, edge_calls.QUERY, wanted)
         return convert.ranked(convert.hit_of(point_id, score, payload) for point_id, score, payload in found)
 
     @override
     def scan(self, physical: str, *, with_vectors: bool = False) -> Iterator[StoredPoint]:
-        for record in self._scroll(physical, None, ["document_id"], vectors=with_vectors):
-            document_id = str((record.payload or {}).get("document_id", ""))
-            yield StoredPoint(str(record.id), document_id, convert.embedding_of(record.vector).vector if with_vectors else None)
+        for point in self._scroll(physical, Chosen(All()), ["document_id"], [DENSE] if with_vectors else []):
+            document_id = str(point.payload.get("document_id", ""))
+            yield StoredPoint(point.id, document_id, point.embedding.vector if with_vectors else None)
 
     @override
     def scan_points(self, physical: str) -> Iterator[tuple[DocumentInfo, EmbeddedChunk]]:
-        for record in self._scroll(physical, None, True, vectors=True, parts=True):
-            yield convert.point_of(str(record.id), record.payload or {}, convert.embedding_of(record.vector))
+        for point in self._scroll(physical, Chosen(All()), True, self._shape(physical).embedded):
+            yield convert.point_of(point.id, point.payload, point.embedding)
 
     @override
     def fields(self, physical: str) -> Types:
-        with self._shards.use(self._path(physical)) as shard:
-            return types_of({path: info.data_type for path, info in shard.info().payload_schema.items()})
+        found = self._call(physical, edge_calls.FIELDS, None)
+        return {name: FieldType(str(kind)) for name, kind in found.items()}
 
     @override
     def add_fields(self, physical: str, types: Types) -> None:
         known = self.fields(physical)
         for name, kind in types.items():
             if name not in known:
-                with self._changing(self._path(physical)) as shard:
-                    shard.update(UpdateOperation.create_field_index(f"{convert.FIELDS}.{name}", INDEXES[kind]))
+                self._change(physical, edge_calls.ADD_FIELD, (name, kind.value))
 
     @override
     def has_parts(self, physical: str) -> bool:
@@ -250,8 +217,7 @@ class EdgeStore(VectorStore):
         shape, path = self._shape(physical), self._path(physical)
         if shape.parts:  # searches by parts compare every one
             return False
-        with self._shards.use(path) as shard:
-            lacking, points = graph.lacking(shard, sparse=shape.sparse), shard.info().points_count
+        lacking, points = self._shards.call(path, edge_calls.LACKING, shape.sparse)
         if not least or lacking < max(least, graph.AGAIN_SHARE * points) or graph.is_building(path):
             return False
         graph.start(self._catalogue.folder, path.name)
@@ -325,12 +291,14 @@ class EdgeStore(VectorStore):
             shard.flush()
             shard.close()
 
-    @contextmanager
-    def _changing(self, path: Path, batch_bytes: int = 0) -> Iterator[EdgeShard]:
-        """The shard, for a write of about `batch_bytes`. Raises NoSpace before the engine could fill the disk."""
+    def _call(self, physical: str, call: Call[A, R], asked: A) -> R:
+        return self._shards.call(self._path(physical), call, asked)
+
+    def _change(self, physical: str, call: Call[A, R], asked: A, batch_bytes: int = 0) -> R:
+        """A call that writes about `batch_bytes`. Raises NoSpace before the engine could fill the disk."""
+        path = self._path(physical)
         self._check_room(path, batch_bytes)
-        with self._shards.use(path, changes=True) as shard:
-            yield shard
+        return self._shards.call(path, call, asked)
 
     def _check_room(self, path: Path, batch_bytes: int) -> None:
         with translating(path, StoreUnavailable):
@@ -340,35 +308,19 @@ class EdgeStore(VectorStore):
                 f"{path} has {free >> 20} MB of free disk space and a write needs {needed >> 20} MB; free some space and try again"
             )
 
-    def _scroll(
-        self, physical: str, wanted: Filter | None, payload: bool | list[str], *, vectors: bool, parts: bool = False
-    ) -> Iterator[Record]:
-        path, offset = self._path(physical), cast("int | UUID | str | None", None)
-        selector = PayloadSelector.Include(payload) if isinstance(payload, list) else payload
+    def _scroll(self, physical: str, wanted: Chosen, payload: bool | list[str], vectors: list[str]) -> Iterator[Found]:
+        path, offset = self._path(physical), None
         page_points = PAGE_POINTS if vectors or payload is True else META_PAGE_POINTS
-        named = (self._shape(physical).embedded if parts else [DENSE]) if vectors else False
         while True:
-            request = ScrollRequest(offset=offset, limit=page_points, filter=wanted, with_payload=selector, with_vector=named)
-            with self._shards.use(path) as shard:
-                records, offset = shard.scroll(request)
-            yield from records
+            found, offset = self._shards.call(path, edge_calls.PAGE, Page(wanted, offset, page_points, payload, vectors))
+            yield from found
             if offset is None:
                 return
 
 
-def _document(document_id: str) -> Filter:
-    return Filter(must=[FieldCondition("document_id", match=MatchValue(document_id))])
-
-
-def _set_payload(shard: EdgeShard, chosen: Filter, fields: convert.Payload) -> None:
-    for key, payload in convert.payload_changes(fields):
-        shard.update(UpdateOperation.set_payload_by_filter(chosen, payload, key))
-
-
-def _vectors(embedded: EmbeddedChunk, shape: Shape, language: str) -> dict[str, _NamedVector]:
-    vectors: dict[str, _NamedVector] = {DENSE: embedded.vector}
-    if shape.parts:
-        vectors[PARTS] = convert.part_vectors(embedded)
-    if shape.sparse and (weights := document_weights(embedded.chunk.embed_text, language)).indices:
-        vectors[SPARSE] = SparseVector(weights.indices, weights.values)
-    return vectors
+def _new(point: Point, shape: Shape, language: str) -> NewPoint:
+    document, embedded = point
+    parts = tuple(convert.part_vectors(embedded)) if shape.parts else ()
+    weights = document_weights(embedded.chunk.embed_text, language) if shape.sparse else None
+    payload = convert.payload_of(document, embedded.chunk)
+    return NewPoint(embedded.chunk.id, Embedding(embedded.vector, parts), weights if weights and weights.indices else None, payload)

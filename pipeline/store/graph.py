@@ -43,8 +43,9 @@ from pipeline.errors import KbError, NoSpace
 from pipeline.files.lock import FileLock
 from pipeline.filters import PREFIX_FIELDS
 from pipeline.store.catalogue import SHARD, Catalogue, leftovers, shard_folder, take_shard
+from pipeline.store.edge_engine import engine_errors, enter_engine
 from pipeline.store.points import DENSE, INDEXED_FIELDS, SPARSE
-from pipeline.store.shards import BUILDING, Shards, engine_errors, enter_engine
+from pipeline.store.shards import BUILDING, Call, Shards
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +73,9 @@ LOCK = "graph.lock"
 
 #: Seconds to wait for the shard: a search or a batch of a load may use it.
 WAIT_S = 120.0
+
+#: The number of points of a shard.
+POINTS: Call[None, int] = Call("points", lambda shard, _: shard.info().points_count)
 
 
 def lacking(shard: EdgeShard, *, sparse: bool) -> int:
@@ -123,8 +127,7 @@ def build(folder: Path, physical: str) -> bool:
             shutil.copy2(source / "edge_config.json", copy)
             # The log numbers operations: without it they began at 0 again, and the engine would skip those on newer points.
             shutil.copytree(source / "wal", copy / "wal")
-        with shards.use(path) as shard:
-            points = shard.info().points_count
+        points = shards.call(path, POINTS, None)
         shutil.copytree(source / "segments", copy / "segments")
         if not _is_current(path, copy):
             return False

@@ -1,10 +1,13 @@
-"""The open shards of this process: opened when needed, shared with other processes in turns, closed when idle.
+"""The open shards of this process: opened when needed, used for other processes too, closed when idle.
 
-One process at a time may open a shard. To open one, a process first takes the turn, a lock for the whole store, then the
-shard's own lock. An owner gives the turn back at once and keeps its shards open. It closes them when it sees that another
-process took the turn, which it looks for before every call and while it is idle, or after being idle for minutes: to open a
-large shard takes seconds. For the same reason it keeps them for a few times as long as that took, whoever waits. A reader keeps
-the turn while its shards are open, which is brief.
+One process at a time may open a shard. An owner, such as an embed worker or the service, keeps what it has opened and answers
+the others at a socket (`doors`), so that only a shard that nobody has open is opened, which takes seconds for a large one. What
+a process writes to another one's shard is repeated if that one dies: every call can be.
+
+To open a shard, a process first takes the turn (`turn`), then the shard's own lock. An owner gives the turn back at once. It
+closes its shards when it sees that another process took the turn for one of them, which it looks for before every call and while
+it is idle, or after being idle for minutes. So a collection can be dropped or copied, and processes that cannot ask each other
+use it one after the other. A reader keeps the turn while its shards are open, which is brief, and answers nobody.
 
 Calls of several threads run together, as the engine computes without the interpreter lock.
 
@@ -14,16 +17,17 @@ writing and set the length of some. So the shard's own lock is taken before the 
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any, Generic, TypeVar, cast
 
 from qdrant_edge import EdgeShard
 
@@ -31,11 +35,15 @@ from pipeline.errors import CollectionMissing, NoSpace, StoreLocked, StoreUnavai
 from pipeline.files.errors import translated
 from pipeline.files.lock import POLL_S, FileLock
 from pipeline.store.base import Role
-from pipeline.store.catalogue import shard_folder
+from pipeline.store.doors import Askers, Door, NobodyAnswers, NotAnswered
+from pipeline.store.edge_engine import engine_errors, enter_engine, load, refuse_after_fork
+from pipeline.store.turn import Turn
+from pipeline.store.wire import read, written
 
 _log = logging.getLogger(__name__)
 
-_engine_pid: int | None = None  # the process that called the engine first
+A = TypeVar("A")
+R = TypeVar("R")
 
 #: In a shard's folder while a copy of it gets a graph, and nothing has been written since.
 BUILDING = "building"
@@ -43,12 +51,26 @@ BUILDING = "building"
 _READER_HOLD_S = 2.0
 #: Seconds between two looks of an idle owner whether another process waits.
 _LOOK_S = 0.1
-#: An owner that has just opened shards keeps them for this many times as long as that took, up to so many seconds: two owners that
-#: both have work would otherwise do little but open large shards.
-_HOLD_TIMES, _HOLD_MAX_S = 3.0, 5.0
 #: Disk space needed to open a shard: the engine maps its last chunks of 32 MB whole (26 MB were measured, 16 MB free were
 #: not enough). If the disk cannot hold the mapped files, the process dies of SIGBUS.
 _OPEN_BYTES = 48 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[A, R]):
+    """Something that the process that has a shard open does with it, also for others; doing it again changes nothing."""
+
+    name: str  #: by which others ask for it
+    run: Callable[[EdgeShard, A], R]  #: values that `wire` can write
+    changes: bool = False  #: whether it writes
+
+
+#: Writes all changes to disk.
+FLUSH: Call[None, None] = Call("flush", lambda shard, _: shard.flush())
+
+
+class _OpenElsewhere(Exception):
+    """Another process has the shard open, and answers."""
 
 
 @dataclass(slots=True)
@@ -57,18 +79,25 @@ class _Open:
 
     shard: EdgeShard
     lock: FileLock
-    changed: bool = False  #: has changes that have not been flushed
+    door: Door | None  #: where others ask
+    changed: bool  #: has changes that have not been flushed
 
 
 class Shards:
     """Shards by folder. Calls may run together, but not during a close, which waits until those that run have ended."""
 
-    def __init__(self, folder: Path, role: Role, lock_timeout_s: float, idle_s: float) -> None:
+    def __init__(
+        self, folder: Path, role: Role, lock_timeout_s: float, idle_s: float, calls: Iterable[Call[Any, Any]] = ()
+    ) -> None:
+        """`calls`: what an owner does for other processes."""
         self._folder = folder
         self._role = role
         self._lock_timeout_s = lock_timeout_s
         self._idle_s = idle_s
-        self._turn = FileLock(folder / "turn.lock")
+        self._calls = {call.name: call for call in (*calls, FLUSH)}
+        self._turn = Turn(folder)
+        self._askers = Askers(lock_timeout_s)
+        self._unflushed: set[Path] = set()  #: shards to which other processes have written for this one
         self._lock = threading.RLock()
         self._running = 0  #: calls in progress
         self._ended = threading.Condition(self._lock)  #: when the last of them has ended
@@ -76,23 +105,51 @@ class Shards:
         self._open: dict[Path, _Open] = {}
         self._pid = os.getpid()
         self._opened_at = self._used_at = 0.0
-        self._held_until = 0.0  #: monotonic; an owner does not step aside before
         self._watch: threading.Thread | None = None
         self._is_watched = False  #: whether that thread will look again
         self._closing = threading.Event()
 
-    @contextmanager
-    def use(self, path: Path, *, changes: bool = False) -> Iterator[EdgeShard]:
-        """The shard in `path`, open until the block ends; `changes`: the block may write.
+    def call(self, path: Path, call: Call[A, R], asked: A) -> R:
+        """Run `call` in the process that has the shard in `path` open; in this one, which opens it, if none has.
 
         Raises StoreLocked if another process keeps it for the whole timeout; engine errors become StoreUnavailable.
         """
+        refuse_after_fork()
+        deadline, alone = time.monotonic() + self._lock_timeout_s, False
+        while True:
+            if not alone and path not in self._open:
+                try:
+                    return self._ask(path, call, asked)
+                except NobodyAnswers:
+                    pass
+                except NotAnswered as error:
+                    _log.debug("the process that has %s open is of no help: %s", path, error)
+                    alone = True
+            try:
+                with self.use(path, changes=call.changes, alone=alone) as shard:
+                    return call.run(shard, asked)
+            except _OpenElsewhere as error:
+                if time.monotonic() >= deadline:
+                    raise self._locked() from error
+
+    @contextmanager
+    def use(self, path: Path, *, changes: bool = False, alone: bool = True) -> Iterator[EdgeShard]:
+        """The shard in `path`, open in this process until the block ends; `changes`: the block may write.
+
+        Without `alone`, another process that has it open and answers need not close it: _OpenElsewhere is raised then.
+        Other errors as of `call`.
+        """
+        with self._using(path, changes, lambda: self._open.get(path) or self._load(path, alone)) as shard:
+            yield shard
+
+    @contextmanager
+    def _using(self, path: Path, changes: bool, find: Callable[[], _Open]) -> Iterator[EdgeShard]:
         refuse_after_fork()
         with self._lock:
             while self._is_closing:
                 self._ended.wait()
             self._step_aside()
-            opened = self._open.get(path) or self._load(path)
+            opened = find()
             if changes:
                 opened.changed = True
                 forget_build(path)
@@ -105,6 +162,27 @@ class Shards:
                 self._running -= 1
                 self._used_at = time.monotonic()
                 self._ended.notify_all()
+
+    def _ask(self, path: Path, call: Call[A, R], asked: A) -> R:
+        try:
+            answer = read(self._askers.ask(path, written((call.name, asked))))
+        except TimeoutError as error:
+            raise self._locked() from error
+        if call.changes:
+            self._unflushed.add(path)
+        return cast("R", answer)
+
+    def _answer(self, path: Path, request: bytes) -> bytes:
+        """Do what another process asks for; never open the shard for it."""
+        name, asked = read(request)
+        call = self._calls[name]
+        with self._using(path, call.changes, lambda: self._lent(path)) as shard:
+            return written(call.run(shard, asked))
+
+    def _lent(self, path: Path) -> _Open:
+        if path not in self._open:
+            raise NobodyAnswers(f"{path} was closed a moment ago")
+        return self._open[path]
 
     def flush(self, path: Path) -> None:
         """Write changes to disk; a shard that is not open was flushed when it was closed."""
@@ -119,6 +197,10 @@ class Shards:
                 except BaseException:
                     opened.changed = True
                     raise
+            is_lent = opened is None and path in self._unflushed
+        if is_lent:  # by the process that has it open now: the one that wrote may have died
+            self.call(path, FLUSH, None)
+            self._unflushed.discard(path)
 
     def remove(self, path: Path, remove: Callable[[], None]) -> None:
         """Call `remove` while no process has the shard in `path` open or can open it."""
@@ -128,7 +210,10 @@ class Shards:
             deadline = time.monotonic() + self._lock_timeout_s
             lock = FileLock(path / "open.lock")
             try:
-                if not (self._turn.take(deadline) and lock.take(deadline)):
+                if not self._turn.take(deadline):
+                    raise self._locked()
+                self._turn.want(path.name)
+                if not lock.take(deadline):
                     raise self._locked()
                 remove()
             except FileNotFoundError:
@@ -152,6 +237,8 @@ class Shards:
                 raise self._locked()
             held.callback(self._turn.release)
             found = paths()
+            for path in found:
+                self._turn.want(path.name)
             for lock in [FileLock(path / "open.lock") for path in found]:
                 if not lock.take(deadline):
                     raise self._locked()
@@ -171,6 +258,7 @@ class Shards:
                 self._close_all()
             self._closing.set()
             watch = self._watch
+        self._askers.close()
         if watch is not None:
             watch.join()
 
@@ -182,30 +270,43 @@ class Shards:
             if time.monotonic() - self._opened_at > _READER_HOLD_S:
                 self._close_all()
                 time.sleep(3 * POLL_S)  # longer than the pause of other processes between two attempts, or we would always win
-        elif self._is_due() and self._turn.wanted():
+        elif self._is_wanted():
             self._close_all()
 
-    def _is_due(self) -> bool:
-        """Whether an owner has kept its shards long enough for what opening them has cost."""
-        return time.monotonic() >= self._held_until
+    def _is_wanted(self) -> bool:
+        return self._turn.wanted([path.name for path in self._open])
 
-    def _load(self, path: Path) -> _Open:
+    def _take_turn(self, path: Path, deadline: float, alone: bool) -> None:
+        """Take the turn for a shard. Raises StoreLocked, and _OpenElsewhere as soon as another process answers for it."""
+        while not self._turn.take():
+            if not alone and self._askers.find(path):
+                raise _OpenElsewhere
+            # The process that has the turn may wait for a shard that is open here, or for an answer.
+            self._step_aside()
+            if time.monotonic() >= deadline:
+                raise self._locked()
+            self._ended.wait(POLL_S)
+        self._turn.want(path.name)
+        if not alone and self._askers.find(path):  # it has opened the shard while this process waited
+            if not self._open:
+                self._turn.release()
+            raise _OpenElsewhere
+
+    def _load(self, path: Path, alone: bool) -> _Open:
         self._pid = os.getpid()
         deadline = time.monotonic() + self._lock_timeout_s
-        if not self._turn.held and not self._turn.take(0):
-            # Waiting with shards open could deadlock: the other process may be waiting for us.
-            self._close_all()
-            if not self._turn.take(deadline):
-                raise self._locked()
+        self._take_turn(path, deadline, alone)
+        if path in self._open:  # by another thread, while this one waited
+            if self._role == "owner":
+                self._turn.release()
+            return self._open[path]
         lock = FileLock(path / "open.lock")
         try:
             if shutil.disk_usage(path).free < _OPEN_BYTES:
                 raise NoSpace(f"opening {path} needs {_OPEN_BYTES >> 20} MB of free disk space; free some space and try again")
             if not lock.take(deadline):
                 raise self._locked()
-            began = time.monotonic()
-            opened = _Open(self._load_shard(path), lock)
-            took = time.monotonic() - began
+            opened = _Open(load(path), lock, self._open_door(path), path in self._unflushed)
         except BaseException as error:
             lock.release()
             if not self._open:
@@ -222,7 +323,7 @@ class Shards:
             self._opened_at = time.monotonic()
         self._open[path] = opened
         self._used_at = time.monotonic()
-        self._held_until = self._used_at + min(_HOLD_MAX_S, _HOLD_TIMES * took)
+        self._unflushed.discard(path)
         self._closing.clear()
         if not (self._is_watched and self._watch and self._watch.is_alive()):  # threads do not survive a fork
             self._is_watched = True
@@ -230,16 +331,15 @@ class Shards:
             self._watch.start()
         return opened
 
-    def _load_shard(self, path: Path) -> EdgeShard:
-        enter_engine()
+    def _open_door(self, path: Path) -> Door | None:
+        """Where others ask for the shard, before they can have the turn."""
+        if self._role == "reader":
+            return None
         try:
-            return EdgeShard.load(str(shard_folder(path)))
-        except Exception as error:
-            if "WouldBlock" in str(error):
-                raise StoreLocked(f"{path} is open in a program other than kb-ingest; close it there") from error
-            if any(words in str(error) for words in ("Permission denied", "PermissionDenied")):  # as the engine has it or its log
-                raise translated(PermissionError(errno.EACCES, str(error)), path) from error
-            raise StoreUnavailable(f"cannot open {path}: {error}; restore it from a backup, or drop it and load again") from error
+            return Door(path, partial(self._answer, path))
+        except OSError as error:
+            _log.info("other processes take turns at %s, as they cannot ask this one: %s", path, error)
+            return None
 
     def _close_all(self) -> None:
         """Close every shard once no call runs; the caller must not be in one."""
@@ -250,6 +350,8 @@ class Shards:
             for path in list(self._open):
                 opened = self._open.pop(path)
                 try:
+                    if opened.door:
+                        opened.door.close()
                     with engine_errors(path):
                         if opened.changed:
                             opened.shard.flush()
@@ -266,7 +368,7 @@ class Shards:
         while True:
             with self._lock:
                 left_s = self._used_at + self._idle_s - time.monotonic()
-                is_wanted = self._role == "owner" and not self._running and self._is_due() and self._turn.wanted()
+                is_wanted = self._role == "owner" and not self._running and self._is_wanted()
                 if self._open and not self._running and (left_s <= 0 or is_wanted):
                     try:
                         self._close_all()
@@ -282,32 +384,6 @@ class Shards:
             f"the embedded store {self._folder} has been in use by another process for {self._lock_timeout_s:g} s; "
             "wait until that process is done, or use a Qdrant server (KB_QDRANT_URL)"
         )
-
-
-def enter_engine() -> None:
-    """Call before the engine: its threads do not survive a fork, and a child that calls it would wait for them forever."""
-    global _engine_pid
-    refuse_after_fork()
-    if _engine_pid is None:
-        _engine_pid = os.getpid()
-
-
-def refuse_after_fork() -> None:
-    """Call before taking our own locks too: another thread may have held them when this process was forked."""
-    if _engine_pid is not None and _engine_pid != os.getpid():
-        raise RuntimeError("the embedded store was used before this process was forked; use it in the parent or the child only")
-
-
-@contextmanager
-def engine_errors(path: Path) -> Iterator[None]:
-    """Convert the engine's errors, which are all plain Exception, to StoreUnavailable."""
-    try:
-        yield
-    except BaseException as error:
-        # A panic of the engine is a BaseException; subclasses of Exception are ours, or complain about arguments we passed.
-        if type(error) is not Exception and type(error).__name__ != "PanicException":
-            raise
-        raise StoreUnavailable(f"the embedded store {path} failed: {error}") from error
 
 
 def forget_build(path: Path) -> None:

@@ -14,9 +14,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from typing_extensions import override
 
 from pipeline.ledger import Ledger
-from pipeline.store.base import VectorStore
+from pipeline.store.base import Role, VectorStore
 from pipeline.store.edge import EdgeStore
 from pipeline.store.server import ServerStore
 from tests.made_points import DIMENSION
@@ -85,18 +86,37 @@ def server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             yield server.url
 
 
+class AskingStore(EdgeStore):
+    """An embedded store whose new collections another one has open; locks belong to open files, so it stands for another process."""
+
+    def __init__(self, folder: Path, *, role: Role, batch_points: int) -> None:
+        super().__init__(folder, role=role, batch_points=batch_points)
+        self._other = EdgeStore(folder, role="owner")
+
+    @override
+    def create(self, physical: str, dimension: int, *, parts: bool = False) -> None:
+        super().create(physical, dimension, parts=parts)
+        self._other.count(physical)
+
+    @override
+    def close(self) -> None:
+        super().close()
+        self._other.close()
+
+
 @pytest.fixture(
     params=[
         pytest.param(("edge", "owner"), id="edge-owner"),
         pytest.param(("edge", "reader"), id="edge-reader"),
+        pytest.param(("asking", "reader"), id="edge-asking"),
         pytest.param(("server", ""), id=f"server[{SERVER_KIND}]"),
     ]
 )
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[VectorStore]:
     kind, role = request.param
     opened: VectorStore
-    if kind == "edge":
-        opened = EdgeStore(tmp_path / "qdrant", role=role, batch_points=100)
+    if kind in ("edge", "asking"):
+        opened = {"edge": EdgeStore, "asking": AskingStore}[kind](tmp_path / "qdrant", role=role, batch_points=100)
     else:
         key = os.environ.get("KB_TEST_QDRANT_API_KEY", "")
         opened = ServerStore(request.getfixturevalue("server_url"), key, allow_insecure=True, retry_s=5, batch_points=100)

@@ -1,0 +1,56 @@
+"""The engine of the embedded store: opening a shard, its errors, and forks."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from qdrant_edge import EdgeShard
+
+from pipeline.errors import StoreLocked, StoreUnavailable
+from pipeline.files.errors import translated
+from pipeline.store.catalogue import shard_folder
+
+_engine_pid: int | None = None  # the process that called the engine first
+
+
+def load(path: Path) -> EdgeShard:
+    """Open the shard of the collection in `path`. Raises StoreLocked, StoreUnavailable, ConfigError."""
+    enter_engine()
+    try:
+        return EdgeShard.load(str(shard_folder(path)))
+    except Exception as error:
+        if "WouldBlock" in str(error):
+            raise StoreLocked(f"{path} is open in a program other than kb-ingest; close it there") from error
+        if any(words in str(error) for words in ("Permission denied", "PermissionDenied")):  # as the engine has it or its log
+            raise translated(PermissionError(errno.EACCES, str(error)), path) from error
+        raise StoreUnavailable(f"cannot open {path}: {error}; restore it from a backup, or drop it and load again") from error
+
+
+def enter_engine() -> None:
+    """Call before the engine: its threads do not survive a fork, and a child that calls it would wait for them forever."""
+    global _engine_pid
+    refuse_after_fork()
+    if _engine_pid is None:
+        _engine_pid = os.getpid()
+
+
+def refuse_after_fork() -> None:
+    """Call before taking our own locks too: another thread may have held them when this process was forked."""
+    if _engine_pid is not None and _engine_pid != os.getpid():
+        raise RuntimeError("the embedded store was used before this process was forked; use it in the parent or the child only")
+
+
+@contextmanager
+def engine_errors(path: Path) -> Iterator[None]:
+    """Convert the engine's errors, which are all plain Exception, to StoreUnavailable."""
+    try:
+        yield
+    except BaseException as error:
+        # A panic of the engine is a BaseException; subclasses of Exception are ours, or complain about arguments we passed.
+        if type(error) is not Exception and type(error).__name__ != "PanicException":
+            raise
+        raise StoreUnavailable(f"the embedded store {path} failed: {error}") from error

@@ -1,0 +1,476 @@
+"""The process that has a shard of the embedded store open answers the others: what they get, and what happens when it goes."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import CollectionMissing, StoreLocked
+from pipeline.filters import All, Condition, Either, FieldType, Granted, Limit, Node, Not, Op
+from pipeline.store import wire
+from pipeline.store.base import VectorStore
+from pipeline.store.doors import SOCKET
+from pipeline.store.edge import EdgeStore
+from pipeline.types import DocumentInfo, EmbeddedChunk, PointMeta
+from tests.made_points import DIMENSION, made_document, made_points, made_vector
+from tests.services import wait_until
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+GUIDE = replace(made_document("guide.txt"), metadata=(("team", "red"), ("year", 2020), ("tags", ("a", "é"))))
+SECRET = replace(made_document("secret.txt", "/secret"), metadata=(("team", "blue"), ("year", 2024)))
+FIELDS = {"team": FieldType.KEYWORD, "year": FieldType.INTEGER, "tags": FieldType.KEYWORD}
+
+#: Opens the collections that it is given, and keeps them open.
+OWNER = f"""
+import os, sys, threading, time
+from pathlib import Path
+sys.path.insert(0, {str(REPOSITORY)!r})
+from pipeline.store import doors
+from pipeline.store.edge import EdgeStore
+{{before}}
+store = EdgeStore(Path(sys.argv[1]), role="owner", idle_s=60)
+for name in sys.argv[2:]:
+    store.count(name)
+print("open", flush=True)
+sys.stdin.readline()
+store.close()
+print("closed", flush=True)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A store with the collection `c`, of two documents."""
+    folder = tmp_path / "qdrant"
+    filled(folder, "c")
+    return folder
+
+
+def filled(folder: Path, *names: str, parts: bool = False) -> None:
+    store = EdgeStore(folder, role="owner")
+    for name in names:
+        store.create(name, DIMENSION, parts=parts)
+        store.add_fields(name, FIELDS)
+        for document in (GUIDE, SECRET):
+            store.upsert(name, with_parts(made_points(document, 300)) if parts else made_points(document, 300))
+    store.close()
+
+
+def with_parts(points: list[tuple[DocumentInfo, EmbeddedChunk]]) -> list[tuple[DocumentInfo, EmbeddedChunk]]:
+    return [(one, replace(it, parts=(made_vector(it.chunk.ordinal + 1), made_vector(7)))) for one, it in points]
+
+
+@contextmanager
+def owner(folder: Path, *names: str, before: str = "") -> Iterator[subprocess.Popen[str]]:
+    """A process that has these collections open."""
+    command = [sys.executable, "-c", OWNER.replace("{before}", before), str(folder), *names]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "open\n"
+            yield process
+        finally:
+            process.kill()
+
+
+@contextmanager
+def asker(folder: Path, lock_timeout_s: float = 30.0) -> Iterator[EdgeStore]:
+    store = EdgeStore(folder, role="owner", lock_timeout_s=lock_timeout_s)
+    yield store
+    store.close()
+
+
+def has_opened(store: EdgeStore) -> list[str]:
+    """The collections that this store has opened itself."""
+    return sorted(path.name for path in store._shards._open)
+
+
+def reads(store: VectorStore, name: str) -> list[object]:
+    """What every method that reads says of a collection."""
+    ids = [embedded.chunk.id for _, embedded in made_points(GUIDE, 300)[::50]]
+    grant = [Granted("folder=/guides*"), "team = red or year > 2021"]
+    return [
+        *(store.search(name, made_vector(seed), 20, {}, text) for seed in (3, 70) for text in ("", "words 3", "part")),
+        store.search(name, None, 20, {}, "some words 17"),
+        store.search(name, made_vector(5), 400, grant, "words"),
+        store.search(name, made_vector(5), 400, ["not (tags in (é, b)) and year != 2021"]),
+        store.count(name),
+        store.count(name, GUIDE.id),
+        store.count(name, filters=grant),
+        store.document_chunks(name, GUIDE.id),
+        store.document_chunks(name, GUIDE.id, grant, [3, 1, 299, 1000]),
+        store.document_chunks(name, SECRET.id, grant),
+        store.document_points(name, [GUIDE.id, "0b8a5a3e-0000-5000-8000-000000000000"]),
+        store.vectors(name, [*ids, "0b8a5a3e-0000-5000-8000-000000000000"]),
+        store.fields(name),
+        list(store.scan(name)),
+        list(store.scan(name, with_vectors=True)),
+        list(store.scan_points(name)),
+        (store.dimension(name), store.has_parts(name), store.has_sparse(name), store.graph_links(name)),
+        store.build_graph(name, 10**6),
+        (store.collections(), store.aliases()),
+    ]
+
+
+@pytest.mark.parametrize("parts", [False, True])
+def test_answers_are_those_of_an_own_store(tmp_path: Path, parts: bool) -> None:
+    filled(tmp_path, "c", parts=parts)
+    with asker(tmp_path) as store:
+        own = reads(store, "c")
+        assert has_opened(store) == ["c"]
+    with owner(tmp_path, "c"), asker(tmp_path) as store:
+        asked = reads(store, "c")
+        assert has_opened(store) == []
+    assert asked == own
+    assert [len(one) for one in own[:8]] == [20] * 7 + [300]  # type: ignore[arg-type]
+
+
+def writes(store: VectorStore) -> None:
+    """Uses every method that writes to the points of a collection."""
+    store.add_fields("c", {"pages": FieldType.FLOAT})
+    late = replace(made_document("late.txt"), metadata=(("pages", 1.5),))
+    store.upsert("c", made_points(late, 400))
+    ids = [embedded.chunk.id for _, embedded in made_points(late, 400)]
+    store.delete_points("c", ids[:10])
+    store.update_meta("c", {ids[20]: PointMeta(1000, 1, 2, 3, 4), "0b8a5a3e-0000-5000-8000-000000000000": PointMeta(1)})
+    store.update_document("c", replace(GUIDE, title="Moved", folder="/moved", uri="file:///moved/guide.txt"))
+    store.delete_documents("c", [SECRET.id])
+
+
+def test_writes_are_those_of_an_own_store_and_outlive_both(folder: Path, tmp_path: Path) -> None:
+    filled(tmp_path / "own", "c")
+    with asker(tmp_path / "own") as store:
+        writes(store)
+        own = [*store.scan_points("c"), store.fields("c"), store.search("c", made_vector(9), 500, {"folder": "/moved"}, "words")]
+    with owner(folder, "c") as process, asker(folder) as store:
+        writes(store)
+        assert has_opened(store) == []
+        process.kill()
+        process.wait()
+        again = [*store.scan_points("c"), store.fields("c"), store.search("c", made_vector(9), 500, {"folder": "/moved"}, "words")]
+        assert has_opened(store) == ["c"]
+    assert again == own
+    assert len(own) == 300 + 390 + 2
+
+
+def test_the_owner_dies_during_a_call(folder: Path) -> None:
+    with asker(folder) as store:
+        expected = store.search("c", made_vector(3), 20, {}, "words")
+        store.close()
+        for _ in range(3):
+            with owner(folder, "c") as process:
+                assert store.count("c") == 600
+                process.send_signal(signal.SIGSTOP)  # it has the call and does not answer
+                found: list[object] = []
+                thread = threading.Thread(
+                    target=lambda found=found: found.append(store.search("c", made_vector(3), 20, {}, "words"))
+                )  # type: ignore[misc]
+                thread.start()
+                time.sleep(0.3)
+                assert thread.is_alive()
+                process.kill()
+                thread.join(20)
+                assert found == [expected]
+                assert has_opened(store) == ["c"]
+                store.close()
+
+
+def test_writers_and_searchers_go_on_while_owners_die(folder: Path) -> None:
+    chance, stop = random.Random(5), threading.Event()
+    failures: list[BaseException] = []
+    written = [0, 0]
+
+    def work(at: int, once: Callable[[EdgeStore, int], object]) -> None:
+        try:
+            with asker(folder) as store:
+                for n in itertools.count():
+                    if stop.is_set():
+                        return
+                    once(store, n)
+                    written[at] = n + 1
+        except BaseException as error:
+            failures.append(error)
+
+    def write(store: EdgeStore, n: int) -> None:
+        store.upsert("c", made_points(made_document(f"more{n}"), 20))
+
+    def look(store: EdgeStore, n: int) -> None:
+        assert len(store.search("c", made_vector(n), 5, {}, "words")) == 5
+        time.sleep(0.01)
+
+    threads = [threading.Thread(target=work, args=(at, once)) for at, once in enumerate((write, look))]
+    with owner(folder, "c"):
+        for thread in threads:
+            thread.start()
+        time.sleep(chance.random())
+    for _ in range(3):  # the threads' own stores are owners now, or ask each other
+        with owner(folder, "c") as process:
+            time.sleep(chance.random())
+            process.kill()
+    stop.set()
+    for thread in threads:
+        thread.join(30)
+    assert failures == []
+    with asker(folder) as store:
+        assert min(written) > 0
+        for n in range(written[0]):
+            assert store.count("c", made_document(f"more{n}").id) == 20
+
+
+def test_an_owner_steps_aside_for_what_needs_all_processes_out(folder: Path, tmp_path: Path) -> None:
+    with owner(folder, "c"), asker(folder) as store:
+        seen: list[int] = []
+
+        def ask() -> None:
+            seen.append(store.count("c"))
+
+        meanwhile = EdgeStore(folder)
+        thread = threading.Thread(target=ask)
+        with meanwhile._shards.closed(lambda: [folder / "c"]):
+            assert not (folder / "c" / SOCKET).exists()
+            thread.start()
+            time.sleep(0.3)
+            assert seen == []
+        thread.join(10)
+        assert seen == [600]
+        meanwhile.copy(tmp_path / "copy", lambda: None, lambda source, target: target.write_bytes(source.read_bytes()))
+        assert not list((tmp_path / "copy").rglob(SOCKET))
+        meanwhile.drop("c")
+        with pytest.raises(CollectionMissing):
+            store.count("c")
+
+
+def test_an_owner_that_closes_hands_over(folder: Path) -> None:
+    with owner(folder, "c") as process, asker(folder) as store:
+        assert store.count("c") == 600
+        assert process.communicate("\n")[0] == "closed\n"
+        assert not (folder / "c" / SOCKET).exists()
+        assert store.count("c") == 600
+        assert has_opened(store) == ["c"]
+        with asker(folder) as other:  # and now it is the one that answers
+            assert other.count("c") == 600
+            assert has_opened(other) == []
+
+
+def test_an_owner_that_hangs_is_an_error_in_time(folder: Path) -> None:
+    with owner(folder, "c") as process, asker(folder, lock_timeout_s=0.5) as store:
+        assert store.count("c") == 600
+        process.send_signal(signal.SIGSTOP)
+        began = time.monotonic()
+        with pytest.raises(StoreLocked):
+            store.count("c")
+        assert time.monotonic() - began < 10
+        process.send_signal(signal.SIGCONT)
+        wait_until(lambda: store.count("c") == 600, "the owner answers again", 10, 0.1)
+
+
+@pytest.mark.parametrize(
+    "before", ["doors.MESSAGES += 1", "doors._user = lambda connection: 4711", "EdgeStore.__init__.__kwdefaults__"]
+)
+def test_who_cannot_be_asked_gives_the_shard_up(folder: Path, before: str) -> None:
+    """Other messages, and a user that is not this one; the last is the control."""
+    with owner(folder, "c", before=before), asker(folder) as store:
+        assert store.count("c") == 600
+        assert has_opened(store) == ([] if "kwdefaults" in before else ["c"])
+
+
+def test_a_folder_without_sockets_is_used_in_turns(folder: Path) -> None:
+    (folder / "c" / SOCKET).mkdir()  # so that none can be made
+    with owner(folder, "c"), asker(folder) as store:
+        assert store.count("c") == 600
+        assert has_opened(store) == ["c"]
+        assert (folder / "c" / SOCKET).is_dir()
+
+
+def test_a_path_that_is_too_long_for_a_socket(folder: Path, tmp_path: Path) -> None:
+    deep = tmp_path / ("long" * 30) / ("é" * 60)
+    deep.parent.mkdir()
+    folder.rename(deep)
+    with owner(deep, "c"), asker(deep) as store:
+        assert store.count("c") == 600
+        assert has_opened(store) == []
+
+
+def test_only_this_user_can_connect(folder: Path) -> None:
+    path = folder / "c" / SOCKET
+    with asker(folder) as store:
+        for mode, wanted in ((0o755, 0o600), (0o700, 0o600), (0o770, 0o660)):
+            path.parent.chmod(mode)
+            store.count("c")
+            assert stat.S_IMODE(path.stat().st_mode) == wanted
+            store.close()
+            assert not path.exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_another_user_is_not_answered_even_if_it_could_connect(folder: Path) -> None:
+    code = f"""
+import os, socket, sys
+os.chdir(sys.argv[1])
+os.setuid(65534)
+with socket.socket(socket.AF_UNIX) as connection:
+    connection.settimeout(10)
+    connection.connect({SOCKET!r})
+    print(len(connection.recv(100)))
+"""
+    with asker(folder) as store:
+        store.count("c")
+        (folder / "c").chmod(0o755)
+        (folder / "c" / SOCKET).chmod(0o666)
+        command = [sys.executable, "-c", code, str(folder / "c")]
+        assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "0\n"
+
+
+def test_what_a_killed_owner_leaves_is_in_nobodys_way(folder: Path) -> None:
+    with owner(folder, "c") as process:
+        process.kill()
+        process.wait()
+    assert (folder / "c" / SOCKET).is_socket()
+    with asker(folder) as store, asker(folder) as other:
+        assert store.count("c") == other.count("c") == 600
+        assert (has_opened(store), has_opened(other)) == (["c"], [])
+    assert not (folder / "c" / SOCKET).exists()
+
+
+def test_anything_else_that_is_sent_gets_no_answer(folder: Path) -> None:
+    with asker(folder) as store:
+        store.count("c")
+        for request in (
+            b"",
+            b"{}",
+            b'["tuple","nothing",null]',
+            b'["tuple","count",["Chosen",null]]',
+            b"\xff",
+            b'["os.system","x"]',
+        ):
+            with socket.socket(socket.AF_UNIX) as connection:
+                connection.settimeout(10)
+                connection.connect(str(folder / "c" / SOCKET))
+                greeting = connection.recv(int.from_bytes(connection.recv(4), "big"))
+                assert greeting.startswith(b"kb-ingest ")
+                connection.sendall(len(request).to_bytes(4, "big") + request)
+                assert connection.recv(4) == bytes(4)  # no answer
+        assert store.count("c") == 600
+
+
+def test_owners_of_two_collections_leave_each_other_alone(folder: Path) -> None:
+    filled(folder, "d")
+    with owner(folder, "c"), asker(folder) as store:
+        inode = (folder / "c" / SOCKET).stat().st_ino
+        store.count("d")
+        assert store.count("c") == 600
+        store.drop("d")
+        assert has_opened(store) == []
+        time.sleep(0.3)  # longer than the owner looks for others
+        assert store.count("c") == 600
+        assert (folder / "c" / SOCKET).stat().st_ino == inode
+
+
+def test_two_processes_that_open_several_collections(folder: Path) -> None:
+    filled(folder, "d", "e")
+    failures: list[BaseException] = []
+    with owner(folder, "c"):
+
+        def work(seed: int) -> None:
+            chance = random.Random(seed)
+            try:
+                with asker(folder) as store:
+                    for _ in range(20):
+                        for name in chance.sample("cde", 3):
+                            assert store.count(name) == 600
+                        if chance.random() < 0.3:
+                            store.close()
+            except BaseException as error:
+                failures.append(error)
+
+        threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+    assert failures == []
+
+
+def test_a_forked_child_asks_by_itself(folder: Path) -> None:
+    code = f"""
+import os, sys
+sys.path.insert(0, {str(REPOSITORY)!r})
+from pathlib import Path
+from pipeline.store.edge import EdgeStore
+from tests.made_points import made_vector
+store = EdgeStore(Path(sys.argv[1]))
+expected = {{seed: store.search("c", made_vector(seed), 5, {{}}) for seed in range(20)}}
+pid = os.fork()
+for _ in range(20):
+    for seed in range(20):
+        assert store.search("c", made_vector(seed), 5, {{}}) == expected[seed]
+assert not store._shards._open
+if pid:
+    sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
+    with owner(folder, "c"):
+        subprocess.run([sys.executable, "-c", code, str(folder)], check=True, timeout=60)
+
+
+def test_a_grant_reaches_the_owner(folder: Path) -> None:
+    """What a token may not see does not leave the process that answers."""
+    grants = [[Granted("folder=/guides")], [Granted(("uri", GUIDE.uri))], [Granted("team = red")], [Granted("not year > 2021")]]
+    with owner(folder, "c"), asker(folder) as store:
+        for grant in grants:
+            for filters in (grant, [*grant, f"document_id = {SECRET.id} or team = red"]):
+                hits = store.search("c", made_vector(3), 600, filters, "words")
+                assert {hit.document_id for hit in hits} == {GUIDE.id}
+                assert (len(hits), store.count("c", filters=filters)) == (300, 300)
+                assert (store.count("c", SECRET.id, filters), store.document_chunks("c", SECRET.id, filters)) == (0, [])
+        nothing = [Granted("colour = red")]  # of which this collection knows nothing
+        assert (store.search("c", made_vector(3), 600, nothing), store.count("c", filters=nothing)) == ([], 0)
+        assert has_opened(store) == []
+
+
+def any_filter(chance: random.Random, depth: int) -> Node:
+    kind = chance.randrange(5 if depth else 1)
+    if kind == 0:
+        values = ("é\x00\ud800", "", 7, -(2**53), 0.1, True, False, datetime(2024, 2, 29, 1, 2, 3, 456789, tzinfo=UTC))
+        return Condition(chance.choice(("uri", "a.b", "")), chance.choice(list(Op)), tuple(chance.choices(values, k=3)), "at 3")
+    if kind in (1, 2):
+        return (All, Either)[kind - 1](tuple(any_filter(chance, depth - 1) for _ in range(chance.randrange(4))))
+    return (Not, Limit)[kind - 3](any_filter(chance, depth - 1))
+
+
+def test_a_filter_is_read_as_it_was_written() -> None:
+    chance = random.Random(11)
+    for _ in range(500):
+        tree = any_filter(chance, 4)
+        back = wire.read(wire.written(tree))
+        assert repr(back) == repr(tree)  # 1, 1.0 and True are equal, but not the same
+        assert back == tree
+    for unknown in (object(), b"", {"a"}, Path("/"), 1j):
+        with pytest.raises(TypeError):
+            wire.written(All((Not(unknown),)))  # type: ignore[arg-type]
+    for odd in (b'["All"]', b'["all",["tuple"]]', b'["Op","like"]', b"[]", b"", b'["Condition"]'):
+        if odd == b'["All"]':
+            assert wire.read(odd) == All()
+            continue
+        with pytest.raises((ValueError, TypeError, KeyError)):
+            wire.read(odd)
+
+
+def test_a_payload_that_looks_like_ours_stays_a_payload() -> None:
+    payload = {"text": '["All"]', "fields": {"x": ["Op", "in"], "json": ["json", ["tuple"]]}, "n": None, "f": 1.0}
+    assert wire.read(wire.written(wire.NewPayload("id", payload))) == wire.NewPayload("id", payload)
