@@ -9,6 +9,9 @@ if TYPE_CHECKING:
     from pipeline.settings import Settings
     from pipeline.store.base import Role, VectorStore
 
+#: Folder of the embedded store in the data folder.
+STORE = "qdrant"
+
 
 def open_store(settings: Settings, *, role: Role = "reader") -> VectorStore:
     """The store that the settings name: a server if KB_QDRANT_URL is set, else the one in the data folder.
@@ -19,7 +22,7 @@ def open_store(settings: Settings, *, role: Role = "reader") -> VectorStore:
         from pipeline.store.edge import EdgeStore
 
         return EdgeStore(
-            settings.data_dir / "qdrant",
+            settings.data_dir / STORE,
             role=role,
             batch_points=settings.upsert_batch_points,
             batch_bytes=settings.upsert_batch_bytes,
@@ -42,3 +45,11 @@ def open_store(settings: Settings, *, role: Role = "reader") -> VectorStore:
         on_disk=settings.qdrant_on_disk,
         language=settings.language,
     )
+
+
+def tidy(settings: Settings) -> None:
+    """Remove what processes that were killed have left in the embedded store."""
+    if settings.embedded_store:
+        from pipeline.store import doors
+
+        doors.tidy(settings.data_dir / STORE)

@@ -24,10 +24,15 @@ from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from pipeline.files.lock import FileLock
+
 _log = logging.getLogger(__name__)
 
 #: Name of the socket. It has no meaning without its owner, which removes it; one that was killed leaves it to the next owner.
 SOCKET = "owner.sock"
+
+#: Name of the lock of the process that has the shard open.
+OPEN_LOCK = "open.lock"
 
 #: To be counted up when messages or their meaning change: processes with other messages take turns at the store.
 MESSAGES = 1
@@ -201,6 +206,17 @@ def _close(kept: deque[socket.socket]) -> None:
     with suppress(IndexError):  # other threads use it too
         while True:
             kept.pop().close()
+
+
+def tidy(folder: Path, timeout_s: float = 1.0) -> None:
+    """Remove sockets that killed processes have left in a store: not every program can copy a folder that has some."""
+    askers = Askers(timeout_s)
+    for path in folder.glob(f"*/{SOCKET}"):
+        lock = FileLock(path.parent / OPEN_LOCK)
+        if not askers.find(path.parent) and lock.take(time.monotonic() + timeout_s):  # the end of a process takes a moment
+            path.unlink(missing_ok=True)
+        lock.release()
+    askers.close()
 
 
 @contextmanager

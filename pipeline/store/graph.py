@@ -127,13 +127,15 @@ def build(folder: Path, physical: str) -> bool:
             shutil.copy2(source / "edge_config.json", copy)
             # The log numbers operations: without it they began at 0 again, and the engine would skip those on newer points.
             shutil.copytree(source / "wal", copy / "wal")
-        points = shards.call(path, POINTS, None)
         shutil.copytree(source / "segments", copy / "segments")
         if not _is_current(path, copy):
             return False
         enter_engine()
         with engine_errors(copy):
             kept = _optimized(copy, shape.dimension, sparse=shape.sparse)
+        points = shards.call(path, POINTS, None)  # by now a process that searches has it open again
+        if not _is_current(path, copy):
+            return False
         if kept != points:
             log.warning("the graph of %s has %d points instead of %d, and is not used", physical, kept, points)
             return False

@@ -35,7 +35,7 @@ from pipeline.errors import CollectionMissing, NoSpace, StoreLocked, StoreUnavai
 from pipeline.files.errors import translated
 from pipeline.files.lock import POLL_S, FileLock
 from pipeline.store.base import Role
-from pipeline.store.doors import Askers, Door, NobodyAnswers, NotAnswered
+from pipeline.store.doors import OPEN_LOCK, Askers, Door, NobodyAnswers, NotAnswered
 from pipeline.store.edge_engine import engine_errors, enter_engine, load, refuse_after_fork
 from pipeline.store.turn import Turn
 from pipeline.store.wire import read, written
@@ -208,7 +208,7 @@ class Shards:
         with self._lock:
             self._close_all()
             deadline = time.monotonic() + self._lock_timeout_s
-            lock = FileLock(path / "open.lock")
+            lock = FileLock(path / OPEN_LOCK)
             try:
                 if not self._turn.take(deadline):
                     raise self._locked()
@@ -239,7 +239,7 @@ class Shards:
             found = paths()
             for path in found:
                 self._turn.want(path.name)
-            for lock in [FileLock(path / "open.lock") for path in found]:
+            for lock in [FileLock(path / OPEN_LOCK) for path in found]:
                 if not lock.take(deadline):
                     raise self._locked()
                 held.callback(lock.release)
@@ -300,7 +300,7 @@ class Shards:
             if self._role == "owner":
                 self._turn.release()
             return self._open[path]
-        lock = FileLock(path / "open.lock")
+        lock = FileLock(path / OPEN_LOCK)
         try:
             if shutil.disk_usage(path).free < _OPEN_BYTES:
                 raise NoSpace(f"opening {path} needs {_OPEN_BYTES >> 20} MB of free disk space; free some space and try again")

@@ -87,7 +87,7 @@ def server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 class AskingStore(EdgeStore):
-    """An embedded store whose new collections another one has open; locks belong to open files, so it stands for another process."""
+    """An embedded store whose new collections another one has open, which stands for another process: it has files of its own."""
 
     def __init__(self, folder: Path, *, role: Role, batch_points: int) -> None:
         super().__init__(folder, role=role, batch_points=batch_points)

@@ -1,4 +1,4 @@
-"""The embedded store: death of processes, turns between them, full disks and damaged files; test_store_owner.py has how they ask."""
+"""The embedded store: death of processes, turns between them, full disks and damaged files; they ask in test_store_owner.py."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from pipeline.errors import BrokerUnavailable, ConfigError
 from pipeline.ledger import Ledger
 from pipeline.settings import Settings
 from pipeline.steps.remove import remove_due
-from pipeline.store import open_store
+from pipeline.store import open_store, tidy
 from pipeline.store.base import VectorStore
 from pipeline.telemetry.tracing import endpoint_of
 from pipeline.text import plural
@@ -82,6 +82,7 @@ class Working:
                 # A warm shutdown would send them too, but Celery takes about five seconds for that.
                 time.sleep(LAST_SPANS_S)
             self._supervisor.stop(idle=True)
+            tidy(self._settings)
 
     def _serve(self) -> None:
         if self._supervisor is not None:
