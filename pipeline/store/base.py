@@ -9,7 +9,7 @@ from typing import Literal, Protocol
 from pipeline.filters import Filters, Types
 from pipeline.types import Chunk, DocumentInfo, EmbeddedChunk, Embedding, Hit, PointMeta
 
-#: How a process uses the embedded store: the embed worker owns it and keeps it open, other processes open it briefly.
+#: How a process uses the embedded store: owners keep collections open and answer others, readers ask or open them briefly.
 Role = Literal["owner", "reader"]
 
 

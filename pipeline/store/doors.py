@@ -116,8 +116,9 @@ class Door:
                     return
                 _send(connection, _greeting())
                 while True:
+                    request = _receive(connection)
                     try:
-                        answer = self._answer(_receive(connection))
+                        answer = self._answer(request)
                     except NobodyAnswers:
                         return
                     except Exception as error:  # the asker does it itself, and then says what is wrong

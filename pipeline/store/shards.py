@@ -23,7 +23,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -252,12 +252,16 @@ class Shards:
             self._step_aside()
 
     def close(self) -> None:
-        """Flush and close all shards and release every lock."""
+        """Flush and close all shards and release every lock; have others flush what they wrote for this process."""
         with self._lock:
             if self._pid == os.getpid():
                 self._close_all()
             self._closing.set()
             watch = self._watch
+        for path in list(self._unflushed):
+            with suppress(NobodyAnswers, NotAnswered, StoreLocked):  # whoever closes a shard flushes it
+                self._ask(path, FLUSH, None)
+        self._unflushed.clear()
         self._askers.close()
         if watch is not None:
             watch.join()

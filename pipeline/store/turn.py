@@ -38,7 +38,10 @@ class Turn:
     def want(self, name: str) -> None:
         """Say that the turn is about this collection too; without a word it is about all."""
         self._names.append(name)
-        os.pwrite(self._lock.fileno(), "\n".join(self._names).encode() + b"\n", 0)
+        try:
+            os.pwrite(self._lock.fileno(), "\n".join(self._names).encode() + b"\n", 0)
+        except OSError:  # a full disk, say
+            os.ftruncate(self._lock.fileno(), 0)
 
     def wanted(self, names: Collection[str]) -> bool:
         """Whether another process has the turn and it is about one of these collections."""
