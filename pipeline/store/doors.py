@@ -1,8 +1,8 @@
 """A socket in the folder of a shard, at which the process that has it open answers the others.
 
-Both sides say first which messages they write. Requests are answered one after the other on a connection, each of which has a
-thread; a process that asks keeps its connections. Whatever goes wrong ends the connection, and the asker opens the shard
-itself: requests may be repeated.
+The owner first says which messages it reads, and the asker leaves if its own are others. Requests are answered one after the
+other on a connection, each of which has a thread; a process that asks keeps its connections. Whatever goes wrong ends the
+connection, and the asker opens the shard itself: requests may be repeated.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from pipeline.errors import KbError
 from pipeline.files.lock import FileLock
 
 _log = logging.getLogger(__name__)
@@ -214,8 +215,9 @@ def tidy(folder: Path, timeout_s: float = 1.0) -> None:
     askers = Askers(timeout_s)
     for path in folder.glob(f"*/{SOCKET}"):
         lock = FileLock(path.parent / OPEN_LOCK)
-        if not askers.find(path.parent) and lock.take(time.monotonic() + timeout_s):  # the end of a process takes a moment
-            path.unlink(missing_ok=True)
+        with suppress(OSError, KbError):  # one whose collection is dropped meanwhile, for example
+            if not askers.find(path.parent) and lock.take(time.monotonic() + timeout_s):  # the end of a process takes a moment
+                path.unlink(missing_ok=True)
         lock.release()
     askers.close()
 
