@@ -14,8 +14,8 @@ pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 
 def opened(cli: Cli) -> list[int]:
-    """The sockets of processes that have collections open; one that closes and opens has another one."""
-    return sorted(path.stat().st_ino for path in (cli.data_dir / "qdrant").glob(f"*/{SOCKET}"))
+    """When sockets of processes that have collections open were made; whoever closes and opens makes another one."""
+    return sorted(path.stat().st_mtime_ns for path in (cli.data_dir / "qdrant").glob(f"*/{SOCKET}"))
 
 
 def lights(folder: Path, count: int) -> str:
