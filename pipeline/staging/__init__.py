@@ -54,9 +54,6 @@ class Staging(Protocol):
         The others, and those that are missing, are asked for one by one: see `blob`.
         """
 
-    def has_chunks(self, key: str) -> bool:
-        """Whether a chunk file exists."""
-
     def with_chunks(self, keys: Iterable[str]) -> set[str]:
         """Those of some chunk files that exist."""
 

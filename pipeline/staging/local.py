@@ -172,10 +172,6 @@ class LocalStaging:
                             offset += len(data)
             yield found
 
-    def has_chunks(self, key: str) -> bool:
-        """Whether a chunk file exists."""
-        return bool(self.with_chunks([key]))
-
     def with_chunks(self, keys: Iterable[str]) -> set[str]:
         """Those of some chunk files that exist."""
         keys = set(keys)

@@ -105,16 +105,12 @@ class ObjectStaging:
         """None: each object is fetched to a file of its own."""
         yield {}
 
-    def has_chunks(self, key: str) -> bool:
-        """Whether a chunk file exists."""
-        with _errors():
-            return bool(self._files.exists(self._path(key)))
-
     def with_chunks(self, keys: Iterable[str]) -> set[str]:
         """Those of some chunk files that exist; several are asked for at once."""
         keys = list(keys)
-        with ThreadPoolExecutor(UPLOADS, "exists") as pool:
-            return {key for key, there in zip(keys, pool.map(self.has_chunks, keys), strict=True) if there}
+        with _errors(), ThreadPoolExecutor(UPLOADS, "exists") as pool:
+            there = pool.map(self._files.exists, map(self._path, keys))
+            return {key for key, is_there in zip(keys, there, strict=True) if is_there}
 
     def put_chunks(self, key: str, written: Path) -> None:
         """Move a finished chunk file in."""

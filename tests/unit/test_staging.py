@@ -139,11 +139,11 @@ class _Full:
 def test_chunk_files_go_in_and_come_out(staging: Staging) -> None:
     key = chunks_key("f" * 16, "ab" * 32, "Manual.PDF")
     assert key.endswith(".pdf.jsonl.gz")
-    assert not staging.has_chunks(key)
+    assert staging.with_chunks([key]) == set()
     written = staging.scratch()
     written.write_bytes(b"chunks")
     staging.put_chunks(key, written)
-    assert staging.has_chunks(key)
+    assert staging.with_chunks([key]) == {key}
     assert not written.exists()
     with staging.chunks(key) as file:
         assert file.read() == b"chunks"
