@@ -11,6 +11,7 @@ leaves the old shard or the new one, and the other is removed by the next build.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import secrets
@@ -91,6 +92,11 @@ def lacking(shard: EdgeShard, *, sparse: bool) -> int:
     return max(0, info.points_count * (2 if sparse else 1) - info.indexed_vectors_count)
 
 
+def has_graph(shard: Path) -> bool:
+    """Whether the shard in this folder was made with a graph. The engine's number of indexed vectors has deleted ones in it."""
+    return "hnsw_config" in json.loads((shard / "edge_config.json").read_bytes())
+
+
 def is_building(path: Path) -> bool:
     """Whether some process builds the graph of the collection in `path`."""
     lock = FileLock(path / LOCK)
@@ -113,7 +119,7 @@ def due(path: Path, lacking: int, points: int, least: int, *, parts: bool, thoro
     shard = shard_folder(path)
     if not (is_wasteful(shard, points) or (thorough and has_large_log(shard))):
         return None
-    return "graph" if least and lacking < points else "compact"
+    return "graph" if least and has_graph(shard) else "compact"
 
 
 def start(folder: Path, physical: str, making: Making) -> None:

@@ -148,11 +148,14 @@ def test_space_is_given_back_once_it_is_considerable(folder: Path, store: EdgeSt
     assert not store.build_graph("c", 0)
     monkeypatch.setattr(space, "MIN_DEAD", 50)
     store.delete_documents("c", [made_document("1.txt").id])
-    assert due(path, 600, 600, 0) == "compact"
-    assert due(path, 100, 600, 10_000) == "graph", "one that has a graph gets another one"
-    assert due(path, 100, 600, 0) == "compact"
+    assert due(path, 600, 600, 10_000) == "compact"
     with FileLock(path / graph.LOCK):
         assert due(path, 600, 600, 0) is None
+    assert graph.build(folder, "c")
+    assert due(path, 0, 600, 10_000) is None
+    store.delete_documents("c", [made_document("2.txt").id])
+    assert due(path, 0, 300, 10_000) == "graph", "one that has a graph gets another one"
+    assert due(path, 0, 300, 0) == "compact"
 
 
 def test_a_large_log_is_given_up_on_request(folder: Path, store: EdgeStore, monkeypatch: pytest.MonkeyPatch) -> None:
