@@ -203,10 +203,11 @@ class Life:
             old = select(func.count()).select_from(events)
             return int(connection.execute(old if first is None else old.where(events.c.id < first)).scalar_one())
 
-    def old_steps(self, older_s: float) -> int:
-        """How many events `forget_steps` would delete."""
+    def old_steps(self, older_s: float, younger_s: float) -> int:
+        """How many events `forget_steps` would delete that are younger than `younger_s` seconds."""
+        young = events.c.at >= time.time() - younger_s
         with reading(self._engine) as connection:
-            return int(connection.execute(select(func.count()).select_from(events).where(_over(older_s))).scalar_one())
+            return int(connection.execute(select(func.count()).select_from(events).where(_over(older_s), young)).scalar_one())
 
     def forget_steps(self, older_s: float) -> int:
         """Delete the steps of documents that have reached an end since, if they are older than `older_s` seconds; return how many.

@@ -189,7 +189,7 @@ class Garbage:
         self._on_step()
         events_s, steps_s = self._ages.events_s, self._ages.steps_s
         if self._dry_run:
-            counts = (life.old_events(events_s), life.old_steps(steps_s), upkeep.old_submissions(), upkeep.stray_losses())
+            counts = (life.old_events(events_s), life.old_steps(steps_s, events_s), upkeep.old_submissions(), upkeep.stray_losses())
         else:
             counts = (life.forget(events_s), life.forget_steps(steps_s), upkeep.forget_submissions(), upkeep.forget_stray_losses())
         for kind, number in zip(("event", "step", "key of a request", "loss"), counts, strict=True):

@@ -94,7 +94,10 @@ def lacking(shard: EdgeShard, *, sparse: bool) -> int:
 
 def has_graph(shard: Path) -> bool:
     """Whether the shard in this folder was made with a graph. The engine's number of indexed vectors has deleted ones in it."""
-    return "hnsw_config" in json.loads((shard / "edge_config.json").read_bytes())
+    try:
+        return "hnsw_config" in json.loads((shard / "edge_config.json").read_bytes())
+    except FileNotFoundError:  # another shard has just taken its place
+        return False
 
 
 def is_building(path: Path) -> bool:
@@ -117,9 +120,10 @@ def due(path: Path, lacking: int, points: int, least: int, *, parts: bool, thoro
     if least and not parts and lacking >= max(least, AGAIN_SHARE * points):
         return "graph"
     shard = shard_folder(path)
-    if not (is_wasteful(shard, points) or (thorough and has_large_log(shard))):
-        return None
-    return "graph" if least and has_graph(shard) else "compact"
+    making: Making = "graph" if least and has_graph(shard) else "compact"
+    # Next to a graph a log of at most 64 MB is small, and a new one may be as large after many operations.
+    is_large = thorough and making == "compact" and has_large_log(shard)
+    return making if is_large or is_wasteful(shard, points) else None
 
 
 def start(folder: Path, physical: str, making: Making) -> None:

@@ -67,7 +67,8 @@ def rewrite(source: Path, target: Path) -> int:
     offset = None
     while True:
         records, offset = old.scroll(ScrollRequest(offset=offset, limit=PAGE_POINTS, with_payload=True, with_vector=True))
-        new.update(UpdateOperation.upsert_points([Point(one.id, one.vector or {}, one.payload) for one in records]))
+        if records:
+            new.update(UpdateOperation.upsert_points([Point(one.id, one.vector or {}, one.payload) for one in records]))
         if offset is None:
             break
     new.flush()

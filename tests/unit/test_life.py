@@ -357,7 +357,8 @@ def test_old_steps_of_documents_that_have_ended_are_forgotten(ledger: Ledger, mo
         ledger.work.release(claim)
     with ledger.engine.begin() as connection:
         connection.execute(text("UPDATE events SET at = at - 1000 WHERE document <> :key"), {"key": new})
-    assert ledger.life.old_steps(500) == 4 + 5
+    assert ledger.life.old_steps(500, 2000) == 4 + 5
+    assert ledger.life.old_steps(500, 900) == 0
     assert ledger.life.forget_steps(500) == 4 + 5
     assert [state for state, *_ in life(ledger, done)] == ["indexed"]
     assert [state for state, *_ in life(ledger, back)] == ["parsed", "indexed"], "why it went back stays"

@@ -156,6 +156,17 @@ def test_space_is_given_back_once_it_is_considerable(folder: Path, store: EdgeSt
     store.delete_documents("c", [made_document("2.txt").id])
     assert due(path, 0, 300, 10_000) == "graph", "one that has a graph gets another one"
     assert due(path, 0, 300, 0) == "compact"
+    assert graph.build(folder, "c")
+    assert space.dead_points(shard_folder(path), store.count("c")) == 0
+
+
+def test_a_collection_of_deleted_points_only_is_emptied(folder: Path, store: EdgeStore) -> None:
+    store.delete_documents("c", [made_document(f"{number}.txt").id for number in range(DOCUMENTS)])
+    assert due(folder / "c", 0, 0, 20_000) == "compact"
+    assert graph.build(folder, "c", "compact")
+    assert (store.count("c"), space.dead_points(shard_folder(folder / "c"), 0)) == (0, 0)
+    store.upsert("c", made_points(made_document("new.txt"), 3))
+    assert store.count("c") == 3
 
 
 def test_a_large_log_is_given_up_on_request(folder: Path, store: EdgeStore, monkeypatch: pytest.MonkeyPatch) -> None:
