@@ -1,6 +1,6 @@
 """A large collection of the embedded store: what writing it, its graph, and searches take. Its vectors are simulated.
 
-    python -m benchmarks.million [--chunks 1000000] [--queries 300] [--folder DIR]
+    python -m benchmarks.million [--chunks 1000000] [--queries 300] [--without-graph] [--folder DIR]
 
 Words are drawn as often as in natural text (`benchmarks.serve`). The vectors of a document's 50 chunks scatter around the one that
 the real model gives to a passage of Python's documentation, with a cosine of 0.8 to it. A question is a chunk: eight of its words,
@@ -123,7 +123,7 @@ def write(folder: Path, chunks: int, queries: int, around: NDArray[np.float32]) 
 
 def build(folder: Path) -> dict[str, float]:
     """Build the graph as a load has it built; what the process took."""
-    process = subprocess.Popen([sys.executable, "-m", "pipeline.store.graph", str(folder), NAME])
+    process = subprocess.Popen([sys.executable, "-m", "pipeline.store.graph", str(folder), NAME, "graph"])
     began, peak, disk = time.perf_counter(), dict[str, float](), 0.0
     while True:
         pid, status, used = os.wait4(process.pid, os.WNOHANG)
@@ -197,6 +197,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--chunks", type=int, default=1_000_000)
     parser.add_argument("--queries", type=int, default=300)
+    parser.add_argument("--without-graph", action="store_true", help="end before the graph is built")
     parser.add_argument("--folder", type=Path, help="where the collection is made, and stays; by default a temporary folder")
     options = parser.parse_args()
     print(machine(), flush=True)
@@ -206,10 +207,12 @@ def main() -> None:
         written, questions = alone(write, folder, options.chunks, options.queries, around)
         every, true = alone(ask, folder, questions, [])
         print(every, flush=True)
-        built = build(folder)
-        print(built, flush=True)
-        graph, _ = alone(ask, folder, questions, true)
-    rows = [(name, round(every[name], 1) if name in every else "", round(graph[name], 2)) for name in graph]
+        built = graph = dict[str, float]()
+        if not options.without_graph:
+            built = build(folder)
+            print(built, flush=True)
+            graph, _ = alone(ask, folder, questions, true)
+    rows = [(name, *(round(one[name], 2) if name in one else "" for one in (every, graph))) for name in every | graph]
     print(table((f"{options.chunks:,} chunks", "every vector", "graph"), rows))
     save("million", {"chunks": options.chunks, "written": written, "every": every, "build": built, "graph": graph})
 
