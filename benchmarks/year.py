@@ -3,7 +3,8 @@
     python -m benchmarks.year [--documents 1000] [--days 365]
 
 Each day a tenth of the documents changes, a hundredth goes and as many are new; a sync loads them, and `gc` removes what nobody
-has used for a day. Each seventh day the collection is built anew. The clock of the commands is that of the simulated day
+has used for a day. Each seventh day the collection is built anew. Sizes are those after `gc`, and after the process that gives back
+the space of deleted points. The clock of the commands is that of the simulated day
 (libfaketime), and files that they wrote get its time. Vectors come from an endpoint that makes them of the text, embedded mode
 holds the rest. In the end the folder is compared with that of one load of the same documents.
 """
@@ -11,6 +12,7 @@ holds the rest. In the end the folder is compared with that of one load of the s
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import random
@@ -18,14 +20,22 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
+
+import numpy as np
+import psutil
 
 from benchmarks import command
 from benchmarks.report import machine, save, table
-from tests.embed_server import MODEL, Endpoint
+from tests.embed_server import MODELS, Endpoint
 from tests.services import REPOSITORY
 
 DAY_S = 86_400
+#: Parts of a data folder that grow.
+PARTS = ("kb.db", "qdrant", "staging")
+#: Model of the endpoint, and numbers of its vectors: those of the default model.
+MODEL, DIMENSION = "year", 384
 #: Of the texts.
 WORDS = tuple(map("word{}".format, range(500)))
 
@@ -33,6 +43,13 @@ WORDS = tuple(map("word{}".format, range(500)))
 def text(chance: random.Random) -> str:
     """A document of some paragraphs."""
     return "\n\n".join(" ".join(chance.choices(WORDS, k=chance.randint(40, 120))) + "." for _ in range(chance.randint(2, 8)))
+
+
+def vector(text: str) -> list[float]:
+    """A vector that depends on the text alone."""
+    numbers = np.random.default_rng(list(hashlib.sha256(text.encode()).digest()))
+    found: list[float] = numbers.standard_normal(DIMENSION).round(4).tolist()
+    return found
 
 
 class Source:
@@ -71,6 +88,18 @@ def sizes(data: Path) -> Counter[str]:
     return found
 
 
+def size(parts: Mapping[str, float]) -> float:
+    """Bytes of all parts that grow."""
+    return sum(parts.get(part, 0) for part in PARTS)
+
+
+def settle(data: Path) -> None:
+    """Wait for the processes that make shards of this data folder anew."""
+    store = str(data / "qdrant")
+    while any(store in (process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"])):
+        time.sleep(0.2)
+
+
 class Clock:
     """The time of commands."""
 
@@ -104,10 +133,11 @@ def main() -> None:
     parser.add_argument("--documents", type=int, default=1000)
     parser.add_argument("--days", type=int, default=365)
     options = parser.parse_args()
+    MODELS[MODEL] = vector
     endpoint = Endpoint(ollama=False)
     threading.Thread(target=endpoint.serve_forever, daemon=True).start()
     model = {"KB_EMBED_URL": endpoint.url, "KB_EMBED_MODEL": MODEL}
-    history: list[dict[str, object]] = []
+    history: list[dict[str, float]] = []
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         clock = Clock(folder)
@@ -122,19 +152,24 @@ def main() -> None:
                 command.run(data, "reindex", variables=variables)
             clock.stamp(data, began)
             command.run(data, "gc", "--older-than", "1d", variables=variables)
+            settle(data)
             clock.stamp(data, began)
-            if day % 7 == 6 or day == options.days:
-                history.append({"day": day, "seconds": round(time.time() - began, 1), **sizes(data)})
-                print(history[-1], flush=True)
+            history.append({"day": day, "seconds": round(time.time() - began, 1), **sizes(data)})
+            print(history[-1], flush=True)
         checked = json.loads(command.run(data, "verify", "--json", variables=model | clock.variables()))
         command.run(folder / "fresh", "load", str(folder / "documents"), variables=model)
+        settle(folder / "fresh")
         fresh, now = sizes(folder / "fresh"), sizes(data)
     endpoint.shutdown()
     rows = [(part, *(round(one[part] / 1e6, 1) for one in (now, fresh))) for part in sorted(now | fresh)]
     rows.append(("all", *(round(sum(one.values()) / 1e6, 1) for one in (now, fresh))))
     print(machine())
     print(table((f"part after {options.days} days", "MB", "MB of one load"), rows))
-    print(f"{sum(now.values()) / sum(fresh.values()):.2f} times a fresh load; verify: {checked}")
+    days = [
+        (one["day"], *(round(one.get(part, 0) / 1e6, 1) for part in PARTS), f"{size(one) / size(fresh):.2f}") for one in history
+    ]
+    print(table(("day", *PARTS, "times a fresh load"), days))
+    print(f"verify: {checked}")
     save("year", {"documents": options.documents, "days": options.days, "now": now, "fresh": fresh, "history": history})
 
 

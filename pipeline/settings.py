@@ -220,6 +220,9 @@ class Settings(BaseSettings):
         60.0, gt=0, description="timeout of a request to Qdrant or to an embedding endpoint, at most half of KB_LEASE_S"
     )
     events_days: float = Field(30.0, gt=0, description="days for which the ledger keeps the events of each document")
+    steps_days: float = Field(
+        7.0, gt=0, description="days after which `gc` forgets the steps of documents that have ended, and keeps only how they ended"
+    )
     gc_days: float = Field(
         30.0, gt=0, description="days without use after which `gc` removes staged files, replaced generations and leftovers"
     )

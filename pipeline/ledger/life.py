@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from sqlalchemy import Connection, Engine, Row, RowMapping, and_, case, delete, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Engine, Row, RowMapping, and_, case, delete, exists, func, or_, select
 
 from pipeline.ledger.advances import throughput
+from pipeline.ledger.intake import ID_WINDOW
 from pipeline.ledger.schema import LIVE, collections, documents, events, leases, reading, runs, writing
 from pipeline.ledger.schema import measures as all_measures
 from pipeline.telemetry.counters import CHUNK_LIMIT, CHUNK_TOKENS
@@ -25,6 +26,9 @@ LONGER = 10
 
 #: States in which no work on a document is left.
 _ENDS = (DocumentState.INDEXED, DocumentState.QUARANTINED, DocumentState.SKIPPED, DocumentState.DELETED)
+
+#: States on the way to an end.
+_STEPS = tuple(DocumentState(one) for stage in Stage for one in (stage.waiting, stage.running))
 
 #: Events deleted in one transaction.
 FORGET_WINDOW = 10_000
@@ -199,6 +203,29 @@ class Life:
             old = select(func.count()).select_from(events)
             return int(connection.execute(old if first is None else old.where(events.c.id < first)).scalar_one())
 
+    def old_steps(self, older_s: float, younger_s: float) -> int:
+        """How many events `forget_steps` would delete that are younger than `younger_s` seconds."""
+        young = events.c.at >= time.time() - younger_s
+        with reading(self._engine) as connection:
+            return int(connection.execute(select(func.count()).select_from(events).where(_over(older_s), young)).scalar_one())
+
+    def forget_steps(self, older_s: float) -> int:
+        """Delete the steps of documents that have reached an end since, if they are older than `older_s` seconds; return how many.
+
+        The ends stay, and so does a step with a reason: why a document went back.
+        """
+        before, dropped, last = _over(older_s), 0, 0
+        while True:
+            with reading(self._engine) as connection:
+                found = select(events.c.id).where(events.c.id > last, before).order_by(events.c.id).limit(FORGET_WINDOW)
+                ids = connection.execute(found).scalars().all()
+            if not ids:
+                return dropped
+            with writing(self._engine) as connection:
+                for start in range(0, len(ids), ID_WINDOW):
+                    connection.execute(delete(events).where(events.c.id.in_(ids[start : start + ID_WINDOW])))
+            dropped, last = dropped + len(ids), ids[-1]
+
     def forget(self, older_s: float) -> int:
         """Delete events older than `older_s` seconds, and the throughput and counts of that time; return how many events."""
         before, dropped = time.time() - older_s, 0
@@ -221,6 +248,14 @@ class Life:
                         of_runs = all_measures.c.metric.in_((CHUNK_TOKENS, CHUNK_LIMIT))
                         connection.execute(delete(all_measures).where(of_runs, all_measures.c.label.in_(window)))
                     return dropped
+
+
+def _over(older_s: float) -> ColumnElement[bool]:
+    """Condition on events: steps without a reason, older than `older_s` seconds, of documents that have reached an end since."""
+    later = events.alias()
+    end = exists().where(later.c.document == events.c.document, later.c.id > events.c.id, later.c.state.in_(_ENDS))
+    told = or_(events.c.reason.is_not(None), events.c.detail.is_not(None))
+    return and_(events.c.at < time.time() - older_s, events.c.state.in_(_STEPS), ~told, end)
 
 
 def _done_since(connection: Connection, run: int | None, start: float) -> dict[str, dict[str, float]]:

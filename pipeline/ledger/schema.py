@@ -217,7 +217,7 @@ leases = Table(
 
 events = Table(
     "events", metadata,
-    # Every change of a document's state, written by triggers; deleted after KB_EVENTS_DAYS.
+    # Every change of a document's state, written by triggers; deleted after KB_EVENTS_DAYS, the way to an end after KB_STEPS_DAYS.
     Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
     Column("document", String(36), nullable=False),
     Column("run", Integer, nullable=False),

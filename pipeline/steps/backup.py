@@ -19,6 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TextIO
 
 from pipeline.errors import BackupError
+from pipeline.files.copy import copy_file
 from pipeline.files.errors import translating
 from pipeline.files.replace import replace_file
 from pipeline.ledger import Ledger
@@ -99,7 +100,9 @@ class _Files:
 
     def copy(self, source: Path, target: Path) -> None:
         """Copy a file that nobody writes to now."""
-        self._list(target, *copy_file(source, target))
+        digest = hashlib.sha256()
+        size = copy_file(source, target, digest.update)
+        self._list(target, digest.hexdigest(), size)
 
     def add(self, path: Path) -> None:
         """List a file that is there already."""
@@ -160,23 +163,6 @@ def _export(files: _Files, one: Content, staging: Staging) -> bool:
         return False
     files.add(target)
     return True
-
-
-def copy_file(source: Path, target: Path) -> tuple[str, int]:
-    """Copy a file, without writing its empty windows; return its sha256 and size. Raises OSError."""
-    digest, size = hashlib.sha256(), 0
-    with source.open("rb", buffering=0) as reader, target.open("wb", buffering=0) as writer:
-        while window := reader.read(WINDOW):
-            digest.update(window)
-            size += len(window)
-            if window.count(0) == len(window):  # the store reserves more than it fills
-                writer.seek(size)
-                continue
-            left = memoryview(window)
-            while left:
-                left = left[writer.write(left) :]
-        writer.truncate(size)
-    return digest.hexdigest(), size
 
 
 def _digest(path: Path) -> tuple[str, int]:

@@ -31,7 +31,7 @@ _PHYSICAL = re.compile(r"(?:@\d+)?-[0-9a-f]{8}")
 class Item:
     """Something that nobody needs any more."""
 
-    kind: str  #: copy, chunk file, temporary file, generation, collection of the store, run, key of a request, event, loss
+    kind: str  #: copy, chunk file, temporary file, generation, collection of the store, run, key of a request, event, step, loss
     name: str
     age_s: float  #: since its last use
     bytes: int  #: 0 for what is not a file
@@ -77,6 +77,7 @@ class Ages:
     files_s: float  #: staged files, generations and leftovers of the store, since their last use
     runs_s: float
     events_s: float
+    steps_s: float  #: events of steps whose documents have ended
 
 
 class Garbage:
@@ -186,11 +187,12 @@ class Garbage:
         """Events, keys of requests and losses: many, small and without names."""
         upkeep, life = self._ledger.upkeep, self._ledger.life
         self._on_step()
+        events_s, steps_s = self._ages.events_s, self._ages.steps_s
         if self._dry_run:
-            counts = (life.old_events(self._ages.events_s), upkeep.old_submissions(), upkeep.stray_losses())
+            counts = (life.old_events(events_s), life.old_steps(steps_s, events_s), upkeep.old_submissions(), upkeep.stray_losses())
         else:
-            counts = (life.forget(self._ages.events_s), upkeep.forget_submissions(), upkeep.forget_stray_losses())
-        for kind, number in zip(("event", "key of a request", "loss"), counts, strict=True):
+            counts = (life.forget(events_s), life.forget_steps(steps_s), upkeep.forget_submissions(), upkeep.forget_stray_losses())
+        for kind, number in zip(("event", "step", "key of a request", "loss"), counts, strict=True):
             self._found.count(kind, number)
 
 

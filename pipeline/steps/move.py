@@ -6,11 +6,11 @@ from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 
+from pipeline.files.copy import copy_file
 from pipeline.ledger import Ledger
 from pipeline.ledger.intake import ID_WINDOW
 from pipeline.staging import Batch, Staging
 from pipeline.staging.contents import is_chunk_key
-from pipeline.steps.backup import copy_file
 from pipeline.types import SourceFile
 
 

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import BackupError
+from pipeline.files.copy import copy_file
 from pipeline.files.errors import translating
 from pipeline.ledger import Ledger
 from pipeline.settings import Settings
 from pipeline.staging import Staging
 from pipeline.staging.contents import is_pack
-from pipeline.steps.backup import LEDGER, POINTS, STAGED, Checked, copy_file
+from pipeline.steps.backup import LEDGER, POINTS, STAGED, Checked
 from pipeline.steps.move import put_staged
 from pipeline.steps.verify import Verified, repair, verify
 from pipeline.store.base import VectorStore

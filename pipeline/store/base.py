@@ -123,10 +123,11 @@ class VectorStore(Protocol):
     def set_graph_links(self, physical: str, links: int) -> None:
         """Build the graph in the background with `links` links per node; 0 defers it. Searches without a graph stay exact."""
 
-    def build_graph(self, physical: str, least: int) -> bool:
+    def build_graph(self, physical: str, least: int, *, thorough: bool = False) -> bool:
         """Begin to build the graph in the background if at least `least` points lack one; whether it was begun.
 
-        Never if `least` is 0, or if the store builds graphs by itself.
+        No graph if `least` is 0. Likewise disk space is given back, once it is considerable: that of deleted points and, if
+        `thorough`, that of a log of operations. Nothing is begun if the store does both by itself.
         """
 
     def flush(self, physical: str) -> None:

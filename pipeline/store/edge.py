@@ -1,7 +1,7 @@
 """The embedded store: Qdrant Edge, the server's engine in this process, with one shard per collection.
 
-A new shard has no HNSW graph, and searches compare with every vector. A process of its own builds one (`graph`). Deleted
-points keep their space on disk until then.
+A new shard has no HNSW graph, and searches compare with every vector. A process of its own builds one (`graph`), and gives
+back the disk space of deleted points.
 """
 
 from __future__ import annotations
@@ -213,15 +213,13 @@ class EdgeStore(VectorStore):
         return self._shape(physical).sparse
 
     @override
-    def build_graph(self, physical: str, least: int) -> bool:
+    def build_graph(self, physical: str, least: int, *, thorough: bool = False) -> bool:
         shape, path = self._shape(physical), self._path(physical)
-        if shape.parts:  # searches by parts compare every one
-            return False
         lacking, points = self._shards.call(path, edge_calls.LACKING, shape.sparse)
-        if not least or lacking < max(least, graph.AGAIN_SHARE * points) or graph.is_building(path):
-            return False
-        graph.start(self._catalogue.folder, path.name)
-        return True
+        making = graph.due(path, lacking, points, least, parts=shape.parts, thorough=thorough)
+        if making:
+            graph.start(self._catalogue.folder, path.name, making)
+        return making is not None
 
     @override
     def graph_links(self, physical: str) -> int | None:

@@ -1,4 +1,4 @@
-"""Builds the HNSW graph of a collection of the embedded store, for a copy of its shard and in a process of its own.
+"""Makes the shard of a collection of the embedded store anew, with a graph or without deleted points, in a process of its own.
 
 The engine holds the interpreter lock until a graph is built, which takes minutes, and nobody else can use the shard. So a
 process of its own copies the shard, builds the graph of the copy, and takes the copy into use if nothing was written
@@ -6,11 +6,12 @@ meanwhile: every write removes the file BUILDING first (`pipeline.store.shards`)
 The collection file names the shard in use, so that its replacement is the only moment of change: a process that is killed
 leaves the old shard or the new one, and the other is removed by the next build.
 
-    python -m pipeline.store.graph FOLDER COLLECTION
+    python -m pipeline.store.graph FOLDER COLLECTION graph|compact
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import secrets
@@ -20,6 +21,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 from qdrant_edge import (
     Distance,
@@ -40,12 +42,14 @@ from qdrant_edge import (
 )
 
 from pipeline.errors import KbError, NoSpace
+from pipeline.files.copy import copy_folder
 from pipeline.files.lock import FileLock
 from pipeline.filters import PREFIX_FIELDS
 from pipeline.store.catalogue import SHARD, Catalogue, leftovers, shard_folder, take_shard
 from pipeline.store.edge_engine import engine_errors, enter_engine
 from pipeline.store.points import DENSE, INDEXED_FIELDS, SPARSE
 from pipeline.store.shards import BUILDING, Call, Shards
+from pipeline.store.space import DEAD_SHARE, disk_bytes, has_large_log, is_wasteful, renew_log, rewrite
 
 log = logging.getLogger(__name__)
 
@@ -65,10 +69,17 @@ EXACT = SearchParams(exact=True, quantization=QuantizationSearchParams(ignore=Tr
 #: A graph is built again when this share of all points has none.
 AGAIN_SHARE = 0.2
 
-#: Disk space that a build takes, times that of the shard: a copy, and the copy with its graph.
+#: Share of deleted points from which a build makes a segment anew that has a graph: below that for which a build is begun, as a
+#: shard has several segments. Smaller ones stay as they are.
+VACUUM_SHARE, MIN_VACUUM = DEAD_SHARE / 3, 100
+
+#: Disk space that a build takes, times that of the shard: a copy, and what is made of it.
 ROOM = 2.5
 
-#: In a collection's folder: the lock of the process that builds its graph.
+#: What a shard is made anew for: a graph, without deleted points too, or only without these.
+Making: TypeAlias = Literal["graph", "compact"]
+
+#: In a collection's folder: the lock of the process that makes its shard anew.
 LOCK = "graph.lock"
 
 #: Seconds to wait for the shard: a search or a batch of a load may use it.
@@ -85,6 +96,14 @@ def lacking(shard: EdgeShard, *, sparse: bool) -> int:
     return max(0, info.points_count * (2 if sparse else 1) - info.indexed_vectors_count)
 
 
+def has_graph(shard: Path) -> bool:
+    """Whether the shard in this folder was made with a graph. The engine's number of indexed vectors has deleted ones in it."""
+    try:
+        return "hnsw_config" in json.loads((shard / "edge_config.json").read_bytes())
+    except FileNotFoundError:  # another shard has just taken its place
+        return False
+
+
 def is_building(path: Path) -> bool:
     """Whether some process builds the graph of the collection in `path`."""
     lock = FileLock(path / LOCK)
@@ -94,26 +113,44 @@ def is_building(path: Path) -> bool:
         lock.leave()
 
 
-def start(folder: Path, physical: str) -> None:
+def due(path: Path, lacking: int, points: int, least: int, *, parts: bool, thorough: bool) -> Making | None:
+    """What the shard of the collection in `path` is to be made anew for, of whose points some lack a graph; None: it stays.
+
+    `least`: number of points without a graph that are worth one, 0: none are. Collections with vectors of parts get none.
+    `thorough`: also for the space of a large log.
+    """
+    if is_building(path):
+        return None
+    if least and not parts and lacking >= max(least, AGAIN_SHARE * points):
+        return "graph"
+    shard = shard_folder(path)
+    making: Making = "graph" if least and has_graph(shard) else "compact"
+    # Next to a graph a log of at most 64 MB is small, and a new one may be as large after many operations.
+    is_large = thorough and making == "compact" and has_large_log(shard)
+    return making if is_large or is_wasteful(shard, points) else None
+
+
+def start(folder: Path, physical: str, making: Making) -> None:
     """Build in the background; the process outlives this one, as loads end before a graph is built."""
-    log.info("the graph of %s is being built, for some minutes; searches compare with every vector until then", physical)
-    command = [sys.executable, "-m", "pipeline.store.graph", str(folder), physical]
+    told = "the graph of %s is being built" if making == "graph" else "the space of deleted points of %s is being given back"
+    log.info(told + "; it is searched as before until that is done", physical)
+    command = [sys.executable, "-m", "pipeline.store.graph", str(folder), physical, making]
     with (folder / "graph.log").open("ab") as output:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True)
     threading.Thread(target=process.wait, name="kb-graph", daemon=True).start()  # or its end would leave a zombie
 
 
-def build(folder: Path, physical: str) -> bool:
-    """Build the graph of a collection and take it into use; whether that was done.
+def build(folder: Path, physical: str, making: Making = "graph") -> bool:
+    """Make the shard of a collection anew and take it into use; whether that was done.
 
-    Not if somebody else builds it, or has written to the collection meanwhile, nor for one with vectors of parts. Raises
+    Not if somebody else does, or has written to the collection meanwhile, nor a graph for one with vectors of parts. Raises
     StoreLocked, NoSpace, StoreUnavailable, CollectionMissing.
     """
     catalogue = Catalogue(folder)
     path = catalogue.path(catalogue.resolve(physical))
     shape = catalogue.shape(path.name)
     lock = FileLock(path / LOCK)
-    if shape is None or shape.parts or not lock.take():
+    if shape is None or (shape.parts and making == "graph") or not lock.take():
         return False
     shards = Shards(folder, "reader", WAIT_S, 0.2)
     copy = path / f"{SHARD}{secrets.token_hex(4)}"
@@ -126,23 +163,29 @@ def build(folder: Path, physical: str) -> bool:
             copy.mkdir()
             shutil.copy2(source / "edge_config.json", copy)
             # The log numbers operations: without it they began at 0 again, and the engine would skip those on newer points.
-            shutil.copytree(source / "wal", copy / "wal")
-        shutil.copytree(source / "segments", copy / "segments")
+            copy_folder(source / "wal", copy / "wal")
+        copy_folder(source / "segments", copy / "segments")
         if not _is_current(path, copy):
             return False
         enter_engine()
         with engine_errors(copy):
-            kept = _optimized(copy, shape.dimension, sparse=shape.sparse)
+            if making == "graph":
+                made, kept = copy, _optimized(copy, shape.dimension, sparse=shape.sparse)
+            else:
+                made = path / f"{SHARD}{secrets.token_hex(4)}"
+                kept = rewrite(copy, made)
+            renew_log(made)
+        _sync(made)
         points = shards.call(path, POINTS, None)  # by now a process that searches has it open again
         if not _is_current(path, copy):
             return False
         if kept != points:
-            log.warning("the graph of %s has %d points instead of %d, and is not used", physical, kept, points)
+            log.warning("the new shard of %s has %d points instead of %d, and is not used", physical, kept, points)
             return False
         with shards.closed(lambda: [path]):
             if not _is_current(path, copy):
                 return False
-            take_shard(path, copy.name)
+            take_shard(path, made.name)
             (path / BUILDING).unlink()
         return True
     finally:
@@ -170,8 +213,7 @@ def _is_current(path: Path, copy: Path) -> bool:
 
 
 def _check_room(source: Path) -> None:
-    # The engine's files have holes, so their blocks count and not their lengths.
-    needed = int(ROOM * sum(one.stat().st_blocks * 512 for one in source.rglob("*") if one.is_file()))
+    needed = int(ROOM * disk_bytes(source))
     free = shutil.disk_usage(source).free
     if free < needed:
         raise NoSpace(
@@ -190,11 +232,14 @@ def _optimized(copy: Path, dimension: int, *, sparse: bool) -> int:
     shard.flush()
     points = shard.info().points_count
     shard.close()
-    for one in copy.rglob("*"):
+    return points
+
+
+def _sync(folder: Path) -> None:
+    for one in folder.rglob("*"):
         if one.is_file():
             with one.open("rb") as file:
                 os.fsync(file.fileno())
-    return points
 
 
 def config(dimension: int, *, sparse: bool) -> EdgeConfig:
@@ -207,23 +252,24 @@ def config(dimension: int, *, sparse: bool) -> EdgeConfig:
         hnsw_config=HnswIndexConfig(LINKS, CANDIDATES, FULL_SCAN_KB, memory=Memory.Cached),
     )
     weights = {SPARSE: EdgeSparseVectorParams(modifier=Modifier.Idf, memory=Memory.Cached)} if sparse else None
-    everything = EdgeOptimizersConfig(indexing_threshold=1)  # whether a graph pays was decided before
+    # Whether a graph pays was decided before.
+    everything = EdgeOptimizersConfig(VACUUM_SHARE, vacuum_min_vector_number=MIN_VACUUM, indexing_threshold=1)
     return EdgeConfig(vectors={DENSE: vectors}, sparse_vectors=weights, payload_memory=Memory.Cold, optimizers=everything)
 
 
 def main() -> None:
-    """Build the graph of the collection that the command line names."""
+    """Make the shard of the collection that the command line names anew."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     os.nice(10)  # searches and loads come first
-    folder, physical = sys.argv[1:]
+    folder, physical, making = sys.argv[1:]
     began = time.monotonic()
     try:
-        done = build(Path(folder), physical)
+        done = build(Path(folder), physical, "compact" if making == "compact" else "graph")
     except (KbError, OSError) as error:  # OSError: the collection was dropped meanwhile, for example
-        log.error("no graph of %s: %s", physical, error)
+        log.error("no new shard of %s (%s): %s", physical, making, error)
         raise SystemExit(1) from error
-    log.info("%s: %s after %.0f s", physical, "the graph is in use" if done else "no graph: somebody builds it, or wrote meanwhile",
-             time.monotonic() - began)  # fmt: skip
+    log.info("%s (%s): %s after %.0f s", physical, making, "the new shard is in use" if done else
+             "no new shard: somebody else makes one, or wrote meanwhile", time.monotonic() - began)  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -271,7 +271,7 @@ class ServerStore(VectorStore):
         self._call(lambda: self._client.update_collection(physical, hnsw_config=graph), physical)
 
     @override
-    def build_graph(self, physical: str, least: int) -> bool:
+    def build_graph(self, physical: str, least: int, *, thorough: bool = False) -> bool:
         return False
 
     @override

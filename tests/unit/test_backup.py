@@ -15,6 +15,7 @@ import pytest
 from sqlalchemy import update
 
 from pipeline.errors import BackupError, ConfigError
+from pipeline.files.copy import copy_file
 from pipeline.ledger import Ledger
 from pipeline.ledger.schema import SCHEMA_VERSION, documents, writing
 from pipeline.settings import load_settings
@@ -23,7 +24,7 @@ from pipeline.staging.contents import PACKED_BYTES
 from pipeline.staging.copies import blob_key, chunks_key
 from pipeline.staging.local import LocalStaging
 from pipeline.steps import backup
-from pipeline.steps.backup import FILES, LEDGER, MANIFEST, POINTS, STAGED, UNFINISHED, Made, check, copy_file, make
+from pipeline.steps.backup import FILES, LEDGER, MANIFEST, POINTS, STAGED, UNFINISHED, Made, check, make
 from pipeline.steps.restore import check_empty, put_back
 from pipeline.store.edge import EdgeStore
 from pipeline.types import SourceFile, StagedFile, document_id

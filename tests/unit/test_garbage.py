@@ -36,7 +36,7 @@ from pipeline.types import SourceFile, Stage, StagedFile, document_id
 from tests.packed import make_older, packs
 
 DAY_S = 86_400.0
-MONTH = Ages(30 * DAY_S, 365 * DAY_S, 30 * DAY_S)
+MONTH = Ages(30 * DAY_S, 365 * DAY_S, 30 * DAY_S, 7 * DAY_S)
 
 
 @pytest.fixture(params=["files", "packs", "memory"])
@@ -149,10 +149,10 @@ def test_what_was_used_lately_stays_whatever_the_age_that_is_asked_for(ledger: L
     again = keep(staging, "a load has found this here")
     age(staging, 100, blob_key(again))
     keep(staging, "a load has found this here")
-    assert counts(collect(ledger, staging, edge, Ages(0, 0, 0))) == {}
+    assert counts(collect(ledger, staging, edge, Ages(0, 0, 0, 0))) == {}
     assert keys(staging) == {blob_key(first), blob_key(again)}
     age(staging, 1.1 * IN_USE_S / DAY_S)
-    assert counts(collect(ledger, staging, edge, Ages(0, 0, 0))) == {"copy": 2}
+    assert counts(collect(ledger, staging, edge, Ages(0, 0, 0, 0))) == {"copy": 2}
 
 
 @pytest.mark.parametrize("first", ["load", "gc"])
@@ -345,7 +345,7 @@ class Killed(BaseException):
 #: What changes something, by the part that it belongs to.
 CHANGES = {
     "collections": ("drop", "dropped"), "upkeep": ("leftovers", "discard", "forget_runs", "forget_submissions"),
-    "staging": ("discard", "compact", "sweep"), "store": ("drop",), "life": ("forget",),
+    "staging": ("discard", "compact", "sweep"), "store": ("drop",), "life": ("forget", "forget_steps"),
 }  # fmt: skip
 
 

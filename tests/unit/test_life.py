@@ -171,6 +171,33 @@ def test_old_events_are_forgotten_and_new_ones_are_kept(ledger: Ledger) -> None:
     assert ledger.life.forget(500) == 0
 
 
+def test_old_steps_of_documents_that_have_ended_are_forgotten(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.ledger.life.FORGET_WINDOW", 2)
+    done, back, new, waiting = (stage(ledger, name) for name in ("done", "back", "new", "waiting"))
+    for key in (done, back, new):
+        claim = ledger.work.claim(Stage.PARSE, [key], "w@host/1")
+        ledger.work.parsed(claim, [ParsedResult(key, "t", "text/plain", "p", 40, 0.25)])
+        ledger.work.release(claim)
+        claim = ledger.work.claim(Stage.EMBED, [key], "w@host/1")
+        if key == back:
+            ledger.work.release(claim, "Qdrant does not answer")
+            claim = ledger.work.claim(Stage.EMBED, [key], "w@host/1")
+        ledger.work.indexed(claim, [IndexedResult(key, "1" * 64, "p", "e", 3, 2, 40, 1.5)])
+        ledger.work.release(claim)
+    with ledger.engine.begin() as connection:
+        connection.execute(text("UPDATE events SET at = at - 1000 WHERE document <> :key"), {"key": new})
+    assert ledger.life.old_steps(500, 2000) == 4 + 5
+    assert ledger.life.old_steps(500, 900) == 0
+    assert ledger.life.forget_steps(500) == 4 + 5
+    assert [state for state, *_ in life(ledger, done)] == ["indexed"]
+    assert [state for state, *_ in life(ledger, back)] == ["parsed", "indexed"], "why it went back stays"
+    assert len(life(ledger, new)) == 5
+    assert [state for state, *_ in life(ledger, waiting)] == ["pending"], "it has not ended"
+    stage(ledger, "done", "2", run=2)
+    assert ledger.life.forget_steps(-1) == 4, "those of an ended version, not those of the one in work"
+    assert [state for state, *_ in life(ledger, done)] == ["indexed", "pending"]
+
+
 def test_what_workers_count_is_added_up_and_nothing_twice(ledger: Ledger) -> None:
     ledger.registry.register("w@host", "embed", "host", 1, processes=1)
     key = stage(ledger, "a.txt")

@@ -259,7 +259,12 @@ def test_what_is_forgotten_is_said_and_not_drawn_as_nothing(ledger: Ledger) -> N
     fail(ledger, ids["c.txt"], Reason.CORRUPT, "broken")
     ledger.runs.update(run, discovered=3, bytes=300)
     ledger.runs.end(run, "partly")
-    assert report_of(ledger, run).events == WHOLE
+    whole = report_of(ledger, run)
+    assert whole.events == WHOLE
+    assert ledger.life.forget_steps(-1) > 0
+    found = report_of(ledger, run)
+    assert (found.events, found.slowest, found.totals) == (PARTLY, whole.slowest, whole.totals)
+    assert "KB_STEPS_DAYS" in report_page(found)
     with ledger.engine.begin() as connection:
         connection.execute(text("DELETE FROM events WHERE document = :key"), {"key": ids["a.txt"]})
     assert report_of(ledger, run).events == PARTLY

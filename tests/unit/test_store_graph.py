@@ -139,7 +139,7 @@ def test_a_search_during_a_build_waits_for_nothing(folder: Path, store: EdgeStor
 
 @pytest.mark.parametrize("after_s", [0.2, 0.6, 1.0, 1.4])
 def test_a_killed_build_loses_nothing(folder: Path, store: EdgeStore, after_s: float) -> None:
-    command = [sys.executable, "-m", "pipeline.store.graph", str(folder), "c"]
+    command = [sys.executable, "-m", "pipeline.store.graph", str(folder), "c", "graph"]
     with subprocess.Popen(command) as process:
         time.sleep(after_s)
         process.send_signal(signal.SIGKILL)

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 def logs(context: Context, document: str, as_json: bool) -> int:
     """Show the history of a document from the ledger: every state with its time, worker, duration and reason.
 
-    Events older than KB_EVENTS_DAYS are deleted. Exit status 1 if no document is found.
+    Events older than KB_EVENTS_DAYS are deleted, and by `gc` the steps of documents that ended before KB_STEPS_DAYS. Exit status 1
+    if no document is found.
     """
     with context.ledger() as (_, ledger):
         found = standings(ledger, document)

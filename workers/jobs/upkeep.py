@@ -63,12 +63,13 @@ def collect(
         settings.gc_days * DAY_S if files_s is None else files_s,
         settings.runs_days * DAY_S if runs_s is None else runs_s,
         settings.events_days * DAY_S,
+        settings.steps_days * DAY_S,
     )
     staging = open_staging(settings.staging_location)
     with alone(settings), closing(open_store(settings, role="reader")) as store:
         found = Garbage(ledger, staging, store, ages, dry_run=dry_run, on_step=on_step).collect()
         for physical in [] if dry_run else store.collections():
-            store.build_graph(physical, settings.graph_points)
+            store.build_graph(physical, settings.graph_points, thorough=True)
         return found
 
 

@@ -261,7 +261,7 @@ def _coverage(run: RunRow, totals: Totals, fold: Fold, oldest: float | None) -> 
     # Documents that had failed earlier and were found in that state have no events; if none were deleted, only these are missing.
     forgets = oldest is None or oldest > run.started_at
     failed = sum(fold.counts[DocumentState.QUARANTINED].values())
-    if fold.indexed >= totals.indexed and (not forgets or failed >= totals.quarantined):
+    if fold.indexed >= totals.indexed and not fold.bare and (not forgets or failed >= totals.quarantined):
         return WHOLE
     return PARTLY if fold.documents else NONE
 

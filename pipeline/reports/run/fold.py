@@ -115,6 +115,7 @@ class Fold:
         self._spent = {stage: _Spent() for stage in Stage}
         self.documents = 0
         self.indexed = 0
+        self.bare = 0  #: documents of whose way to their end no event is left
         self.tokens = 0
         self.bytes = 0
         self.largest = Top(TOP, lambda one: one.bytes)
@@ -164,8 +165,9 @@ class Fold:
         if last.state in self.counts:
             self._refuse(last)
         elif done is not None:
-            # An adopted document has the parser's time of the run that parsed it.
-            parsed = any(step.state == DocumentState.PARSING for step in steps)
+            # An adopted document has the parser's time of the run that parsed it. Once its steps are forgotten, nobody knows.
+            parsed = len(steps) == 1 or any(step.state == DocumentState.PARSING for step in steps)
+            self.bare += len(steps) == 1
             self._index(done, done.parse_s if parsed else 0.0, sum(step.embed_s for step in steps))
 
     def _of_run(self, steps: list[Step]) -> list[Step]:

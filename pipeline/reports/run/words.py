@@ -11,8 +11,9 @@ def missing(report: RunReport) -> str:
     """Note for a report that lacks events of its run."""
     some = report.events == PARTLY
     return (
-        f"{'Some' if some else 'All'} events of this run are missing: the ledger deletes them after KB_EVENTS_DAYS, and events "
-        "after the end of a failed run do not count. Throughput, stages and single documents are "
+        f"{'Some' if some else 'All'} events of this run are missing: the ledger deletes the steps of documents after "
+        "KB_STEPS_DAYS and the rest after KB_EVENTS_DAYS, and events after the end of a failed run do not count. Throughput, "
+        "stages and single documents are "
         f"{'based on the remaining events' if some else 'unknown'}."
     )
 
