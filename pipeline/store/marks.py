@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate, chain, filterfalse, pairwise
@@ -72,14 +72,15 @@ class _Text:
 
     def places(self, text: str) -> list[tuple[int, int]]:
         """The places of what the query has something of, in order."""
-        starts = sorted((at, piece) for piece in self._wanted for at in _starts(piece, self._written[piece], text))
-        return [place for at, piece in starts for place in self._within(piece, at)]
-
-    def _within(self, piece: str, at: int) -> list[tuple[int, int]]:
-        if _is_plain(piece):
-            return [(at, at + len(piece))]
-        held = (one for one in compounds(piece).finditer(piece) if self._shares(one[0]))
-        return [place for one in held for place in self._parts(one[0], at + one.start())]
+        found: list[tuple[int, int]] = []
+        for piece in self._wanted:
+            starts = _starts(piece, self._written[piece], text)
+            if _is_plain(piece):
+                found += [(at, at + len(piece)) for at in starts]
+                continue
+            held = [one for one in compounds(piece).finditer(piece) if self._shares(one[0])]
+            found += [place for at in starts for one in held for place in self._parts(one[0], at + one.start())]
+        return sorted(found)
 
     def _parts(self, written: str, at: int) -> list[tuple[int, int]]:
         """The places of a word at `at` that the query has something of: its own, or those of its parts."""
@@ -129,6 +130,8 @@ class _Memory:
 
 
 def _words(piece: str) -> list[str]:
+    if _is_plain(piece):
+        return [piece]
     plain = normal(piece)
     found: list[str] = compounds(plain).findall(plain)
     return found
@@ -158,15 +161,16 @@ def _speaking(written: Counter[str]) -> Counter[str]:
 _hints = _Memory(lambda piece: [piece] if any(map(speaks_for, _words(piece))) else [])
 
 
-def _starts(piece: str, count: int, text: str) -> Iterator[int]:
+def _starts(piece: str, count: int, text: str) -> list[int]:
     """Where a piece stands in a text `count` times, white space around it."""
+    found: list[int] = []
     at = -1
-    while count:
+    while len(found) < count:
         at = text.index(piece, at + 1)
         end = at + len(piece)
         if (not at or text[at - 1].isspace()) and (end == len(text) or text[end].isspace()):
-            count -= 1
-            yield at
+            found.append(at)
+    return found
 
 
 def _is_plain(written: str) -> bool:
