@@ -114,15 +114,16 @@ def languages_in(found: Counter[str], language: str = "auto") -> tuple[str, ...]
     if language != "auto":
         return () if language == "none" else (language,)
     scores: dict[str, float] = {}
-    for compound in filter(_hints, found):  # most words have none
-        for one, weight in _hints(compound):
+    for compound in filter(speaks_for, found):  # most words speak for none
+        for one, weight in speaks_for(compound):
             scores[one] = scores.get(one, 0.0) + found[compound] * weight
     return languages_of(scores, _DEFAULT)
 
 
 # Most words of a text occurred in earlier texts: the caches make a chunk four times as fast.
 @lru_cache(maxsize=1 << 16)
-def _hints(compound: str) -> tuple[tuple[str, float], ...]:
+def speaks_for(compound: str) -> tuple[tuple[str, float], ...]:
+    """The languages that a word of a `normal` text speaks for, and how much."""
     return hints(compound.casefold())
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import attrgetter
 from typing import Literal, TypeAlias, cast
 from uuid import UUID
@@ -60,8 +60,9 @@ _TYPES = {
 }
 
 
-#: Parts of a point that was found. Ids are UUIDs, as those of chunks are.
+#: Parts of a point that was found, and of its id, which is a UUID, as those of chunks are.
 _ID: Callable[[ScoredPoint], UUID] = attrgetter("id")
+_NUMBER: Callable[[UUID], int] = attrgetter("int")
 _SCORE: Callable[[ScoredPoint], float] = attrgetter("score")
 
 
@@ -115,23 +116,42 @@ def types_of(schema: Mapping[str, PayloadSchemaType]) -> Types:
 def run_query(shard: EdgeShard, plan: QueryPlan) -> list[tuple[str, float, Payload]]:
     """Id, score and payload of the hits."""
     if plan.is_hybrid:
-        scores = hybrid(lambda asked: _scores(shard, plan, asked), plan.depth, plan.limit)
-        records = shard.retrieve([*scores], True, False)
-        return [(str(one.id), scores[cast("UUID", one.id)], one.payload or {}) for one in records]
+        candidates = _Candidates(shard, plan)
+        scores = hybrid(candidates.scores, plan.depth, plan.limit)
+        records = shard.retrieve([*candidates.ids(scores)], True, False)
+        return [(str(one.id), scores[_NUMBER(cast("UUID", one.id))], one.payload or {}) for one in records]
     query = _nearest(plan, "dense" if plan.dense is not None else "sparse")
     request = QueryRequest(limit=plan.limit, query=query, filter=edge_filter(plan.matching), with_payload=True, params=graph.SEARCH)
     return [(str(point.id), point.score, point.payload or {}) for point in shard.query(request)]
 
 
-def _scores(shard: EdgeShard, plan: QueryPlan, asked: Sequence[Ask[UUID]]) -> list[Scores[UUID]]:
-    found = []
-    for one in asked:
-        matches = Filter(must=[HasIdCondition(set(one.among))]) if one.among else edge_filter(plan.matching)
+class _Candidates:
+    """The candidates of a hybrid search by the numbers of their ids. The engine makes each UUID anew."""
+
+    def __init__(self, shard: EdgeShard, plan: QueryPlan) -> None:
+        self._shard = shard
+        self._plan = plan
+        self._ids: dict[int, UUID] = {}
+
+    def scores(self, asked: Sequence[Ask[int]]) -> list[Scores[int]]:
+        """The scores of several searches. One batch of the engine took a little more time than a call for each."""
+        found: list[Scores[int]] = []
+        for one in asked:
+            points = self._shard.query(self._request(one))
+            ids = list(map(_ID, points))
+            numbers = list(map(_NUMBER, ids))
+            self._ids.update(zip(numbers, ids, strict=True))
+            found.append(dict(zip(numbers, map(_SCORE, points), strict=True)))
+        return found
+
+    def ids(self, numbers: Iterable[int]) -> list[UUID]:
+        """The ids with these numbers."""
+        return [self._ids[number] for number in numbers]
+
+    def _request(self, one: Ask[int]) -> QueryRequest:
+        matches = Filter(must=[HasIdCondition(set(self.ids(one.among)))]) if one.among else edge_filter(self._plan.matching)
         params = graph.EXACT if one.among else graph.SEARCH
-        request = QueryRequest(limit=one.limit, query=_nearest(plan, one.by), filter=matches, params=params)
-        points = shard.query(request)
-        found.append(dict(zip(map(_ID, points), map(_SCORE, points), strict=True)))
-    return found
+        return QueryRequest(limit=one.limit, query=_nearest(self._plan, one.by), filter=matches, params=params)
 
 
 def _nearest(plan: QueryPlan, by: Literal["dense", "sparse"]) -> Query:

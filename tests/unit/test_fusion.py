@@ -37,6 +37,13 @@ def test_rankings_without_a_range(dense: Scores[str], sparse: Scores[str], expec
     assert fused(dense, sparse) == pytest.approx(expected)
 
 
+def test_equal_scores_are_in_the_order_of_ids() -> None:
+    def ask(asked: Sequence[Ask[int]]) -> list[Scores[int]]:
+        return [dict.fromkeys((3, 1, 2), 0.5) for _ in asked]
+
+    assert list(hybrid(ask, depth=3, limit=2)) == [1, 2]
+
+
 def test_each_candidate_is_scored_by_both() -> None:
     scores: dict[str, Scores[str]] = {"dense": {"a": 0.9, "b": 0.8, "c": 0.1, "d": 0.0}, "sparse": {"c": 9.0, "b": 3.0, "d": 1.0}}
     rounds: list[list[Ask[str]]] = []

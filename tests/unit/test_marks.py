@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from pipeline.store import marks as module
 from pipeline.store.marks import marks
 
 
@@ -50,3 +51,23 @@ def test_words_of_headings_count_and_have_no_places() -> None:
 def test_headings_change_neither_places_nor_their_language() -> None:
     text = "Die B\u00fccher sind da."
     assert marks("Buch", text, ["The books of the house"]).places == marks("Buch", text).places == [(4, 10)]
+
+
+@pytest.mark.parametrize("space", [" ", "\n", "\t", "\u00a0", "\u2003", "\x1c", "\u3000"])
+def test_pieces_are_found_between_any_white_space(space: str) -> None:
+    text = f"start{space}art,{space}cart{space}art{space}(art){space}art"
+    found = marks("art", text)
+    assert [text[start:end] for start, end in found.places] == ["art"] * 4
+    assert found.places == sorted(found.places)
+    assert found.places[-1] == (len(text) - 3, len(text))
+
+
+def test_pieces_that_were_forgotten_are_learned_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [f"the notice of page {number}, periods and notice-periods" for number in range(20)]
+    known = [marks("notice period", text) for text in texts]
+    assert all(len(one.places) == 4 and one.words == ["notice", "period"] for one in known)
+    monkeypatch.setattr(module, "MAX_PIECES", 3)
+    assert [marks("notice period", text) for text in texts] == known
+    monkeypatch.setattr(module, "MAX_PIECES", 1 << 16)
+    monkeypatch.setattr(module, "MAX_CHARACTERS", 10)
+    assert [marks("notice period", text) for text in texts] == known

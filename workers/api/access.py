@@ -72,6 +72,10 @@ class Keys:
         return None if found is None else found.grant
 
 
+async def _engine(request: Request) -> Engine:  # FastAPI would run a plain function in a thread
+    return engine_of(request)
+
+
 async def _caller(request: Request, sent: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> Grant:
     header = request.headers.get("authorization")
     if header is not None and sent is None:
@@ -132,4 +136,4 @@ def permitted(grant: Grant, scope: Scope) -> Grant:
 Reader = Annotated[Grant, Depends(allowed("search"))]
 Writer = Annotated[Grant, Depends(allowed("ingest"))]
 Admin = Annotated[Grant, Depends(allowed("admin"))]
-EngineOf = Annotated[Engine, Depends(engine_of)]
+EngineOf = Annotated[Engine, Depends(_engine)]
