@@ -156,7 +156,7 @@ def _chunks(path: Path | BinaryIO, lines: Iterator[dict[str, Any]], document_id:
 def _lines(path: Path | BinaryIO) -> Generator[dict[str, Any], None, None]:
     with _translated(path), _open(path) as file:
         for line in read_lines(file):
-            fields = json.loads(line)
+            fields = json.loads(line.decode("ascii"))  # of bytes it would guess the encoding
             if not isinstance(fields, dict):
                 raise ValueError("not a record")
             yield fields
