@@ -86,7 +86,7 @@ def write_chunks(
     count = tokens = 0
     raw = SmallFile(target, -1) if isinstance(target, Path) else target
     with closing(raw):
-        lines = LineWriter(raw)
+        lines = LineWriter(raw.write)
         lines.write({"version": VERSION, "media_type": header.media_type, "title": header.title, "metadata": header.metadata})
         for chunk in chunks:
             lines.write({name: getattr(chunk, name) for name in _STORED})

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterator, Mapping
-from typing import Any, BinaryIO, Protocol
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, BinaryIO
 
 #: zlib's numbers of the format of gzip, which has a checksum: with the usual window of 32 KB, and with one of 4 KB, which takes a
 #: fifth of the time to make.
@@ -18,27 +18,14 @@ READ_BYTES, UNPACKED_BYTES = 64 << 10, 1 << 20
 _encode = json.JSONEncoder(ensure_ascii=True, separators=(",", ":")).encode
 
 
-class _Packer(Protocol):
-    """A compressor of zlib, whose class has no name."""
-
-    def compress(self, data: bytes, /) -> bytes: ...
-    def flush(self) -> bytes: ...
-
-
-class Output(Protocol):
-    """Takes bytes."""
-
-    def write(self, data: bytes, /) -> object:
-        """Append bytes; raises OSError."""
-
-
 class LineWriter:
     """Writes objects, one a line; the same objects give the same bytes."""
 
-    def __init__(self, output: Output) -> None:
-        self._output = output
+    def __init__(self, write: Callable[[bytes], object]) -> None:
+        """`write` appends to the file; raises OSError."""
+        self._write = write
         self._waiting = b""  #: while everything is small
-        self._packer: _Packer | None = None
+        self._packer: zlib._Compress | None = None
 
     def write(self, fields: Mapping[str, Any]) -> None:
         """Append an object; raises OSError."""
@@ -49,26 +36,30 @@ class LineWriter:
                 return
             self._packer, line = zlib.compressobj(1, wbits=_GZIP), self._waiting
         if packed := self._packer.compress(line):
-            self._output.write(packed)
+            self._write(packed)
 
     def finish(self) -> None:
         """Write what is left, and the checksum; raises OSError."""
         if self._packer is None:
             self._packer = zlib.compressobj(1, wbits=_SMALL_GZIP)
-            self._output.write(self._packer.compress(self._waiting))
-        self._output.write(self._packer.flush())
+            self._write(self._packer.compress(self._waiting))
+        self._write(self._packer.flush())
 
 
 def read_lines(file: BinaryIO) -> Iterator[bytes]:
     """The lines of an open file; memory is bounded by the longest. Raises OSError, zlib.error, EOFError for one that is cut."""
     unpacker = zlib.decompressobj(_GZIP)
-    rest = b""
+    begun: list[bytes] = []  # of the current line
     while packed := file.read(READ_BYTES):
         while packed:
-            *lines, rest = (rest + unpacker.decompress(packed, UNPACKED_BYTES)).split(b"\n")
-            yield from lines
+            first, *further = unpacker.decompress(packed, UNPACKED_BYTES).split(b"\n")
+            begun.append(first)
+            if further:
+                yield b"".join(begun)
+                yield from further[:-1]
+                begun = [further[-1]]
             packed = unpacker.unconsumed_tail
     if not unpacker.eof or unpacker.unused_data:
         raise EOFError("it is cut, or more follows its end")
-    if rest:
-        yield rest
+    if last := b"".join(begun):
+        yield last
