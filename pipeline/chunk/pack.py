@@ -255,7 +255,7 @@ def _checked(drafts: Iterable[_Draft], counter: TokenCounter, options: ChunkOpti
     while window := list(islice(stream, WINDOW)):
         texts = [draft.text for draft in window]
         embedded = [embed_text(draft.path, text) for draft, text in zip(window, texts, strict=True)]
-        for draft, text, tokens in zip(window, texts, counter.count_batch(embedded), strict=True):
+        for draft, text, tokens in zip(window, texts, counter.sizes(embedded, options.max_tokens), strict=True):
             if tokens <= options.max_tokens:
                 yield draft, text, tokens
             else:

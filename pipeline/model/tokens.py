@@ -21,6 +21,9 @@ CACHED_WORD_CHARS = 48
 #: A text with a larger share of new words is counted whole: counting word by word costs twice as much.
 MAX_NEW_SHARE = 0.4
 
+#: From this share of a limit on, a text is counted whole: the sum over its words is not proven to be the count of the text.
+NEAR_LIMIT = 0.9
+
 #: Texts that show whether a tokenizer handles each word on its own: spaces, lines, indentation, marks, other scripts.
 _PROBES = (
     "The quick (brown) fox's den; isn't 3.14 > e?\n\n  def  f(x_1):\n\treturn x_1\n",
@@ -67,7 +70,7 @@ class TokenCounter:
         """Tokens of each text without special tokens, several times faster than `count_batch` on running text.
 
         Caches words where the tokenizer handles each one on its own (BERT's and most of SentencePiece), else counts whole
-        texts. Meant for packing: hard limits are checked with `count_batch`.
+        texts. Meant for packing: hard limits are checked with `sizes`.
         """
         if not self._by_word:
             return self._bare(texts)
@@ -77,7 +80,7 @@ class TokenCounter:
         experienced = len(self._known) > CACHED_WORDS // 10
         for place, text in enumerate(texts):
             words = text.split()
-            parts = [self._known.get(word) for word in words]
+            parts = list(map(self._known.get, words))
             new = parts.count(None)
             if new > MAX_NEW_SHARE * len(words) and experienced:
                 whole.append(place)
@@ -91,6 +94,14 @@ class TokenCounter:
             found[place] += sum(learned[word] for word in words)
         for place, length in zip(whole, self._bare([texts[place] for place in whole]) if whole else (), strict=True):
             found[place] = length
+        return found
+
+    def sizes(self, texts: Sequence[str], limit: int) -> list[int]:
+        """Tokens of each text, special tokens included; those of texts near or over `limit` are counted as `count_batch` does."""
+        found = [length + self.special_tokens for length in self.lengths(texts)]
+        near = [place for place, size in enumerate(found) if size >= NEAR_LIMIT * limit]
+        for place, size in zip(near, self.count_batch([texts[place] for place in near]) if near else (), strict=True):
+            found[place] = size
         return found
 
     def _learn(self, words: list[str]) -> dict[str, int]:

@@ -117,12 +117,11 @@ def parse(path: Path, name: str, media_type: str, scans: Scans | None = None) ->
         raise DocumentError(Reason.UNSUPPORTED, media_type)
     given = (scans or Scans(),) if media_type in _SCANNED else ()
     parsed = _guarded(lambda: _parser(media_type)(path, name, *given))
-    elements = _checked(_translated(parsed.elements), parsed.losses)
-    parsed = replace(parsed, members=_translated(parsed.members))
-    if parsed.title or media_type in CONTAINERS:
-        return replace(parsed, elements=elements)
-    title, elements = headed(elements)
-    return replace(parsed, title=title or name, elements=elements)
+    elements, title = _checked(_translated(parsed.elements), parsed.losses), parsed.title
+    if not title and media_type not in CONTAINERS:
+        title, elements = headed(elements)
+        title = title or name
+    return replace(parsed, title=title, elements=elements, members=_translated(parsed.members))
 
 
 def each_record(path: Path, media_type: str, fields: RecordFields) -> tuple[Records, Iterator[RecordDocument]] | None:

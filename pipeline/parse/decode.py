@@ -24,6 +24,7 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+_MARK_BYTES = tuple(mark for mark, _ in _MARKS)
 #: Candidates for guessing: encodings that documents are found in, so that a short text is not mistaken for an exotic one.
 _LEGACY = (
     "cp932",
@@ -156,8 +157,14 @@ def looks_binary(sample: bytes) -> bool:
 
 def open_text(path: Path) -> TextIO:
     """The file at `path` as text, line ends as newlines, undecodable bytes as U+FFFD; content that is not text as Latin-1."""
-    found = detect(path) or Encoding("latin-1", False)
-    return path.open(encoding=found.name, errors=found.errors, newline=None)
+    file = path.open("rb")
+    try:
+        found = _detect(file) or Encoding("latin-1", False)
+        file.seek(0)
+        return io.TextIOWrapper(file, found.name, found.errors, newline=None)
+    except BaseException:
+        file.close()
+        raise
 
 
 def read_text(path: Path) -> str:
@@ -200,7 +207,9 @@ def codec_of(label: str) -> str:
 
 
 def _by_mark(head: bytes) -> Encoding | None:
-    return next((Encoding(name, True) for mark, name in _MARKS if head.startswith(mark)), None)
+    if not head.startswith(_MARK_BYTES):
+        return None
+    return next(Encoding(name, True) for mark, name in _MARKS if head.startswith(mark))
 
 
 def _shifted(head: bytes) -> Encoding | None:

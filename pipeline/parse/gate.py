@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pipeline.errors import DocumentError
 from pipeline.parse import archive, kinds
-from pipeline.parse.decode import SAMPLE_BYTES, detect
+from pipeline.parse.decode import SAMPLE_BYTES, detect, detect_bytes
 from pipeline.parse.ocr.options import OcrOptions
 from pipeline.parse.ole import ole_kind
 from pipeline.types import Reason
@@ -96,11 +96,11 @@ def _refuse_blank(file: FileIO, head: bytes) -> None:
 
 def _text(path: Path, name: str, head: bytes, size: int) -> str:
     promised = kinds.BINARY_SUFFIXES.get(kinds.suffix(name))
-    found = detect(path)
+    whole = size <= len(head)
+    found = detect_bytes(head) if whole else detect(path)
     if found is None or (promised is not None and promised not in kinds.OFTEN_TEXT and not found.marked):
         if promised is not None:
             raise DocumentError(Reason.CORRUPT, f"the name ends in .{kinds.suffix(name)}, but the content is something else")
         raise DocumentError(Reason.UNSUPPORTED, "binary content of an unknown kind")
-    whole = size <= len(head)
     sample = head.decode(found.name, errors="replace" if whole else "ignore")
     return kinds.text_kind(sample, name, whole=whole)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import PurePosixPath
 
 PLAIN = "text/plain"
 MARKDOWN = "text/markdown"
@@ -115,6 +114,8 @@ FOREIGN = (
     (b"\0\0\x1a\0", "Lotus 1-2-3 sheet"), (b"\x01\xfe2\0", "Works document"),
 )  # fmt: skip
 
+_FOREIGN_MAGIC = tuple(magic for magic, _ in FOREIGN)
+
 #: One piece of the prolog before the root of a page or picture. A pattern for the whole prolog would be exponential.
 _PROLOG = re.compile(r"\s+|<\?xml[^>]{0,200}>|<!--.{0,4000}?-->", re.I | re.S)
 _HTML_ROOT = re.compile(r"<(?:!doctype\s+html|html|head|body)\b", re.I)
@@ -140,8 +141,8 @@ def image_kind(head: bytes) -> str | None:
 
 def foreign_kind(head: bytes) -> str | None:
     """The kind of the file that starts with `head`, if it is a well-known one without a parser."""
-    if (found := next((kind for magic, kind in FOREIGN if head.startswith(magic)), None)) is not None:
-        return found
+    if head.startswith(_FOREIGN_MAGIC):
+        return next(kind for magic, kind in FOREIGN if head.startswith(magic))
     if head.startswith(b"RIFF") and head[8:12] in (b"WEBP", b"WAVE", b"AVI "):
         return f"{head[8:12].decode().strip()} media"
     if head[4:8] == b"ftyp":
@@ -186,10 +187,20 @@ def may_hold_records(name: str) -> bool:
 
 def suffix(name: str) -> str:
     """The suffix of `name` in lower case, without its dot; `rst` for `page.rst.txt`, as Sphinx names published sources."""
-    path = PurePosixPath(name.lower())
-    last = path.suffix.removeprefix(".")
-    inner = PurePosixPath(path.stem).suffix.removeprefix(".")
-    return inner if last == "txt" and inner in ("rst", "md") else last
+    stem, last = _split(_last_part(name))
+    inner = _split(stem)[1] if last == "txt" else ""
+    return inner if inner in ("rst", "md") else last
+
+
+def _last_part(name: str) -> str:
+    """The last part of a path, in lower case."""
+    return name.lower().rstrip("/").rpartition("/")[2]
+
+
+def _split(name: str) -> tuple[str, str]:
+    """Stem and suffix as pathlib has them, which takes ten times as long."""
+    dot = name.rfind(".")
+    return (name[:dot], name[dot + 1 :]) if 0 < dot < len(name) - 1 else (name, "")
 
 
 def text_kind(sample: str, name: str, *, whole: bool) -> str:
@@ -201,7 +212,7 @@ def text_kind(sample: str, name: str, *, whole: bool) -> str:
     root = _root(sample)
     if ending in ("", "xml") and _SVG_ROOT.match(sample, root):
         return SVG
-    by_name = SOURCE if PurePosixPath(name.lower()).name in _SOURCE_NAMES else _TEXT_SUFFIXES.get(ending)
+    by_name = SOURCE if _last_part(name) in _SOURCE_NAMES else _TEXT_SUFFIXES.get(ending)
     if by_name == XML:
         return HTML if _HTML_ROOT.match(sample, root) else XML
     if by_name not in (None, PLAIN):

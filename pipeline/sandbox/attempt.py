@@ -10,7 +10,7 @@ from typing import Any
 
 from pipeline.errors import InstallationError
 from pipeline.sandbox.extract import Extracted, ExtractedMember, ExtractJob, members_folder
-from pipeline.sandbox.shared import take
+from pipeline.sandbox.shared import SmallFiles
 from pipeline.types import Loss, LossKind, Reason
 
 
@@ -33,6 +33,7 @@ class Attempt:
     cause: Reason | None = None  #: why the child was killed, or the cause of its death
     said: str = ""  #: the child's last line on stderr
     broken: InstallationError | None = None  #: why some documents could not be started
+    chunks: SmallFiles | None = None  #: opened with the first one
 
     def forget(self) -> None:
         """Forget what was reported of the job before."""
@@ -52,9 +53,16 @@ class Attempt:
         """The result of job `number`, whose files are moved to where `job` wants them. Raises OSError, ValueError."""
         written = f"{self.outputs}/{number}"
         if "content" in fields:
-            fields["content"] = take(self.outputs, fields["content"], job.small_bytes)
+            if self.chunks is None:
+                self.chunks = SmallFiles(self.outputs)
+            fields["content"] = self.chunks.take(fields["content"], job.small_bytes)
         else:
             os.replace(written, job.output)
-        if os.path.isdir(members := members_folder(written)):
+        if (self.members or fields.get("records")) and os.path.isdir(members := members_folder(written)):
             os.replace(members, members_folder(job.output))
         return Extracted(**fields, losses=tuple(self.losses), metadata=self.metadata, members=tuple(self.members))
+
+    def close(self) -> None:
+        """Close what was opened."""
+        if self.chunks is not None:
+            self.chunks.close()

@@ -129,17 +129,17 @@ def extract(
     an exception from it ends the extraction. Raises DocumentError with the reason for a missing chunk file,
     InstallationError, NoSpace. A file that yields no text is never a success.
     """
-    output = Path(job.output)
+    path, output = Path(job.path), Path(job.output)
     file = SmallFile(output, job.small_bytes)
     try:
-        media_type = RECORD if job.is_record else inspect(Path(job.path), job.name, limits)
+        media_type = RECORD if job.is_record else inspect(path, job.name, limits)
         on_type(media_type)
         if job.records and media_type in (*HOLDING_RECORDS, COMPRESSED) and not job.nested:
             on_type(RECORD)
             if (made := _of_records(job, media_type, limits, tell)) is not None:
                 return made
         scans = Scans(limits.ocr, lambda seconds: tell(SoFar(0, 0, None, seconds)))
-        parsed = parse(Path(job.path), job.name, media_type, scans)
+        parsed = parse(path, job.name, media_type, scans)
         # The name does not belong to the content: the same bytes may have another name elsewhere.
         title = parsed.title if parsed.title != job.name else ""
         chunks = chunk_elements(job.document_id, _with_text(parsed.elements), counter, options)
@@ -217,8 +217,9 @@ def members_folder(output: str | Path) -> str:
 
 def _written(parsed: Parsed, job: ExtractJob, limits: Limits) -> Iterator[ExtractedMember]:
     """Write the files inside a document, each with a size limit, and all together with TOTAL_FILES times that."""
-    folder, left = Path(members_folder(job.output)), TOTAL_FILES * limits.max_file_bytes
+    left = TOTAL_FILES * limits.max_file_bytes
     for number, member in enumerate(parsed.members):
+        folder = Path(members_folder(job.output))
         if job.nested:
             parsed.losses.add(LossKind.ATTACHMENT, member.name, f"it lies more than {MAX_DEPTH} documents deep")
             continue

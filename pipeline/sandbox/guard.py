@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +118,8 @@ class ParseGuard:
     def __init__(self, options: GuardOptions) -> None:
         self._options = options
         self._server: subprocess.Popen[bytes] | None = None
-        self._buffer = b""
+        self._lines: deque[bytes] = deque()  #: events that have been read
+        self._buffer = b""  #: the beginning of the next one
         self._types: set[str] = set()
 
     def __enter__(self) -> ParseGuard:
@@ -129,6 +130,7 @@ class ParseGuard:
         if self._server is None or self._server.poll() is not None:
             self.close()
             self._server, self._buffer = self._start(), b""
+            self._lines.clear()
 
     def __exit__(self, *_: object) -> None:
         self.close()
@@ -194,11 +196,11 @@ class ParseGuard:
         folder, outputs = _private_folder(None), _private_folder(Path(jobs[0].output).parent)
         attempt = Attempt(jobs, folder, outputs, set())
         # The child works in its own folder, where relative paths would point elsewhere.
+        absolute = os.path.abspath(outputs)
         private = [
-            replace(job, path=os.path.abspath(job.path), output=os.path.abspath(outputs / str(number)))
-            for number, job in enumerate(jobs)
+            job.fields() | {"path": os.path.abspath(job.path), "output": f"{absolute}/{number}"} for number, job in enumerate(jobs)
         ]
-        request = {"jobs": [job.fields() for job in private], "folder": str(folder), "outputs": os.path.abspath(outputs)}
+        request = {"jobs": private, "folder": str(folder), "outputs": absolute}
         try:
             self._send(request | {"preload": sorted(self._types)})
             attempt.since = time.monotonic()
@@ -220,6 +222,7 @@ class ParseGuard:
             self.close()
             raise
         finally:
+            attempt.close()
             shutil.rmtree(folder, ignore_errors=True)
             shutil.rmtree(outputs, ignore_errors=True)
         return attempt
@@ -330,7 +333,7 @@ class ParseGuard:
 
     def _receive(self, timeout_s: float) -> dict[str, Any] | None:
         """The next event, or None when none arrives in time; a dead server yields an exit event."""
-        while b"\n" not in self._buffer:
+        while not self._lines:
             if self._server is None:
                 return {"exit": -signal.SIGKILL, "memory_bytes": 0}
             assert self._server.stdout is not None
@@ -341,10 +344,10 @@ class ParseGuard:
             if not data:
                 self.close()
                 return {"exit": -signal.SIGKILL, "memory_bytes": 0}
-            self._buffer += data
-        line, _, self._buffer = self._buffer.partition(b"\n")
+            *lines, self._buffer = (self._buffer + data).split(b"\n")
+            self._lines.extend(lines)
         try:
-            event = json.loads(line)
+            event = json.loads(self._lines.popleft())
         except ValueError:  # cut off when the child was killed
             return {}
         return event if isinstance(event, dict) else {}

@@ -29,6 +29,7 @@ from pipeline.parse.gate import Limits
 from pipeline.parse.ocr.options import OcrOptions
 from pipeline.parse.parsed import MAX_LOSS_CHARS
 from pipeline.sandbox.confine import CHILD_SUBREAPER, PDEATHSIG, allow_writes_only_in, forbid_sockets, prctl
+from pipeline.sandbox.events import Events
 from pipeline.sandbox.extract import Extracted, ExtractJob, SoFar
 from pipeline.sandbox.memory import cap_growth, used_below, used_bytes
 from pipeline.sandbox.shared import Shared
@@ -64,7 +65,7 @@ class Server:
     """Forks children; single-threaded, so that a fork finds no lock held."""
 
     def __init__(self, options: dict[str, Any], out: int) -> None:
-        self._out = out
+        self._events = Events(out)
         self._chunks = ChunkOptions(**options["chunks"])
         self._limits = Limits(**options["limits"] | {"ocr": OcrOptions(**options["limits"]["ocr"])})
         self._memory_bytes = int(options["memory_bytes"])
@@ -104,9 +105,8 @@ class Server:
                 shutil.rmtree(request["folder"], ignore_errors=True)
                 shutil.rmtree(request["outputs"], ignore_errors=True)
                 return
-            # Start a new line, even if the child was killed in the middle of one.
-            os.write(self._out, b"\n")
-            _tell(self._out, {"exit": os.waitstatus_to_exitcode(ended[0]), "memory_bytes": ended[1]})
+            self._events.new_line()
+            self._events.tell({"exit": os.waitstatus_to_exitcode(ended[0]), "memory_bytes": ended[1]})
 
     def _request(self) -> dict[str, Any] | None:
         """The next request; None when no more will come."""
@@ -174,10 +174,11 @@ class Server:
             os.close(self._wakeup)
             self._limit(Path(request["folder"]))
             self._confine([Path(request["folder"]), Path(request["outputs"])])
-            _tell(self._out, {"child": os.getpid()})
+            self._events.tell({"child": os.getpid()})
             with Shared(request["folder"], request["outputs"]) as shared:
                 for number, job in enumerate(request["jobs"]):
                     self._one(number, ExtractJob(**job), shared)
+                self._events.flush()
         finally:
             # Never return to the server's loop, and run no exit handlers of modules that the server has imported.
             os._exit(0)
@@ -210,19 +211,19 @@ class Server:
 
     def _one(self, number: int, job: ExtractJob, shared: Shared) -> None:
         """Extract one document and report the result."""
-        _tell(self._out, {"start": number})
+        self._events.tell({"start": number})
         self._allow_cpu(job)
         try:
             made = self._extract(
                 shared.as_file(job), self._counter, self._chunks, self._limits, partial(self._so_far, number), self._need
             )
         except _NotImported as error:  # a fresh child will have the modules, imported outside this document's limits
-            _tell(self._out, {"need": str(error)})
+            self._events.tell({"need": str(error)})
             os._exit(0)
         except InstallationError as error:
-            _tell(self._out, {"end": number, "broken": str(error)[:MAX_DETAIL_CHARS]})
+            self._events.hold({"end": number, "broken": str(error)[:MAX_DETAIL_CHARS]})
         except NoSpace as error:
-            _tell(self._out, {"no_space": str(error)[:MAX_DETAIL_CHARS]})
+            self._events.tell({"no_space": str(error)[:MAX_DETAIL_CHARS]})
             os._exit(0)
         except DocumentError as error:
             self._fail(number, error.reason, error.detail)
@@ -232,24 +233,24 @@ class Server:
             self._fail(number, Reason.CORRUPT, "nested too deeply")
         except OSError as error:
             if disk_is_full(error):
-                _tell(self._out, {"no_space": str(error)[:MAX_DETAIL_CHARS]})
+                self._events.tell({"no_space": str(error)[:MAX_DETAIL_CHARS]})
                 os._exit(0)
             self._fail(number, Reason.CORRUPT, f"{type(error).__name__}: {error}")
         except Exception as error:  # any other exception of a parser is a fact about the document
             self._fail(number, Reason.CORRUPT, f"{type(error).__name__}: {error}")
         else:
             for loss in made.losses:
-                _tell(self._out, {"loss": number, "found": asdict(loss)})
+                self._events.tell({"loss": number, "found": asdict(loss)})
             for member in made.members:
                 short = {"name": member.name[:MAX_NAME_CHARS], "detail": member.detail[:MAX_LOSS_CHARS]}
-                _tell(self._out, {"member": number, "found": asdict(member) | short})
+                self._events.tell({"member": number, "found": asdict(member) | short})
             for name, value in made.metadata.items():
-                _tell(self._out, {"property": name[:MAX_DETAIL_CHARS], "value": value[:MAX_DETAIL_CHARS]})
+                self._events.tell({"property": name[:MAX_DETAIL_CHARS], "value": value[:MAX_DETAIL_CHARS]})
             names = ("media_type", "chunks", "tokens", "records", "whole", "scanned")
             fields = {name: getattr(made, name) for name in names}
             if made.content is not None:
                 fields["content"] = shared.add(made.content)
-            _tell(self._out, {"end": number, "extracted": fields | {"title": made.title[:MAX_DETAIL_CHARS]}})
+            self._events.hold({"end": number, "extracted": fields | {"title": made.title[:MAX_DETAIL_CHARS]}})
 
     def _need(self, media_type: str) -> None:
         """Allow only document types whose parser the server has already imported."""
@@ -262,11 +263,12 @@ class Server:
         if so_far.more_s:
             allowed, most = resource.getrlimit(resource.RLIMIT_CPU)
             resource.setrlimit(resource.RLIMIT_CPU, (allowed + int(so_far.more_s) + 1, most))
-        _tell(self._out, {"at": number, "so_far": asdict(so_far)})
+        self._events.tell({"at": number, "so_far": asdict(so_far)})
 
     def _fail(self, number: int, reason: Reason, detail: str) -> None:
-        _tell(self._out, {"end": number, "reason": reason, "detail": detail[:MAX_DETAIL_CHARS]})
+        self._events.hold({"end": number, "reason": reason, "detail": detail[:MAX_DETAIL_CHARS]})
         if reason is Reason.OUT_OF_MEMORY:
+            self._events.flush()
             os._exit(0)  # the heap is fragmented; the next document gets a fresh child
 
     def _allow_cpu(self, job: ExtractJob) -> None:
@@ -274,10 +276,6 @@ class Server:
         usage = resource.getrusage(resource.RUSAGE_SELF)
         allowed = int(usage.ru_utime + usage.ru_stime + self._timeout_s + 2 * job.size() / 1e6) + 2
         resource.setrlimit(resource.RLIMIT_CPU, (allowed, resource.RLIM_INFINITY))
-
-
-def _tell(out: int, event: dict[str, Any]) -> None:
-    os.write(out, json.dumps(event).encode("ascii", "replace") + b"\n")
 
 
 def _kill_group(group: int) -> None:
@@ -305,7 +303,7 @@ def main() -> None:
     try:
         server = Server(json.loads(sys.argv[1]), out)
     except InstallationError as error:
-        _tell(out, {"broken": str(error)[:MAX_DETAIL_CHARS]})
+        Events(out).tell({"broken": str(error)[:MAX_DETAIL_CHARS]})
     else:
         server.serve()
 

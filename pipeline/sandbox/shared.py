@@ -22,7 +22,10 @@ class Shared:
         self._path = f"{folder}/{DOCUMENT}"
         self._outputs = outputs
         self._stack = ExitStack()
+        self._source = -1
+        self._source_path = ""
         self._document = -1
+        self._document_size = 0
         self._chunks = -1
         self._size = 0  #: of the chunk files so far
 
@@ -30,15 +33,16 @@ class Shared:
         """The same job for a whole file, which parsers need; the next call overwrites it. Raises OSError."""
         if job.length < 0:
             return job
-        source = os.open(job.path, os.O_RDONLY)
-        try:
-            data = os.pread(source, job.length, job.offset)
-        finally:
-            os.close(source)
+        if job.path != self._source_path:
+            self._source = self._open(job.path, os.O_RDONLY)
+            self._source_path = job.path
+        data = os.pread(self._source, job.length, job.offset)
         if self._document < 0:
             self._document = self._open(self._path)
         _write(self._document, data, 0)
-        os.ftruncate(self._document, len(data))  # not to 0 before: some file systems write such files to the disk at once
+        if len(data) < self._document_size:  # not to 0 before: some file systems write such files to the disk at once
+            os.ftruncate(self._document, len(data))
+        self._document_size = len(data)
         return replace(job, path=self._path, offset=0, length=-1)
 
     def add(self, content: bytes) -> tuple[int, int]:
@@ -50,8 +54,8 @@ class Shared:
         self._size += len(content)
         return offset, len(content)
 
-    def _open(self, path: str) -> int:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
+    def _open(self, path: str, flags: int = os.O_WRONLY | os.O_CREAT) -> int:
+        descriptor = os.open(path, flags, 0o600)
         self._stack.callback(os.close, descriptor)
         return descriptor
 
@@ -62,20 +66,27 @@ class Shared:
         self._stack.close()
 
 
-def take(outputs: Path, place: tuple[int, int], max_bytes: int) -> bytes:
-    """The chunk file that a child has added at a place; the child is not trusted. Raises OSError, ValueError."""
-    offset, size = place
-    if not 0 <= size <= max_bytes:
-        raise ValueError(f"a chunk file of {size} bytes")
-    # It may have made a link, or a pipe that nobody writes to.
-    descriptor = os.open(f"{outputs}/{CHUNKS}", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    try:
-        content = os.pread(descriptor, size, offset)
-    finally:
-        os.close(descriptor)
-    if len(content) != size:
-        raise ValueError(f"a chunk file of {len(content)} instead of {size} bytes")
-    return content
+class SmallFiles:
+    """The small chunk files that a child has added; the child is not trusted."""
+
+    def __init__(self, outputs: Path) -> None:
+        """Raises OSError."""
+        # It may have made a link, or a pipe that nobody writes to.
+        self._file = os.open(f"{outputs}/{CHUNKS}", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+
+    def take(self, place: tuple[int, int], max_bytes: int) -> bytes:
+        """The chunk file at a place. Raises OSError, ValueError."""
+        offset, size = place
+        if not 0 <= size <= max_bytes:
+            raise ValueError(f"a chunk file of {size} bytes")
+        content = os.pread(self._file, size, offset)
+        if len(content) != size:
+            raise ValueError(f"a chunk file of {len(content)} instead of {size} bytes")
+        return content
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._file)
 
 
 def _write(descriptor: int, data: bytes, offset: int) -> None:

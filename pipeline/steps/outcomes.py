@@ -73,8 +73,9 @@ class Outcomes:
 
     def staged(self, version: Version, began_ns: int) -> None:
         """Report a version that is in staging and ledger."""
-        with self.about(version):
-            log.debug("staged %s: %s", version.uri, plural(version.size, "byte"))
+        if log.isEnabledFor(logging.DEBUG):
+            with self.about(version):
+                log.debug("staged %s: %s", version.uri, plural(version.size, "byte"))
         self._tracing.send(version, Span("load", began_ns, time.time_ns()))
 
     def refused(self, version: Version, reason: Reason, detail: str, began_ns: int) -> None:
@@ -87,12 +88,13 @@ class Outcomes:
     ) -> None:
         """Report a document whose chunk file was made in that time, or existed, and is recorded in the ledger."""
         self._done, self._chunks, self._reused = self._done + 1, self._chunks + chunks, self._reused + reused
-        with self.about(document):
-            if reused:
-                log.debug("%s has a chunk file already", document.uri)
-            else:
-                made = f"{plural(chunks, 'chunk')}, {plural(tokens, 'token')}"
-                log.debug("parsed %s: %s in %.2f s", document.uri, made, (ended_ns - began_ns) / 1e9)
+        if log.isEnabledFor(logging.DEBUG):
+            with self.about(document):
+                if reused:
+                    log.debug("%s has a chunk file already", document.uri)
+                else:
+                    made = f"{plural(chunks, 'chunk')}, {plural(tokens, 'token')}"
+                    log.debug("parsed %s: %s in %.2f s", document.uri, made, (ended_ns - began_ns) / 1e9)
         if self._tracing.on:
             known = (None, None) if reused else (chunks, tokens)
             span = Span("parse", began_ns, ended_ns, chunks=known[0], tokens=known[1], reused=reused)
@@ -101,9 +103,10 @@ class Outcomes:
     def indexed(self, document: ClaimedDocument, result: IndexedResult, times: Times, device: str) -> None:
         """Report a document that is searchable and recorded as such in the ledger."""
         self._done, self._chunks = self._done + 1, self._chunks + result.chunks
-        with self.about(document):
-            chunks = plural(result.chunks, "chunk")
-            log.debug("indexed %s: %s, %d of them embedded in %.2f s", document.uri, chunks, result.embedded, result.seconds)
+        if log.isEnabledFor(logging.DEBUG):
+            with self.about(document):
+                chunks = plural(result.chunks, "chunk")
+                log.debug("indexed %s: %s, %d of them embedded in %.2f s", document.uri, chunks, result.embedded, result.seconds)
         if self._tracing.on:
             version, embedded = version_of(document), times.embedded_ns or times.writing_ns
             embed = Span("embed", times.opened_ns, embedded, chunks=result.embedded, tokens=result.tokens, device=device)

@@ -8,7 +8,7 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping, Set
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import DocumentError, KbError
@@ -94,8 +94,7 @@ class ParseStep:
             for document in claim.documents:
                 beat()
                 began = time.time_ns()
-                with self._outcomes.about(document):
-                    ready = self._ready(document, targets[document.id], there)
+                ready = self._ready(document, targets[document.id], there)
                 if ready is None:
                     waiting.append(document)
                     continue
@@ -160,7 +159,7 @@ class ParseStep:
                     continue
                 made = outcome.extracted
                 try:
-                    inside = self._inside(document, made, Path(members_folder(job.output)), beat, had=document.id in had_members)
+                    inside = self._inside(document, made, job, beat, had=document.id in had_members)
                 except DocumentError as error:
                     self._fail(claim, document, error.reason, error.detail, began_ns)
                     continue
@@ -172,19 +171,23 @@ class ParseStep:
                 if time.monotonic() - written > KEEP_EVERY_S:
                     batch.flush()
                     written = time.monotonic()
-                result = self._result(target.made_with, document, replace(made, losses=made.losses + inside), outcome.seconds)
+                result = self._result(target.made_with, document, made, inside, outcome.seconds)
                 found.append(_Made(document=document, result=result, chunks=made.chunks, began_ns=began_ns, ended_ns=ended_ns))
         return found
 
-    def _inside(self, document: ClaimedDocument, made: Extracted, folder: Path, beat: Beat, *, had: bool) -> tuple[Loss, ...]:
+    def _inside(self, document: ClaimedDocument, made: Extracted, job: ExtractJob, beat: Beat, *, had: bool) -> tuple[Loss, ...]:
         """Record the files or records inside a document; `had`: it had some before. Returns losses; raises DocumentError."""
+        if not (made.records or made.members or had):
+            return ()
+        folder = Path(members_folder(job.output))
         if made.records:
             return records.record(self._ledger, self._staging, document, made, folder, self._fingerprint, beat)
-        if made.members or had:
-            members.record(self._ledger, self._staging, document, made.members, folder, self._fingerprint)
+        members.record(self._ledger, self._staging, document, made.members, folder, self._fingerprint)
         return ()
 
-    def _result(self, made_with: str, document: ClaimedDocument, made: Extracted, seconds: float) -> ParsedResult:
+    def _result(
+        self, made_with: str, document: ClaimedDocument, made: Extracted, inside: tuple[Loss, ...], seconds: float
+    ) -> ParsedResult:
         return ParsedResult(
             id=document.id,
             title=made.title,
@@ -193,7 +196,7 @@ class ParseStep:
             tokens=made.tokens,
             seconds=seconds,
             chunks=made.chunks,
-            losses=made.losses,
+            losses=made.losses + inside,
             properties=made.metadata,
         )
 
@@ -218,7 +221,8 @@ class ParseStep:
         try:
             header, footer = target.file.ends()
         except DocumentError as error:
-            log.info("parsing %s again: %s", document.uri, error)
+            with self._outcomes.about(document):
+                log.info("parsing %s again: %s", document.uri, error)
             return None
         if footer.members:  # its files must be recorded under this document, too
             return None

@@ -177,6 +177,9 @@ def stems(word: str, languages: tuple[str, ...]) -> tuple[str, ...]:
     Rules of some languages need the accents that people leave out, so a word with accents may have two stems in a language: of
     the word as written, and of the word as typed without them.
     """
+    if len(languages) == 1 and word.isascii():  # most words
+        with _stemming:
+            return (fold(_stemmer(languages[0]).stemWord(word)),)
     plain = fold(word)
     script = next((language for first, last, language in SCRIPTS if first <= plain[:1] <= last), "")
     if not script and plain[:1] > "\u024f":

@@ -77,11 +77,14 @@ def compounds(text: str) -> re.Pattern[str]:
 @lru_cache(maxsize=1 << 16)
 def pieces(compound: str) -> Pieces:
     """The pieces of a compound of a `normal` text."""
+    words: list[str] = []
+    camel: list[str] = []
+    if compound.isalnum() and compound.isascii():  # most words
+        _part(compound, {}, words, camel, [])
+        return Pieces((), tuple(words), tuple(camel), ())
     if not compound.isascii():
         compound = re.sub(f"[{_INVISIBLE}]", "", compound).replace("\u2010", "-")
     whole: dict[str, None] = {}
-    words: list[str] = []
-    camel: list[str] = []
     runs: list[tuple[str, ...]] = []
     segments = [segment for segment in _JOINTS.split(compound) if segment]
     if len(segments) > 1:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from pipeline.chunk.file import ChunkFileFooter, ChunkFileHeader, read_chunks, read_footer, read_header, write_chunks
+from pipeline.chunk.lines import UNPACKED_BYTES
 from pipeline.errors import DocumentError
 from pipeline.types import Chunk, Reason, chunk_id
 
@@ -53,6 +55,30 @@ def test_the_footer_says_how_many_without_reading_them(path: Path) -> None:
 def test_the_same_chunks_give_the_same_bytes(path: Path, tmp_path: Path) -> None:
     write_chunks(tmp_path / "again", HEADER, chunks(OTHER))
     assert (tmp_path / "again").read_bytes() == path.read_bytes()
+
+
+def test_files_are_gzip_in_windows_of_either_size(tmp_path: Path) -> None:
+    for count in (1, 200):  # below and above what fits into the small window
+        many = [replace(chunk, id="") for chunk in chunks(ONE) * count]
+        path = tmp_path / f"{count}"
+        write_chunks(path, HEADER, many)
+        assert len(gzip.decompress(path.read_bytes()).splitlines()) == len(many) + 2
+        assert [chunk.text for chunk in read_chunks(path, ONE)[1]] == [chunk.text for chunk in many]
+        path.write_bytes(path.read_bytes() + b"more")
+        with pytest.raises(DocumentError, match="cannot be read"):
+            list(read_chunks(path, ONE)[1])
+
+
+def test_files_of_the_module_gzip_are_read(path: Path) -> None:
+    plain = gzip.decompress(path.read_bytes())
+    path.write_bytes(gzip.compress(plain, 1, mtime=0))
+    assert list(read_chunks(path, ONE)[1]) == chunks(ONE)
+
+
+def test_a_line_of_any_length_is_read(tmp_path: Path) -> None:
+    long = replace(chunks(ONE)[0], text="word " * UNPACKED_BYTES)
+    write_chunks(tmp_path / "long", HEADER, [long])
+    assert [chunk.text for chunk in read_chunks(tmp_path / "long", ONE)[1]] == [long.text]
 
 
 def test_a_file_cut_anywhere_is_never_taken_for_whole(path: Path) -> None:

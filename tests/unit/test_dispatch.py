@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import event
 
 from pipeline.errors import BrokerUnavailable
 from pipeline.ledger import Ledger
@@ -14,6 +15,7 @@ from pipeline.ledger.work import ParsedResult
 from pipeline.settings import Settings
 from pipeline.types import Reason, SourceFile, Stage, StagedFile, document_id
 from workers.broker.dispatch import EMBED_MESSAGES, Dispatcher, DispatchThread
+from workers.monitoring.snapshot import Lookout
 
 
 class Recorded:
@@ -79,6 +81,25 @@ def test_the_queue_is_refilled_in_large_steps_so_that_batches_keep_their_size(le
     assert dispatcher.sweep().sent == 0, "one of eight places is free"
     ledger.work.fail(claim, ids[1], Reason.CORRUPT, "")
     assert dispatcher.sweep().sent == 2
+
+
+def test_the_ledger_is_read_again_only_after_a_commit(ledger: Ledger, tmp_path: Path) -> None:
+    statements: list[str] = []
+    event.listen(ledger.engine, "before_cursor_execute", lambda *arguments: statements.append(arguments[2]))
+    dispatcher = Dispatcher(ledger, Recorded(), settings(tmp_path, max_in_flight=6), spread=1)
+    lookout = Lookout(settings(tmp_path), ledger)
+    dispatcher.sweep()
+    dispatcher.sweep()
+    first = lookout.look()
+    statements.clear()
+    assert dispatcher.sweep().sent == 0
+    assert not [one for one in statements if one.startswith("SELECT")]
+    assert lookout.look().progress == first.progress
+    assert not [one for one in statements if any(f"FROM {table}" in one for table in ("documents", "leases", "events"))]
+    with Ledger.open(f"sqlite:///{tmp_path / 'kb.db'}") as other:
+        other.work.claim(Stage.PARSE, [document_id("docs", "file:///doc/0")], "w")
+    assert lookout.look().progress != first.progress
+    assert [one for one in statements if "FROM documents" in one]
 
 
 def parsed(ledger: Ledger) -> None:

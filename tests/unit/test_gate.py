@@ -6,7 +6,7 @@ import os
 import socket
 import struct
 import time
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 from hypothesis import given
@@ -281,3 +281,15 @@ def test_any_bytes_get_a_type_or_a_reason(tmp_path_factory: pytest.TempPathFacto
     except DocumentError as error:
         found = error.reason
     assert found in MEDIA_TYPES | {Reason.EMPTY_FILE, Reason.CORRUPT, Reason.UNSUPPORTED, Reason.ENCRYPTED}
+
+
+@pytest.mark.parametrize(
+    ("name", "suffix"),
+    [
+        ("a.TXT", "txt"), ("page.rst.txt", "rst"), ("page.md.TXT", "md"), ("page.html.txt", "txt"), ("a", ""), ("a.", ""),
+        (".txt", ""), ("x/.rst.txt", "txt"), ("a.b/c", ""), ("a.b/c.md", "md"), ("a.md/", "md"), ("..txt", "txt"), ("", ""),
+    ],
+)  # fmt: skip
+def test_suffixes_are_those_of_pathlib_but_for_published_sources(name: str, suffix: str) -> None:
+    assert kinds.suffix(name) == suffix
+    assert suffix in ("rst", "md") or PurePosixPath(name.lower()).suffix == f".{suffix}" * bool(suffix)

@@ -26,6 +26,7 @@ from pipeline.errors import InstallationError, NoSpace, TransientError
 from pipeline.parse.gate import Limits
 from pipeline.sandbox import guard as guard_module
 from pipeline.sandbox.confine import landlock_version
+from pipeline.sandbox.events import ATOMIC_BYTES, Events
 from pipeline.sandbox.extract import ExtractJob, SoFar
 from pipeline.sandbox.guard import GuardOptions, Outcome, ParseGuard
 from pipeline.settings import load_settings
@@ -356,6 +357,28 @@ def test_memory_that_the_kernel_does_not_limit_is_watched(make: Make, deed: str)
         assert "320 MB" in bad.detail
         assert bad.seconds < 20
         assert not psutil.Process(server_of(guard)).children(recursive=True)
+
+
+def test_events_that_are_held_back_come_with_the_next_one_in_atomic_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
+    events = Events(writer)
+    events.hold({"end": 0})
+    with pytest.raises(BlockingIOError):
+        os.read(reader, 1)
+    events.tell({"start": 1})
+    assert os.read(reader, 1 << 16).splitlines() == [b'{"end": 0}', b'{"start": 1}']
+    long = "x" * (ATOMIC_BYTES // 2)
+    writes: list[bytes] = []
+    monkeypatch.setattr(os, "write", lambda _, data: writes.append(data))
+    events.hold({"end": 1, "detail": long})
+    events.tell({"at": 2, "detail": long})
+    events.hold({"end": 2})
+    events.flush()
+    events.flush()
+    assert [data.count(b"\n") for data in writes] == [1, 1, 1]
+    os.close(reader)
+    os.close(writer)
 
 
 def test_a_closed_guard_leaves_no_process_no_file_and_no_descriptor(

@@ -16,7 +16,7 @@ from pipeline.ledger import Ledger
 from pipeline.parse.gate import Limits
 from pipeline.sandbox.extract import ExtractJob
 from pipeline.sandbox.guard import GuardOptions, OnProgress, Outcome, ParseGuard
-from pipeline.sandbox.shared import CHUNKS, take
+from pipeline.sandbox.shared import CHUNKS, SmallFiles
 from pipeline.staging.local import LocalStaging
 from pipeline.steps import parse
 from pipeline.steps.load import Load
@@ -113,13 +113,15 @@ def test_what_was_parsed_before_an_error_is_not_parsed_again(
 @pytest.mark.parametrize("place", [(0, 11), (0, -1), (5, 1 << 40), (15, 10)])
 def test_a_child_cannot_hand_over_more_than_a_small_chunk_file(place: tuple[int, int], tmp_path: Path) -> None:
     (tmp_path / CHUNKS).write_bytes(b"x" * 20)
-    assert take(tmp_path, (5, 10), 10) == b"x" * 10
+    files = SmallFiles(tmp_path)
+    assert files.take((5, 10), 10) == b"x" * 10
     with pytest.raises(ValueError, match="bytes"):
-        take(tmp_path, place, 10)
+        files.take(place, 10)
+    files.close()
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, lambda path: os.symlink("/etc/passwd", path)], ids=["pipe", "link"])
 def test_a_child_cannot_hand_over_something_else(make: Callable[[Path], None], tmp_path: Path) -> None:
     make(tmp_path / CHUNKS)
     with pytest.raises(OSError, match=r"Illegal seek|symbolic links"):
-        take(tmp_path, (0, 10), 10)
+        SmallFiles(tmp_path).take((0, 10), 10)

@@ -57,6 +57,17 @@ def test_lengths_add_up_to_what_the_tokenizer_counts() -> None:
         assert counter.lengths(texts) == expected
 
 
+def test_sizes_are_sums_over_words_and_counts_near_the_limit() -> None:
+    counter = TokenCounter.from_folder(FOLDER)
+    texts = ["", "hello (world)", "naïve café: 東京 😀 3.14", "word " * 400]
+    assert counter.sizes(texts, 256) == counter.count_batch(texts)
+    # The model does not see this control, at which Python divides words.
+    odd = "a\x1cb " * 60
+    assert counter.count(odd) == 62
+    assert counter.sizes([odd], 1000) == [122]
+    assert counter.sizes([odd], 130) == [62]
+
+
 def test_lengths_stay_right_when_the_memory_of_words_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tokens, "CACHED_WORDS", 40)
     counter = TokenCounter.from_folder(FOLDER)

@@ -89,7 +89,7 @@ class Dispatcher:
         return swept
 
     def _expire(self, swept: Swept) -> None:
-        held = self._ledger.flow.leases()
+        held = self._ledger.kept.get("leases", self._ledger.flow.leases)
         self._leases = {lease.id: _still(self._leases.get(lease.id), lease.beat) for lease in held}
         now = time.monotonic()
         for lease in held:
@@ -101,7 +101,7 @@ class Dispatcher:
             log.warning("took back %s from %s: no progress for %.0f s", what, lease.owner, self._settings.lease_s)
 
     def _requeue(self, swept: Swept) -> None:
-        queued = self._ledger.flow.queued()
+        queued = self._ledger.kept.get("queued", self._ledger.flow.queued)
         self._batches = {batch: _still(self._batches.get(batch), stage) for batch, stage in queued.items()}
         now = time.monotonic()
         old = {batch for batch in queued if now - self._batches[batch].since >= self._settings.requeue_s}
@@ -126,14 +126,14 @@ class Dispatcher:
                 swept.sent += len(batch.document_ids)
 
     def _parsed(self) -> list[Batch]:
-        if not self._ledger.flow.unqueued(Stage.EMBED) or (room := EMBED_MESSAGES - self._queues.depth(Stage.EMBED)) <= 0:
+        if not unqueued(self._ledger, Stage.EMBED) or (room := EMBED_MESSAGES - self._queues.depth(Stage.EMBED)) <= 0:
             return []
         return self._take(Stage.EMBED, room * self._settings.batch_documents)
 
     def _pending(self) -> list[Batch]:
         """Refill in large steps: refilled document by document, batches would fall apart into messages of one or two."""
         limit = self._settings.max_in_flight
-        in_flight = self._ledger.flow.in_flight(limit)
+        in_flight = in_flight_of(self._ledger, limit)
         room = limit - in_flight
         return self._take(Stage.PARSE, room, in_flight) if room > 0 and room >= limit * REFILL_SHARE else []
 
@@ -146,6 +146,16 @@ class Dispatcher:
             spread=self._spread,
             in_flight=in_flight,
         )
+
+
+def unqueued(ledger: Ledger, stage: Stage) -> int:
+    """Number of documents that wait for a stage and are in no message; asked again only after a commit, like all of a sweep."""
+    return ledger.kept.get(("unqueued", stage), lambda: ledger.flow.unqueued(stage))
+
+
+def in_flight_of(ledger: Ledger, limit: int) -> int:
+    """Number of documents in flight, as `Flow.in_flight`; asked again only after a commit."""
+    return ledger.kept.get(("in flight", limit), lambda: ledger.flow.in_flight(limit))
 
 
 def _still(before: _Watched | None, mark: object) -> _Watched:

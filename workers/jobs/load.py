@@ -276,7 +276,7 @@ class Watch:
         """Wait until the next look, or until the run has no open document: nobody should wait for the end of a load."""
         while (left_s := self._lookout.next - time.monotonic()) > 0:
             time.sleep(min(left_s, END_EVERY_S))
-            if not self._ledger.report.is_open(self._run):
+            if not self._ledger.kept.get(("open", self._run), lambda: self._ledger.report.is_open(self._run)):
                 return
 
     def window(self, counts: LoadCounts) -> None:

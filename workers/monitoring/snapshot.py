@@ -15,6 +15,7 @@ from pipeline.settings import Settings
 from pipeline.steps.load import LoadCounts
 from pipeline.types import Stage
 from workers.broker.app import make_app
+from workers.broker.dispatch import in_flight_of, unqueued
 from workers.broker.queues import Broker
 from workers.monitoring.diagnosis import Diagnosis, Situation, diagnose
 
@@ -90,24 +91,28 @@ class Lookout:
         `progress` overrides the ledger's.
         """
         queues, began, ledger = self._depths(), time.monotonic(), self._ledger
-        progress = progress or ledger.report.progress(self._run, self._collection)
+        run, collection, kept = self._run, self._collection, self._ledger.kept
+        # Most looks come before the next commit. What depends on the time is read again all the same: workers and rates.
+        progress = progress or kept.get(("progress", run, collection), lambda: ledger.report.progress(run, collection))
         workers = ledger.registry.workers()
         situation = Situation(
             states=progress.states,
             queues=queues,
             workers=workers,
-            leases=ledger.flow.leases(),
-            unqueued=ledger.flow.unqueued(Stage.PARSE),
-            parsed_unqueued=ledger.flow.unqueued(Stage.EMBED),
-            in_flight=ledger.flow.in_flight(self._settings.max_in_flight),
+            leases=kept.get("leases", ledger.flow.leases),
+            unqueued=unqueued(ledger, Stage.PARSE),
+            parsed_unqueued=unqueued(ledger, Stage.EMBED),
+            in_flight=in_flight_of(ledger, self._settings.max_in_flight),
             max_in_flight=self._settings.max_in_flight,
-            quiet_s=self._quiet_s(ledger.life.pulse()),
+            quiet_s=self._quiet_s(kept.get("pulse", ledger.life.pulse)),
             own_workers=own_workers,
             trouble=trouble,
         )
         moment = Moment(
             progress=progress,
-            failures=ledger.report.failures(self._run, self._collection, limit=failures),
+            failures=kept.get(
+                ("failures", run, collection, failures), lambda: ledger.report.failures(run, collection, limit=failures)
+            ),
             workers=workers,
             queues=queues,
             rates=ledger.life.rates(RATE_WINDOW_S, self._run),
