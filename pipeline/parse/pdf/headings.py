@@ -37,6 +37,7 @@ _IN_PARENTHESES = re.compile(r"\((?:\d{1,3}|[A-Za-z]|[ivx]{2,5})\)\s*\S")
 _ADDRESS = re.compile(r"(?:https?://|www\.)?[\w-]+(?:\.[\w-]+)+(?:/\S*)?$")
 _ROMAN = re.compile(r"[IVXL]{1,6}\.\s+\S")
 _NO_WORD = re.compile(r"[\W_]+")
+_NO_WORD_BYTES = bytes(code for code in range(128) if not chr(code).isalnum())
 _SENTENCE_END = re.compile(r"[.!?] ")
 CAPTION = re.compile(r"(?:table|figure|fig\.|tab\.|tabelle|abbildung|abb\.|tableau|listing|algorithm)\s*\d", re.I)
 
@@ -163,6 +164,8 @@ def _is_sentence(text: str) -> bool:
 
 def key(text: str) -> str:
     """The letters and digits of a title, by which it is compared."""
+    if text.isascii():  # in a fifth of the time
+        return text.lower().encode().translate(None, _NO_WORD_BYTES).decode()
     return _NO_WORD.sub("", text.lower())
 
 

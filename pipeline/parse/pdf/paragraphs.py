@@ -17,7 +17,8 @@ LARGER = 1.06
 
 BULLET = re.compile(r"(?:[•‣▪●○◦∙·–*-]|\(?(?:\d{1,3}|[a-z])[.)])\s+\S")
 _COUNTED = re.compile(r"\(?(?:\d{1,3}|[a-z])[.)]\s")
-_SENTENCE_END = re.compile(r"[.!?:;…。！？][\"'”’)\]]*$")
+_SENTENCE_ENDS = tuple(".!?:;…。！？")
+_CLOSING = "\"'”’)]"
 #: Letters of scripts that do not divide words by spaces: Chinese and Japanese, and their punctuation.
 _UNSPACED = re.compile("[\u2e80-\u30ff\u31c0-\u9fff\uf900-\ufaff\uff00-\uff60]")
 
@@ -49,7 +50,7 @@ def _begins(line: Line, above: Line, usual: float, running: float) -> bool:
         return True
     if line.level or above.level:
         return line.level != above.level or line.bottom > above.bottom
-    ended = _SENTENCE_END.search(above.text) is not None
+    ended = above.text.rstrip(_CLOSING).endswith(_SENTENCE_ENDS)
     if line.bottom > above.bottom + height:  # the next column, or a box further up
         return ended or not line.text[:1].islower()
     if abs(line.bottom - above.bottom) < 0.3 * height:  # on the same height: a leader
