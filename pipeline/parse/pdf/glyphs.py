@@ -28,6 +28,7 @@ _HYPHENS = ("\x02", "\xad")
 
 #: A word; a part of a divided one ends with DIVIDED.
 WORD = re.compile("[^\\s\ufffe]+\ufffe?|\ufffe")
+_OTHER_SPACE = re.compile(r"[^\S ]")
 _ALEF_LAM = re.compile("[\u0622\u0623\u0625\u0627]\u0644")
 #: A number at the end of a word of three letters and more; units and formulas are shorter. One letter of Chinese, Japanese or
 #: Korean suffices.
@@ -80,10 +81,9 @@ def places_of_words(text: str) -> tuple[list[int], list[int]]:
     starts: list[int] = []
     lasts: list[int] = []
     at = 0
-    plain = text.replace("\r\n", "  ")
-    if not plain.replace(DIVIDED, "-").isprintable() and len("".join(plain.split())) + plain.count(" ") < len(plain):
-        spans = [found.span() for found in WORD.finditer(text)]  # there is white space of other kinds
-        return [start for start, _ in spans], [end - 1 for _, end in spans]
+    plain = text.replace("\r\n", "  ").replace("\xa0", " ")
+    if not plain.replace(DIVIDED, "-").isprintable():
+        plain = _OTHER_SPACE.sub(" ", plain)
     for part in plain.split(DIVIDED):
         word = ""
         for word in part.split(" "):

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any
 
 from pipeline.parse.parsed import squeeze
@@ -27,6 +28,7 @@ MAX_SIZE_LEVELS = 4
 #: Bookmarks that are read: a file may have millions.
 MAX_BOOKMARKS = 20_000
 
+_size, _bold = attrgetter("size"), attrgetter("bold")
 _NUMBERED = re.compile(
     r"(?:(?:chapter|section|part|appendix|article|kapitel|abschnitt|teil|anhang)\s+)?"
     r"((?:\d{1,3}|[A-Z])(?:\.\d{1,3}){0,5})(?:[.):]|\s)\s*\S",
@@ -58,7 +60,7 @@ class Headings:
         """The level of a block, 1 the highest; 0: it is no heading. `below`: the block that follows."""
         if len(block) > MAX_LINES or len(text) > MAX_HEADING_CHARS or not any(map(str.isalpha, text)) or " … " in text:
             return 0
-        size, bold = max(line.size for line in block), all(line.bold for line in block)
+        size, bold = max(map(_size, block)), all(map(_bold, block))
         italic = len(block) == 1 and block[0].italic and not self.is_italic
         style = (round(size * 2) / 2, bold)
         known = self._marked(text, page) or (block[0].level if all(line.level for line in block) else 0)
@@ -85,15 +87,14 @@ class Headings:
         if ratio >= MIN_RATIO:
             return True
         is_marked = bold and not self.is_bold
-        depth = _depth(text)
-        if ratio >= MIN_MARKED_RATIO and (is_marked or depth or _IN_PARENTHESES.match(text)):
+        if ratio >= MIN_MARKED_RATIO and (is_marked or _depth(text) or _IN_PARENTHESES.match(text)):
             return not _is_sentence(text)
         if ratio < 0.9 or lines > 2 or len(text) > MAX_BOLD_CHARS or _is_sentence(text) or not alone:
             return False
         first = next((mark for mark in text if mark.isalnum()), "")
         if is_marked:
             return not text[-1].isdigit() and not first.islower() and sum(map(str.isalpha, text)) > 2 and not text.endswith(":")
-        has_number = depth > 1 or _ROMAN.match(text) is not None
+        has_number = _depth(text) > 1 or _ROMAN.match(text) is not None
         return has_number and (text.isupper() or lines == 1) and len(text) <= 80
 
     def _by_size(self, size: float) -> int:
