@@ -16,7 +16,7 @@ from pipeline.parse.pdf.quick import Address, Memory, quick
 #: Characters in the name of a font.
 _NAME_CHARS = 80
 #: Characters that there is room for at first: those that begin the lines of most pages.
-_FIRST_CHARS = 100
+FIRST_CHARS = 100
 #: Fonts of a document that are remembered.
 _MAX_FONTS = 1_000
 
@@ -39,8 +39,8 @@ class Fonts:
     """Memory for the type of a document's characters, and what its fonts are."""
 
     def __init__(self) -> None:
-        self._matrices = Memory("f", 6, _FIRST_CHARS)
-        self._names, self._flags = Memory("B", _NAME_CHARS, _FIRST_CHARS), Memory("i", 1, _FIRST_CHARS)
+        self._matrices = Memory("f", 6, FIRST_CHARS)
+        self._names, self._flags = Memory("B", _NAME_CHARS, FIRST_CHARS), Memory("i", 1, FIRST_CHARS)
         self._name_chars = ctypes.c_ulong(_NAME_CHARS)
         self._faces: dict[tuple[bytes, int], Face] = {}  #: by name, filled up with zeros, and flags of a font
 
