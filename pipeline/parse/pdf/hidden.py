@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import io
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pypdfium2.raw as pdfium_c
@@ -22,6 +22,7 @@ _mark_name = quick(pdfium_c.FPDFPageObjMark_GetName)
 _HANDLE = pdfium_c.FPDF_PAGEOBJECTMARK
 #: The name of the mark of what is on a layer, as pdfium writes it.
 _LAYER = "OC\0".encode("utf-16-le")
+_NO_TEXT, _INVISIBLE = pdfium_c.FPDF_TEXTRENDERMODE_UNKNOWN, pdfium_c.FPDF_TEXTRENDERMODE_INVISIBLE
 _render_mode = quick(pdfium_c.FPDFTextObj_GetTextRenderMode)
 _marks = quick(pdfium_c.FPDFPageObj_CountMarks)
 _text_object = quick(pdfium_c.FPDFText_GetTextObject, Address)
@@ -65,26 +66,19 @@ class Layers:
         return self._off
 
 
-def texts_among(found: Sequence[Address]) -> tuple[list[tuple[Address, int]], list[Address]]:
-    """The objects of a page that are text, each with how it is drawn, and the others."""
-    texts: list[tuple[Address, int]] = []
-    others: list[Address] = []
-    for one, mode in zip(found, map(_render_mode, found), strict=True):
-        if mode == pdfium_c.FPDF_TEXTRENDERMODE_UNKNOWN:
-            others.append(one)
-        else:
-            texts.append((one, mode))
-    return texts, others
+def texts_among(found: Sequence[Address]) -> tuple[list[Address], list[Address], bool]:
+    """The objects of a page that are text, the others, and whether any text is invisible."""
+    modes = list(map(_render_mode, found))
+    texts = [one for one, mode in zip(found, modes, strict=True) if mode != _NO_TEXT]
+    others = [one for one, mode in zip(found, modes, strict=True) if mode == _NO_TEXT] if _NO_TEXT in modes else []
+    return texts, others, _INVISIBLE in modes
 
 
-def visible(
-    found: Sequence[Piece], textpage: Any, texts: Sequence[tuple[Address, int]], layers: Layers, is_pictured: Callable[[], bool]
-) -> list[Piece]:
-    """The pieces without hidden words. `texts`: from `texts_among`; `is_pictured`: whether a picture covers the page."""
-    hidden = [text for text, _ in texts if _marks(text) and layers.hides(text)]
-    invisible = [text for text, mode in texts if mode == pdfium_c.FPDF_TEXTRENDERMODE_INVISIBLE]
-    if invisible and not is_pictured():
-        hidden += invisible
+def visible(found: Sequence[Piece], textpage: Any, texts: Sequence[Address], layers: Layers, hide_invisible: bool) -> list[Piece]:
+    """The pieces without hidden words. `texts`: objects of the page; `hide_invisible`: whether invisible ones are hidden ones."""
+    hidden = [text for text, marks in zip(texts, map(_marks, texts), strict=True) if marks and layers.hides(text)]
+    if hide_invisible:
+        hidden += [text for text in texts if _render_mode(text) == _INVISIBLE]
     if not hidden:
         return list(found)
     page, addresses = address(textpage.raw), {text.value for text in hidden}

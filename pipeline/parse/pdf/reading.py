@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import pypdfium2.raw as pdfium_c
@@ -51,8 +50,8 @@ class Reader:
         try:
             text = textpage.get_text_range()
             found = glyphs.pieces(textpage, text, self.glyphs)
-            texts, others = texts_among(objects(page))
-            found = visible(found, textpage, texts, self.layers, partial(_is_pictured, page))
+            texts, others, some_invisible = texts_among(objects(page))
+            found = visible(found, textpage, texts, self.layers, some_invisible and not _is_pictured(page))
             if self.is_tagged:
                 found = tagged(page, textpage, found)
             notes = list(Notes(page, textpage, self.form, number, self.losses, self.members, self.links, text).elements())
