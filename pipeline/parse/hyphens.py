@@ -36,7 +36,7 @@ class Words:
     def learn(self, texts: Iterable[str]) -> None:
         """Remember the words of `texts`, without those that are divided."""
         if len(self._known) < MAX_WORDS:
-            new = set(" ".join(texts).split()) - self._known  # a tenth of the words of most pages
+            new = set(" ".join(texts).split()) - self._known  # few words of most pages
             self._known |= new
             # Lower case may have more characters, so it comes last.
             self._seen.update(map(str.lower, _WORD.findall(" ".join(new).replace(DIVIDED, " "))))

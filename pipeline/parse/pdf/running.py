@@ -128,6 +128,7 @@ class Running:
                 place += 1
                 if place > WINDOW:
                     pages_with.subtract(read.popleft()[1].keys)
+                    pages_with = +pages_with  # without those of no page
                     place -= 1
         for at in range(place, len(read)):
             yield self._cleared(read, at, pages_with)
