@@ -31,15 +31,15 @@ class Words:
 
     def __init__(self) -> None:
         self._seen: set[str] = set()
+        self._known: set[str] = set()  #: words as they are written, with the punctuation beside them
 
     def learn(self, texts: Iterable[str]) -> None:
         """Remember the words of `texts`, without those that are divided."""
-        if len(self._seen) < MAX_WORDS:
-            text = "\n".join(texts)
-            if text.isascii():
-                self._seen.update(_WORD.findall(text.lower()))
-            else:  # lower case may have more characters
-                self._seen.update(map(str.lower, set(_WORD.findall(text.replace(DIVIDED, " ")))))
+        if len(self._known) < MAX_WORDS:
+            new = set(" ".join(texts).split()) - self._known  # few words of most pages
+            self._known |= new
+            # Lower case may have more characters, so it comes last.
+            self._seen.update(map(str.lower, _WORD.findall(" ".join(new).replace(DIVIDED, " "))))
 
     def undivided(self, text: str) -> str:
         """`text` with its divided words made whole."""

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import ctypes
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain, repeat
-from typing import Any
 
 import pypdfium2.raw as pdfium_c
 
-from pipeline.parse.pdf.quick import Address, quick
+from pipeline.parse.pdf.quick import Address, Memory, quick
 
 #: Boxes that there is room for at first: those of the first and last characters of words on most pages.
 FIRST_BOXES = 1_000
 
-_loose_box = quick(pdfium_c.FPDFText_GetLooseCharBox)
+_loose_box = quick(pdfium_c.FPDFText_GetLooseCharBox, None)
+
+
+#: Left, top, right and bottom, in points.
+Box = tuple[float, float, float, float]
 
 
 @dataclass(slots=True)
@@ -27,29 +30,33 @@ class Places:
     rights: list[float]
     bottoms: list[float]
 
+    def part(self, span: slice) -> Places:
+        """Some of the places."""
+        return Places(self.lefts[span], self.tops[span], self.rights[span], self.bottoms[span])
+
+    def put(self, span: slice, others: Places, turned: Callable[[Box], Box]) -> None:
+        """Replace some of the places by others, after turning them."""
+        boxes = zip(others.lefts, others.tops, others.rights, others.bottoms, strict=True)
+        self.lefts[span], self.tops[span], self.rights[span], self.bottoms[span] = map(list, zip(*map(turned, boxes), strict=True))
+
 
 class Boxes:
-    """Memory that pdfium writes boxes to, and what points into it: made once, and used for all pages of a document."""
+    """Memory for the boxes of a document's characters."""
 
     def __init__(self) -> None:
-        self._make(FIRST_BOXES)
-
-    def _make(self, count: int) -> None:
-        memory = (ctypes.c_float * (4 * count))()
-        self._places = [ctypes.byref(memory, at) for at in range(0, 16 * count, 16)]
-        self._numbers: Any = memoryview(memory).cast("B").cast("f")
+        self._memory = Memory("f", 4, FIRST_BOXES)
 
     def of_words(self, page: Address, firsts: Sequence[int], lasts: Sequence[int]) -> Places:
         """The places of words from left to right: the left side of the first character, the right side of the last."""
         end = self._read(page, firsts, lasts)
-        numbers, middle = self._numbers, 4 * len(firsts)
+        numbers, middle = self._memory.items, 4 * len(firsts)
         lefts, tops, bottoms = (numbers[side:middle:4].tolist() for side in (0, 1, 3))
         return Places(lefts, tops, numbers[middle + 2 : end : 4].tolist(), bottoms)
 
     def of_wide_words(self, page: Address, firsts: Sequence[int], lasts: Sequence[int]) -> Places:
         """The places of words whose last character may stand on any side of the first."""
         end = self._read(page, firsts, lasts)
-        numbers, middle = self._numbers, 4 * len(firsts)
+        numbers, middle = self._memory.items, 4 * len(firsts)
         pairs = [(numbers[side:middle:4].tolist(), numbers[middle + side : end : 4].tolist()) for side in range(4)]
         lefts, tops, rights, bottoms = (list(map(choose, *pair)) for choose, pair in zip((min, max, max, min), pairs, strict=True))
         return Places(lefts, tops, rights, bottoms)
@@ -61,10 +68,5 @@ class Boxes:
     def _read(self, page: Address, firsts: Sequence[int], lasts: Sequence[int]) -> int:
         """Have pdfium write the boxes of characters; returns how many numbers these are."""
         count = len(firsts) + len(lasts)
-        if count > len(self._places):
-            self._make(2 * count)
-        known = list(map(_loose_box, repeat(page), chain(firsts, lasts), self._places))
-        if not all(known):  # numbers of the last page stand there
-            for at in range(4 * count):
-                self._numbers[at] = self._numbers[at] if known[at // 4] else 0.0
+        deque(map(_loose_box, repeat(page), chain(firsts, lasts), self._memory.places(count)), maxlen=0)
         return 4 * count

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import ctypes
-import math
 import re
 from bisect import bisect, bisect_left
-from collections.abc import Iterator, Sequence
-from itertools import accumulate, repeat
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import accumulate, count, islice, repeat
+from operator import le, sub
 from typing import Any, NamedTuple
 
 import pypdfium2.raw as pdfium_c
 
 from pipeline.parse.hyphens import DIVIDED
-from pipeline.parse.pdf.boxes import Boxes, Places
-from pipeline.parse.pdf.quick import address, quick
+from pipeline.parse.pdf.boxes import Box, Boxes, Places
+from pipeline.parse.pdf.fonts import Face, Fonts, Turn
+from pipeline.parse.pdf.quick import argument, quick
 
 #: Minimum gap between two pieces of a line, and minimum difference of their heights, in heights of the line: more than between
 #: two words, and more than superscripts are raised.
@@ -23,29 +25,18 @@ MIN_GAP = 0.7
 MAX_PLACE = 100_000.0
 #: pdfium's characters for a hyphen at the end of a line.
 _HYPHENS = ("\x02", "\xad")
-#: Characters in the name of a font.
-_NAME_CHARS = 80
 
 #: A word; a part of a divided one ends with DIVIDED.
 WORD = re.compile("[^\\s\ufffe]+\ufffe?|\ufffe")
-_BOLD = re.compile(r"bold|black|heavy|demi|medi\b|(?:cm|sf|ec|lm)\w{0,4}bx|cmb\d", re.I)
+_OTHER_SPACE = re.compile(r"[^\S ]")
 _ALEF_LAM = re.compile("[\u0622\u0623\u0625\u0627]\u0644")
-_SLANTED = re.compile(r"italic|oblique|slanted", re.I)
-_FIXED = re.compile(r"mono|courier|typewriter|consolas|menlo|(?:cm|sf|ec|lm)\w{0,4}tt|txtt|\btt\d", re.I)
-_FORCE_BOLD, _ITALIC, _FIXED_PITCH = 1 << 18, 1 << 6, 1
 #: A number at the end of a word of three letters and more; units and formulas are shorter. One letter of Chinese, Japanese or
 #: Korean suffices.
 _NOTE = re.compile(r"\d(?:(?<=[^\W\d_]{3}.)|(?<=[\u1100-\u11ff\u2e80-\u9fff\uac00-\ud7a3].))\d{0,2}\)?(?!\w)")
 #: Letters of scripts that are written from right to left.
 TO_LEFT = re.compile("[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]")
 
-#: Left, top, right and bottom, in points.
-Box = tuple[float, float, float, float]
-
 _new = tuple.__new__
-_matrix = quick(pdfium_c.FPDFText_GetMatrix)
-_font_size = quick(pdfium_c.FPDFText_GetFontSize, ctypes.c_double)
-_font_info = quick(pdfium_c.FPDFText_GetFontInfo, None)
 _index = quick(pdfium_c.FPDFText_GetCharIndexFromTextIndex)
 
 
@@ -68,13 +59,21 @@ class Piece(NamedTuple):
     level: int = 0  #: of the heading that its tags say it belongs to; 0: none
 
 
-def pieces(textpage: Any, text: str, boxes: Boxes) -> list[Piece]:
+@dataclass(frozen=True, slots=True)
+class Glyphs:
+    """What pdfium tells of the characters of a document."""
+
+    boxes: Boxes = field(default_factory=Boxes)
+    fonts: Fonts = field(default_factory=Fonts)
+
+
+def pieces(textpage: Any, text: str, glyphs: Glyphs) -> list[Piece]:
     """The pieces of a page, which has this text, in pdfium's order."""
     for hyphen in _HYPHENS:
         if hyphen in text:
             text = text.replace(hyphen, DIVIDED)
     starts, lasts = places_of_words(text)
-    return list(_Reading(textpage, text, starts, lasts, boxes).pieces()) if starts else []
+    return list(_Reading(textpage, text, starts, lasts, glyphs).pieces()) if starts else []
 
 
 def places_of_words(text: str) -> tuple[list[int], list[int]]:
@@ -82,7 +81,9 @@ def places_of_words(text: str) -> tuple[list[int], list[int]]:
     starts: list[int] = []
     lasts: list[int] = []
     at = 0
-    plain = text.replace("\r\n", "  ")
+    plain = text.replace("\r\n", "  ").replace("\xa0", " ")
+    if not plain.replace(DIVIDED, "-").isprintable():
+        plain = _OTHER_SPACE.sub(" ", plain)
     for part in plain.split(DIVIDED):
         word = ""
         for word in part.split(" "):
@@ -100,10 +101,7 @@ def places_of_words(text: str) -> tuple[list[int], list[int]]:
         lasts[-1] -= 1
     else:
         del starts[-1], lasts[-1]
-    if sum(lasts) - sum(starts) + len(starts) == len("".join(plain.split())):
-        return starts, lasts
-    spans = [found.span() for found in WORD.finditer(text)]  # there is white space of other kinds
-    return [start for start, _ in spans], [end - 1 for _, end in spans]
+    return starts, lasts
 
 
 def _begins(text: str, starts: Sequence[int]) -> Iterator[int]:
@@ -120,30 +118,29 @@ def _begins(text: str, starts: Sequence[int]) -> Iterator[int]:
 
 def _breaks(words: Places) -> list[int]:
     """The indexes of words that do not go on from the word before them."""
-    lefts, rights, bottoms = words.lefts, words.rights, words.bottoms
-    gaps = [MIN_GAP * (top - bottom) for top, bottom in zip(words.tops, bottoms, strict=True)]
-    # Most words stand right of the one before, on its line: those are told first.
-    return [
+    lefts, rights, tops, bottoms = words.lefts, words.rights, words.tops, words.bottoms
+    # Most words stand right of the one before, on its line, with a space that would be none in the smallest type.
+    least = MIN_GAP * min(map(sub, tops, bottoms)) if all(map(le, lefts, rights)) else -1.0
+    spaces = map(sub, islice(lefts, 1, None), rights)
+    others = [
         at
-        for at, (left, right, bottom, end, begin, before, gap) in enumerate(
-            zip(lefts[1:], rights[1:], bottoms[1:], rights, lefts, bottoms, gaps, strict=False), 1
-        )
-        if not (bottom == before and end <= left <= end + gap and begin <= right + gap)
-        and (left - end > gap or begin - right > gap or bottom - before > gap or before - bottom > gap)
+        for at, (space, bottom, before) in enumerate(zip(spaces, islice(bottoms, 1, None), bottoms, strict=False), 1)
+        if bottom != before or not 0.0 <= space <= least
     ]
+    return [at for at in others if _is_break(words, at)]
 
 
-def _turned(words: Places, span: slice, angle: int) -> Places:
-    """Some of the words in the frame of text with this angle."""
-    boxes = zip(words.lefts[span], words.tops[span], words.rights[span], words.bottoms[span], strict=True)
-    return Places(*map(list, zip(*(upright(box, angle) for box in boxes), strict=True)))
+def _is_break(words: Places, at: int) -> bool:
+    lefts, rights, bottoms = words.lefts, words.rights, words.bottoms
+    gap = MIN_GAP * (words.tops[at - 1] - bottoms[at - 1])
+    return lefts[at] - rights[at - 1] > gap or lefts[at - 1] - rights[at] > gap or abs(bottoms[at] - bottoms[at - 1]) > gap
 
 
 class _Reading:
     """The text page whose words are put together."""
 
-    def __init__(self, textpage: Any, text: str, starts: list[int], lasts: list[int], boxes: Boxes) -> None:
-        self._page, self._text, self._boxes = address(textpage.raw), text, boxes
+    def __init__(self, textpage: Any, text: str, starts: list[int], lasts: list[int], glyphs: Glyphs) -> None:
+        self._page, self._text, self._boxes, self._fonts = argument(textpage.raw), text, glyphs.boxes, glyphs.fonts
         self._starts, self._lasts = starts, lasts  #: places in the text of the first and last character of each word
         #: The code unit of each character of the text, where these are not its characters; and whether units count as on the page.
         self._units: list[int] = []
@@ -151,13 +148,7 @@ class _Reading:
             self._units = list(accumulate((2 if mark > "\uffff" else 1 for mark in text[:-1]), initial=0))
         self._is_plain = not self._units and textpage.count_chars() == len(text)
         self._first, self._last = self._indexes(starts), self._indexes(lasts)
-        numbers = (ctypes.c_float * 6)()
-        self._numbers, self._at_numbers = memoryview(numbers).cast("B").cast("f"), ctypes.byref(numbers)
-        self._name, self._name_chars = ctypes.create_string_buffer(_NAME_CHARS), ctypes.c_ulong(_NAME_CHARS)
-        self._flags = ctypes.c_int()
-        self._at_flags = ctypes.byref(self._flags)
         self._raised: list[int] = []  #: places of the numbers of footnotes in the text
-        self._faces: dict[tuple[bytes, int], tuple[bool, bool, bool]] = {}  #: by name and flags of a font
 
     def _indexes(self, places: list[int]) -> list[int]:
         """The indexes on the page of the characters at some places of the text."""
@@ -168,29 +159,29 @@ class _Reading:
 
     def pieces(self) -> Iterator[Piece]:
         """The pieces of the page."""
-        text, starts, first = self._text, self._starts, self._first
+        text, first = self._text, self._first
         to_left = not text.isascii() and TO_LEFT.search(text) is not None
         if to_left:
             text = self._text = self._with_ligatures(text)
         words = (self._boxes.of_wide_words if to_left else self._boxes.of_words)(self._page, first, self._last)
         self._raised = [found.start() for found in _NOTE.finditer(text) if self._is_raised(found.start())]
-        lines = list(_begins(text, starts))
-        splits = _breaks(words)
-        for begin, end in zip([0, *lines], [*lines, len(starts)], strict=True):
-            turn = self._turn(first[begin])
-            if turn[0]:
+        lines = [0, *_begins(text, self._starts)]
+        turns = dict(zip(lines, self._fonts.turns(self._page, [first[at] for at in lines]), strict=True))
+        if any(angle for angle, _ in turns.values()):
+            self._turn(words, lines, [angle for angle, _ in turns.values()], to_left)
+        if within := set(_breaks(words)) - turns.keys():  # pieces that do not begin a line have the angle of theirs
+            within_turns = self._fonts.turns(self._page, [first[at] for at in within])
+            for at, (_, scale) in zip(within, within_turns, strict=True):
+                turns[at] = turns[lines[bisect(lines, at) - 1]][0], scale
+        yield from self._typed(words, sorted(turns), turns)
+
+    def _turn(self, words: Places, lines: Sequence[int], angles: Sequence[int], to_left: bool) -> None:
+        """Put the words of turned lines into the frame of their text."""
+        for begin, end, angle in zip(lines, [*lines[1:], len(self._first)], angles, strict=True):
+            if angle:
                 span = slice(begin, end)
-                wide = words if to_left else self._boxes.of_wide_words(self._page, first[span], self._last[span])
-                own, base = _turned(wide, span if to_left else slice(None), turn[0]), begin
-                cuts = [base + cut for cut in _breaks(own)]
-            else:
-                own, base = words, 0
-                cuts = splits[bisect(splits, begin) : bisect_left(splits, end)]
-            if not cuts:
-                yield self._piece(own, base, begin, end, turn)
-                continue
-            for at, until in zip([begin, *cuts], [*cuts, end], strict=True):
-                yield self._piece(own, base, at, until, turn if at == begin else (turn[0], self._turn(first[at])[1]))
+                wide = words.part(span) if to_left else self._boxes.of_wide_words(self._page, self._first[span], self._last[span])
+                words.put(span, wide, partial(upright, angle=angle))
 
     def _is_raised(self, at: int) -> bool:
         """Whether a number stands higher than the word before it, in smaller type, as that of a footnote."""
@@ -209,32 +200,36 @@ class _Reading:
                 marks[at], marks[at + 1] = marks[at + 1], marks[at]
         return "".join(marks)
 
-    def _turn(self, index: int) -> tuple[int, float]:
-        """The angle of a character, in degrees, and the factor between the size of its font and its size on the page."""
-        if not _matrix(self._page, index, self._at_numbers):
-            return 0, 1.0
-        a, b, c, d, _, _ = self._numbers.tolist()
-        if not b and a >= 0:
-            return 0, abs(d) if not c else math.hypot(c, d)
-        return round(math.degrees(math.atan2(b, a))) % 360, math.hypot(c, d)
+    def _typed(self, words: Places, begins: Sequence[int], turns: Mapping[int, Turn]) -> Iterator[Piece]:
+        """The pieces that begin with some words of the page, and are turned and enlarged as given."""
+        page, first = self._page, [self._first[at] for at in begins]
+        faces, sizes = self._fonts.faces(page, first), self._fonts.sizes(page, first)
+        ends = [*begins[1:], len(self._first)]
+        marked = [
+            at
+            for at, (_, bold, italic), begin, end in zip(count(), faces, begins, ends, strict=False)
+            if (bold or italic) and end - begin > 1
+        ]
+        if marked:  # all of a bold piece is
+            finals = self._fonts.faces(page, [self._first[ends[at] - 1] for at in marked])
+            for at, (_, final_bold, final_italic) in zip(marked, finals, strict=True):
+                fixed, bold, italic = faces[at]
+                faces[at] = fixed, bold and final_bold, italic and final_italic
+        for begin, end, face, size in zip(begins, ends, faces, sizes, strict=True):
+            angle, scale = turns[begin]
+            # A bullet may have a size of its own.
+            if self._starts[begin] == self._lasts[begin] and end - begin > 1 and not self._text[self._starts[begin]].isalnum():
+                second = [self._first[begin + 1]]
+                (size,), ((_, scale),) = self._fonts.sizes(page, second), self._fonts.turns(page, second)
+            yield self._piece(words, begin, end, face, size * scale, angle)
 
-    def _piece(self, words: Places, base: int, at: int, until: int, turn: tuple[int, float]) -> Piece:
-        """The words from `at` to `until` of the page as a piece; `words` begin with that at `base`."""
-        first, start, end, final = self._first[at], self._starts[at], self._lasts[at], self._lasts[until - 1]
-        fixed, bold, italic = self._font(first)
-        if (bold or italic) and until - at > 1:
-            _, final_bold, final_italic = self._font(self._first[until - 1])
-            bold, italic = bold and final_bold, italic and final_italic
-        angle, scale = turn
-        if start == end and until - at > 1 and not self._text[start].isalnum():  # a bullet may have a size of its own
-            second = self._first[at + 1]
-            size = _font_size(self._page, second) * self._turn(second)[1]
-        else:
-            size = _font_size(self._page, first) * scale
-        at, until = at - base, until - base
+    def _piece(self, words: Places, at: int, until: int, face: Face, size: float, angle: int) -> Piece:
+        """The words from `at` to `until` of the page as a piece."""
+        start, final = self._starts[at], self._lasts[until - 1]
+        fixed, bold, italic = face
         lefts, rights = words.lefts[at:until], words.rights[at:until]
         top, bottom = words.tops[at], words.bottoms[at]
-        left, right = (lefts[0], rights[0]) if end == final else (min(lefts), max(rights))
+        left, right = (min(lefts), max(rights)) if until - at > 1 else (lefts[0], rights[0])
         if not (-MAX_PLACE < left <= right < MAX_PLACE and -MAX_PLACE < bottom <= top < MAX_PLACE):  # also for what is no number
             left, right = sorted(_place(x) for x in (left, right))
             bottom, top = sorted(_place(y) for y in (bottom, top))
@@ -245,18 +240,8 @@ class _Reading:
                 text = f"{text[: place - start]} {text[place - start :]}"
         size = size or top - bottom
         # In half the time of Piece(...), which names its arguments.
+        first = self._first[at]
         return _new(Piece, (text, left, bottom, right, top, size, bold, italic, fixed, lefts, rights, first, angle, 0))
-
-    def _font(self, index: int) -> tuple[bool, bool, bool]:
-        """Whether all characters of a character's font have one width, whether it is bold, and whether it is italic."""
-        _font_info(self._page, index, self._name, self._name_chars, self._at_flags)
-        key = self._name.value, self._flags.value
-        if (face := self._faces.get(key)) is None:
-            text, flags = key[0].decode("latin-1"), key[1]
-            fixed = bool(flags & _FIXED_PITCH) or _FIXED.search(text) is not None
-            bold = bool(flags & _FORCE_BOLD) or _BOLD.search(text) is not None
-            face = self._faces[key] = fixed, bold, bool(flags & _ITALIC) or _SLANTED.search(text) is not None
-        return face
 
 
 def _place(value: float) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import io
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pypdfium2.raw as pdfium_c
@@ -17,6 +17,12 @@ from pipeline.parse.pdf.quick import Address, address, quick
 #: A larger file is not searched for its layers, which are then all shown.
 MAX_LAYERED_BYTES = 64 << 20
 
+_mark = quick(pdfium_c.FPDFPageObj_GetMark, Address)
+_mark_name = quick(pdfium_c.FPDFPageObjMark_GetName)
+_HANDLE = pdfium_c.FPDF_PAGEOBJECTMARK
+#: The name of the mark of what is on a layer, as pdfium writes it.
+_LAYER = "OC\0".encode("utf-16-le")
+_NO_TEXT, _INVISIBLE = pdfium_c.FPDF_TEXTRENDERMODE_UNKNOWN, pdfium_c.FPDF_TEXTRENDERMODE_INVISIBLE
 _render_mode = quick(pdfium_c.FPDFTextObj_GetTextRenderMode)
 _marks = quick(pdfium_c.FPDFPageObj_CountMarks)
 _text_object = quick(pdfium_c.FPDFText_GetTextObject, Address)
@@ -35,13 +41,16 @@ class Layers:
     def __init__(self, document: Any) -> None:
         self._document = document
         self._off: frozenset[str] | None = None
+        self._name, self._name_bytes, self._length = ctypes.create_string_buffer(16), ctypes.c_ulong(16), ctypes.c_ulong()
+        self._at_name, self._at_length = ctypes.byref(self._name), ctypes.byref(self._length)
 
     def hides(self, found: Address) -> bool:
         """Whether an object of a page is on a layer that is off."""
-        handle = ctypes.cast(found, pdfium_c.FPDF_PAGEOBJECT)
         for index in range(_marks(found)):
-            mark = pdfium_c.FPDFPageObj_GetMark(handle, index)
-            if _told(pdfium_c.FPDFPageObjMark_GetName, mark) == "OC" and _parameter(mark) in self.off:
+            mark = _mark(found, index)
+            _mark_name(mark, self._at_name, self._name_bytes, self._at_length)
+            # Most marks are those of tags.
+            if self._name.raw[: self._length.value] == _LAYER and _parameter(ctypes.cast(mark, _HANDLE)) in self.off:
                 return True
         return False
 
@@ -57,13 +66,19 @@ class Layers:
         return self._off
 
 
-def visible(
-    found: Sequence[Piece], textpage: Any, texts: Sequence[Address], layers: Layers, is_pictured: Callable[[], bool]
-) -> list[Piece]:
-    """The pieces without hidden words. `texts`: objects of the page; `is_pictured`: whether a picture covers the page."""
+def texts_among(found: Sequence[Address]) -> tuple[list[Address], list[Address], bool]:
+    """The objects of a page that are text, the others, and whether any text is invisible."""
+    modes = list(map(_render_mode, found))
+    texts = [one for one, mode in zip(found, modes, strict=True) if mode != _NO_TEXT]
+    others = [one for one, mode in zip(found, modes, strict=True) if mode == _NO_TEXT] if _NO_TEXT in modes else []
+    return texts, others, _INVISIBLE in modes
+
+
+def visible(found: Sequence[Piece], textpage: Any, texts: Sequence[Address], layers: Layers, hide_invisible: bool) -> list[Piece]:
+    """The pieces without hidden words. `texts`: objects of the page; `hide_invisible`: whether invisible ones are hidden ones."""
     hidden = [text for text, marks in zip(texts, map(_marks, texts), strict=True) if marks and layers.hides(text)]
-    if pdfium_c.FPDF_TEXTRENDERMODE_INVISIBLE in (modes := list(map(_render_mode, texts))) and not is_pictured():
-        hidden += [text for text, mode in zip(texts, modes, strict=True) if mode == pdfium_c.FPDF_TEXTRENDERMODE_INVISIBLE]
+    if hide_invisible:
+        hidden += [text for text in texts if _render_mode(text) == _INVISIBLE]
     if not hidden:
         return list(found)
     page, addresses = address(textpage.raw), {text.value for text in hidden}
@@ -83,12 +98,6 @@ def _visible(piece: Piece, page: Address, hidden: set[int | None]) -> Iterator[P
         lefts, rights = [piece.lefts[at] for at in kept], [piece.rights[at] for at in kept]
         first = piece.first + words[kept[0]][0]
         yield piece._replace(text=text, left=min(lefts), right=max(rights), lefts=lefts, rights=rights, first=first)
-
-
-def _told(function: Any, mark: Any) -> str:
-    buffer, length = ctypes.create_string_buffer(64), ctypes.c_ulong()
-    function(mark, ctypes.cast(buffer, ctypes.POINTER(pdfium_c.FPDF_WCHAR)), 64, length)
-    return buffer.raw[: max(0, min(length.value, 64) - 2)].decode("utf-16-le", "replace")
 
 
 def _parameter(mark: Any) -> str:

@@ -16,6 +16,7 @@ DROP_CAPITAL = 1.8
 
 #: Where Arabic and Latin words meet.
 _TURN = re.compile("(?<=[A-Za-z])(?=[\u0620-\u064a])|(?<=[\u0620-\u064a])(?=[A-Za-z])")
+_new = tuple.__new__  # in half the time of Line(...)
 _SPACED = re.compile(r"(?<!\S)[^\W\d_](?: [^\W\d_]){3,}(?!\S)")
 
 
@@ -54,8 +55,8 @@ def line_of(row: Row, margin: float) -> Line:
     """The line of a row of pieces."""
     if len(row) == 1:
         only = row[0]
-        box = only.left, only.bottom, only.right, only.top
-        return Line(_whole(only), only.size, only.bold, only.italic, only.fixed, *box, margin, only.first, only.angle, only.level)
+        _, left, bottom, right, top, size, bold, italic, fixed, _, _, first, angle, level = only
+        return _new(Line, (_whole(only), size, bold, italic, fixed, left, bottom, right, top, margin, first, angle, level))
     main = max(row, key=lambda piece: len(piece.text))
     return Line(
         text=" ".join(_whole(piece) for piece in row).replace(f"{DIVIDED} ", DIVIDED),
@@ -100,7 +101,7 @@ def _joined(match: re.Match[str], piece: Piece) -> str:
 
 def _with_capitals(region: Region) -> Region:
     """The region with drop capitals joined to the lines that they begin."""
-    if not any(_is_capital(row[0]) for row in region):
+    if not any(len(row[0].text) == 1 and _is_capital(row[0]) for row in region):
         return region
     found: list[Row] = []
     capitals = [row[0] for row in region if _is_capital(row[0])]

@@ -13,7 +13,7 @@ import pypdfium2 as pdfium
 import pypdfium2.raw as pdfium_c
 
 from pipeline.parse.parsed import Losses, Member, squeeze
-from pipeline.parse.pdf.quick import Address, address, quick
+from pipeline.parse.pdf.quick import Address, address, argument, quick
 from pipeline.types import Element, LossKind
 
 #: Annotations of a page that are read, quadrilaterals of one of them, and targets of links of a document.
@@ -38,7 +38,7 @@ _BOX_CHARS = 256
 
 _annotation = quick(pdfium_c.FPDFPage_GetAnnot, Address)
 _subtype = quick(pdfium_c.FPDFAnnot_GetSubtype)
-_link = quick(pdfium_c.FPDFAnnot_GetLink, Address)
+_next_link = quick(pdfium_c.FPDFLink_Enumerate)
 _action = quick(pdfium_c.FPDFLink_GetAction, Address)
 _action_type = quick(pdfium_c.FPDFAction_GetType, ctypes.c_ulong)
 _close = quick(pdfium_c.FPDFPage_CloseAnnot, None)
@@ -64,9 +64,12 @@ class Notes:
 
     def elements(self) -> Iterator[Element]:
         """Fields with a value, comments and marked text of a page in their order, then the targets of its links."""
-        links: list[str] = []
+        count = min(pdfium_c.FPDFPage_GetAnnotCount(self.page), MAX_NOTES)
+        if not count:
+            return
+        seen, targets = self._links(count)
         page = address(self.page.raw)
-        for index in range(min(pdfium_c.FPDFPage_GetAnnotCount(self.page), MAX_NOTES)):
+        for index in range(count if seen < count else 0):
             found = _annotation(page, index)
             if not found:
                 continue
@@ -74,12 +77,21 @@ class Notes:
                 kind = _subtype(found)
                 if kind != pdfium_c.FPDF_ANNOT_LINK:
                     yield from self._noted(ctypes.cast(found, pdfium_c.FPDF_ANNOTATION), kind)
-                elif (action := _action(_link(found))) and _action_type(action) == pdfium_c.PDFACTION_URI:
-                    links += self._target(ctypes.cast(found, pdfium_c.FPDF_ANNOTATION), ctypes.cast(action, pdfium_c.FPDF_ACTION))
             finally:
                 _close(found)
-        if links:
-            yield Element(f"Links: {', '.join(links)}", page=self.number)
+        if targets:
+            yield Element(f"Links: {', '.join(targets)}", page=self.number)
+
+    def _links(self, most: int) -> tuple[int, list[str]]:
+        """The number of links of a page, up to `most`, and the targets to be told."""
+        seen, targets = 0, list[str]()
+        page, position, link = argument(self.page.raw), ctypes.c_int(0), Address()
+        at_position, at_link = ctypes.byref(position), ctypes.byref(link)
+        while seen < most and _next_link(page, at_position, at_link):
+            seen += 1
+            if (action := _action(link)) and _action_type(action) == pdfium_c.PDFACTION_URI:
+                targets += self._target(ctypes.cast(link, pdfium_c.FPDF_LINK), ctypes.cast(action, pdfium_c.FPDF_ACTION))
+        return seen, targets
 
     def _noted(self, annotation: Any, kind: int) -> Iterator[Element]:
         if kind == pdfium_c.FPDF_ANNOT_WIDGET:
@@ -111,7 +123,7 @@ class Notes:
                 texts.append(self._text_in(min(xs), min(ys), max(xs), max(ys)))
         return squeeze(" ".join(texts))[:MAX_MARKED_CHARS]
 
-    def _target(self, annotation: Any, action: Any) -> Iterator[str]:
+    def _target(self, link: Any, action: Any) -> Iterator[str]:
         """The text of a link with its target, if that leads out of the document, was not told before and is not on the page."""
         if len(self.told) >= MAX_LINKS:
             return
@@ -128,7 +140,7 @@ class Notes:
             return
         rectangle = pdfium_c.FS_RECTF()
         text = ""
-        if pdfium_c.FPDFAnnot_GetRect(annotation, rectangle):
+        if pdfium_c.FPDFLink_GetAnnotRect(link, rectangle):
             text = self._text_in(rectangle.left, rectangle.bottom, rectangle.right, rectangle.top)
         yield f"{text} ({target})" if text else target
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import statistics
-from bisect import bisect, bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from operator import attrgetter
 
@@ -125,23 +124,23 @@ def _sides(band: list[Piece], gutter: float) -> tuple[list[Piece], list[Piece]]:
 def _gutter(found: list[Piece]) -> float | None:
     """The middle of the gutter that divides most of the text; None where there is none."""
     best, score = None, 0.0
-    candidates = _candidates(found)
-    if not candidates:
-        return None
-    down = _down(found)
     lefts, rights = sorted(map(_left, found)), sorted(map(_right, found))
+    # Between these stands a gutter that has enough pieces on its sides.
+    start, end = rights[MIN_ROWS - 1], lefts[-MIN_ROWS]
+    inner = MIN_COLUMN_SHARE * (rights[-1] - lefts[0]) - 2
+    if start > end or start > rights[-1] - inner or end < lefts[0] + inner:
+        return None
+    candidates = [middle for middle in _candidates(found, lefts[0], rights[-1]) if start <= middle <= end]
+    down = _down(found) if candidates else []
     for middle in candidates:
-        if min(bisect(rights, middle), len(lefts) - bisect_left(lefts, middle)) < MIN_ROWS:  # too few pieces on a side
-            continue
         height = sum(_running_height(*_sides(band, middle)) for band in _bands(down, middle))
         if height > score:
             best, score = middle, height
     return best
 
 
-def _candidates(found: list[Piece]) -> list[float]:
-    """The middles of stretches that little text covers."""
-    left, right = min(piece.left for piece in found), max(piece.right for piece in found)
+def _candidates(found: list[Piece], left: float, right: float) -> list[float]:
+    """The middles of stretches between the edges of the text that little of it covers."""
     width = int(right - left)
     if not 60 < width < 20_000:
         return []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from array import array
 from collections.abc import Callable
 from itertools import repeat
 from typing import Any
@@ -27,15 +28,41 @@ def address(handle: Any) -> Address:
     return ctypes.cast(handle, Address)
 
 
+def argument(handle: Any) -> Any:
+    """The same for many calls: ctypes converts an Address in each of them."""
+    return ctypes.c_void_p.from_param(address(handle).value)
+
+
+class Memory:
+    """Memory that pdfium writes to, with a place for each of many calls: made once, and used for all pages of a document."""
+
+    def __init__(self, code: str, width: int, count: int) -> None:
+        self._width = width  #: items of a place
+        self.items: array[Any] = array(code)  #: of all places, one after the other
+        self._places: list[Any] = []
+        self._make(count)
+
+    def _make(self, count: int) -> None:
+        size = self._width * self.items.itemsize
+        self.items = array(self.items.typecode, bytes(count * size))
+        whole = (ctypes.c_char * (count * size)).from_buffer(self.items)
+        self._places = [ctypes.byref(whole, at) for at in range(0, count * size, size)]
+
+    def places(self, count: int) -> list[Any]:
+        """Places for as many calls, at least, all zero: pdfium leaves some as they are."""
+        if count > len(self._places):
+            self._make(2 * count)
+        else:
+            ctypes.memset(self.items.buffer_info()[0], 0, count * self._width * self.items.itemsize)
+        return self._places
+
+
 _object = quick(pdfium_c.FPDFPage_GetObject, Address)
-_type = quick(pdfium_c.FPDFPageObj_GetType)
 
 
-def objects(page: Any, *kinds: int) -> list[list[Address]]:
-    """A page's objects of each kind; none of a page that is a drawing."""
+def objects(page: Any) -> list[Address]:
+    """A page's objects; none of a page that is a drawing."""
     count = pdfium_c.FPDFPage_CountObjects(page)
     if count > MAX_OBJECTS:
-        return [[] for _ in kinds]
-    found = list(map(_object, repeat(address(page.raw)), range(count)))
-    types = list(map(_type, found))
-    return [[one for one, kind in zip(found, types, strict=True) if kind == wanted] for wanted in kinds]
+        return []
+    return list(map(_object, repeat(argument(page.raw)), range(count)))

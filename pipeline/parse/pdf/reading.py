@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import pypdfium2.raw as pdfium_c
@@ -13,9 +12,8 @@ import pypdfium2.raw as pdfium_c
 from pipeline.parse.parsed import Losses, Member
 from pipeline.parse.pdf import glyphs
 from pipeline.parse.pdf.aligned import with_tables
-from pipeline.parse.pdf.boxes import Boxes
 from pipeline.parse.pdf.grids import Table, placeholder, ruled
-from pipeline.parse.pdf.hidden import Layers, visible
+from pipeline.parse.pdf.hidden import Layers, texts_among, visible
 from pipeline.parse.pdf.lines import Line, lines_of
 from pipeline.parse.pdf.notes import Notes
 from pipeline.parse.pdf.order import Row, regions
@@ -44,47 +42,47 @@ class Reader:
     losses: Losses
     members: list[Member]  #: files that are attached to it
     links: set[str] = field(default_factory=set)  #: targets of links that were told
-    boxes: Boxes = field(default_factory=Boxes)
+    glyphs: glyphs.Glyphs = field(default_factory=glyphs.Glyphs)
 
     def read(self, page: Any, number: int) -> Page:
         """A page of pdfium. Pictures of text are losses."""
         textpage = page.get_textpage()
         try:
             text = textpage.get_text_range()
-            found = glyphs.pieces(textpage, text, self.boxes)
-            texts, paths = objects(page, pdfium_c.FPDF_PAGEOBJ_TEXT, pdfium_c.FPDF_PAGEOBJ_PATH)
-            found = visible(found, textpage, texts, self.layers, partial(_is_pictured, page))
+            found = glyphs.pieces(textpage, text, self.glyphs)
+            texts, others, some_invisible = texts_among(objects(page))
+            found = visible(found, textpage, texts, self.layers, some_invisible and not _is_pictured(page))
             if self.is_tagged:
                 found = tagged(page, textpage, found)
             notes = list(Notes(page, textpage, self.form, number, self.losses, self.members, self.links, text).elements())
         finally:
             textpage.close()
-        return _page(page, number, found, paths, notes, self.losses)
+        return _page(page, number, found, others, notes, self.losses)
 
 
 def _is_pictured(page: Any) -> bool:
     return _picture_share(page) >= PICTURE_SHARE
 
 
-def _page(page: Any, number: int, found: list[glyphs.Piece], paths: list[Address], notes: list[Element], losses: Losses) -> Page:
-    items = list(_items(paths, found))
+def _page(page: Any, number: int, found: list[glyphs.Piece], others: list[Address], notes: list[Element], losses: Losses) -> Page:
+    items = list(_items(others, found))
     _, bottom, _, top = page.get_bbox()
     text = " ".join(piece.text for piece in found)
-    marks = "".join(text.split())
-    legible = len(marks) - (0 if marks.isascii() else len(_ILLEGIBLE.findall(marks)))
-    if legible >= MIN_PAGE_CHARS and 2 * legible >= len(marks):
+    marks = sum(map(len, text.split()))
+    legible = marks - (0 if text.isascii() else len(_ILLEGIBLE.findall(text)))
+    if legible >= MIN_PAGE_CHARS and 2 * legible >= marks:
         if legible < FEW_CHARS and _picture_share(page) >= PICTURE_SHARE:
             losses.add(LossKind.PICTURE, f"page {number}", "a picture that covers a large part of the page")
         return Page(number, items, notes, bottom, top)
     # Fonts without a character map yield private or replacement characters: such pages are pictures of text, too.
-    if legible < len(text.split()) or (legible and 2 * legible < len(marks)):
+    if legible < len(text.split()) or (legible and 2 * legible < marks):
         return Page(number, [], notes, bottom, top, "its fonts do not name their characters")
     return Page(number, items if legible else [], notes, bottom, top, "a scanned page" if _picture_share(page) > 0 else "")
 
 
-def _items(paths: Sequence[Address], found: Sequence[glyphs.Piece]) -> Iterator[Line | Table]:
+def _items(others: Sequence[Address], found: Sequence[glyphs.Piece]) -> Iterator[Line | Table]:
     """The lines and tables of a page in reading order."""
-    across, upright = drawn(paths)
+    across, upright = drawn(others)
     tables, rest = ruled(found, across, upright)
     held = [placeholder(table) for table in tables]
     standing = {id(piece): table for piece, table in zip(held, tables, strict=True)}
@@ -96,13 +94,13 @@ def _items(paths: Sequence[Address], found: Sequence[glyphs.Piece]) -> Iterator[
                 plain = []
                 yield row
                 continue
-            inside = [piece for piece in row if id(piece) in standing]
-            if inside:
+            if standing and (inside := [piece for piece in row if id(piece) in standing]):
                 yield from lines_of(plain)
                 plain = []
                 yield from (standing[id(piece)] for piece in inside)
                 row = [piece for piece in row if id(piece) not in standing]
-            plain += [row] if row else []
+            if row:
+                plain.append(row)
         yield from lines_of(plain)
 
 

@@ -22,6 +22,7 @@ MAX_PADDING = 12.0
 MAX_POINTS, MAX_RULES = 600, 1_500
 
 
+_type = quick(pdfium_c.FPDFPageObj_GetType)
 _bounds = quick(pdfium_c.FPDFPageObj_GetBounds)
 _matrix = quick(pdfium_c.FPDFPageObj_GetMatrix)
 _count = quick(pdfium_c.FPDFPath_CountSegments)
@@ -39,8 +40,8 @@ class Rule(NamedTuple):
     end: float
 
 
-def drawn(paths: Sequence[Address]) -> tuple[list[Rule], list[Rule]]:
-    """The horizontal and the vertical rules among a page's paths, without parts that continue another; none of a drawing.
+def drawn(found: Sequence[Address]) -> tuple[list[Rule], list[Rule]]:
+    """The horizontal and the vertical rules among a page's objects, without parts that continue another; none of a drawing.
 
     Boxes to be checked and backgrounds of text in cells are no cells."""
     across: list[Rule] = []
@@ -49,8 +50,8 @@ def drawn(paths: Sequence[Address]) -> tuple[list[Rule], list[Rule]]:
     box = (ctypes.c_float * 4)()
     sides = [ctypes.byref(box, 4 * at) for at in range(4)]
     numbers: Any = memoryview(box).cast("B").cast("f")
-    for found in paths:
-        if not _bounds(found, *sides):
+    for one, kind in zip(found, map(_type, found), strict=True):
+        if kind != pdfium_c.FPDF_PAGEOBJ_PATH or not _bounds(one, *sides):
             continue
         left, bottom, right, top = numbers.tolist()
         if top - bottom <= MAX_THICKNESS:
@@ -58,14 +59,14 @@ def drawn(paths: Sequence[Address]) -> tuple[list[Rule], list[Rule]]:
         elif right - left <= MAX_THICKNESS:
             upright += [Rule((left + right) / 2, bottom, top)] if top - bottom >= MIN_LENGTH else []
         elif right - left > MAX_BOX or top - bottom > MAX_BOX:
-            areas.append((found, left, bottom, right, top))
+            areas.append((one, left, bottom, right, top))
         if len(across) + len(upright) + len(areas) > MAX_RULES:
             return [], []
     lines = tuple(upright)
-    for found, left, bottom, right, top in areas:
-        if lines and _is_padded(left, bottom, right, top, lines) and not _is_stroked(found):
+    for one, left, bottom, right, top in areas:
+        if lines and _is_padded(left, bottom, right, top, lines) and not _is_stroked(one):
             continue
-        for x1, y1, x2, y2 in _sides(found):
+        for x1, y1, x2, y2 in _sides(one):
             if abs(y1 - y2) < 0.5 and abs(x1 - x2) >= MIN_LENGTH:
                 across.append(Rule(y1, min(x1, x2), max(x1, x2)))
             elif abs(x1 - x2) < 0.5 and abs(y1 - y2) >= MIN_LENGTH:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from itertools import chain
 
 from pipeline.parse.pdf.lines import Line
 from pipeline.parse.pdf.pages import Page
@@ -64,6 +65,11 @@ class _Mark:
         return self.roman != other.roman or abs(apart) <= growth <= MAX_GROWTH
 
     @property
+    def keys(self) -> tuple[str | int, ...]:
+        """By what it is compared with the marks of other pages."""
+        return (self.form,) if self.edge is None else (self.form, self.edge - self.page)
+
+    @property
     def words(self) -> int:
         """The number of its words, without numbers and the word for page."""
         return sum(1 for word in self.form.split() if word not in _COUNTING and any(map(str.isalpha, word)))
@@ -95,6 +101,11 @@ class _Marks:
             if mark.edge is not None:
                 self.by_offset.setdefault(mark.edge - mark.page, []).append(mark)
 
+    @property
+    def keys(self) -> Iterator[str | int]:
+        """The forms and offsets of the page, each once."""
+        return chain(self.by_form, self.by_offset)
+
 
 @dataclass(slots=True)
 class Running:
@@ -106,17 +117,21 @@ class Running:
     def without(self, pages: Iterator[Page]) -> Iterator[Page]:
         """The pages without headers and footers; reads WINDOW pages ahead."""
         read: deque[tuple[Page, _Marks]] = deque()
+        pages_with: Counter[str | int] = Counter()  # of `read`, by forms and offsets
         place = 0  # in `read`, of the next page to yield
         for page in pages:
-            read.append((page, _Marks(page)))
+            marks = _Marks(page)
+            read.append((page, marks))
+            pages_with.update(marks.keys)
             if len(read) - place > WINDOW:
-                yield self._cleared(read, place)
+                yield self._cleared(read, place, pages_with)
                 place += 1
                 if place > WINDOW:
-                    read.popleft()
+                    pages_with.subtract(read.popleft()[1].keys)
+                    pages_with = +pages_with  # without those of no page
                     place -= 1
         for at in range(place, len(read)):
-            yield self._cleared(read, at)
+            yield self._cleared(read, at, pages_with)
 
     def elements(self) -> Iterator[Element]:
         """The text of headers and footers, each once, without those that repeat a heading."""
@@ -132,11 +147,17 @@ class Running:
         if len(self.headings) < MAX_HEADINGS:
             self.headings.add("".join(filter(str.isalpha, heading.lower())))
 
-    def _cleared(self, read: deque[tuple[Page, _Marks]], place: int) -> Page:
+    def _cleared(self, read: deque[tuple[Page, _Marks]], place: int, pages_with: Counter[str | int]) -> Page:
         page, marks = read[place]
         others = [found for at, (_, found) in enumerate(read) if at != place]
         least = min(MIN_REPEATS, len(others))
-        running = {id(mark.line) for mark in marks.all if mark.is_page_number or (least and _is_repeated(mark, others, least))}
+        running = {
+            id(mark.line)
+            for mark in marks.all
+            if mark.is_page_number
+            # Most lines stand on no other page, and are not compared.
+            or (least and max(map(pages_with.__getitem__, mark.keys)) > least and _is_repeated(mark, others, least))
+        }
         if not running or len(running) == len(page.items):  # nothing else is on the page
             return page
         for mark in marks.all:
