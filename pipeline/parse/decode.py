@@ -71,6 +71,8 @@ _LABELS = {
     **dict.fromkeys(("unicode-1-1-utf-8", "utf8", "x-unicode20utf8"), "utf-8"),
     **dict.fromkeys(("dos-866", "ibm866", "csibm866"), "cp866"),
 }
+_HIGH = bytes(range(0x80, 0x100))
+_HIGH_RUN = re.compile(rb"[\x80-\xff]{4,}")
 _CONTROLS = bytes(b for b in range(1, 32) if b not in b"\t\n\r\f\b\x1b")
 #: Maximum share of control bytes in text; random bytes have a share of 0.1.
 MAX_CONTROL_SHARE = 0.03
@@ -174,6 +176,8 @@ def decode_bytes(data: bytes, declared: str = "") -> str:
     if (marked := _by_mark(data)) is not None:
         return data.decode(marked.name, errors="replace")
     label = codec_of(declared)
+    if label == "cp1252" and (other := _other_script(data)):
+        return data.decode(other, errors="replace")
     if label:
         for name in (label,) if data.isascii() else ("utf-8", label):
             try:
@@ -188,6 +192,19 @@ def decode_bytes(data: bytes, declared: str = "") -> str:
             return data.decode(label, errors="replace")
     found = detect_bytes(data) or Encoding("latin-1", False)
     return data.decode(found.name, errors=found.errors)
+
+
+def _other_script(data: bytes) -> str:
+    """The encoding of a text in another script that is declared as Western European, as servers do by default; else empty."""
+    sample = data[:SAMPLE_BYTES]
+    high = len(sample) - len(sample.translate(None, _HIGH))
+    if high < 8 or sum(map(len, _HIGH_RUN.findall(sample))) < 0.6 * high:  # words in Western languages are mostly ASCII
+        return ""
+    found = detect_bytes(data)
+    if found is None or found.name == "utf-8":
+        return ""
+    letters = [c for c in sample.decode(found.name, "replace") if c > "\x7f" and c.isalpha()]
+    return found.name if sum(1 for c in letters if c > "\u036f") > 0.9 * len(letters) else ""
 
 
 def codec_of(label: str) -> str:

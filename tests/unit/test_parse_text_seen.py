@@ -49,7 +49,7 @@ def test_commas_in_files_of_one_column(content: str, texts: list[str], tmp_path:
     [
         ('{"price": 19.90, "exact": 12345678901234567890.125}', "price: 19.90\nexact: 12345678901234567890.125"),
         ('{"at": [7.10, 50, null]}', "at: 7.10, 50, null"),
-        ('{"note": "first", "other": 1, "note": "second"}', "note: first, second\nother: 1"),
+        ('{"other": 1, "a": {"note": "first", "note": "second"}}', "other: 1\na.note: first, second"),
         ('{"text": "Tom &amp; Jerry &#8211; R&D"}', "text: Tom & Jerry – R&D"),
         ('{"text": "&lt;p&gt;Escaped&lt;/p&gt;"}', "text: Escaped"),
         ('{"text": "<img src=\\"a.png\\"> beside"}', "text: beside"),
