@@ -88,6 +88,8 @@ MIN_COHERENCE = 0.8
 _WESTERN = frozenset("ÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÑÒÓÔÕÖØÙÚÛÜßàáâãäåæçèéêëìíîïñòóôõöøùúûüÿœŒ")
 _SIGNS = frozenset("“”‘’–—€£©®°±«»·×…¡¿§²³µ½¼¾´\xa0•™„‚¢¥ªº¶†")
 _NOT_IN_WORDS = re.compile(r"[^\W\d_][“€£©®°±²³µ½¼¾¿¡§¢¥¶†«„‚‘ªº][^\W\d_]|[^\x00-\x7f]{3}|[a-z][ÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÑÒÓÔÕÖØÙÚÛÜ]")
+#: What Windows-1252 has where Latin-9 has œ, Œ, Ÿ and the euro: nobody writes fractions in words, or the sign for any currency.
+_LATIN_9 = re.compile("(?<=[^\\W\\d_])[¼½¾](?=[^\\W\\d_])|¤")
 #: A word in Latin and in another script: a wrong guess.
 _MIXED = re.compile("[A-Za-z][\u0370-\u06ff\u0e00-\u0e7f]|[\u0370-\u06ff\u0e00-\u0e7f][A-Za-z]")
 
@@ -301,6 +303,8 @@ def _guess(file: io.BufferedReader | io.BytesIO) -> Encoding | None:
     name = str(best["encoding"] or "cp1252").lower()
     if _is_western(window) and (best["confidence"] < MIN_CONFIDENCE or _MIXED.search(window.decode(name, "replace"))):
         name = "cp1252"
+    if name in ("cp1252", "windows-1252") and _LATIN_9.search(window.decode("cp1252", "replace")):
+        name = "iso8859-15"
     try:
         return Encoding(codecs.lookup(name).name, False)
     except LookupError:

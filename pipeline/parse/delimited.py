@@ -66,7 +66,12 @@ def parse_tsv(path: Path, name: str) -> Parsed:
 
 def _rows(path: Path, dialect: Dialect | None, share: Share) -> Iterator[Element]:
     with opened(path, dialect, share) as (file, found):
-        yield from rows([squeeze(cell) for cell in row] for row in reader(file, found))
+        yield from rows([squeeze(_shown(cell)) for cell in row] for row in reader(file, found))
+
+
+def _shown(cell: str) -> str:
+    """A cell without the formula around it that keeps Excel from reading a text as a number: `="00123"`."""
+    return cell[2:-1].replace('""', '"') if cell.startswith('="') and cell.endswith('"') and len(cell) > 2 else cell
 
 
 @contextmanager

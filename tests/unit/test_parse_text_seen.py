@@ -37,10 +37,11 @@ def test_marks_inside_text(text: str, told: str) -> None:
         ("Greeting\nHello, world\nGood day, Ann\n", ["Hello, world", "Good day, Ann"]),
         ("Report\n1,2,3\n4,5,6\n", ["1 | 2 | 3", "4 | 5 | 6"]),
         ("a,b\n1,5\n2,5\n", ["1 | 5", "2 | 5"]),
+        ('Code;Size\n="00123";7\n="a""b";8\n', ["00123 | 7", 'a"b | 8']),
     ],
-    ids=["decimals", "sentences", "title", "two columns"],
+    ids=["decimals", "sentences", "title", "two columns", "texts as formulas"],
 )
-def test_commas_in_files_of_one_column(content: str, texts: list[str], tmp_path: Path) -> None:
+def test_cells_of_csv_as_a_spreadsheet_shows_them(content: str, texts: list[str], tmp_path: Path) -> None:
     assert read_bytes(tmp_path, "a.csv", content).texts[-len(texts) :] == texts
 
 
