@@ -92,7 +92,7 @@ def bare_text(page: str) -> tuple[str, str]:
             continue
         if name in _UNSEEN and not closing and page[end - 2 : end] != "/>":
             end_tag = re.compile(f"</{name}", re.I).search(page, position)
-            if end_tag is None and name in ("head", "svg", "object", "select", "button"):
+            if end_tag is None and name in ("head", "svg", "object", "select", "button", "annotation"):
                 continue  # left open by mistake: the following text is visible
             if name == "head" and (found := _TITLE.search(page, position, end_tag.start() if end_tag else len(page))):
                 title = squeeze(html.unescape(found.group(1)))
