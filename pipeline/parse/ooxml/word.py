@@ -298,8 +298,7 @@ class Document:
             into.after += self._picture(next(node.iter(f"{_WP}docPr"), None), pictures)
         elif not boxes and (image := next(node.iter(f"{_V}imagedata"), None)) is not None:
             shape = image.getparent()
-            words = squeeze(shape.get("alt") or "")
-            if words:
+            if words := squeeze(shape.get("alt") or ""):
                 into.after.append(Element(f"Picture: {words}", page=self._page))
             elif next(node.iter(f"{_O}OLEObject"), None) is None:
                 into.after += self._picture(None)
