@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
-from pipeline.parse.decode import open_text
+from pipeline.parse.decode import codec_of, detect, open_text
 from pipeline.parse.parsed import Parsed, Share, clean
 from pipeline.types import Element
 
 _FIELD = re.compile(r'(msgctxt|msgid_plural|msgid|msgstr)(?:\[\d{1,3}\])?\s+"(.*)"\s*$')
 _MORE = re.compile(r'"(.*)"\s*$')
 _ESCAPE = re.compile(r"\\(.)")
+#: The encoding that a catalogue declares in its first message.
+_CHARSET = re.compile(rb"Content-Type:[^\n\\]{0,100};\s{0,9}charset=([A-Za-z0-9_.:-]{2,40})")
 _ESCAPES = {"n": "\n", "t": "\t", "r": "", "a": "", "b": "", "f": "", "v": ""}
 
 
@@ -23,7 +27,7 @@ def parse_catalog(path: Path, name: str) -> Parsed:
 
 
 def _messages(path: Path, share: Share) -> Iterator[Element]:
-    with open_text(path) as file:
+    with _opened(path) as file:
         share.follow(file)
         texts: list[str] = []
         last = ""
@@ -38,6 +42,20 @@ def _messages(path: Path, share: Share) -> Iterator[Element]:
             elif texts and (more := _MORE.match(line.strip())) is not None:
                 texts[-1] += _unescaped(more.group(1))
         yield from _message(texts)
+
+
+def _opened(path: Path) -> TextIO:
+    """The catalogue as text, in the encoding that it declares unless its bytes say another one."""
+    with path.open("rb") as file:
+        declared = _CHARSET.search(file.read(8192))
+    found = detect(path)
+    if declared is not None and found is not None and not found.marked:
+        try:
+            name = codecs.lookup(codec_of(declared.group(1).decode("ascii"))).name
+        except LookupError:
+            return open_text(path)
+        return path.open(encoding=name, errors="replace", newline=None)
+    return open_text(path)
 
 
 def _message(texts: list[str]) -> Iterator[Element]:

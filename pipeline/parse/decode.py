@@ -72,6 +72,8 @@ _LABELS = {
     **dict.fromkeys(("unicode-1-1-utf-8", "utf8", "x-unicode20utf8"), "utf-8"),
     **dict.fromkeys(("dos-866", "ibm866", "csibm866"), "cp866"),
 }
+_HIGH = bytes(range(0x80, 0x100))
+_HIGH_RUN = re.compile(rb"[\x80-\xff]{4,}")
 _CONTROLS = bytes(b for b in range(1, 32) if b not in b"\t\n\r\f\b\x1b")
 #: Maximum share of control bytes in text; random bytes have a share of 0.1.
 MAX_CONTROL_SHARE = 0.03
@@ -87,6 +89,8 @@ MIN_COHERENCE = 0.8
 _WESTERN = frozenset("ÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÑÒÓÔÕÖØÙÚÛÜßàáâãäåæçèéêëìíîïñòóôõöøùúûüÿœŒ")
 _SIGNS = frozenset("“”‘’–—€£©®°±«»·×…¡¿§²³µ½¼¾´\xa0•™„‚¢¥ªº¶†")
 _NOT_IN_WORDS = re.compile(r"[^\W\d_][“€£©®°±²³µ½¼¾¿¡§¢¥¶†«„‚‘ªº][^\W\d_]|[^\x00-\x7f]{3}|[a-z][ÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÑÒÓÔÕÖØÙÚÛÜ]")
+#: What Windows-1252 has where Latin-9 has œ, Œ, Ÿ and the euro: nobody writes fractions in words, or the sign for any currency.
+_LATIN_9 = re.compile("(?<=[^\\W\\d_])[¼½¾](?=[^\\W\\d_])|¤")
 #: A word in Latin and in another script: a wrong guess.
 _MIXED = re.compile("[A-Za-z][\u0370-\u06ff\u0e00-\u0e7f]|[\u0370-\u06ff\u0e00-\u0e7f][A-Za-z]")
 
@@ -181,6 +185,8 @@ def decode_bytes(data: bytes, declared: str = "") -> str:
     if (marked := _by_mark(data)) is not None:
         return data.decode(marked.name, errors="replace")
     label = codec_of(declared)
+    if label == "cp1252" and (other := _other_script(data)):
+        return data.decode(other, errors="replace")
     if label:
         for name in (label,) if data.isascii() else ("utf-8", label):
             try:
@@ -195,6 +201,19 @@ def decode_bytes(data: bytes, declared: str = "") -> str:
             return data.decode(label, errors="replace")
     found = detect_bytes(data) or Encoding("latin-1", False)
     return data.decode(found.name, errors=found.errors)
+
+
+def _other_script(data: bytes) -> str:
+    """The encoding of a text in another script that is declared as Western European, as servers do by default; else empty."""
+    sample = data[:SAMPLE_BYTES]
+    high = len(sample) - len(sample.translate(None, _HIGH))
+    if high < 8 or sum(map(len, _HIGH_RUN.findall(sample))) < 0.6 * high:  # words in Western languages are mostly ASCII
+        return ""
+    found = detect_bytes(data)
+    if found is None or found.name == "utf-8":
+        return ""
+    letters = [c for c in sample.decode(found.name, "replace") if c > "\x7f" and c.isalpha()]
+    return found.name if sum(1 for c in letters if c > "\u036f") > 0.9 * len(letters) else ""
 
 
 def codec_of(label: str) -> str:
@@ -293,6 +312,8 @@ def _guess(file: io.BufferedReader | io.BytesIO) -> Encoding | None:
     name = str(best["encoding"] or "cp1252").lower()
     if _is_western(window) and (best["confidence"] < MIN_CONFIDENCE or _MIXED.search(window.decode(name, "replace"))):
         name = "cp1252"
+    if name in ("cp1252", "windows-1252") and _LATIN_9.search(window.decode("cp1252", "replace")):
+        name = "iso8859-15"
     try:
         return Encoding(codecs.lookup(name).name, False)
     except LookupError:

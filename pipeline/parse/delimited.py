@@ -22,6 +22,10 @@ SAMPLE_CHARS, SAMPLE_LINES = 64 << 10, 50
 _SEPARATORS = ",;\t|"
 #: The line with which Excel is told the delimiter.
 _SEP_LINE = re.compile(r"sep=(.)\s*$", re.I)
+#: Commas of numbers and sentences.
+_COMMAS_OF_TEXT = re.compile(r"(?<![\d,])\d++,\d++(?![\d,])|, ")
+#: A character that separates nothing: for files of one column.
+_NO_DELIMITER = "\x1f"
 _ESCAPED = re.compile(r"\\[,;\t|\"]")
 
 
@@ -62,7 +66,12 @@ def parse_tsv(path: Path, name: str) -> Parsed:
 
 def _rows(path: Path, dialect: Dialect | None, share: Share) -> Iterator[Element]:
     with opened(path, dialect, share) as (file, found):
-        yield from rows([squeeze(cell) for cell in row] for row in reader(file, found))
+        yield from rows([squeeze(_shown(cell)) for cell in row] for row in reader(file, found))
+
+
+def _shown(cell: str) -> str:
+    """A cell without the formula around it that keeps Excel from reading a text as a number: `="00123"`."""
+    return cell[2:-1].replace('""', '"') if cell.startswith('="') and cell.endswith('"') and len(cell) > 2 else cell
 
 
 @contextmanager
@@ -94,13 +103,14 @@ def guess(sample: str) -> Dialect:
     lines = [line for line in sample.split("\n")[: SAMPLE_LINES + 1] if line.strip()]
     lines = lines[:-1] if len(lines) > SAMPLE_LINES else lines
     escape = "\\" if _ESCAPED.search(sample) else None
-    best, score = Dialect(escape=escape), (0.0, 0.0, 0)
+    single = bool(lines) and "," not in lines[0] and "," not in _COMMAS_OF_TEXT.sub("", "\n".join(lines))
+    best, score = Dialect(_NO_DELIMITER if single else ",", escape), (0.0, 0.0, 0)
     for delimiter in _SEPARATORS:
         dialect = Dialect(delimiter, escape)
         found_rows = [row for row in reader([line + "\n" for line in lines], dialect) if row]
         widths = [len(row) for row in found_rows]
         width = max(set(widths), key=lambda w: (widths.count(w), w), default=0)
-        if width < 2:
+        if width < 2 or (delimiter == "," and single):
             continue
         cells = [cell for row in found_rows for cell in row if cell]
         others = set(_SEPARATORS) - {delimiter, ","}  # commas stand in numbers and sentences

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 from lxml import etree
 
+from pipeline.parse.mathml import linear
 from pipeline.parse.parsed import clean, pieces, squeeze
 from pipeline.parse.tables import MAX_CELL_CHARS, Cell, Row, table_elements
 from pipeline.types import Element, ElementKind
@@ -87,7 +89,13 @@ class Walk:
         for event, node in walk:
             tag = node.tag if isinstance(node.tag, str) else ""
             if event == "start":
-                if node is not body and self._is_boilerplate(node, tag):
+                if tag == "math":
+                    self._equation(node)
+                    walk.skip_subtree()
+                    skipped = node
+                elif node is not body and self._is_boilerplate(node, tag):
+                    if tag == "svg" and not is_hidden(node):
+                        yield from self._drawing(node)
                     self.left_out += _size(node)
                     walk.skip_subtree()
                     skipped = node
@@ -159,6 +167,19 @@ class Walk:
         """Whether a picture lies inside the document and nothing describes it; an empty description marks decoration."""
         inside = self.contained or (node.get("src") or "").startswith("data:")
         return inside and "alt" not in node.keys()  # noqa: SIM118
+
+    def _equation(self, node: Node) -> None:
+        """An equation as linear text, without the formula in another language that it may carry."""
+        told = linear(node)
+        self._run.append(f" {told} " if node.get("display") == "block" else told)
+
+    def _drawing(self, node: Node) -> Iterator[Element]:
+        """The words of a drawing, which stands apart from the text around it."""
+        told = [squeeze(" ".join(text.itertext())) for text in node.iter("text", "foreignobject")]
+        if text := "\n".join(filter(None, told)):
+            yield from self._flush()
+            yield from self._emit(Element(text))
+            self.left_out -= sum(map(len, text.split()))  # it is not counted as text of the page
 
     def _open(self, node: Node, tag: str) -> Iterator[Element]:
         if tag == "br":
@@ -268,17 +289,21 @@ class Walk:
         if table.get("role") in ("presentation", "none") or table.find(".//table") is not None:
             return None
         rows: list[Row] = []
+        left = Counter(node.getparent() for node in table.iter("tr"))  # rows of each part of the table
         for node in table.iter("tr"):
             cells = [c for c in node if c.tag in ("td", "th")]
             texts = [squeeze(shown_text(c)) for c in cells]
             if any(len(text) > MAX_CELL_CHARS for text in texts):
                 return None
             heads = bool(cells) and (all(c.tag == "th" for c in cells) or _in_head(node))
-            if any(texts) or any(_span(c, "rowspan") > 1 for c in cells):
-                told = [Cell(t, _span(c, "colspan"), _span(c, "rowspan")) for c, t in zip(cells, texts, strict=True)]
-                rows.append(Row(told, heads))
+            if any(texts) or rows or any(_rows(c, 2) > 1 for c in cells):
+                below = left[node.getparent()]
+                told = [Cell(t, _span(c, "colspan"), _rows(c, below)) for c, t in zip(cells, texts, strict=True)]
+                rows.append(Row(told, heads if cells or not rows else rows[-1].heads))
+            left[node.getparent()] -= 1
         width = max((len(row.cells) for row in rows), default=0)
-        if not rows or (width < 2 and (len(rows) == 1 or _lays_out(table))):
+        filled = sum(1 for row in rows if any(cell.text for cell in row.cells))
+        if not rows or (width < 2 and (filled == 1 or _lays_out(table))):
             return None
         self.pictures += sum(map(self._is_silent, table.iter("img")))
         found = list(table_elements(rows, marked=True))
@@ -301,6 +326,10 @@ def shown_text(node: Node) -> str:
         elif found.tag in _UNSEEN or is_hidden(found):
             walk.skip_subtree()
         else:
+            if found.tag == "math":
+                parts.append(linear(found))
+                walk.skip_subtree()
+                continue
             parts += [" ", found.get("alt") or "", " "] if found.tag == "img" else [" " if apart else "", found.text or ""]
     return "".join(parts)
 
@@ -334,6 +363,11 @@ def _number(value: str | None, otherwise: int) -> int:
 def _span(cell: Node, name: str) -> int:
     value = (cell.get(name) or "1").strip()
     return int(value) if value.isdigit() and len(value) < 6 else 1
+
+
+def _rows(cell: Node, below: int) -> int:
+    """The number of rows that a cell spans: not more than its part of the table has from it on, and for 0 all of those."""
+    return min(_span(cell, "rowspan") or below, below)
 
 
 def _in_head(row: Node) -> bool:

@@ -10,6 +10,8 @@ MIN_RUN = 200
 #: Every pattern except the armour needs a run of characters of this length without white space.
 _MIN_WORD = 50
 _DATA_ADDRESS = re.compile(r"data:[\w.+/-]{0,100}(?:;[\w=.-]{1,100}){0,5},[A-Za-z0-9+/=%_-]{50,}")
+#: How pictures, PDFs and zips begin in base64.
+_BEGINNINGS = ("iVBORw0KGgo", "/9j/", "R0lGOD", "JVBERi0", "UEsDB", "PHN2Zy")
 _RUN = re.compile(rf"(?<![A-Za-z0-9+/_-])[A-Za-z0-9+/_-]{{{MIN_RUN},}}={{0,2}}")
 _LINES = re.compile(r"(?:^[ \t>]*[A-Za-z0-9+/]{60,100}[ \t]*\r?\n){3,}(?:[ \t>]*[A-Za-z0-9+/]{2,100}={1,2})?", re.M)
 _ARMOUR = re.compile(
@@ -26,7 +28,8 @@ def without_machine_text(text: str) -> tuple[str, int]:
 
     def checked(match: re.Match[str]) -> str:
         nonlocal removed
-        if match.re is not _ARMOUR and not _is_encoded(match.group()):
+        certain = match.re is _ARMOUR or ";base64," in match.group()[:200]
+        if not certain and not _is_encoded(match.group()):
             return match.group()
         removed += 1
         return " "
@@ -38,6 +41,8 @@ def without_machine_text(text: str) -> tuple[str, int]:
 
 def _is_encoded(run: str) -> bool:
     """Whether a run has the mixture of characters that encoded bytes have: words and genes do not."""
+    if run.startswith(_BEGINNINGS):
+        return True
     sample = run[-4000:]
     kinds = (any(c.isupper() for c in sample), any(c.islower() for c in sample), any(c.isdigit() for c in sample))
     if all(kinds):

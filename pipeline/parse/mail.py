@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import codecs
 import email
 import io
 import quopri
@@ -35,7 +36,7 @@ _SILENT_TYPES = ("application/pgp-signature", "application/pkcs7-signature", "ap
 #: The first line of .emlx files: the number of bytes of the message.
 _EMLX = re.compile(rb"\s{0,20}(\d{1,12})[ \t]*\r?\n")
 _SPACED_NAME = re.compile(rb"^([A-Za-z][A-Za-z0-9-]{0,60})[ \t]+:", re.M)
-_WORD = re.compile(r"=\?([^?*\s]{1,40})(?:\*[^?]{0,20})?\?([BbQq])\?([^?\s]{0,2000}| [^?]{0,2000})\?=(\s+(?==\?))?")
+_WORD = re.compile(r"=\?([^?*\s]{1,40})(?:\*[^?]{0,20})?\?([BbQq])\?([^?]{0,2000})\?=(\s+(?==\?))?")
 _EVENT_FIELD = re.compile(
     r"^(SUMMARY|DTSTART|DTEND|LOCATION|DESCRIPTION|ORGANIZER|ATTENDEE)((?:;[^:\r\n]{0,500})?):([^\r\n]*)", re.M
 )
@@ -68,6 +69,7 @@ def _plain_mail(data: bytes) -> bytes:
         data = data.decode(found.name if found else "utf-16", errors="replace").encode("utf-8")
     if (counted := _EMLX.match(data)) is not None:
         data = data[counted.end() : counted.end() + int(counted.group(1))]
+    data = data.removeprefix(codecs.BOM_UTF8)
     blank = re.search(rb"\r?\n\r?\n", data)
     end = blank.start() if blank else len(data)
     return _SPACED_NAME.sub(rb"\1:", data[:end]) + data[end:]
@@ -106,7 +108,9 @@ class _Mail:
             return
         filename = part.get_filename()
         attached = part.get_content_disposition() == "attachment"
-        if kind in ("text/plain", "text/html") and not attached:
+        if part.get_content_maintype() == "multipart":  # its boundary is missing
+            yield from _text(part, "text/plain", level, self.losses)
+        elif kind in ("text/plain", "text/html") and not attached:
             yield from _text(part, kind, level, self.losses)
         elif kind == "text/calendar":
             yield from _event(part)

@@ -6,7 +6,6 @@ offsets of a block stay exact. Links and images are reduced to their text, and b
 
 from __future__ import annotations
 
-import html
 import itertools
 import re
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.parse.decode import read_text
 from pipeline.parse.html import html_parsed
+from pipeline.parse.markdown_inline import shown_words
 from pipeline.parse.parsed import Losses, Parsed, Share, clean, pieces
 from pipeline.types import Element, ElementKind, LossKind
 
@@ -26,35 +26,6 @@ if TYPE_CHECKING:
 #: Longer texts are parsed in parts that end before a heading, so that memory use depends on the part and not on the file.
 WINDOW_CHARS = 500_000
 
-# Linear on any input: each stops at the next bracket.
-_LINK = re.compile(
-    r"!?\[([^\[\]\n]{0,1000})\](?:\((?:[^()\s]{0,2000}|[^()\s]{0,1000}\([^()\s]{0,500}\)[^()\s]{0,500})"
-    r"(?:\s+\"[^\"\n]{0,300}\")?\)|\[[^\[\]\n]{0,200}\])"
-)
-#: The content of a picture in place of its address.
-_DATA_ADDRESS = re.compile(r"data:[\w.+/-]{1,100}(?:;[\w=.-]{1,100}){0,5},[A-Za-z0-9+/=%_-]*")
-_DEFINITION = re.compile(r"\s{0,3}\[[^\]\n^][^\]\n]{0,299}\]:\s*\S+\s*$")
-#: Code between backticks, a tag, an escaped mark, an address in angle brackets.
-_INLINE = re.compile(
-    r"``(?P<double>(?:[^`]|`(?!`)){1,4000})``|`(?P<code>[^`]{1,4000})`|\\(?P<escaped>[!-/:-@\[-`{-~])"
-    r"|<(?P<address>(?:https?://|mailto:)[^<>\s]{1,1000})>|<[/!]?(?P<tag>[A-Za-z][A-Za-z0-9-]{0,20})(?:[\s/][^<>]{0,2000})?>"
-)
-_STRONG = re.compile(
-    r"(?<![\w*])\*\*([^*\s][^*\n]{0,1000})\*\*(?!\w)|(?<!\w)__([^_\s][^_\n]{0,1000})__(?!\w)|~~([^~\s][^~\n]{0,1000})~~"
-)
-_EMPHASIS = re.compile(r"(?<![\w*])\*([^*\s][^*\n]{0,1000})\*(?![\w*])|(?<![\w_])_([^_\s][^_\n]{0,1000})_(?![\w_])")
-#: Names of HTML elements; other names in angle brackets are generics and placeholders, which are text.
-_TAGS_NAMES = (
-    "a abbr address article aside audio b bdi bdo blockquote body br button canvas caption center cite code col colgroup "
-    "data dd del details dfn dialog div dl dt em embed fieldset figcaption figure font footer form h1 h2 h3 h4 h5 h6 head "
-    "header hr html i iframe img input ins kbd label legend li link main map mark menu meta nav noscript object ol optgroup "
-    "option p picture pre progress q rp rt ruby s samp script section select small source span strike strong style sub "
-    "summary sup svg table tbody td template textarea tfoot th thead time title tr track tt u ul var video wbr"
-)
-_TAGS = frozenset(_TAGS_NAMES.split())
-#: Elements that separate words.
-_BREAKS_NAMES = "br p div li tr td th hr img"
-_BREAKS = frozenset(_BREAKS_NAMES.split())
 _ATX = re.compile(r" {0,3}#{1,6}(?:\s|$)")
 _FENCE = re.compile(r"\s{0,3}(```+|~~~+)")
 #: Lines of markup alone: rules, underlines of headings, table delimiters, fences, quote marks, bare list marks.
@@ -192,11 +163,11 @@ class _Blocks:
                 case "table_close" if header and not rows:
                     yield self._claim(head_lines, header, ElementKind.TABLE_ROW)
                 case "inline" if cells is not None:
-                    cells.append(_flat(token.content).replace("\n", " "))
+                    cells.append(shown_words(token.content).replace("\n", " "))
                 case "inline" if level:
-                    yield self._claim(lines, _flat(token.content).replace("\n", " "), ElementKind.HEADING, level)
+                    yield self._claim(lines, shown_words(token.content).replace("\n", " "), ElementKind.HEADING, level)
                 case "inline":
-                    text = (marks[-1] if marks else "") + _flat(token.content)
+                    text = (marks[-1] if marks else "") + shown_words(token.content)
                     if marks:
                         marks[-1] = ""
                     yield self._claim(lines, text, ElementKind.LIST_ITEM if marks else ElementKind.PARAGRAPH)
@@ -236,7 +207,7 @@ class _Blocks:
     def _plain(self, first: int, last: int) -> Iterator[Element]:
         text = self.text[self.lines[first] : self.lines[last]]
         text = "\n".join(line.lstrip(" \t>") for line in text.split("\n"))
-        yield from self._claim((first, last), _flat(text), ElementKind.PARAGRAPH)[2]
+        yield from self._claim((first, last), shown_words(text), ElementKind.PARAGRAPH)[2]
 
 
 def _emit(
@@ -262,41 +233,3 @@ def _emit(
             base = end - len(source.rstrip())
             span = base + found, base + cursor
         yield Element(part, kind, level, char_start=span[0], char_end=span[1], header=header)
-
-
-def _flat(text: str) -> str:
-    """`text` as it is shown: links and pictures as their words, without tags, marks of emphasis and definitions of link targets.
-
-    Code between backticks stays as it is.
-    """
-    if "data:" in text:
-        text = _DATA_ADDRESS.sub("data:", text)
-    if "[" in text:
-        text = _LINK.sub(r"\1", _LINK.sub(r"\1", text))  # twice, for an image inside a link
-        text = "\n".join(line for line in text.split("\n") if not _DEFINITION.match(line))
-    if not any(mark in text for mark in "`<\\&*_~"):
-        return text
-    parts: list[str] = []
-    position = 0
-    for found in _INLINE.finditer(text):
-        if (tag := found.group("tag")) and tag.lower() not in _TAGS:
-            continue
-        parts.append(_plain(text[position : found.start()]))
-        position = found.end()
-        if tag:
-            parts.append(" " if tag.lower() in _BREAKS else "")
-        else:
-            parts.append(found.group("double") or found.group("code") or found.group("escaped") or found.group("address") or "")
-    parts.append(_plain(text[position:]))
-    return "".join(parts)
-
-
-def _plain(text: str) -> str:
-    """Text outside code, tags and escapes: entities as their characters, without marks of emphasis."""
-    if "*" in text or "_" in text or "~" in text:
-        text = _EMPHASIS.sub(_inner, _STRONG.sub(_inner, text))
-    return html.unescape(text) if "&" in text else text
-
-
-def _inner(match: re.Match[str]) -> str:
-    return next(group for group in match.groups() if group is not None)

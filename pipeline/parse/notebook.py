@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,15 @@ from pipeline.parse.decode import read_text
 from pipeline.parse.html import html_parsed
 from pipeline.parse.markdown import markdown_elements
 from pipeline.parse.parsed import Losses, Parsed, Share, clean, pieces
+from pipeline.parse.records import flat
 from pipeline.types import Element, ElementKind, LossKind
 
 #: The most characters that are kept of one output: a cell may print a log of megabytes.
 MAX_OUTPUT_CHARS = 20_000
+#: A line before it was written anew, as bars of progress are.
+_OVERWRITTEN = re.compile(r"(?<![^\n])[^\n\r]*+\r(?=[^\n])(?:[^\n\r]*+\r(?=[^\n]))*+")
+#: What Python shows of an object without a text: `<Figure size 640x480 with 1 Axes>`.
+_NAME = re.compile(r"<[^<>]{1,300}>")
 
 
 def parse_notebook(path: Path, name: str) -> Parsed:
@@ -64,18 +70,26 @@ def _output(output: dict[str, Any], number: int, losses: Losses) -> Iterator[Ele
     data = output.get("data")
     if not isinstance(data, dict):
         return
-    if "text/html" in data and "<table" in _text(data["text/html"]):
-        yield from html_parsed(_text(data["text/html"]), losses=losses).elements
+    plain = _text(data.get("text/plain"))
+    page = _text(data.get("text/html"))
+    is_name = not plain or _NAME.fullmatch(plain.strip()) is not None  # of an object, where others show its content
+    if "<table" in page:
+        yield from html_parsed(page, losses=losses).elements
     elif "text/markdown" in data:
         found = markdown_elements(_text(data["text/markdown"]), losses=losses)
         yield from (Element(e.text, e.kind, 0, header=e.header) for e in found)
-    elif any(kind.startswith("image/") for kind in data):
+    elif is_name and any(kind.startswith("image/") for kind in data):
         losses.add(LossKind.PICTURE, f"cell {number}", "an output")
-    elif "text/plain" in data:
-        yield from _printed(_text(data["text/plain"]), number, losses)
+    elif is_name and (shown := list(html_parsed(page).elements)):
+        yield from shown
+    elif is_name and "application/json" in data:
+        yield from _printed("\n".join(flat(data["application/json"], "")), number, losses)
+    elif plain or "text/latex" in data:
+        yield from _printed(plain or _text(data["text/latex"]), number, losses)
 
 
 def _printed(text: str, number: int, losses: Losses) -> Iterator[Element]:
+    text = _OVERWRITTEN.sub("", text.replace("\r\n", "\n"))
     if len(text) > MAX_OUTPUT_CHARS:
         losses.add(
             LossKind.CUT_TEXT, f"cell {number}", f"an output of {len(text):,} characters, of which {MAX_OUTPUT_CHARS:,} are kept"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import re
+import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import IO, TextIO
@@ -24,15 +25,26 @@ MAX_LOSSES = 100
 MAX_LOSS_CHARS = 120
 
 #: NUL and other controls, lone surrogates and non-characters: stores and tokenizers cannot handle them.
-#: Soft hyphens and word joiners are invisible inside words, which a search would not find.
-_UNWANTED = re.compile("[\x00-\x08\x0e-\x1b\x7f\xad\u2060\ud800-\udfff\ufeff\ufffe\uffff]")
-#: Colours, links and movements of terminals; a letter that is printed over another one.
-_TERMINAL = re.compile(r"\x1b(?:\[[0-?]{0,64}[ -/]{0,8}[@-~]|\][^\x07\x1b\n]{0,4000}(?:\x07|\x1b\\)|[ -/]{0,4}[0-~])")
+#: Soft hyphens, word joiners, marks of direction and the invisible signs of formulas interrupt words for a search.
+_UNWANTED = re.compile(
+    "[\x00-\x08\x0e-\x1b\x7f\xad\u061c\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ud800-\udfff\ufeff\ufffe\uffff]"
+)
+#: Colours, links, pictures and movements of terminals, also with the escape character as people see it; a letter that is printed
+#: over another one.
+_TERMINAL = re.compile(
+    r"(?:\x1b\[|\x9b)[0-?]{0,64}[ -/]{0,8}[@-~]|\x1b[\]P^_X][^\x07\x1b\n]{0,4000}(?:\x07|\x1b\\)|\x1b[ -/]{0,4}[0-~]"
+    r"|(?:\^\[|\u241b)\[[0-9;]{1,64}[mKJHG]"
+)
 _OVERSTRUCK = re.compile(r"[^\n]\x08")
+#: Marks that belong to the letter in front of them, and letters of Korean syllables: some programs write them apart.
+_APART = re.compile("[\u0300-\u036f\u1161-\u11ff\u3099\u309a]")
 #: Zero-width spaces separate words in the scripts of South-East Asia, and interrupt them elsewhere.
 _ZERO_WIDTH = re.compile("(?<![\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff])\u200b|\u200b(?![\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff])")
 #: Controls that separate words.
 _SEPARATORS = re.compile("[\x0b\x0c\x1c-\x1f\x85\u2028\u2029]")
+
+
+_TERMINAL_MARKS = ("\x1b", "\x08", "\x9b", "^[[", "\u241b")
 
 
 class Share:
@@ -122,12 +134,14 @@ def clean(text: str, *, strip: bool = True) -> str:
     """
     if _is_plain(text):
         return text.strip() if strip else text
-    if "\x1b" in text or "\x08" in text:
+    if any(mark in text for mark in _TERMINAL_MARKS):
         text = _OVERSTRUCK.sub("", _TERMINAL.sub("", text))
     if _UNWANTED.search(text):
         text = _UNWANTED.sub("", text)
     if _SEPARATORS.search(text):
         text = _SEPARATORS.sub(" ", text)
+    if _APART.search(text):
+        text = unicodedata.normalize("NFC", text)
     if "\u200b" in text:
         text = _ZERO_WIDTH.sub("", text)
     return text.strip() if strip else text
@@ -140,7 +154,7 @@ def squeeze(text: str) -> str:
 
 def _is_plain(text: str) -> bool:
     """Whether `text` is ASCII without controls other than line feeds and tabs; many times faster than a search for them."""
-    return text.isascii() and (text.isprintable() or text.replace("\n", " ").replace("\t", " ").isprintable())
+    return text.isascii() and "^[[" not in text and (text.isprintable() or text.replace("\n", " ").replace("\t", " ").isprintable())
 
 
 def headed(elements: Iterator[Element]) -> tuple[str, Iterator[Element]]:

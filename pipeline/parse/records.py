@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import html
 import itertools
 import json
 import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,12 +20,34 @@ from pipeline.types import Element
 MAX_RECORD_CHARS = 2_000
 #: Fields that are the title of a record.
 TITLE_KEYS = ("title", "name", "subject")
+_ENTITY = re.compile("&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,30});")
+_TAG = re.compile(r"</[A-Za-z]|<(?:br|hr|img|p|div|li|td)(?:[\s/][^<>]{0,2000})?>", re.I)
+
+
+class _Number(str):
+    """A number with a fraction as the file writes it: 19.90, or more digits than a float has."""
+
+    __slots__ = ()
+
+
+def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """An object; a key that it has several times has the list of its values."""
+    found = dict(pairs)
+    if len(found) == len(pairs):
+        return found
+    values: dict[str, list[object]] = {}
+    for key, value in pairs:
+        values.setdefault(key, []).append(value)
+    return {key: same if len(same) > 1 else same[0] for key, same in values.items()}
+
+
+_DECODER = json.JSONDecoder(parse_float=_Number, object_pairs_hook=_object)
 
 
 def parse_json(path: Path, name: str) -> Parsed:
     """Records of the JSON file at `path`; content that is not JSON, or is nested too deeply, becomes plain text."""
     try:
-        value = json.loads(read_text(path))
+        value = _DECODER.decode(read_text(path).removeprefix("\ufeff"))
     except (ValueError, RecursionError):
         with open_text(path) as file:
             second = [line for line in (file.readline(1 << 20), file.readline(1 << 20)) if line.strip()]
@@ -57,7 +81,7 @@ def _lines(path: Path, share: Share) -> Iterator[Element]:
             if line.isspace():
                 continue
             try:
-                value = json.loads(line)
+                value = _DECODER.decode(line)
             except (ValueError, RecursionError):
                 number += not broken
                 value, broken = line, True
@@ -94,7 +118,7 @@ def flat(value: object, path: str) -> Iterator[str]:
         match value:
             case dict():
                 stack.extend((f"{path}.{key}" if path else str(key), member) for key, member in reversed(value.items()))
-            case list() if value and all(isinstance(item, int | float | bool) or item is None for item in value):
+            case list() if value and all(isinstance(item, int | float | _Number) or item is None for item in value):
                 yield f"{path}: {', '.join(map(_shown, value))}" if path else ", ".join(map(_shown, value))
             case list() if value and all(isinstance(item, str) for item in value):
                 # Notebooks store a text as a list of lines.
@@ -111,13 +135,17 @@ def flat(value: object, path: str) -> Iterator[str]:
 
 
 def _text(path: str, value: str) -> Iterator[str]:
-    if "</" in value or "<br" in value:  # a page of a content management system
+    if "&" in value and "<" not in value and _ENTITY.search(value):
+        value = html.unescape(value)
+    if "<" in value and _TAG.search(value):  # a page of a content management system
         value = bare_text(value)[0]
     if text := clean(value):
         yield f"{path}: {text}" if path else text
 
 
 def _shown(value: object) -> str:
+    if isinstance(value, _Number):
+        return value
     if type(value) is int or (type(value) is float and math.isfinite(value)):
         return repr(value)  # as JSON writes it, in a fraction of the time
     return json.dumps(value)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 _GREEK = dict(zip(range(0x61, 0x7B), "αβχδεφγηιϕκλμνοπθρστυϖωξψζ", strict=True)) | dict(
     zip(range(0x41, 0x5B), "ΑΒΧΔΕΦΓΗΙϑΚΛΜΝΟΠΘΡΣΤΥςΩΞΨΖ", strict=True)
 )
@@ -13,6 +15,8 @@ _SIGNS = dict(
         strict=True,
     )
 )
+#: Where older programs keep the characters of symbol fonts.
+_PRIVATE = re.compile("[\uf020-\uf0ff]")
 
 
 def symbol(code: int, font: str) -> str:
@@ -21,3 +25,13 @@ def symbol(code: int, font: str) -> str:
     if font.lower() != "symbol":
         return "•"
     return _GREEK.get(code) or _SIGNS.get(code) or chr(code)
+
+
+def has_symbols(text: str) -> bool:
+    """Whether a text has characters whose meaning depends on their font."""
+    return not text.isascii() and _PRIVATE.search(text) is not None
+
+
+def in_font(text: str, font: str) -> str:
+    """A text with the characters that a symbol font shows."""
+    return _PRIVATE.sub(lambda found: symbol(ord(found.group()), font), text)

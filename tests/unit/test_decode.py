@@ -145,3 +145,14 @@ def test_random_bytes_have_no_encoding(tmp_path: Path) -> None:
     for seed in range(5):
         path.write_bytes(random.Random(seed).randbytes(4000))
         assert detect(path) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "codec"),
+    [
+        ("Le prix est de 5 € pour le cœur de la ville, fermé le lundi.", "iso8859-15"),
+        ("Das Maß ist 2½ m, it´s größer für Müller.", "cp1252"),
+    ],
+)
+def test_latin_9_is_known_by_its_letters(text: str, codec: str) -> None:
+    assert decode_bytes(text.encode(codec)) == text

@@ -261,3 +261,64 @@ def test_declared_encodings_mean_what_they_mean_in_browsers(label: str, encoding
         f"<html><head><meta http-equiv='Content-Type' content='text/html; charset={label}'></head><body><p>{text}</p></body></html>"
     )
     assert read_bytes(tmp_path, "a.html", page.encode(encoding)).texts == [text]
+
+
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [
+        ("<tr><td rowspan=0>All<td>1<tr><td>2<tr><td>3", ["All | 1", "All | 2", "All | 3"]),
+        (
+            "<tbody><tr><td rowspan=9>Old<td>1<tr><td>2</tbody><tbody><tr><td>New<td>3</tbody>",
+            ["Old | 1", "Old | 2", "New | 3"],
+        ),
+        ("<tr><td rowspan=2>M<td rowspan=2>N<tr></tr><tr><td>O<td>P", ["M | N", "O | P"]),
+    ],
+    ids=["to the end", "not beyond its part", "an empty row"],
+)
+def test_cells_span_rows_of_their_part_of_the_table(rows: str, told: list[str], tmp_path: Path) -> None:
+    found = read_bytes(tmp_path, "a.html", f"<html><body><table>{rows}</table></body></html>")
+    assert found.texts == told
+
+
+def test_equations_of_pages_are_linear_text(tmp_path: Path) -> None:
+    equation = (
+        "<math><semantics><mrow><mfrac><mi>a</mi><mrow><mi>b</mi><mo>+</mo><mi>c</mi></mrow></mfrac><msup><mi>x</mi><mn>2</mn></msup>"
+        "</mrow><annotation encoding='application/x-tex'>\\frac{a}{b+c}x^2</annotation></semantics></math>"
+    )
+    cells = f"<table><tr><td>Power</td><td>{equation}</td></tr><tr><td>a</td><td>b</td></tr></table>"
+    found = read_bytes(tmp_path, "a.html", f"<html><body><p>So {equation} holds.</p>{cells}</body></html>")
+    assert "So a/(b+c)x^2 holds." in found.texts
+    assert "Power | a/(b+c)x^2" in found.text
+    assert "frac" not in found.text
+
+
+def test_a_deep_equation_keeps_its_words(tmp_path: Path) -> None:
+    page = f"<html><body><p>Before</p><math>{'<mrow>' * 1500}<mi>deep</mi>{'</mrow>' * 1500}</math><p>After</p></body></html>"
+    assert read_bytes(tmp_path, "a.html", page).texts == ["Before", "deep", "After"]
+
+
+def test_words_of_drawings_inside_a_page(tmp_path: Path) -> None:
+    drawing = "<svg><title>No words</title><text>Pump <tspan>seven</tspan></text><text>Gate</text></svg>"
+    icon = "<svg><title>Icon</title><path d='M0 0'/></svg>"
+    page = f"<html><body><p>Before {icon} it</p><div>{drawing}</div><div hidden>{drawing}</div><p>After</p></body></html>"
+    assert read_bytes(tmp_path, "a.html", page).texts == ["Before it", "Pump seven\nGate", "After"]
+
+
+@pytest.mark.parametrize(
+    ("codec", "words"),
+    [
+        ("cp1251", "Ключ от склада хранится у охранника"),
+        ("cp1253", "Το κλειδί της αποθήκης είναι στον φύλακα"),
+        ("gb18030", "仓库钥匙由门卫保管，每天晚上检查"),
+        ("cp1252", "Der Schlüssel fürs Gebäude heißt „Größe 7“ – größer"),
+        ("utf-8", "Ключ от склада хранится у охранника"),
+    ],
+)
+def test_pages_that_declare_western_letters_and_have_others(codec: str, words: str, tmp_path: Path) -> None:
+    page = f"<html><head><meta charset='iso-8859-1'></head><body><p>{words}</p></body></html>"
+    assert read_bytes(tmp_path, "a.html", page.encode(codec)).texts == [words]
+
+
+def test_an_equation_that_is_left_open_hides_no_text(tmp_path: Path) -> None:
+    page = "<html><body><p>Before <math><mi>x</mi><annotation>\\alpha</p><p>After it</p></body></html>"
+    assert "After it" in read_bytes(tmp_path, "a.html", page).text

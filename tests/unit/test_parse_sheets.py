@@ -11,7 +11,7 @@ import pytest
 from openpyxl.comments import Comment
 
 from pipeline.parse import kinds, parse
-from pipeline.parse.ooxml.number_format import shown
+from pipeline.parse.ooxml.number_format import BUILTIN, shown
 from pipeline.types import ElementKind, LossKind
 from tests import ooxml
 from tests.ooxml import workbook
@@ -48,12 +48,31 @@ SHOWN = [
     (1, "yyyy", "1900"),
     (0.00001157407407, "mm:ss.0", "00:01.0"),
     (45.5, '0.0"°"', "45.5°"),
+    (0.5, "?/4", "2/4"),
+    (2.99, "# ?/8", "3"),
+    (0, '#,##0.00\\ "€";-#,##0.00\\ "€";"-"??\\ "€"', "- €"),
+    (0, "#", ""),
+    (46086, 'ggge"年"m"月"d"日"', "2026年3月5日"),
 ]
 
 
 @pytest.mark.parametrize(("value", "code", "told"), SHOWN)
 def test_number_formats(value: float, code: str, told: str) -> None:
     assert shown(value, code) == told
+
+
+@pytest.mark.parametrize(
+    ("number", "value", "told"),
+    [(44, 1234.5, "1,234.50"), (31, 46086, "2026-03-05"), (55, 46086, "2026-03-05"), (55, 0.75, "18:00")],
+)
+def test_formats_that_files_name_by_number(number: int, value: float, told: str) -> None:
+    assert shown(value, BUILTIN[number]) == told
+
+
+def test_characters_that_stand_as_numbers_in_texts(tmp_path: Path) -> None:
+    inline = "<c r='A1' t='inlineStr'><is><t>First_x000D_\nsecond _x00FC_ber, _x005F_x0041_ stays</t></is></c>"
+    found = of(tmp_path, f"<sheetData><row r='1'>{inline}</row></sheetData>")
+    assert "First second über, _x0041_ stays" in found.text
 
 
 def test_days_that_count_from_1904() -> None:

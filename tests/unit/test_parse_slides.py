@@ -50,6 +50,11 @@ def test_numbers_of_slides_are_no_text_and_footers_come_once(tmp_path: Path) -> 
     assert read_bytes(tmp_path, "a.pptx", deck(slide, slide)).texts == ["Slide 1", "Words.", "Slide 2", "Words.", "Harbour office"]
 
 
+def test_hidden_shapes_are_not_read(tmp_path: Path) -> None:
+    hidden = shape("Never shown.").replace("<p:cNvPr ", "<p:cNvPr hidden='1' ")
+    assert read_bytes(tmp_path, "a.pptx", deck(hidden + shape("Shown."))).texts == ["Slide 1", "Shown."]
+
+
 def test_numbered_items(tmp_path: Path) -> None:
     numbered = "".join(
         f"<a:p><a:pPr lvl='{level}'><a:buAutoNum type='{kind}'/></a:pPr><a:r><a:t>{text}</a:t></a:r></a:p>"

@@ -262,6 +262,17 @@ def test_rst_cleans_a_heading_that_comes_again() -> None:
         ("![plan](data:image/png;base64," + "iVBORw0KGgo" * 500 + ") of the pier", "plan of the pier"),
         ("Use 2*3*4 and a * b.", "Use 2*3*4 and a * b."),
         ("``code with ` inside`` and <https://x.example/a>", "code with ` inside and https://x.example/a"),
+        ("Call `handlers[name](event)` and `__init__`, `a*b*c`.", "Call handlers[name](event) and __init__, a*b*c."),
+        (
+            "un*believ*able, **bold**text, ***both***, **out *in* out** and *a **b** c*",
+            "unbelievable, boldtext, both, out in out and a b c",
+        ),
+        ("**two\nlines** and f(*args, **kwargs) or *.py and *.md", "two\nlines and f(*args, **kwargs) or *.py and *.md"),
+        ("**日本語**です", "日本語です"),
+        ("one\\\ntwo, shown<!-- never shown --> and a<b && c>d", "one\ntwo, shown and a<b && c>d"),
+        ("The <img src='p.png' alt='plan'> and <span title=\"a\">words</span>", "The  plan  and words"),
+        ("[one](a 'x') [two](b (y)) [three](<c d.md>) [a [b] c](http://u.example)", "one two three a [b] c"),
+        ('See [the guide][g].\n\n[g]: http://x.example "Its title"\n', "See the guide."),
     ],
 )
 def test_inline_markdown(source: str, told: str, tmp_path: Path) -> None:

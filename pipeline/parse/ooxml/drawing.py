@@ -10,7 +10,7 @@ from lxml import etree
 
 from pipeline.parse.ooxml.equations import linear
 from pipeline.parse.ooxml.number_format import plain
-from pipeline.parse.ooxml.package import A, M, Node, Package, R, children
+from pipeline.parse.ooxml.package import A, M, Node, Package, R, children, local, unescaped
 from pipeline.parse.ooxml.styles import numeral
 from pipeline.parse.parsed import Losses, squeeze
 from pipeline.parse.tables import Cell, Row, table_elements
@@ -65,7 +65,7 @@ def _numeral(kind: str, number: int) -> str:
 def _inline(node: Node) -> Iterator[str]:
     for child in children(node):
         if child.tag == f"{A}t":
-            yield child.text or ""
+            yield unescaped(child.text or "")
         elif child.tag == f"{A}br":
             yield "\n"
         elif child.tag == f"{M}oMath":
@@ -113,7 +113,7 @@ def chart(package: Package, part: str | None, page: int | None = None) -> Iterat
         package.losses.add(LossKind.CHART, _place(page, part or "a chart"), "holds no text and no stored values")
         return
     if text := ", ".join(filter(None, titles)):
-        kinds = [_local(node) for node in root.iter() if isinstance(node.tag, str) and node.tag.endswith("Chart")]
+        kinds = [local(node) for node in root.iter() if isinstance(node.tag, str) and node.tag.endswith("Chart")]
         kind = kinds[0].removesuffix("Chart").removesuffix("3D") if kinds else ""
         yield Element(f"{kind.capitalize()} chart: {text}" if kind else f"Chart: {text}", page=page)
     yield from table_elements(rows, page, marked=True)
@@ -151,10 +151,6 @@ def _value(text: str) -> str:
         return plain(float(text))
     except ValueError:
         return squeeze(text)
-
-
-def _local(node: Node) -> str:
-    return str(node.tag).rpartition("}")[2]
 
 
 def _chart_rows(series: list[_Series]) -> Iterator[Row]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 
 from pipeline.parse.ooxml.package import M, Node
 
 #: Property elements hold no text of the equation.
 _PROPERTIES = re.compile(r"\w+Pr$")
+#: Letters of their own for italic and bold variables, which nobody types.
+_MATH_LETTERS = re.compile("[\U0001d400-\U0001d7ff\u210e]+")
 _SINGLE = re.compile(r"\w+$|.$", re.S)
 
 
@@ -17,7 +20,7 @@ def linear(node: Node) -> str:
         return ""
     name = node.tag.rpartition("}")[2]
     if name == "t":
-        return node.text or ""
+        return _MATH_LETTERS.sub(lambda found: unicodedata.normalize("NFKC", found.group()), node.text or "")
     if _PROPERTIES.match(name):
         return ""
     shape = _SHAPES.get(name)

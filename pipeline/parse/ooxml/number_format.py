@@ -22,6 +22,10 @@ BUILTIN = {
     2: "0.00",
     3: "#,##0",
     4: "#,##0.00",
+    5: "#,##0",
+    6: "#,##0",
+    7: "#,##0.00",
+    8: "#,##0.00",
     9: "0%",
     10: "0.00%",
     11: "0.00E+00",
@@ -36,10 +40,19 @@ BUILTIN = {
     20: "h:mm",
     21: "h:mm:ss",
     22: "yyyy-mm-dd h:mm",
+    # 27 to 36 and 50 to 58 are dates and times of Chinese, Japanese and Korean versions.
+    **dict.fromkeys((*range(27, 32), 36, *range(50, 55), 57, 58), "yyyy-mm-dd"),
+    32: "h:mm",
+    33: "h:mm:ss",
+    **dict.fromkeys((34, 35, 55, 56), "[<1]h:mm;yyyy-mm-dd"),
     37: "#,##0;-#,##0",
     38: "#,##0;-#,##0",
     39: "#,##0.00;-#,##0.00",
     40: "#,##0.00;-#,##0.00",
+    41: "#,##0",
+    42: "#,##0",
+    43: "#,##0.00",
+    44: "#,##0.00",
     45: "mm:ss",
     46: "[h]:mm:ss",
     47: "mm:ss.0",
@@ -169,6 +182,8 @@ def _date(section: _Section, value: float, since_1904: bool) -> str:
             told.append(("AM" if moment.hour < 12 else "PM")[: 1 if len(text) == 3 else 2])
         elif kind == "other" and text == "0":
             told.append(_second_digit(tokens, at, moment))
+        elif kind == "other" and text in "ge":  # years of an emperor are told as those of the calendar
+            told.append(f"{moment.year:04}" if text == "e" and tokens[at - 1][1] != "e" else "")
         elif kind in ("text", "other") and text != "@":
             told.append(text)
     return "".join(told).strip()
@@ -217,6 +232,9 @@ def _number(section: _Section, value: float) -> str:
     if not places:
         return "".join(text for kind, text in tokens if kind == "text" or (kind == "other" and text != "@")) or plain(value)
     first, last = places[0], places[-1]
+    if (slash := tokens.index(("other", "/")) if ("other", "/") in tokens else -1) == last + 1:  # a denominator in digits
+        while last + 1 < len(tokens) and (last + 1 == slash or tokens[last + 1][1].isdecimal()):
+            last += 1
     head = "".join(text for kind, text in tokens[:first] if kind in ("text", "other"))
     core = [token for token in tokens[first : last + 1] if token[0] in ("other", "exponent", "text")]
     tail = "".join(text for kind, text in tokens[last + 1 :] if kind in ("text", "other") and text != ",")
@@ -249,7 +267,7 @@ def _digits(core: list[tuple[str, str]], value: float) -> str:
         integer = f"{int(integer):,}" if integer else ""
     elif literals:
         integer = _placed(core, integer)
-    return f"{integer}.{fraction}" if fraction else integer or "0"
+    return f"{integer}.{fraction}" if fraction else integer
 
 
 def _placed(core: list[tuple[str, str]], integer: str) -> str:
@@ -281,9 +299,12 @@ def _scientific(core: list[tuple[str, str]], value: float) -> str:
 
 def _fraction(text: str, value: float) -> str:
     below = text.partition("/")[2].strip()
-    most = int(below) if below.isdigit() and below.strip("0") else 10 ** min(len(below), 4) - 1
     whole = int(value) if " " in text.partition("/")[0] else 0
-    rest = Fraction(value - whole).limit_denominator(max(most, 1))
+    if below.isdigit() and below.strip("0"):  # quarters stay quarters: 2/4
+        parts = round((value - whole) * int(below))
+        whole, parts = (whole + 1, 0) if whole and parts == int(below) else (whole, parts)
+        return f"{whole} {parts}/{below}" if whole and parts else f"{parts}/{below}" if parts else str(whole)
+    rest = Fraction(value - whole).limit_denominator(max(10 ** min(len(below), 4) - 1, 1))
     if not rest.numerator:
         return str(whole)
     return f"{whole} {rest.numerator}/{rest.denominator}" if whole else f"{rest.numerator}/{rest.denominator}"

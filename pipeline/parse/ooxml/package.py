@@ -33,6 +33,7 @@ MC = "{http://schemas.openxmlformats.org/markup-compatibility/2006}"
 _STRICT = b"http://purl.oclc.org/ooxml/"
 _STRICT_NAME = re.compile(rb"http://purl\.oclc\.org/ooxml/(\w+)/(\w+)")
 _STRICT_CORE = "http://purl.oclc.org/ooxml/officeDocument/relationships/"
+_NUMBERED = re.compile("_x([0-9A-Fa-f]{4})_")
 #: Content types and relationships are short; longer ones are refused.
 _MAX_INDEX_BYTES = 8 << 20
 #: Main parts of files whose package says nothing about them.
@@ -165,11 +166,35 @@ def note_damage(losses: Losses, part: str, errors: Any) -> None:
 
 
 def children(node: Node) -> Iterator[Node]:
-    """The children of `node`; of alternatives for several versions of a program only the first one that has content."""
+    """The children of `node`, with the chosen content in place of alternatives for several versions of a program."""
     for child in node:
         if child.tag == f"{MC}AlternateContent":
-            chosen = next((option for option in child if len(option)), None)
-            if chosen is not None:
-                yield from children(chosen)
+            yield from chosen(child)
         elif isinstance(child.tag, str):
             yield child
+
+
+def chosen(alternatives: Node) -> Iterator[Node]:
+    """The content of the first alternative that has any."""
+    option = next((option for option in alternatives if len(option)), None)
+    if option is not None:
+        yield from children(option)
+
+
+def outermost(node: Node, name: str) -> Iterator[Node]:
+    """The elements with this local name below `node` that are in no other one."""
+    for child in children(node):
+        if child.tag.endswith(f"}}{name}"):
+            yield child
+        else:
+            yield from outermost(child, name)
+
+
+def local(node: Node) -> str:
+    """The name of an element without its namespace."""
+    return str(node.tag).rpartition("}")[2]
+
+
+def unescaped(text: str) -> str:
+    """A text of a workbook with the characters that stand in it as numbers: `_x000D_` is a carriage return."""
+    return _NUMBERED.sub(lambda found: chr(int(found.group(1), 16)), text) if "_x" in text else text

@@ -18,7 +18,7 @@ from lxml import etree
 from pipeline.errors import DocumentError
 from pipeline.parse.ooxml.drawing import chart, lines, picture, said
 from pipeline.parse.ooxml.number_format import BUILTIN, plain, shown
-from pipeline.parse.ooxml.package import DAMAGED, A, Node, Package, R, children, note_damage
+from pipeline.parse.ooxml.package import DAMAGED, A, Node, Package, R, children, note_damage, unescaped
 from pipeline.parse.parsed import Losses, Parsed, Share, parts, squeeze
 from pipeline.parse.sheet import Merged, fill, linked, merge, sheet_elements
 from pipeline.types import Element, ElementKind, LossKind, Reason
@@ -141,7 +141,7 @@ class _Workbook:
         if kind == "b":
             return "TRUE" if value in ("1", "true") else "FALSE"
         if kind in ("str", "e", "d"):
-            return squeeze(value)
+            return squeeze(unescaped(value))
         try:
             number = float(value)
         except ValueError:
@@ -272,7 +272,7 @@ class _Workbook:
 def _rich(node: Node) -> str:
     """The text of a string with formats, without the reading aids of Japanese."""
     own = [found.text or "" for found in node.iter("{*}t") if not any(a.tag.endswith("}rPh") for a in found.iterancestors())]
-    return squeeze("".join(own) or (node.text or ""))
+    return squeeze(unescaped("".join(own) or (node.text or "")))
 
 
 def _column(letters: str) -> int:

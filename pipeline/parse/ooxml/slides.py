@@ -76,6 +76,8 @@ class _Deck:
 
     def _shapes(self, tree: Node, part: str, page: int) -> Iterator[Element]:
         for shape in children(tree):
+            if (named := next(shape.iter(f"{P}cNvPr"), None)) is not None and named.get("hidden") in ("1", "true"):
+                continue
             if shape.tag == f"{P}sp":
                 yield from self._text(shape, page)
             elif shape.tag == f"{P}grpSp":

@@ -46,6 +46,12 @@ def value(node: Node | None, path: str) -> str | None:
     return None if found is None else found.get(f"{W}val") or ""
 
 
+def own_font(run: Node) -> str:
+    """The font that a run names for itself."""
+    fonts = run.find(f"{W}rPr/{W}rFonts")
+    return "" if fonts is None else fonts.get(f"{W}ascii") or fonts.get(f"{W}hAnsi") or ""
+
+
 def numbering_of(properties: Node | None) -> tuple[str, int] | None:
     """The id of a numbering and the level in it; the id 0 means none."""
     number = value(properties, "numPr/numId")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import re
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,13 +17,14 @@ from lxml import etree
 
 from pipeline.errors import DocumentError
 from pipeline.parse.ooxml.cells import AROUND, flat, in_cell, skipped
-from pipeline.parse.ooxml.drawing import graphic, picture, said
+from pipeline.parse.ooxml.drawing import graphic, lines, picture, said
 from pipeline.parse.ooxml.equations import linear
-from pipeline.parse.ooxml.package import M, Node, Package, R, W, children, note_damage
-from pipeline.parse.ooxml.styles import Numbering, Style, heading_level, named_style, numbering_of, read_styles, value
+from pipeline.parse.ooxml.foreign import foreign
+from pipeline.parse.ooxml.package import MC, A, M, Node, Package, R, W, children, chosen, local, note_damage, outermost
+from pipeline.parse.ooxml.styles import Numbering, Style, heading_level, named_style, numbering_of, own_font, read_styles, value
 from pipeline.parse.parsed import Losses, Parsed, clean, headed, parts, squeeze
 from pipeline.parse.second_reader import second_reading
-from pipeline.parse.symbols import symbol
+from pipeline.parse.symbols import has_symbols, in_font, symbol
 from pipeline.parse.tables import MAX_CELL_CHARS, Cell, Row, table_elements
 from pipeline.types import Element, ElementKind, LossKind, Reason
 
@@ -39,8 +40,6 @@ _CHARACTERS = {f"{W}tab": " ", f"{W}ptab": " ", f"{W}br": "\n", f"{W}cr": "\n", 
 _BOXES = ("[ ] ", "[x] ")
 #: What can stand in a document besides its body, as the name of its relationship and of its element.
 _NOTES = (("footnotes", "footnote", "Footnote"), ("endnotes", "endnote", "Endnote"), ("comments", "comment", "Comment"))
-#: Chunks of another format inside a document.
-_HTML_TYPES = (".html", ".htm", ".xhtml", ".mht", ".mhtml")
 #: Maximum depth of text boxes inside text boxes.
 MAX_NESTING = 60
 _HARD_BREAK = re.compile(rb"type=[\"']page[\"']")
@@ -88,6 +87,7 @@ class Document:
         self._rendered = b"lastRenderedPageBreak" in data
         self._page = 1 if self._rendered or _HARD_BREAK.search(data) is not None else None
         self._nesting = 0
+        self._begun: _Paragraph | None = None  #: paragraphs whose tracked, deleted ends join them to the next one
 
     def elements(self) -> Iterator[Element]:
         """All elements; headers and footers come last, each once."""
@@ -95,6 +95,7 @@ class Document:
         for block in self._blocks_of_body():
             found = True
             yield from self._block(block)
+        yield from self._rest()
         if not found:
             raise DocumentError(Reason.CORRUPT, "a Word file without a body")
         for kind, _, label in _NOTES:  # those that no paragraph refers to
@@ -135,14 +136,18 @@ class Document:
         try:
             yield from list(self._structured(node))
         except (ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:
-            self._losses.add(LossKind.UNREADABLE_PART, self._part, f"structure of a {_local(node)}: {error!r}; its text is kept")
+            self._losses.add(LossKind.UNREADABLE_PART, self._part, f"structure of a {local(node)}: {error!r}; its text is kept")
             yield from parts(squeeze(" ".join(t.text or "" for t in node.iter(f"{W}t"))), page=self._page)
 
     def _structured(self, node: Node) -> Iterator[Element]:
         if node.tag == f"{W}p":
             yield from self._paragraph(node)
         elif node.tag == f"{W}tbl":
+            yield from self._rest()
             yield from self._table(node)
+        elif node.tag == f"{MC}AlternateContent":
+            for child in chosen(node):
+                yield from self._structured(child)
         elif node.tag in AROUND or node.tag.endswith("}txbxContent"):
             for child in children(node):
                 yield from self._structured(child)
@@ -152,10 +157,22 @@ class Document:
             yield from self._foreign(self._package.target(self._part, node.get(f"{R}id")))
 
     def _paragraph(self, node: Node) -> Iterator[Element]:
-        paragraph = _Paragraph()
+        paragraph, self._begun = self._begun or _Paragraph(), None
         page = self._page
         self._inline(node, paragraph)
         properties = node.find(f"{W}pPr")
+        if properties is not None and any(properties.find(f"{W}rPr/{W}{name}") is not None for name in ("del", "moveFrom")):
+            self._begun = paragraph
+        else:
+            yield from self._finished(paragraph, properties, page)
+
+    def _rest(self) -> Iterator[Element]:
+        """Paragraphs whose deleted ends have nothing to join them to."""
+        if (paragraph := self._begun) is not None:
+            self._begun = None
+            yield from self._finished(paragraph, None, self._page)
+
+    def _finished(self, paragraph: _Paragraph, properties: Node | None, page: int | None) -> Iterator[Element]:
         style = self._style(properties)
         raw = "".join(paragraph.texts)
         if style.is_code and not style.level:
@@ -193,7 +210,8 @@ class Document:
             tag = child.tag
             if tag == f"{W}t":
                 if not into.fields or all(into.fields):
-                    into.texts.append(child.text or "")
+                    text = child.text or ""
+                    into.texts.append(in_font(text, own_font(node)) if has_symbols(text) else text)
             elif tag in _DELETED or tag.endswith("Pr"):
                 continue
             elif tag in _CHARACTERS:
@@ -218,13 +236,28 @@ class Document:
             return []
         self._nesting += 1
         try:
-            return list(self._structured(node))
+            return self._apart([node])
         finally:
             self._nesting -= 1
+
+    def _apart(self, blocks: Iterable[Node]) -> list[Element]:
+        """Blocks whose last paragraph ends with them."""
+        outside, self._begun = self._begun, None
+        found = [*(element for block in blocks for element in self._structured(block)), *self._rest()]
+        self._begun = outside
+        return found
 
     def _turn(self) -> None:
         if self._page is not None:
             self._page += 1
+
+    def _run(self, node: Node, into: _Paragraph) -> None:
+        """A run of text; of a hidden one only the marks of fields count."""
+        if value(node, "rPr/vanish") in ("0", "false") or node.find(f"{W}rPr/{W}vanish") is None:
+            self._inline(node, into)
+        else:
+            for mark in node.iterchildren(f"{W}fldChar"):
+                self._field(mark, into)
 
     def _rendered_break(self, node: Node, into: _Paragraph) -> None:
         self._turn()
@@ -250,21 +283,22 @@ class Document:
             self._inline(base, into)
 
     def _reference(self, node: Node, into: _Paragraph) -> None:
-        kind = {"footnoteReference": "footnotes", "endnoteReference": "endnotes"}.get(_local(node), "comments")
+        kind = {"footnoteReference": "footnotes", "endnoteReference": "endnotes"}.get(local(node), "comments")
         into.notes.append((kind, node.get(f"{W}id") or ""))
 
     def _drawing(self, node: Node, into: _Paragraph) -> None:
         """A text box, a chart, a diagram or a picture."""
-        boxes = list(_outermost(node, "txbxContent"))
+        boxes = list(outermost(node, "txbxContent"))
         for box in boxes:
             into.after += self._inner(box)
+        if not boxes and next(node.iter(f"{A}tbl"), None) is None:
+            into.after += (Element(line.text, page=self._page) for body in node.iter(f"{A}txBody") for line in lines(body))
         into.after += graphic(self._package, self._part, node, self._page)
         if pictures := sum(1 for _ in node.iter(f"{_PIC}pic")):
             into.after += self._picture(next(node.iter(f"{_WP}docPr"), None), pictures)
         elif not boxes and (image := next(node.iter(f"{_V}imagedata"), None)) is not None:
             shape = image.getparent()
-            words = squeeze(shape.get("alt") or "")
-            if words:
+            if words := squeeze(shape.get("alt") or ""):
                 into.after.append(Element(f"Picture: {words}", page=self._page))
             elif next(node.iter(f"{_O}OLEObject"), None) is None:
                 into.after += self._picture(None)
@@ -284,7 +318,7 @@ class Document:
         rows = [row for row in flat(table, f"{W}tr") if row.find(f"{W}trPr/{W}del") is None]
         cells = [list(flat(row, f"{W}tc")) for row in rows]
         page = self._page
-        read = [[list(self._cell(cell)) for cell in row] for row in cells]
+        read = [[self._apart(children(cell)) for cell in row] for row in cells]
         single = len(rows) == 1 and len(cells[0]) == 1
         if single or any(sum(len(e.text) for e in found) > MAX_CELL_CHARS for row in read for found in row):
             for found in (found for row in read for found in row):  # a table that lays out a page
@@ -307,10 +341,6 @@ class Document:
             grid.append(Row(told, heads=value(row, "trPr/tblHeader") not in (None, "0", "false")))
         yield from table_elements(grid, page)
 
-    def _cell(self, cell: Node) -> Iterator[Element]:
-        for child in children(cell):
-            yield from self._structured(child)
-
     def _read_notes(self, kind: str, element: str) -> dict[str, Node]:
         """Notes by their ids, without the separators that Word keeps among them."""
         found: dict[str, Node] = {}
@@ -328,7 +358,7 @@ class Document:
             return
         author = squeeze(node.get(f"{W}author") or "")
         prefix = f"{said(label, author, node.get(f'{W}date'))}: "
-        for number, found in enumerate(e for block in children(node) for e in self._structured(block)):
+        for number, found in enumerate(self._apart(children(node))):
             kept = ElementKind.PARAGRAPH if found.kind is ElementKind.HEADING else found.kind
             yield Element((prefix if number == 0 else "") + found.text, kept, page=found.page, header=found.header)
 
@@ -338,30 +368,24 @@ class Document:
             for part in self._package.related(self._part, kind):
                 root = self._package.tree(part)
                 for block in children(root) if root is not None else ():
-                    told.update(dict.fromkeys(e.text for e in self._block(block)))
+                    told.update(dict.fromkeys(text for e in self._block(block) for text in (e.header, e.text) if text))
         for text in told:
             if any(c.isalpha() for c in text):  # numbers of pages say nothing
                 yield Element(text)
 
     def _foreign(self, part: str | None) -> Iterator[Element]:
         """A piece of another format inside the document."""
-        data = self._package.data(part) if part else None
-        if part is None or not data:
+        if part is None:
             self._losses.add(LossKind.EMBEDDED_OBJECT, self._part, "a chunk of another format is missing")
-        elif part.lower().endswith(_HTML_TYPES):
-            from pipeline.parse.html import html_of
-
-            yield from html_of(data, self._losses).elements
-        elif part.lower().endswith(".docx"):
+        elif part.lower().endswith(".docx") and (data := self._package.data(part)):
             yield from Document(Package(zipfile.ZipFile(io.BytesIO(data)), self._losses)).elements()
-        elif part.lower().endswith(".txt"):
-            yield from parts(squeeze(data.decode("utf-8", "replace")), page=self._page)
         else:
-            self._losses.add(LossKind.EMBEDDED_OBJECT, part, "a chunk of another format")
+            yield from foreign(self._package, part, self._page)
 
 
 #: How a special element of a paragraph is read.
 _SPECIAL: dict[str, Callable[[Document, Node, _Paragraph], None]] = {
+    f"{W}r": Document._run,
     f"{W}lastRenderedPageBreak": Document._rendered_break,
     f"{W}fldChar": Document._field,
     f"{W}sym": Document._symbol,
@@ -373,15 +397,3 @@ _SPECIAL: dict[str, Callable[[Document, Node, _Paragraph], None]] = {
     f"{W}pict": Document._drawing,
     f"{W}object": Document._drawing,
 }
-
-
-def _local(node: Node) -> str:
-    return str(node.tag).rpartition("}")[2]
-
-
-def _outermost(node: Node, name: str) -> Iterator[Node]:
-    for child in children(node):
-        if child.tag.endswith(f"}}{name}"):
-            yield child
-        else:
-            yield from _outermost(child, name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pipeline.parse.opendocument.equations import linear
+from pipeline.parse.mathml import linear
 from pipeline.parse.opendocument.package import CHART, DRAW, MATH, OFFICE, SVG, TABLE, TEXT, XLINK, Node, Package
 from pipeline.parse.parsed import Losses, squeeze
 from pipeline.parse.tables import Cell, Row, table_elements

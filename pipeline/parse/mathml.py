@@ -1,27 +1,38 @@
-"""Equations in MathML as linear text, as `pipeline.parse.ooxml.equations` writes those of Office."""
+"""Equations in MathML, of OpenDocument files and pages, as `pipeline.parse.ooxml.equations` writes those of Office."""
 
 from __future__ import annotations
 
 import re
+from typing import Any
 
-from pipeline.parse.opendocument.package import MATH, Node
 from pipeline.parse.parsed import squeeze
 
+#: lxml has no type information.
+Node = Any
+
 _SINGLE = re.compile(r"\w+$|.$", re.S)
-_SILENT = (f"{MATH}annotation", f"{MATH}annotation-xml")
-_LEAVES = tuple(f"{MATH}{name}" for name in ("mi", "mn", "mo", "mtext", "ms"))
+_SILENT = ("annotation", "annotation-xml")
+_LEAVES = ("mi", "mn", "mo", "mtext", "ms")
 _SUBS, _SUPS = ("msub", "munder"), ("msup", "mover")
 _BOTH = ("msubsup", "munderover")
 
 
 def linear(node: Node) -> str:
+    """The text of an equation; one that is nested too deeply keeps its words alone."""
+    try:
+        return _linear(node)
+    except RecursionError:
+        return squeeze("".join(node.itertext()))
+
+
+def _linear(node: Node) -> str:
     """The text of an equation, or of one of its parts."""
-    if not isinstance(node.tag, str) or node.tag in _SILENT:
+    name = _name(node)
+    if not name or name in _SILENT:
         return ""
-    if node.tag in _LEAVES:
-        return squeeze(node.text or "")
-    name = node.tag.rpartition("}")[2]
-    told = [linear(child) for child in node if child.tag not in _SILENT]
+    if name in _LEAVES:
+        return squeeze("".join(node.itertext()))
+    told = [_linear(child) for child in node if _name(child) not in _SILENT]
     if name == "mfrac" and len(told) == 2:
         return f"{_group(told[0])}/{_group(told[1])}"
     if name in _SUBS and len(told) == 2:
@@ -37,6 +48,11 @@ def linear(node: Node) -> str:
     if name == "mtable":
         return f"[{'; '.join(told)}]"
     return (", " if name == "mtr" else "").join(told)
+
+
+def _name(node: Node) -> str:
+    """The name of an element in its namespace or without one; empty for what is no element."""
+    return node.tag.rpartition("}")[2] if isinstance(node.tag, str) else ""
 
 
 def _group(text: str) -> str:
