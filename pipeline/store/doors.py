@@ -19,7 +19,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import cache
+from functools import cache, partial
 from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -44,6 +44,9 @@ _ADDRESS_BYTES = 100
 #: Connections that wait to be accepted. Linux refuses further ones at once.
 _BACKLOG = 128
 
+#: Seconds in which a process that answers greets, even one that is busy.
+_GREETING_S = 1.0
+
 #: Seconds after a connection that could not be accepted.
 _PAUSE_S = 0.1
 
@@ -61,10 +64,11 @@ class NotAnswered(Exception):
 class Door:
     """The side of the process that has the shard in `folder` open."""
 
-    def __init__(self, folder: Path, answer: Callable[[bytes], bytes]) -> None:
-        """`answer` gets requests, in several threads. NobodyAnswers ends the connection, another exception is NotAnswered there.
+    def __init__(self, folder: Path, answer: Callable[[bytes, Callable[[], bool]], bytes]) -> None:
+        """`answer` gets a request, and what tells whether the asker still waits, in several threads.
 
-        Only a process that has the lock of the shard may call it. Raises OSError where the file system has no sockets.
+        NobodyAnswers ends the connection, another exception is NotAnswered there. Only a process that has the lock of the shard
+        may call it. Raises OSError where the file system has no sockets, and RuntimeError if no thread can be started.
         """
         self._path = folder / SOCKET
         self._answer = answer
@@ -75,17 +79,18 @@ class Door:
                 self._listener.bind(address)
             self._path.chmod(0o660 if _is_shared(folder) else 0o600)  # nobody can connect before listen()
             self._listener.listen(_BACKLOG)
+            self._stop, self._stopped = socket.socketpair()
+            self._lock = threading.Lock()
+            self._connections: set[socket.socket] = set()
+            threading.Thread(target=self._accept, name="kb-edge-door", daemon=True).start()
         except BaseException:
             self._listener.close()
             raise
-        self._stop, self._stopped = socket.socketpair()
-        self._lock = threading.Lock()
-        self._connections: set[socket.socket] = set()
-        threading.Thread(target=self._accept, name="kb-edge-door", daemon=True).start()
 
     def close(self) -> None:
         """Answer nobody any more. Does not wait for answers that are being given."""
-        self._path.unlink(missing_ok=True)
+        with suppress(OSError):  # a file system that has become read-only, say
+            self._path.unlink(missing_ok=True)
         self._stop.close()
         with self._lock:
             for connection in self._connections:
@@ -102,11 +107,10 @@ class Door:
                     return
                 try:
                     connection, _ = self._listener.accept()
-                except OSError as error:  # the asker has gone, or this process has too many files open
+                    threading.Thread(target=self._converse, args=(connection,), name="kb-edge-answer", daemon=True).start()
+                except (OSError, RuntimeError) as error:  # the asker has gone, or there are too many open files or threads
                     _log.debug("a connection failed: %s", error)
                     time.sleep(_PAUSE_S)
-                    continue
-                threading.Thread(target=self._converse, args=(connection,), name="kb-edge-answer", daemon=True).start()
 
     def _converse(self, connection: socket.socket) -> None:
         with connection, suppress(OSError, EOFError):
@@ -119,7 +123,7 @@ class Door:
                 while True:
                     request = _receive(connection)
                     try:
-                        answer = self._answer(request)
+                        answer = self._answer(request, partial(_still_waits, connection))
                     except NobodyAnswers:
                         return
                     except Exception as error:  # the asker does it itself, and then says what is wrong
@@ -136,7 +140,7 @@ class Askers:
 
     def __init__(self, timeout_s: float) -> None:
         """`timeout_s`: for an answer."""
-        self._timeout_s = timeout_s
+        self.timeout_s = timeout_s
         self._pid = os.getpid()
         self._kept: dict[Path, deque[socket.socket]] = {}
 
@@ -152,12 +156,12 @@ class Askers:
             pass
         except NobodyAnswers:  # the process that answered before is gone, and another one may be there
             _close(kept)
-        return self._ask(kept, self._connect(folder), request)
+        return self._ask(kept, self._connect(folder, self.timeout_s), request)
 
     def find(self, folder: Path) -> bool:
-        """Whether some process answers for the shard in `folder`."""
+        """Whether some process answers for the shard in `folder`; one that does not greet within a second does not."""
         try:
-            self._of(folder).append(self._connect(folder))
+            self._connect(folder, min(self.timeout_s, _GREETING_S)).close()
         except (NobodyAnswers, NotAnswered, TimeoutError):
             return False
         return True
@@ -187,9 +191,10 @@ class Askers:
             raise NotAnswered("it has failed")
         return answer
 
-    def _connect(self, folder: Path) -> socket.socket:
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        connection.settimeout(self._timeout_s)
+    def _connect(self, folder: Path, timeout_s: float) -> socket.socket:
+        with _ends():
+            connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        connection.settimeout(timeout_s)
         try:
             with _ends():
                 with _address(folder / SOCKET) as address:
@@ -220,6 +225,16 @@ def tidy(folder: Path, timeout_s: float = 1.0) -> None:
                 path.unlink(missing_ok=True)
         lock.release()
     askers.close()
+
+
+def _still_waits(connection: socket.socket) -> bool:
+    """Whether the other side has not closed the connection, nor this one."""
+    try:
+        return connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) != b""
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
 
 
 @contextmanager

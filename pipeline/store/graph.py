@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import secrets
 import shutil
@@ -44,6 +45,7 @@ from qdrant_edge import (
 from pipeline.errors import KbError, NoSpace
 from pipeline.files.copy import copy_folder
 from pipeline.files.lock import FileLock
+from pipeline.files.replace import sync_folder
 from pipeline.filters import PREFIX_FIELDS
 from pipeline.store.catalogue import SHARD, Catalogue, leftovers, shard_folder, take_shard
 from pipeline.store.edge_engine import engine_errors, enter_engine
@@ -82,6 +84,9 @@ Making: TypeAlias = Literal["graph", "compact"]
 #: In a collection's folder: the lock of the process that makes its shard anew.
 LOCK = "graph.lock"
 
+#: Disk space that opening two shards and the log of new points takes, however small they are.
+OPEN_BYTES = 160 << 20
+
 #: Seconds to wait for the shard: a search or a batch of a load may use it.
 WAIT_S = 120.0
 
@@ -105,7 +110,7 @@ def has_graph(shard: Path) -> bool:
 
 
 def is_building(path: Path) -> bool:
-    """Whether some process builds the graph of the collection in `path`."""
+    """Whether some process makes the shard of the collection in `path` anew."""
     lock = FileLock(path / LOCK)
     try:
         return lock.wanted()
@@ -131,7 +136,7 @@ def due(path: Path, lacking: int, points: int, least: int, *, parts: bool, thoro
 
 
 def start(folder: Path, physical: str, making: Making) -> None:
-    """Build in the background; the process outlives this one, as loads end before a graph is built."""
+    """Make the shard anew in the background; the process outlives this one, as loads end before a graph is built."""
     told = "the graph of %s is being built" if making == "graph" else "the space of deleted points of %s is being given back"
     log.info(told + "; it is searched as before until that is done", physical)
     command = [sys.executable, "-m", "pipeline.store.graph", str(folder), physical, making]
@@ -149,12 +154,13 @@ def build(folder: Path, physical: str, making: Making = "graph") -> bool:
     catalogue = Catalogue(folder)
     path = catalogue.path(catalogue.resolve(physical))
     shape = catalogue.shape(path.name)
-    lock = FileLock(path / LOCK)
+    lock, queue = FileLock(path / LOCK), FileLock(folder / LOCK)
     if shape is None or (shape.parts and making == "graph") or not lock.take():
         return False
     shards = Shards(folder, "reader", WAIT_S, 0.2)
     copy = path / f"{SHARD}{secrets.token_hex(4)}"
     try:
+        queue.take(math.inf)  # one collection after the other: each needs memory, a core and disk space
         clean(path)
         source = shard_folder(path)
         _check_room(source)
@@ -192,6 +198,7 @@ def build(folder: Path, physical: str, making: Making = "graph") -> bool:
         shards.close()
         if path.is_dir():
             clean(path)
+        queue.release()
         lock.release()
 
 
@@ -213,12 +220,10 @@ def _is_current(path: Path, copy: Path) -> bool:
 
 
 def _check_room(source: Path) -> None:
-    needed = int(ROOM * disk_bytes(source))
+    needed = int(ROOM * disk_bytes(source)) + OPEN_BYTES
     free = shutil.disk_usage(source).free
     if free < needed:
-        raise NoSpace(
-            f"the graph of {source} needs {needed >> 20} MB of free disk space while it is built, and {free >> 20} MB are free"
-        )
+        raise NoSpace(f"to make {source} anew needs {needed >> 20} MB of free disk space meanwhile, and {free >> 20} MB are free")
 
 
 def _optimized(copy: Path, dimension: int, *, sparse: bool) -> int:
@@ -236,8 +241,10 @@ def _optimized(copy: Path, dimension: int, *, sparse: bool) -> int:
 
 
 def _sync(folder: Path) -> None:
-    for one in folder.rglob("*"):
-        if one.is_file():
+    for one in (folder, *folder.rglob("*")):
+        if one.is_dir():
+            sync_folder(one)
+        else:
             with one.open("rb") as file:
                 os.fsync(file.fileno())
 

@@ -51,6 +51,8 @@ BUILDING = "building"
 _READER_HOLD_S = 2.0
 #: Seconds between two looks of an idle owner whether another process waits.
 _LOOK_S = 0.1
+#: An answer may take this many times as long as the wait for a lock: a flush may wait for a slow disk.
+_ANSWER_TIMES = 4
 #: Disk space needed to open a shard: the engine maps its last chunks of 32 MB whole (26 MB were measured, 16 MB free were
 #: not enough). If the disk cannot hold the mapped files, the process dies of SIGBUS.
 _OPEN_BYTES = 48 << 20
@@ -69,7 +71,7 @@ class Call(Generic[A, R]):
 FLUSH: Call[None, None] = Call("flush", lambda shard, _: shard.flush())
 
 
-class _OpenElsewhere(Exception):
+class OpenElsewhere(Exception):
     """Another process has the shard open, and answers."""
 
 
@@ -96,7 +98,7 @@ class Shards:
         self._idle_s = idle_s
         self._calls = {call.name: call for call in (*calls, FLUSH)}
         self._turn = Turn(folder)
-        self._askers = Askers(lock_timeout_s)
+        self._askers = Askers(_ANSWER_TIMES * lock_timeout_s)
         self._unflushed: set[Path] = set()  #: shards to which other processes have written for this one
         self._lock = threading.RLock()
         self._running = 0  #: calls in progress
@@ -128,7 +130,7 @@ class Shards:
             try:
                 with self.use(path, changes=call.changes, alone=alone) as shard:
                     return call.run(shard, asked)
-            except _OpenElsewhere as error:
+            except OpenElsewhere as error:
                 if time.monotonic() >= deadline:
                     raise self._locked() from error
 
@@ -136,7 +138,7 @@ class Shards:
     def use(self, path: Path, *, changes: bool = False, alone: bool = True) -> Iterator[EdgeShard]:
         """The shard in `path`, open in this process until the block ends; `changes`: the block may write.
 
-        Without `alone`, another process that has it open and answers need not close it: _OpenElsewhere is raised then.
+        Without `alone`, another process that has it open and answers need not close it: OpenElsewhere is raised then.
         Other errors as of `call`.
         """
         with self._using(path, changes, lambda: self._open.get(path) or self._load(path, alone)) as shard:
@@ -164,24 +166,27 @@ class Shards:
                 self._ended.notify_all()
 
     def _ask(self, path: Path, call: Call[A, R], asked: A) -> R:
-        try:
-            answer = read(self._askers.ask(path, written((call.name, asked))))
-        except TimeoutError as error:
-            raise self._locked() from error
         if call.changes:
-            self._unflushed.add(path)
-        return cast("R", answer)
+            self._unflushed.add(path)  # first: the other process may die with the changes made
+        try:
+            return cast("R", read(self._askers.ask(path, written((call.name, asked)))))
+        except TimeoutError as error:
+            raise StoreLocked(
+                f"the process that has {path} open has not answered for {self._askers.timeout_s:g} s; "
+                "end it, or use a Qdrant server (KB_QDRANT_URL)"
+            ) from error
 
-    def _answer(self, path: Path, request: bytes) -> bytes:
+    def _answer(self, path: Path, request: bytes, is_there: Callable[[], bool]) -> bytes:
         """Do what another process asks for; never open the shard for it."""
         name, asked = read(request)
         call = self._calls[name]
-        with self._using(path, call.changes, lambda: self._lent(path)) as shard:
+        with self._using(path, call.changes, lambda: self._lent(path, is_there)) as shard:
             return written(call.run(shard, asked))
 
-    def _lent(self, path: Path) -> _Open:
-        if path not in self._open:
-            raise NobodyAnswers(f"{path} was closed a moment ago")
+    def _lent(self, path: Path, is_there: Callable[[], bool]) -> _Open:
+        """The shard for a process that asks, and still waits: somebody else may have done the work of one that is gone."""
+        if path not in self._open or not is_there():
+            raise NobodyAnswers(f"{path} or the asker was closed a moment ago")
         return self._open[path]
 
     def flush(self, path: Path) -> None:
@@ -199,8 +204,12 @@ class Shards:
                     raise
             is_lent = opened is None and path in self._unflushed
         if is_lent:  # by the process that has it open now: the one that wrote may have died
-            self.call(path, FLUSH, None)
             self._unflushed.discard(path)
+            try:
+                self.call(path, FLUSH, None)
+            except BaseException:
+                self._unflushed.add(path)
+                raise
 
     def remove(self, path: Path, remove: Callable[[], None]) -> None:
         """Call `remove` while no process has the shard in `path` open or can open it."""
@@ -259,7 +268,7 @@ class Shards:
             self._closing.set()
             watch = self._watch
         for path in list(self._unflushed):
-            with suppress(NobodyAnswers, NotAnswered, StoreLocked):  # whoever closes a shard flushes it
+            with suppress(NobodyAnswers, NotAnswered, StoreLocked):  # what is not flushed outlives all but a power failure
                 self._ask(path, FLUSH, None)
         self._unflushed.clear()
         self._askers.close()
@@ -281,48 +290,53 @@ class Shards:
         return self._turn.wanted([path.name for path in self._open])
 
     def _take_turn(self, path: Path, deadline: float, alone: bool) -> None:
-        """Take the turn for a shard. Raises StoreLocked, and _OpenElsewhere as soon as another process answers for it."""
+        """Take the turn for a shard; also return once another thread has opened it.
+
+        Raises StoreLocked, and OpenElsewhere as soon as another process answers for it.
+        """
         while not self._turn.take():
             if not alone and self._askers.find(path):
-                raise _OpenElsewhere
+                raise OpenElsewhere
             # The process that has the turn may wait for a shard that is open here, or for an answer.
             self._step_aside()
             if time.monotonic() >= deadline:
                 raise self._locked()
             self._ended.wait(POLL_S)
-        self._turn.want(path.name)
+            while self._is_closing:
+                self._ended.wait()
+            if path in self._open:
+                return
         if not alone and self._askers.find(path):  # it has opened the shard while this process waited
-            if not self._open:
-                self._turn.release()
-            raise _OpenElsewhere
+            raise OpenElsewhere
+        self._turn.want(path.name)  # last: whoever has it open closes it now
 
     def _load(self, path: Path, alone: bool) -> _Open:
         self._pid = os.getpid()
         deadline = time.monotonic() + self._lock_timeout_s
-        self._take_turn(path, deadline, alone)
-        if path in self._open:  # by another thread, while this one waited
-            if self._role == "owner":
-                self._turn.release()
-            return self._open[path]
         lock = FileLock(path / OPEN_LOCK)
         try:
+            self._take_turn(path, deadline, alone)
+            if path in self._open:
+                return self._open[path]
             if shutil.disk_usage(path).free < _OPEN_BYTES:
                 raise NoSpace(f"opening {path} needs {_OPEN_BYTES >> 20} MB of free disk space; free some space and try again")
             if not lock.take(deadline):
                 raise self._locked()
             opened = _Open(load(path), lock, self._open_door(path), path in self._unflushed)
+            self._keep(path, opened)
+            return opened
         except BaseException as error:
             lock.release()
-            if not self._open:
-                self._turn.release()
             if isinstance(error, FileNotFoundError):
                 raise CollectionMissing(f"collection {path.name!r} was dropped a moment ago") from error
             if isinstance(error, OSError):
                 raise translated(error, path, StoreUnavailable) from error
             raise
         finally:
-            if self._role == "owner":
+            if self._role == "owner" or not self._open:  # a reader keeps the turn until it closes what it has opened
                 self._turn.release()
+
+    def _keep(self, path: Path, opened: _Open) -> None:
         if not self._open:
             self._opened_at = time.monotonic()
         self._open[path] = opened
@@ -333,7 +347,6 @@ class Shards:
             self._is_watched = True
             self._watch = threading.Thread(target=self._close_idle, name="kb-edge-idle", daemon=True)
             self._watch.start()
-        return opened
 
     def _open_door(self, path: Path) -> Door | None:
         """Where others ask for the shard, before they can have the turn."""
@@ -341,12 +354,14 @@ class Shards:
             return None
         try:
             return Door(path, partial(self._answer, path))
-        except OSError as error:
+        except (OSError, RuntimeError) as error:  # RuntimeError: no more threads
             _log.info("other processes take turns at %s, as they cannot ask this one: %s", path, error)
             return None
 
     def _close_all(self) -> None:
         """Close every shard once no call runs; the caller must not be in one."""
+        while self._is_closing:  # in another thread
+            self._ended.wait()
         self._is_closing = True
         try:
             while self._running:

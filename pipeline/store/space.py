@@ -21,8 +21,8 @@ DEAD_SHARE, MIN_DEAD = 0.15, 500
 #: A log below this stays as it is.
 MIN_LOG_BYTES = 4 << 20
 
-#: Numbers of operations up to which a shard gets a new log: to count that far takes 12 s.
-MAX_OPERATIONS = 1_000_000
+#: Numbers of operations up to which a shard gets a new log: to count that far takes 5 s, and 29 MB.
+MAX_OPERATIONS = 400_000
 
 #: A point that no shard has.
 _NO_POINT = str(uuid.UUID(int=0))
@@ -51,8 +51,8 @@ def has_large_log(folder: Path) -> bool:
 def disk_bytes(folder: Path) -> int:
     """What the files of a folder take. The engine's files have holes, so their blocks count and not their lengths."""
     total = 0
-    for path in folder.rglob("*"):
-        with suppress(FileNotFoundError):  # another shard has just taken its place
+    with suppress(FileNotFoundError):  # another shard has just taken its place
+        for path in folder.rglob("*"):
             total += path.stat().st_blocks * 512
     return total
 

@@ -32,16 +32,13 @@ class Turn:
         if self._lock.held:
             return True
         if taken := self._lock.take(deadline):
-            os.ftruncate(self._lock.fileno(), 0)  # what a killed process has left
+            self._say()
         return taken
 
     def want(self, name: str) -> None:
-        """Say that the turn is about this collection too; without a word it is about all."""
+        """Say that the turn is about this collection too; until then it is about none."""
         self._names.append(name)
-        try:
-            os.pwrite(self._lock.fileno(), "\n".join(self._names).encode() + b"\n", 0)
-        except OSError:  # a full disk, say
-            os.ftruncate(self._lock.fileno(), 0)
+        self._say()
 
     def wanted(self, names: Collection[str]) -> bool:
         """Whether another process has the turn and it is about one of these collections."""
@@ -52,7 +49,15 @@ class Turn:
 
     def release(self) -> None:
         """Give the turn back; do nothing where this object does not have it."""
-        if self._names and self._lock.held:
-            os.ftruncate(self._lock.fileno(), 0)
         self._names.clear()
+        if self._lock.held:
+            self._say()  # before the next one has said anything
         self._lock.release()
+
+    def _say(self) -> None:
+        said = "".join(f"{name}\n" for name in self._names).encode() or b"\n"
+        try:
+            os.pwrite(self._lock.fileno(), said, 0)
+            os.ftruncate(self._lock.fileno(), len(said))
+        except OSError:  # a full disk, say
+            os.ftruncate(self._lock.fileno(), 0)  # all collections

@@ -22,7 +22,7 @@ import pytest
 
 from pipeline.errors import CollectionMissing, StoreLocked
 from pipeline.filters import All, Condition, Either, FieldType, Filter, Filters, Granted, Limit, Node, Not, Op
-from pipeline.store import doors, wire
+from pipeline.store import doors, shards, wire
 from pipeline.store.base import VectorStore
 from pipeline.store.doors import SOCKET
 from pipeline.store.edge import EdgeStore
@@ -261,6 +261,65 @@ def test_an_owner_steps_aside_for_what_needs_all_processes_out(folder: Path, tmp
         meanwhile.drop("c")
         with pytest.raises(CollectionMissing):
             store.count("c")
+
+
+def at_once(count: int, work: Callable[[], object]) -> list[threading.Thread]:
+    threads = [threading.Thread(target=work) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    return threads
+
+
+def test_threads_that_wait_for_the_turn_do_not_keep_it(folder: Path) -> None:
+    """One of them opens the shard, and the others find their own process at the door."""
+    with asker(folder) as store, asker(folder, lock_timeout_s=2.0) as other:
+        seen: list[int] = []
+        meanwhile = EdgeStore(folder)
+        for _ in range(3):
+            with meanwhile._shards.closed(lambda: [folder / "c"]):
+                threads = at_once(4, lambda: seen.append(store.count("c")))
+                time.sleep(0.2)
+            for thread in threads:
+                thread.join(10)
+            assert not store._shards._turn.held
+        assert seen == [600] * 12
+        meanwhile.drop("c")
+        with pytest.raises(CollectionMissing):
+            other.count("c")
+
+
+def test_what_is_asked_for_does_not_close_a_busy_owner(folder: Path) -> None:
+    with asker(folder) as store:
+        store.count("c")
+        made = (folder / "c" / SOCKET).stat().st_mtime_ns
+        stop = threading.Event()
+
+        def work() -> None:
+            while not stop.is_set():
+                store.count("c")
+
+        threads = at_once(3, work)
+        with asker(folder) as other:
+            for _ in range(5):
+                with pytest.raises(shards.OpenElsewhere), other._shards.use(folder / "c", alone=False):
+                    pass  # as a process does that could not reach the owner a moment before
+        stop.set()
+        for thread in threads:
+            thread.join(10)
+        assert (folder / "c" / SOCKET).stat().st_mtime_ns == made
+
+
+def test_the_work_of_an_asker_that_is_gone_is_not_done(folder: Path) -> None:
+    with asker(folder) as store:
+        store.count("c")
+        with (
+            asker(folder, lock_timeout_s=0.1) as other,
+            store._shards._lock,
+            pytest.raises(StoreLocked, match="has not answered"),
+        ):
+            other.delete_documents("c", [SECRET.id])
+        time.sleep(0.3)
+        assert store.count("c", SECRET.id) == 300
 
 
 def test_an_owner_that_closes_hands_over(folder: Path) -> None:
