@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import os
 import random
 import signal
-import socket
-import stat
 import subprocess
 import sys
 import threading
@@ -15,27 +12,30 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from pipeline.errors import CollectionMissing, StoreLocked
-from pipeline.filters import All, Condition, Either, FieldType, Filter, Filters, Granted, Limit, Node, Not, Op
-from pipeline.store import doors, shards, wire
-from pipeline.store.base import VectorStore
+from pipeline.filters import FieldType
+from pipeline.store import shards
 from pipeline.store.doors import SOCKET
 from pipeline.store.edge import EdgeStore
-from pipeline.store.points import Payload
-from pipeline.types import DocumentInfo, EmbeddedChunk, PointMeta
+from pipeline.types import DocumentInfo, EmbeddedChunk
 from tests.made_points import DIMENSION, made_document, made_points, made_vector
 from tests.services import wait_until
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
+
 GUIDE = replace(made_document("guide.txt"), metadata=(("team", "red"), ("year", 2020), ("tags", ("a", "é"))))
+
+
 SECRET = replace(made_document("secret.txt", "/secret"), metadata=(("team", "blue"), ("year", 2024)))
+
+
 FIELDS = {"team": FieldType.KEYWORD, "year": FieldType.INTEGER, "tags": FieldType.KEYWORD}
+
 
 #: Opens the collections that it is given, and keeps them open.
 OWNER = f"""
@@ -100,74 +100,6 @@ def asker(folder: Path, lock_timeout_s: float = 30.0) -> Iterator[EdgeStore]:
 def has_opened(store: EdgeStore) -> list[str]:
     """The collections that this store has opened itself."""
     return sorted(path.name for path in store._shards._open)
-
-
-def reads(store: VectorStore, name: str) -> list[object]:
-    """What every method that reads says of a collection."""
-    ids = [embedded.chunk.id for _, embedded in made_points(GUIDE, 300)[::50]]
-    grant: Filters = [Granted("folder=/guides*"), "team = red or year > 2021"]
-    return [
-        *(store.search(name, made_vector(seed), 20, {}, text) for seed in (3, 70) for text in ("", "words 3", "part")),
-        store.search(name, None, 20, {}, "some words 17"),
-        store.search(name, made_vector(5), 400, grant, "words"),
-        store.search(name, made_vector(5), 400, ["not (tags in (é, b)) and year != 2021"]),
-        store.count(name),
-        store.count(name, GUIDE.id),
-        store.count(name, filters=grant),
-        store.document_chunks(name, GUIDE.id),
-        store.document_chunks(name, GUIDE.id, grant, [3, 1, 299, 1000]),
-        store.document_chunks(name, SECRET.id, grant),
-        store.document_points(name, [GUIDE.id, "0b8a5a3e-0000-5000-8000-000000000000"]),
-        store.vectors(name, [*ids, "0b8a5a3e-0000-5000-8000-000000000000"]),
-        store.fields(name),
-        list(store.scan(name)),
-        list(store.scan(name, with_vectors=True)),
-        list(store.scan_points(name)),
-        (store.dimension(name), store.has_parts(name), store.has_sparse(name), store.graph_links(name)),
-        store.build_graph(name, 10**6),
-        (store.collections(), store.aliases()),
-    ]
-
-
-@pytest.mark.parametrize("parts", [False, True])
-def test_answers_are_those_of_an_own_store(tmp_path: Path, parts: bool) -> None:
-    filled(tmp_path, "c", parts=parts)
-    with asker(tmp_path) as store:
-        own = reads(store, "c")
-        assert has_opened(store) == ["c"]
-    with owner(tmp_path, "c"), asker(tmp_path) as store:
-        asked = reads(store, "c")
-        assert has_opened(store) == []
-    assert asked == own
-    assert [len(one) for one in own[:8]] == [20] * 7 + [300]  # type: ignore[arg-type]
-
-
-def writes(store: VectorStore) -> None:
-    """Uses every method that writes to the points of a collection."""
-    store.add_fields("c", {"pages": FieldType.FLOAT})
-    late = replace(made_document("late.txt"), metadata=(("pages", 1.5),))
-    store.upsert("c", made_points(late, 400))
-    ids = [embedded.chunk.id for _, embedded in made_points(late, 400)]
-    store.delete_points("c", ids[:10])
-    store.update_meta("c", {ids[20]: PointMeta(1000, 1, 2, 3, 4), "0b8a5a3e-0000-5000-8000-000000000000": PointMeta(1)})
-    store.update_document("c", replace(GUIDE, title="Moved", folder="/moved", uri="file:///moved/guide.txt"))
-    store.delete_documents("c", [SECRET.id])
-
-
-def test_writes_are_those_of_an_own_store_and_outlive_both(folder: Path, tmp_path: Path) -> None:
-    filled(tmp_path / "own", "c")
-    with asker(tmp_path / "own") as store:
-        writes(store)
-        own = [*store.scan_points("c"), store.fields("c"), store.search("c", made_vector(9), 500, {"folder": "/moved"}, "words")]
-    with owner(folder, "c") as process, asker(folder) as store:
-        writes(store)
-        assert has_opened(store) == []
-        process.kill()
-        process.wait()
-        again = [*store.scan_points("c"), store.fields("c"), store.search("c", made_vector(9), 500, {"folder": "/moved"}, "words")]
-        assert has_opened(store) == ["c"]
-    assert again == own
-    assert len(own) == 300 + 390 + 2
 
 
 def test_the_owner_dies_during_a_call(folder: Path) -> None:
@@ -346,104 +278,6 @@ def test_an_owner_that_hangs_is_an_error_in_time(folder: Path) -> None:
         wait_until(lambda: store.count("c") == 600, "the owner answers again", 10, 0.1)
 
 
-OTHERS = ["doors.MESSAGES += 1", "doors._user = lambda connection: 4711"]
-
-
-@pytest.mark.parametrize(("before", "opened"), [(OTHERS[0], ["c"]), (OTHERS[1], ["c"]), ("", [])])
-def test_who_cannot_be_asked_gives_the_shard_up(folder: Path, before: str, opened: list[str]) -> None:
-    """Other messages, and a user that is not this one."""
-    with owner(folder, "c", before=before), asker(folder) as store:
-        assert store.count("c") == 600
-        assert has_opened(store) == opened
-
-
-def test_a_folder_without_sockets_is_used_in_turns(folder: Path) -> None:
-    (folder / "c" / SOCKET).mkdir()  # so that none can be made
-    with owner(folder, "c"), asker(folder) as store:
-        assert store.count("c") == 600
-        assert has_opened(store) == ["c"]
-        assert (folder / "c" / SOCKET).is_dir()
-
-
-def test_a_path_that_is_too_long_for_a_socket(folder: Path, tmp_path: Path) -> None:
-    deep = tmp_path / ("long" * 30) / ("é" * 60)
-    deep.parent.mkdir()
-    folder.rename(deep)
-    with owner(deep, "c"), asker(deep) as store:
-        assert store.count("c") == 600
-        assert has_opened(store) == []
-
-
-def test_only_this_user_can_connect(folder: Path) -> None:
-    path = folder / "c" / SOCKET
-    with asker(folder) as store:
-        for mode, wanted in ((0o755, 0o600), (0o700, 0o600), (0o770, 0o660)):
-            path.parent.chmod(mode)
-            store.count("c")
-            assert stat.S_IMODE(path.stat().st_mode) == wanted
-            store.close()
-            assert not path.exists()
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
-def test_another_user_is_not_answered_even_if_it_could_connect(folder: Path) -> None:
-    code = f"""
-import os, socket, sys
-os.chdir(sys.argv[1])
-os.setuid(65534)
-with socket.socket(socket.AF_UNIX) as connection:
-    connection.settimeout(10)
-    connection.connect({SOCKET!r})
-    print(len(connection.recv(100)))
-"""
-    with asker(folder) as store:
-        store.count("c")
-        (folder / "c").chmod(0o755)
-        (folder / "c" / SOCKET).chmod(0o666)
-        command = [sys.executable, "-c", code, str(folder / "c")]
-        assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "0\n"
-
-
-def test_what_a_killed_owner_leaves_can_be_removed(folder: Path) -> None:
-    with owner(folder, "c") as process:
-        process.kill()
-        process.wait()
-    assert (folder / "c" / SOCKET).is_socket()
-    (folder / "d").mkdir()
-    with asker(folder) as store:
-        filled(folder, "e")
-        store.count("e")
-        (folder / "d" / SOCKET).hardlink_to(folder / "c" / SOCKET)
-        doors.tidy(folder)  # only those of nobody
-        assert [path.parent.name for path in folder.glob(f"*/{SOCKET}")] == ["e"]
-
-
-def test_the_next_owner_replaces_what_a_killed_one_has_left(folder: Path) -> None:
-    with owner(folder, "c") as process:
-        process.kill()
-        process.wait()
-    assert (folder / "c" / SOCKET).is_socket()
-    with asker(folder) as store, asker(folder) as other:
-        assert store.count("c") == other.count("c") == 600
-        assert (has_opened(store), has_opened(other)) == (["c"], [])
-    assert not (folder / "c" / SOCKET).exists()
-
-
-def test_anything_else_that_is_sent_gets_no_answer(folder: Path) -> None:
-    with asker(folder) as store:
-        store.count("c")
-        odd = (b"", b"{}", b'["tuple","nothing",null]', b'["tuple","count",["Chosen",null]]', b"\xff", b'["os.system","x"]')
-        for request in odd:
-            with socket.socket(socket.AF_UNIX) as connection:
-                connection.settimeout(10)
-                connection.connect(str(folder / "c" / SOCKET))
-                greeting = connection.recv(int.from_bytes(connection.recv(4), "big"))
-                assert greeting.startswith(b"kb-ingest ")
-                connection.sendall(len(request).to_bytes(4, "big") + request)
-                assert connection.recv(4) == bytes(4)  # no answer
-        assert store.count("c") == 600
-
-
 def test_owners_of_two_collections_leave_each_other_alone(folder: Path) -> None:
     filled(folder, "d")
     with owner(folder, "c"), asker(folder) as store:
@@ -501,57 +335,3 @@ if pid:
 """
     with owner(folder, "c"):
         subprocess.run([sys.executable, "-c", code, str(folder)], check=True, timeout=60)
-
-
-def test_a_grant_reaches_the_owner(folder: Path) -> None:
-    """What a token may not see does not leave the process that answers."""
-    grants: list[list[Filter]] = [
-        [Granted("folder=/guides")],
-        [Granted(("uri", GUIDE.uri))],
-        [Granted("team = red")],
-        [Granted("not year > 2021")],
-    ]
-    with owner(folder, "c"), asker(folder) as store:
-        for grant in grants:
-            also: list[Filter] = [*grant, f"document_id = {SECRET.id} or team = red"]
-            for filters in (grant, also):
-                hits = store.search("c", made_vector(3), 600, filters, "words")
-                assert {hit.document_id for hit in hits} == {GUIDE.id}
-                assert (len(hits), store.count("c", filters=filters)) == (300, 300)
-                assert (store.count("c", SECRET.id, filters), store.document_chunks("c", SECRET.id, filters)) == (0, [])
-        nothing: list[Filter] = [Granted("colour = red")]  # of which this collection knows nothing
-        assert (store.search("c", made_vector(3), 600, nothing), store.count("c", filters=nothing)) == ([], 0)
-        assert has_opened(store) == []
-
-
-def any_filter(chance: random.Random, depth: int) -> Node:
-    kind = chance.randrange(5 if depth else 1)
-    if kind == 0:
-        values = ("é\x00\ud800", "", 7, -(2**53), 0.1, True, False, datetime(2024, 2, 29, 1, 2, 3, 456789, tzinfo=UTC))
-        return Condition(chance.choice(("uri", "a.b", "")), chance.choice(list(Op)), tuple(chance.choices(values, k=3)), "at 3")
-    if kind in (1, 2):
-        return (All, Either)[kind - 1](tuple(any_filter(chance, depth - 1) for _ in range(chance.randrange(4))))
-    return (Not, Limit)[kind - 3](any_filter(chance, depth - 1))
-
-
-def test_a_filter_is_read_as_it_was_written() -> None:
-    chance = random.Random(11)
-    for _ in range(500):
-        tree = any_filter(chance, 4)
-        back = wire.read(wire.written(tree))
-        assert repr(back) == repr(tree)  # 1, 1.0 and True are equal, but not the same
-        assert back == tree
-    for unknown in (object(), b"", {"a"}, Path("/"), 1j):
-        with pytest.raises(TypeError):
-            wire.written(All((Not(unknown),)))  # type: ignore[arg-type]
-    for odd in (b'["All"]', b'["all",["tuple"]]', b'["Op","like"]', b"[]", b"", b'["Condition"]'):
-        if odd == b'["All"]':
-            assert wire.read(odd) == All()
-            continue
-        with pytest.raises((ValueError, TypeError, KeyError)):
-            wire.read(odd)
-
-
-def test_a_payload_that_looks_like_ours_stays_a_payload() -> None:
-    payload: Payload = {"text": '["All"]', "fields": {"x": ["Op", "in"], "json": ["json", ["tuple"]]}, "n": None, "f": 1.0}
-    assert wire.read(wire.written(wire.NewPayload("id", payload))) == wire.NewPayload("id", payload)
