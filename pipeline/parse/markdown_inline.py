@@ -12,10 +12,10 @@ import re
 #: The content of a picture in place of its address.
 _DATA_ADDRESS = re.compile(r"data:[\w.+/-]{1,100}(?:;[\w=.-]{1,100}){0,5},[A-Za-z0-9+/=%_-]*")
 _DEFINITION = re.compile(r"\s{0,3}\[[^\]\n^][^\]\n]{0,299}\]:\s*\S+(?:\s+(?:\"[^\"]*\"|'[^']*'|\([^()]*\)))?\s*$")
-#: Code between backticks, an escaped mark or line end, a comment, an address in angle brackets, a tag.
+#: Code between backticks, an escaped mark or line end, the start of a comment, an address in angle brackets, a tag.
 _LITERAL = re.compile(
     r"``(?P<double>(?:[^`]|`(?!`)){1,4000})``|`(?P<code>[^`]{1,4000})`|\\(?P<escaped>[!-/:-@\[-`{-~\n])"
-    r"|<!--(?P<comment>[^>]{0,4000}+)(?<=--)>|<(?P<address>(?:https?://|mailto:)[^<>\s]{1,1000})>"
+    r"|(?P<comment><!--)|<(?P<address>(?:https?://|mailto:)[^<>\s]{1,1000})>"
     r"|<[/!]?(?P<tag>[A-Za-z][A-Za-z0-9-]{0,20})(?P<attributes>(?:\s[^<>]{0,2000})?)/?>"
 )
 _ATTRIBUTES = re.compile(r"(?:\s++[A-Za-z_:@][\w:.@-]{0,60}+(?:\s*+=\s*+(?:\"[^\"]*+\"|'[^']*+'|[^\s\"'=`]++))?+)*+\s*+/?")
@@ -26,13 +26,15 @@ _LINK = re.compile(
     r"\(\s{0,9}(?:<[^<>\n]{0,1000}>|[^()\s]{0,2000}|[^()\s]{0,1000}\([^()\s]{0,500}\)[^()\s]{0,500})"
     r"(?:\s+(?:\"[^\"]{0,300}\"|'[^']{0,300}'|\([^()]{0,300}\)))?\s{0,9}\)|\[[^\[\]\n]{0,200}\])"
 )
-# As on a page, letters may stand on both sides of stars. Between digits, a star is a sign of multiplication.
-_STARS = r"(?<![\d*])\*(?=[^\s*])([^*]{1,1000})(?<=[^\s*])\*(?![\d*])"
+# As on a page, letters may stand on both sides of stars. Between digits, a star is a sign of multiplication. Stars between
+# a letter and a sign open nothing before the sign and close nothing after it: `log*.gz`, `f(*a, *b)`.
+_STARS = r"(?<![\d*])(?:(?<![^\W_])\*(?=[^\s*])|\*(?=\w))([^*]{1,1000})(?:(?<=\w)\*|(?<=[^\s*])\*(?!\w))(?![\d*])"
 _STAR = re.compile(_STARS)
 _STRONG = re.compile(
-    r"(?<!\d)\*\*(?=[^\s*])([^*]{1,1000})(?<=[^\s*])\*\*(?!\d)|(?<!\w)__([^_\s][^_]{0,1000})__(?!\w)|~~([^~\s][^~]{0,1000})~~"
+    r"(?<!\d)(?:(?<![^\W_])\*\*(?=[^\s*])|\*\*(?=\w))([^*]{1,1000})(?:(?<=\w)\*\*|(?<=[^\s*])\*\*(?!\w))(?!\d)"
+    r"|(?<!\w)__([^_\s][^_]{0,1000})(?<=[^\s_])__(?!\w)|~~([^~\s][^~]{0,1000})~~"
 )
-_EMPHASIS = re.compile(_STARS + r"|(?<![\w_])_([^_\s][^_]{0,1000})_(?![\w_])")
+_EMPHASIS = re.compile(_STARS + r"|(?<![\w_])_([^_\s][^_]{0,1000})(?<=[^\s_])_(?![\w_])")
 #: Names of HTML elements; other names in angle brackets are generics and placeholders, which are text.
 _TAGS_NAMES = (
     "a abbr address article aside audio b bdi bdo blockquote body br button canvas caption center cite code col colgroup "
@@ -76,13 +78,20 @@ def shown_words(text: str) -> str:
 def _set_aside(text: str, aside: list[str]) -> str:
     """`text` with numbers in place of what Markdown takes literally, which is appended to `aside`."""
     parts: list[str] = []
-    position = 0
-    for found in _LITERAL.finditer(text):
+    position = end = 0
+    closed = True  # whether a comment that begins here may have an end
+    while (found := _LITERAL.search(text, end)) is not None:
+        end = found.end()
+        if found.group("comment"):
+            close = text.find("-->", found.start() + 2) if closed else -1
+            if not (closed := close >= 0):
+                continue
+            end = close + 3
         tag, attributes = (found.group("tag") or "").lower(), found.group("attributes") or ""
         if tag and (tag not in _TAGS or not _ATTRIBUTES.fullmatch(attributes)):
             continue
         parts += [text[position : found.start()], _BEGIN, str(len(aside)), _END]
-        position = found.end()
+        position = end
         if tag:
             words = _ALT.search(attributes) if tag == "img" else None
             aside.append(f" {_inner(words)} " if words is not None else " " * (tag in _BREAKS))

@@ -17,8 +17,8 @@ from pipeline.types import Element, ElementKind, LossKind
 
 #: The most characters that are kept of one output: a cell may print a log of megabytes.
 MAX_OUTPUT_CHARS = 20_000
-#: A line before it was written anew, as bars of progress are.
-_OVERWRITTEN = re.compile(r"(?<![^\n])[^\n\r]*+\r(?=[^\n])(?:[^\n\r]*+\r(?=[^\n]))*+")
+#: What says in words what a picture beside it shows.
+_IN_WORDS = frozenset({"text/latex", "text/html", "text/markdown"})
 #: What Python shows of an object without a text: `<Figure size 640x480 with 1 Axes>`.
 _NAME = re.compile(r"<[^<>]{1,300}>")
 
@@ -72,29 +72,37 @@ def _output(output: dict[str, Any], number: int, losses: Losses) -> Iterator[Ele
         return
     plain = _text(data.get("text/plain"))
     page = _text(data.get("text/html"))
+    pictured = any(kind.startswith("image/") for kind in data)
     is_name = not plain or _NAME.fullmatch(plain.strip()) is not None  # of an object, where others show its content
     if "<table" in page:
         yield from html_parsed(page, losses=losses).elements
     elif "text/markdown" in data:
         found = markdown_elements(_text(data["text/markdown"]), losses=losses)
         yield from (Element(e.text, e.kind, 0, header=e.header) for e in found)
-    elif is_name and any(kind.startswith("image/") for kind in data):
+    elif is_name and pictured:
         losses.add(LossKind.PICTURE, f"cell {number}", "an output")
     elif is_name and (shown := list(html_parsed(page).elements)):
         yield from shown
     elif is_name and "application/json" in data:
         yield from _printed("\n".join(flat(data["application/json"], "")), number, losses)
     elif plain or "text/latex" in data:
+        if pictured and _IN_WORDS.isdisjoint(data):
+            losses.add(LossKind.PICTURE, f"cell {number}", "an output")
         yield from _printed(plain or _text(data["text/latex"]), number, losses)
 
 
 def _printed(text: str, number: int, losses: Losses) -> Iterator[Element]:
-    text = _OVERWRITTEN.sub("", text.replace("\r\n", "\n"))
+    text = "\n".join(map(_last_written, text.replace("\r\n", "\n").split("\n")))
     if len(text) > MAX_OUTPUT_CHARS:
         losses.add(
             LossKind.CUT_TEXT, f"cell {number}", f"an output of {len(text):,} characters, of which {MAX_OUTPUT_CHARS:,} are kept"
         )
     yield from _code(text[:MAX_OUTPUT_CHARS])
+
+
+def _last_written(line: str) -> str:
+    """A line as it was last written, as bars of progress are; blanks that erase it at its end do not count."""
+    return next((part for part in reversed(line.split("\r")) if part.strip()), "") if "\r" in line else line
 
 
 def _code(text: str) -> Iterator[Element]:

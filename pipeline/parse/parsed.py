@@ -32,8 +32,8 @@ _UNWANTED = re.compile(
 #: Colours, links, pictures and movements of terminals, also with the escape character as people see it; a letter that is printed
 #: over another one.
 _TERMINAL = re.compile(
-    r"(?:\x1b\[|\x9b)[0-?]{0,64}[ -/]{0,8}[@-~]|\x1b[\]P^_X][^\x07\x1b\n]{0,4000}(?:\x07|\x1b\\)|\x1b[ -/]{0,4}[0-~]"
-    r"|(?:\^\[|\u241b)\[[0-9;]{1,64}[mKJHG]"
+    r"\x1b\[[0-?]{0,64}[ -/]{0,8}[@-~]|\x1b[\]P^_X][^\x07\x1b\n]{0,4000}(?:\x07|\x1b\\)|\x1b[ -/]{0,4}[0-~]"
+    r"|(?:\x9b|(?:\^\[|\u241b)\[)[0-9;]{1,64}[mKJHG]"
 )
 _OVERSTRUCK = re.compile(r"[^\n]\x08")
 #: Marks that belong to the letter in front of them, and letters of Korean syllables: some programs write them apart.

@@ -21,7 +21,13 @@ MAX_RECORD_CHARS = 2_000
 #: Fields that are the title of a record.
 TITLE_KEYS = ("title", "name", "subject")
 _ENTITY = re.compile("&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,30});")
-_TAG = re.compile(r"</[A-Za-z]|<(?:br|hr|img|p|div|li|td)(?:[\s/][^<>]{0,2000})?>", re.I)
+# After a word, `<p>` is a parameter of a type: `List<p>`.
+_TAG = re.compile(r"</[A-Za-z]|(?:<(?:br|hr|img|div)|(?<!\w)<(?:p|li|td))(?:[\s/][^<>]{0,2000})?>", re.I)
+_ESCAPED_PAGE = re.compile(r"\s{0,99}<(?:p|div|ul|ol|table|h[1-6])(?:[\s/][^<>]{0,2000})?>", re.I)
+#: Elements that a page does not show; where they were written as text, they are what the text is about.
+_UNSEEN = re.compile(
+    r"<(?=/?(?:script|style|template|head|noscript|svg|iframe|object|select|textarea|button|noembed|noframes|annotation)\b)", re.I
+)
 
 
 class _Number(str):
@@ -120,7 +126,7 @@ def flat(value: object, path: str) -> Iterator[str]:
                 stack.extend((f"{path}.{key}" if path else str(key), member) for key, member in reversed(value.items()))
             case list() if value and all(isinstance(item, int | float | _Number) or item is None for item in value):
                 yield f"{path}: {', '.join(map(_shown, value))}" if path else ", ".join(map(_shown, value))
-            case list() if value and all(isinstance(item, str) for item in value):
+            case list() if value and all(isinstance(item, str) and not isinstance(item, _Number) for item in value):
                 # Notebooks store a text as a list of lines.
                 joint = ", " if sum(map(len, value)) < 200 else "\n"
                 yield from _text(path, ("" if any(item.endswith("\n") for item in value) else joint).join(value))
@@ -136,8 +142,10 @@ def flat(value: object, path: str) -> Iterator[str]:
 
 def _text(path: str, value: str) -> Iterator[str]:
     if "&" in value and "<" not in value and _ENTITY.search(value):
-        value = html.unescape(value)
-    if "<" in value and _TAG.search(value):  # a page of a content management system
+        value = _ENTITY.sub(lambda found: html.unescape(found.group()), value)
+        if "</" in value and _ESCAPED_PAGE.match(value):
+            value = bare_text(_UNSEEN.sub("&lt;", value))[0]
+    elif "<" in value and _TAG.search(value):  # a page of a content management system
         value = bare_text(value)[0]
     if text := clean(value):
         yield f"{path}: {text}" if path else text

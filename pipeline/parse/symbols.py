@@ -15,6 +15,8 @@ _SIGNS = dict(
         strict=True,
     )
 )
+#: Fonts of pictures.
+_PICTURES = re.compile(r"wingdings|webdings|(?:itc )?zapf ?dingbats|monotype sorts|marlett", re.I)
 #: Where older programs keep the characters of symbol fonts.
 _PRIVATE = re.compile("[\uf020-\uf0ff]")
 
@@ -33,5 +35,7 @@ def has_symbols(text: str) -> bool:
 
 
 def in_font(text: str, font: str) -> str:
-    """A text with the characters that a symbol font shows."""
+    """A text with the characters that a symbol font shows; those of other fonts may be any signs and stay."""
+    if font.lower() != "symbol" and _PICTURES.match(font) is None:
+        return text
     return _PRIVATE.sub(lambda found: symbol(ord(found.group()), font), text)

@@ -39,6 +39,7 @@ class Shared:
         data = os.pread(self._source, job.length, job.offset)
         if self._document < 0:
             self._document = self._open(self._path)
+        self._document_size = max(self._document_size, len(data))  # also where the write fails
         _write(self._document, data, 0)
         if len(data) < self._document_size:  # not to 0 before: some file systems write such files to the disk at once
             os.ftruncate(self._document, len(data))

@@ -50,6 +50,9 @@ SHOWN = [
     (45.5, '0.0"°"', "45.5°"),
     (0.5, "?/4", "2/4"),
     (2.99, "# ?/8", "3"),
+    (0.99, "# ?/4", "1"),
+    (0.99, "?/4", "4/4"),
+    (5.99, "# ?/?", "6"),
     (0, '#,##0.00\\ "€";-#,##0.00\\ "€";"-"??\\ "€"', "- €"),
     (0, "#", ""),
     (46086, 'ggge"年"m"月"d"日"', "2026年3月5日"),
@@ -70,9 +73,9 @@ def test_formats_that_files_name_by_number(number: int, value: float, told: str)
 
 
 def test_characters_that_stand_as_numbers_in_texts(tmp_path: Path) -> None:
-    inline = "<c r='A1' t='inlineStr'><is><t>First_x000D_\nsecond _x00FC_ber, _x005F_x0041_ stays</t></is></c>"
+    inline = "<c r='A1' t='inlineStr'><is><t>First_x000D_\nsecond _x00FC_ber, _x005F_x0041_ stays _xD83D__xDE00_</t></is></c>"
     found = of(tmp_path, f"<sheetData><row r='1'>{inline}</row></sheetData>")
-    assert "First second über, _x0041_ stays" in found.text
+    assert "First second über, _x0041_ stays 😀" in found.text
 
 
 def test_days_that_count_from_1904() -> None:

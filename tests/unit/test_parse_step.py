@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import resource
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from pipeline.ledger import Ledger
 from pipeline.parse.gate import Limits
 from pipeline.sandbox.extract import ExtractJob
 from pipeline.sandbox.guard import GuardOptions, OnProgress, Outcome, ParseGuard
-from pipeline.sandbox.shared import CHUNKS, SmallFiles
+from pipeline.sandbox.shared import CHUNKS, Shared, SmallFiles
 from pipeline.staging.local import LocalStaging
 from pipeline.steps import parse
 from pipeline.steps.load import Load
@@ -125,3 +127,17 @@ def test_a_child_cannot_hand_over_something_else(make: Callable[[Path], None], t
     make(tmp_path / CHUNKS)
     with pytest.raises(OSError, match=r"Illegal seek|symbolic links"):
         SmallFiles(tmp_path).take((0, 10), 10)
+
+
+def test_nothing_of_a_document_that_could_not_be_written_is_in_the_next(tmp_path: Path) -> None:
+    (tmp_path / "pack").write_bytes(b"x" * 100_000 + b"short")
+    job = ExtractJob(str(tmp_path / "pack"), "a.txt", "id", "out", offset=0, length=100_000)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with Shared(str(tmp_path), str(tmp_path)) as shared:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, hard))
+        try:
+            with pytest.raises(OSError, match="File too large"):
+                shared.as_file(job)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert Path(shared.as_file(replace(job, offset=100_000, length=5)).path).read_bytes() == b"short"

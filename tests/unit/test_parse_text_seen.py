@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.parse.markdown_inline import shown_words
 from pipeline.parse.parsed import clean
 from pipeline.types import LossKind
 from tests.reading import read_bytes
@@ -16,6 +17,7 @@ from tests.reading import read_bytes
     ("text", "told"),
     [
         ("\x9b31mred\x9b0m end", "red end"),
+        ("\x9bHome\x9b ok", "\x9bHome\x9b ok"),
         ("^[[1;31mred^[[0m end", "red end"),
         ("\u241b[31mred\u241b[0m end", "red end"),
         ("before\x1bPq#0;2;0;0;0~\x1b\\ after", "before after"),
@@ -53,6 +55,13 @@ def test_cells_of_csv_as_a_spreadsheet_shows_them(content: str, texts: list[str]
         ('{"other": 1, "a": {"note": "first", "note": "second"}}', "other: 1\na.note: first, second"),
         ('{"text": "Tom &amp; Jerry &#8211; R&D"}', "text: Tom & Jerry – R&D"),
         ('{"text": "&lt;p&gt;Escaped&lt;/p&gt;"}', "text: Escaped"),
+        ('{"text": "&lt;p&gt;Use &lt;script&gt;a()&lt;/script&gt;.&lt;/p&gt;"}', "text: Use <script>a()</script>."),
+        ('{"text": "In &lt;script&gt;alert()&lt;/script&gt; of a name"}', "text: In <script>alert()</script> of a name"),
+        ('{"text": "&lt;br&gt; ends a line, &lt;/p&gt; a block"}', "text: <br> ends a line, </p> a block"),
+        ('{"text": "a=1&copy=2 and R&amp;D"}', "text: a=1&copy=2 and R&D"),
+        ('{"text": "List<p> x and Map<li> y"}', "text: List<p> x and Map<li> y"),
+        ('{"text": "One<br>two <p>three"}', "text: One\ntwo \n\nthree"),
+        ('{"other": 1, "text": ["y", 19.90]}', "other: 1\ntext: y\ntext: 19.90"),
         ('{"text": "<img src=\\"a.png\\"> beside"}', "text: beside"),
         ('{"text": "List<String> and a < b"}', "text: List<String> and a < b"),
     ],
@@ -89,6 +98,7 @@ def told_by(tmp_path: Path, **output: object) -> tuple[str, dict[LossKind, int]]
         ({"text/latex": "$x^2$", "image/png": PICTURE, "text/plain": "x**2"}, "x**2", 0),
         ({"text/latex": "$x^2$"}, "$x^2$", 0),
         ({"image/png": PICTURE, "text/plain": "<Figure size 640x480 with 1 Axes>"}, "", 1),
+        ({"image/png": PICTURE, "text/plain": "[<Line2D at 0x7f>, 3]"}, "[<Line2D at 0x7f>, 3]", 1),
         ({"application/json": {"port": "north"}, "text/plain": "<IPython.core.display.JSON object>"}, "port: north", 0),
     ],
 )
@@ -100,6 +110,26 @@ def test_the_best_form_of_an_output(data: dict[str, object], told: str, pictures
 def test_a_bar_of_progress_is_its_last_state(tmp_path: Path) -> None:
     text = "Start\r\n 10%|#\r 50%|#####\r100%|##########\r\nDone\n"
     assert told_by(tmp_path, output_type="stream", name="stderr", text=text)[0] == "Start\n100%|##########\nDone"
+
+
+def test_blanks_over_a_line_leave_its_words(tmp_path: Path) -> None:
+    text = "Loading\rSaved 3 files\r             \nA\r \rB\n"
+    assert told_by(tmp_path, output_type="stream", name="stdout", text=text)[0] == "Saved 3 files\nB"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        *((text, text) for text in ("log*.gz and tmp*.gz", "char *a,*b", "f(*a,*b)", "(a*b)*c", "price*, tax* apply")),
+        *((text, text) for text in ("_x = 3; _ = 4", "f(**a,**b)", "x <!-- never closed > y")),
+        ("a*b*c", "abc"),
+        ("**Bold**, *(in brackets)* and ***both***, _so_ and __so__", "Bold, (in brackets) and both, so and so"),
+        ("これは**重要**です", "これは重要です"),
+        ("seen <!-- a > b --> seen <!--> end", "seen  seen  end"),
+    ],
+)
+def test_marks_that_a_page_of_markdown_shows(text: str, told: str) -> None:
+    assert shown_words(text) == told
 
 
 @pytest.mark.parametrize("content", ['{"a": "data:image/png;base64,%s", "b": "after"}', '{"a": "%s", "b": "after"}'])

@@ -299,12 +299,15 @@ def _scientific(core: list[tuple[str, str]], value: float) -> str:
 
 def _fraction(text: str, value: float) -> str:
     below = text.partition("/")[2].strip()
-    whole = int(value) if " " in text.partition("/")[0] else 0
+    mixed = " " in text.partition("/")[0]
+    whole = int(value) if mixed else 0
     if below.isdigit() and below.strip("0"):  # quarters stay quarters: 2/4
         parts = round((value - whole) * int(below))
-        whole, parts = (whole + 1, 0) if whole and parts == int(below) else (whole, parts)
+        whole, parts = (whole + 1, 0) if mixed and parts == int(below) else (whole, parts)
         return f"{whole} {parts}/{below}" if whole and parts else f"{parts}/{below}" if parts else str(whole)
     rest = Fraction(value - whole).limit_denominator(max(10 ** min(len(below), 4) - 1, 1))
+    if mixed and rest == 1:
+        return str(whole + 1)
     if not rest.numerator:
         return str(whole)
     return f"{whole} {rest.numerator}/{rest.denominator}" if whole else f"{rest.numerator}/{rest.denominator}"

@@ -197,4 +197,7 @@ def local(node: Node) -> str:
 
 def unescaped(text: str) -> str:
     """A text of a workbook with the characters that stand in it as numbers: `_x000D_` is a carriage return."""
-    return _NUMBERED.sub(lambda found: chr(int(found.group(1), 16)), text) if "_x" in text else text
+    if "_x" not in text:
+        return text
+    text = _NUMBERED.sub(lambda found: chr(int(found.group(1), 16)), text)
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")  # some characters stand in it as two numbers

@@ -36,6 +36,7 @@ _W14 = "{http://schemas.microsoft.com/office/word/2010/wordml}"
 
 _DELETED = frozenset(f"{W}{name}" for name in ("del", "moveFrom", "delText", "instrText", "delInstrText"))
 _CHARACTERS = {f"{W}tab": " ", f"{W}ptab": " ", f"{W}br": "\n", f"{W}cr": "\n", f"{W}noBreakHyphen": "-"}
+_OFF = ("0", "false", "off")
 #: A box that is empty, and one that is checked.
 _BOXES = ("[ ] ", "[x] ")
 #: What can stand in a document besides its body, as the name of its relationship and of its element.
@@ -152,9 +153,9 @@ class Document:
             for child in children(node):
                 yield from self._structured(child)
         elif node.tag in (f"{M}oMathPara", f"{M}oMath"):
-            yield from parts(linear(node), page=self._page)
+            yield from (*self._rest(), *parts(linear(node), page=self._page))
         elif node.tag == f"{W}altChunk":
-            yield from self._foreign(self._package.target(self._part, node.get(f"{R}id")))
+            yield from (*self._rest(), *self._foreign(self._package.target(self._part, node.get(f"{R}id"))))
 
     def _paragraph(self, node: Node) -> Iterator[Element]:
         paragraph, self._begun = self._begun or _Paragraph(), None
@@ -219,7 +220,7 @@ class Document:
                     self._turn()
                 into.texts.append(_CHARACTERS[tag])
             elif tag == f"{W}sdt" and (mark := child.find(f"{W}sdtPr/{_W14}checkbox/{_W14}checked")) is not None:
-                into.texts.append(_BOXES[mark.get(f"{_W14}val") in ("1", "true")])
+                into.texts.append(_BOXES[mark.get(f"{_W14}val") in ("1", "true", "on")])
             elif tag in _SPECIAL:
                 _SPECIAL[tag](self, child, into)
             elif tag.startswith(M):
@@ -253,7 +254,7 @@ class Document:
 
     def _run(self, node: Node, into: _Paragraph) -> None:
         """A run of text; of a hidden one only the marks of fields count."""
-        if value(node, "rPr/vanish") in ("0", "false") or node.find(f"{W}rPr/{W}vanish") is None:
+        if value(node, "rPr/vanish") in _OFF or node.find(f"{W}rPr/{W}vanish") is None:
             self._inline(node, into)
         else:
             for mark in node.iterchildren(f"{W}fldChar"):
@@ -273,7 +274,7 @@ class Document:
             into.fields.pop()
         if (box := node.find(f"{W}ffData/{W}checkBox")) is not None:
             checked = value(box, "checked") if box.find(f"{W}checked") is not None else value(box, "default")
-            into.texts.append(_BOXES[checked not in (None, "0", "false")])
+            into.texts.append(_BOXES[checked not in (None, *_OFF)])
 
     def _symbol(self, node: Node, into: _Paragraph) -> None:
         into.texts.append(symbol(int(node.get(f"{W}char") or "20", 16), node.get(f"{W}font") or ""))
@@ -321,14 +322,13 @@ class Document:
         read = [[self._apart(children(cell)) for cell in row] for row in cells]
         single = len(rows) == 1 and len(cells[0]) == 1
         if single or any(sum(len(e.text) for e in found) > MAX_CELL_CHARS for row in read for found in row):
-            for found in (found for row in read for found in row):  # a table that lays out a page
-                yield from found
+            yield from (e for row in read for found in row for e in found)  # a table that lays out a page
             return
         grid: list[Row] = []
         above: dict[int, Cell] = {}
         for row, nodes, contents in zip(rows, cells, read, strict=True):
-            column, told = skipped(row, "gridBefore"), []
-            told += [Cell("")] * column
+            column = skipped(row, "gridBefore")
+            told = [Cell("")] * column
             for node, found in zip(nodes, contents, strict=True):
                 span = value(node, "tcPr/gridSpan") or "1"
                 merge = node.find(f"{W}tcPr/{W}vMerge")
@@ -338,7 +338,7 @@ class Document:
                 above[column] = cell
                 told.append(cell)
                 column += cell.columns
-            grid.append(Row(told, heads=value(row, "trPr/tblHeader") not in (None, "0", "false")))
+            grid.append(Row(told, heads=value(row, "trPr/tblHeader") not in (None, *_OFF)))
         yield from table_elements(grid, page)
 
     def _read_notes(self, kind: str, element: str) -> dict[str, Node]:
@@ -366,9 +366,9 @@ class Document:
         told: dict[str, None] = {}
         for kind in ("header", "footer"):
             for part in self._package.related(self._part, kind):
-                root = self._package.tree(part)
-                for block in children(root) if root is not None else ():
-                    told.update(dict.fromkeys(text for e in self._block(block) for text in (e.header, e.text) if text))
+                if (root := self._package.tree(part)) is not None:
+                    found = [*(e for block in children(root) for e in self._block(block)), *self._rest()]
+                    told.update(dict.fromkeys(text for e in found for text in (e.header, e.text) if text))
         for text in told:
             if any(c.isalpha() for c in text):  # numbers of pages say nothing
                 yield Element(text)
