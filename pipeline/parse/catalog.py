@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +16,8 @@ _MORE = re.compile(r'"(.*)"\s*$')
 _ESCAPE = re.compile(r"\\(.)")
 #: The encoding that a catalogue declares in its first message.
 _CHARSET = re.compile(rb"Content-Type:[^\n\\]{0,100};\s{0,9}charset=([A-Za-z0-9_.:-]{2,40})")
+#: Characters that are decoded at a time to see whether the bytes fit.
+WINDOW_CHARS = 1 << 20
 _ESCAPES = {"n": "\n", "t": "\t", "r": "", "a": "", "b": "", "f": "", "v": ""}
 
 
@@ -45,16 +46,19 @@ def _messages(path: Path, share: Share) -> Iterator[Element]:
 
 
 def _opened(path: Path) -> TextIO:
-    """The catalogue as text, in the encoding that it declares unless its bytes say another one."""
-    with path.open("rb") as file:
-        declared = _CHARSET.search(file.read(8192))
+    """The catalogue as text, in the encoding that it declares where its bytes fit and say no other one."""
+    with path.open("rb") as head:
+        declared = _CHARSET.search(head.read(8192))
     found = detect(path)
     if declared is not None and found is not None and not found.marked:
+        name = codec_of(declared.group(1).decode("ascii"))
         try:
-            name = codecs.lookup(codec_of(declared.group(1).decode("ascii"))).name
-        except LookupError:
-            return open_text(path)
-        return path.open(encoding=name, errors="replace", newline=None)
+            with path.open(encoding=name) as file:
+                while file.read(WINDOW_CHARS):
+                    pass
+            return path.open(encoding=name, newline=None)
+        except (LookupError, UnicodeError):
+            pass
     return open_text(path)
 
 

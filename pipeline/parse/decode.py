@@ -60,6 +60,7 @@ _SHIFTED = ("iso2022_jp", "iso2022_jp_ext", "iso2022_kr")
 #: Labels whose WHATWG encoding (https://encoding.spec.whatwg.org) is not Python's codec of that name.
 _LABELS = {
     **dict.fromkeys(("ascii", "us-ascii", "iso-8859-1", "iso8859-1", "iso_8859-1", "latin1", "latin-1", "l1", "cp819"), "cp1252"),
+    **dict.fromkeys(("windows-1252", "x-cp1252"), "cp1252"),
     **dict.fromkeys(("iso-8859-9", "iso8859-9", "latin5", "l5"), "cp1254"),
     **dict.fromkeys(("tis-620", "iso-8859-11", "iso8859-11", "dos-874"), "cp874"),
     **dict.fromkeys(("gb2312", "gb_2312-80", "chinese", "gbk", "x-gbk", "csgb2312"), "gb18030"),
@@ -72,8 +73,12 @@ _LABELS = {
     **dict.fromkeys(("unicode-1-1-utf-8", "utf8", "x-unicode20utf8"), "utf-8"),
     **dict.fromkeys(("dos-866", "ibm866", "csibm866"), "cp866"),
 }
-_HIGH = bytes(range(0x80, 0x100))
-_HIGH_RUN = re.compile(rb"[\x80-\xff]{4,}")
+#: Bytes beyond ASCII but the space that does not break, with which pages indent.
+_HIGH = bytes(b for b in range(0x80, 0x100) if b != 0xA0)
+_HIGH_RUN = re.compile(rb"[\x80-\x9f\xa1-\xff]{4,}")
+_ASCII = frozenset(map(chr, range(0x80)))
+#: Bytes that are control characters in Latin-9, and quotes and dashes in Windows-1252.
+_C1 = re.compile(rb"[\x80-\x9f]")
 _CONTROLS = bytes(b for b in range(1, 32) if b not in b"\t\n\r\f\b\x1b")
 #: Maximum share of control bytes in text; random bytes have a share of 0.1.
 MAX_CONTROL_SHARE = 0.03
@@ -209,10 +214,15 @@ def _other_script(data: bytes) -> str:
     high = len(sample) - len(sample.translate(None, _HIGH))
     if high < 8 or sum(map(len, _HIGH_RUN.findall(sample))) < 0.6 * high:  # words in Western languages are mostly ASCII
         return ""
+    if high < 40 and set(sample.decode("cp1252", "replace")) - _ASCII <= _WESTERN | _SIGNS:  # a row of letters in a table of them
+        return ""
     found = detect_bytes(data)
     if found is None or found.name == "utf-8":
         return ""
-    letters = [c for c in sample.decode(found.name, "replace") if c > "\x7f" and c.isalpha()]
+    text = sample.decode(found.name, "replace")
+    letters = [c for c in text if c > "\x7f" and c.isalpha()]
+    if 4 * len(_MIXED.findall(text)) > len(letters):
+        return ""
     return found.name if sum(1 for c in letters if c > "\u036f") > 0.9 * len(letters) else ""
 
 
@@ -312,7 +322,7 @@ def _guess(file: io.BufferedReader | io.BytesIO) -> Encoding | None:
     name = str(best["encoding"] or "cp1252").lower()
     if _is_western(window) and (best["confidence"] < MIN_CONFIDENCE or _MIXED.search(window.decode(name, "replace"))):
         name = "cp1252"
-    if name in ("cp1252", "windows-1252") and _LATIN_9.search(window.decode("cp1252", "replace")):
+    if name in ("cp1252", "windows-1252") and not _C1.search(window) and _LATIN_9.search(window.decode("cp1252")):
         name = "iso8859-15"
     try:
         return Encoding(codecs.lookup(name).name, False)

@@ -22,10 +22,12 @@ SAMPLE_CHARS, SAMPLE_LINES = 64 << 10, 50
 _SEPARATORS = ",;\t|"
 #: The line with which Excel is told the delimiter.
 _SEP_LINE = re.compile(r"sep=(.)\s*$", re.I)
-#: Commas of numbers and sentences.
-_COMMAS_OF_TEXT = re.compile(r"(?<![\d,])\d++,\d++(?![\d,])|, ")
+#: Commas of whole numbers and of sentences.
+_COMMAS_OF_TEXT = re.compile(r"(?<![\w.,:/-])[-+]?\d++,\d++(?![\w,:/-]|\.\d)|, ")
 #: A character that separates nothing: for files of one column.
 _NO_DELIMITER = "\x1f"
+#: One text as a formula.
+_PROTECTED = re.compile(r'="(?:[^"]|"")*+"', re.S)
 _ESCAPED = re.compile(r"\\[,;\t|\"]")
 
 
@@ -71,7 +73,7 @@ def _rows(path: Path, dialect: Dialect | None, share: Share) -> Iterator[Element
 
 def _shown(cell: str) -> str:
     """A cell without the formula around it that keeps Excel from reading a text as a number: `="00123"`."""
-    return cell[2:-1].replace('""', '"') if cell.startswith('="') and cell.endswith('"') and len(cell) > 2 else cell
+    return cell[2:-1].replace('""', '"') if _PROTECTED.fullmatch(cell) else cell
 
 
 @contextmanager

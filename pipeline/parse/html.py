@@ -31,7 +31,9 @@ _TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9:-]*)((?:[^<>\"']|\"[^\"<]*\"|'[^'<]
 _SCRIPT = re.compile(r"<script\b[^<>]{0,1000}(?:\bsrc\s*=|>[^<]{0,100}\S)", re.I)
 _TITLE = re.compile(r"<title[^<>]*>([^<]*)", re.I)
 #: Elements whose content is invisible to readers.
-_UNSEEN_NAMES = "script style template head noscript svg iframe object select textarea button noembed noframes annotation"
+_UNSEEN_NAMES = (
+    "script style template head noscript svg iframe object select textarea button noembed noframes annotation annotation-xml"
+)
 _UNSEEN = frozenset(_UNSEEN_NAMES.split())
 _INLINE_NAMES = "a abbr b bdi bdo cite code data dfn em font i kbd mark q s samp small span strong sub sup time tt u var wbr"
 _INLINE = frozenset(_INLINE_NAMES.split())
@@ -91,8 +93,8 @@ def bare_text(page: str) -> tuple[str, str]:
         if name in _INLINE:
             continue
         if name in _UNSEEN and not closing and page[end - 2 : end] != "/>":
-            end_tag = re.compile(f"</{name}", re.I).search(page, position)
-            if end_tag is None and name in ("head", "svg", "object", "select", "button", "annotation"):
+            end_tag = re.compile(rf"</{name}(?![\w-])", re.I).search(page, position)
+            if end_tag is None and name in ("head", "svg", "object", "select", "button", "annotation", "annotation-xml"):
                 continue  # left open by mistake: the following text is visible
             if name == "head" and (found := _TITLE.search(page, position, end_tag.start() if end_tag else len(page))):
                 title = squeeze(html.unescape(found.group(1)))

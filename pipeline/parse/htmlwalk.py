@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from lxml import etree
 
+from pipeline.parse.htmlshown import BLOCKS, UNSEEN, drawn_text, is_hidden, shown_text
 from pipeline.parse.mathml import linear
 from pipeline.parse.parsed import clean, pieces, squeeze
 from pipeline.parse.tables import MAX_CELL_CHARS, Cell, Row, table_elements
@@ -18,14 +19,6 @@ from pipeline.types import Element, ElementKind
 #: lxml has no type information.
 Node = Any
 
-_UNSEEN_NAMES = "script style template head noscript svg iframe object select textarea button input noembed noframes"
-_UNSEEN = frozenset(_UNSEEN_NAMES.split())
-_BLOCK_NAMES = (
-    "address article aside blockquote body caption center dd details dialog dir div dl dt fieldset figcaption figure footer form "
-    "h1 h2 h3 h4 h5 h6 header hgroup hr legend li listing main menu nav ol p plaintext pre section summary table tbody td tfoot "
-    "th thead tr ul xmp"
-)
-_BLOCKS = frozenset(_BLOCK_NAMES.split())
 _PRE = frozenset(("pre", "listing", "xmp", "plaintext"))
 _BOILERPLATE_ROLES = frozenset(("navigation", "search", "banner", "contentinfo"))
 #: Roles of lists of commands; some pages give them to content.
@@ -37,7 +30,6 @@ _BOILERPLATE_CLASSES = frozenset(
      "skip-link", "sr-only", "visually-hidden", "linenos", "linenodiv", "gutter", "mw-editsection")
 )  # fmt: skip
 _PERMALINK = re.compile(r"[¶§#\uf0c1🔗\s]+$")
-_HIDDEN = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden", re.I)
 #: Parts whose `header` and `footer` children belong to the content.
 _SECTIONS = frozenset(("article", "main", "section", "blockquote", "td"))
 #: Minimum share of a page's text in its main part for the rest to count as boilerplate.
@@ -56,6 +48,7 @@ class Walk:
     pictures: int = 0  #: number of pictures inside the page that nothing describes
     in_headers: int = 0  #: number of characters, without white space, in table headers, which rows repeat
     _run: list[str] = field(default_factory=list)
+    _drawn: list[str] = field(default_factory=list)  #: words of the drawings inside the current text
     _context: list[str] = field(default_factory=list)  #: open elements that determine the kind of text
     _heading: tuple[int, str] | None = None  #: the heading above the current text
     _stale: bool = False  #: object headings have ended; the heading above must be repeated
@@ -89,13 +82,13 @@ class Walk:
         for event, node in walk:
             tag = node.tag if isinstance(node.tag, str) else ""
             if event == "start":
-                if tag == "math":
+                if tag == "math" and _is_equation(node) and not self._is_boilerplate(node, tag):
                     self._equation(node)
                     walk.skip_subtree()
                     skipped = node
                 elif node is not body and self._is_boilerplate(node, tag):
                     if tag == "svg" and not is_hidden(node):
-                        yield from self._drawing(node)
+                        self._drawing(node)
                     self.left_out += _size(node)
                     walk.skip_subtree()
                     skipped = node
@@ -105,7 +98,7 @@ class Walk:
                         yield from self._emit(row)
                     walk.skip_subtree()
                     skipped = node
-                elif tag in _BLOCKS or tag == "br":
+                elif tag in BLOCKS or tag == "br":
                     yield from self._open(node, tag)
                 elif tag == "img":
                     self._picture(node)
@@ -114,7 +107,7 @@ class Walk:
             else:
                 if node is skipped:
                     skipped = None
-                elif tag in _BLOCKS:
+                elif tag in BLOCKS:
                     yield from self._close(node, tag)
                 if node is not body and node.tail:
                     self._run.append(node.tail)
@@ -133,7 +126,7 @@ class Walk:
         return (found[0], whole - inside) if inside >= MAIN_SHARE * max(0, whole - sizes) else None
 
     def _is_boilerplate(self, node: Node, tag: str) -> bool:
-        if tag in _UNSEEN or tag == "nav":
+        if tag in UNSEEN or tag == "nav":
             return True
         names = node.keys()
         role = node.get("role") if "role" in names else ""
@@ -173,12 +166,10 @@ class Walk:
         told = linear(node)
         self._run.append(f" {told} " if node.get("display") == "block" else told)
 
-    def _drawing(self, node: Node) -> Iterator[Element]:
-        """The words of a drawing, which stands apart from the text around it."""
-        told = [squeeze(" ".join(text.itertext())) for text in node.iter("text", "foreignobject")]
-        if text := "\n".join(filter(None, told)):
-            yield from self._flush()
-            yield from self._emit(Element(text))
+    def _drawing(self, node: Node) -> None:
+        """The words of a drawing, which follow the text that it stands in."""
+        if text := drawn_text(node):
+            self._drawn.append(text)
             self.left_out -= sum(map(len, text.split()))  # it is not counted as text of the page
 
     def _open(self, node: Node, tag: str) -> Iterator[Element]:
@@ -218,7 +209,13 @@ class Walk:
             self._context.pop()
 
     def _flush(self, closing: Node | None = None) -> Iterator[Element]:
-        """Emit the text since the last block began or ended."""
+        """Emit the text since the last block began or ended, then the words of the drawings in it."""
+        yield from self._text(closing)
+        drawn, self._drawn = self._drawn, []
+        for text in drawn:
+            yield from self._emit(Element(text))
+
+    def _text(self, closing: Node | None) -> Iterator[Element]:
         if not self._run:
             return
         raw = "".join(self._run)
@@ -313,35 +310,10 @@ class Walk:
         return [*([Element(title)] if title else []), *found]
 
 
-def shown_text(node: Node) -> str:
-    """The text of a cell or a caption, with the words that describe its pictures, without what is hidden."""
-    parts = [node.text or ""]
-    walk = etree.iterwalk(node, events=("start", "end"))
-    for event, found in walk:
-        if found is node:
-            continue
-        apart = found.tag in _BLOCKS or found.tag == "br"
-        if event == "end":
-            parts += [" " if apart else "", found.tail or ""]
-        elif found.tag in _UNSEEN or is_hidden(found):
-            walk.skip_subtree()
-        else:
-            if found.tag == "math":
-                parts.append(linear(found))
-                walk.skip_subtree()
-                continue
-            parts += [" ", found.get("alt") or "", " "] if found.tag == "img" else [" " if apart else "", found.text or ""]
-    return "".join(parts)
-
-
-def is_hidden(node: Node) -> bool:
-    """Whether a browser does not show `node`, by its attributes."""
-    names = node.keys()
-    return (
-        ("hidden" in names and node.get("hidden") != "until-found")
-        or ("aria-hidden" in names and node.get("aria-hidden") == "true")
-        or ("style" in names and _HIDDEN.search(node.get("style", "")) is not None)
-    )
+def _is_equation(node: Node) -> bool:
+    """Whether `node` was closed: one that was left open holds the blocks that follow it."""
+    block = next(node.iter(*BLOCKS), None)
+    return block is None or any(a.tag == "annotation-xml" for a in block.iterancestors())
 
 
 def _is_commands(node: Node) -> bool:
@@ -383,7 +355,7 @@ def _follows_dt(node: Node) -> bool:
 def _size(node: Node) -> int:
     """Number of visible characters of `node` without white space."""
     total = sum(map(len, " ".join(node.itertext()).split()))
-    for unseen in node.iter(*_UNSEEN):
-        if not any(a.tag in _UNSEEN for a in unseen.iterancestors()):
+    for unseen in node.iter(*UNSEEN):
+        if not any(a.tag in UNSEEN for a in unseen.iterancestors()):
             total -= sum(map(len, " ".join(unseen.itertext()).split()))
     return total

@@ -13,6 +13,8 @@ Node = Any
 _SINGLE = re.compile(r"\w+$|.$", re.S)
 _SILENT = ("annotation", "annotation-xml")
 _LEAVES = ("mi", "mn", "mo", "mtext", "ms")
+#: Leaves that are words among the signs.
+_WORDS = ("mtext", "ms")
 _SUBS, _SUPS = ("msub", "munder"), ("msup", "mover")
 _BOTH = ("msubsup", "munderover")
 
@@ -20,7 +22,7 @@ _BOTH = ("msubsup", "munderover")
 def linear(node: Node) -> str:
     """The text of an equation; one that is nested too deeply keeps its words alone."""
     try:
-        return _linear(node)
+        return squeeze(_linear(node))
     except RecursionError:
         return squeeze("".join(node.itertext()))
 
@@ -31,8 +33,21 @@ def _linear(node: Node) -> str:
     if not name or name in _SILENT:
         return ""
     if name in _LEAVES:
-        return squeeze("".join(node.itertext()))
-    told = [_linear(child) for child in node if _name(child) not in _SILENT]
+        text = squeeze("".join(node.itertext()))
+        return f" {text} " if name in _WORDS else text
+    children = [child for child in node if _name(child) not in ("", *_SILENT)]
+    told = {child: _linear(child) for child in children}
+    between = [_stray(node.text)]
+    for child in node:
+        between += [told.get(child, ""), _stray(child.tail)]
+    whole = "".join(between)
+    if any(between[::2]):  # not MathML as it should be
+        return whole
+    return f"√({whole.strip()})" if name == "msqrt" else _shaped(name, [part.strip() for part in told.values()]) or whole
+
+
+def _shaped(name: str, told: list[str]) -> str:
+    """The parts of an equation as the element `name` puts them together; empty for one that puts them side by side."""
     if name == "mfrac" and len(told) == 2:
         return f"{_group(told[0])}/{_group(told[1])}"
     if name in _SUBS and len(told) == 2:
@@ -41,13 +56,18 @@ def _linear(node: Node) -> str:
         return f"{told[0]}^{_group(told[1])}"
     if name in _BOTH and len(told) == 3:
         return f"{told[0]}_{_group(told[1])}^{_group(told[2])}"
-    if name == "msqrt":
-        return f"√({''.join(told)})"
     if name == "mroot" and len(told) == 2:
         return f"{told[1]}√({told[0]})"
     if name == "mtable":
         return f"[{'; '.join(told)}]"
-    return (", " if name == "mtr" else "").join(told)
+    return ", ".join(told) if name == "mtr" else ""
+
+
+def _stray(text: str | None) -> str:
+    """Text beside the elements of an equation, with its spaces; white space alone only sets them apart."""
+    if not text or text.isspace():
+        return ""
+    return f"{' ' * text[0].isspace()}{squeeze(text)}{' ' * text[-1].isspace()}"
 
 
 def _name(node: Node) -> str:

@@ -98,7 +98,7 @@ def _filled(table: Iterable[Row]) -> Iterator[tuple[list[str], bool]]:
         if repeated >= MAX_REPEATED:
             spans.clear()
         cells += [cell.text for cell in queue]
-        if not row.cells:  # all of it belongs to cells from above
+        if not any(cell.text for cell in row.cells):  # all of it belongs to cells from above
             continue
         if not row.heads and len(set(filter(None, cells))) == 1 and sum(1 for cell in row.cells if cell.text) < 2:
             cells = [next(filter(None, cells))]

@@ -156,3 +156,23 @@ def test_random_bytes_have_no_encoding(tmp_path: Path) -> None:
 )
 def test_latin_9_is_known_by_its_letters(text: str, codec: str) -> None:
     assert decode_bytes(text.encode(codec)) == text
+
+
+def test_curly_quotes_are_not_those_of_latin_9() -> None:
+    text = "Die Währung „¤“ – größer als die für die Tür."
+    assert decode_bytes(text.encode("cp1252")) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["<p>" + 5 * "\xa0" + "Déjà vu" + 9 * "\xa0" + "à</p>", "ÉÉÉÉMÜÜÜÜLLÀÀÀÀA" * 9, "ÉÈÊÀ ÇÀÂÎ"],
+    ids=["indented", "among letters", "a table"],
+)
+def test_declared_western_texts_stay(text: str) -> None:
+    assert decode_bytes(text.encode("cp1252"), "iso-8859-1") == text
+
+
+@pytest.mark.parametrize("label", ["windows-1252", "iso-8859-1"])
+def test_other_scripts_under_both_labels(label: str) -> None:
+    text = "Ключ от склада хранится у охранника"
+    assert decode_bytes(text.encode("cp1251"), label) == text

@@ -322,3 +322,45 @@ def test_pages_that_declare_western_letters_and_have_others(codec: str, words: s
 def test_an_equation_that_is_left_open_hides_no_text(tmp_path: Path) -> None:
     page = "<html><body><p>Before <math><mi>x</mi><annotation>\\alpha</p><p>After it</p></body></html>"
     assert "After it" in read_bytes(tmp_path, "a.html", page).text
+
+
+@pytest.mark.parametrize(
+    ("body", "texts"),
+    [
+        ("<p>Energy <math>E = mc^2</math> and more.</p>", ["Energy E = mc^2 and more."]),
+        ("<ul><li>Use the <math> element for it</li></ul>", ["Use the element for it"]),
+        ("<div>Use the <math> element.<p>After</p><h2>Head</h2></div>", ["Use the element.", "After", "Head"]),
+        ("<p><math><mn>2</mn><mtext>&nbsp;if&nbsp;</mtext><mi>x</mi></math></p>", ["2 if x"]),
+        ("<p><math> <msub> <mi>x</mi> <mtext>max</mtext> </msub> </math></p>", ["x_max"]),
+        ("<p>Seen</p><math style='display:none'><mi>x</mi></math><math hidden><mi>y</mi></math>", ["Seen"]),
+    ],
+)
+def test_equations_as_people_write_them(body: str, texts: list[str], tmp_path: Path) -> None:
+    assert read_bytes(tmp_path, "a.html", f"<html><body>{body}</body></html>").texts == texts
+
+
+def test_an_equation_in_a_second_language_does_not_undo_the_page(tmp_path: Path) -> None:
+    second = f"<annotation-xml encoding='MathML-Content'>{'<apply><ci>z</ci></apply>' * 50}</annotation-xml>"
+    equation = f"<math><semantics><mi>x</mi><annotation>x</annotation>{second}</semantics></math>"
+    found = read_bytes(tmp_path, "a.html", f"<html><body><h2>Head</h2><p>So {equation} holds.</p></body></html>")
+    assert (found.title, found.texts) == ("Head", ["Head", "So x holds."])
+
+
+@pytest.mark.parametrize(
+    ("body", "texts"),
+    [
+        (
+            "<svg><switch><foreignObject><div>Label A</div></foreignObject><text>Label A</text></switch><text>B</text></svg>",
+            ["Label A\nB"],
+        ),
+        ("<h1>Foo <svg><text>i</text></svg> bar</h1><p>Text</p>", ["Foo bar", "i", "Text"]),
+        ("<svg><text><tspan>H</tspan><tspan>ello</tspan><tspan x='0' dy='9'>there</tspan></text></svg>", ["Hello there"]),
+    ],
+)
+def test_drawings_as_browsers_show_them(body: str, texts: list[str], tmp_path: Path) -> None:
+    assert read_bytes(tmp_path, "a.html", f"<html><body>{body}</body></html>").texts == texts
+
+
+def test_a_row_without_words_of_its_own_does_not_repeat_those_above(tmp_path: Path) -> None:
+    table = "<table><tr><td rowspan=3>All<td>1<tr><td><tr><td>3</table>"
+    assert read_bytes(tmp_path, "a.html", f"<html><body>{table}</body></html>").texts == ["All | 1", "All | 3"]

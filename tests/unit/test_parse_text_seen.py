@@ -39,9 +39,12 @@ def test_marks_inside_text(text: str, told: str) -> None:
         ("Greeting\nHello, world\nGood day, Ann\n", ["Hello, world", "Good day, Ann"]),
         ("Report\n1,2,3\n4,5,6\n", ["1 | 2 | 3", "4 | 5 | 6"]),
         ("a,b\n1,5\n2,5\n", ["1 | 5", "2 | 5"]),
+        ("Temperature readings\n12.5,13.1\n11.0,12.0\n", ["12.5 | 13.1", "11.0 | 12.0"]),
+        ("date\n2020-01-01,5\n2020-01-02,6\n", ["2020-01-01 | 5", "2020-01-02 | 6"]),
+        ('Code;Size\n="A"&B1&"C";7\n', ['="A"&B1&"C" | 7']),
         ('Code;Size\n="00123";7\n="a""b";8\n', ["00123 | 7", 'a"b | 8']),
     ],
-    ids=["decimals", "sentences", "title", "two columns", "texts as formulas"],
+    ids=["decimals", "sentences", "title", "two columns", "numbers with points", "dates", "a formula", "texts as formulas"],
 )
 def test_cells_of_csv_as_a_spreadsheet_shows_them(content: str, texts: list[str], tmp_path: Path) -> None:
     assert read_bytes(tmp_path, "a.csv", content).texts[-len(texts) :] == texts
@@ -78,6 +81,11 @@ def test_a_catalogue_in_the_encoding_that_it_declares(label: str, codec: str, tm
     word = "ключ" if codec == "koi8_r" else "žluťoučký"
     content = f'msgid ""\nmsgstr ""\n"Content-Type: text/plain; charset={label}\\n"\n\nmsgid "key"\nmsgstr "{word}"\n'
     assert read_bytes(tmp_path, "a.po", content.encode(codec)).texts[-1] == f"key\n{word}"
+
+
+def test_a_catalogue_whose_bytes_do_not_fit_what_it_declares(tmp_path: Path) -> None:
+    content = 'msgid ""\nmsgstr "Content-Type: text/plain; charset=UTF-8\\n"\n\nmsgid "key"\nmsgstr "Schlüssel für das Gebäude"\n'
+    assert read_bytes(tmp_path, "a.po", content.encode("cp1252")).texts[-1] == "key\nSchlüssel für das Gebäude"
 
 
 PICTURE = "iVBORw0KGgo" + "A" * 300

@@ -17,7 +17,7 @@ from tests.patterns import Use, find
 #: Examples of the patterns that are built at run time, by the expression that builds them.
 MADE_AT_RUN_TIME: dict[str, list[Any]] = {
     "'@(' + '|'.join(parts) + ')@'": ["@(COLLECTION|FACTS|DATA)@"],
-    "f'</{name}'": ["</script", "</head"],
+    "f'</{name}(?![\\\\w-])'": ["</script(?![\\w-])", "</head(?![\\w-])"],
     r'''f"""(?:(?<![^\\s(\\[{{<\\"'`=,;:])\\.(?=[^\\W\\d_]))?{part}(?:{joint}{part})*"""''': [
         compounds("ascii"),
         compounds("käse"),
