@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 import numpy as np
 
+from pipeline.store.edge import EdgeStore
 from pipeline.types import Chunk, DocumentInfo, EmbeddedChunk, chunk_id, document_id
 
 DIMENSION = 16
@@ -32,3 +37,14 @@ def made_points(
         )
         points.append((document, EmbeddedChunk(chunk, made_vector(n, dimension))))
     return points
+
+
+@contextmanager
+def store_of(folder: Path, documents: int, points: int) -> Iterator[EdgeStore]:
+    """A store with the collection `c`, whose documents `0.txt`, `1.txt`, ... have so many points each."""
+    store = EdgeStore(folder, role="owner", lock_timeout_s=10.0)
+    store.create("c", DIMENSION)
+    for number in range(documents):
+        store.upsert("c", made_points(made_document(f"{number}.txt"), points, first=points * number))
+    yield store
+    store.close()

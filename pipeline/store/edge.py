@@ -34,10 +34,10 @@ from pipeline.store.base import Role, StoredPoint, VectorStore
 from pipeline.store.bm25 import document_weights
 from pipeline.store.catalogue import Catalogue
 from pipeline.store.conditions import bound
-from pipeline.store.edge_engine import engine_errors, enter_engine
+from pipeline.store.edge_engine import A, Call, R, engine_errors, enter_engine
 from pipeline.store.points import DENSE, META_FIELDS, META_PAGE_POINTS, PAGE_POINTS, PARTS, SPARSE, Point
 from pipeline.store.query import Shape, query_plan
-from pipeline.store.shards import A, Call, R, Shards
+from pipeline.store.shards import Shards
 from pipeline.store.wire import Chosen, Found, NewPayload, NewPoint, Page
 from pipeline.types import Chunk, DocumentInfo, EmbeddedChunk, Embedding, Hit, PointMeta
 

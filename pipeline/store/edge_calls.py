@@ -24,10 +24,10 @@ from qdrant_edge import Point as EdgePoint
 from pipeline.filters import FieldType
 from pipeline.store import graph
 from pipeline.store import points as convert
+from pipeline.store.edge_engine import Call
 from pipeline.store.edge_query import INDEXES, edge_filter, run_query, types_of
 from pipeline.store.points import DENSE, PARTS, SPARSE, Payload
 from pipeline.store.query import QueryPlan
-from pipeline.store.shards import Call
 from pipeline.store.wire import Chosen, Found, NewPayload, NewPoint, Page
 from pipeline.types import Embedding
 

@@ -48,9 +48,9 @@ from pipeline.files.lock import FileLock
 from pipeline.files.replace import sync_folder
 from pipeline.filters import PREFIX_FIELDS
 from pipeline.store.catalogue import SHARD, Catalogue, leftovers, shard_folder, take_shard
-from pipeline.store.edge_engine import engine_errors, enter_engine
+from pipeline.store.edge_engine import OPEN_BYTES, Call, engine_errors, enter_engine
 from pipeline.store.points import DENSE, INDEXED_FIELDS, SPARSE
-from pipeline.store.shards import BUILDING, Call, Shards
+from pipeline.store.shards import BUILDING, Shards
 from pipeline.store.space import DEAD_SHARE, disk_bytes, has_large_log, is_wasteful, renew_log, rewrite
 
 log = logging.getLogger(__name__)
@@ -84,8 +84,8 @@ Making: TypeAlias = Literal["graph", "compact"]
 #: In a collection's folder: the lock of the process that makes its shard anew.
 LOCK = "graph.lock"
 
-#: Disk space that opening two shards and the log of new points takes, however small they are.
-OPEN_BYTES = 160 << 20
+#: Disk space that opening two shards takes, and the log of new points at most, however small they are.
+LEAST_BYTES = 2 * OPEN_BYTES + (64 << 20)
 
 #: Seconds to wait for the shard: a search or a batch of a load may use it.
 WAIT_S = 120.0
@@ -220,7 +220,7 @@ def _is_current(path: Path, copy: Path) -> bool:
 
 
 def _check_room(source: Path) -> None:
-    needed = int(ROOM * disk_bytes(source)) + OPEN_BYTES
+    needed = int(ROOM * disk_bytes(source)) + LEAST_BYTES
     free = shutil.disk_usage(source).free
     if free < needed:
         raise NoSpace(f"to make {source} anew needs {needed >> 20} MB of free disk space meanwhile, and {free >> 20} MB are free")

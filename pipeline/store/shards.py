@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -27,23 +26,20 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, cast
 
 from qdrant_edge import EdgeShard
 
-from pipeline.errors import CollectionMissing, NoSpace, StoreLocked, StoreUnavailable
+from pipeline.errors import CollectionMissing, StoreLocked, StoreUnavailable
 from pipeline.files.errors import translated
 from pipeline.files.lock import POLL_S, FileLock
 from pipeline.store.base import Role
 from pipeline.store.doors import OPEN_LOCK, Askers, Door, NobodyAnswers, NotAnswered
-from pipeline.store.edge_engine import engine_errors, enter_engine, load, refuse_after_fork
+from pipeline.store.edge_engine import FLUSH, A, Call, R, check_room, engine_errors, enter_engine, load, refuse_after_fork
 from pipeline.store.turn import Turn
 from pipeline.store.wire import read, written
 
 _log = logging.getLogger(__name__)
-
-A = TypeVar("A")
-R = TypeVar("R")
 
 #: In a shard's folder while a copy of it gets a graph, and nothing has been written since.
 BUILDING = "building"
@@ -53,22 +49,6 @@ _READER_HOLD_S = 2.0
 _LOOK_S = 0.1
 #: An answer may take this many times as long as the wait for a lock: a flush may wait for a slow disk.
 _ANSWER_TIMES = 4
-#: Disk space needed to open a shard: the engine maps its last chunks of 32 MB whole (26 MB were measured, 16 MB free were
-#: not enough). If the disk cannot hold the mapped files, the process dies of SIGBUS.
-_OPEN_BYTES = 48 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class Call(Generic[A, R]):
-    """Something that the process that has a shard open does with it, also for others; doing it again changes nothing."""
-
-    name: str  #: by which others ask for it
-    run: Callable[[EdgeShard, A], R]  #: values that `wire` can write
-    changes: bool = False  #: whether it writes
-
-
-#: Writes all changes to disk.
-FLUSH: Call[None, None] = Call("flush", lambda shard, _: shard.flush())
 
 
 class OpenElsewhere(Exception):
@@ -318,13 +298,13 @@ class Shards:
             self._take_turn(path, deadline, alone)
             if path in self._open:
                 return self._open[path]
-            if shutil.disk_usage(path).free < _OPEN_BYTES:
-                raise NoSpace(f"opening {path} needs {_OPEN_BYTES >> 20} MB of free disk space; free some space and try again")
+            check_room(path)
             if not lock.take(deadline):
                 raise self._locked()
             opened = _Open(load(path), lock, self._open_door(path), path in self._unflushed)
-            self._keep(path, opened)
-            return opened
+            if not self._open:
+                self._opened_at = time.monotonic()
+            self._open[path] = opened
         except BaseException as error:
             lock.release()
             if isinstance(error, FileNotFoundError):
@@ -335,11 +315,6 @@ class Shards:
         finally:
             if self._role == "owner" or not self._open:  # a reader keeps the turn until it closes what it has opened
                 self._turn.release()
-
-    def _keep(self, path: Path, opened: _Open) -> None:
-        if not self._open:
-            self._opened_at = time.monotonic()
-        self._open[path] = opened
         self._used_at = time.monotonic()
         self._unflushed.discard(path)
         self._closing.clear()
@@ -347,6 +322,7 @@ class Shards:
             self._is_watched = True
             self._watch = threading.Thread(target=self._close_idle, name="kb-edge-idle", daemon=True)
             self._watch.start()
+        return opened
 
     def _open_door(self, path: Path) -> Door | None:
         """Where others ask for the shard, before they can have the turn."""

@@ -20,10 +20,7 @@ from tests.unit.test_store_owner import GUIDE, SECRET, asker, filled, has_opened
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A store with the collection `c`, of two documents."""
-    folder = tmp_path / "qdrant"
-    filled(folder, "c")
-    return folder
+    return filled(tmp_path / "qdrant", "c")
 
 
 def reads(store: VectorStore, name: str) -> list[object]:

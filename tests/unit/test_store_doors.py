@@ -18,10 +18,7 @@ from tests.unit.test_store_owner import asker, filled, has_opened, owner
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A store with the collection `c`, of two documents."""
-    folder = tmp_path / "qdrant"
-    filled(folder, "c")
-    return folder
+    return filled(tmp_path / "qdrant", "c")
 
 
 OTHERS = ["doors.MESSAGES += 1", "doors._user = lambda connection: 4711"]

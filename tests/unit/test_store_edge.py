@@ -323,7 +323,7 @@ def test_a_disk_that_is_nearly_full_stops_writes_and_nothing_else(folder: Path) 
 def test_a_shard_is_not_opened_on_a_full_disk(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with opened(folder, "owner", "reader", idle_s=60) as [owner, reader]:
         owner.create("c", DIMENSION)
-        monkeypatch.setattr("pipeline.store.shards._OPEN_BYTES", 1 << 60)
+        monkeypatch.setattr("pipeline.store.edge_engine.OPEN_BYTES", 1 << 60)
         with pytest.raises(NoSpace, match="opening"):
             reader.count("c")
         monkeypatch.undo()

@@ -20,7 +20,7 @@ from pipeline.store.catalogue import SHARD, leftovers, shard_folder
 from pipeline.store.edge import EdgeStore
 from pipeline.store.shards import BUILDING
 from pipeline.types import Hit
-from tests.made_points import DIMENSION, made_document, made_points, made_vector
+from tests.made_points import DIMENSION, made_document, made_points, made_vector, store_of
 from tests.services import wait_until
 
 pytestmark = pytest.mark.slow
@@ -38,12 +38,8 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def store(folder: Path) -> Iterator[EdgeStore]:
-    store = EdgeStore(folder, role="owner", lock_timeout_s=10.0)
-    store.create("c", DIMENSION)
-    for number in range(POINTS // 500):
-        store.upsert("c", made_points(made_document(f"{number}.txt"), 500, first=500 * number))
-    yield store
-    store.close()
+    with store_of(folder, POINTS // 500, 500) as store:
+        yield store
 
 
 def found(store: EdgeStore) -> list[list[Hit]]:

@@ -57,13 +57,11 @@ print("closed", flush=True)
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A store with the collection `c`, of two documents."""
-    folder = tmp_path / "qdrant"
-    filled(folder, "c")
-    return folder
+    return filled(tmp_path / "qdrant", "c")
 
 
-def filled(folder: Path, *names: str, parts: bool = False) -> None:
+def filled(folder: Path, *names: str, parts: bool = False) -> Path:
+    """The folder, as a store with these collections of two documents."""
     store = EdgeStore(folder, role="owner")
     for name in names:
         store.create(name, DIMENSION, parts=parts)
@@ -71,6 +69,7 @@ def filled(folder: Path, *names: str, parts: bool = False) -> None:
         for document in (GUIDE, SECRET):
             store.upsert(name, with_parts(made_points(document, 300)) if parts else made_points(document, 300))
     store.close()
+    return folder
 
 
 def with_parts(points: list[tuple[DocumentInfo, EmbeddedChunk]]) -> list[tuple[DocumentInfo, EmbeddedChunk]]:

@@ -18,7 +18,7 @@ from pipeline.filters import FieldType
 from pipeline.store import graph, space
 from pipeline.store.catalogue import leftovers, shard_folder
 from pipeline.store.edge import EdgeStore
-from tests.made_points import DIMENSION, made_document, made_points, made_vector
+from tests.made_points import DIMENSION, made_document, made_points, made_vector, store_of
 from tests.services import wait_until
 
 pytestmark = pytest.mark.slow
@@ -33,12 +33,8 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def store(folder: Path) -> Iterator[EdgeStore]:
-    store = EdgeStore(folder, role="owner", lock_timeout_s=10.0)
-    store.create("c", DIMENSION)
-    for number in range(DOCUMENTS):
-        store.upsert("c", made_points(made_document(f"{number}.txt"), POINTS // DOCUMENTS, first=POINTS // DOCUMENTS * number))
-    yield store
-    store.close()
+    with store_of(folder, DOCUMENTS, POINTS // DOCUMENTS) as store:
+        yield store
 
 
 def spoil(store: EdgeStore) -> None:
