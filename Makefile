@@ -174,8 +174,10 @@ $(PEERS)/.installed: benchmarks/peers/constraints.txt constraints.txt
 	$(call make-venv,$(PEERS),--clear)
 	@echo "==> Installing LangChain, LlamaIndex and Haystack, with kb-ingest's versions of torch and sentence-transformers"
 	@$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) "$$(grep '^torch==' constraints.txt)"
-	@$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -r benchmarks/peers/constraints.txt \
-		-c <(grep -E '^(torch|sentence-transformers|transformers|tokenizers|numpy|qdrant-client)==' constraints.txt)
+	@# The files name every package: pip, if it looked for versions itself, would try older and older ones for a quarter of an hour.
+	@$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) --no-deps -r benchmarks/peers/constraints.txt \
+		-r <(grep -E '^(sentence-transformers|transformers|tokenizers|numpy|qdrant-client)==' constraints.txt)
+	@$(PEERS)/bin/python -m pip check --disable-pip-version-check
 	@touch $@
 
 bench-documents: env $(PDF_READERS)/.installed ## measure how much text comes out of documents; DOCLING=<checkout of docling's repository>
