@@ -125,6 +125,27 @@ def test_who_only_looks_deletes_nothing_and_who_sends_does(redis: Server, tmp_pa
 
 
 @pytest.mark.slow
+def test_questions_share_a_connection_that_outlives_a_restart_of_redis(redis: Server, tmp_path: Path) -> None:
+    from redis import Redis
+
+    app = make_app(Settings(data_dir=tmp_path, redis_url=SecretStr(f"redis://127.0.0.1:{redis.port}/0")))
+    broker = Broker(app)
+    broker.send(Batch("first", Stage.PARSE, ("a",), ()))
+    assert broker.depth(Stage.PARSE) == 1
+    with Redis(port=redis.port) as client:
+        before = client.info("stats")["total_connections_received"]
+        assert [broker.depth(stage) for stage in (Stage.PARSE, Stage.EMBED) * 20] == [1, 0] * 20
+        assert client.info("stats")["total_connections_received"] == before
+    redis.stop()
+    with pytest.raises(BrokerUnavailable):
+        broker.depth(Stage.PARSE)
+    redis.start()
+    assert broker.depth(Stage.PARSE) == 1
+    broker.send(Batch("second", Stage.PARSE, ("b",), ()))
+    assert broker.depth(Stage.PARSE) == 2
+    app.close()
+
+
 def test_redis_that_forgets_everything_loses_nothing(redis: Server, qdrant: Server, documents: Path, tmp_path: Path) -> None:
     cli = Cli(
         tmp_path / "data", KB_REDIS_URL=f"redis://127.0.0.1:{redis.port}/0", KB_QDRANT_URL=f"http://127.0.0.1:{qdrant.port}",

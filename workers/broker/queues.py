@@ -47,11 +47,16 @@ class Broker:
     def length(self, queue: str) -> int:
         """Number of messages in a queue, as `depth`; 0 if its key in Redis is not a queue, which `send` fixes."""
         try:
-            with self._app.connection_for_read() as connection:
-                connection.ensure_connection(max_retries=1, timeout=5)
-                return int(connection.default_channel.queue_declare(queue, passive=True).message_count)
-        except ChannelError:  # an empty queue does not exist
-            return 0
+            # Of the pool that `send` uses too: to connect takes several times the time of the question.
+            with self._app.pool.acquire(block=True) as connection:
+                try:
+                    connection.ensure_connection(max_retries=1, timeout=5)
+                    return int(connection.default_channel.queue_declare(queue, passive=True).message_count)
+                except ChannelError:  # an empty queue does not exist
+                    return 0
+                except _broker_errors():
+                    self._app.pool.replace(connection)  # whoever gets it next connects again
+                    raise
         except _broker_errors() as error:
             if "WRONGTYPE" in str(error):
                 return 0

@@ -1,16 +1,18 @@
-"""The model's process: a load that embeds by itself loads the model in one while it imports everything else, and a service has one.
+"""The model's process: it has torch and the model, and nothing else; embed workers and the service send it texts over a socket.
 
-Importing torch takes as long as all other imports together, and an import cannot be divided among processes. So the model has
-a process with torch, but without ledger, broker and store; the embed worker has these, and sends texts to the model over a
-socket. A worker whose model's process is gone, or that never had one, loads the model itself. In a service the model's thread would
-wait for the interpreter lock after each of its hundreds of operations, while the threads of other callers hold it.
+A model's thread gives up the interpreter lock after each of its hundreds of operations, and would then wait for threads that read,
+write or answer. And importing torch takes as long as all other imports together, which an import cannot share with another one.
+A load and a service fork this process before their own imports (`ahead.py`). Other embed workers start it as a new interpreter
+(`ownmodel.py`). Those that have none, or whose model's process died while it was being loaded, load the model themselves.
 """
 
 from __future__ import annotations
 
+import argparse
 import itertools
 import logging
 import os
+import signal
 import socket
 import threading
 from collections import deque
@@ -18,6 +20,7 @@ from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from pipeline.sandbox.confine import PDEATHSIG, prctl
 from pipeline.settings import Settings
 from workers import logs
 
@@ -28,6 +31,9 @@ if TYPE_CHECKING:
     from pipeline.embed.base import Embedder, EmbedderInfo, Purpose
 
 log = logging.getLogger(__name__)
+
+#: Name of the model's process in log lines, where it serves a whole command.
+NAME = "model"
 
 
 class ModelGone(Exception):
@@ -121,7 +127,8 @@ def _log_file() -> int:
 class _Models:
     """The loaded models, by number; several threads may use one at the same time."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
+        self._name = name  #: of this process, in log lines
         self._lock = threading.Lock()
         self._numbers = itertools.count()
         self._loaded: dict[int, tuple[tuple[Settings, str, Purpose], Embedder]] = {}
@@ -164,19 +171,21 @@ class _Models:
     def _set_up_logs(self, settings: Settings) -> None:
         if not self._logs:
             self._logs = True
-            logs.set_up(settings.log_level, log_format=settings.log_format, prefix="model")
+            logs.set_up(settings.log_level, log_format=settings.log_format, prefix=self._name)
             if settings.log_level != "debug" or logs.structured():
-                logs.divert(settings.data_dir / "logs" / "model.log")
+                logs.divert(settings.data_dir / "logs" / f"{self._name}.log")
 
 
-def serve(door: socket.socket) -> NoReturn:
+def serve(door: socket.socket, name: str = NAME) -> NoReturn:
     """Import torch, then answer each connection in its own thread, until no process can make new ones."""
+    # A service manager may send SIGTERM to all processes of a service: the worker then finishes its step, with this model.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     try:
         import pipeline.embed.local  # noqa: F401 - so that it is there when it is needed
     except Exception:  # the worker, which then imports it itself, says why
         os._exit(1)
 
-    models = _Models()
+    models = _Models(name)
     first = True
     while True:
         data, files, _, _ = socket.recv_fds(door, 1, 2)
@@ -206,3 +215,20 @@ def _answer(connection: Connection[Any, Any], models: _Models) -> None:
                 connection.send(reply)
             except OSError:
                 return
+
+
+def main() -> NoReturn:
+    """Serve the process that has started this interpreter, and end with it."""
+    parser = argparse.ArgumentParser(prog="kb-ingest-model")
+    parser.add_argument("--door", type=int, required=True, help="descriptor of the socket to it")
+    parser.add_argument("--parent", type=int, required=True, help="its process id")
+    parser.add_argument("--name", required=True)
+    options = parser.parse_args()
+    prctl(PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != options.parent:  # it ended before the line above
+        os._exit(1)
+    serve(socket.socket(fileno=options.door), options.name)
+
+
+if __name__ == "__main__":
+    main()

@@ -9,7 +9,7 @@ import signal
 import socket
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -33,6 +33,7 @@ from pipeline.telemetry.tracing import open_tracing
 from pipeline.types import Stage
 from workers.process.alive import is_alive
 from workers.process.modelserver import ModelGone, RemoteEmbedder
+from workers.process.ownmodel import start
 from workers.process.termination import Termination
 
 if TYPE_CHECKING:
@@ -170,12 +171,6 @@ def _note(error: KbError) -> str:
     return f"{FATAL}{error}" if isinstance(error, PermanentError) else str(error)
 
 
-def _end_at_once() -> None:
-    """End as if the model had killed this process: its documents may be the reason, and count an attempt."""
-    log.error("the model's process has died")
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
 class ParseRuntime(Runtime):
     """A parse worker's process."""
 
@@ -237,13 +232,21 @@ class Model:
 
 
 class EmbedRuntime(Runtime):
-    """An embed worker's process: the only place that holds a model and, in embedded mode, the store."""
+    """An embed worker's process, with a model in a process beside it and, in embedded mode, the store."""
 
-    def __init__(self, settings: Settings, name: str, door: int | None = None) -> None:
-        """`door` leads to the model's process; without it, this process loads the model."""
-        self._door = door
+    def __init__(self, settings: Settings, name: str, door: int | None = None, locks: Sequence[int] = ()) -> None:
+        """`door` leads to a model's process; without it, one is started for this worker, which gets the descriptors `locks`."""
+        # First, so that it imports torch while this process opens the ledger and the store.
+        self._own = start(name, locks) if door is None and not settings.embed_url else None
+        self._door = self._own.door if self._own else door
+        self._closed = False
         self._models: OrderedDict[tuple[str, ...], Model] = OrderedDict()  #: by name, revision and parts, the last used one last
-        super().__init__(settings, name, Stage.EMBED)
+        try:
+            super().__init__(settings, name, Stage.EMBED)
+        except BaseException:  # the next attempt starts another one
+            if self._own is not None:
+                self._own.close()
+            raise
         self._ready: set[str] = set()
         self._broken: KbError | None = None  #: why there is no model or store
         try:
@@ -305,12 +308,18 @@ class EmbedRuntime(Runtime):
     def _embedder(self, settings: Settings) -> Embedder:
         if self._door is not None:
             try:
-                return RemoteEmbedder(self._door, settings, settings.ingest_device, _end_at_once)
+                return RemoteEmbedder(self._door, settings, settings.ingest_device, self._end_at_once)
             except ModelGone as gone:
-                log.info("%s; this process loads the model", gone)
+                log.warning("%s; this process loads the model", gone)
         from pipeline.embed import make_embedder
 
         return make_embedder(settings, device=settings.ingest_device)
+
+    def _end_at_once(self) -> None:
+        """End as if the model had killed this process: its documents may be the reason, and count an attempt."""
+        if not self._closed:  # after a shutdown, a call that was abandoned finds the model gone
+            log.error("the model's process has died")
+            os.kill(os.getpid(), signal.SIGKILL)
 
     def run(self, ids: list[str], batch: str) -> list[str]:
         """Index documents; return the ids that are searchable now."""
@@ -367,8 +376,11 @@ class EmbedRuntime(Runtime):
 
     def close(self) -> None:
         """Flush and close the store, and send the last spans."""
+        self._closed = True
         if self._broken is None:
             self._store.close()
-            for model in self._models.values():
+            for model in self._models.values() if self._own is None else ():
                 model.embedder.close()
+        if self._own is not None:
+            self._own.close()
         self.tracing.close()

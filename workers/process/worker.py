@@ -128,7 +128,7 @@ def _prepare(app: Celery, settings: Settings, options: argparse.Namespace) -> No
     """Tie the runtime to the pool's children, and the row in the ledger to the consumer."""
     stage, name = Stage(options.stage), options.name
     Presence.settings, Presence.name_of_worker = settings, name
-    consumer = os.getpid()
+    consumer, locks = os.getpid(), () if options.lock is None else (options.lock,)
     app.steps["consumer"].add(Presence)
     note = STARTING if stage is Stage.EMBED else ""
     with open_ledger(settings) as ledger:
@@ -145,7 +145,7 @@ def _prepare(app: Celery, settings: Settings, options: argparse.Namespace) -> No
         complained = False
         while tasks.runtime is None:
             try:
-                made = ParseRuntime(settings, name) if stage is Stage.PARSE else EmbedRuntime(settings, name, options.model)
+                made = ParseRuntime(settings, name) if stage is Stage.PARSE else EmbedRuntime(settings, name, options.model, locks)
                 made.bury_siblings()
             except Exception as error:  # Celery would ignore it and give this process work that it cannot do
                 known = isinstance(error, KbError)

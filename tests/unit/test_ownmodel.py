@@ -1,0 +1,57 @@
+"""The process that an embed worker starts for its model."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from pipeline.files.lock import FileLock
+from tests.services import wait_until
+from workers.process.ownmodel import OwnModel, start
+
+pytestmark = pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="elsewhere an embed worker has the model in its own process"
+)
+
+
+def test_a_device_stays_locked_until_its_model_has_ended(tmp_path: Path) -> None:
+    lock, other = FileLock(tmp_path / "lock"), FileLock(tmp_path / "lock")
+    assert lock.take()
+    model = OwnModel("embed-cuda0@host", [lock.fileno()])
+    lock.leave()
+    assert not other.take()
+    model.close()
+    assert other.take()
+    other.release()
+
+
+def test_it_ends_without_its_worker_s_end_of_the_socket_and_not_by_sigterm() -> None:
+    model = OwnModel("embed-cpu@host")
+    (process,) = [child for child in psutil.Process().children() if "workers.process.modelserver" in child.cmdline()]
+    assert process.cmdline()[-2:] == ["--name", "model-cpu"]
+
+    def ignores_sigterm() -> bool:
+        (line,) = [line for line in Path(f"/proc/{process.pid}/status").read_text().splitlines() if line.startswith("SigIgn")]
+        return bool(int(line.split()[1], 16) >> signal.SIGTERM - 1 & 1)
+
+    wait_until(ignores_sigterm, "the process has begun", 60, 0.05)
+    process.terminate()
+    assert psutil.wait_procs([process], timeout=0.5)[0] == []
+    model._door.close()
+    assert psutil.wait_procs([process], timeout=60)[0] == [process]
+    model.close()
+
+
+def test_a_worker_without_one_is_told(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    files = len(os.listdir("/proc/self/fd"))
+    with caplog.at_level(logging.WARNING):
+        assert start("embed-cpu@host") is None
+    assert "cannot start a process for the model" in caplog.text
+    assert len(os.listdir("/proc/self/fd")) == files
