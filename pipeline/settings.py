@@ -232,10 +232,10 @@ class Settings(BaseSettings):
         1.0, gt=0, description="days without use after which `gc` removes staged files that no document needs, at least an hour"
     )
     rollback_days: float = Field(
-        3.0, gt=0, description="days for which a replaced generation stays that has the model and settings of the live one"
+        1.0, gt=0, description="days for which a replaced generation stays that was made as the live one, by the same model"
     )
     gc_days: float = Field(
-        30.0, gt=0, description="days after which `gc` removes leftovers, and generations with another model or other settings"
+        30.0, gt=0, description="days after which `gc` removes leftovers, and replaced generations that were made in another way"
     )
     runs_days: float = Field(365.0, gt=0, description="days after which `gc` forgets runs that no document is from")
     health_dir: Path | None = Field(None, description="folder for heartbeat files of this service's processes; empty: disabled")

@@ -95,8 +95,8 @@ class Upkeep:
     def old_generations(self, now: float, older_s: float, same_s: float, earlier_s: float) -> list[OldGeneration]:
         """Generations that were replaced, or built and not swapped in, and that nobody has worked on for `older_s` seconds.
 
-        A rollback leads to the generation that was replaced last: `same_s` holds for it where the live one has the same model
-        and settings. It leads to none before that: `earlier_s` holds for those.
+        A rollback leads to the generation that was replaced last: `same_s` holds for it where the live one was made in the same
+        way. It leads to none before that: `earlier_s` holds for those.
         """
         found = []
         with reading(self._engine) as connection:
@@ -112,7 +112,7 @@ class Upkeep:
                     at = max(at, _worked_at(connection, one))
                 elif last[one.public] != one:
                     age_s = earlier_s
-                elif _are_alike(one, live.get(one.public)):
+                elif _are_alike(connection, one, live.get(one.public)):
                     age_s = same_s
                 if at < now - age_s:
                     ours = documents.c.collection == one.name
@@ -193,9 +193,14 @@ class Upkeep:
             return connection.execute(delete(losses).where(_without_document())).rowcount
 
 
-def _are_alike(one: Generation, live: Generation | None) -> bool:
-    """Whether a rollback from the live generation to this one would change neither model nor settings."""
-    return live is not None and (one.fingerprint, one.profile) == (live.fingerprint, live.profile)
+def _are_alike(connection: Connection, one: Generation, live: Generation | None) -> bool:
+    """Whether a rollback from the live generation to this one would change nothing: neither model nor settings nor parsers."""
+    if live is None or (one.fingerprint, one.profile) != (live.fingerprint, live.profile):
+        return False
+    parse = documents.c.indexed_parse
+    indexed = select(parse).where(parse != "").distinct()
+    made, now = (set(connection.execute(indexed.where(documents.c.collection == of.name)).scalars()) for of in (one, live))
+    return made <= now
 
 
 def _worked_at(connection: Connection, building: Generation) -> float:

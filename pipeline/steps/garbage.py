@@ -79,7 +79,7 @@ class Ages:
     events_s: float
     steps_s: float  #: events of steps whose documents have ended
     leftovers_s: float  #: leftovers of the store, builds that were not swapped in, and the generation to which a rollback leads
-    rollback_s: float  #: the last of these, if the live generation has the same model and settings
+    rollback_s: float  #: the last of these, if the live generation was made in the same way
     earlier_s: float  #: generations that no rollback leads to, since they were replaced
 
 

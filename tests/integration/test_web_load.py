@@ -58,7 +58,7 @@ def test_a_collection_is_kept_equal_to_a_website(cli: Cli, server: Website) -> N
     server.paths()
     second = cli.answer("sync", "guide")
     assert (second["chunks"], second["deleted"], second["unchanged"]) == (1, 1, 4)
-    assert {path for path, _ in server.paths()} == {"/robots.txt", "/sitemap.xml", "/guide/1"}
+    assert [path for path, status in server.paths() if status != 404] == ["/robots.txt", "/sitemap.xml", "/guide/1"]
 
     server.pages.clear()
     failed = cli.run("sync", "guide", status=1)

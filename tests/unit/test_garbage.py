@@ -38,7 +38,7 @@ from pipeline.types import SourceFile, Stage, StagedFile, document_id
 from tests.packed import make_older, packs
 
 DAY_S = 86_400.0
-MONTH = Ages(30 * DAY_S, 365 * DAY_S, 30 * DAY_S, 7 * DAY_S, 30 * DAY_S, 3 * DAY_S, 3600)
+MONTH = Ages(30 * DAY_S, 365 * DAY_S, 30 * DAY_S, 7 * DAY_S, 30 * DAY_S, 3 * DAY_S, 3600.0)
 
 
 @pytest.fixture(params=["files", "packs", "memory"])
@@ -291,17 +291,25 @@ def test_generations_go_with_their_points_and_then_their_copies(ledger: Ledger, 
 
 
 @pytest.mark.parametrize(
+    "other", [{"fingerprint": "1" * 64}, {"profile": '{"chunk_tokens": 9}'}, {}], ids=["model", "settings", "parser"]
+)
+@pytest.mark.parametrize(
     ("days", "kept"),
     [((9, 2), {"docs@2"}), ((9, 4), set()), ((0.02, 0.01), {"docs", "docs@2"}), ((40, -29), {"docs@2"}), ((40, -31), set())],
-    ids=["lately", "too old", "searches may still read both", "another model", "another model, too old"],
+    ids=["lately", "too old", "searches may still read both", "made otherwise", "made otherwise, too old"],
 )
 def test_only_the_generation_that_a_rollback_leads_to_is_kept(
-    days: tuple[float, float], kept: set[str], ledger: Ledger, edge: EdgeStore, tmp_path: Path
+    days: tuple[float, float], kept: set[str], other: dict[str, Any], ledger: Ledger, edge: EdgeStore, tmp_path: Path
 ) -> None:
+    """Negative days: the last one was made otherwise than the live one."""
     first, last = (generation(name, SUPERSEDED, abs(age)) for name, age in zip(("docs", "docs@2"), days, strict=True))
     live = generation("docs@3", "live", abs(days[1]))
     if days[1] < 0:
-        last = replace(last, fingerprint="1" * 64)
+        last = replace(last, **other)
+    for one, parser in ((last, "p"), (live, "q" if days[1] < 0 and not other else "p")):
+        stage(ledger, "a", "2" * 64, collection=one.name)
+        with writing(ledger.engine) as connection:
+            connection.exec_driver_sql(f"UPDATE documents SET indexed_parse = '{parser}' WHERE collection = '{one.name}'")
     for one in (first, last, live):
         ledger.collections.add(one)
         edge.create(one.physical, 4)
