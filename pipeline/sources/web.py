@@ -39,7 +39,7 @@ class _Visit:
 
     client: Client
     robots: Robots
-    listed: set[str] = field(default_factory=set)  #: URIs of the pages that its lists name
+    listed: set[str] = field(default_factory=set)  #: URIs of the pages that are loaded
 
 
 class Web:
@@ -69,13 +69,13 @@ class Web:
         if not pages.found and not pages.gaps:
             where = asked.list or asked.root
             raise SourceError(f"{where} lists no pages below {asked.root}/; a website needs a sitemap or llms.txt")
-        visit.listed.update(pages.found)
         yield from pages.gaps
-        for uri, modified in pages.found.items():
-            if not patterns.wants(uri.removeprefix(asked.root).removeprefix("/")):
-                continue
-            if visit.robots.allows(uri):
-                yield SourceFile(uri, None, -1, 0, modified)
+        wanted = [uri for uri in pages.found if patterns.wants(uri.removeprefix(asked.root).removeprefix("/"))]
+        allowed = {uri for uri in wanted if visit.robots.allows(uri)}
+        visit.listed.update(allowed)  # all of them before the first is fetched: it may redirect to any
+        for uri in wanted:
+            if uri in allowed:
+                yield SourceFile(uri, None, -1, 0, pages.found[uri])
             else:
                 yield Omitted(uri, "is disallowed by robots.txt", uri)
 
@@ -95,7 +95,7 @@ class Web:
         try:
             with visit.client.answer(file.uri, conditions, allowed) as response:
                 if redirected and redirected[-1] != file.uri and redirected[-1] in visit.listed:
-                    raise FileGone(Reason.UNREADABLE, f"redirects to {redirected[-1]}, which is a page of its own")
+                    raise FileGone(Reason.UNREADABLE, f"redirects to {redirected[-1]}, which is loaded itself")
                 if response.status_code == 304 and conditions:
                     return "", replace(file, validators=answered(file, response.headers, time.time(), changed=False))
                 if response.status_code in _MISSING:

@@ -176,7 +176,7 @@ def test_pages_that_are_not_there_are_gone_and_those_that_fail_are_not(
     for number in range(2):
         server.put(f"/{number}", html("back", f"back {number}"))
     counts = loads.run()
-    assert [one.why for one in counts.omitted] == [f"redirects to {server.url}/7, which is a page of its own"]
+    assert [one.why for one in counts.omitted] == [f"redirects to {server.url}/7, which is loaded itself"]
     assert gone(loads, ledger, server)[0] == {"/6"}
     for path in paths:
         server.put(path, status=404)
