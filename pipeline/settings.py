@@ -232,7 +232,7 @@ class Settings(BaseSettings):
         1.0, gt=0, description="days without use after which `gc` removes staged files that no document needs, at least an hour"
     )
     rollback_days: float = Field(
-        1.0, gt=0, description="days for which a replaced generation stays that was made as the live one, by the same model"
+        1.0, gt=0, description="days for which a replaced generation stays that was made in the same way as the live one"
     )
     gc_days: float = Field(
         30.0, gt=0, description="days after which `gc` removes leftovers, and replaced generations that were made in another way"
