@@ -30,6 +30,7 @@
         ├── ServiceRefused        `kb-ingest serve` refuses what it was asked for
         ├── TooManyFailures       too many documents of a run fail: the fault lies elsewhere
         └── DocumentError         one document cannot become chunks; carries its Reason
+            └── FileGone          its source lists the file, and says that it does not exist
 
 Constructors take positional arguments only: errors travel between processes, and unpickling calls `cls(*args)`.
 """
@@ -181,6 +182,10 @@ class DocumentError(PermanentError):
 
     def __str__(self) -> str:
         return f"{self.reason}: {self.detail}" if self.detail else str(self.reason)
+
+
+class FileGone(DocumentError):
+    """The source lists a file, and says that it does not exist, or that it is another one."""
 
 
 def retried(call: Callable[[], T], for_s: float) -> T:

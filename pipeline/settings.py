@@ -165,6 +165,11 @@ class Settings(BaseSettings):
     web_requests_per_s: float = Field(
         2.0, gt=0, description="maximum requests per second to a website; its Crawl-delay may ask for fewer"
     )
+    web_check_days: float = Field(
+        7.0,
+        ge=0,
+        description="days after which a page is asked for although its sitemap calls it unchanged; 0: at each load",
+    )
     web_timeout_s: float = Field(60.0, gt=0, description="seconds to fetch a page of a website")
     web_user_agent: str = Field(
         "kb-ingest", min_length=1, pattern=r"^[A-Za-z][A-Za-z0-9_-]*(/[ -~]*)?$",
@@ -223,8 +228,14 @@ class Settings(BaseSettings):
     steps_days: float = Field(
         7.0, gt=0, description="days after which `gc` forgets the steps of documents that have ended, and keeps only how they ended"
     )
+    staged_days: float = Field(
+        1.0, gt=0, description="days without use after which `gc` removes staged files that no document needs, at least an hour"
+    )
+    rollback_days: float = Field(
+        1.0, gt=0, description="days for which a replaced generation stays that was made in the same way as the live one"
+    )
     gc_days: float = Field(
-        30.0, gt=0, description="days without use after which `gc` removes staged files, replaced generations and leftovers"
+        30.0, gt=0, description="days after which `gc` removes leftovers, and replaced generations that were made in another way"
     )
     runs_days: float = Field(365.0, gt=0, description="days after which `gc` forgets runs that no document is from")
     health_dir: Path | None = Field(None, description="folder for heartbeat files of this service's processes; empty: disabled")

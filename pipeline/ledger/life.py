@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -197,27 +198,47 @@ class Life:
     def old_events(self, older_s: float) -> int:
         """How many events are older than `older_s` seconds."""
         with reading(self._engine) as connection:
-            # By their ids, which increase with time: there is no index of times.
-            young = select(events.c.id).where(events.c.at >= time.time() - older_s).order_by(events.c.id).limit(1)
-            first = connection.execute(young).scalar()
-            old = select(func.count()).select_from(events)
-            return int(connection.execute(old if first is None else old.where(events.c.id < first)).scalar_one())
+            old = events.c.id < _first_young(connection, older_s)
+            return int(connection.execute(select(func.count()).select_from(events).where(old)).scalar_one())
 
     def old_steps(self, older_s: float, younger_s: float) -> int:
         """How many events `forget_steps` would delete that are younger than `younger_s` seconds."""
-        young = events.c.at >= time.time() - younger_s
         with reading(self._engine) as connection:
-            return int(connection.execute(select(func.count()).select_from(events).where(_over(older_s), young)).scalar_one())
+            first, last = (_first_young(connection, age_s) for age_s in (younger_s, older_s))
+            wanted = (events.c.id >= first, events.c.id < last, _is_over())
+            return int(connection.execute(select(func.count()).select_from(events).where(*wanted)).scalar_one())
 
     def forget_steps(self, older_s: float) -> int:
         """Delete the steps of documents that have reached an end since, if they are older than `older_s` seconds; return how many.
 
         The ends stay, and so does a step with a reason: why a document went back.
         """
-        before, dropped, last = _over(older_s), 0, 0
+        with reading(self._engine) as connection:
+            wanted = (events.c.id < _first_young(connection, older_s), _is_over())
+        return self._delete(wanted)
+
+    def forget(self, older_s: float) -> int:
+        """Delete events older than `older_s` seconds, and the throughput and counts of that time; return how many events."""
+        before = time.time() - older_s
+        with reading(self._engine) as connection:
+            old = events.c.id < _first_young(connection, older_s)
+        dropped = self._delete((old,))
+        with writing(self._engine) as connection:
+            connection.execute(delete(throughput).where(throughput.c.at < before))
+            ended = select(runs.c.id).where(func.coalesce(runs.c.finished_at, runs.c.started_at) < before)
+            labels = [str(number) for number in connection.execute(ended).scalars()]
+            of_runs = all_measures.c.metric.in_((CHUNK_TOKENS, CHUNK_LIMIT))
+            for start in range(0, len(labels), ID_WINDOW):
+                window = labels[start : start + ID_WINDOW]
+                connection.execute(delete(all_measures).where(of_runs, all_measures.c.label.in_(window)))
+        return dropped
+
+    def _delete(self, wanted: Sequence[ColumnElement[bool]]) -> int:
+        """Delete events, the oldest first and in short transactions; return how many."""
+        dropped, last = 0, 0
         while True:
             with reading(self._engine) as connection:
-                found = select(events.c.id).where(events.c.id > last, before).order_by(events.c.id).limit(FORGET_WINDOW)
+                found = select(events.c.id).where(events.c.id > last, *wanted).order_by(events.c.id).limit(FORGET_WINDOW)
                 ids = connection.execute(found).scalars().all()
             if not ids:
                 return dropped
@@ -226,36 +247,20 @@ class Life:
                     connection.execute(delete(events).where(events.c.id.in_(ids[start : start + ID_WINDOW])))
             dropped, last = dropped + len(ids), ids[-1]
 
-    def forget(self, older_s: float) -> int:
-        """Delete events older than `older_s` seconds, and the throughput and counts of that time; return how many events."""
-        before, dropped = time.time() - older_s, 0
-        while True:
-            with writing(self._engine) as connection:
-                # Ids increase with time, so the oldest events come first and few rows are read.
-                oldest = connection.execute(select(events.c.id, events.c.at).order_by(events.c.id).limit(FORGET_WINDOW)).all()
-                gone = [row.id for row in oldest if row.at < before]
-                if gone:
-                    connection.execute(delete(events).where(events.c.id >= gone[0], events.c.id <= gone[-1], events.c.at < before))
-                    dropped += len(gone)
-                if len(gone) < FORGET_WINDOW:
-                    connection.execute(delete(throughput).where(throughput.c.at < before))
-                    old = connection.execute(
-                        select(runs.c.id).where(func.coalesce(runs.c.finished_at, runs.c.started_at) < before)
-                    ).scalars()
-                    labels = [str(number) for number in old]
-                    for start in range(0, len(labels), 500):
-                        window = labels[start : start + 500]
-                        of_runs = all_measures.c.metric.in_((CHUNK_TOKENS, CHUNK_LIMIT))
-                        connection.execute(delete(all_measures).where(of_runs, all_measures.c.label.in_(window)))
-                    return dropped
+
+def _first_young(connection: Connection, older_s: float) -> int:
+    """The id below which all events are older than `older_s` seconds: ids increase with time, and there is no index of times."""
+    young = select(events.c.id).where(events.c.at >= time.time() - older_s).order_by(events.c.id).limit(1)
+    first = connection.execute(young).scalar()
+    return connection.execute(select(func.coalesce(func.max(events.c.id), 0) + 1)).scalar_one() if first is None else int(first)
 
 
-def _over(older_s: float) -> ColumnElement[bool]:
-    """Condition on events: steps without a reason, older than `older_s` seconds, of documents that have reached an end since."""
+def _is_over() -> ColumnElement[bool]:
+    """Condition on events: steps without a reason of documents that have reached an end since."""
     later = events.alias()
     end = exists().where(later.c.document == events.c.document, later.c.id > events.c.id, later.c.state.in_(_ENDS))
     told = or_(events.c.reason.is_not(None), events.c.detail.is_not(None))
-    return and_(events.c.at < time.time() - older_s, events.c.state.in_(_STEPS), ~told, end)
+    return and_(events.c.state.in_(_STEPS), ~told, end)
 
 
 def _done_since(connection: Connection, run: int | None, start: float) -> dict[str, dict[str, float]]:

@@ -38,7 +38,7 @@ class RunRow:
     action: str  #: load, sync, delete, verify, reindex, gc
     source: str
     schedule: str
-    outcome: str  #: done, partly, refused, failed; empty while it is running, or if it was interrupted
+    outcome: str  #: done, partly, refused, failed, interrupted; empty while it is running, or if its process was killed
     detail: str
     added: int
     changed: int

@@ -6,6 +6,7 @@ import os
 import sqlite3
 import time
 import weakref
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,9 +19,23 @@ from pipeline.errors import LedgerUnavailable
 #: Seconds that SQLite waits for another process's write before it reports that the database is locked.
 BUSY_TIMEOUT_S = 60.0
 
+#: The file is made smaller when at least this share of it is free, in pieces of so many pages: a lock of some milliseconds each.
+FREE_SHARE, FREE_PAGES = 0.1, 2000
+
+#: A file of an earlier version, which cannot be made smaller in pieces, is written anew at once if it has at most so many bytes:
+#: nobody can write meanwhile.
+MAX_ANEW_BYTES = 256 << 20
+
+#: Bytes that the log keeps once it is written back; a long transaction had made it larger.
+LOG_BYTES = 64 << 20
+
 
 #: Engines of this process that may have idle connections.
 _engines: weakref.WeakSet[Engine] = weakref.WeakSet()
+
+
+#: Value of `PRAGMA auto_vacuum`.
+_INCREMENTAL = 2
 
 
 class Closes(Protocol):
@@ -55,8 +70,9 @@ def configure(engine: Engine) -> None:
         connection.isolation_level = None
         # WAL with NORMAL: a killed process loses nothing; a power failure may lose the last commits, whose work is then repeated.
         # busy_timeout is set with the connection; journal_mode is stored in the file, so setting it again is nearly free.
+        connection.execute("PRAGMA auto_vacuum=INCREMENTAL")  # of a new file; see `give_back`
         _write_ahead(connection)
-        for pragma in ("synchronous=NORMAL", "foreign_keys=ON"):
+        for pragma in ("synchronous=NORMAL", "foreign_keys=ON", f"journal_size_limit={LOG_BYTES}"):
             connection.execute(f"PRAGMA {pragma}")
         record.info["file"] = identity(file)
 
@@ -77,6 +93,35 @@ def copy_database(engine: Engine, target: Path) -> None:
         raise LedgerUnavailable(f"cannot copy the ledger to {target}: {error}; free some space or check the disk") from error
     finally:
         source.close()
+
+
+def give_back(engine: Engine, on_step: Callable[[], None]) -> int:
+    """Make the file of a database smaller if much of it is free; return by how many bytes. Raises LedgerUnavailable.
+
+    Others read and write meanwhile. `on_step` is called between two pieces.
+    """
+    engine.dispose()
+    try:
+        with closing(sqlite3.connect(engine.url.database or "", timeout=BUSY_TIMEOUT_S, isolation_level=None)) as connection:
+            pages, free, size, mode = (
+                int(connection.execute(f"PRAGMA {name}").fetchone()[0])
+                for name in ("page_count", "freelist_count", "page_size", "auto_vacuum")
+            )
+            if free < FREE_SHARE * pages:
+                return 0
+            if mode != _INCREMENTAL:
+                if pages * size > MAX_ANEW_BYTES:
+                    return 0
+                connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
+                connection.execute("VACUUM")
+            for _ in range(0, free if mode == _INCREMENTAL else 0, FREE_PAGES):
+                # A script is run to its end; `execute` would free one page, as it waits for rows that nobody fetches.
+                connection.executescript(f"PRAGMA incremental_vacuum({FREE_PAGES})")
+                on_step()
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # the file itself becomes smaller only then
+            return (pages - int(connection.execute("PRAGMA page_count").fetchone()[0])) * size
+    except sqlite3.Error as error:
+        raise LedgerUnavailable(f"cannot make {engine.url.database} smaller: {error}; run `gc` again") from error
 
 
 def leave_log(engine: Engine) -> None:

@@ -14,6 +14,7 @@ from pipeline.ledger.generations import Collection as Generation
 from pipeline.ledger.intake import ID_WINDOW
 from pipeline.ledger.schema import (
     BUILDING,
+    LIVE,
     SUPERSEDED,
     collections,
     documents,
@@ -27,6 +28,7 @@ from pipeline.ledger.schema import (
     upsert,
     writing,
 )
+from pipeline.ledger.sqlite import give_back
 from pipeline.ledger.submissions import KEPT_S, submissions
 from pipeline.telemetry.counters import CHUNK_LIMIT, CHUNK_TOKENS
 from pipeline.types import OPEN_STATES, DocumentState
@@ -90,22 +92,30 @@ class Upkeep:
             wanted = _unneeded(connection, staged)
             return discard(wanted) if wanted else []
 
-    def old_generations(self, before: float) -> list[OldGeneration]:
-        """Generations that were replaced, or built and not swapped in, and that nobody has worked on since `before`."""
+    def old_generations(self, now: float, older_s: float, same_s: float, earlier_s: float) -> list[OldGeneration]:
+        """Generations that were replaced, or built and not swapped in, and that nobody has worked on for `older_s` seconds.
+
+        A rollback leads to the generation that was replaced last: `same_s` holds for it where the live one was made in the same
+        way. It leads to none before that: `earlier_s` holds for those.
+        """
         found = []
         with reading(self._engine) as connection:
-            rows = connection.execute(select(collections).where(collections.c.state.in_((SUPERSEDED, BUILDING)))).all()
-            for one in (Generation(**row._mapping) for row in rows):
-                at = one.swapped_at or one.created_at
-                ours = documents.c.collection == one.name
+            every = [Generation(**row._mapping) for row in connection.execute(select(collections))]
+            live = {one.public: one for one in every if one.state == LIVE}
+            replaced = sorted((one for one in every if one.state == SUPERSEDED), key=lambda one: one.swapped_at or 0.0)
+            last = {one.public: one for one in replaced}
+            for one in every:
+                at, age_s = one.swapped_at or one.created_at, older_s
+                if one.state == LIVE:
+                    continue
                 if one.state == BUILDING:
-                    worked = connection.execute(select(func.max(documents.c.updated_at)).where(ours)).scalar()
-                    latest = func.max(func.coalesce(runs.c.finished_at, runs.c.started_at))
-                    tried = connection.execute(
-                        select(latest).where(runs.c.collection == one.public, runs.c.action == "reindex")
-                    ).scalar()
-                    at = max(at, worked or 0.0, tried or 0.0)
-                if at < before:
+                    at = max(at, _worked_at(connection, one))
+                elif last[one.public] != one:
+                    age_s = earlier_s
+                elif _are_alike(connection, one, live.get(one.public)):
+                    age_s = same_s
+                if at < now - age_s:
+                    ours = documents.c.collection == one.name
                     chunks = connection.execute(select(func.coalesce(func.sum(documents.c.chunks), 0)).where(ours)).scalar_one()
                     found.append(OldGeneration(one, at, int(chunks)))
         return sorted(found, key=lambda one: one.at)
@@ -157,6 +167,10 @@ class Upkeep:
             connection.execute(delete(runs).where(runs.c.id.in_(gone)))
         return len(gone)
 
+    def give_back(self, on_step: Callable[[], None]) -> int:
+        """Give free space of the ledger's file back to the file system; return its bytes. A server does so by itself."""
+        return give_back(self._engine, on_step) if self._engine.dialect.name == "sqlite" else 0
+
     def old_submissions(self) -> int:
         """How many keys of requests are older than a day, after which they mean nothing."""
         with reading(self._engine) as connection:
@@ -177,6 +191,25 @@ class Upkeep:
         """Forget them; return how many rows."""
         with writing(self._engine) as connection:
             return connection.execute(delete(losses).where(_without_document())).rowcount
+
+
+def _are_alike(connection: Connection, one: Generation, live: Generation | None) -> bool:
+    """Whether a rollback from the live generation to this one would change nothing: neither model nor settings nor parsers."""
+    if live is None or (one.fingerprint, one.profile) != (live.fingerprint, live.profile):
+        return False
+    parse = documents.c.indexed_parse
+    indexed = select(parse).where(parse != "").distinct()
+    made, now = (set(connection.execute(indexed.where(documents.c.collection == of.name)).scalars()) for of in (one, live))
+    return made <= now
+
+
+def _worked_at(connection: Connection, building: Generation) -> float:
+    """When somebody last worked on a generation that is not live yet; seconds since the epoch."""
+    ours = documents.c.collection == building.name
+    worked = connection.execute(select(func.max(documents.c.updated_at)).where(ours)).scalar()
+    latest = func.max(func.coalesce(runs.c.finished_at, runs.c.started_at))
+    tried = connection.execute(select(latest).where(runs.c.collection == building.public, runs.c.action == "reindex")).scalar()
+    return max(worked or 0.0, tried or 0.0)
 
 
 def _without_document() -> ColumnElement[bool]:

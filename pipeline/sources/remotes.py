@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -10,8 +11,10 @@ from typing import TYPE_CHECKING
 
 from pipeline.settings import Settings
 from pipeline.sources.discover import Omitted, Patterns
+from pipeline.sources.freshness import DAY_S, is_fresh
 from pipeline.sources.git import Git
 from pipeline.sources.gitprogram import GitProgram
+from pipeline.sources.pages import is_page
 from pipeline.sources.repositories import is_repository
 from pipeline.types import SourceFile
 
@@ -43,10 +46,15 @@ class Remotes:
         """Every wanted file below a root that is remote. Raises SourceError, ConfigError."""
         return self._git.listed(root, patterns) if is_repository(root) else self._web.listed(root, patterns)
 
-    def copy(self, file: SourceFile, target: Path) -> tuple[str, SourceFile] | None:
-        """Copy a file that was listed to `target`; return its sha256, and the file as it was copied. None: its validators hold.
+    def is_fresh(self, file: SourceFile, validators: str) -> bool:
+        """Whether a page that was listed need not be asked for, by what was kept of its last answer."""
+        return is_page(file.uri) and is_fresh(file, validators, self._settings.web_check_days * DAY_S, time.time())
 
-        Raises DocumentError; SourceError where the source cannot be read any more.
+    def copy(self, file: SourceFile, target: Path) -> tuple[str, SourceFile]:
+        """Copy a file that was listed to `target`; return its sha256, and the file as it was copied.
+
+        The sha256 is empty where a server says that the validators of `file` still hold. Raises FileGone, DocumentError;
+        SourceError where the source cannot be read any more.
         """
         return self._git.copy(file, target) if is_repository(file.uri) else self._web.copy(file, target)
 

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import httpx
-
-from pipeline.errors import DocumentError, SourceError
+from pipeline.errors import DocumentError, FileGone, SourceError
 from pipeline.files.errors import translating
 from pipeline.sources import sitemaps
 from pipeline.sources.client import Client, Manners
 from pipeline.sources.discover import Omitted, Patterns
+from pipeline.sources.freshness import Answer, answered
 from pipeline.sources.pages import Site, page_uri, site
 from pipeline.sources.robots import Robots, robots_of
 from pipeline.types import Reason, SourceFile
@@ -24,13 +23,13 @@ from pipeline.types import Reason, SourceFile
 #: Maximum number of sitemaps of a website, and characters of a page's URL.
 MAX_LISTS, MAX_URL_CHARS = 1000, 2000
 
-#: Maximum number of pages of a website, and characters of a validator that is kept.
-MAX_PAGES, MAX_VALIDATOR_CHARS = 1_000_000, 500
+#: Maximum number of pages of a website.
+MAX_PAGES = 1_000_000
 
 #: Lists that a website may have without naming them.
 USUAL = ("sitemap.xml", "llms.txt")
 
-#: Codes of a list that does not exist.
+#: Codes of a list or page that does not exist.
 _MISSING = frozenset({404, 410})
 
 
@@ -40,6 +39,7 @@ class _Visit:
 
     client: Client
     robots: Robots
+    listed: set[str] = field(default_factory=set)  #: URIs of the pages that are loaded
 
 
 class Web:
@@ -70,24 +70,36 @@ class Web:
             where = asked.list or asked.root
             raise SourceError(f"{where} lists no pages below {asked.root}/; a website needs a sitemap or llms.txt")
         yield from pages.gaps
-        for uri, modified in pages.found.items():
-            if not patterns.wants(uri.removeprefix(asked.root).removeprefix("/")):
-                continue
-            if visit.robots.allows(uri):
-                yield SourceFile(uri, None, -1, 0, modified)
+        wanted = [uri for uri in pages.found if patterns.wants(uri.removeprefix(asked.root).removeprefix("/"))]
+        allowed = {uri for uri in wanted if visit.robots.allows(uri)}
+        visit.listed.update(allowed)  # all of them before the first is fetched: it may redirect to any
+        for uri in wanted:
+            if uri in allowed:
+                yield SourceFile(uri, None, -1, 0, pages.found[uri])
             else:
                 yield Omitted(uri, "is disallowed by robots.txt", uri)
 
-    def copy(self, file: SourceFile, target: Path) -> tuple[str, SourceFile] | None:
-        """Fetch a page into `target`; return its sha256, and the page with size and version. None: its validators still hold.
+    def copy(self, file: SourceFile, target: Path) -> tuple[str, SourceFile]:
+        """Fetch a page into `target`; return its sha256, and the page with size and version.
 
-        Raises DocumentError, and SourceError where the host no longer answers at all.
+        The sha256 is empty where the server says that the version is still the one that `file` has, by its validators.
+        Raises FileGone where there is no such page any more, DocumentError, and SourceError where the host no longer answers.
         """
         visit = self._visit(site(file.uri.partition("?")[0]))
+        conditions, redirected = Answer.read(file.validators).conditions, []
+
+        def allowed(url: str) -> bool:
+            redirected.append(url)
+            return visit.robots.allows(url)
+
         try:
-            with visit.client.answer(file.uri, _conditions(file.validators), visit.robots.allows) as response:
-                if response.status_code == 304 and file.validators:
-                    return None
+            with visit.client.answer(file.uri, conditions, allowed) as response:
+                if redirected and redirected[-1] != file.uri and redirected[-1] in visit.listed:
+                    raise FileGone(Reason.UNREADABLE, f"redirects to {redirected[-1]}, which is loaded itself")
+                if response.status_code == 304 and conditions:
+                    return "", replace(file, validators=answered(file, response.headers, time.time(), changed=False))
+                if response.status_code in _MISSING:
+                    raise FileGone(Reason.UNREADABLE, f"HTTP {response.status_code}")
                 if response.status_code != 200:
                     raise DocumentError(Reason.UNREADABLE, f"HTTP {response.status_code}")
                 digest, size = hashlib.sha256(), 0
@@ -98,14 +110,14 @@ class Web:
                             raise DocumentError(Reason.TOO_LARGE, f"KB_MAX_FILE_BYTES is {self._max_file_bytes}")
                         digest.update(window)
                         writer.write(window)
-                validators = _validators(response)
+                version = int(digest.hexdigest()[:14], 16)
+                validators = answered(file, response.headers, time.time(), changed=version != file.mtime_ns)
         except SourceError as error:
             if visit.client.is_silent:
                 raise SourceError(f"{file.uri}: {error}; the host does not answer any more") from error
             raise DocumentError(Reason.UNREADABLE, str(error)) from error
         if not size:
             raise DocumentError(Reason.EMPTY_FILE, "zero bytes")
-        version = int(digest.hexdigest()[:14], 16)
         return digest.hexdigest(), replace(file, size=size, mtime_ns=version, validators=validators)
 
     def _visit(self, asked: Site) -> _Visit:
@@ -199,19 +211,3 @@ class _Pages:
                 self.found[uri] = modified
         if len(self.found) > MAX_PAGES:
             raise SourceError(f"there are more than {MAX_PAGES:,} pages; name a sitemap of a part")
-
-
-def _validators(response: httpx.Response) -> str:
-    """What a server wants to hear when the page is asked for again; empty where it has no such thing."""
-    told = {name: response.headers.get(name, "") for name in ("etag", "last-modified")}
-    # What is not ASCII cannot be sent back.
-    usable = (name for name, value in told.items() if value.isascii() and value.isprintable())
-    found = {name: told[name] for name in usable if 0 < len(told[name]) <= MAX_VALIDATOR_CHARS}
-    return json.dumps(found, sort_keys=True) if found else ""
-
-
-def _conditions(validators: str) -> dict[str, str]:
-    """The header fields by which a server says that nothing has changed."""
-    kept: dict[str, str] = json.loads(validators) if validators else {}
-    names = {"etag": "If-None-Match", "last-modified": "If-Modified-Since"}
-    return {names[name]: value for name, value in kept.items()}

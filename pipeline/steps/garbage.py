@@ -74,10 +74,13 @@ class Collected:
 class Ages:
     """Ages, in seconds, from which on things are removed."""
 
-    files_s: float  #: staged files, generations and leftovers of the store, since their last use
+    files_s: float  #: staged files, since their last use
     runs_s: float
     events_s: float
     steps_s: float  #: events of steps whose documents have ended
+    leftovers_s: float  #: leftovers of the store, builds that were not swapped in, and the generation to which a rollback leads
+    rollback_s: float  #: the last of these, if the live generation was made in the same way
+    earlier_s: float  #: generations that no rollback leads to, since they were replaced
 
 
 class Garbage:
@@ -112,11 +115,14 @@ class Garbage:
         self._temporary()
         self._runs()
         self._rest()
+        if not self._dry_run:
+            self._ledger.upkeep.give_back(self._on_step)
         return self._found
 
     def _generations(self) -> None:
         aliases = set(self._store.aliases().values())
-        for old in self._ledger.upkeep.old_generations(self._now - self._ages.files_s):
+        ages = self._ages
+        for old in self._ledger.upkeep.old_generations(self._now, ages.leftovers_s, ages.rollback_s, ages.earlier_s):
             one = old.generation
             self._on_step()
             if one.physical in aliases:
@@ -138,7 +144,7 @@ class Garbage:
         publics = self._ledger.collections.names()
         unnamed = {name for name in there - named - due.keys() if _is_ours(name, publics)}
         seen = self._ledger.upkeep.leftovers(unnamed, remember=not self._dry_run)
-        due |= {name: since for name, since in seen.items() if self._now - since >= self._ages.files_s}
+        due |= {name: since for name, since in seen.items() if self._now - since >= self._ages.leftovers_s}
         for physical, since in due.items():
             self._on_step()
             if not self._dry_run:

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
-from pipeline.errors import DocumentError
+from pipeline.errors import DocumentError, FileGone
 from pipeline.filters import Bare
 from pipeline.ledger import Ledger
 from pipeline.ledger.intake import Known, Refused
@@ -61,7 +61,7 @@ OMITTED_KEPT = 100
 
 
 #: What happens to a document. Only a comparison with the whole source can find moved and vanished ones.
-Action = Literal["added", "changed", "moved", "vanished", "unchanged", "skipped"]
+Action = Literal["added", "changed", "moved", "vanished", "unchanged", "unknown", "skipped"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +126,9 @@ class Load:
         for window in _windows(self._files(scope)):
             files = {document_id(self._collection, file.uri): file for file in window}
             known = self._ledger.intake.known(list(files))
-            for key, file in files.items():
+            for key, listed in files.items():
                 before = known.get(key)
+                file = self._as_known(listed, before)
                 if self.listed is not None:
                     self.listed.add(key, file.uri)
                 refusal = self._refusal(file)
@@ -136,7 +137,7 @@ class Load:
                 elif before is None:
                     yield Planned("added", file.uri, max(0, file.size))
                 elif file.size < 0:
-                    yield Planned("changed", file.uri, 0, "its server says when it is loaded whether it has changed")
+                    yield Planned("unknown", file.uri, 0, "its server says when it is loaded whether it has changed")
                 elif not self._same_file(file, before):
                     yield Planned("changed", file.uri, file.size)
                 elif before.content_hash and _parsed_otherwise(self._given(file, before), before):
@@ -162,9 +163,7 @@ class Load:
             if scope.is_elsewhere(found.uri) or (isinstance(found, SourceFile) and self._sidecars.is_one(found)):
                 continue
             if isinstance(found, Omitted):
-                self.counts.omitted_count += 1
-                if len(self.counts.omitted) < OMITTED_KEPT:
-                    self.counts.omitted.append(found)
+                self._omit(found)
                 if self.listed is not None:
                     # It exists but cannot be read now, which is no reason to delete its documents.
                     self.listed.add(document_id(self._collection, found.uri), found.uri)
@@ -172,6 +171,11 @@ class Load:
             else:
                 self.counts.discovered += 1
                 yield found
+
+    def _omit(self, found: Omitted) -> None:
+        self.counts.omitted_count += 1
+        if len(self.counts.omitted) < OMITTED_KEPT:
+            self.counts.omitted.append(found)
 
     def _found(self, scope: Scope) -> Iterator[SourceFile | Omitted]:
         yield from discover([root for root in scope.roots if not is_remote(root)], scope.patterns)
@@ -183,6 +187,7 @@ class Load:
         self._began, began_ns = {}, time.time_ns()
         files = {document_id(self._collection, file.uri): file for file in window}
         known = self._ledger.intake.known(list(files))
+        files = {key: self._as_known(file, known.get(key)) for key, file in files.items()}
         staged: dict[str, StagedFile] = {}
         refused: dict[str, Refused] = {}
         touched: dict[str, SourceFile] = {}
@@ -199,7 +204,12 @@ class Load:
                 to_copy[key] = file
         for key, copy in zip(to_copy, self._copies(to_copy, known), strict=True):
             before = known.get(key)
-            if isinstance(copy, Refused):
+            if isinstance(copy, Omitted):
+                self._omit(copy)
+                if self.listed is not None:
+                    self.listed.remove(key, copy.uri)
+                del files[key]
+            elif isinstance(copy, Refused):
                 refused[key] = copy
                 self.counts.refused += not copy.reason.skips
             elif before is not None and before.content_hash == copy.content_hash:
@@ -235,8 +245,16 @@ class Load:
     def _version(self, run: int, key: str, file: SourceFile, content_hash: str) -> Version:
         return Version(document=key, uri=file.uri, collection=self._collection, run=run, content_hash=content_hash, size=file.size)
 
-    def _copies(self, files: Mapping[str, SourceFile], known: Mapping[str, Known]) -> list[StagedFile | Refused]:
-        """Stage files in their order; objects and pages are fetched several at a time."""
+    def _as_known(self, file: SourceFile, before: Known | None) -> SourceFile:
+        """A page that need not be asked for is the version that is known."""
+        if file.size >= 0 or before is None or self._checksum or not _has_copy(before):
+            return file
+        if self._remotes is None or not self._remotes.is_fresh(file, before.validators):
+            return file
+        return replace(file, size=before.size, mtime_ns=before.mtime_ns, validators=before.validators)
+
+    def _copies(self, files: Mapping[str, SourceFile], known: Mapping[str, Known]) -> list[StagedFile | Refused | Omitted]:
+        """Stage files in their order; objects and pages are fetched several at a time. Omitted: the file is gone."""
         before = [known.get(key) for key in files]
         with self._staging.batch() as batch:
             copy = partial(self._copy, batch)
@@ -245,7 +263,7 @@ class Load:
             with ThreadPoolExecutor(FETCHES, "fetch") as pool:
                 return list(pool.map(copy, files.values(), before))
 
-    def _copy(self, batch: Batch, file: SourceFile, before: Known | None) -> StagedFile | Refused:
+    def _copy(self, batch: Batch, file: SourceFile, before: Known | None) -> StagedFile | Refused | Omitted:
         self._began[file.uri] = time.time_ns()
         refusal = self._refusal(file)
         if refusal is not None:
@@ -255,21 +273,22 @@ class Load:
             if is_remote(file.uri):
                 return self._put_remote(batch, file, kept)
             return batch.put(file, kept.content_hash if kept else "")
+        except FileGone as error:
+            return Omitted(file.uri, error.detail, file.uri)
         except DocumentError as error:
             return Refused(replace(file, size=max(0, file.size)), error.reason, error.detail)
 
     def _put_remote(self, batch: Batch, file: SourceFile, kept: Known | None) -> StagedFile:
         """Stage a file that has to be fetched first, unless its server says that it is the one kept. Raises DocumentError."""
         assert self._remotes is not None
-        if kept and not self._checksum:
-            file = replace(file, validators=kept.validators)
+        if kept and not self._checksum and file.size < 0:
+            file = replace(file, mtime_ns=kept.mtime_ns, validators=kept.validators)
         temporary = self._staging.scratch()
         try:
-            found = self._remotes.copy(file, temporary)
-            if found is None:
+            content_hash, copied = self._remotes.copy(file, temporary)
+            if not content_hash:
                 assert kept is not None
-                return StagedFile(replace(file, size=kept.size, mtime_ns=kept.mtime_ns), kept.content_hash, "")
-            content_hash, copied = found
+                return StagedFile(replace(copied, size=kept.size), kept.content_hash, "")
             return batch.take(copied, content_hash, temporary, kept.content_hash if kept else "")
         finally:
             temporary.unlink(missing_ok=True)
@@ -279,9 +298,7 @@ class Load:
         if not is_remote(file.uri):
             return copy_hashed(file, target)[0]
         assert self._remotes is not None
-        found = self._remotes.copy(file, target)
-        assert found is not None
-        return found[0]
+        return self._remotes.copy(file, target)[0]
 
     def _same_bytes(
         self,

@@ -50,6 +50,13 @@ class Listed:
             if lies_below(uri, root):
                 self.files[number] += 1
 
+    def remove(self, document: str, uri: str) -> None:
+        """Forget a document that was recorded: its source lists it, and says that it does not exist."""
+        self.ids.remove(uuid.UUID(document).bytes)
+        for number, root in enumerate(self.roots):
+            if lies_below(uri, root):
+                self.files[number] -= 1
+
     def __contains__(self, document: str) -> bool:
         return uuid.UUID(document).bytes in self.ids
 

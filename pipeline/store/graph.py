@@ -122,7 +122,7 @@ def due(path: Path, lacking: int, points: int, least: int, *, parts: bool, thoro
     """What the shard of the collection in `path` is to be made anew for, of whose points some lack a graph; None: it stays.
 
     `least`: number of points without a graph that are worth one, 0: none are. Collections with vectors of parts get none.
-    `thorough`: also for the space of a large log.
+    `thorough`: without a graph, also for fewer deleted points, and for the space of a large log.
     """
     if is_building(path):
         return None
@@ -131,8 +131,8 @@ def due(path: Path, lacking: int, points: int, least: int, *, parts: bool, thoro
     shard = shard_folder(path)
     making: Making = "graph" if least and has_graph(shard) else "compact"
     # Next to a graph a log of at most 64 MB is small, and a new one may be as large after many operations.
-    is_large = thorough and making == "compact" and has_large_log(shard)
-    return making if is_large or is_wasteful(shard, points) else None
+    thorough = thorough and making == "compact"
+    return making if is_wasteful(shard, points, thorough=thorough) or (thorough and has_large_log(shard)) else None
 
 
 def start(folder: Path, physical: str, making: Making) -> None:

@@ -18,8 +18,11 @@ from pipeline.store.points import PAGE_POINTS
 #: A shard is made anew when at least this share of its points, and at least so many, are deleted ones.
 DEAD_SHARE, MIN_DEAD = 0.15, 500
 
-#: A log below this stays as it is.
-MIN_LOG_BYTES = 4 << 20
+#: The same for `gc`, where the shard has no graph: a graph costs more than to write points once.
+THOROUGH_SHARE, THOROUGH_DEAD = 0.05, 100
+
+#: A log below this, or below this share of its points, stays as it is.
+MIN_LOG_BYTES, LOG_SHARE = 1 << 20, 0.1
 
 #: Numbers of operations up to which a shard gets a new log: to count that far takes 5 s, and 29 MB.
 MAX_OPERATIONS = 400_000
@@ -28,9 +31,10 @@ MAX_OPERATIONS = 400_000
 _NO_POINT = str(uuid.UUID(int=0))
 
 
-def is_wasteful(folder: Path, points: int) -> bool:
+def is_wasteful(folder: Path, points: int, *, thorough: bool = False) -> bool:
     """Whether deleted points take a considerable share of the shard in `folder`, which has so many others."""
-    return dead_points(folder, points) >= max(MIN_DEAD, DEAD_SHARE * points)
+    share, least = (THOROUGH_SHARE, THOROUGH_DEAD) if thorough else (DEAD_SHARE, MIN_DEAD)
+    return dead_points(folder, points) >= max(least, share * points)
 
 
 def dead_points(folder: Path, points: int) -> int:
@@ -44,8 +48,8 @@ def dead_points(folder: Path, points: int) -> int:
 
 
 def has_large_log(folder: Path) -> bool:
-    """Whether the log of the shard in `folder` takes at least MIN_LOG_BYTES, and half as much as its points."""
-    return disk_bytes(folder / "wal") >= max(MIN_LOG_BYTES, disk_bytes(folder / "segments") / 2)
+    """Whether the log of the shard in `folder` takes at least MIN_LOG_BYTES, and LOG_SHARE as much as its points."""
+    return disk_bytes(folder / "wal") >= max(MIN_LOG_BYTES, LOG_SHARE * disk_bytes(folder / "segments"))
 
 
 def disk_bytes(folder: Path) -> int:

@@ -173,6 +173,8 @@ def test_ctrl_c_loses_nothing(cli: Cli, documents: Path) -> None:
     assert process.returncode == 130
     assert "interrupted" in err
     assert "Traceback" not in err
+    (run,) = json_of(cli, "runs")
+    assert (run["outcome"], run["action"]) == ("interrupted", "load")
     result = json_of(cli, "load", str(documents))
     assert result["indexed"] + result["unchanged"] == 84
     assert_whole(cli)

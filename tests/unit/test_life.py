@@ -173,8 +173,8 @@ def test_old_events_are_forgotten_and_new_ones_are_kept(ledger: Ledger) -> None:
 
 def test_old_steps_of_documents_that_have_ended_are_forgotten(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.ledger.life.FORGET_WINDOW", 2)
-    done, back, new, waiting = (stage(ledger, name) for name in ("done", "back", "new", "waiting"))
-    for key in (done, back, new):
+
+    def work_on(key: str) -> None:
         claim = ledger.work.claim(Stage.PARSE, [key], "w@host/1")
         ledger.work.parsed(claim, [ParsedResult(key, "t", "text/plain", "p", 40, 0.25)])
         ledger.work.release(claim)
@@ -184,8 +184,14 @@ def test_old_steps_of_documents_that_have_ended_are_forgotten(ledger: Ledger, mo
             claim = ledger.work.claim(Stage.EMBED, [key], "w@host/1")
         ledger.work.indexed(claim, [IndexedResult(key, "1" * 64, "p", "e", 3, 2, 40, 1.5)])
         ledger.work.release(claim)
+
+    done, back, waiting = (stage(ledger, name) for name in ("done", "back", "waiting"))
+    work_on(done)
+    work_on(back)
     with ledger.engine.begin() as connection:
-        connection.execute(text("UPDATE events SET at = at - 1000 WHERE document <> :key"), {"key": new})
+        connection.execute(text("UPDATE events SET at = at - 1000"))
+    new = stage(ledger, "new")
+    work_on(new)
     assert ledger.life.old_steps(500, 2000) == 4 + 5
     assert ledger.life.old_steps(500, 900) == 0
     assert ledger.life.forget_steps(500) == 4 + 5

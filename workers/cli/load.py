@@ -211,7 +211,7 @@ def _print_result(settings: Settings, result: Result, waited: bool) -> None:
 
 
 def _print_plan(planned: Iterable[Planned], as_json: bool) -> int:
-    totals: dict[str, list[int]] = {action: [0, 0] for action in ("added", "changed", "unchanged", "skipped")}
+    totals: dict[str, list[int]] = {action: [0, 0] for action in ("added", "changed", "unchanged", "unknown", "skipped")}
     files = []
     for item in planned:
         totals[item.action][0] += 1

@@ -186,7 +186,7 @@ def plan(context: Context, name: str, as_json: bool) -> None:
 
 
 #: The counts of a plan, in display order.
-ACTIONS: tuple[Action, ...] = ("added", "changed", "moved", "vanished", "unchanged", "skipped")
+ACTIONS: tuple[Action, ...] = ("added", "changed", "moved", "vanished", "unchanged", "unknown", "skipped")
 
 
 def _print_plan(planned: SyncPlan) -> None:
@@ -205,6 +205,8 @@ def _print_plan(planned: SyncPlan) -> None:
             f"estimated from {planned.parsed_files:,} of {plural(files, 'file')}, chosen at random: "
             f"probably {planned.chunks_low:,} to {plural(planned.chunks_high, 'chunk')}"
         )
+    if unknown := planned.count("unknown"):
+        click.echo(f"{plural(unknown, 'page')} of unknown state: asked for by a sync, and in no estimate")
     for one in planned.stores:
         click.echo(f"{one.store} would grow by about {size(one.memory_bytes)} of memory and {size(one.disk_bytes)} of disk")
     if planned.refused:

@@ -40,7 +40,7 @@ def _decoded(_context: click.Context, _parameter: click.Parameter, value: str | 
 
 
 @click.command()
-@age_option("--older-than", "Remove what nobody has used for this long, e.g. 30d (KB_GC_DAYS).")
+@age_option("--older-than", "Remove what nobody has used for this long, e.g. 7d (KB_STAGED_DAYS, KB_ROLLBACK_DAYS, KB_GC_DAYS).")
 @age_option("--runs-older-than", "Forget runs that ended longer ago, e.g. 365d (KB_RUNS_DAYS).")
 @click.option("--dry-run", is_flag=True, help="List what would be removed, with ages and sizes; change nothing.")
 @json_option

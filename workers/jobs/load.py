@@ -225,6 +225,10 @@ class Loading:
         """Have the ledger say why a run failed."""
         try:
             yield
+        except KeyboardInterrupt:
+            with suppress(KbError):
+                self.ledger.runs.end(run, "interrupted", "it was stopped by a signal; the next load continues its work")
+            raise
         except KbError as error:
             with suppress(KbError):  # it may be the ledger that failed
                 self.ledger.runs.end(run, "failed", str(error))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from pipeline.ledger import Ledger
 from pipeline.ledger.schema import SCHEMA_VERSION
 from pipeline.settings import Settings
 from pipeline.staging import open_staging
+from pipeline.staging.contents import IN_USE_S
 from pipeline.steps.backup import LEDGER, POINTS, CopyPoints, check, make
 from pipeline.steps.garbage import Ages, Collected, Garbage
 from pipeline.steps.restore import Restored, check_empty, put_back, settle
@@ -55,19 +57,25 @@ def collect(
     dry_run: bool = False,
     on_step: Callable[[], None] = lambda: None,
 ) -> Collected:
-    """Remove what nobody needs and nobody has used for `files_s` seconds, and runs older than `runs_s`; by default as configured.
+    """Remove what nobody needs, by the ages of the settings.
+
+    `files_s` is an age for staged files, generations and leftovers instead, `runs_s` one for runs.
 
     `dry_run`: change nothing. `on_step` is called often. Raises ConfigError if another removal or backup is going on.
     """
-    ages = Ages(
-        settings.gc_days * DAY_S if files_s is None else files_s,
-        settings.runs_days * DAY_S if runs_s is None else runs_s,
-        settings.events_days * DAY_S,
-        settings.steps_days * DAY_S,
+    own = Ages(
+        files_s=settings.staged_days * DAY_S,
+        runs_s=settings.runs_days * DAY_S if runs_s is None else runs_s,
+        events_s=settings.events_days * DAY_S,
+        steps_s=settings.steps_days * DAY_S,
+        leftovers_s=settings.gc_days * DAY_S,
+        rollback_s=settings.rollback_days * DAY_S,
+        earlier_s=IN_USE_S,
     )
+    given = own if files_s is None else replace(own, files_s=files_s, leftovers_s=files_s, rollback_s=files_s, earlier_s=files_s)
     staging = open_staging(settings.staging_location)
     with alone(settings), closing(open_store(settings, role="reader")) as store:
-        found = Garbage(ledger, staging, store, ages, dry_run=dry_run, on_step=on_step).collect()
+        found = Garbage(ledger, staging, store, given, dry_run=dry_run, on_step=on_step).collect()
         for physical in [] if dry_run else store.collections():
             store.build_graph(physical, settings.graph_points, thorough=True)
         return found
