@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import statistics
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from itertools import chain, pairwise
 from operator import attrgetter
 
 from pipeline.parse.pdf.glyphs import Piece
@@ -34,13 +34,13 @@ _LEADER = re.compile(r"\.(?:\s?\.){3,}")
 _text = attrgetter("text")
 
 
-def with_tables(region: Region, across: Sequence[Rule]) -> Iterator[Pieces | Table]:
-    """The rows of a region; those of a table as one."""
+def with_tables(region: Region, across: Sequence[Rule], holds: bool) -> Iterator[Pieces | Table]:
+    """The rows of a region; those of a table as one. `holds`: whether some stand for tables between rules."""
     if max(map(len, region), default=0) < 2:
         yield from region
         return
     at = tries = 0
-    holding = {at for at, row in enumerate(region) if not all(map(_text, row))}  # rows that stand for tables between rules
+    holding = {at for at, row in enumerate(region) if not all(map(_text, row))} if holds else set[int]()
     tried = 0  # the end of rows that are no table, whichever of them is the first
     while at < len(region):
         if len(region[at]) < 2:
@@ -88,7 +88,8 @@ def _table(rows: Sequence[Pieces], across: Sequence[Rule]) -> Table | None:
     if len(several) < (MIN_RULED_ROWS if across else MIN_ROWS):
         return None
     texts = [[piece.text for piece in row] for row in several]
-    if sum(sum(map(len, row)) for row in texts) > MAX_MEAN_CHARS * sum(map(len, several)):
+    filled = list(chain.from_iterable(texts))
+    if sum(map(len, filled)) > MAX_MEAN_CHARS * len(filled):
         return None
     if 2 * sum(1 for row in texts if any(map(_is_leader, row))) > len(several):  # a table of contents
         return None

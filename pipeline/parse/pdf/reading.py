@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import pypdfium2 as pdfium
 import pypdfium2.raw as pdfium_c
 
 from pipeline.parse.parsed import Losses, Member
@@ -16,8 +17,10 @@ from pipeline.parse.pdf.grids import Table, placeholder, ruled
 from pipeline.parse.pdf.hidden import Layers, texts_among, visible
 from pipeline.parse.pdf.lines import Line, lines_of
 from pipeline.parse.pdf.notes import Notes
+from pipeline.parse.pdf.opened import Opened
 from pipeline.parse.pdf.order import Row, regions
 from pipeline.parse.pdf.pages import Page
+from pipeline.parse.pdf.pictured import picture_share
 from pipeline.parse.pdf.quick import Address, objects
 from pipeline.parse.pdf.rules import drawn
 from pipeline.parse.pdf.tags import tagged
@@ -32,6 +35,10 @@ FEW_CHARS, PICTURE_SHARE = 200, 0.25
 _ILLEGIBLE = re.compile("[\ufffd\ue000-\uf8ff]")
 
 
+#: White space that is ASCII.
+_SPACES = bytes(code for code in range(128) if chr(code).isspace())
+
+
 @dataclass(slots=True)
 class Reader:
     """What the pages of a document have in common."""
@@ -44,40 +51,39 @@ class Reader:
     links: set[str] = field(default_factory=set)  #: targets of links that were told
     glyphs: glyphs.Glyphs = field(default_factory=glyphs.Glyphs)
 
-    def read(self, page: Any, number: int) -> Page:
+    def read(self, page: Opened) -> Page:
         """A page of pdfium. Pictures of text are losses."""
-        textpage = page.get_textpage()
-        try:
-            text = textpage.get_text_range()
-            found = glyphs.pieces(textpage, text, self.glyphs)
-            texts, others, some_invisible = texts_among(objects(page))
-            found = visible(found, textpage, texts, self.layers, some_invisible and not _is_pictured(page))
-            if self.is_tagged:
-                found = tagged(page, textpage, found)
-            notes = list(Notes(page, textpage, self.form, number, self.losses, self.members, self.links, text).elements())
-        finally:
-            textpage.close()
-        return _page(page, number, found, others, notes, self.losses)
+        found = glyphs.pieces(page, self.glyphs)
+        texts, others, some_invisible = texts_among(objects(page.at_page))
+        found = visible(found, page, texts, self.layers, some_invisible and picture_share(page) < PICTURE_SHARE)
+        if self.is_tagged:
+            found = tagged(page, found)
+        notes = list(Notes(page, self.form, self.losses, self.members, self.links).elements())
+        return self._page(page, found, list(_items(others, found)), notes)
+
+    def _page(self, page: Opened, found: list[glyphs.Piece], items: list[Line | Table], notes: list[Element]) -> Page:
+        """The page with these pieces; why it cannot be read where it has no text."""
+        number = page.number
+        _, bottom, _, top = _sides(page)
+        text = " ".join([piece.text for piece in found])
+        marks = len(text.encode().translate(None, _SPACES)) if text.isascii() else sum(map(len, text.split()))
+        legible = marks - (0 if text.isascii() else len(_ILLEGIBLE.findall(text)))
+        if legible >= MIN_PAGE_CHARS and 2 * legible >= marks:
+            if legible < FEW_CHARS and picture_share(page) >= PICTURE_SHARE:
+                self.losses.add(LossKind.PICTURE, f"page {number}", "a picture that covers a large part of the page")
+            return Page(number, items, notes, bottom, top)
+        # Fonts without a character map yield private or replacement characters: such pages are pictures of text, too.
+        if legible < len(text.split()) or (legible and 2 * legible < marks):
+            return Page(number, [], notes, bottom, top, "its fonts do not name their characters")
+        return Page(number, items if legible else [], notes, bottom, top, "a scanned page" if picture_share(page) > 0 else "")
 
 
-def _is_pictured(page: Any) -> bool:
-    return _picture_share(page) >= PICTURE_SHARE
-
-
-def _page(page: Any, number: int, found: list[glyphs.Piece], others: list[Address], notes: list[Element], losses: Losses) -> Page:
-    items = list(_items(others, found))
-    _, bottom, _, top = page.get_bbox()
-    text = " ".join(piece.text for piece in found)
-    marks = sum(map(len, text.split()))
-    legible = marks - (0 if text.isascii() else len(_ILLEGIBLE.findall(text)))
-    if legible >= MIN_PAGE_CHARS and 2 * legible >= marks:
-        if legible < FEW_CHARS and _picture_share(page) >= PICTURE_SHARE:
-            losses.add(LossKind.PICTURE, f"page {number}", "a picture that covers a large part of the page")
-        return Page(number, items, notes, bottom, top)
-    # Fonts without a character map yield private or replacement characters: such pages are pictures of text, too.
-    if legible < len(text.split()) or (legible and 2 * legible < marks):
-        return Page(number, [], notes, bottom, top, "its fonts do not name their characters")
-    return Page(number, items if legible else [], notes, bottom, top, "a scanned page" if _picture_share(page) > 0 else "")
+def _sides(page: Opened) -> tuple[float, float, float, float]:
+    """Left, bottom, right and top of a page, in points."""
+    box = pdfium_c.FS_RECTF()
+    if not pdfium_c.FPDF_GetPageBoundingBox(page.page, box):
+        raise pdfium.PdfiumError("Failed to get page bounding box.")
+    return box.left, box.bottom, box.right, box.top
 
 
 def _items(others: Sequence[Address], found: Sequence[glyphs.Piece]) -> Iterator[Line | Table]:
@@ -88,7 +94,7 @@ def _items(others: Sequence[Address], found: Sequence[glyphs.Piece]) -> Iterator
     standing = {id(piece): table for piece, table in zip(held, tables, strict=True)}
     for region in regions([*rest, *held]):
         plain: list[Row] = []
-        for row in with_tables(region, across):
+        for row in with_tables(region, across, bool(held)):
             if isinstance(row, Table):
                 yield from lines_of(plain)
                 plain = []
@@ -102,13 +108,3 @@ def _items(others: Sequence[Address], found: Sequence[glyphs.Piece]) -> Iterator
             if row:
                 plain.append(row)
         yield from lines_of(plain)
-
-
-def _picture_share(page: Any) -> float:
-    """The share of a page that its largest picture covers."""
-    width, height = page.get_size()
-    largest = 0.0
-    for found in page.get_objects(filter=[pdfium_c.FPDF_PAGEOBJ_IMAGE], max_depth=3):
-        left, bottom, right, top = found.get_bounds()
-        largest = max(largest, abs((right - left) * (top - bottom)) / max(1.0, width * height), 1e-6)
-    return largest
