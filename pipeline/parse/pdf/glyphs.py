@@ -88,10 +88,10 @@ def places_of_words(text: str) -> tuple[list[int], list[int]]:
         plain = _OTHER_SPACE.sub(" ", plain)
     for part in plain.split(DIVIDED):
         lengths = list(map(len, part.split(" ")))
-        ends = list(accumulate(lengths, lambda end, length: end + length + 1, initial=at - 1))  # of words, with the space after them
-        starts += [end + 1 for end, length in zip(ends, lengths, strict=False) if length]
-        lasts += [end - 1 for end, length in zip(islice(ends, 1, None), lengths, strict=True) if length]
-        at = ends[-1] + 1
+        ends = list(accumulate(lengths, _after, initial=at))
+        starts += [end for end, length in zip(ends, lengths, strict=False) if length]
+        lasts += [end - 2 for end, length in zip(islice(ends, 1, None), lengths, strict=True) if length]
+        at = ends[-1]
         word = lengths[-1]
         if word:  # DIVIDED ends it
             lasts[-1] += 1
@@ -103,6 +103,11 @@ def places_of_words(text: str) -> tuple[list[int], list[int]]:
     else:
         del starts[-1], lasts[-1]
     return starts, lasts
+
+
+def _after(start: int, length: int) -> int:
+    """The place after a word and a space."""
+    return start + length + 1
 
 
 def _begins(text: str, starts: Sequence[int]) -> Iterator[int]:
