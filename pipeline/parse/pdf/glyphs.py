@@ -7,7 +7,7 @@ from bisect import bisect, bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import accumulate, count, islice, repeat
+from itertools import accumulate, compress, count, islice, repeat
 from operator import le, sub
 from typing import NamedTuple
 
@@ -38,6 +38,7 @@ _NOTE = re.compile(r"\d(?:(?<=[^\W\d_]{3}.)|(?<=[\u1100-\u11ff\u2e80-\u9fff\uac0
 TO_LEFT = re.compile("[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]")
 
 _new = tuple.__new__
+_WITH_SPACE, _BEFORE_SPACE = (1).__add__, (-2).__add__
 _index = quick(pdfium_c.FPDFText_GetCharIndexFromTextIndex)
 
 
@@ -88,10 +89,10 @@ def places_of_words(text: str) -> tuple[list[int], list[int]]:
         plain = _OTHER_SPACE.sub(" ", plain)
     for part in plain.split(DIVIDED):
         lengths = list(map(len, part.split(" ")))
-        ends = list(accumulate(lengths, _after, initial=at))
-        starts += [end for end, length in zip(ends, lengths, strict=False) if length]
-        lasts += [end - 2 for end, length in zip(islice(ends, 1, None), lengths, strict=True) if length]
-        at = ends[-1]
+        begins = list(accumulate(map(_WITH_SPACE, lengths), initial=at))
+        starts += compress(begins, lengths)
+        lasts += map(_BEFORE_SPACE, compress(islice(begins, 1, None), lengths))
+        at = begins[-1]
         word = lengths[-1]
         if word:  # DIVIDED ends it
             lasts[-1] += 1
@@ -103,11 +104,6 @@ def places_of_words(text: str) -> tuple[list[int], list[int]]:
     else:
         del starts[-1], lasts[-1]
     return starts, lasts
-
-
-def _after(start: int, length: int) -> int:
-    """The place after a word and a space."""
-    return start + length + 1
 
 
 def _begins(text: str, starts: Sequence[int]) -> Iterator[int]:
