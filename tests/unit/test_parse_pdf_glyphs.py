@@ -102,7 +102,9 @@ def test_the_text_of_a_page_is_that_of_pypdfium2(line: str, count: int, tmp_path
 
 def test_a_page_that_does_not_exist_cannot_be_opened(tmp_path: Path) -> None:
     path = tmp_path / "one.pdf"
-    canvas.Canvas(str(path)).save()
+    sheet: Any = canvas.Canvas(str(path))
+    sheet.drawString(60, 700, "mill")
+    sheet.save()
     document = pdfium.PdfDocument(path)
     with pytest.raises(pdfium.PdfiumError), Opener(document).open(9):
         pass
