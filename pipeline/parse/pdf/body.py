@@ -80,6 +80,8 @@ class Body:
             yield from self._of_table(part, page.number)
             if part is not last:
                 self._open = None
+        if last is None and whole:
+            self._open = None
 
     @staticmethod
     def _has_caption(parts: Sequence[Table | list[list[Line]]], at: int) -> bool:

@@ -38,6 +38,7 @@ _NOTE = re.compile(r"\d(?:(?<=[^\W\d_]{3}.)|(?<=[\u1100-\u11ff\u2e80-\u9fff\uac0
 TO_LEFT = re.compile("[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]")
 
 _new = tuple.__new__
+#: From the length of a word to that with the space after it, and from the place after that space to that of the last character.
 _WITH_SPACE, _BEFORE_SPACE = (1).__add__, (-2).__add__
 _index = quick(pdfium_c.FPDFText_GetCharIndexFromTextIndex)
 

@@ -35,10 +35,8 @@ MIN_PAGE_CHARS = 20
 FEW_CHARS, PICTURE_SHARE = 200, 0.25
 
 #: Replacement characters, and private ones, which fonts without a character map yield.
-_turned = attrgetter("angle")
 _ILLEGIBLE = re.compile("[\ufffd\ue000-\uf8ff]")
-
-
+_turned = attrgetter("angle")
 #: White space that is ASCII.
 _SPACES = bytes(code for code in range(128) if chr(code).isspace())
 
@@ -66,7 +64,7 @@ class Reader:
         notes = list(Notes(page, self.form, self.losses, self.members, self.links).elements())
         sides = _sides(page)
         items = list(_items(others, found, self.open))
-        after = rest(found, self.open) if self.open is not None and found and not isinstance(items[0], Table) else None
+        after = rest(found, self.open) if self.open is not None and items and not isinstance(items[0], Table) else None
         self.open = last_table(items, *sides)
         return self._page(page, found, Page(page.number, items, notes, *sides, after))
 

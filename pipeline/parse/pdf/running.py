@@ -186,7 +186,7 @@ def _is_repeated(mark: _Mark, others: list[_Marks], least: int) -> bool:
 
 
 def _are(least: int, found: Iterable[bool]) -> bool:
-    """Whether at least so many are true; no more than these are asked for."""
+    """Whether at least `least` are true; no more than these are asked for."""
     return sum(islice(filter(None, found), least)) == least
 
 
