@@ -32,14 +32,22 @@ class Words:
     def __init__(self) -> None:
         self._seen: set[str] = set()
         self._known: set[str] = set()  #: words as they are written, with the punctuation beside them
+        self._unread: list[set[str]] = []  #: of these, those that are not in `_seen` yet: most documents divide few words
 
     def learn(self, texts: Iterable[str]) -> None:
         """Remember the words of `texts`, without those that are divided."""
         if len(self._known) < MAX_WORDS:
             new = set(" ".join(texts).split()) - self._known  # few words of most pages
             self._known |= new
+            self._unread.append(new)
+
+    def _has(self, word: str) -> bool:
+        """Whether the document has a word, in lower case, undivided."""
+        for new in self._unread:
             # Lower case may have more characters, so it comes last.
             self._seen.update(map(str.lower, _WORD.findall(" ".join(new).replace(DIVIDED, " "))))
+        self._unread.clear()
+        return word.lower() in self._seen
 
     def undivided(self, text: str) -> str:
         """`text` with its divided words made whole."""
@@ -57,9 +65,9 @@ class Words:
         """Whether the hyphen between two parts of a word belongs to it."""
         if not second[0].islower() or first[-1].isdigit():  # names, abbreviations and numbers
             return True
-        if (first + second).lower() in self._seen:
+        if self._has(first + second):
             return False
-        if f"{first}-{second}".lower() in self._seen or "-" in first:
+        if self._has(f"{first}-{second}") or "-" in first:
             return True
         return first.lower() not in _PREFIXES and second in _SECOND_PARTS
 

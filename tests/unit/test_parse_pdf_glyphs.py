@@ -15,6 +15,8 @@ from reportlab.pdfgen import canvas
 from pipeline.parse.pdf.boxes import FIRST_BOXES, Boxes
 from pipeline.parse.pdf.fonts import FIRST_CHARS, Fonts
 from pipeline.parse.pdf.glyphs import WORD, places_of_words
+from pipeline.parse.pdf.opened import FIRST_CHARS as MOST_CHARS
+from pipeline.parse.pdf.opened import Opener
 from pipeline.parse.pdf.quick import Address, address
 
 
@@ -77,3 +79,33 @@ def test_a_character_without_type_has_not_that_of_another_one(page: Address) -> 
     assert fonts.faces(page, [6]) == [(True, True, False)]
     assert fonts.faces(page, [99]) == [(False, False, False)]
     assert fonts.turns(page, [99]) == [(0, 1.0)]
+
+
+@pytest.mark.parametrize("line", ["", "the mill at the river", "ein Müller – 水車"])
+@pytest.mark.parametrize("count", [1, 2 * MOST_CHARS // 20])
+def test_the_text_of_a_page_is_that_of_pypdfium2(line: str, count: int, tmp_path: Path) -> None:
+    path = tmp_path / "one.pdf"
+    sheet: Any = canvas.Canvas(str(path))
+    text = sheet.beginText(60, 700)
+    for _ in range(count):
+        text.textLine(line)
+    sheet.drawText(text)
+    sheet.save()
+    document = pdfium.PdfDocument(path)
+    opener = Opener(document)
+    for _ in range(2):  # in the same memory
+        with opener.open(1) as page:
+            assert page.text == document[0].get_textpage().get_text_range()
+            assert len(page.text) <= page.count
+    document.close()
+
+
+def test_a_page_that_does_not_exist_cannot_be_opened(tmp_path: Path) -> None:
+    path = tmp_path / "one.pdf"
+    sheet: Any = canvas.Canvas(str(path))
+    sheet.drawString(60, 700, "mill")
+    sheet.save()
+    document = pdfium.PdfDocument(path)
+    with pytest.raises(pdfium.PdfiumError), Opener(document).open(9):
+        pass
+    document.close()

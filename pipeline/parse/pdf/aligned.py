@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 import statistics
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from itertools import chain, count, pairwise
 from operator import attrgetter
 
 from pipeline.parse.pdf.glyphs import Piece
-from pipeline.parse.pdf.grids import Table, cut, text_of, type_of
+from pipeline.parse.pdf.grids import Table, cut, has_bold_names, text_of, type_of
 from pipeline.parse.pdf.order import Region, is_to_left
 from pipeline.parse.pdf.order import Row as Pieces
 from pipeline.parse.pdf.rules import TOUCH, Rule
@@ -34,13 +34,13 @@ _LEADER = re.compile(r"\.(?:\s?\.){3,}")
 _text = attrgetter("text")
 
 
-def with_tables(region: Region, across: Sequence[Rule]) -> Iterator[Pieces | Table]:
-    """The rows of a region; those of a table as one."""
+def with_tables(region: Region, across: Sequence[Rule], holds: bool) -> Iterator[Pieces | Table]:
+    """The rows of a region; those of a table as one. `holds`: whether some stand for tables between rules."""
     if max(map(len, region), default=0) < 2:
         yield from region
         return
     at = tries = 0
-    holding = {at for at, row in enumerate(region) if not all(map(_text, row))}  # rows that stand for tables between rules
+    holding = {at for at, row in enumerate(region) if not all(map(_text, row))} if holds else set[int]()
     tried = 0  # the end of rows that are no table, whichever of them is the first
     while at < len(region):
         if len(region[at]) < 2:
@@ -88,7 +88,8 @@ def _table(rows: Sequence[Pieces], across: Sequence[Rule]) -> Table | None:
     if len(several) < (MIN_RULED_ROWS if across else MIN_ROWS):
         return None
     texts = [[piece.text for piece in row] for row in several]
-    if sum(sum(map(len, row)) for row in texts) > MAX_MEAN_CHARS * sum(map(len, several)):
+    filled = list(chain.from_iterable(texts))
+    if sum(map(len, filled)) > MAX_MEAN_CHARS * len(filled):
         return None
     if 2 * sum(1 for row in texts if any(map(_is_leader, row))) > len(several):  # a table of contents
         return None
@@ -103,15 +104,25 @@ def _table(rows: Sequence[Pieces], across: Sequence[Rule]) -> Table | None:
     edges = _edges(several)
     if not 1 <= len(edges) < MAX_COLUMNS or 2 * sum(map(len, several)) > 3 * (len(edges) + 1) * len(several):
         return None  # no columns, or words scattered over them
-    cells = [_cells(row, edges) for row in rows]
+    cells = [cells_of(row, edges) for row in rows]
     if not _is_table(cells, len(edges) + 1, len(between) > 1):
         return None
     to_left = is_to_left(pieces)
     found = [
         Row([Cell(text_of(cell)) for cell in (reversed(line) if to_left else line)], heads=heads)
-        for line, heads in _whole(cells, rows, _head(rows, between), right - left)
+        for line, heads in whole(cells, rows, _head(rows, between))
     ]
-    return Table(found, left, bottom, right, top, len(edges) + 1, *type_of(pieces))
+    return Table(found, left, bottom, right, top, edges, _spans(cells, edges, left, right), *type_of(pieces), has_bold_names(rows))
+
+
+def _spans(cells: Sequence[list[list[Piece]]], edges: Sequence[float], left: float, right: float) -> list[tuple[float, float]]:
+    """Where the text of each column begins and ends; between which edges it may, where there is none."""
+    sides = [left, *edges, right]
+    found: list[tuple[float, float]] = []
+    for column, start, end in zip(count(), sides, sides[1:], strict=False):
+        held = [piece for row in cells for piece in row[column]]
+        found.append((min(piece.left for piece in held), max(piece.right for piece in held)) if held else (start, end))
+    return found
 
 
 def _is_leader(text: str) -> bool:
@@ -136,7 +147,8 @@ def _edges(several: Sequence[Pieces]) -> list[float]:
     return edges
 
 
-def _cells(row: Pieces, edges: Sequence[float]) -> list[list[Piece]]:
+def cells_of(row: Pieces, edges: Sequence[float]) -> list[list[Piece]]:
+    """The pieces of a row, or their parts, by the column between edges that they stand in."""
     cells: list[list[Piece]] = [[] for _ in range(len(edges) + 1)]
     for piece in row:
         for column, part in cut(piece, edges):
@@ -191,8 +203,8 @@ def _head(rows: Sequence[Pieces], between: Sequence[float]) -> float | None:
     return head if above <= 3 and 2 * above <= len(rows) else None
 
 
-def _whole(
-    cells: Sequence[list[list[Piece]]], rows: Sequence[Pieces], head: float | None, width: float
+def whole(
+    cells: Sequence[list[list[Piece]]], rows: Sequence[Pieces], head: float | None
 ) -> Iterator[tuple[list[list[Piece]], bool]]:
     """Rows of cells, and whether they are heads; a line that only goes on with cells above it belongs to their row."""
     gaps = [above[0].bottom - below[0].top for above, below in pairwise(rows)]

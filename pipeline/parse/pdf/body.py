@@ -10,6 +10,7 @@ from itertools import chain, groupby, zip_longest
 from pipeline.errors import DocumentError
 from pipeline.parse.hyphens import DIVIDED, Words
 from pipeline.parse.parsed import Losses, pieces, squeeze
+from pipeline.parse.pdf.continued import is_above, last_table, lines_above
 from pipeline.parse.pdf.grids import Table
 from pipeline.parse.pdf.headings import CAPTION, Headings
 from pipeline.parse.pdf.lines import Line
@@ -57,14 +58,17 @@ class Body:
             self.losses.add(LossKind.PAGE_WITHOUT_TEXT, f"page {page.number}", page.without_text)
 
     def _of_page(self, page: Page) -> Iterator[Element]:
+        sides = page.bottom, page.top
+        whole = page.rest.among(page.items, *sides) if page.rest and self._open and self._open[1] else page.items
         parts: list[Table | list[list[Line]]] = []
-        for is_table, items in groupby(page.items, key=lambda item: isinstance(item, Table)):
+        for is_table, items in groupby(whole, key=lambda item: isinstance(item, Table)):
             if is_table:
                 parts += [item for item in items if isinstance(item, Table)]
             else:
                 parts.append(list(blocks([item for item in items if isinstance(item, Line)])))
-        if parts and not isinstance(parts[0], Table):
+        if not all(is_above(item, *sides) for item in lines_above(whole)):
             self._open = None
+        last = last_table(whole, *sides)
         for at, part in enumerate(parts):
             if not isinstance(part, Table):
                 yield from self._of_blocks(part, page.number)
@@ -74,8 +78,10 @@ class Body:
             if isinstance(below, list) and below and CAPTION.match(joined(below[0])) and not self._has_caption(parts, at):
                 yield from self._of_blocks([below.pop(0)], page.number)
             yield from self._of_table(part, page.number)
-            if at + 1 < len(parts):
+            if part is not last:
                 self._open = None
+        if last is None and whole:
+            self._open = None
 
     @staticmethod
     def _has_caption(parts: Sequence[Table | list[list[Line]]], at: int) -> bool:
@@ -103,7 +109,10 @@ class Body:
         header = ""
         if self._open is not None and _goes_on(self._open[0], table):
             header = self._open[1]
-            if header and line([cell.text for cell in rows[0].cells]) == header:
+            own = next((element.header for element in table_elements(rows, page)), "")
+            if own == header or (own and (table.names or _shares(own, header))):
+                header = ""  # repeated, in one row or in several, or that of another table
+            elif header and line([cell.text for cell in rows[0].cells]) == header:
                 rows = rows[1:]
             if header:
                 rows = [replace(row, heads=False) for row in rows]
@@ -115,6 +124,11 @@ class Body:
     def _cell(self, cell: Cell) -> Cell:
         text = cell.text.replace(f"{DIVIDED}\n", DIVIDED).replace("\n", " ")
         return replace(cell, text=squeeze(self.words.undivided(text) if DIVIDED in text else text))
+
+
+def _shares(own: str, header: str) -> bool:
+    """Whether a row has some of the names of a header in their places: it names columns, too."""
+    return any(name and name == other for name, other in zip(own.split(" | "), header.split(" | "), strict=False))
 
 
 def _goes_on(before: Table, table: Table) -> bool:

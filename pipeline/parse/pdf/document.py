@@ -19,6 +19,7 @@ from pipeline.parse.pdf.body import Body
 from pipeline.parse.pdf.headings import bookmarks, headings
 from pipeline.parse.pdf.hidden import Layers
 from pipeline.parse.pdf.notes import attached
+from pipeline.parse.pdf.opened import Opener
 from pipeline.parse.pdf.pages import Page
 from pipeline.parse.pdf.reading import Reader
 from pipeline.parse.pdf.running import Running
@@ -75,18 +76,17 @@ def _pages(document: Any, share: Share, losses: Losses, members: list[Member], s
         if document.get_formtype():
             document.init_forms()
         form = document.formenv.raw if document.formenv else None
+        opener = Opener(document)
         reader = Reader(form, Layers(document), document.is_tagged(), losses, members)
         for index in range(count):
             share.count(index, count)
             try:
-                page = document[index]
+                with opener.open(index + 1) as page:
+                    read = reader.read(page)
             except pdfium.PdfiumError as error:
                 losses.add(LossKind.UNREADABLE_PART, f"page {index + 1}", str(error))
                 continue
-            try:
-                yield with_scan(reader.read(page, index + 1), page, scans, losses)
-            finally:
-                page.close()
+            yield with_scan(read, document, scans, losses)
     finally:
         document.close()
 

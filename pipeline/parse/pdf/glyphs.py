@@ -7,16 +7,17 @@ from bisect import bisect, bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import accumulate, count, islice, repeat
+from itertools import accumulate, compress, count, islice, repeat
 from operator import le, sub
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pypdfium2.raw as pdfium_c
 
 from pipeline.parse.hyphens import DIVIDED
 from pipeline.parse.pdf.boxes import Box, Boxes, Places
 from pipeline.parse.pdf.fonts import Face, Fonts, Turn
-from pipeline.parse.pdf.quick import argument, quick
+from pipeline.parse.pdf.opened import Opened
+from pipeline.parse.pdf.quick import quick
 
 #: Minimum gap between two pieces of a line, and minimum difference of their heights, in heights of the line: more than between
 #: two words, and more than superscripts are raised.
@@ -37,6 +38,8 @@ _NOTE = re.compile(r"\d(?:(?<=[^\W\d_]{3}.)|(?<=[\u1100-\u11ff\u2e80-\u9fff\uac0
 TO_LEFT = re.compile("[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]")
 
 _new = tuple.__new__
+#: From the length of a word to that with the space after it, and from the place after that space to that of the last character.
+_WITH_SPACE, _BEFORE_SPACE = (1).__add__, (-2).__add__
 _index = quick(pdfium_c.FPDFText_GetCharIndexFromTextIndex)
 
 
@@ -67,13 +70,14 @@ class Glyphs:
     fonts: Fonts = field(default_factory=Fonts)
 
 
-def pieces(textpage: Any, text: str, glyphs: Glyphs) -> list[Piece]:
-    """The pieces of a page, which has this text, in pdfium's order."""
+def pieces(page: Opened, glyphs: Glyphs) -> list[Piece]:
+    """The pieces of a page in pdfium's order."""
+    text = page.text
     for hyphen in _HYPHENS:
         if hyphen in text:
             text = text.replace(hyphen, DIVIDED)
     starts, lasts = places_of_words(text)
-    return list(_Reading(textpage, text, starts, lasts, glyphs).pieces()) if starts else []
+    return list(_Reading(page, text, starts, lasts, glyphs).pieces()) if starts else []
 
 
 def places_of_words(text: str) -> tuple[list[int], list[int]]:
@@ -85,13 +89,12 @@ def places_of_words(text: str) -> tuple[list[int], list[int]]:
     if not plain.replace(DIVIDED, "-").isprintable():
         plain = _OTHER_SPACE.sub(" ", plain)
     for part in plain.split(DIVIDED):
-        word = ""
-        for word in part.split(" "):
-            if word:
-                starts.append(at)
-                at += len(word)
-                lasts.append(at - 1)
-            at += 1
+        lengths = list(map(len, part.split(" ")))
+        begins = list(accumulate(map(_WITH_SPACE, lengths), initial=at))
+        starts += compress(begins, lengths)
+        lasts += map(_BEFORE_SPACE, compress(islice(begins, 1, None), lengths))
+        at = begins[-1]
+        word = lengths[-1]
         if word:  # DIVIDED ends it
             lasts[-1] += 1
         else:
@@ -137,16 +140,16 @@ def _is_break(words: Places, at: int) -> bool:
 
 
 class _Reading:
-    """The text page whose words are put together."""
+    """The page whose words are put together."""
 
-    def __init__(self, textpage: Any, text: str, starts: list[int], lasts: list[int], glyphs: Glyphs) -> None:
-        self._page, self._text, self._boxes, self._fonts = argument(textpage.raw), text, glyphs.boxes, glyphs.fonts
+    def __init__(self, page: Opened, text: str, starts: list[int], lasts: list[int], glyphs: Glyphs) -> None:
+        self._page, self._text, self._boxes, self._fonts = page.at_textpage, text, glyphs.boxes, glyphs.fonts
         self._starts, self._lasts = starts, lasts  #: places in the text of the first and last character of each word
         #: The code unit of each character of the text, where these are not its characters; and whether units count as on the page.
         self._units: list[int] = []
         if len(text.encode("utf-16-le")) > 2 * len(text):
             self._units = list(accumulate((2 if mark > "\uffff" else 1 for mark in text[:-1]), initial=0))
-        self._is_plain = not self._units and textpage.count_chars() == len(text)
+        self._is_plain = not self._units and page.count == len(text)
         self._first, self._last = self._indexes(starts), self._indexes(lasts)
         self._raised: list[int] = []  #: places of the numbers of footnotes in the text
 

@@ -38,9 +38,16 @@ class Table:
     bottom: float
     right: float
     top: float
-    columns: int
+    edges: Sequence[float]  #: between its columns, from left to right
+    spans: Sequence[tuple[float, float]]  #: where the text of each column may begin and end
     size: float  #: of most of its type
     bold: bool  #: whether its type is bold, apart from names of rows and columns
+    names: bool  #: whether its first row is bold, and the others are not
+
+    @property
+    def columns(self) -> int:
+        """The number of its columns."""
+        return len(self.edges) + 1
 
     @property
     def chars(self) -> int:
@@ -48,8 +55,10 @@ class Table:
         return sum(len(cell.text) for row in self.rows for cell in row.cells)
 
 
-def ruled(found: Sequence[Piece], across: Sequence[Rule], upright: Sequence[Rule]) -> tuple[list[Table], list[Piece]]:
-    """The tables between rules that cross, and the pieces outside them."""
+def ruled(
+    found: Sequence[Piece], across: Sequence[Rule], upright: Sequence[Rule], before: Table | None = None
+) -> tuple[list[Table], list[Piece]]:
+    """The tables between rules that cross, and the pieces outside them. `before`: a table that may go on, with one row and more."""
     tables: list[Table] = []
     rest = list(found)
     if len(across) < 2 or len(upright) < 2 or len(across) + len(upright) > MAX_LINES:
@@ -59,9 +68,12 @@ def ruled(found: Sequence[Piece], across: Sequence[Rule], upright: Sequence[Rule
             continue
         xs, ys = _closed(_places(columns), rows), sorted(_places(rows), reverse=True)
         inside = [piece for piece in rest if _is_inside(piece, xs[0], ys[-1], xs[-1], ys[0])]
-        if len(xs) * len(ys) < 6 or len(inside) < 3:  # a box around text
+        goes_on = before is not None and _is_within(xs, before)
+        if before is not None and goes_on:
+            xs = [before.left, *before.edges, before.right]
+        elif len(xs) * len(ys) < 6 or len(inside) < 3:  # a box around text
             continue
-        table = _Grid(xs, ys, rows, columns, inside).table()
+        table = _Grid(xs, ys, rows, columns, inside).table(goes_on)
         if table is not None:
             tables.append(table)
             taken = set(map(id, inside))
@@ -104,6 +116,14 @@ def _closed(xs: list[float], rows: Sequence[Rule]) -> list[float]:
     return [*([start] if start < xs[0] - MIN_OPEN else []), *xs, *([end] if end > xs[-1] + MIN_OPEN else [])]
 
 
+def _is_within(xs: Sequence[float], before: Table) -> bool:
+    """Whether edges of columns are those of a table, some of which cells may span."""
+    known = [before.left, *before.edges, before.right]
+    return all(abs(x - at) <= TOUCH for x, at in ((xs[0], known[0]), (xs[-1], known[-1]))) and all(
+        min(abs(x - at) for at in known) <= TOUCH for x in xs
+    )
+
+
 def _is_inside(piece: Piece, left: float, bottom: float, right: float, top: float) -> bool:
     return left - TOUCH < (piece.left + piece.right) / 2 < right + TOUCH and bottom < (piece.top + piece.bottom) / 2 < top
 
@@ -124,10 +144,10 @@ class _Grid:
             for column, part in cut(piece, xs[1:-1]):
                 self._found.setdefault((row, column), []).append(part)
 
-    def table(self) -> Table | None:
-        """The table; None where its rules enclose running text, not cells."""
+    def table(self, goes_on: bool) -> Table | None:
+        """The table; None where its rules enclose running text, not cells. `goes_on`: it may have one row."""
         xs, ys = self._xs, self._ys
-        least = max(3, MIN_FILLED * ((len(xs) - 1) * (len(ys) - 1)))
+        least = 1 if goes_on else max(3, MIN_FILLED * ((len(xs) - 1) * (len(ys) - 1)))
         if len(self._found) < least:  # fewer places with text than cells: a drawing
             return None
         taken: set[tuple[int, int]] = set()
@@ -141,10 +161,19 @@ class _Grid:
         inside = [piece for found in self._found.values() for piece in found]
         if is_to_left(inside):
             rows = [list(reversed(cells)) for cells in rows]
-        lined = _lined(rows)
-        if sum(1 for row in lined if sum(1 for cell in row.cells if cell.text) > 1) < MIN_ROWS:
+        lined = _lined(rows, MAX_HEAD_ROWS if not goes_on else 0)
+        if sum(1 for row in lined if sum(1 for cell in row.cells if cell.text) > 1) < (1 if goes_on else MIN_ROWS):
             return None
-        return Table(lined, xs[0], ys[-1], xs[-1], ys[0], len(xs) - 1, *type_of(inside))
+        return Table(
+            lined, xs[0], ys[-1], xs[-1], ys[0], xs[1:-1], list(pairwise(xs)), *type_of(inside), has_bold_names(self._levels())
+        )
+
+    def _levels(self) -> list[list[Piece]]:
+        """The pieces of each row."""
+        levels: list[list[Piece]] = [[] for _ in self._ys[1:]]
+        for (row, _), found in self._found.items():
+            levels[row] += found
+        return levels
 
     def _cell(self, row: int, column: int, taken: set[tuple[int, int]]) -> Cell:
         """The cell with this upper left corner, as far as no rule ends it."""
@@ -167,15 +196,15 @@ class _Grid:
         return any(rule.start <= x <= rule.end for rule in self._across[row])
 
 
-def _lined(rows: Sequence[Sequence[Cell]]) -> list[Row]:
-    """Rows of a grid; one without rules between its lines, whose cells have equally many lines, is as many rows."""
+def _lined(rows: Sequence[Sequence[Cell]], most: int) -> list[Row]:
+    """Rows of a grid; one of up to `most` without rules between its lines, whose cells have equally many lines, is as many rows."""
     found: list[Row] = []
     depth = max(cell.rows for cell in rows[0])
     depth = depth if 1 < depth <= MAX_HEAD_ROWS and depth < len(rows) else 0  # names that span the rows of the header
     for cells in rows:
         counts = {cell.text.count("\n") for cell in cells if cell.text}
         several = sum(1 for cell in cells if cell.text) > 1
-        if several and len(counts) == 1 and counts != {0} and len(rows) <= MAX_HEAD_ROWS:
+        if several and len(counts) == 1 and counts != {0} and len(rows) <= most:
             lines = zip(*(cell.text.split("\n") if cell.text else [""] * (max(counts) + 1) for cell in cells), strict=True)
             found += [Row([Cell(text, cell.columns) for text, cell in zip(line, cells, strict=True)]) for line in lines]
         else:
@@ -194,6 +223,11 @@ def type_of(inside: Sequence[Piece]) -> tuple[float, bool]:
         sizes[piece.bold][piece.size] += len(piece.text)
     bold = MIN_REGULAR * sizes[True].total() > sizes[False].total()
     return max(sizes[bold], key=lambda size: sizes[bold][size]), bold
+
+
+def has_bold_names(rows: Sequence[Sequence[Piece]]) -> bool:
+    """Whether the first row has several pieces, all bold, and a row below it does not."""
+    return len(rows[0]) > 1 and all(piece.bold for piece in rows[0]) and not all(piece.bold for row in rows[1:] for piece in row)
 
 
 def text_of(inside: Sequence[Piece]) -> str:

@@ -12,7 +12,8 @@ import pypdfium2.raw as pdfium_c
 
 from pipeline.parse.hyphens import DIVIDED
 from pipeline.parse.pdf.glyphs import WORD, Piece
-from pipeline.parse.pdf.quick import Address, address, quick
+from pipeline.parse.pdf.opened import Opened
+from pipeline.parse.pdf.quick import Address, quick
 
 #: A larger file is not searched for its layers, which are then all shown.
 MAX_LAYERED_BYTES = 64 << 20
@@ -74,18 +75,18 @@ def texts_among(found: Sequence[Address]) -> tuple[list[Address], list[Address],
     return texts, others, _INVISIBLE in modes
 
 
-def visible(found: Sequence[Piece], textpage: Any, texts: Sequence[Address], layers: Layers, hide_invisible: bool) -> list[Piece]:
+def visible(found: Sequence[Piece], page: Opened, texts: Sequence[Address], layers: Layers, hide_invisible: bool) -> list[Piece]:
     """The pieces without hidden words. `texts`: objects of the page; `hide_invisible`: whether invisible ones are hidden ones."""
-    hidden = [text for text, marks in zip(texts, map(_marks, texts), strict=True) if marks and layers.hides(text)]
+    hidden = list(filter(layers.hides, texts)) if any(map(_marks, texts)) else []
     if hide_invisible:
         hidden += [text for text in texts if _render_mode(text) == _INVISIBLE]
     if not hidden:
         return list(found)
-    page, addresses = address(textpage.raw), {text.value for text in hidden}
-    return [part for piece in found for part in _visible(piece, page, addresses)]
+    addresses = {text.value for text in hidden}
+    return [part for piece in found for part in _visible(piece, page.at_textpage, addresses)]
 
 
-def _visible(piece: Piece, page: Address, hidden: set[int | None]) -> Iterator[Piece]:
+def _visible(piece: Piece, page: Any, hidden: set[int | None]) -> Iterator[Piece]:
     words = [word.span() for word in WORD.finditer(piece.text)]
     shown = [_text_object(page, piece.first + start).value not in hidden for start, _ in words]
     if all(shown) or len(words) != len(piece.lefts):

@@ -13,7 +13,8 @@ import pypdfium2 as pdfium
 import pypdfium2.raw as pdfium_c
 
 from pipeline.parse.parsed import Losses, Member, squeeze
-from pipeline.parse.pdf.quick import Address, address, argument, quick
+from pipeline.parse.pdf.opened import Opened
+from pipeline.parse.pdf.quick import Address, quick
 from pipeline.types import Element, LossKind
 
 #: Annotations of a page that are read, quadrilaterals of one of them, and targets of links of a document.
@@ -36,6 +37,7 @@ _URI_BYTES = 256
 #: Characters in most boxes.
 _BOX_CHARS = 256
 
+_count = quick(pdfium_c.FPDFPage_GetAnnotCount)
 _annotation = quick(pdfium_c.FPDFPage_GetAnnot, Address)
 _subtype = quick(pdfium_c.FPDFAnnot_GetSubtype)
 _next_link = quick(pdfium_c.FPDFLink_Enumerate)
@@ -44,31 +46,28 @@ _action_type = quick(pdfium_c.FPDFAction_GetType, ctypes.c_ulong)
 _close = quick(pdfium_c.FPDFPage_CloseAnnot, None)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Notes:
     """What is noted on a page."""
 
-    page: Any
-    textpage: Any
+    page: Opened
     form: Any  #: the document's form environment; None where it has none
-    number: int
     losses: Losses
     members: list[Member]  #: attached files are added
     told: set[str]  #: targets of links of the document so far
-    text: str  #: of the page
 
     @cached_property
     def written(self) -> str:
         """The text of the page without white space."""
-        return "".join(self.text.split())
+        return "".join(self.page.text.split())
 
     def elements(self) -> Iterator[Element]:
         """Fields with a value, comments and marked text of a page in their order, then the targets of its links."""
-        count = min(pdfium_c.FPDFPage_GetAnnotCount(self.page), MAX_NOTES)
+        page = self.page.at_page
+        count = min(_count(page), MAX_NOTES)
         if not count:
             return
         seen, targets = self._links(count)
-        page = address(self.page.raw)
         for index in range(count if seen < count else 0):
             found = _annotation(page, index)
             if not found:
@@ -80,12 +79,12 @@ class Notes:
             finally:
                 _close(found)
         if targets:
-            yield Element(f"Links: {', '.join(targets)}", page=self.number)
+            yield Element(f"Links: {', '.join(targets)}", page=self.page.number)
 
     def _links(self, most: int) -> tuple[int, list[str]]:
         """The number of links of a page, up to `most`, and the targets to be told."""
         seen, targets = 0, list[str]()
-        page, position, link = argument(self.page.raw), ctypes.c_int(0), Address()
+        page, position, link = self.page.at_page, ctypes.c_int(0), Address()
         at_position, at_link = ctypes.byref(position), ctypes.byref(link)
         while seen < most and _next_link(page, at_position, at_link):
             seen += 1
@@ -96,22 +95,22 @@ class Notes:
     def _noted(self, annotation: Any, kind: int) -> Iterator[Element]:
         if kind == pdfium_c.FPDF_ANNOT_WIDGET:
             if self.form:
-                yield from _field(annotation, self.form, self.number)
+                yield from _field(annotation, self.form, self.page.number)
         elif kind in (pdfium_c.FPDF_ANNOT_SOUND, pdfium_c.FPDF_ANNOT_MOVIE, pdfium_c.FPDF_ANNOT_RICHMEDIA):
-            self.losses.add(LossKind.EMBEDDED_OBJECT, f"page {self.number}", "a video or a sound")
+            self.losses.add(LossKind.EMBEDDED_OBJECT, f"page {self.page.number}", "a video or a sound")
         elif kind != pdfium_c.FPDF_ANNOT_POPUP:
             if kind == pdfium_c.FPDF_ANNOT_FILEATTACHMENT:
                 self._attached(annotation)
             text = _string(annotation, b"Contents")
             marked = self._marked(annotation) if kind in _MARKING else ""
             if text and kind == pdfium_c.FPDF_ANNOT_FREETEXT:  # written onto the page
-                yield Element(text, page=self.number)
+                yield Element(text, page=self.page.number)
             elif text and text != marked:
                 author = _string(annotation, b"T")
                 about = f" on “{marked}”" if marked else ""
-                yield Element(f"Comment{f' by {author}' if author else ''}{about}: {text}", page=self.number)
+                yield Element(f"Comment{f' by {author}' if author else ''}{about}: {text}", page=self.page.number)
             elif marked and kind == pdfium_c.FPDF_ANNOT_HIGHLIGHT:
-                yield Element(f"Highlighted: {marked}", page=self.number)
+                yield Element(f"Highlighted: {marked}", page=self.page.number)
 
     def _marked(self, annotation: Any) -> str:
         """The text that an annotation marks, from its quadrilaterals."""
@@ -127,7 +126,7 @@ class Notes:
         """The text of a link with its target, if that leads out of the document, was not told before and is not on the page."""
         if len(self.told) >= MAX_LINKS:
             return
-        document, buffer = self.page.pdf, (ctypes.c_char * _URI_BYTES)()
+        document, buffer = self.page.document, (ctypes.c_char * _URI_BYTES)()
         length = pdfium_c.FPDFAction_GetURIPath(document, action, buffer, _URI_BYTES)
         if length > _URI_BYTES:
             buffer = (ctypes.c_char * length)()
@@ -146,18 +145,19 @@ class Notes:
 
     def _text_in(self, left: float, bottom: float, right: float, top: float) -> str:
         """The text in a box; pdfium looks at all characters of the page whenever it is asked, so it is asked once for most."""
-        buffer = (ctypes.c_ushort * _BOX_CHARS)()
-        count = pdfium_c.FPDFText_GetBoundedText(self.textpage, left, top, right, bottom, buffer, _BOX_CHARS)
-        if count < _BOX_CHARS:
-            found = bytes(buffer)[: 2 * count].decode("utf-16-le", "ignore")
-        else:
-            found = self.textpage.get_text_bounded(left, bottom, right, top)
+        box, buffer = (self.page.textpage, left, top, right, bottom), (ctypes.c_ushort * _BOX_CHARS)()
+        count = pdfium_c.FPDFText_GetBoundedText(*box, buffer, _BOX_CHARS)
+        if count >= _BOX_CHARS:
+            count = max(0, pdfium_c.FPDFText_GetBoundedText(*box, None, 0))
+            buffer = (ctypes.c_ushort * count)()
+            pdfium_c.FPDFText_GetBoundedText(*box, buffer, count)
+        found = bytes(buffer)[: 2 * count].decode("utf-16-le", "ignore")
         return squeeze(found.replace("\x02", "").replace("\ufffe", ""))[:MAX_MARKED_CHARS]
 
     def _attached(self, annotation: Any) -> None:
         found = pdfium_c.FPDFAnnot_GetFileAttachment(annotation)
         if found:
-            _add(pdfium.PdfAttachment(found, self.page.pdf), self.members, self.losses)
+            _add(pdfium.PdfAttachment(found, self.page.document), self.members, self.losses)
 
 
 def _add(found: Any, members: list[Member], losses: Losses) -> None:

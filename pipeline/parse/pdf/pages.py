@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pipeline.parse.pdf.continued import Rest
 from pipeline.parse.pdf.grids import Table
 from pipeline.parse.pdf.lines import Line
 from pipeline.types import Element
@@ -18,6 +19,7 @@ class Page:
     notes: list[Element]  #: fields and comments
     bottom: float = 0.0  #: edges of the page, in points
     top: float = 0.0
+    rest: Rest | None = None  #: of the table that ends the page before it
     without_text: str = ""  #: why its text cannot be read; empty where it has text, or is blank
 
     @property

@@ -56,13 +56,18 @@ class Memory:
             ctypes.memset(self.items.buffer_info()[0], 0, count * self._width * self.items.itemsize)
         return self._places
 
+    def pointer(self, kind: Any) -> Any:
+        """Where the first place is, for a function that takes a pointer to numbers of a kind."""
+        return ctypes.cast(self.items.buffer_info()[0], ctypes.POINTER(kind))
+
 
 _object = quick(pdfium_c.FPDFPage_GetObject, Address)
 
 
+_count = quick(pdfium_c.FPDFPage_CountObjects)
+
+
 def objects(page: Any) -> list[Address]:
-    """A page's objects; none of a page that is a drawing."""
-    count = pdfium_c.FPDFPage_CountObjects(page)
-    if count > MAX_OBJECTS:
-        return []
-    return list(map(_object, repeat(argument(page.raw)), range(count)))
+    """The objects of a page, which is given as `argument` has it; none of a page that is a drawing."""
+    count = _count(page)
+    return [] if count > MAX_OBJECTS else list(map(_object, repeat(page), range(count)))

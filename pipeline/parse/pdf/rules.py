@@ -76,6 +76,18 @@ def drawn(found: Sequence[Address]) -> tuple[list[Rule], list[Rule]]:
     return merged(across), merged(upright)
 
 
+def turned(across: Sequence[Rule], upright: Sequence[Rule], angle: int) -> tuple[list[Rule], list[Rule]]:
+    """Rules of a page in the frame of its text, which is turned by an angle."""
+    quarter = round(angle / 90) % 4
+    if quarter == 1:
+        return [Rule(-at, start, end) for at, start, end in upright], [Rule(at, -end, -start) for at, start, end in across]
+    if quarter == 2:
+        return [Rule(-at, -end, -start) for at, start, end in across], [Rule(-at, -end, -start) for at, start, end in upright]
+    if quarter == 3:
+        return [Rule(at, -end, -start) for at, start, end in upright], [Rule(-at, start, end) for at, start, end in across]
+    return list(across), list(upright)
+
+
 def _is_padded(left: float, bottom: float, right: float, top: float, lines: Sequence[Rule]) -> bool:
     """Whether vertical lines stand on both sides of an area, a little apart: it is the background of a cell's text."""
     middle = (bottom + top) / 2

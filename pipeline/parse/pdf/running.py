@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from itertools import chain
+from itertools import chain, islice
+from typing import NamedTuple
 
 from pipeline.parse.pdf.lines import Line
 from pipeline.parse.pdf.pages import Page
@@ -38,8 +39,7 @@ _PAGE_NUMBER = re.compile(r"(?:page|seite|página|pagina|стр\.) #(?: (?:of|vo
 _ROMAN = {"i": 1, "v": 5, "x": 10, "l": 50, "c": 100}
 
 
-@dataclass(frozen=True, slots=True)
-class _Mark:
+class _Mark(NamedTuple):
     """A line near the edge of a page, by what may be repeated of it."""
 
     page: int
@@ -177,14 +177,17 @@ class Running:
 
 
 def _is_repeated(mark: _Mark, others: list[_Marks], least: int) -> bool:
-    same = sum(1 for marks in others if any(map(mark.repeats, marks.by_form.get(mark.form, ()))))
-    if same >= least:
+    if _are(least, (any(map(mark.repeats, found)) for marks in others if (found := marks.by_form.get(mark.form)))):
         return True
     if mark.edge is None:
         return False
     offset = mark.edge - mark.page
-    counting = sum(1 for marks in others if any(map(mark.is_near, marks.by_offset.get(offset, ()))))
-    return counting >= MIN_REPEATS
+    return _are(MIN_REPEATS, (any(map(mark.is_near, found)) for marks in others if (found := marks.by_offset.get(offset))))
+
+
+def _are(least: int, found: Iterable[bool]) -> bool:
+    """Whether at least `least` are true; no more than these are asked for."""
+    return sum(islice(filter(None, found), least)) == least
 
 
 def _marks(page: Page) -> Iterator[_Mark]:
@@ -201,13 +204,14 @@ def _marks(page: Page) -> Iterator[_Mark]:
 
 
 def _mark(page: int, line: Line) -> _Mark:
-    text = line.text.lower()
-    parts = text.split()
+    parts = line.text.lower().split()
     roman = False
     for at in {0, len(parts) - 1}:
-        if _ROMAN_NUMBER.match(parts[at]) and not (at and parts[at] in ("i", "c")):
+        if parts[at][0] in _ROMAN and _ROMAN_NUMBER.match(parts[at]) and not (at and parts[at] in ("i", "c")):
             parts[at], roman = str(_roman(parts[at])), True
     text = " ".join(parts)
+    if not _NUMBER.search(text):
+        return _Mark(page, line, text, (), None, roman)
     numbers = tuple(int(number) for number in _NUMBER.findall(text))
     begins, ends = text[:1].isdigit() or text[:2] in ("- ", "– "), text[-1:].isdigit() or text[-2:] in (" -", " –")
     edge = numbers[-1] if numbers and ends else (numbers[0] if numbers and begins else None)

@@ -19,27 +19,31 @@ if TYPE_CHECKING:
 MAX_PICTURE_PIXELS = 410_000_000
 
 
-def with_scan(page: Page, drawn: Any, scans: Scans, losses: Losses) -> Page:
-    """`page` with what `scans` reads on `drawn`, pdfium's page, where it has no text that can be read.
+def with_scan(page: Page, document: Any, scans: Scans, losses: Losses) -> Page:
+    """`page` with what `scans` reads on its drawing, where it has no text that can be read.
 
     Without an engine it stays as it is, and says what to install.
     """
     if not page.without_text:
         return page
-    found = scans.read(partial(_draw, drawn), page.number, losses)
+    found = scans.read(partial(_draw, document, page.number), page.number, losses)
     if found is None:
         return replace(page, without_text=scans.explained(page.without_text))
     # The few characters that it has, such as a stamp, are on the drawing too.
     return replace(page, items=[] if found else page.items, notes=[*found, *page.notes], without_text="")
 
 
-def _draw(page: Any, most: int) -> Image:
+def _draw(document: Any, number: int, most: int) -> Image:
     """A page in shades of grey, with at most `most` pixels. Raises ValueError for one with too large a picture."""
-    for picture in page.get_objects(filter=[pdfium_c.FPDF_PAGEOBJ_IMAGE], max_depth=3):
-        across, down = picture.get_px_size()
-        if across * down > MAX_PICTURE_PIXELS:
-            raise ValueError(f"a picture of {across} x {down} pixels is too large")
-    width, height = page.get_size()
-    scale = min(DPI / 72, (most / max(1.0, width * height)) ** 0.5)
-    drawn: Image = page.render(scale=scale, grayscale=True).to_pil()
+    page = document[number - 1]  # open a second time, with what draws it
+    try:
+        for picture in page.get_objects(filter=[pdfium_c.FPDF_PAGEOBJ_IMAGE], max_depth=3):
+            across, down = picture.get_px_size()
+            if across * down > MAX_PICTURE_PIXELS:
+                raise ValueError(f"a picture of {across} x {down} pixels is too large")
+        width, height = page.get_size()
+        scale = min(DPI / 72, (most / max(1.0, width * height)) ** 0.5)
+        drawn: Image = page.render(scale=scale, grayscale=True).to_pil()
+    finally:
+        page.close()
     return drawn

@@ -10,6 +10,7 @@ from typing import Any
 import pypdfium2.raw as pdfium_c
 
 from pipeline.parse.pdf.glyphs import Piece
+from pipeline.parse.pdf.opened import Opened
 
 #: Elements of the structure of a page that are looked at, and how deep they may lie.
 MAX_ELEMENTS, MAX_DEPTH = 20_000, 60
@@ -19,19 +20,19 @@ MAX_SHARE = 0.5
 _HEADING = re.compile(r"(?:H([1-6])|H|Title)$")
 
 
-def tagged(page: Any, textpage: Any, found: Sequence[Piece]) -> list[Piece]:
+def tagged(page: Opened, found: Sequence[Piece]) -> list[Piece]:
     """The pieces of a page, those of headings with the level that their tags say."""
-    levels = _levels(page)
+    levels = _levels(page.page)
     if not levels:
         return list(found)
-    marked = [piece._replace(level=levels.get(_content(textpage, piece.first), 0)) for piece in found]
+    marked = [piece._replace(level=levels.get(_content(page.textpage, piece.first), 0)) for piece in found]
     heading = sum(len(piece.text) for piece in marked if piece.level)
     return marked if heading <= MAX_SHARE * sum(len(piece.text) for piece in marked) else list(found)
 
 
 def _content(textpage: Any, index: int) -> int:
     """The number of the marked content that a character belongs to; -1: none."""
-    found = pdfium_c.FPDFText_GetTextObject(textpage.raw, index)
+    found = pdfium_c.FPDFText_GetTextObject(textpage, index)
     return int(pdfium_c.FPDFPageObj_GetMarkedContentID(found)) if found else -1
 
 
