@@ -27,7 +27,7 @@ _ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {"gelu": funct
 Reader = Callable[[str, tuple[int, ...]], torch.Tensor]
 
 #: Prepared products without padding get a multiple of ROWS rows, from MANY_ROWS on: oneDNN makes and keeps a kernel for each
-#: number of rows. Fewer rows, as those of questions, would have to wait for as many again.
+#: number of rows. Smaller calls, such as questions, get none: they would compute several times as much.
 ROWS, MANY_ROWS = 64, 512
 
 #: Rows of a usual product, for which oneDNN chooses the layout of a prepared weight.
@@ -35,7 +35,7 @@ USUAL_ROWS = 2048
 
 
 class Bert(nn.Module):
-    """The encoder; its weights are mapped from the file, not copied."""
+    """The encoder. Its weights are mapped from the file; only those of queries, keys and values are copied, into one."""
 
     def __init__(self, config: Mapping[str, Any], read: Reader) -> None:
         super().__init__()
@@ -68,7 +68,10 @@ class Bert(nn.Module):
             return cls(read_json(folder / "config.json"), read)
 
     def prepare(self) -> None:
-        """Lay out the weights of all products as the kernels of a CPU read them, where torch can. They stay there and so."""
+        """Lay out the weights of all products as the kernels of a CPU read them, where torch can.
+
+        The model cannot be moved or cast afterwards.
+        """
         if _can_prepare(self.word):
             for layer in cast("Iterable[_Layer]", self.layers):
                 layer.prepare()
