@@ -26,9 +26,16 @@ _ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {"gelu": funct
 #: From the name and the shape of a weight to the weight.
 Reader = Callable[[str, tuple[int, ...]], torch.Tensor]
 
+#: Prepared products without padding get a multiple of ROWS rows, from MANY_ROWS on: oneDNN makes and keeps a kernel for each
+#: number of rows. Smaller calls, such as questions, get none: they would compute several times as much.
+ROWS, MANY_ROWS = 64, 512
+
+#: Rows of a usual product, for which oneDNN chooses the layout of a prepared weight.
+USUAL_ROWS = 2048
+
 
 class Bert(nn.Module):
-    """The encoder; its weights are mapped from the file, not copied."""
+    """The encoder. Its weights are mapped from the file; only those of queries, keys and values are copied, into one."""
 
     def __init__(self, config: Mapping[str, Any], read: Reader) -> None:
         super().__init__()
@@ -37,10 +44,11 @@ class Bert(nn.Module):
         self.word = _parameter(read("embeddings.word_embeddings.weight", (config["vocab_size"], hidden)))
         self.position = _parameter(read("embeddings.position_embeddings.weight", (config["max_position_embeddings"], hidden)))
         self.kind = _parameter(read("embeddings.token_type_embeddings.weight", (config.get("type_vocab_size", 2), hidden)))
-        self.norm = _Affine(read, "embeddings.LayerNorm", (hidden,))
+        self.norm = _Affine(read, (hidden,), "embeddings.LayerNorm")
         self.layers = nn.ModuleList(
             _Layer(config, read, f"encoder.layer.{number}.") for number in range(config["num_hidden_layers"])
         )
+        self._rows = 1
 
     @classmethod
     def load(cls, folder: Path) -> Bert:
@@ -58,6 +66,16 @@ class Bert(nn.Module):
                 return found.to(torch.float32)
 
             return cls(read_json(folder / "config.json"), read)
+
+    def prepare(self) -> None:
+        """Lay out the weights of all products as the kernels of a CPU read them, where torch can.
+
+        The model cannot be moved or cast afterwards.
+        """
+        if _can_prepare(self.word):
+            for layer in cast("Iterable[_Layer]", self.layers):
+                layer.prepare()
+            self._rows = min(ROWS, len(self.position))
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """The last hidden states, (texts, tokens, hidden)."""
@@ -77,12 +95,18 @@ class Bert(nn.Module):
         takes texts of one length together, and needs no mask.
         """
         runs = [(length, len(list(texts))) for length, texts in groupby(map(len, encoded))]
-        hidden = functional.embedding(torch.tensor(list(chain.from_iterable(encoded))), self.word) + self.kind[0]
+        wanted = len(runs)
+        rows = sum(map(len, encoded))
+        spare = -rows % self._rows if rows >= MANY_ROWS else 0
+        if spare:  # as a further text, which nobody reads
+            runs.append((spare, 1))
+        hidden = functional.embedding(torch.tensor([*chain.from_iterable(encoded), *[0] * spare]), self.word) + self.kind[0]
         hidden += torch.cat([self.position[:length].repeat(texts, 1) for length, texts in runs])
         hidden = self.norm.normalized(hidden, self._eps)
         for layer in cast("Iterable[_Layer]", self.layers):
             hidden = layer.packed(hidden, runs)
-        return [part.view(texts, length, -1) for part, (length, texts) in zip(_parts(hidden, runs), runs, strict=True)]
+        found = [part.view(texts, length, -1) for part, (length, texts) in zip(_parts(hidden, runs), runs, strict=True)]
+        return found[:wanted]
 
 
 class _Layer(nn.Module):
@@ -94,31 +118,38 @@ class _Layer(nn.Module):
         self._eps = config.get("layer_norm_eps", 1e-12)
         self._heads = config["num_attention_heads"]
         self._activation = _ACTIVATIONS[config.get("hidden_act", "gelu")]
-        self.query = _Affine(read, name + "attention.self.query", (hidden, hidden))
-        self.key = _Affine(read, name + "attention.self.key", (hidden, hidden))
-        self.value = _Affine(read, name + "attention.self.value", (hidden, hidden))
-        self.mixed = _Affine(read, name + "attention.output.dense", (hidden, hidden))
-        self.mixed_norm = _Affine(read, name + "attention.output.LayerNorm", (hidden,))
-        self.wide = _Affine(read, name + "intermediate.dense", (inner, hidden))
-        self.narrow = _Affine(read, name + "output.dense", (hidden, inner))
-        self.narrow_norm = _Affine(read, name + "output.LayerNorm", (hidden,))
+        self.inputs = _Affine(read, (hidden, hidden), *(f"{name}attention.self.{part}" for part in ("query", "key", "value")))
+        self.mixed = _Affine(read, (hidden, hidden), name + "attention.output.dense")
+        self.mixed_norm = _Affine(read, (hidden,), name + "attention.output.LayerNorm")
+        self.wide = _Affine(read, (inner, hidden), name + "intermediate.dense")
+        self.narrow = _Affine(read, (hidden, inner), name + "output.dense")
+        self.narrow_norm = _Affine(read, (hidden,), name + "output.LayerNorm")
+
+    def prepare(self) -> None:
+        """See Bert.prepare."""
+        for affine in (self.inputs, self.mixed, self.wide, self.narrow):
+            affine.prepare()
 
     def forward(self, hidden: torch.Tensor, seen: torch.Tensor | None) -> torch.Tensor:
         """`hidden`: (texts, tokens, hidden); `seen`: (texts, 1, 1, tokens), False for padding, None where there is none."""
-        shape = (*hidden.shape[:2], self._heads, -1)
-        query, key, value = (part.linear(hidden).view(shape).transpose(1, 2) for part in (self.query, self.key, self.value))
+        query, key, value = self._inputs(self.inputs.linear(hidden))
         attended = functional.scaled_dot_product_attention(query, key, value, attn_mask=seen).transpose(1, 2).flatten(2)
         return self._rest(hidden, attended)
 
     def packed(self, hidden: torch.Tensor, runs: Sequence[tuple[int, int]]) -> torch.Tensor:
         """`hidden`: (tokens of all texts, hidden); `runs`: length and number of texts of one length that follow each other."""
         attended = torch.empty_like(hidden)
-        parts = (_parts(part.linear(hidden), runs) for part in (self.query, self.key, self.value))
-        for *inputs, out, (length, texts) in zip(*parts, _parts(attended, runs), runs, strict=True):
-            shape = (texts, length, self._heads, -1)
-            query, key, value = (part.view(shape).transpose(1, 2) for part in inputs)
-            out.view(shape).copy_(functional.scaled_dot_product_attention(query, key, value).transpose(1, 2))
+        inputs = _parts(self.inputs.linear(hidden), runs)
+        for part, out, (length, texts) in zip(inputs, _parts(attended, runs), runs, strict=True):
+            query, key, value = self._inputs(part.view(texts, length, -1))
+            found = functional.scaled_dot_product_attention(query, key, value).transpose(1, 2)
+            out.view(found.shape).copy_(found)
         return self._rest(hidden, attended)
+
+    def _inputs(self, joined: torch.Tensor) -> Sequence[torch.Tensor]:
+        """Queries, keys and values, each (texts, heads, tokens, size), of (texts, tokens, 3 * hidden)."""
+        found: Sequence[torch.Tensor] = joined.view(*joined.shape[:2], 3, self._heads, -1).permute(2, 0, 3, 1, 4).unbind()
+        return found
 
     def _rest(self, hidden: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
         """What follows attention; looks at each token alone."""
@@ -127,14 +158,26 @@ class _Layer(nn.Module):
 
 
 class _Affine(nn.Module):
-    """A weight and a bias. The modules of torch would fill them first, and import torch's compiler to do so without memory."""
+    """A weight and a bias; those of several names below each other, so that one product serves them all.
 
-    def __init__(self, read: Reader, name: str, shape: tuple[int, ...]) -> None:
+    The modules of torch would fill them first, and import torch's compiler to do so without memory.
+    """
+
+    def __init__(self, read: Reader, shape: tuple[int, ...], *names: str) -> None:
         super().__init__()
-        self.weight = _parameter(read(f"{name}.weight", shape))
-        self.bias = _parameter(read(f"{name}.bias", shape[:1]))
+        self.weight = _parameter(_joined([read(f"{name}.weight", shape) for name in names]))
+        self.bias = _parameter(_joined([read(f"{name}.bias", shape[:1]) for name in names]))
+        self._prepared = False
+
+    def prepare(self) -> None:
+        """See Bert.prepare."""
+        self.weight = _parameter(torch.ops.mkldnn._reorder_linear_weight(self.weight, USUAL_ROWS))
+        self._prepared = True
 
     def linear(self, values: torch.Tensor) -> torch.Tensor:
+        if self._prepared:
+            found: torch.Tensor = torch.ops.mkldnn._linear_pointwise(values, self.weight, self.bias, "none", [], "")
+            return found
         return functional.linear(values, self.weight, self.bias)
 
     def normalized(self, values: torch.Tensor, eps: float) -> torch.Tensor:
@@ -155,6 +198,18 @@ def _parts(rows: torch.Tensor, runs: Sequence[tuple[int, int]]) -> Sequence[torc
     """The rows of each run."""
     found: Sequence[torch.Tensor] = torch.split(rows, [length * texts for length, texts in runs])
     return found
+
+
+def _joined(parts: Sequence[torch.Tensor]) -> torch.Tensor:
+    return torch.cat(list(parts)) if len(parts) > 1 else parts[0]
+
+
+def _can_prepare(weight: torch.Tensor) -> bool:
+    """Whether weights like this one can be prepared: in bf16, on a CPU with oneDNN's own kernels for it (not those of ARM)."""
+    if weight.device.type != "cpu" or weight.dtype != torch.bfloat16 or not torch.backends.mkldnn.is_available():
+        return False
+    kernels = torch.ops.mkldnn
+    return bool(kernels._is_mkldnn_bf16_supported()) and not kernels._is_mkldnn_acl_supported()
 
 
 def _parameter(value: torch.Tensor) -> nn.Parameter:

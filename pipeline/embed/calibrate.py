@@ -44,6 +44,9 @@ MAX_STREAMS = 16
 #: Plans to compare; every one of them costs turns in which the load is slower.
 MAX_PLANS = 3
 
+#: Changes when plans have other rates than before, because the model is computed in another way.
+WAY = 2
+
 #: Number of streams on a GPU: while one computes, the others prepare and upload.
 GPU_STREAMS = 3
 
@@ -99,8 +102,8 @@ def in_best_precision(device: Device, load: Callable[[], T]) -> tuple[T, str]:
 def plans(device: Device, dtype: str, *, packs: bool) -> Plans:
     """Plans worth comparing, at most MAX_PLANS, the most likely one first.
 
-    A core's caches serve one stream best, so a stream for each core comes first. Calls without padding won on AVX2 in fp32 by
-    more than anything could change. In half precision, whose kernels are made for each shape, they are compared.
+    A core's caches serve one stream best, so a stream for each core comes first, without padding. On AVX2 in fp32 this won by
+    more than anything could change. In half precision, whose kernels are made for each shape, it is compared with padding.
     """
     if device.kind != "cpu":
         return (ComputePlan(GPU_STREAMS if device.kind == "cuda" else 1, 1),)
@@ -108,19 +111,18 @@ def plans(device: Device, dtype: str, *, packs: bool) -> Plans:
     counts = [min(cores, MAX_STREAMS)]
     while counts[-1] > 1:
         counts.append(counts[-1] // 2)
-    packed = packs and dtype == "float32"
-    found = [ComputePlan(streams, cores // streams, packed) for streams in counts]
-    if packs and not packed:
-        found.insert(1, ComputePlan(found[0].streams, found[0].threads, packed=True))
+    found = [ComputePlan(streams, cores // streams, packs) for streams in counts]
+    if packs and dtype != "float32":
+        found.insert(1, ComputePlan(found[0].streams, found[0].threads))
     return tuple(found[:MAX_PLANS])
 
 
 def identity(device: Device, model: str, dtype: str) -> str:
-    """All that the choice of a plan depends on: device, instructions, cores, quota, torch and model."""
+    """All that the choice of a plan depends on: device, instructions, cores, quota, torch, model, and how it is computed."""
     flags = " ".join(sorted(TELLING_FLAGS & processor_flags())) if device.kind == "cpu" else device.kind
     quota = cpu_quota()
     cores = f"{allowed_cores()} cores" + (f", {quota:g} of them at a time" if quota else "")
-    return f"{device.label} | {flags} | {cores} | torch {torch.__version__} | {model} | {dtype}"
+    return f"{device.label} | {flags} | {cores} | torch {torch.__version__} | {model} | {dtype} | {WAY}"
 
 
 class Memory:

@@ -105,6 +105,11 @@ class BertEncoder(_Pooled):
         return self._tokens.ids(texts, limit)
 
     @override
+    def cast(self, dtype: torch.dtype) -> None:
+        super().cast(dtype)
+        self._bert.prepare()
+
+    @override
     def batch(self, encoded: Sequence[Sequence[int]], length: int) -> dict[str, torch.Tensor]:
         return padded(encoded, length, self._tokens.pad)
 

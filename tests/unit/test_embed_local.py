@@ -239,9 +239,9 @@ def test_a_half_precision_that_disagrees_is_not_used(monkeypatch: pytest.MonkeyP
         (1, "float32", True, ["1x1-packed"]),
         (2, "float32", True, ["2x1-packed", "1x2-packed"]),
         (2, "float32", False, ["2x1", "1x2"]),
-        (2, "bfloat16", True, ["2x1", "2x1-packed", "1x2"]),
+        (2, "bfloat16", True, ["2x1-packed", "2x1", "1x2-packed"]),
         (6, "float32", True, ["6x1-packed", "3x2-packed", "1x6-packed"]),
-        (64, "bfloat16", True, ["16x4", "16x4-packed", "8x8"]),
+        (64, "bfloat16", True, ["16x4-packed", "16x4", "8x8-packed"]),
     ],
 )
 def test_the_machine_suggests_at_most_three_plans(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ import pytest
 import torch
 
 from pipeline.embed import make_query_embedder
+from pipeline.embed.bert import MANY_ROWS, ROWS
+from pipeline.embed.calibrate import MIN_COSINE
 from pipeline.embed.encoder import BertEncoder, SentenceTransformerEncoder, TransformerEncoder, load_encoder
 from pipeline.embed.local import LocalEmbedder
 from pipeline.embed.plan import CANARY_TEXTS
@@ -104,6 +107,33 @@ def test_vectors_without_padding_are_those_with_padding(mode: str) -> None:
             packed = encoder.packed([encoded[row] for row in order])
             assert torch.allclose(packed, padded[order], atol=1e-5)
             assert float(torch.cosine_similarity(packed, padded[order]).min()) > 0.99999
+
+
+def test_prepared_products_in_half_precision_agree_with_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
+    exact = BertEncoder(MODEL, "mean")
+    encoded = exact.tokenize([*TEXTS, *(" ".join(TEXTS[1].split()[:words]) for words in range(1, 40, 3))])
+    encoded.append([101, *[1000] * (sum(map(len, encoded)) % 2), 102])  # an even sum
+    spare = -sum(map(len, encoded)) % ROWS
+    as_spare = [*encoded, [101] * (spare // 2)]  # the last text is as long as the rows that are added after it
+    assert spare > 0
+    assert sum(map(len, encoded)) >= MANY_ROWS
+    assert -sum(map(len, as_spare)) % ROWS == len(as_spare[-1])
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    plain = BertEncoder(MODEL, "mean")
+    plain.cast(torch.bfloat16)
+    assert not any(layer.inputs._prepared for layer in plain._bert.layers)
+    monkeypatch.undo()
+    prepared = BertEncoder(MODEL, "mean")
+    prepared.cast(torch.bfloat16)
+    there = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    assert all(layer.inputs._prepared == there for layer in prepared._bert.layers) or platform.machine() != "x86_64"
+    with torch.inference_mode():
+        for texts in (encoded, as_spare):
+            wanted = exact.packed(texts)
+            for encoder in (plain, prepared):
+                for found in (encoder.packed(texts), encoder(encoder.batch(texts, 256))):
+                    assert found.shape == wanted.shape
+                    assert float(torch.cosine_similarity(found, wanted).min()) >= MIN_COSINE
 
 
 def assert_questions_agree(folder: Path, tolerance: float = 1e-5) -> None:
