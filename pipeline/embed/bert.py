@@ -17,6 +17,7 @@ from safetensors import safe_open
 from torch import nn
 from torch.nn import functional
 
+from pipeline.embed.prepacked import Product, product
 from pipeline.model.files import read_json
 from pipeline.model.plain import weights_prefix
 
@@ -70,6 +71,11 @@ class Bert(nn.Module):
             hidden = layer(hidden, seen)
         return hidden
 
+    def prepack(self) -> None:
+        """Make calls of `packed` with few tokens cheaper; on the CPU, once the precision is final."""
+        for layer in cast("Iterable[_Layer]", self.layers):
+            layer.prepack()
+
     def packed(self, encoded: Sequence[Sequence[int]]) -> list[torch.Tensor]:
         """The last hidden states of texts without any padding: for each run of texts of one length (texts, tokens, hidden).
 
@@ -102,6 +108,14 @@ class _Layer(nn.Module):
         self.wide = _Affine(read, name + "intermediate.dense", (inner, hidden))
         self.narrow = _Affine(read, name + "output.dense", (hidden, inner))
         self.narrow_norm = _Affine(read, name + "output.LayerNorm", (hidden,))
+        self._together: Product | None = None  #: query, key and value next to each other
+
+    def prepack(self) -> None:
+        """Pack the weights; those of query, key and value together."""
+        parts = (self.query, self.key, self.value)
+        self._together = product(torch.cat([one.weight for one in parts]), torch.cat([one.bias for one in parts]))
+        for one in (self.mixed, self.wide, self.narrow):
+            one.prepack()
 
     def forward(self, hidden: torch.Tensor, seen: torch.Tensor | None) -> torch.Tensor:
         """`hidden`: (texts, tokens, hidden); `seen`: (texts, 1, 1, tokens), False for padding, None where there is none."""
@@ -113,12 +127,18 @@ class _Layer(nn.Module):
     def packed(self, hidden: torch.Tensor, runs: Sequence[tuple[int, int]]) -> torch.Tensor:
         """`hidden`: (tokens of all texts, hidden); `runs`: length and number of texts of one length that follow each other."""
         attended = torch.empty_like(hidden)
-        parts = (_parts(part.linear(hidden), runs) for part in (self.query, self.key, self.value))
+        parts = (_parts(part, runs) for part in self._asked(hidden))
         for *inputs, out, (length, texts) in zip(*parts, _parts(attended, runs), runs, strict=True):
             shape = (texts, length, self._heads, -1)
             query, key, value = (part.view(shape).transpose(1, 2) for part in inputs)
             out.view(shape).copy_(functional.scaled_dot_product_attention(query, key, value).transpose(1, 2))
         return self._rest(hidden, attended)
+
+    def _asked(self, hidden: torch.Tensor) -> Sequence[torch.Tensor]:
+        """Query, key and value of each token."""
+        if self._together is not None:
+            return self._together(hidden).chunk(3, 1)
+        return [part.linear(hidden) for part in (self.query, self.key, self.value)]
 
     def _rest(self, hidden: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
         """What follows attention; looks at each token alone."""
@@ -133,9 +153,13 @@ class _Affine(nn.Module):
         super().__init__()
         self.weight = _parameter(read(f"{name}.weight", shape))
         self.bias = _parameter(read(f"{name}.bias", shape[:1]))
+        self._product: Product | None = None
+
+    def prepack(self) -> None:
+        self._product = product(self.weight, self.bias)
 
     def linear(self, values: torch.Tensor) -> torch.Tensor:
-        return functional.linear(values, self.weight, self.bias)
+        return functional.linear(values, self.weight, self.bias) if self._product is None else self._product(values)
 
     def normalized(self, values: torch.Tensor, eps: float) -> torch.Tensor:
         return functional.layer_norm(values, self.weight.shape, self.weight, self.bias, eps)

@@ -50,6 +50,9 @@ class Encoder(Protocol):
     def cast(self, dtype: torch.dtype) -> None:
         """Change the transformer's precision."""
 
+    def prepack(self) -> None:
+        """Make calls of `packed` with few tokens cheaper; on the CPU, once the precision is final."""
+
     def __call__(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Vectors (rows, dimension) in fp32 for `input_ids` and `attention_mask`, both (rows, tokens)."""
 
@@ -112,6 +115,10 @@ class BertEncoder(_Pooled):
     def __call__(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         tokens = self._bert(batch["input_ids"], batch["attention_mask"]).float()
         return self._pool(tokens, batch["attention_mask"])
+
+    @override
+    def prepack(self) -> None:
+        self._bert.prepack()
 
     @override
     def packed(self, encoded: Sequence[Sequence[int]]) -> torch.Tensor:

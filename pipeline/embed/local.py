@@ -102,6 +102,8 @@ class LocalEmbedder:
         embedder._begin(plans(device, dtype, packs=packs), known, memory if purpose == "documents" else None)
         if purpose != "documents" and device.kind == "cpu" and packs:
             embedder.use(FOR_QUESTIONS)
+            if dtype == "bfloat16":  # weights in fp32 need no other order
+                embedder._encoder.prepack()
         return embedder
 
     def cast(self, dtype: str) -> None:
