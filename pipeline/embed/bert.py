@@ -17,6 +17,7 @@ from safetensors import safe_open
 from torch import nn
 from torch.nn import functional
 
+from pipeline.embed.prepared import prepared, product
 from pipeline.model.files import read_json
 from pipeline.model.plain import weights_prefix
 
@@ -29,9 +30,6 @@ Reader = Callable[[str, tuple[int, ...]], torch.Tensor]
 #: Prepared products without padding get a multiple of ROWS rows, from MANY_ROWS on: oneDNN makes and keeps a kernel for each
 #: number of rows. Smaller calls, such as questions, get none: they would compute several times as much.
 ROWS, MANY_ROWS = 64, 512
-
-#: Rows of a usual product, for which oneDNN chooses the layout of a prepared weight.
-USUAL_ROWS = 2048
 
 
 class Bert(nn.Module):
@@ -68,13 +66,8 @@ class Bert(nn.Module):
             return cls(read_json(folder / "config.json"), read)
 
     def prepare(self) -> None:
-        """Lay out the weights of all products as the kernels of a CPU read them, where torch can.
-
-        The model cannot be moved or cast afterwards.
-        """
-        if _can_prepare(self.word):
-            for layer in cast("Iterable[_Layer]", self.layers):
-                layer.prepare()
+        """Prepare the weights of all products, where that works; the model cannot be moved or cast afterwards."""
+        if all(layer.prepare() for layer in cast("Iterable[_Layer]", self.layers)):
             self._rows = min(ROWS, len(self.position))
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
@@ -125,10 +118,9 @@ class _Layer(nn.Module):
         self.narrow = _Affine(read, (hidden, inner), name + "output.dense")
         self.narrow_norm = _Affine(read, (hidden,), name + "output.LayerNorm")
 
-    def prepare(self) -> None:
-        """See Bert.prepare."""
-        for affine in (self.inputs, self.mixed, self.wide, self.narrow):
-            affine.prepare()
+    def prepare(self) -> bool:
+        """See Bert.prepare; whether it worked."""
+        return all(affine.prepare() for affine in (self.inputs, self.mixed, self.wide, self.narrow))
 
     def forward(self, hidden: torch.Tensor, seen: torch.Tensor | None) -> torch.Tensor:
         """`hidden`: (texts, tokens, hidden); `seen`: (texts, 1, 1, tokens), False for padding, None where there is none."""
@@ -169,16 +161,14 @@ class _Affine(nn.Module):
         self.bias = _parameter(_joined([read(f"{name}.bias", shape[:1]) for name in names]))
         self._prepared = False
 
-    def prepare(self) -> None:
-        """See Bert.prepare."""
-        self.weight = _parameter(torch.ops.mkldnn._reorder_linear_weight(self.weight, USUAL_ROWS))
-        self._prepared = True
+    def prepare(self) -> bool:
+        """See Bert.prepare; whether it worked."""
+        if (weight := prepared(self.weight, self.bias)) is not None:
+            self.weight, self._prepared = _parameter(weight), True
+        return self._prepared
 
     def linear(self, values: torch.Tensor) -> torch.Tensor:
-        if self._prepared:
-            found: torch.Tensor = torch.ops.mkldnn._linear_pointwise(values, self.weight, self.bias, "none", [], "")
-            return found
-        return functional.linear(values, self.weight, self.bias)
+        return (product if self._prepared else functional.linear)(values, self.weight, self.bias)
 
     def normalized(self, values: torch.Tensor, eps: float) -> torch.Tensor:
         return functional.layer_norm(values, self.weight.shape, self.weight, self.bias, eps)
@@ -202,14 +192,6 @@ def _parts(rows: torch.Tensor, runs: Sequence[tuple[int, int]]) -> Sequence[torc
 
 def _joined(parts: Sequence[torch.Tensor]) -> torch.Tensor:
     return torch.cat(list(parts)) if len(parts) > 1 else parts[0]
-
-
-def _can_prepare(weight: torch.Tensor) -> bool:
-    """Whether weights like this one can be prepared: in bf16, on a CPU with oneDNN's own kernels for it (not those of ARM)."""
-    if weight.device.type != "cpu" or weight.dtype != torch.bfloat16 or not torch.backends.mkldnn.is_available():
-        return False
-    kernels = torch.ops.mkldnn
-    return bool(kernels._is_mkldnn_bf16_supported()) and not kernels._is_mkldnn_acl_supported()
 
 
 def _parameter(value: torch.Tensor) -> nn.Parameter:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 
@@ -14,6 +15,7 @@ from pipeline.embed.base import QueryEmbedder, embed_fingerprint
 from pipeline.errors import CollectionMismatch
 from pipeline.filters import Filters
 from pipeline.ledger import Ledger
+from pipeline.search.places import Places
 from pipeline.search.refine import candidates, capped, diverse, pool
 from pipeline.search.rerank import Reranking
 from pipeline.settings import Settings
@@ -40,11 +42,16 @@ class Searcher:
         store: VectorStore,
         embedder: QueryEmbedder | None = None,
         load: Callable[[Settings], QueryEmbedder] | None = None,
+        places: Places | None = None,
     ) -> None:
-        """`embedder` is one of the configured model, if it is loaded already; others are loaded on demand, by `load`."""
+        """`embedder` is one of the configured model, if it is loaded already; others are loaded on demand, by `load`.
+
+        Searches of the store hold one of the `places`; rerankers, which may be elsewhere, do not.
+        """
         self._settings = settings
         self._store = store
         self._load_model = load
+        self._places = places
         self._loading = threading.Lock()
         self._checked: set[str] = set()  #: physical collections whose word weights were looked at
         self._embedders: dict[str, QueryEmbedder] = {}  #: by physical collection
@@ -69,7 +76,8 @@ class Searcher:
         reranks = self._reranking.configured and refinement.rerank
         most = max(pool(refinement, limit), self._settings.rerank_candidates if reranks else 0)
         fetch = partial(self._fetch, physical, vector, filters, text)
-        hits, note = candidates(fetch, most, refinement.per_document), ""
+        with self._places.taken() if self._places else nullcontext():
+            hits, note = candidates(fetch, most, refinement.per_document), ""
         if reranks:
             hits, note = self._reranking.order(query, hits[:most])
         hits = [hit for hit in hits if refinement.min_score is None or hit.score >= refinement.min_score]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import subprocess
 import sys
@@ -331,6 +332,20 @@ def test_a_shard_is_not_opened_on_a_full_disk(folder: Path, monkeypatch: pytest.
         owner.upsert("c", made_points(GUIDE, 3))
         owner.close()
         assert reader.count("c") == 3
+
+
+def test_a_shard_is_searched_by_the_threads_that_this_machine_has(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = folder / "c" / "edge_config.json"
+    with opened(folder, "owner") as [store]:
+        store.create("c", DIMENSION)
+        store.upsert("c", made_points(GUIDE, 3))
+        before = json.loads(config.read_bytes())
+        for cores, threads in ((1, 1), (2, 1), (9, 4)):
+            store.close()
+            monkeypatch.setattr("pipeline.store.edge_engine.usable_cores", lambda cores=cores: cores)
+            assert store.count("c") == 3
+            assert len(store.search("c", made_vector(1), 3, (), "guide")) == 3
+            assert json.loads(config.read_bytes()) == before | {"max_search_threads": threads}
 
 
 def test_damaged_files_give_one_clear_line(folder: Path) -> None:

@@ -14,7 +14,9 @@ from pipeline.errors import KbError
 from pipeline.ledger import Ledger
 from pipeline.ledger.generations import Collection
 from pipeline.ledger.tokens import Grant
+from pipeline.model.device import usable_cores
 from pipeline.search import Searcher
+from pipeline.search.places import Places
 from pipeline.search.together import EmbedTogether
 from pipeline.settings import Settings
 from pipeline.staging import Staging, open_staging
@@ -54,7 +56,9 @@ class Engine:
         self.ledger = Ledger.open(settings.ledger_url)
         self.staging: Staging = open_staging(settings.staging_location)
         self.store = open_store(settings, role="owner")
-        self.searcher = Searcher(settings, self.store, load=self._load_model)
+        # A server searches elsewhere, and threads that wait for it take nothing from each other.
+        places = Places(max(1, usable_cores() // 2)) if settings.embedded_store else None
+        self.searcher = Searcher(settings, self.store, load=self._load_model, places=places)
         self.keeper = Keeper(settings, self.ledger, self.store)
         self._limiter: CapacityLimiter | None = None
         self._broker = Broker(make_app(settings))
