@@ -206,7 +206,8 @@ def _joined(parts: Sequence[torch.Tensor]) -> torch.Tensor:
 
 def _can_prepare(weight: torch.Tensor) -> bool:
     """Whether weights like this one can be prepared: in bf16, on a CPU with oneDNN's own kernels for it (not those of ARM)."""
-    if weight.device.type != "cpu" or weight.dtype != torch.bfloat16 or not torch.backends.mkldnn.is_available():
+    there = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    if weight.device.type != "cpu" or weight.dtype != torch.bfloat16 or not there:
         return False
     kernels = torch.ops.mkldnn
     return bool(kernels._is_mkldnn_bf16_supported()) and not kernels._is_mkldnn_acl_supported()
