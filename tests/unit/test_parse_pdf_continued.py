@@ -135,6 +135,15 @@ def test_a_row_with_a_merged_cell_is_alone_on_a_page(tmp_path: Path) -> None:
     assert rows_of(found)[-1] == (HEADER, "closed in winter | closed in winter | 1 | nobody")
 
 
+@pytest.mark.parametrize("repeat", [0, 1], ids=["header once", "header on each page"])
+def test_a_merged_cell_goes_on_over_pages(repeat: int, tmp_path: Path) -> None:
+    span = ("SPAN", (0, FULL - 3), (0, FULL + 4))
+    found = built(tmp_path, [table([NAMES, *data(FULL + 4)], [*GRID, span], repeatRows=repeat)])
+    assert rows_of(found)[: FULL - 4] == joined(data(FULL - 4))
+    assert {text.split(" | ")[0] for _, text in rows_of(found)[FULL - 4 :]} == {f"North {FULL - 4}"}
+    assert {header for header, _ in rows_of(found)} == {HEADER}
+
+
 @styles
 def test_lines_of_a_cell_are_one_row(style: list[Any], tmp_path: Path) -> None:
     rows = [*data(FULL - 1), ["North 99", "1", "2.50", paragraph("the miller of the upper valley, his wife")]]

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain, groupby, zip_longest
+from itertools import accumulate, chain, groupby, zip_longest
 
 from pipeline.errors import DocumentError
 from pipeline.parse.hyphens import DIVIDED, Words
 from pipeline.parse.parsed import Losses, pieces, squeeze
 from pipeline.parse.pdf.continued import is_above, last_table, lines_above
-from pipeline.parse.pdf.grids import Table
+from pipeline.parse.pdf.grids import MAX_HEAD_ROWS, Table
 from pipeline.parse.pdf.headings import CAPTION, Headings
 from pipeline.parse.pdf.lines import Line
 from pipeline.parse.pdf.pages import Page
@@ -36,7 +36,7 @@ class Body:
     running: Running
     losses: Losses
     hint: str = ""  #: what to do so that pages without text are read
-    _open: tuple[Table, str] | None = None  #: the table at the end of the last page, and its header
+    _open: tuple[Table, str, str] | None = None  #: the table at the end of the last page, its header and its last row
 
     def elements(self, pages: Iterator[Page]) -> Iterator[Element]:
         """The elements of all pages. Raises DocumentError at the end where there are none: NEEDS_OCR, EMPTY_TEXT."""
@@ -108,22 +108,45 @@ class Body:
         rows = [Row([self._cell(cell) for cell in row.cells], row.heads) for row in table.rows]
         header = ""
         if self._open is not None and _goes_on(self._open[0], table):
-            header = self._open[1]
+            _, header, last = self._open
             own = next((element.header for element in table_elements(rows, page)), "")
-            if own == header or (own and (table.names or _shares(own, header))):
-                header = ""  # repeated, in one row or in several, or that of another table
+            if own != header and own and (table.names or _shares(own, header)):  # another table
+                header = last = ""
+            rows = _carried(rows, last)
+            if own == header:  # repeated, in one row or in several
+                header = ""
             elif header and line([cell.text for cell in rows[0].cells]) == header:
                 rows = rows[1:]
             if header:
                 rows = [replace(row, heads=False) for row in rows]
         for element in table_elements(rows, page, marked=bool(header)):
             element = replace(element, header=header) if header else element
-            self._open = table, element.header
+            self._open = table, element.header, element.text
             yield element
 
     def _cell(self, cell: Cell) -> Cell:
         text = cell.text.replace(f"{DIVIDED}\n", DIVIDED).replace("\n", " ")
         return replace(cell, text=squeeze(self.words.undivided(text) if DIVIDED in text else text))
+
+
+def _carried(rows: Sequence[Row], last: str) -> list[Row]:
+    """Rows after the row `last` of the page before; an empty cell at the top that spans rows goes on with the cell above it."""
+    above = last.split(" | ")
+    found = list(rows)
+    for at, row in enumerate(rows[: MAX_HEAD_ROWS + 1]):
+        if any(_is_open(cell) for cell in row.cells):
+            places = accumulate((cell.columns for cell in row.cells), initial=0)
+            cells = [
+                replace(cell, text=above[place]) if _is_open(cell) and place < len(above) else cell
+                for cell, place in zip(row.cells, places, strict=False)
+            ]
+            found[at] = Row(cells, row.heads)
+            break
+    return found
+
+
+def _is_open(cell: Cell) -> bool:
+    return not cell.text and cell.rows > 1
 
 
 def _shares(own: str, header: str) -> bool:
