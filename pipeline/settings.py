@@ -165,11 +165,7 @@ class Settings(BaseSettings):
     web_requests_per_s: float = Field(
         2.0, gt=0, description="maximum requests per second to a website; its Crawl-delay may ask for fewer"
     )
-    web_check_days: float = Field(
-        7.0,
-        ge=0,
-        description="days after which a page is asked for although its sitemap calls it unchanged; 0: at each load",
-    )
+    web_check_days: float = Field(7.0, ge=0, description="days after which pages are asked for that a sitemap calls unchanged")
     web_timeout_s: float = Field(60.0, gt=0, description="seconds to fetch a page of a website")
     web_user_agent: str = Field(
         "kb-ingest", min_length=1, pattern=r"^[A-Za-z][A-Za-z0-9_-]*(/[ -~]*)?$",
