@@ -28,6 +28,7 @@ from pipeline.store.edge_engine import Call
 from pipeline.store.edge_query import INDEXES, edge_filter, run_query, types_of
 from pipeline.store.points import DENSE, PARTS, SPARSE, Payload
 from pipeline.store.query import QueryPlan
+from pipeline.store.segments import freeze
 from pipeline.store.wire import Chosen, Found, NewPayload, NewPoint, Page
 from pipeline.types import Embedding
 
@@ -68,6 +69,7 @@ def _lacking(shard: EdgeShard, sparse: bool) -> tuple[int, int]:
 
 def _upsert(shard: EdgeShard, points: list[NewPoint]) -> None:
     shard.update(UpdateOperation.upsert_points([EdgePoint(one.id, _named(one), one.payload) for one in points]))
+    freeze(shard)
 
 
 def _set_meta(shard: EdgeShard, changes: list[NewPayload]) -> None:

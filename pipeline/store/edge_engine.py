@@ -16,6 +16,7 @@ from qdrant_edge import EdgeShard
 from pipeline.errors import NoSpace, StoreLocked, StoreUnavailable
 from pipeline.files.errors import translated
 from pipeline.store.catalogue import shard_folder
+from pipeline.store.segments import load_shard
 
 A = TypeVar("A")
 R = TypeVar("R")
@@ -50,7 +51,7 @@ def load(path: Path) -> EdgeShard:
     """Open the shard of the collection in `path`. Raises StoreLocked, StoreUnavailable, ConfigError."""
     enter_engine()
     try:
-        return EdgeShard.load(str(shard_folder(path)))
+        return load_shard(shard_folder(path))
     except Exception as error:
         if "WouldBlock" in str(error):
             raise StoreLocked(f"{path} is open in a program other than kb-ingest; close it there") from error
