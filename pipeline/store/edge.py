@@ -1,7 +1,7 @@
 """The embedded store: Qdrant Edge, the server's engine in this process, with one shard per collection.
 
-A new shard has no HNSW graph, and searches compare with every vector. A process of its own builds one (`graph`), and gives
-back the disk space of deleted points.
+A new shard has no HNSW graph: searches compare with every vector, or with codes of those in frozen segments (`segments`). A
+process of its own builds graphs (`graph`), and gives back the disk space of deleted points.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Makes the shard of a collection of the embedded store anew, with a graph or without deleted points, in a process of its own.
+"""Makes the shard of a collection of the embedded store anew: with a graph, as one segment, or without deleted points.
 
 The engine holds the interpreter lock until a graph is built, which takes minutes, and nobody else can use the shard. So a
 process of its own copies the shard, builds the graph of the copy, and takes the copy into use if nothing was written

@@ -59,6 +59,9 @@ ANY = 1 << 40
 #: Share of deleted points that no segment has.
 _NEVER = 1.1
 
+#: How the engine refuses to optimize where twice the space of the segment is not free.
+_NO_ROOM = "Not enough space available for optimization"
+
 #: A shard's own description, which the engine writes.
 _CONFIG = "edge_config.json"
 
@@ -116,8 +119,12 @@ def load_shard(folder: Path) -> EdgeShard:
 
 
 def freeze(shard: EdgeShard) -> None:
-    """Freeze the segment that is written to if it is large; others take 50 µs."""
-    shard.optimize()
+    """Freeze the segment that is written to if it is large; others take 50 µs. Without room on the disk it stays as it is."""
+    try:
+        shard.optimize()
+    except Exception as error:
+        if _NO_ROOM not in str(error):
+            raise
 
 
 def segments(folder: Path) -> int:
