@@ -46,7 +46,7 @@ from pipeline.store.edge_engine import OPEN_BYTES, Call, engine_errors, enter_en
 from pipeline.store.points import DENSE, SPARSE
 from pipeline.store.segments import ANY, BYTES, CODES, LINKS, has_graph, index_fields, links, segments
 from pipeline.store.shards import BUILDING, Shards
-from pipeline.store.space import DEAD_SHARE, disk_bytes, has_large_log, is_wasteful, renew_log, rewrite
+from pipeline.store.space import DEAD_SHARE, disk_bytes, has_large_log, is_wasteful, points_of, renew_log, rewrite
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +92,7 @@ LEAST_BYTES = 2 * OPEN_BYTES + (64 << 20)
 WAIT_S = 120.0
 
 #: The number of points of a shard.
-POINTS: Call[None, int] = Call("points", lambda shard, _: shard.info().points_count)
+POINTS: Call[None, int] = Call("points", lambda shard, _: points_of(shard))
 
 
 def lacking(shard: EdgeShard, *, sparse: bool) -> int:
@@ -230,7 +230,7 @@ def _optimized(copy: Path, dimension: int, count: int, *, sparse: bool) -> int:
     index_fields(shard)
     shard.optimize()
     shard.flush()
-    points = shard.info().points_count
+    points = points_of(shard)
     shard.close()
     return points
 

@@ -11,7 +11,7 @@ import uuid
 from contextlib import suppress
 from pathlib import Path
 
-from qdrant_edge import EdgeShard, Point, ScrollRequest, UpdateOperation
+from qdrant_edge import CountRequest, EdgeShard, Point, ScrollRequest, UpdateOperation
 
 from pipeline.store.points import INDEXED_FIELDS, PAGE_POINTS
 from pipeline.store.query import Shape
@@ -59,6 +59,11 @@ def disk_bytes(folder: Path) -> int:
     return total
 
 
+def points_of(shard: EdgeShard) -> int:
+    """Number of points of a shard, each counted once: a writer that was killed while it froze a segment may leave two of it."""
+    return shard.count(CountRequest(exact=True))
+
+
 def rewrite(source: Path, target: Path, shape: Shape) -> int:
     """Write the points of the closed shard in `source` to a new one in `target`, without a graph; return their number."""
     EdgeShard.create(str(target), new_config(shape)).close()
@@ -76,7 +81,7 @@ def rewrite(source: Path, target: Path, shape: Shape) -> int:
         if offset is None:
             break
     new.flush()
-    points = new.info().points_count
+    points = points_of(new)
     old.close()
     new.close()
     return points
