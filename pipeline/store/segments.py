@@ -50,7 +50,7 @@ FULL_SCAN_KB = 10_000
 #: Vectors of one byte a number, by which a graph is built and searched; the system may drop them from memory.
 BYTES = ScalarQuantizationConfig(ScalarType.Int8, quantile=0.99, memory=Memory.Cached)
 
-#: Vectors of four bits a number, which are compared one by one in half the time of the former; the system may drop from memory.
+#: Vectors of four bits a number, which are compared one by one in half the time of those.
 CODES = TurboQuantQuantizationConfig(bits=TurboQuantBitSize.Bits4, memory=Memory.Cached)
 
 #: More than any shard has: of segments, of kilobytes of one.
