@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 #: Part of the parse fingerprint: raise it when any parser yields different elements or properties for the same file.
-PARSER_VERSION = 7
+PARSER_VERSION = 8
 
 #: Module and function for each media type; a module is imported when the first such document arrives.
 _PARSERS = {

@@ -1,7 +1,7 @@
 """The embedded store: Qdrant Edge, the server's engine in this process, with one shard per collection.
 
-A new shard has no HNSW graph, and searches compare with every vector. A process of its own builds one (`graph`), and gives
-back the disk space of deleted points.
+A new shard has no HNSW graph: searches compare with every vector, or with codes of those in frozen segments (`segments`). A
+process of its own builds graphs (`graph`), and gives back the disk space of deleted points.
 """
 
 from __future__ import annotations
@@ -10,24 +10,12 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from qdrant_edge import (
-    Distance,
-    EdgeConfig,
-    EdgeShard,
-    EdgeSparseVectorParams,
-    EdgeVectorParams,
-    KeywordIndexParams,
-    Modifier,
-    MultiVectorComparator,
-    MultiVectorConfig,
-    UpdateOperation,
-    VectorStorageDatatype,
-)
+from qdrant_edge import EdgeShard
 from typing_extensions import override
 
 from pipeline.errors import CollectionMissing, NoSpace, StoreUnavailable
 from pipeline.files.errors import translating
-from pipeline.filters import PREFIX_FIELDS, All, Condition, FieldType, Filters, Node, Op, Types
+from pipeline.filters import All, Condition, FieldType, Filters, Node, Op, Types
 from pipeline.store import edge_calls, graph
 from pipeline.store import points as convert
 from pipeline.store.base import Role, StoredPoint, VectorStore
@@ -35,8 +23,9 @@ from pipeline.store.bm25 import document_weights
 from pipeline.store.catalogue import Catalogue
 from pipeline.store.conditions import bound
 from pipeline.store.edge_engine import A, Call, R, engine_errors, enter_engine
-from pipeline.store.points import DENSE, META_FIELDS, META_PAGE_POINTS, PAGE_POINTS, PARTS, SPARSE, Point
+from pipeline.store.points import DENSE, META_FIELDS, META_PAGE_POINTS, PAGE_POINTS, Point
 from pipeline.store.query import Shape, query_plan
+from pipeline.store.segments import index_fields, new_config
 from pipeline.store.shards import Shards
 from pipeline.store.wire import Chosen, Found, NewPayload, NewPoint, Page
 from pipeline.types import Chunk, DocumentInfo, EmbeddedChunk, Embedding, Hit, PointMeta
@@ -271,21 +260,10 @@ class EdgeStore(VectorStore):
 
     def _build(self, path: Path, shape: Shape) -> None:
         self._check_room(path, 0)
-        vectors = {DENSE: EdgeVectorParams(size=shape.dimension, distance=Distance.Cosine)}
-        if shape.parts:
-            vectors[PARTS] = EdgeVectorParams(
-                size=shape.dimension,
-                distance=Distance.Cosine,
-                multivector_config=MultiVectorConfig(comparator=MultiVectorComparator.MaxSim),
-                datatype=VectorStorageDatatype.Float16,
-            )
-        sparse = {SPARSE: EdgeSparseVectorParams(modifier=Modifier.Idf)}
         enter_engine()
         with engine_errors(path):
-            shard = EdgeShard.create(str(path), EdgeConfig(vectors=vectors, sparse_vectors=sparse))
-            for field in convert.INDEXED_FIELDS:
-                index = KeywordIndexParams(prefix=field in PREFIX_FIELDS)
-                shard.update(UpdateOperation.create_field_index(field, index))
+            shard = EdgeShard.create(str(path), new_config(shape))
+            index_fields(shard)
             shard.flush()
             shard.close()
 

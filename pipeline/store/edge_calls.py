@@ -28,6 +28,8 @@ from pipeline.store.edge_engine import Call
 from pipeline.store.edge_query import INDEXES, edge_filter, run_query, types_of
 from pipeline.store.points import DENSE, PARTS, SPARSE, Payload
 from pipeline.store.query import QueryPlan
+from pipeline.store.segments import freeze
+from pipeline.store.space import points_of
 from pipeline.store.wire import Chosen, Found, NewPayload, NewPoint, Page
 from pipeline.types import Embedding
 
@@ -63,11 +65,12 @@ def _fields(shard: EdgeShard, _: None) -> Payload:
 
 
 def _lacking(shard: EdgeShard, sparse: bool) -> tuple[int, int]:
-    return graph.lacking(shard, sparse=sparse), shard.info().points_count
+    return graph.lacking(shard, sparse=sparse), points_of(shard)
 
 
 def _upsert(shard: EdgeShard, points: list[NewPoint]) -> None:
     shard.update(UpdateOperation.upsert_points([EdgePoint(one.id, _named(one), one.payload) for one in points]))
+    freeze(shard)
 
 
 def _set_meta(shard: EdgeShard, changes: list[NewPayload]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -16,9 +15,9 @@ from qdrant_edge import EdgeShard
 
 from pipeline.errors import NoSpace, StoreLocked, StoreUnavailable
 from pipeline.files.errors import translated
-from pipeline.files.replace import replace_file
 from pipeline.model.device import usable_cores
 from pipeline.store.catalogue import shard_folder
+from pipeline.store.segments import load_shard
 
 A = TypeVar("A")
 R = TypeVar("R")
@@ -26,9 +25,6 @@ R = TypeVar("R")
 #: Disk space needed to open a shard: the engine maps its last chunks of 32 MB whole (26 MB were measured, 16 MB free were
 #: not enough). If the disk cannot hold the mapped files, the process dies of SIGBUS.
 OPEN_BYTES = 48 << 20
-
-#: The engine's options of a shard, in its folder, and the name of one: how many threads search the segments of the shard.
-CONFIG, SEARCH_THREADS = "edge_config.json", "max_search_threads"
 
 _engine_pid: int | None = None  # the process that called the engine first
 
@@ -55,31 +51,14 @@ def check_room(path: Path) -> None:
 def load(path: Path) -> EdgeShard:
     """Open the shard of the collection in `path`. Raises StoreLocked, StoreUnavailable, ConfigError."""
     enter_engine()
-    folder = shard_folder(path)
     try:
-        _set_threads(folder, max(1, usable_cores() // 2))
-        return EdgeShard.load(str(folder))
+        return load_shard(shard_folder(path), max(1, usable_cores() // 2))
     except Exception as error:
         if "WouldBlock" in str(error):
             raise StoreLocked(f"{path} is open in a program other than kb-ingest; close it there") from error
         if any(words in str(error) for words in ("Permission denied", "PermissionDenied")):  # as the engine has it or its log
             raise translated(PermissionError(errno.EACCES, str(error)), path) from error
         raise StoreUnavailable(f"cannot open {path}: {error}; restore it from a backup, or drop it and load again") from error
-
-
-def _set_threads(folder: Path, threads: int) -> None:
-    """Set how many threads search the segments of a closed shard: with one, the thread that asks searches all of them.
-
-    By default the engine has eight even on two cores, and these wake each other some hundred times for a search. It takes options
-    only together with all options of a vector, of which it forgets those that are not repeated.
-    """
-    file = folder / CONFIG
-    try:
-        options = json.loads(file.read_bytes())
-    except FileNotFoundError:  # the engine makes another, and has something to say where the rest is missing too
-        return
-    if options.get(SEARCH_THREADS) != threads:
-        replace_file(file, json.dumps(options | {SEARCH_THREADS: threads}).encode(), durable=True)
 
 
 def enter_engine() -> None:

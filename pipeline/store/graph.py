@@ -1,4 +1,4 @@
-"""Makes the shard of a collection of the embedded store anew, with a graph or without deleted points, in a process of its own.
+"""Makes the shard of a collection of the embedded store anew: with a graph, as one segment, or without deleted points.
 
 The engine holds the interpreter lock until a graph is built, which takes minutes, and nobody else can use the shard. So a
 process of its own copies the shard, builds the graph of the copy, and takes the copy into use if nothing was written
@@ -6,12 +6,11 @@ meanwhile: every write removes the file BUILDING first (`pipeline.store.shards`)
 The collection file names the shard in use, so that its replacement is the only moment of change: a process that is killed
 leaves the old shard or the new one, and the other is removed by the next build.
 
-    python -m pipeline.store.graph FOLDER COLLECTION graph|compact
+    python -m pipeline.store.graph FOLDER COLLECTION graph|merge|compact
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import os
@@ -21,8 +20,9 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, cast
 
 from qdrant_edge import (
     Distance,
@@ -31,35 +31,30 @@ from qdrant_edge import (
     EdgeShard,
     EdgeSparseVectorParams,
     EdgeVectorParams,
-    HnswIndexConfig,
-    KeywordIndexParams,
     Memory,
     Modifier,
     QuantizationSearchParams,
-    ScalarQuantizationConfig,
-    ScalarType,
     SearchParams,
-    UpdateOperation,
 )
 
 from pipeline.errors import KbError, NoSpace
 from pipeline.files.copy import copy_folder
 from pipeline.files.lock import FileLock
 from pipeline.files.replace import sync_folder
-from pipeline.filters import PREFIX_FIELDS
 from pipeline.store.catalogue import SHARD, Catalogue, leftovers, shard_folder, take_shard
 from pipeline.store.edge_engine import OPEN_BYTES, Call, engine_errors, enter_engine
-from pipeline.store.points import DENSE, INDEXED_FIELDS, SPARSE
+from pipeline.store.points import DENSE, SPARSE
+from pipeline.store.segments import ANY, BYTES, CODES, LINKS, has_graph, index_fields, links, segments
 from pipeline.store.shards import BUILDING, Shards
-from pipeline.store.space import DEAD_SHARE, disk_bytes, has_large_log, is_wasteful, renew_log, rewrite
+from pipeline.store.space import DEAD_SHARE, disk_bytes, has_large_log, is_wasteful, points_of, renew_log, rewrite
 
 log = logging.getLogger(__name__)
 
-#: Links of a node, and candidates looked at while one is linked: the defaults of Qdrant's server.
-LINKS, CANDIDATES = 16, 100
+#: A collection of more points gets no graph, which takes minutes and memory to build: the codes of its frozen segments are quick.
+MAX_POINTS = 250_000
 
-#: Kilobytes of vectors that are compared one by one rather than by a graph.
-FULL_SCAN_KB = 10_000
+#: Segments of a collection without a graph from which they are made one: each costs a search 0.5 ms.
+MAX_SEGMENTS = 8
 
 #: Candidates of a search by the graph, and how many times as many as wanted are scored again with the whole vectors: with
 #: these, docs/scaling.md has the share of the true neighbours that is found.
@@ -78,8 +73,14 @@ VACUUM_SHARE, MIN_VACUUM = DEAD_SHARE / 3, 100
 #: Disk space that a build takes, times that of the shard: a copy, and what is made of it.
 ROOM = 2.5
 
-#: What a shard is made anew for: a graph, without deleted points too, or only without these.
-Making: TypeAlias = Literal["graph", "compact"]
+#: What a shard is made anew for: a graph, without deleted points too; one frozen segment, likewise; or only without these.
+Making: TypeAlias = Literal["graph", "merge", "compact"]
+
+_TOLD: Mapping[Making, str] = {
+    "graph": "the graph of %s is being built",
+    "merge": "the segments of %s are being made one",
+    "compact": "the space of deleted points of %s is being given back",
+}
 
 #: In a collection's folder: the lock of the process that makes its shard anew.
 LOCK = "graph.lock"
@@ -91,7 +92,7 @@ LEAST_BYTES = 2 * OPEN_BYTES + (64 << 20)
 WAIT_S = 120.0
 
 #: The number of points of a shard.
-POINTS: Call[None, int] = Call("points", lambda shard, _: shard.info().points_count)
+POINTS: Call[None, int] = Call("points", lambda shard, _: points_of(shard))
 
 
 def lacking(shard: EdgeShard, *, sparse: bool) -> int:
@@ -99,14 +100,6 @@ def lacking(shard: EdgeShard, *, sparse: bool) -> int:
     info = shard.info()
     # The engine adds up the indexed vectors of all names, and word weights are always indexed.
     return max(0, info.points_count * (2 if sparse else 1) - info.indexed_vectors_count)
-
-
-def has_graph(shard: Path) -> bool:
-    """Whether the shard in this folder was made with a graph. The engine's number of indexed vectors has deleted ones in it."""
-    try:
-        return "hnsw_config" in json.loads((shard / "edge_config.json").read_bytes())
-    except FileNotFoundError:  # another shard has just taken its place
-        return False
 
 
 def is_building(path: Path) -> bool:
@@ -121,15 +114,21 @@ def is_building(path: Path) -> bool:
 def due(path: Path, lacking: int, points: int, least: int, *, parts: bool, thorough: bool) -> Making | None:
     """What the shard of the collection in `path` is to be made anew for, of whose points some lack a graph; None: it stays.
 
-    `least`: number of points without a graph that are worth one, 0: none are. Collections with vectors of parts get none.
+    `least`: number of points without a graph that are worth one, 0: none are. Collections with vectors of parts get none, nor do
+    large ones.
     `thorough`: without a graph, also for fewer deleted points, and for the space of a large log.
     """
     if is_building(path):
         return None
-    if least and not parts and lacking >= max(least, AGAIN_SHARE * points):
-        return "graph"
     shard = shard_folder(path)
-    making: Making = "graph" if least and has_graph(shard) else "compact"
+    is_linked = has_graph(shard)
+    is_large = points > MAX_POINTS or not least
+    if not (is_large or parts) and (lacking if is_linked else points) >= max(least, AGAIN_SHARE * points):
+        return "graph"
+    # Next to a graph nothing is frozen, so a collection gives it up when it has outgrown it.
+    if is_large and not parts and (segments(shard) > MAX_SEGMENTS or (is_linked and lacking >= AGAIN_SHARE * points > 0)):
+        return "merge"
+    making: Making = "graph" if is_linked and not is_large else "compact"
     # Next to a graph a log of at most 64 MB is small, and a new one may be as large after many operations.
     thorough = thorough and making == "compact"
     return making if is_wasteful(shard, points, thorough=thorough) or (thorough and has_large_log(shard)) else None
@@ -137,8 +136,7 @@ def due(path: Path, lacking: int, points: int, least: int, *, parts: bool, thoro
 
 def start(folder: Path, physical: str, making: Making) -> None:
     """Make the shard anew in the background; the process outlives this one, as loads end before a graph is built."""
-    told = "the graph of %s is being built" if making == "graph" else "the space of deleted points of %s is being given back"
-    log.info(told + "; it is searched as before until that is done", physical)
+    log.info(_TOLD[making] + "; it is searched as before until that is done", physical)
     command = [sys.executable, "-m", "pipeline.store.graph", str(folder), physical, making]
     with (folder / "graph.log").open("ab") as output:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True)
@@ -155,7 +153,7 @@ def build(folder: Path, physical: str, making: Making = "graph") -> bool:
     path = catalogue.path(catalogue.resolve(physical))
     shape = catalogue.shape(path.name)
     lock, queue = FileLock(path / LOCK), FileLock(folder / LOCK)
-    if shape is None or (shape.parts and making == "graph") or not lock.take():
+    if shape is None or (shape.parts and making != "compact") or not lock.take():
         return False
     shards = Shards(folder, "reader", WAIT_S, 0.2)
     copy = path / f"{SHARD}{secrets.token_hex(4)}"
@@ -175,11 +173,11 @@ def build(folder: Path, physical: str, making: Making = "graph") -> bool:
             return False
         enter_engine()
         with engine_errors(copy):
-            if making == "graph":
-                made, kept = copy, _optimized(copy, shape.dimension, sparse=shape.sparse)
-            else:
+            if making == "compact":
                 made = path / f"{SHARD}{secrets.token_hex(4)}"
-                kept = rewrite(copy, made)
+                kept = rewrite(copy, made, shape)
+            else:
+                made, kept = copy, _optimized(copy, shape.dimension, LINKS if making == "graph" else 0, sparse=shape.sparse)
             renew_log(made)
         _sync(made)
         points = shards.call(path, POINTS, None)  # by now a process that searches has it open again
@@ -226,16 +224,13 @@ def _check_room(source: Path) -> None:
         raise NoSpace(f"to make {source} anew needs {needed >> 20} MB of free disk space meanwhile, and {free >> 20} MB are free")
 
 
-def _optimized(copy: Path, dimension: int, *, sparse: bool) -> int:
-    """Build the graph of a closed shard; returns the number of its points."""
-    shard = EdgeShard.load(str(copy), config(dimension, sparse=sparse))
-    for field in INDEXED_FIELDS:  # those of a new shard are in memory
-        shard.update(UpdateOperation.delete_field_index(field))
-        index = KeywordIndexParams(prefix=field in PREFIX_FIELDS, memory=Memory.Cached)
-        shard.update(UpdateOperation.create_field_index(field, index))
+def _optimized(copy: Path, dimension: int, count: int, *, sparse: bool) -> int:
+    """Make a closed shard one segment, with a graph of `count` links of a node unless 0; returns the number of its points."""
+    shard = EdgeShard.load(str(copy), config(dimension, count, sparse=sparse))
+    index_fields(shard)
     shard.optimize()
     shard.flush()
-    points = shard.info().points_count
+    points = points_of(shard)
     shard.close()
     return points
 
@@ -249,18 +244,20 @@ def _sync(folder: Path) -> None:
                 os.fsync(file.fileno())
 
 
-def config(dimension: int, *, sparse: bool) -> EdgeConfig:
+def config(dimension: int, count: int, *, sparse: bool) -> EdgeConfig:
     """Everything is mapped from files, which the system may drop from memory; all but the payload is read ahead."""
     vectors = EdgeVectorParams(
         size=dimension,
         distance=Distance.Cosine,
         memory=Memory.Cached,  # Cold is read in pieces of 4 KB: builds waited for the disk
-        quantization_config=ScalarQuantizationConfig(ScalarType.Int8, quantile=0.99, memory=Memory.Cached),
-        hnsw_config=HnswIndexConfig(LINKS, CANDIDATES, FULL_SCAN_KB, memory=Memory.Cached),
+        quantization_config=BYTES if count else CODES,
+        hnsw_config=links(count),
     )
     weights = {SPARSE: EdgeSparseVectorParams(modifier=Modifier.Idf, memory=Memory.Cached)} if sparse else None
-    # Whether a graph pays was decided before.
-    everything = EdgeOptimizersConfig(VACUUM_SHARE, vacuum_min_vector_number=MIN_VACUUM, indexing_threshold=1)
+    # Whether a graph pays was decided before. One is quicker than a graph for each frozen segment.
+    everything = EdgeOptimizersConfig(
+        VACUUM_SHARE, MIN_VACUUM, default_segment_number=1, max_segment_size=ANY, indexing_threshold=1
+    )
     return EdgeConfig(vectors={DENSE: vectors}, sparse_vectors=weights, payload_memory=Memory.Cold, optimizers=everything)
 
 
@@ -271,7 +268,7 @@ def main() -> None:
     folder, physical, making = sys.argv[1:]
     began = time.monotonic()
     try:
-        done = build(Path(folder), physical, "compact" if making == "compact" else "graph")
+        done = build(Path(folder), physical, cast("Making", making))
     except (KbError, OSError) as error:  # OSError: the collection was dropped meanwhile, for example
         log.error("no new shard of %s (%s): %s", physical, making, error)
         raise SystemExit(1) from error

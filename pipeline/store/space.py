@@ -11,9 +11,11 @@ import uuid
 from contextlib import suppress
 from pathlib import Path
 
-from qdrant_edge import EdgeShard, Point, ScrollRequest, UpdateOperation
+from qdrant_edge import CountRequest, EdgeShard, Point, ScrollRequest, UpdateOperation
 
-from pipeline.store.points import PAGE_POINTS
+from pipeline.store.points import INDEXED_FIELDS, PAGE_POINTS
+from pipeline.store.query import Shape
+from pipeline.store.segments import freeze, index_fields, load_shard, new_config
 
 #: A shard is made anew when at least this share of its points, and at least so many, are deleted ones.
 DEAD_SHARE, MIN_DEAD = 0.15, 500
@@ -61,22 +63,29 @@ def disk_bytes(folder: Path) -> int:
     return total
 
 
-def rewrite(source: Path, target: Path) -> int:
+def points_of(shard: EdgeShard) -> int:
+    """Number of points of a shard, each counted once: a writer that was killed while it froze a segment may leave two of it."""
+    return shard.count(CountRequest(exact=True))
+
+
+def rewrite(source: Path, target: Path, shape: Shape) -> int:
     """Write the points of the closed shard in `source` to a new one in `target`, without a graph; return their number."""
-    target.mkdir()
-    shutil.copy2(source / "edge_config.json", target)
-    old, new = EdgeShard.load(str(source)), EdgeShard.load(str(target))
+    EdgeShard.create(str(target), new_config(shape)).close()
+    old, new = EdgeShard.load(str(source)), load_shard(target, 1)
+    index_fields(new)
     for field, index in old.info().payload_schema.items():
-        new.update(UpdateOperation.create_field_index(field, index.params or index.data_type))
+        if field not in INDEXED_FIELDS:
+            new.update(UpdateOperation.create_field_index(field, index.params or index.data_type))
     offset = None
     while True:
         records, offset = old.scroll(ScrollRequest(offset=offset, limit=PAGE_POINTS, with_payload=True, with_vector=True))
         if records:
             new.update(UpdateOperation.upsert_points([Point(one.id, one.vector or {}, one.payload) for one in records]))
+            freeze(new)
         if offset is None:
             break
     new.flush()
-    points = new.info().points_count
+    points = points_of(new)
     old.close()
     new.close()
     return points

@@ -15,7 +15,7 @@ import pytest
 
 from pipeline.errors import NoSpace
 from pipeline.files.lock import FileLock
-from pipeline.store import graph
+from pipeline.store import graph, segments
 from pipeline.store.catalogue import SHARD, leftovers, shard_folder
 from pipeline.store.edge import EdgeStore
 from pipeline.store.shards import BUILDING
@@ -171,7 +171,7 @@ def test_a_full_disk_stops_a_build_and_nothing_else(folder: Path, store: EdgeSto
 
 def test_the_graph_finds_nearly_all_of_the_true_neighbours(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """20,000 points in 400 groups, a size at which the engine uses the graph."""
-    monkeypatch.setattr(graph, "FULL_SCAN_KB", SMALL_KB)
+    monkeypatch.setattr(segments, "FULL_SCAN_KB", SMALL_KB)
     numbers = np.random.default_rng(3)
     centres = numbers.standard_normal((400, 64))
     with_noise = np.repeat(centres, 50, axis=0) + 0.7 * numbers.standard_normal((20_000, 64))

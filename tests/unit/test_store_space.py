@@ -18,6 +18,7 @@ from pipeline.filters import FieldType
 from pipeline.store import graph, space
 from pipeline.store.catalogue import leftovers, shard_folder
 from pipeline.store.edge import EdgeStore
+from pipeline.store.query import Shape
 from tests.made_points import DIMENSION, made_document, made_points, made_vector, store_of
 from tests.services import wait_until
 
@@ -178,8 +179,8 @@ def test_a_large_log_is_given_up_on_request(folder: Path, store: EdgeStore, monk
 def test_a_write_meanwhile_keeps_the_old_shard(folder: Path, store: EdgeStore, monkeypatch: pytest.MonkeyPatch) -> None:
     really = space.rewrite
 
-    def rewrite(source: Path, target: Path) -> int:
-        kept = really(source, target)
+    def rewrite(source: Path, target: Path, shape: Shape) -> int:
+        kept = really(source, target, shape)
         store.upsert("c", made_points(made_document("late.txt"), 3))
         return kept
 
