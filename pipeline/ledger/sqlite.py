@@ -70,7 +70,9 @@ def configure(engine: Engine) -> None:
         connection.isolation_level = None
         # WAL with NORMAL: a killed process loses nothing; a power failure may lose the last commits, whose work is then repeated.
         # busy_timeout is set with the connection; journal_mode is stored in the file, so setting it again is nearly free.
-        connection.execute("PRAGMA auto_vacuum=INCREMENTAL")  # of a new file; see `give_back`
+        # Of a new file, see `give_back`: on another one, it changes nothing and waits for the write lock.
+        if connection.execute("PRAGMA page_count").fetchone()[0] == 0:
+            connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
         _write_ahead(connection)
         for pragma in ("synchronous=NORMAL", "foreign_keys=ON", f"journal_size_limit={LOG_BYTES}"):
             connection.execute(f"PRAGMA {pragma}")

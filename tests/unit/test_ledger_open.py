@@ -148,3 +148,13 @@ def test_a_ledger_that_was_open_before_a_fork_opens_its_file_again(tmp_path: Pat
         child.join()
         assert child.exitcode == 0
         assert opened.report.progress(2).states == {"pending": 1}
+
+
+def test_a_new_connection_that_reads_waits_for_no_writer(tmp_path: Path) -> None:
+    with Ledger.open(f"sqlite:///{tmp_path / 'kb.db'}") as ledger, closing(sqlite3.connect(tmp_path / "kb.db")) as writer:
+        stage(ledger, 1)
+        writer.execute("BEGIN IMMEDIATE")
+        ledger.engine.dispose()
+        began = time.monotonic()
+        assert states(ledger) == {"pending": 1}
+        assert time.monotonic() - began < 1
