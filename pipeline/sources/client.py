@@ -93,11 +93,11 @@ class Client:
 
     @contextmanager
     def answer(
-        self, url: str, headers: Mapping[str, str], allowed: Callable[[str], bool] = lambda _: True
+        self, url: str, headers: Mapping[str, str], allowed: Callable[[str, int], bool] = lambda *_: True
     ) -> Iterator[httpx.Response]:
         """The answer to a request, whose content `windows` reads; redirects are followed to URLs of this host that are `allowed`.
 
-        Raises SourceError where there is no answer.
+        `allowed` is asked with the URL and the status that redirects to it. Raises SourceError where there is no answer.
         """
         for _ in range(REDIRECTS + 1):
             response = self._send(url, headers)
@@ -105,11 +105,11 @@ class Client:
                 if response.status_code not in _REDIRECTS or "location" not in response.headers:
                     yield response
                     return
-                location = response.headers["location"]
+                location, status = response.headers["location"], response.status_code
             finally:
                 response.close()
             url = self._redirected(url, location)
-            if not allowed(url):
+            if not allowed(url, status):
                 raise SourceError("it redirects to a URL that robots.txt disallows")
         raise SourceError(f"it redirects more than {REDIRECTS} times")
 

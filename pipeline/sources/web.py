@@ -29,8 +29,8 @@ MAX_PAGES = 1_000_000
 #: Lists that a website may have without naming them.
 USUAL = ("sitemap.xml", "llms.txt")
 
-#: Codes of a list or page that does not exist.
-_MISSING = frozenset({404, 410})
+#: Codes of a list or page that does not exist, and of one that has another address from now on.
+_MISSING, _MOVED = frozenset({404, 410}), frozenset({301, 308})
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,16 +86,17 @@ class Web:
         Raises FileGone where there is no such page any more, DocumentError, and SourceError where the host no longer answers.
         """
         visit = self._visit(site(file.uri.partition("?")[0]))
-        conditions, redirected = Answer.read(file.validators).conditions, []
+        conditions, hops = Answer.read(file.validators).conditions, list[tuple[str, int]]()
 
-        def allowed(url: str) -> bool:
-            redirected.append(url)
+        def allowed(url: str, status: int) -> bool:
+            hops.append((url, status))
             return visit.robots.allows(url)
 
         try:
             with visit.client.answer(file.uri, conditions, allowed) as response:
-                if redirected and redirected[-1] != file.uri and redirected[-1] in visit.listed:
-                    raise FileGone(Reason.UNREADABLE, f"redirects to {redirected[-1]}, which is loaded itself")
+                there = _moved_to(hops)
+                if there != file.uri and there in visit.listed and response.status_code in (200, 304):
+                    raise FileGone(Reason.UNREADABLE, f"redirects to {there}, which is loaded itself")
                 if response.status_code == 304 and conditions:
                     return "", replace(file, validators=answered(file, response.headers, time.time(), changed=False))
                 if response.status_code in _MISSING:
@@ -132,6 +133,11 @@ class Web:
                 client.pace.every_s = max(client.pace.every_s, robots.delay_s)
                 self._visits[asked.host] = _Visit(client, robots)
             return self._visits[asked.host]
+
+
+def _moved_to(hops: Sequence[tuple[str, int]]) -> str:
+    """Where a page is from now on, by its redirects and their status; empty where one of them is for a time only."""
+    return hops[-1][0] if hops and all(status in _MOVED for _, status in hops) else ""
 
 
 @dataclass(slots=True)

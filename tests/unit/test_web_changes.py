@@ -188,6 +188,37 @@ def test_pages_that_are_not_there_are_gone_and_those_that_fail_are_not(
     assert "more than KB_MAX_DELETE_RATIO" in gone(loads, ledger, server)[1]
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "status", "why"),
+    [
+        (301, 308, 200, "redirects to {url}/there, which is loaded itself"),
+        (308, 301, 404, "HTTP 404"),
+        (301, 308, 500, ""),
+        (302, 301, 200, ""),
+        (301, 307, 200, ""),
+    ],
+    ids=["moved", "moved and gone", "moved, and fails", "for a time", "for a time after that"],
+)
+def test_only_a_page_that_has_moved_for_good_to_another_one_is_gone(
+    first: int, second: int, status: int, why: str, server: Website, tmp_path: Path, ledger: Ledger
+) -> None:
+    for path in ("/here", "/there"):
+        server.put(path, html(path, path))
+    server.sitemap("/here", "/there")
+    loads = Loads(tmp_path, ledger, server.url)
+    loads.run()
+    server.put("/here", status=first, headers={"Location": "/on/the/way"})
+    server.put("/on/the/way", status=second, headers={"Location": "/there"})
+    server.put("/there", html("/there", "/there"), status=status)
+    told = [one.why for one in loads.run().omitted if one.name.endswith("/here")]
+    assert told == ([why.format(url=server.url)] if why else [])
+    before = loads.known(f"{server.url}/here").content_hash
+    server.put("/there", html("/there", "edited"))
+    loads.run()
+    after = loads.known(f"{server.url}/here").content_hash
+    assert (after != before) == (302 in (first, second) or 307 in (first, second)), "it is read at its own address"
+
+
 @pytest.mark.parametrize("path", ["/robots.txt", "/sitemap.xml"])
 def test_a_website_that_is_down_loses_nothing(
     path: str, server: Website, tmp_path: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
