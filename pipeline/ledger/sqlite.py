@@ -22,6 +22,9 @@ BUSY_TIMEOUT_S = 60.0
 #: The file is made smaller when at least this share of it is free, in pieces of so many pages: a lock of some milliseconds each.
 FREE_SHARE, FREE_PAGES = 0.1, 2000
 
+#: Seconds that the shrinking of the file waits for those who read an earlier state of it; others cannot write meanwhile.
+READERS_S = 1.0
+
 #: A file of an earlier version, which cannot be made smaller in pieces, is written anew at once if it has at most so many bytes:
 #: nobody can write meanwhile.
 MAX_ANEW_BYTES = 256 << 20
@@ -120,7 +123,11 @@ def give_back(engine: Engine, on_step: Callable[[], None]) -> int:
                 # A script is run to its end; `execute` would free one page, as it waits for rows that nobody fetches.
                 connection.executescript(f"PRAGMA incremental_vacuum({FREE_PAGES})")
                 on_step()
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # the file itself becomes smaller only then
+            # The file itself becomes smaller once the log is written back, which waits for readers. If they take longer, a later
+            # checkpoint does it: that of a write, or of the last connection that is closed.
+            connection.execute(f"PRAGMA busy_timeout={READERS_S * 1000:.0f}")
+            connection.execute("PRAGMA wal_checkpoint(PASSIVE)")  # most of the work, and nobody waits
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             return (pages - int(connection.execute("PRAGMA page_count").fetchone()[0])) * size
     except sqlite3.Error as error:
         raise LedgerUnavailable(f"cannot make {engine.url.database} smaller: {error}; run `gc` again") from error

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
+from pipeline.errors import LedgerUnavailable
 from pipeline.ledger import Ledger
 from pipeline.staging import Staging
 from pipeline.staging.contents import IN_USE_S, Content
@@ -116,7 +117,7 @@ class Garbage:
         self._runs()
         self._rest()
         if not self._dry_run:
-            self._ledger.upkeep.give_back(self._on_step)
+            self._shrink()
         return self._found
 
     def _generations(self) -> None:
@@ -200,6 +201,13 @@ class Garbage:
             counts = (life.forget(events_s), life.forget_steps(steps_s), upkeep.forget_submissions(), upkeep.forget_stray_losses())
         for kind, number in zip(("event", "step", "key of a request", "loss"), counts, strict=True):
             self._found.count(kind, number)
+
+    def _shrink(self) -> None:
+        """Make the ledger's file smaller. Whatever keeps it large, everything else has been done."""
+        try:
+            self._ledger.upkeep.give_back(self._on_step)
+        except LedgerUnavailable as error:
+            self._found.kept.append(str(error))
 
 
 def _is_ours(physical: str, publics: Sequence[str]) -> bool:

@@ -5,12 +5,9 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,7 +18,7 @@ from pipeline.ledger import Ledger
 from pipeline.ledger.generations import Collection
 from pipeline.ledger.intake import Known
 from pipeline.ledger.runs import NewRun
-from pipeline.ledger.schema import BUILDING, SUPERSEDED, losses, runs, writing
+from pipeline.ledger.schema import SUPERSEDED, losses, runs, writing
 from pipeline.ledger.submissions import submissions
 from pipeline.ledger.work import IndexedResult, ParsedResult
 from pipeline.sources.uris import uri_of
@@ -262,116 +259,6 @@ def test_a_load_that_compares_hashes_puts_no_copy_again_that_the_ledger_needs(le
     before[0].unlink()  # lost, although the ledger needs what was in it
     load(checksum=True).run(3, Scope([documents]), lambda _: None)
     assert len(keys(LocalStaging(staging.root))) == 3
-
-
-def test_generations_go_with_their_points_and_then_their_copies(ledger: Ledger, staging: Staging, edge: EdgeStore) -> None:
-    live, before, lately, refused, building = (
-        generation("docs@4", "live", 40), generation("docs", SUPERSEDED, 40), generation("docs@2", SUPERSEDED, 2),
-        replace(generation("docs@3", BUILDING, 50), note="recall would fall"), generation("docs@5", BUILDING, 50),
-    )  # fmt: skip
-    for one in (live, lately, refused, building):
-        ledger.collections.add(one)
-        edge.create(one.physical, 4)
-    only_theirs = keep(staging, "only the replaced generation had this")
-    ledger.collections.add(replace(before, state="live"))
-    edge.create(before.physical, 4)
-    document = stage(ledger, "a", only_theirs)
-    index(ledger, document, only_theirs)
-    stage(ledger, "worked on now", keep(staging, "b"), collection=building.name)
-    with writing(ledger.engine) as connection:
-        connection.exec_driver_sql(f"UPDATE collections SET state = 'superseded' WHERE name = '{before.name}'")
-    edge.set_alias("docs", live.physical)
-    age(staging, 100)
-    found = collect(ledger, staging, edge)
-    assert {item.name for item in found.items if item.kind == "generation"} == {"docs", "docs@3"}
-    assert {one.name for one in ledger.collections.all()} == {"docs@4", "docs@2", "docs@5"}
-    assert edge.collections() == sorted(one.physical for one in (live, lately, building))
-    assert counts(found) == {"generation": 2, "copy": 1}
-    assert ledger.collections.dropping() == {}
-
-
-@pytest.mark.parametrize(
-    "other", [{"fingerprint": "1" * 64}, {"profile": '{"chunk_tokens": 9}'}, {}], ids=["model", "settings", "parser"]
-)
-@pytest.mark.parametrize(
-    ("days", "kept"),
-    [((9, 2), {"docs@2"}), ((9, 4), set()), ((0.02, 0.01), {"docs", "docs@2"}), ((40, -29), {"docs@2"}), ((40, -31), set())],
-    ids=["lately", "too old", "searches may still read both", "made otherwise", "made otherwise, too old"],
-)
-def test_only_the_generation_that_a_rollback_leads_to_is_kept(
-    days: tuple[float, float], kept: set[str], other: dict[str, Any], ledger: Ledger, edge: EdgeStore, tmp_path: Path
-) -> None:
-    """Negative days: the last one was made otherwise than the live one."""
-    first, last = (generation(name, SUPERSEDED, abs(age)) for name, age in zip(("docs", "docs@2"), days, strict=True))
-    live = generation("docs@3", "live", abs(days[1]))
-    if days[1] < 0:
-        last = replace(last, **other)
-    for one, parser in ((last, "p"), (live, "q" if days[1] < 0 and not other else "p")):
-        stage(ledger, "a", "2" * 64, collection=one.name)
-        with writing(ledger.engine) as connection:
-            connection.exec_driver_sql(f"UPDATE documents SET indexed_parse = '{parser}' WHERE collection = '{one.name}'")
-    for one in (first, last, live):
-        ledger.collections.add(one)
-        edge.create(one.physical, 4)
-    edge.set_alias("docs", live.physical)
-    staging = open_staging(str(tmp_path / "staging"))
-    collect(ledger, staging, edge)
-    assert {one.name for one in ledger.collections.all()} == {"docs@3", *kept}
-    if kept:
-        before = ledger.collections.roll_back("docs")
-        assert before is not None
-        assert before[1].name == "docs@2"
-
-
-def test_the_ledger_gives_space_back(ledger: Ledger, edge: EdgeStore, tmp_path: Path) -> None:
-    if ledger.engine.dialect.name != "sqlite":
-        pytest.skip("a server does so by itself")
-    file = Path(ledger.engine.url.database or "")
-    for number in range(2000):
-        stage(ledger, f"{number}", "1" * 64)
-    before = file.stat().st_size
-    assert before > 1 << 20
-    steps: list[int] = []
-    assert ledger.upkeep.give_back(lambda: steps.append(1)) == 0, "nothing is free"
-    with writing(ledger.engine) as connection:
-        connection.exec_driver_sql("DELETE FROM documents")
-        connection.exec_driver_sql("DELETE FROM events")
-    collect(ledger, open_staging(str(tmp_path / "staging")), edge)
-    assert file.stat().st_size < before / 3
-    stage(ledger, "another", "1" * 64)
-    assert ledger.report.progress().open == 1
-
-
-def test_a_ledger_of_an_earlier_version_gives_space_back(tmp_path: Path) -> None:
-    file = tmp_path / "kb.db"
-    with Ledger.open(f"sqlite:///{file}") as made:
-        made.collections.names()
-    with closing(sqlite3.connect(file, isolation_level=None)) as connection:
-        for pragma in ("journal_mode=DELETE", "auto_vacuum=NONE"):
-            connection.execute(f"PRAGMA {pragma}")
-        connection.execute("VACUUM")
-        connection.execute("CREATE TABLE large AS SELECT randomblob(4000000) AS value")
-        connection.execute("DROP TABLE large")
-        assert connection.execute("PRAGMA auto_vacuum").fetchone() == (0,)
-    before = file.stat().st_size
-    with Ledger.open(f"sqlite:///{file}") as ledger:
-        assert ledger.upkeep.give_back(lambda: None) > 3_000_000
-        assert file.stat().st_size < before / 3
-        stage(ledger, "a", "1" * 64)
-    with closing(sqlite3.connect(file)) as connection:
-        assert connection.execute("PRAGMA auto_vacuum").fetchone() == (2,)
-        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-
-
-def test_a_generation_that_searches_use_stays_and_is_named(ledger: Ledger, staging: Staging, edge: EdgeStore) -> None:
-    old = generation("docs", SUPERSEDED, 40)
-    ledger.collections.add(old)
-    edge.create(old.physical, 4)
-    edge.set_alias("docs", old.physical)
-    found = collect(ledger, staging, edge)
-    assert counts(found) == {}
-    assert "kb-ingest rollback" in found.kept[0]
-    assert edge.collections() == [old.physical]
 
 
 def test_leftovers_of_the_store_go_once_they_were_seen_for_long_enough(
