@@ -15,8 +15,9 @@ DAY_S = 86_400.0
 MAX_VALIDATOR_CHARS = 500
 
 #: Seconds from a page's lastmod on in which it may change again without another lastmod: a cache still had the page before it,
-#: or it is changed twice within what the list rounds to. A day alone has no time zone either.
-_SETTLED_S, _SETTLED_DAY_S = 3600.0, 2 * DAY_S
+#: or it is changed twice within what the list rounds to. A day alone has no time zone either, and some lists name it as midnight
+#: somewhere, which is a multiple of _QUARTER_S everywhere.
+_SETTLED_S, _SETTLED_DAY_S, _QUARTER_S = 3600.0, 2 * DAY_S, 900.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,7 @@ def is_fresh(file: SourceFile, validators: str, check_s: float, now: float) -> b
     at = file.modified
     if at is None or kept.lastmod != at or kept.misled:
         return False
-    settled_at = at + (_SETTLED_S if at % DAY_S else _SETTLED_DAY_S)
+    settled_at = at + (_SETTLED_S if at % _QUARTER_S else _SETTLED_DAY_S)
     share = int.from_bytes(hashlib.sha256(file.uri.encode()).digest()[:4]) / (1 << 32)
     return settled_at <= kept.asked_at <= now < kept.asked_at + check_s * (1 + share) / 2
 

@@ -11,7 +11,7 @@ from pipeline.sources.freshness import DAY_S, MAX_VALIDATOR_CHARS, Answer, answe
 from pipeline.types import SourceFile
 
 URI = "https://host.example/page"
-NOON = datetime(2024, 5, 1, 12, tzinfo=UTC).timestamp()
+NOON = datetime(2024, 5, 1, 12, 1, tzinfo=UTC).timestamp()
 MIDNIGHT = datetime(2024, 5, 1, tzinfo=UTC).timestamp()
 
 
@@ -26,6 +26,9 @@ def page(modified: float | None, uri: str = URI) -> SourceFile:
         (NOON, Answer(lastmod=NOON, asked_at=NOON + 60), False),
         (MIDNIGHT, Answer(lastmod=MIDNIGHT, asked_at=NOON), False),
         (MIDNIGHT, Answer(lastmod=MIDNIGHT, asked_at=MIDNIGHT + 2 * DAY_S), True),
+        (MIDNIGHT - 7200, Answer(lastmod=MIDNIGHT - 7200, asked_at=NOON), False),
+        (MIDNIGHT - 20_700, Answer(lastmod=MIDNIGHT - 20_700, asked_at=NOON), False),
+        (MIDNIGHT - 7200, Answer(lastmod=MIDNIGHT - 7200, asked_at=MIDNIGHT + 2 * DAY_S), True),
         (NOON, Answer(lastmod=NOON - 1, asked_at=NOON + 2 * 3600), False),
         (NOON, Answer(lastmod=NOON + 1, asked_at=NOON + 2 * 3600), False),
         (None, Answer(lastmod=None, asked_at=NOON + 2 * 3600), False),
@@ -34,7 +37,8 @@ def page(modified: float | None, uri: str = URI) -> SourceFile:
         (NOON + 5 * DAY_S, Answer(lastmod=NOON + 5 * DAY_S, asked_at=NOON + 2 * 3600), False),
         (NOON, Answer(lastmod=NOON, asked_at=NOON + 4 * DAY_S), False),
     ],
-    ids=["unchanged", "just changed", "a day alone", "a day long ago", "newer", "older", "none", "an earlier version",
+    ids=["unchanged", "just changed", "a day alone", "a day long ago", "midnight in Berlin", "midnight in Kathmandu",
+         "midnight long ago", "newer", "older", "none", "an earlier version",
          "misled before", "in the future", "asked in the future"],
 )  # fmt: skip
 def test_a_page_is_fresh_if_its_list_says_so(modified: float | None, kept: Answer, expected: bool) -> None:
