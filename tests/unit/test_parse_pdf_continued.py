@@ -11,6 +11,7 @@ from reportlab.lib.styles import getSampleStyleSheet
 from reportlab.pdfgen import canvas
 from reportlab.platypus import PageBreak, Paragraph, SimpleDocTemplate, Table
 
+from pipeline.parse.pdf.continued import is_continued
 from pipeline.types import ElementKind
 from tests.reading import Read, read
 
@@ -94,6 +95,34 @@ def test_a_caption_says_that_a_table_goes_on(style: list[Any], tmp_path: Path) -
     rest = [PageBreak(), paragraph("Table 1 (continued)"), table(data(1), style), paragraph(TEXT * 3)]
     found = built(tmp_path, [table([NAMES, *data(30)], style), *rest])
     assert rows_of(found) == joined([*data(30), *data(1)])
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Table 1 (continued)", True),
+        ("Tab. 2: Fees of the harbour, continued from the last page", True),
+        ("Fees of the harbour (cont'd)", True),
+        ("Fees [cont. from page 3]", True),
+        ("Tableau 4 (suite et fin)", True),
+        ("Gebühren – Fortsetzung", True),
+        ("Continued", True),
+        ("The work was continued in 1950 as follows:", False),
+        ("Fees of the bridal suite", False),
+        ("Rooms (bridal suite)", False),
+        ("Table 3 names the mills of the valley in the order in which the work on them was continued", False),
+    ],
+)
+def test_a_caption_has_a_form(text: str, expected: bool) -> None:
+    assert is_continued(text) is expected
+
+
+@styles
+def test_a_row_on_each_of_several_pages_belongs_to_the_table(style: list[Any], tmp_path: Path) -> None:
+    rows = [["mill", "1", "2.50", "grain"], ["tower on the hill", "12", "3.30", "fish"], ["The old bridge", "7", "5", "meat"]]
+    rest = [part for row in rows for part in (PageBreak(), table([row], style))]
+    found = built(tmp_path, [table([NAMES, *data(30)], style), *rest, paragraph(TEXT * 3)])
+    assert rows_of(found) == joined([*data(30), *rows])
 
 
 @styles

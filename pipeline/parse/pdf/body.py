@@ -10,9 +10,9 @@ from itertools import accumulate, chain, groupby, zip_longest
 from pipeline.errors import DocumentError
 from pipeline.parse.hyphens import DIVIDED, Words
 from pipeline.parse.parsed import Losses, pieces, squeeze
-from pipeline.parse.pdf.continued import is_above, last_table, lines_above
+from pipeline.parse.pdf.continued import CAPTION, is_above, last_table, lines_above
 from pipeline.parse.pdf.grids import MAX_HEAD_ROWS, Table
-from pipeline.parse.pdf.headings import CAPTION, Headings
+from pipeline.parse.pdf.headings import Headings
 from pipeline.parse.pdf.lines import Line
 from pipeline.parse.pdf.pages import Page
 from pipeline.parse.pdf.paragraphs import BULLET, blocks, joined

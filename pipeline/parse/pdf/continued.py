@@ -21,7 +21,14 @@ NOTE = 0.95
 #: Rows above the rest of a table that are looked at: running headers and a caption.
 MAX_ABOVE = 4
 
-_CONTINUED = re.compile(r"\b(?:cont(?:inued|['’]?d|\.)|fortsetzung|suite|continuación)", re.I)
+#: Maximum length of a caption that says that its table goes on.
+MAX_CAPTION_CHARS = 80
+
+CAPTION = re.compile(r"(?:table|figure|fig\.|tab\.|tabelle|abbildung|abb\.|tableau|listing|algorithm)\s*\d", re.I)
+_WORD = r"(?:cont(?:inued|['’]?d|\.)|fortsetzung|suite|continuación)"
+_CONTINUED = re.compile(rf"\b{_WORD}(?!\w)", re.I)
+#: The word in brackets, alone on a line, or after a mark at the end of it.
+_MARKED = re.compile(rf"[(\[]{_WORD}(?:\s+(?:from|on|de|du|et|von)\b[^)\]]*)?[)\]]|(?:^|[-–—,;:]\s?){_WORD}$", re.I)
 
 
 def last_table(items: Sequence[Line | Table], bottom: float, top: float) -> Table | None:
@@ -50,8 +57,11 @@ def is_above(line: Line, bottom: float, top: float) -> bool:
 
 
 def is_continued(text: str) -> bool:
-    """Whether a caption says that its table goes on."""
-    return _CONTINUED.search(text) is not None
+    """Whether a line is a caption, and says that its table goes on."""
+    if len(text) > MAX_CAPTION_CHARS:
+        return False
+    marked = _MARKED.search(text) is not None
+    return marked or (CAPTION.match(text) is not None and _CONTINUED.search(text) is not None)
 
 
 @dataclass(frozen=True, slots=True)

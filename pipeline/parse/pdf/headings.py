@@ -10,6 +10,7 @@ from operator import attrgetter
 from typing import Any
 
 from pipeline.parse.parsed import squeeze
+from pipeline.parse.pdf.continued import CAPTION
 from pipeline.parse.pdf.grids import Table
 from pipeline.parse.pdf.lines import Line
 from pipeline.parse.pdf.pages import Page
@@ -41,7 +42,6 @@ _ROMAN = re.compile(r"[IVXL]{1,6}\.\s+\S")
 _NO_WORD = re.compile(r"[\W_]+")
 _NO_WORD_BYTES = bytes(code for code in range(128) if not chr(code).isalnum())
 _SENTENCE_END = re.compile(r"[.!?] ")
-CAPTION = re.compile(r"(?:table|figure|fig\.|tab\.|tabelle|abbildung|abb\.|tableau|listing|algorithm)\s*\d", re.I)
 
 
 @dataclass(slots=True)

@@ -65,7 +65,7 @@ class Reader:
         sides = _sides(page)
         items = list(_items(others, found, self.open))
         after = rest(found, self.open) if self.open is not None and items and not isinstance(items[0], Table) else None
-        self.open = last_table(items, *sides)
+        self.open = last_table(after.among(items, *sides) if after else items, *sides)
         return self._page(page, found, Page(page.number, items, notes, *sides, after))
 
     def _page(self, page: Opened, found: list[Piece], read: Page) -> Page:
