@@ -28,7 +28,7 @@ CAPTION = re.compile(r"(?:table|figure|fig\.|tab\.|tabelle|abbildung|abb\.|table
 _WORD = r"(?:cont(?:inued|['’]?d|\.)|fortsetzung|suite|continuación)"
 _CONTINUED = re.compile(rf"\b{_WORD}(?!\w)", re.I)
 #: The word in brackets, alone on a line, or after a mark at the end of it.
-_MARKED = re.compile(rf"[(\[]{_WORD}(?:\s+(?:from|on|de|du|et|von)\b[^)\]]*)?[)\]]|(?:^|[-–—,;:]\s?){_WORD}$", re.I)
+_MARKED = re.compile(rf"[(\[]{_WORD}(?:\s(?:from|on|de|du|et|von)\b[^()\[\]]*)?[)\]]|(?:^|[-–—,;:]\s?){_WORD}$", re.I)
 
 
 def last_table(items: Sequence[Line | Table], bottom: float, top: float) -> Table | None:
