@@ -31,6 +31,9 @@ _ENDS = (DocumentState.INDEXED, DocumentState.QUARANTINED, DocumentState.SKIPPED
 #: States on the way to an end.
 _STEPS = tuple(DocumentState(one) for stage in Stage for one in (stage.waiting, stage.running))
 
+#: Seconds that the clocks of workers may be ahead.
+AHEAD_S = 3600.0
+
 #: Events deleted in one transaction.
 FORGET_WINDOW = 10_000
 
@@ -198,14 +201,13 @@ class Life:
     def old_events(self, older_s: float) -> int:
         """How many events are older than `older_s` seconds."""
         with reading(self._engine) as connection:
-            old = events.c.id < _first_young(connection, older_s)
-            return int(connection.execute(select(func.count()).select_from(events).where(old)).scalar_one())
+            old = _old(connection, older_s)
+            return int(connection.execute(select(func.count()).select_from(events).where(*old)).scalar_one())
 
     def old_steps(self, older_s: float, younger_s: float) -> int:
         """How many events `forget_steps` would delete that are younger than `younger_s` seconds."""
         with reading(self._engine) as connection:
-            first, last = (_first_young(connection, age_s) for age_s in (younger_s, older_s))
-            wanted = (events.c.id >= first, events.c.id < last, _is_over())
+            wanted = (events.c.id >= _first_young(connection, younger_s), *_old(connection, older_s), _is_over())
             return int(connection.execute(select(func.count()).select_from(events).where(*wanted)).scalar_one())
 
     def forget_steps(self, older_s: float) -> int:
@@ -214,15 +216,15 @@ class Life:
         The ends stay, and so does a step with a reason: why a document went back.
         """
         with reading(self._engine) as connection:
-            wanted = (events.c.id < _first_young(connection, older_s), _is_over())
+            wanted = (*_old(connection, older_s), _is_over())
         return self._delete(wanted)
 
     def forget(self, older_s: float) -> int:
         """Delete events older than `older_s` seconds, and the throughput and counts of that time; return how many events."""
         before = time.time() - older_s
         with reading(self._engine) as connection:
-            old = events.c.id < _first_young(connection, older_s)
-        dropped = self._delete((old,))
+            old = _old(connection, older_s)
+        dropped = self._delete(old)
         with writing(self._engine) as connection:
             connection.execute(delete(throughput).where(throughput.c.at < before))
             ended = select(runs.c.id).where(func.coalesce(runs.c.finished_at, runs.c.started_at) < before)
@@ -248,9 +250,18 @@ class Life:
             dropped, last = dropped + len(ids), ids[-1]
 
 
+def _old(connection: Connection, older_s: float) -> tuple[ColumnElement[bool], ...]:
+    """Conditions on events: they are older than `older_s` seconds."""
+    return events.c.id < _first_young(connection, older_s), events.c.at < time.time() - older_s
+
+
 def _first_young(connection: Connection, older_s: float) -> int:
-    """The id below which all events are older than `older_s` seconds: ids increase with time, and there is no index of times."""
-    young = select(events.c.id).where(events.c.at >= time.time() - older_s).order_by(events.c.id).limit(1)
+    """The id below which events are older than `older_s` seconds: ids increase with time, and there is no index of times.
+
+    Times in the future, of a clock that was wrong, say nothing about the events before them.
+    """
+    now = time.time()
+    young = select(events.c.id).where(events.c.at.between(now - older_s, now + AHEAD_S)).order_by(events.c.id).limit(1)
     first = connection.execute(young).scalar()
     return connection.execute(select(func.coalesce(func.max(events.c.id), 0) + 1)).scalar_one() if first is None else int(first)
 

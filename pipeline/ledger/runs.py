@@ -236,7 +236,7 @@ def _before(connection: Connection, run: RunRow) -> RunRow | None:
         .join(all_totals, all_totals.c.run == runs.c.id)
         .where(
             runs.c.id < run.id, runs.c.action == run.action, runs.c.source == run.source, runs.c.collection == run.collection,
-            runs.c.finished_at.is_not(None),
+            runs.c.finished_at.is_not(None), runs.c.outcome != "interrupted",
         )
         .order_by(runs.c.id.desc())
         .limit(1)

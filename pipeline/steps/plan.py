@@ -187,7 +187,8 @@ def measured_rate(ledger: Ledger) -> float:
 
     0 if nothing has been embedded yet.
     """
-    runs = [run for run in ledger.runs.latest(50) if run.finished_at and run.embedded and run.finished_at > run.started_at]
+    ended = [run for run in ledger.runs.latest(50) if run.finished_at and run.outcome != "interrupted"]
+    runs = [run for run in ended if run.embedded and run.finished_at and run.finished_at > run.started_at]
     telling = [run for run in runs if run.embedded >= RATE_CHUNKS][:10] or sorted(runs, key=lambda run: run.embedded)[-1:]
     rates = [run.embedded / (run.finished_at - run.started_at) for run in telling if run.finished_at]
     return statistics.median(rates) if rates else 0.0

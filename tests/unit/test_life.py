@@ -171,27 +171,42 @@ def test_old_events_are_forgotten_and_new_ones_are_kept(ledger: Ledger) -> None:
     assert ledger.life.forget(500) == 0
 
 
+def test_a_clock_that_was_wrong_keeps_nothing_that_is_old(ledger: Ledger) -> None:
+    ahead, old, done = (stage(ledger, name) for name in ("ahead", "old", "done"))
+    work_on(ledger, done)
+    new = stage(ledger, "new")
+    with ledger.engine.begin() as connection:
+        for key, by_s in ((ahead, 1e7), (old, -1000), (done, -1000)):
+            connection.execute(text("UPDATE events SET at = at + :by WHERE document = :key"), {"by": by_s, "key": key})
+    assert ledger.life.old_steps(500, 2000) == 4
+    assert ledger.life.forget_steps(500) == 4
+    assert ledger.life.old_events(500) == 2
+    assert ledger.life.forget(500) == 2
+    assert [len(ledger.life.of(key)) for key in (ahead, old, done, new)] == [1, 0, 0, 1]
+
+
+def work_on(ledger: Ledger, key: str, why_back: str = "") -> None:
+    claim = ledger.work.claim(Stage.PARSE, [key], "w@host/1")
+    ledger.work.parsed(claim, [ParsedResult(key, "t", "text/plain", "p", 40, 0.25)])
+    ledger.work.release(claim)
+    claim = ledger.work.claim(Stage.EMBED, [key], "w@host/1")
+    if why_back:
+        ledger.work.release(claim, why_back)
+        claim = ledger.work.claim(Stage.EMBED, [key], "w@host/1")
+    ledger.work.indexed(claim, [IndexedResult(key, "1" * 64, "p", "e", 3, 2, 40, 1.5)])
+    ledger.work.release(claim)
+
+
 def test_old_steps_of_documents_that_have_ended_are_forgotten(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.ledger.life.FORGET_WINDOW", 2)
 
-    def work_on(key: str) -> None:
-        claim = ledger.work.claim(Stage.PARSE, [key], "w@host/1")
-        ledger.work.parsed(claim, [ParsedResult(key, "t", "text/plain", "p", 40, 0.25)])
-        ledger.work.release(claim)
-        claim = ledger.work.claim(Stage.EMBED, [key], "w@host/1")
-        if key == back:
-            ledger.work.release(claim, "Qdrant does not answer")
-            claim = ledger.work.claim(Stage.EMBED, [key], "w@host/1")
-        ledger.work.indexed(claim, [IndexedResult(key, "1" * 64, "p", "e", 3, 2, 40, 1.5)])
-        ledger.work.release(claim)
-
     done, back, waiting = (stage(ledger, name) for name in ("done", "back", "waiting"))
-    work_on(done)
-    work_on(back)
+    work_on(ledger, done)
+    work_on(ledger, back, "Qdrant does not answer")
     with ledger.engine.begin() as connection:
         connection.execute(text("UPDATE events SET at = at - 1000"))
     new = stage(ledger, "new")
-    work_on(new)
+    work_on(ledger, new)
     assert ledger.life.old_steps(500, 2000) == 4 + 5
     assert ledger.life.old_steps(500, 900) == 0
     assert ledger.life.forget_steps(500) == 4 + 5

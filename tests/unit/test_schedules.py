@@ -18,6 +18,7 @@ from pipeline.ledger import Ledger
 from pipeline.ledger.schedules import Schedule
 from pipeline.ledger.schema import documents, runs, writing
 from pipeline.settings import Settings
+from pipeline.steps.plan import measured_rate
 from pipeline.types import SCHEDULE
 from workers.broker.dispatch import Dispatcher
 from workers.cli import run
@@ -190,6 +191,8 @@ def test_a_run_is_compared_with_the_one_before_of_its_kind(ledger: Ledger) -> No
     took(ledger, first, 4.0)
     other = ledger.runs.start("documents", "sync", "letters")  # another source
     ledger.runs.end(other, "done")
+    half = ledger.runs.start("documents", "sync", "papers")
+    ledger.runs.end(half, "interrupted")
     lost = ledger.runs.start("documents", "sync", "papers", "nightly")  # nobody knows what it came to
     second = ledger.runs.start("documents", "sync", "papers")  # by hand
     put(ledger, 3, "indexed", 5, second)
@@ -201,7 +204,7 @@ def test_a_run_is_compared_with_the_one_before_of_its_kind(ledger: Ledger) -> No
     ledger.runs.end(checked, "failed", "2 points missing", (3, 43, 2))
     took(ledger, checked, 1.0)
     past = {one.run.id: one for one in ledger.runs.history()}
-    assert list(past) == [checked, second, lost, other, first]
+    assert list(past) == [checked, second, lost, half, other, first]
     assert past[first].difference is None
     assert (past[first].figures, past[second].before) != (None, None)
     figures, difference = past[second].figures, past[second].difference
@@ -286,3 +289,13 @@ def test_runs_are_listed(command: Callable[..., tuple[int, str]], data_dir: Path
     ledger = Ledger.open(f"sqlite:///{data_dir / 'kb.db'}")
     assert ledger.flow.leases() == []
     ledger.close()
+
+
+def test_the_rate_is_that_of_whole_runs(ledger: Ledger) -> None:
+    for outcome, embedded in (("done", 9000), ("partly", 7000), ("interrupted", 300)):
+        number = ledger.runs.start("documents")
+        ledger.runs.end(number, outcome)
+        took(ledger, number, 100.0)
+        with writing(ledger.engine) as connection:
+            connection.execute(update(runs).where(runs.c.id == number).values(embedded=embedded))
+    assert measured_rate(ledger) == pytest.approx(80, rel=0.01)
