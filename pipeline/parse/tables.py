@@ -47,7 +47,7 @@ def table_elements(table: Iterable[Row], page: int | None = None, *, marked: boo
     names: list[str] = []
     rows: list[list[str]] = []
     heads_end = False
-    for cells, heads in _filled(table):
+    for cells, heads in filled(table):
         if heads and not heads_end:
             names = [_joined(pair) for pair in itertools.zip_longest(names, cells, fillvalue="")]
         else:
@@ -69,7 +69,7 @@ def _joined(pair: tuple[str, str]) -> str:
     return upper if lower in ("", upper) else f"{upper} {lower}".strip()
 
 
-def _filled(table: Iterable[Row]) -> Iterator[tuple[list[str], bool]]:
+def filled(table: Iterable[Row]) -> Iterator[tuple[list[str], bool]]:
     """Rows of equal columns: a cell that spans rows or columns is repeated in each, but a row of one such cell has it once."""
     spans: dict[int, tuple[int, str]] = {}  #: by column: the rows left of a cell from above, and its text
     repeated = 0

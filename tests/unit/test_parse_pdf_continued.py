@@ -173,6 +173,17 @@ def test_a_merged_cell_goes_on_over_pages(repeat: int, tmp_path: Path) -> None:
     assert {header for header, _ in rows_of(found)} == {HEADER}
 
 
+@pytest.mark.parametrize("merged", [0, 3])
+def test_a_merged_cell_without_text_goes_on_with_the_one_above_it(merged: int, tmp_path: Path) -> None:
+    rows = [[f"quay {at} | left", *cells[1:3], f"Miller {at}"] for at, cells in enumerate(data(36))]
+    for at in range(27, 36):
+        rows[at][merged] = rows[27][merged]
+    spans = [("SPAN", (merged, 28), (merged, 30)), ("SPAN", (merged, 0), (merged, 5))]
+    rest = [["" if at == merged else text for at, text in enumerate(cells)] for cells in rows[30:]]
+    parts = [table([NAMES, *rows[:30]], [*GRID, spans[0]]), PageBreak(), table(rest, [*GRID, spans[1]])]
+    assert rows_of(built(tmp_path, parts)) == joined(rows)
+
+
 @styles
 def test_lines_of_a_cell_are_one_row(style: list[Any], tmp_path: Path) -> None:
     rows = [*data(FULL - 1), ["North 99", "1", "2.50", paragraph("the miller of the upper valley, his wife")]]

@@ -17,7 +17,7 @@ from pipeline.parse.pdf.lines import Line
 from pipeline.parse.pdf.pages import Page
 from pipeline.parse.pdf.paragraphs import BULLET, blocks, joined
 from pipeline.parse.pdf.running import Running
-from pipeline.parse.tables import Cell, Row, line, table_elements
+from pipeline.parse.tables import Cell, Row, filled, line, table_elements
 from pipeline.text import plural
 from pipeline.types import Element, ElementKind, LossKind, Reason
 
@@ -36,7 +36,8 @@ class Body:
     running: Running
     losses: Losses
     hint: str = ""  #: what to do so that pages without text are read
-    _open: tuple[Table, str, str] | None = None  #: the table at the end of the last page, its header and its last row
+    #: The table at the end of the last page, its header, and the text of its last row, column by column.
+    _open: tuple[Table, str, list[str]] | None = None
 
     def elements(self, pages: Iterator[Page]) -> Iterator[Element]:
         """The elements of all pages. Raises DocumentError at the end where there are none: NEEDS_OCR, EMPTY_TEXT."""
@@ -111,7 +112,7 @@ class Body:
             _, header, last = self._open
             own = next((element.header for element in table_elements(rows, page)), "")
             if own != header and own and (table.names or _shares(own, header)):  # another table
-                header = last = ""
+                header, last = "", []
             rows = _carried(rows, last)
             if own == header:  # repeated, in one row or in several
                 header = ""
@@ -119,9 +120,10 @@ class Body:
                 rows = rows[1:]
             if header:
                 rows = [replace(row, heads=False) for row in rows]
+        texts = [cells for cells, _ in filled(rows) if any(cells)]
         for element in table_elements(rows, page, marked=bool(header)):
             element = replace(element, header=header) if header else element
-            self._open = table, element.header, element.text
+            self._open = table, element.header, texts[-1]
             yield element
 
     def _cell(self, cell: Cell) -> Cell:
@@ -129,9 +131,8 @@ class Body:
         return replace(cell, text=squeeze(self.words.undivided(text) if DIVIDED in text else text))
 
 
-def _carried(rows: Sequence[Row], last: str) -> list[Row]:
-    """Rows after the row `last` of the page before; an empty cell at the top that spans rows goes on with the cell above it."""
-    above = last.split(" | ")
+def _carried(rows: Sequence[Row], above: Sequence[str]) -> list[Row]:
+    """Rows after a row of the page before, `above`; an empty cell at the top that spans rows goes on with the cell above it."""
     found = list(rows)
     for at, row in enumerate(rows[: MAX_HEAD_ROWS + 1]):
         if any(_is_open(cell) for cell in row.cells):
