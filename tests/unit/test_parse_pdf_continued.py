@@ -125,6 +125,13 @@ def test_a_row_on_each_of_several_pages_belongs_to_the_table(style: list[Any], t
     assert rows_of(found) == joined([*data(30), *rows])
 
 
+@pytest.mark.parametrize(("size", "columns", "expected"), [(10, 2, 1), (14, 2, 0), (14, 3, 1)])
+def test_a_line_in_other_type_is_no_row_of_two_columns(size: int, columns: int, expected: int, tmp_path: Path) -> None:
+    signed = table([["Signed", "A. Moor", "Harbour"][:columns]], [("FONTSIZE", (0, 0), (-1, -1), size)])
+    found = built(tmp_path, [table([NAMES[:columns], *data(30, columns)], []), PageBreak(), signed, paragraph(TEXT * 3)])
+    assert len(rows_of(found)) == 30 + expected
+
+
 @styles
 def test_a_footnote_does_not_end_a_table(style: list[Any], tmp_path: Path) -> None:
     note = paragraph("<font size=7>1 Without the tax of the river, as the master of the harbour says.</font>")

@@ -21,6 +21,8 @@ NOTE = 0.95
 #: Rows above the rest of a table that are looked at: running headers and a caption.
 MAX_ABOVE = 4
 
+#: In a table with fewer columns all cells of a row are in line, in type of that of the table, within SAME_SIZE points.
+MIN_COLUMNS, SAME_SIZE = 3, 0.5
 #: Maximum length of a caption that says that its table goes on.
 MAX_CAPTION_CHARS = 80
 
@@ -121,7 +123,10 @@ def _fits(row: Pieces, before: Table) -> bool:
     if sum(map(bool, columns)) < 2 or sum(map(len, columns)) != len(row):  # a piece lies in two of them
         return False
     filled = [(cell, span) for cell, span in zip(columns, before.spans, strict=True) if cell]
-    return sum(1 for cell, span in filled if _is_in_line(cell, span)) >= ALIGNED_SHARE * len(filled)
+    in_line = sum(1 for cell, span in filled if _is_in_line(cell, span))
+    if len(before.spans) < MIN_COLUMNS:
+        return in_line == len(filled) and all(abs(piece.size - before.size) <= SAME_SIZE for piece in row)
+    return in_line >= ALIGNED_SHARE * len(filled)
 
 
 def _is_in_line(cell: Sequence[Piece], span: tuple[float, float]) -> bool:
