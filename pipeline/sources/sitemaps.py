@@ -29,14 +29,18 @@ class Listing:
 
 def read(data: bytes, name: str) -> Listing:
     """The pages and further lists that a sitemap or llms.txt names. Raises ValueError if it is none, or too large."""
+    ends = True
     if data.startswith(_GZIP):
         unpacking = zlib.decompressobj(wbits=31)
         try:
             data = unpacking.decompress(data, MAX_BYTES + 1)
         except zlib.error as error:
             raise ValueError(f"is damaged: {error}") from error
+        ends = unpacking.eof
     if len(data) > MAX_BYTES:
         raise ValueError(f"has more than {MAX_BYTES:,} bytes")
+    if not ends:
+        raise ValueError("is cut off")
     if data.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
         return _sitemap(data)
     text = data.decode("utf-8", "replace")

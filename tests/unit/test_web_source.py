@@ -164,6 +164,14 @@ def test_what_is_no_sitemap_is_refused(data: bytes, web: Web, server: Website) -
         listed(web, server, "/list.xml")
 
 
+def test_a_list_that_is_cut_off_is_not_taken_for_a_shorter_one() -> None:
+    whole = gzip.compress(b"".join(b"https://host.example/%d\n" % number for number in range(999)))
+    assert len(sitemaps.read(whole, "list.txt.gz").pages) == 999
+    for size in (len(whole) - 1, len(whole) // 2):
+        with pytest.raises(ValueError, match="is cut off"):
+            sitemaps.read(whole[:size], "list.txt.gz")
+
+
 def test_entities_and_files_are_not_read(tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_text("hidden")
