@@ -6,6 +6,8 @@ import logging
 import os
 import signal
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import Pipe
 from pathlib import Path
 
 import psutil
@@ -15,8 +17,10 @@ from pipeline.files.lock import FileLock
 from pipeline.settings import Settings
 from pipeline.telemetry.spans import Tracing
 from pipeline.types import Stage
-from tests.services import wait_until
+from tests.embed_server import MODEL
+from tests.services import embed_server, wait_until
 from workers.process import worker
+from workers.process.modelserver import RemoteEmbedder, _send
 from workers.process.ownmodel import OwnModel, start
 from workers.process.runtime import EmbedRuntime, Runtime
 
@@ -101,3 +105,38 @@ def test_what_fails_to_close_does_not_keep_the_rest_open(settings: Settings, mon
         runtime.close()
     assert (models(), closed) == ([], ["tracing"])
     runtime.ledger.close()
+
+
+def test_a_model_that_hangs_is_not_asked_for_its_memory(tmp_path: Path) -> None:
+    server = embed_server(tmp_path / "embed")
+    server.start()
+    model = OwnModel("embed-cpu@host")
+    (process,) = models()
+    try:
+        settings = Settings(data_dir=tmp_path, embed_url=f"http://127.0.0.1:{server.port}", embed_model=MODEL)
+        embedder = RemoteEmbedder(model.door, settings, "cpu", lambda: None)
+        loaded = embedder.memory_bytes()
+        assert embedder.embed(["bees"]).shape[0] == 1
+        process.suspend()
+        with ThreadPoolExecutor(1) as pool:
+            try:
+                held = pool.submit(embedder.memory_bytes).result(timeout=10)
+            finally:
+                process.resume()
+        assert [loaded, held] == pytest.approx([process.memory_info().rss] * 2, rel=0.5)
+    finally:
+        model.close()
+        server.stop()
+
+
+def test_a_reply_that_cannot_be_sent_is_an_error_and_not_the_end_of_the_model() -> None:
+    ours, theirs = Pipe()
+    with ours, theirs:
+        _send(theirs, (lambda: 0, None))
+        answer, error = ours.recv()
+        assert answer is None
+        assert "lambda" in str(error)
+        _send(theirs, (None, ValueError("bad text", lambda: 0)))
+        answer, error = ours.recv()
+        assert answer is None
+        assert str(error).startswith("ValueError: ('bad text'")
