@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pipeline.settings import DEFAULT_MODEL
 
 #: Resident memory of an embed worker without its model: Python, torch, transformers, store and windows of chunks. Measured
-#: with the smallest model and reduced by that model's share, before the model had a process of its own, which takes 90 MB more
-#: (docs/performance.md).
-WORKER_BYTES = (900 + 90) << 20
+#: with the smallest model and reduced by that model's share (docs/performance.md).
+WORKER_BYTES = 900 << 20
 
 #: Bytes per parameter on a CPU: read as fp32, which is in memory next to its bf16 copy for a moment.
 CPU_BYTES_PER_PARAMETER = 6
