@@ -53,6 +53,7 @@ class RemoteEmbedder:
         self._door = door
         self._own = threading.local()  #: a connection for each thread
         self._on_death = on_death
+        self._memory_bytes: int  #: after the last call that embedded documents
         self._model, self.info, self._memory_bytes = self._ask("load", settings, device, purpose)
         self.fills: deque[float] = deque()
 

@@ -236,7 +236,7 @@ class EmbedRuntime(Runtime):
 
     def __init__(self, settings: Settings, name: str, door: int | None = None, locks: Sequence[int] = ()) -> None:
         """`door` leads to a model's process; without it, one is started for this worker, which gets the descriptors `locks`."""
-        self._closed = False
+        self._closed = self._opened = False  #: this runtime; its store
         self._models: OrderedDict[tuple[str, ...], Model] = OrderedDict()  #: by name, revision and parts, the last used one last
         self._ready: set[str] = set()
         self._broken: KbError | None = None  #: why there is no model or store
@@ -270,8 +270,10 @@ class EmbedRuntime(Runtime):
         from pipeline.store import open_store
 
         settings = self.settings
-        self._store = open_store(settings, role="owner")
-        self._ends.callback(self._store.close)
+        if not self._opened:  # a second attempt has the store of the first, as models that it has loaded do
+            self._store = open_store(settings, role="owner")
+            self._ends.callback(self._store.close)
+            self._opened = True
         info = self._model(self._first_profile()).embedder.info
         self._bulk = Bulk(self.ledger, self._store, settings.bulk_documents, settings.graph_points)
         self._settle()
