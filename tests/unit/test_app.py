@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import base64
 import json
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from pipeline.errors import ConfigError
+from pipeline.errors import BrokerUnavailable, ConfigError
 from pipeline.ledger.flow import Batch
 from pipeline.settings import Settings
 from pipeline.types import Stage
 from pipeline.urls import is_loopback, mask_url
+from workers.broker import queues
 from workers.broker.app import BEAT_LOCK_S, SHUTDOWN_S, TICK_QUEUE, make_app, redbeat_options
 from workers.broker.queues import Broker
 
@@ -91,6 +93,18 @@ def test_a_message_is_json_and_carries_ids_only(tmp_path: Path) -> None:
     assert (args, kwargs) == (["batch-id", ["one", "two"]], {})
     assert message["headers"]["argsrepr"] == "parse 2 documents of run 12"
     assert list(app.conf.accept_content) == ["json"]
+    app.close()
+
+
+def test_a_question_does_not_wait_for_ever_for_a_connection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queues, "CONNECT_S", 0.1)
+    app = make_app(settings(tmp_path))
+    with ExitStack() as taken:
+        for _ in range(app.pool.limit):
+            taken.enter_context(app.pool.acquire())
+        with pytest.raises(BrokerUnavailable, match="connections to the broker are in use"):
+            Broker(app).depth(Stage.PARSE)
+    assert Broker(app).depth(Stage.PARSE) == 0
     app.close()
 
 

@@ -7,7 +7,7 @@ import json
 import logging
 
 from celery import Celery
-from kombu.exceptions import ChannelError, OperationalError
+from kombu.exceptions import ChannelError, LimitExceeded, OperationalError
 
 from pipeline.errors import BrokerUnavailable, ConfigError, KbError
 from pipeline.ledger.flow import Batch
@@ -20,6 +20,9 @@ LOOKED_AT = 10_000
 
 #: A failed publish is retried at once, a few times; the dispatcher handles longer outages.
 PUBLISH_RETRY = {"max_retries": 2, "interval_start": 0.1, "interval_step": 0.2, "interval_max": 0.5}
+
+#: Longest wait for a connection: for one of the pool that is free, and for the broker to answer it.
+CONNECT_S = 5.0
 
 
 class Broker:
@@ -48,15 +51,17 @@ class Broker:
         """Number of messages in a queue, as `depth`; 0 if its key in Redis is not a queue, which `send` fixes."""
         try:
             # Of the pool that `send` uses too: to connect takes several times the time of the question.
-            with self._app.pool.acquire(block=True) as connection:
+            with self._app.pool.acquire(block=True, timeout=CONNECT_S) as connection:
                 try:
-                    connection.ensure_connection(max_retries=1, timeout=5)
+                    connection.ensure_connection(max_retries=1, timeout=CONNECT_S)
                     return int(connection.default_channel.queue_declare(queue, passive=True).message_count)
                 except ChannelError:  # an empty queue does not exist
                     return 0
                 except _broker_errors():
                     self._app.pool.replace(connection)  # whoever gets it next connects again
                     raise
+        except LimitExceeded as error:
+            raise BrokerUnavailable(f"all {error} connections to the broker are in use") from error
         except _broker_errors() as error:
             if "WRONGTYPE" in str(error):
                 return 0
@@ -76,7 +81,7 @@ class Broker:
         key = str(queue)
         try:
             with self._app.connection_for_write() as connection:
-                connection.ensure_connection(max_retries=1, timeout=5)
+                connection.ensure_connection(max_retries=1, timeout=CONNECT_S)
                 client = connection.default_channel.client
                 if client.type(key) not in (b"list", b"none"):
                     log.error("deleting the key %r in Redis: it is not a queue", key)

@@ -53,7 +53,8 @@ class RemoteEmbedder:
         self._door = door
         self._own = threading.local()  #: a connection for each thread
         self._on_death = on_death
-        self._model, self.info = self._ask("load", settings, device, purpose)
+        self._memory_bytes: int  #: after the last call that embedded documents
+        self._model, self.info, self._memory_bytes = self._ask("load", settings, device, purpose)
         self.fills: deque[float] = deque()
 
     @property
@@ -63,7 +64,7 @@ class RemoteEmbedder:
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Embed documents: (n, dimension) float32, unit length, in the order of `texts`."""
-        vectors, fills = self._call("embed", list(texts))
+        vectors, fills, self._memory_bytes = self._call("embed", list(texts))
         self.fills.extend(fills)
         found: NDArray[np.float32] = vectors
         return found
@@ -79,8 +80,11 @@ class RemoteEmbedder:
         return found
 
     def memory_bytes(self) -> int:
-        """Memory of the device that the model takes; on the CPU, that of its process."""
-        return int(self._call("memory_bytes"))
+        """Memory of the device that the model took after its last call; on the CPU, that of its process.
+
+        It asks nobody: a transaction of the ledger writes it, and must not wait for a process that may hang.
+        """
+        return self._memory_bytes
 
     def close(self) -> None:
         """Free the device's memory."""
@@ -134,35 +138,30 @@ class _Models:
         self._loaded: dict[int, tuple[tuple[Settings, str, Purpose], Embedder]] = {}
         self._logs = False  #: whether log lines go where they belong
 
-    def load(self, settings: Settings, device: str, purpose: Purpose) -> tuple[int, EmbedderInfo]:
+    def load(self, settings: Settings, device: str, purpose: Purpose) -> tuple[int, EmbedderInfo, int]:
         from pipeline.embed import make_embedder
 
         with self._lock:
             self._set_up_logs(settings)
             for number, (known, embedder) in self._loaded.items():
                 if known == (settings, device, purpose):  # of a worker that died
-                    return number, embedder.info
+                    return number, embedder.info, _memory_bytes(embedder)
             embedder = make_embedder(settings, device=device, purpose=purpose)
             number = next(self._numbers)
             self._loaded[number] = (settings, device, purpose), embedder
-        return number, embedder.info
+        return number, embedder.info, _memory_bytes(embedder)
 
     def calls(self, model: int) -> int:
         return self._loaded[model][1].calls
 
-    def embed(self, model: int, texts: list[str]) -> tuple[NDArray[np.float32], list[float]]:
+    def embed(self, model: int, texts: list[str]) -> tuple[NDArray[np.float32], list[float], int]:
         embedder = self._loaded[model][1]
         vectors = embedder.embed(texts)
         with self._lock:  # whichever call has added them
-            return vectors, [embedder.fills.popleft() for _ in range(len(embedder.fills))]
+            return vectors, [embedder.fills.popleft() for _ in range(len(embedder.fills))], _memory_bytes(embedder)
 
     def embed_queries(self, model: int, texts: list[str]) -> NDArray[np.float32]:
         return self._loaded[model][1].embed_queries(texts)
-
-    def memory_bytes(self, model: int) -> int:
-        import psutil
-
-        return self._loaded[model][1].memory_bytes() or int(psutil.Process().memory_info().rss)
 
     def close(self, model: int) -> None:
         with self._lock:
@@ -174,6 +173,13 @@ class _Models:
             logs.set_up(settings.log_level, log_format=settings.log_format, prefix=self._name)
             if settings.log_level != "debug" or logs.structured():
                 logs.divert(settings.data_dir / "logs" / f"{self._name}.log")
+
+
+def _memory_bytes(embedder: Embedder) -> int:
+    """Memory of the device that this process takes; on the CPU, the process's own."""
+    import psutil
+
+    return embedder.memory_bytes() or int(psutil.Process().memory_info().rss)
 
 
 def serve(door: socket.socket, name: str = NAME) -> NoReturn:
@@ -212,9 +218,20 @@ def _answer(connection: Connection[Any, Any], models: _Models) -> None:
             except Exception as error:  # raised again at the other end
                 reply = None, error
             try:
-                connection.send(reply)
+                _send(connection, reply)
             except OSError:
                 return
+
+
+def _send(connection: Connection[Any, Any], reply: tuple[object, Exception | None]) -> None:
+    """Send a reply, or why it cannot be: one that never came would look like the death of this process."""
+    try:
+        connection.send(reply)
+    except OSError:
+        raise
+    except Exception as error:  # whatever pickle raises, before it has sent anything
+        what = reply[1] or error
+        connection.send((None, RuntimeError(f"{type(what).__name__}: {what}")))
 
 
 def main() -> NoReturn:

@@ -10,7 +10,7 @@ import socket
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -236,19 +236,26 @@ class EmbedRuntime(Runtime):
 
     def __init__(self, settings: Settings, name: str, door: int | None = None, locks: Sequence[int] = ()) -> None:
         """`door` leads to a model's process; without it, one is started for this worker, which gets the descriptors `locks`."""
-        # First, so that it imports torch while this process opens the ledger and the store.
-        self._own = start(name, locks) if door is None and not settings.embed_url else None
-        self._door = self._own.door if self._own else door
-        self._closed = False
+        self._closed = self._opened = False  #: this runtime; its store
         self._models: OrderedDict[tuple[str, ...], Model] = OrderedDict()  #: by name, revision and parts, the last used one last
-        try:
-            super().__init__(settings, name, Stage.EMBED)
-        except BaseException:  # the next attempt starts another one
-            if self._own is not None:
-                self._own.close()
-            raise
         self._ready: set[str] = set()
         self._broken: KbError | None = None  #: why there is no model or store
+        self._ends = ExitStack()  #: of what is open; the end of one does not keep the others from theirs
+        # First, so that it imports torch while this process opens the ledger and the store.
+        own = start(name, locks) if door is None and not settings.embed_url else None
+        self._door = own.door if own else door
+        try:
+            # With its process, the models end too.
+            self._ends.callback(own.close if own else self._close_models)
+            super().__init__(settings, name, Stage.EMBED)
+            self._ends.callback(self.tracing.close)
+            self._begin()
+        except BaseException:  # the next attempt opens all of it again, and starts another process
+            self.close()
+            raise
+
+    def _begin(self) -> None:
+        """Load; what is known to go wrong is only told."""
         try:
             self._load()
         except KbError as error:
@@ -263,7 +270,10 @@ class EmbedRuntime(Runtime):
         from pipeline.store import open_store
 
         settings = self.settings
-        self._store = open_store(settings, role="owner")
+        if not self._opened:  # a second attempt has the store of the first, as models that it has loaded do
+            self._store = open_store(settings, role="owner")
+            self._ends.callback(self._store.close)
+            self._opened = True
         info = self._model(self._first_profile()).embedder.info
         self._bulk = Bulk(self.ledger, self._store, settings.bulk_documents, settings.graph_points)
         self._settle()
@@ -375,12 +385,10 @@ class EmbedRuntime(Runtime):
         self._ready.add(collection.name)
 
     def close(self) -> None:
-        """Flush and close the store, and send the last spans."""
+        """Flush and close the store, send the last spans, and end the models; raises what one of them raises, after all of them."""
         self._closed = True
-        if self._broken is None:
-            self._store.close()
-            for model in self._models.values() if self._own is None else ():
-                model.embedder.close()
-        if self._own is not None:
-            self._own.close()
-        self.tracing.close()
+        self._ends.close()
+
+    def _close_models(self) -> None:
+        for model in self._models.values():
+            model.embedder.close()

@@ -9,7 +9,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -145,8 +145,7 @@ def _prepare(app: Celery, settings: Settings, options: argparse.Namespace) -> No
         complained = False
         while tasks.runtime is None:
             try:
-                made = ParseRuntime(settings, name) if stage is Stage.PARSE else EmbedRuntime(settings, name, options.model, locks)
-                made.bury_siblings()
+                made = _made(stage, settings, name, options.model, locks)
             except Exception as error:  # Celery would ignore it and give this process work that it cannot do
                 known = isinstance(error, KbError)
                 log.error("%s; next try in %.0f s", error, BEGIN_AGAIN_S, exc_info=not known)
@@ -174,6 +173,17 @@ def _prepare(app: Celery, settings: Settings, options: argparse.Namespace) -> No
     signals.worker_process_init.connect(begin, weak=False)
     signals.worker_process_shutdown.connect(end, weak=False)
     signals.worker_shutdown.connect(gone, weak=False)
+
+
+def _made(stage: Stage, settings: Settings, name: str, model: int | None, locks: Sequence[int]) -> ParseRuntime | EmbedRuntime:
+    """The runtime of a pool's child, once documents of dead ones are released; nothing of it is left if that fails."""
+    made = ParseRuntime(settings, name) if stage is Stage.PARSE else EmbedRuntime(settings, name, model, locks)
+    try:
+        made.bury_siblings()
+    except BaseException:
+        made.close()
+        raise
+    return made
 
 
 if __name__ == "__main__":
