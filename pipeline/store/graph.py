@@ -25,12 +25,10 @@ from pathlib import Path
 from typing import Literal, TypeAlias, cast
 
 from qdrant_edge import (
-    Distance,
     EdgeConfig,
     EdgeOptimizersConfig,
     EdgeShard,
     EdgeSparseVectorParams,
-    EdgeVectorParams,
     Memory,
     Modifier,
     QuantizationSearchParams,
@@ -44,7 +42,7 @@ from pipeline.files.replace import sync_folder
 from pipeline.store.catalogue import SHARD, Catalogue, leftovers, shard_folder, take_shard
 from pipeline.store.edge_engine import OPEN_BYTES, Call, engine_errors, enter_engine
 from pipeline.store.points import DENSE, SPARSE
-from pipeline.store.segments import ANY, BYTES, CODES, LINKS, has_graph, index_fields, links, segments
+from pipeline.store.segments import ANY, LINKS, has_graph, index_fields, made_vectors, segments
 from pipeline.store.shards import BUILDING, Shards
 from pipeline.store.space import DEAD_SHARE, disk_bytes, has_large_log, is_wasteful, points_of, renew_log, rewrite
 
@@ -246,13 +244,7 @@ def _sync(folder: Path) -> None:
 
 def config(dimension: int, count: int, *, sparse: bool) -> EdgeConfig:
     """Everything is mapped from files, which the system may drop from memory; all but the payload is read ahead."""
-    vectors = EdgeVectorParams(
-        size=dimension,
-        distance=Distance.Cosine,
-        memory=Memory.Cached,  # Cold is read in pieces of 4 KB: builds waited for the disk
-        quantization_config=BYTES if count else CODES,
-        hnsw_config=links(count),
-    )
+    vectors = made_vectors(dimension, count)  # cached: what is cold is read in pieces of 4 KB, and builds waited for the disk
     weights = {SPARSE: EdgeSparseVectorParams(modifier=Modifier.Idf, memory=Memory.Cached)} if sparse else None
     # Whether a graph pays was decided before. One is quicker than a graph for each frozen segment.
     everything = EdgeOptimizersConfig(

@@ -71,8 +71,8 @@ def links(count: int) -> HnswIndexConfig:
     return HnswIndexConfig(count, CANDIDATES, FULL_SCAN_KB, memory=Memory.Cached)
 
 
-def new_config(shape: Shape) -> EdgeConfig:
-    """The configuration of a new shard."""
+def new_config(shape: Shape, weights: Iterable[str] | None = None) -> EdgeConfig:
+    """The configuration of a new shard; `weights`: the names of its word weights, if others than those of a new collection."""
     vectors = {DENSE: EdgeVectorParams(size=shape.dimension, distance=Distance.Cosine)}
     if shape.parts:
         vectors[PARTS] = EdgeVectorParams(
@@ -81,7 +81,25 @@ def new_config(shape: Shape) -> EdgeConfig:
             multivector_config=MultiVectorConfig(comparator=MultiVectorComparator.MaxSim),
             datatype=VectorStorageDatatype.Float16,
         )
-    return EdgeConfig(vectors=vectors, sparse_vectors=_weights([SPARSE]) if shape.sparse else None)
+    if weights is None:
+        weights = [SPARSE] if shape.sparse else []
+    return EdgeConfig(vectors=vectors, sparse_vectors=_weights(weights) or None)
+
+
+def made_vectors(size: int, count: int, memory: Memory = Memory.Cached) -> EdgeVectorParams:
+    """The vectors of a segment that is made in the background, with a graph of `count` links of a node unless 0."""
+    return EdgeVectorParams(
+        size=size,
+        distance=Distance.Cosine,
+        memory=memory,
+        quantization_config=BYTES if count else CODES,
+        hnsw_config=links(count),
+    )
+
+
+def weight_names(folder: Path) -> list[str]:
+    """Names of the word weights of the shard in this folder: those of older collections have another one."""
+    return list(json.loads((folder / _CONFIG).read_bytes()).get("sparse_vectors") or {})
 
 
 def index_fields(shard: EdgeShard) -> None:
@@ -105,14 +123,14 @@ def load_shard(folder: Path, threads: int) -> EdgeShard:
     """
     try:
         stored = json.loads((folder / _CONFIG).read_bytes())
-        size = int(stored["vectors"][DENSE]["size"])
+        size, dense = int(stored["vectors"][DENSE]["size"]), _stored_dense(stored)
     except (FileNotFoundError, ValueError, KeyError):
         return EdgeShard.load(str(folder))  # the engine says what is wrong
-    weights = _weights(stored.get("sparse_vectors", {}))
+    weights = _weights(stored.get("sparse_vectors") or {})
     made = _links(stored)
     settings = EdgeConfig(
         # The engine wants one of both; what the shard has stays as it is.
-        vectors=None if weights else {DENSE: EdgeVectorParams(size=size, distance=Distance.Cosine)},
+        vectors=None if weights else {DENSE: dense},
         sparse_vectors=weights or None,
         hnsw_config=links(made),
         quantization_config=None if PARTS in stored["vectors"] else CODES,
@@ -143,6 +161,15 @@ def has_graph(folder: Path) -> bool:
         return _links(json.loads((folder / _CONFIG).read_bytes())) > 0
     except FileNotFoundError:  # another shard has just taken its place
         return False
+
+
+def _stored_dense(stored: dict[str, Any]) -> EdgeVectorParams:
+    """The vectors as the shard has them: given otherwise, the engine would make a segment with a graph anew without it."""
+    own = stored["vectors"][DENSE]
+    size = int(own["size"])
+    if "hnsw_config" not in own:
+        return EdgeVectorParams(size=size, distance=Distance.Cosine)
+    return made_vectors(size, _links(stored), Memory.Cold if own.get("memory") == "cold" else Memory.Cached)
 
 
 def _links(stored: dict[str, Any]) -> int:

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from qdrant_edge import Distance, EdgeConfig, EdgeShard, EdgeSparseVectorParams, EdgeVectorParams, Modifier
+from qdrant_edge import (
+    Distance,
+    EdgeConfig,
+    EdgeShard,
+    EdgeSparseVectorParams,
+    EdgeVectorParams,
+    Modifier,
+    Point,
+    SparseVector,
+    UpdateOperation,
+)
 
 from pipeline.filters import FieldType
 from pipeline.store import graph, segments
@@ -144,6 +156,44 @@ def test_a_shard_of_an_older_version_is_frozen_from_now_on(folder: Path, store: 
     assert frozen(folder) == 3
     assert store.count("c") == 1500
     assert store.search("c", made_vector(700), 1, ())[0].ordinal == 700
+
+
+def make_older(folder: Path, weights: str | None) -> None:
+    """An empty collection whose shard has word weights of this name, or none."""
+    (folder / "c").mkdir(parents=True)
+    vectors = {DENSE: EdgeVectorParams(size=DIMENSION, distance=Distance.Cosine)}
+    sparse = {weights: EdgeSparseVectorParams(modifier=Modifier.Idf)} if weights else None
+    EdgeShard.create(str(folder / "c"), EdgeConfig(vectors=vectors, sparse_vectors=sparse)).close()
+    (folder / "c" / "collection.json").write_text(json.dumps({"format": 1, "dimension": DIMENSION, "sparse": weights}))
+
+
+def test_a_shard_without_word_weights_keeps_its_graph(folder: Path) -> None:
+    make_older(folder, None)
+    with closing(EdgeStore(folder, role="owner")) as store:
+        fill(store, 2)
+        assert graph.build(folder, "c", "graph")
+        made = {one.name for one in (shard_folder(folder / "c") / "segments").iterdir()}
+        fill(store, 3, 10, first=2)
+        store.flush("c")
+        assert segments.has_graph(shard_folder(folder / "c"))
+        assert made == {one.name for one in (shard_folder(folder / "c") / "segments").iterdir()}
+        assert [*shard_folder(folder / "c").rglob("links*.bin")]
+        assert store.count("c") == 1010
+
+
+def test_word_weights_of_an_older_name_are_kept_by_a_new_shard(folder: Path) -> None:
+    make_older(folder, "bm25")
+    with closing(EdgeStore(folder, role="owner")) as store:
+        fill(store, 1, 10)
+        with store._shards.use(folder / "c", changes=True) as shard:
+            named = {DENSE: made_vector(11), "bm25": SparseVector([7], [1.0])}
+            shard.update(UpdateOperation.upsert_points([Point(11, named, {})]))
+        assert graph.build(folder, "c", "compact")
+        assert store.count("c") == 11
+        with store._shards.use(folder / "c") as shard:
+            vector = shard.retrieve([11], False, True)[0].vector
+            assert isinstance(vector, dict)
+            assert str(vector["bm25"]) == "SparseVector(indices=[7], values=[1])"
 
 
 PROGRAM = """
