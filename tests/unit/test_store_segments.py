@@ -228,18 +228,6 @@ def test_a_write_passes_where_the_engine_cannot_freeze(
     ]
 
 
-def test_what_a_killed_writer_left_unfinished_is_removed(folder: Path, store: EdgeStore) -> None:
-    fill(store, 1)
-    store.close()
-    left = folder / "c" / "temp_segments" / "segment_builder_abc"
-    left.mkdir(parents=True)
-    (left / "vectors.dat").write_bytes(bytes(4096))
-    assert store.count("c") == 500
-    assert not left.exists()
-    fill(store, 3, first=1)
-    assert frozen(folder) == 3, "the engine makes the folder again"
-
-
 def make_older(folder: Path, weights: str | None) -> None:
     """An empty collection whose shard has word weights of this name, or none."""
     (folder / "c").mkdir(parents=True)
@@ -293,6 +281,24 @@ for number in range(1000):
 """
 
 
+def test_what_a_killed_writer_left_unfinished_is_removed(folder: Path, store: EdgeStore) -> None:
+    store.close()
+    made = folder / "c" / "temp_segments"
+    with subprocess.Popen([sys.executable, "-c", PROGRAM, str(folder)], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        process.stdout.readline()
+        while not [*made.glob("*/*")]:  # until the first segment is being frozen
+            assert process.poll() is None
+        process.send_signal(signal.SIGKILL)
+        documents = 1 + len(process.stdout.readlines())
+    assert [*made.glob("*")], "the kill was in the middle of it"
+    assert store.count("c") >= 100 * documents
+    assert not [*made.glob("*")]
+    before = frozen(folder)
+    fill(store, documents + 5, 500, first=documents)
+    assert frozen(folder) > before, "the engine makes the folder again"
+
+
 @pytest.mark.parametrize("after", [3, 4, 11, 12, 25])
 def test_a_writer_that_is_killed_while_it_freezes_loses_nothing(folder: Path, store: EdgeStore, after: int) -> None:
     """What is between two acknowledged writes takes some milliseconds, of which freezing is most."""
@@ -306,6 +312,7 @@ def test_a_writer_that_is_killed_while_it_freezes_loses_nothing(folder: Path, st
     documents = len(written)
     for _ in range(2):
         found = store.document_points("c", [made_document(f"{number}.txt").id for number in range(documents)])
+        assert not [*(folder / "c" / "temp_segments").glob("*")]
         assert [len(one) for one in found.values()] == [100] * documents
         assert 100 * documents <= store.count("c") <= 100 * documents + 100
         hits = store.search("c", made_vector(100 * documents - 1), 10, ())
