@@ -46,6 +46,7 @@ from pipeline.store.query import Shape
 from pipeline.store.segments import ANY, FROZEN_POINTS, LINKS, has_graph, index_fields, made_vectors, segments
 from pipeline.store.shards import BUILDING, Shards
 from pipeline.store.space import (
+    DEAD_SHARE,
     THOROUGH_SHARE,
     disk_bytes,
     has_large_log,
@@ -73,9 +74,9 @@ EXACT = SearchParams(exact=True, quantization=QuantizationSearchParams(ignore=Tr
 #: A graph is built again when this share of all points has none.
 AGAIN_SHARE = 0.2
 
-#: Share of deleted points from which a build makes a segment anew that has a graph: below that for which a build is begun, as a
-#: shard has several segments. Smaller ones stay as they are.
-VACUUM_SHARE, MIN_VACUUM = THOROUGH_SHARE / 2, 50
+#: Share of deleted points from which a build makes a segment anew, with a graph and without: below that for which a build is
+#: begun, as a shard has several segments, and as the engine counts deleted points in all. Smaller ones stay as they are.
+VACUUM_SHARE, BARE_VACUUM_SHARE, MIN_VACUUM = DEAD_SHARE / 3, THOROUGH_SHARE / 2, 50
 
 #: Disk space that a build takes, times that of the shard: a copy, and what is made of it.
 ROOM = 2.5
@@ -102,11 +103,10 @@ WAIT_S = 120.0
 POINTS: Call[None, int] = Call("points", lambda shard, _: points_of(shard))
 
 
-def lacking(shard: EdgeShard, *, sparse: bool) -> int:
-    """Number of points of a shard that have no graph."""
-    info = shard.info()
+def unindexed(shard: EdgeShard, *, sparse: bool) -> int:
+    """Number of points of a shard that are in the segment that is written to; others are frozen or have a graph."""
     # The engine adds up the indexed vectors of all names, and word weights are always indexed.
-    return max(0, info.points_count * (2 if sparse else 1) - info.indexed_vectors_count)
+    return max(0, points_of(shard) * (2 if sparse else 1) - shard.info().indexed_vectors_count)
 
 
 def is_building(path: Path) -> bool:
@@ -118,9 +118,10 @@ def is_building(path: Path) -> bool:
         lock.leave()
 
 
-def due(path: Path, lacking: int, points: int, least: int, *, parts: bool, thorough: bool) -> Making | None:
-    """What the shard of the collection in `path` is to be made anew for, of whose points some lack a graph; None: it stays.
+def due(path: Path, unindexed: int, points: int, least: int, *, parts: bool, thorough: bool) -> Making | None:
+    """What the shard of the collection in `path` is to be made anew for; None: it stays.
 
+    `unindexed`: as the function has it.
     `least`: number of points without a graph that are worth one, 0: none are. Collections with vectors of parts get none, nor do
     large ones.
     `thorough`: without a graph, also for fewer deleted points, and for the space of a large log.
@@ -130,10 +131,10 @@ def due(path: Path, lacking: int, points: int, least: int, *, parts: bool, thoro
     shard = shard_folder(path)
     is_linked = has_graph(shard)
     gets_graph = points <= MAX_POINTS and least > 0 and not parts
-    if gets_graph and (lacking if is_linked else points) >= max(least, AGAIN_SHARE * points):
+    if gets_graph and (unindexed if is_linked else points) >= max(least, AGAIN_SHARE * points):
         return "graph"
     # Next to a graph nothing is frozen, so a collection gives it up when it has outgrown it.
-    if not gets_graph and (segments(shard) > MAX_SEGMENTS or (is_linked and lacking >= AGAIN_SHARE * points > 0)):
+    if not gets_graph and (segments(shard) > MAX_SEGMENTS or (is_linked and unindexed >= AGAIN_SHARE * points > 0)):
         return "merge"
     # Next to a graph a log of at most 64 MB is small, and a new one may be as large after many operations.
     thorough = thorough and not is_linked
@@ -261,7 +262,11 @@ def config(shape: Shape, count: int) -> EdgeConfig:
     weights = {SPARSE: EdgeSparseVectorParams(modifier=Modifier.Idf, memory=Memory.Cached)} if shape.sparse else None
     # Whether a graph pays was decided before. One is quicker than a graph for each frozen segment.
     everything = EdgeOptimizersConfig(
-        VACUUM_SHARE, MIN_VACUUM, default_segment_number=1, max_segment_size=ANY, indexing_threshold=1
+        VACUUM_SHARE if count else BARE_VACUUM_SHARE,
+        MIN_VACUUM,
+        default_segment_number=1,
+        max_segment_size=ANY,
+        indexing_threshold=1,
     )
     return EdgeConfig(vectors=vectors, sparse_vectors=weights, payload_memory=Memory.Cold, optimizers=everything)
 
