@@ -190,7 +190,7 @@ def _stored_dense(stored: dict[str, Any]) -> EdgeVectorParams:
     """The vectors as the shard has them: given otherwise, the engine would make a segment with a graph anew without it."""
     own = stored["vectors"][DENSE]
     size = int(own["size"])
-    if "hnsw_config" not in own:
+    if not own.get("hnsw_config"):
         return EdgeVectorParams(size=size, distance=Distance.Cosine)
     count = _links(stored)
     codes = None if PARTS in stored["vectors"] else BYTES if count else CODES

@@ -256,7 +256,10 @@ def test_word_weights_of_an_older_name_are_kept_by_a_new_shard(folder: Path) -> 
     with closing(EdgeStore(folder, role="owner")) as store:
         fill(store, 1, 10)
         with store._shards.use(folder / "c", changes=True) as shard:
-            named = {DENSE: made_vector(11), "bm25": SparseVector([7], [1.0])}
+            named: dict[str, list[float] | SparseVector | list[list[float]]] = {
+                DENSE: made_vector(11),
+                "bm25": SparseVector([7], [1.0]),
+            }
             shard.update(UpdateOperation.upsert_points([Point(11, named, {})]))
         assert graph.build(folder, "c", "compact")
         assert store.count("c") == 11
