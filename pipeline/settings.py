@@ -215,7 +215,9 @@ class Settings(BaseSettings):
         10_000, ge=0, description="documents in a first load from which Qdrant builds its graph after the load; 0: never"
     )
     graph_points: int = Field(
-        20_000, ge=0, description="points without a graph from which the embedded store builds one after a load; 0: never"
+        20_000,
+        ge=0,
+        description="points without a graph from which the embedded store builds one after a load, for at most 250,000; 0: never",
     )
     store_timeout_s: float = Field(
         60.0, gt=0, description="timeout of a request to Qdrant or to an embedding endpoint, at most half of KB_LEASE_S"

@@ -204,8 +204,8 @@ class EdgeStore(VectorStore):
     @override
     def build_graph(self, physical: str, least: int, *, thorough: bool = False) -> bool:
         shape, path = self._shape(physical), self._path(physical)
-        lacking, points = self._shards.call(path, edge_calls.LACKING, shape.sparse)
-        making = graph.due(path, lacking, points, least, parts=shape.parts, thorough=thorough)
+        unindexed, points = self._shards.call(path, edge_calls.UNINDEXED, shape.sparse)
+        making = graph.due(path, unindexed, points, least, parts=shape.parts, thorough=thorough)
         if making:
             graph.start(self._catalogue.folder, path.name, making)
         return making is not None

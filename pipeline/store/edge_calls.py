@@ -64,8 +64,8 @@ def _fields(shard: EdgeShard, _: None) -> Payload:
     return dict(types_of({path: info.data_type for path, info in shard.info().payload_schema.items()}))
 
 
-def _lacking(shard: EdgeShard, sparse: bool) -> tuple[int, int]:
-    return graph.lacking(shard, sparse=sparse), points_of(shard)
+def _unindexed(shard: EdgeShard, sparse: bool) -> tuple[int, int]:
+    return graph.unindexed(shard, sparse=sparse), points_of(shard)
 
 
 def _upsert(shard: EdgeShard, points: list[NewPoint]) -> None:
@@ -120,7 +120,7 @@ COUNT: Call[Chosen, int] = Call("count", _count)
 PAGE: Call[Page, tuple[list[Found], str | None]] = Call("page", _page)  #: its points, and the offset of the next page
 VECTORS: Call[list[str], list[tuple[str, Embedding]]] = Call("vectors", _vectors)  #: ids and vectors of those that are stored
 FIELDS: Call[None, Payload] = Call("fields", _fields)  #: names and types of fields of metadata
-LACKING: Call[bool, tuple[int, int]] = Call("lacking", _lacking)  #: numbers of points without a graph, and of all
+UNINDEXED: Call[bool, tuple[int, int]] = Call("unindexed", _unindexed)  #: numbers of points that are not frozen, and of all
 
 UPSERT: Call[list[NewPoint], None] = Call("upsert", _upsert, changes=True)
 SET_META: Call[list[NewPayload], None] = Call("set_meta", _set_meta, changes=True)  #: of points
@@ -130,6 +130,6 @@ DELETE_DOCUMENTS: Call[list[str], None] = Call("delete_documents", _delete_docum
 ADD_FIELD: Call[tuple[str, str], None] = Call("add_field", _add_field, changes=True)  #: name and type
 
 CALLS: Sequence[Call[Any, Any]] = (
-    QUERY, COUNT, PAGE, VECTORS, FIELDS, LACKING, graph.POINTS,
+    QUERY, COUNT, PAGE, VECTORS, FIELDS, UNINDEXED, graph.POINTS,
     UPSERT, SET_META, SET_DOCUMENT, DELETE_POINTS, DELETE_DOCUMENTS, ADD_FIELD,
 )  # fmt: skip

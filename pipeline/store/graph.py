@@ -25,12 +25,10 @@ from pathlib import Path
 from typing import Literal, TypeAlias, cast
 
 from qdrant_edge import (
-    Distance,
     EdgeConfig,
     EdgeOptimizersConfig,
     EdgeShard,
     EdgeSparseVectorParams,
-    EdgeVectorParams,
     Memory,
     Modifier,
     QuantizationSearchParams,
@@ -43,10 +41,20 @@ from pipeline.files.lock import FileLock
 from pipeline.files.replace import sync_folder
 from pipeline.store.catalogue import SHARD, Catalogue, leftovers, shard_folder, take_shard
 from pipeline.store.edge_engine import OPEN_BYTES, Call, engine_errors, enter_engine
-from pipeline.store.points import DENSE, SPARSE
-from pipeline.store.segments import ANY, BYTES, CODES, LINKS, has_graph, index_fields, links, segments
+from pipeline.store.points import SPARSE
+from pipeline.store.query import Shape
+from pipeline.store.segments import ANY, FROZEN_POINTS, LINKS, has_graph, index_fields, made_vectors, segments
 from pipeline.store.shards import BUILDING, Shards
-from pipeline.store.space import DEAD_SHARE, disk_bytes, has_large_log, is_wasteful, points_of, renew_log, rewrite
+from pipeline.store.space import (
+    DEAD_SHARE,
+    THOROUGH_SHARE,
+    disk_bytes,
+    has_large_log,
+    is_wasteful,
+    points_of,
+    renew_log,
+    rewrite,
+)
 
 log = logging.getLogger(__name__)
 
@@ -66,9 +74,9 @@ EXACT = SearchParams(exact=True, quantization=QuantizationSearchParams(ignore=Tr
 #: A graph is built again when this share of all points has none.
 AGAIN_SHARE = 0.2
 
-#: Share of deleted points from which a build makes a segment anew that has a graph: below that for which a build is begun, as a
-#: shard has several segments. Smaller ones stay as they are.
-VACUUM_SHARE, MIN_VACUUM = DEAD_SHARE / 3, 100
+#: Share of deleted points from which a build makes a segment anew, with a graph and without: below that for which a build is
+#: begun, as a shard has several segments, and as the engine counts deleted points in all. Smaller ones stay as they are.
+VACUUM_SHARE, BARE_VACUUM_SHARE, MIN_VACUUM = DEAD_SHARE / 3, THOROUGH_SHARE / 2, 50
 
 #: Disk space that a build takes, times that of the shard: a copy, and what is made of it.
 ROOM = 2.5
@@ -95,11 +103,10 @@ WAIT_S = 120.0
 POINTS: Call[None, int] = Call("points", lambda shard, _: points_of(shard))
 
 
-def lacking(shard: EdgeShard, *, sparse: bool) -> int:
-    """Number of points of a shard that have no graph."""
-    info = shard.info()
+def unindexed(shard: EdgeShard, *, sparse: bool) -> int:
+    """Number of points of a shard that are in the segment that is written to; others are frozen or have a graph."""
     # The engine adds up the indexed vectors of all names, and word weights are always indexed.
-    return max(0, info.points_count * (2 if sparse else 1) - info.indexed_vectors_count)
+    return max(0, points_of(shard) * (2 if sparse else 1) - shard.info().indexed_vectors_count)
 
 
 def is_building(path: Path) -> bool:
@@ -111,9 +118,10 @@ def is_building(path: Path) -> bool:
         lock.leave()
 
 
-def due(path: Path, lacking: int, points: int, least: int, *, parts: bool, thorough: bool) -> Making | None:
-    """What the shard of the collection in `path` is to be made anew for, of whose points some lack a graph; None: it stays.
+def due(path: Path, unindexed: int, points: int, least: int, *, parts: bool, thorough: bool) -> Making | None:
+    """What the shard of the collection in `path` is to be made anew for; None: it stays.
 
+    `unindexed`: as the function has it.
     `least`: number of points without a graph that are worth one, 0: none are. Collections with vectors of parts get none, nor do
     large ones.
     `thorough`: without a graph, also for fewer deleted points, and for the space of a large log.
@@ -122,16 +130,20 @@ def due(path: Path, lacking: int, points: int, least: int, *, parts: bool, thoro
         return None
     shard = shard_folder(path)
     is_linked = has_graph(shard)
-    is_large = points > MAX_POINTS or not least
-    if not (is_large or parts) and (lacking if is_linked else points) >= max(least, AGAIN_SHARE * points):
+    gets_graph = points <= MAX_POINTS and least > 0 and not parts
+    if gets_graph and (unindexed if is_linked else points) >= max(least, AGAIN_SHARE * points):
         return "graph"
     # Next to a graph nothing is frozen, so a collection gives it up when it has outgrown it.
-    if is_large and not parts and (segments(shard) > MAX_SEGMENTS or (is_linked and lacking >= AGAIN_SHARE * points > 0)):
+    if not gets_graph and (segments(shard) > MAX_SEGMENTS or (is_linked and unindexed >= AGAIN_SHARE * points > 0)):
         return "merge"
-    making: Making = "graph" if is_linked and not is_large else "compact"
     # Next to a graph a log of at most 64 MB is small, and a new one may be as large after many operations.
-    thorough = thorough and making == "compact"
-    return making if is_wasteful(shard, points, thorough=thorough) or (thorough and has_large_log(shard)) else None
+    thorough = thorough and not is_linked
+    if not (is_wasteful(shard, points, thorough=thorough) or (thorough and has_large_log(shard))):
+        return None
+    if gets_graph:
+        return "graph" if is_linked else "compact"
+    # A rewritten shard of many points would have as many frozen segments as a new one, and be merged next.
+    return "merge" if points > FROZEN_POINTS else "compact"
 
 
 def start(folder: Path, physical: str, making: Making) -> None:
@@ -153,7 +165,7 @@ def build(folder: Path, physical: str, making: Making = "graph") -> bool:
     path = catalogue.path(catalogue.resolve(physical))
     shape = catalogue.shape(path.name)
     lock, queue = FileLock(path / LOCK), FileLock(folder / LOCK)
-    if shape is None or (shape.parts and making != "compact") or not lock.take():
+    if shape is None or (shape.parts and making == "graph") or not lock.take():
         return False
     shards = Shards(folder, "reader", WAIT_S, 0.2)
     copy = path / f"{SHARD}{secrets.token_hex(4)}"
@@ -177,7 +189,7 @@ def build(folder: Path, physical: str, making: Making = "graph") -> bool:
                 made = path / f"{SHARD}{secrets.token_hex(4)}"
                 kept = rewrite(copy, made, shape)
             else:
-                made, kept = copy, _optimized(copy, shape.dimension, LINKS if making == "graph" else 0, sparse=shape.sparse)
+                made, kept = copy, _optimized(copy, shape, LINKS if making == "graph" else 0)
             renew_log(made)
         _sync(made)
         points = shards.call(path, POINTS, None)  # by now a process that searches has it open again
@@ -224,9 +236,9 @@ def _check_room(source: Path) -> None:
         raise NoSpace(f"to make {source} anew needs {needed >> 20} MB of free disk space meanwhile, and {free >> 20} MB are free")
 
 
-def _optimized(copy: Path, dimension: int, count: int, *, sparse: bool) -> int:
+def _optimized(copy: Path, shape: Shape, count: int) -> int:
     """Make a closed shard one segment, with a graph of `count` links of a node unless 0; returns the number of its points."""
-    shard = EdgeShard.load(str(copy), config(dimension, count, sparse=sparse))
+    shard = EdgeShard.load(str(copy), config(shape, count))
     index_fields(shard)
     shard.optimize()
     shard.flush()
@@ -244,21 +256,19 @@ def _sync(folder: Path) -> None:
                 os.fsync(file.fileno())
 
 
-def config(dimension: int, count: int, *, sparse: bool) -> EdgeConfig:
+def config(shape: Shape, count: int) -> EdgeConfig:
     """Everything is mapped from files, which the system may drop from memory; all but the payload is read ahead."""
-    vectors = EdgeVectorParams(
-        size=dimension,
-        distance=Distance.Cosine,
-        memory=Memory.Cached,  # Cold is read in pieces of 4 KB: builds waited for the disk
-        quantization_config=BYTES if count else CODES,
-        hnsw_config=links(count),
-    )
-    weights = {SPARSE: EdgeSparseVectorParams(modifier=Modifier.Idf, memory=Memory.Cached)} if sparse else None
+    vectors = made_vectors(shape, count)  # cached: what is cold is read in pieces of 4 KB, and builds waited for the disk
+    weights = {SPARSE: EdgeSparseVectorParams(modifier=Modifier.Idf, memory=Memory.Cached)} if shape.sparse else None
     # Whether a graph pays was decided before. One is quicker than a graph for each frozen segment.
     everything = EdgeOptimizersConfig(
-        VACUUM_SHARE, MIN_VACUUM, default_segment_number=1, max_segment_size=ANY, indexing_threshold=1
+        VACUUM_SHARE if count else BARE_VACUUM_SHARE,
+        MIN_VACUUM,
+        default_segment_number=1,
+        max_segment_size=ANY,
+        indexing_threshold=1,
     )
-    return EdgeConfig(vectors={DENSE: vectors}, sparse_vectors=weights, payload_memory=Memory.Cold, optimizers=everything)
+    return EdgeConfig(vectors=vectors, sparse_vectors=weights, payload_memory=Memory.Cold, optimizers=everything)
 
 
 def main() -> None:

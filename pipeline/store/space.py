@@ -15,7 +15,7 @@ from qdrant_edge import CountRequest, EdgeShard, Point, ScrollRequest, UpdateOpe
 
 from pipeline.store.points import INDEXED_FIELDS, PAGE_POINTS
 from pipeline.store.query import Shape
-from pipeline.store.segments import freeze, index_fields, load_shard, new_config
+from pipeline.store.segments import freeze, index_fields, load_shard, new_config, weight_names
 
 #: A shard is made anew when at least this share of its points, and at least so many, are deleted ones.
 DEAD_SHARE, MIN_DEAD = 0.15, 500
@@ -70,7 +70,7 @@ def points_of(shard: EdgeShard) -> int:
 
 def rewrite(source: Path, target: Path, shape: Shape) -> int:
     """Write the points of the closed shard in `source` to a new one in `target`, without a graph; return their number."""
-    EdgeShard.create(str(target), new_config(shape)).close()
+    EdgeShard.create(str(target), new_config(shape, weight_names(source))).close()
     old, new = EdgeShard.load(str(source)), load_shard(target, 1)
     index_fields(new)
     for field, index in old.info().payload_schema.items():

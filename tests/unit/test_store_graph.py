@@ -183,7 +183,7 @@ def test_the_graph_finds_nearly_all_of_the_true_neighbours(folder: Path, monkeyp
     exact = [{hit.chunk_id for hit in store.search("g", question, 10, {})} for question in questions]
     assert graph.build(folder, "g")
     with store._shards.use(folder / "g") as shard:
-        assert graph.lacking(shard, sparse=True) == 0
+        assert graph.unindexed(shard, sparse=True) == 0
     kept = [{hit.chunk_id for hit in store.search("g", question, 10, {})} for question in questions]
     store.close()
     assert np.mean([len(one & other) / 10 for one, other in zip(exact, kept, strict=True)]) > 0.97

@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from qdrant_edge import Distance, EdgeConfig, EdgeShard, EdgeSparseVectorParams, EdgeVectorParams, Modifier
+from qdrant_edge import (
+    Distance,
+    EdgeConfig,
+    EdgeShard,
+    EdgeSparseVectorParams,
+    EdgeVectorParams,
+    Modifier,
+    Point,
+    SparseVector,
+    UpdateOperation,
+)
 
 from pipeline.filters import FieldType
-from pipeline.store import graph, segments
+from pipeline.store import edge_engine, graph, segments, space
 from pipeline.store.catalogue import leftovers, shard_folder
 from pipeline.store.edge import EdgeStore
 from pipeline.store.points import DENSE, SPARSE
@@ -36,6 +48,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def store(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[EdgeStore]:
     monkeypatch.setattr(segments, "FROZEN_POINTS", FROZEN)
+    monkeypatch.setattr(segments, "MANY_WORDS", 5)
     store = EdgeStore(folder, role="owner", batch_points=100)
     store.create("c", DIMENSION)
     yield store
@@ -146,6 +159,116 @@ def test_a_shard_of_an_older_version_is_frozen_from_now_on(folder: Path, store: 
     assert store.search("c", made_vector(700), 1, ())[0].ordinal == 700
 
 
+@pytest.mark.parametrize("parts", [1, 8])
+def test_vectors_of_parts_and_long_texts_are_not_frozen_early(
+    folder: Path, store: EdgeStore, monkeypatch: pytest.MonkeyPatch, parts: int
+) -> None:
+    """Eight parts of two bytes a number are four times the chunk's own vector, and 43 words eight times."""
+    monkeypatch.setattr(segments, "MANY_WORDS", 45 if parts == 1 else 5)
+    words = " ".join(f"word{number}" for number in range(40))
+    store.create("p", DIMENSION, parts=True)
+    for first in range(0, 1500, 300):
+        made = made_points(made_document(f"{first}.txt"), 300, first=first, text=words if parts == 1 else "Some words.")
+        store.upsert("p", [(d, replace(e, parts=parts * (e.vector,))) for d, e in made])
+        store.flush("p")
+        frozen = len([*(folder / "p" / "segments").glob("*/id_tracker.versions")])
+        assert frozen <= (first + 300) // FROZEN
+    assert frozen >= 2
+    monkeypatch.setattr(graph, "MAX_SEGMENTS", 2)
+    assert graph.due(folder / "p", 0, 1500, 500, parts=True, thorough=False) == "merge"
+    before = store.search("p", made_vector(700), 10, ())
+    assert graph.build(folder, "p", "merge")
+    assert len([*(shard_folder(folder / "p") / "segments").glob("*/id_tracker.versions")]) == 1
+    assert store.count("p") == 1500
+    assert [hit.chunk_id for hit in store.search("p", made_vector(700), 10, ())] == [hit.chunk_id for hit in before]
+    assert before[0].ordinal == 700
+
+
+def test_a_large_collection_with_a_graph_keeps_it_until_much_was_written(
+    folder: Path, store: EdgeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(store, 4)
+    assert graph.build(folder, "c", "graph")
+    for name, value in (("MAX_POINTS", 1500), ("FROZEN_POINTS", FROZEN)):
+        monkeypatch.setattr(graph, name, value)
+    monkeypatch.setattr(space, "MIN_LOG_BYTES", 1)
+    store.delete_points("c", [embedded.chunk.id for _, embedded in made_points(made_document("0.txt"), 150)])
+    assert graph.due(folder / "c", 0, 1850, 500, parts=False, thorough=True) is None, "neither the log nor 8 % are worth it"
+    store.delete_documents("c", [made_document("0.txt").id, made_document("1.txt").id])
+    assert graph.due(folder / "c", 0, 1600, 500, parts=False, thorough=True) is None
+    monkeypatch.setattr(space, "MIN_DEAD", 100)
+    assert graph.due(folder / "c", 0, 1600, 500, parts=False, thorough=False) == "merge"
+    assert graph.build(folder, "c", "merge")
+    assert space.dead_points(shard_folder(folder / "c"), 1000) == 0
+
+
+def test_a_write_passes_where_the_engine_cannot_freeze(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Stuck:
+        """A shard that writes, and fails to optimize."""
+
+        def __init__(self, shard: EdgeShard) -> None:
+            self._shard = shard
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self._shard, name)
+
+        def optimize(self) -> bool:
+            raise Exception("a segment is damaged")
+
+    monkeypatch.setattr(edge_engine, "load_shard", lambda folder, threads: Stuck(segments.load_shard(folder, threads)))
+    monkeypatch.setattr(segments, "_is_told", False)
+    with closing(EdgeStore(folder, role="owner")) as store:
+        store.create("c", DIMENSION)
+        fill(store, 2, 10)
+        assert store.count("c") == 20
+    assert [record.message for record in caplog.records if "a segment is damaged" in record.message] == [
+        "a large segment of the embedded store stays in memory, as it cannot be frozen: a segment is damaged"
+    ]
+
+
+def make_older(folder: Path, weights: str | None) -> None:
+    """An empty collection whose shard has word weights of this name, or none."""
+    (folder / "c").mkdir(parents=True)
+    vectors = {DENSE: EdgeVectorParams(size=DIMENSION, distance=Distance.Cosine)}
+    sparse = {weights: EdgeSparseVectorParams(modifier=Modifier.Idf)} if weights else None
+    EdgeShard.create(str(folder / "c"), EdgeConfig(vectors=vectors, sparse_vectors=sparse)).close()
+    (folder / "c" / "collection.json").write_text(json.dumps({"format": 1, "dimension": DIMENSION, "sparse": weights}))
+
+
+def test_a_shard_without_word_weights_keeps_its_graph(folder: Path) -> None:
+    make_older(folder, None)
+    with closing(EdgeStore(folder, role="owner")) as store:
+        fill(store, 2)
+        assert graph.build(folder, "c", "graph")
+        made = {one.name for one in (shard_folder(folder / "c") / "segments").iterdir()}
+        fill(store, 3, 10, first=2)
+        store.flush("c")
+        assert segments.has_graph(shard_folder(folder / "c"))
+        assert made == {one.name for one in (shard_folder(folder / "c") / "segments").iterdir()}
+        assert [*shard_folder(folder / "c").rglob("links*.bin")]
+        assert store.count("c") == 1010
+
+
+def test_word_weights_of_an_older_name_are_kept_by_a_new_shard(folder: Path) -> None:
+    make_older(folder, "bm25")
+    with closing(EdgeStore(folder, role="owner")) as store:
+        fill(store, 1, 10)
+        with store._shards.use(folder / "c", changes=True) as shard:
+            named: dict[str, list[float] | SparseVector | list[list[float]]] = {
+                DENSE: made_vector(11),
+                "bm25": SparseVector([7], [1.0]),
+            }
+            shard.update(UpdateOperation.upsert_points([Point(11, named, {})]))
+        assert graph.build(folder, "c", "compact")
+        assert store.count("c") == 11
+        with store._shards.use(folder / "c") as shard:
+            vector = shard.retrieve([11], False, True)[0].vector
+            assert isinstance(vector, dict)
+            assert str(vector["bm25"]) == "SparseVector(indices=[7], values=[1])"
+
+
 PROGRAM = """
 import sys
 from pathlib import Path
@@ -153,11 +276,30 @@ from pipeline.store import segments
 from pipeline.store.edge import EdgeStore
 from tests.made_points import made_document, made_points
 segments.FROZEN_POINTS = 400
+segments.MANY_WORDS = 5
 store = EdgeStore(Path(sys.argv[1]), role="owner", batch_points=100)
 for number in range(1000):
     store.upsert("c", made_points(made_document(f"{number}.txt"), 100, first=100 * number))
     print(number, flush=True)
 """
+
+
+def test_what_a_killed_writer_left_unfinished_is_removed(folder: Path, store: EdgeStore) -> None:
+    store.close()
+    made = folder / "c" / "temp_segments"
+    with subprocess.Popen([sys.executable, "-c", PROGRAM, str(folder)], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        process.stdout.readline()
+        while not [*made.glob("*/*")]:  # until the first segment is being frozen
+            assert process.poll() is None
+        process.send_signal(signal.SIGKILL)
+        documents = 1 + len(process.stdout.readlines())
+    assert [*made.glob("*")], "the kill was in the middle of it"
+    assert store.count("c") >= 100 * documents
+    assert not [*made.glob("*")]
+    before = frozen(folder)
+    fill(store, documents + 5, 500, first=documents)
+    assert frozen(folder) > before, "the engine makes the folder again"
 
 
 @pytest.mark.parametrize("after", [3, 4, 11, 12, 25])
@@ -173,6 +315,7 @@ def test_a_writer_that_is_killed_while_it_freezes_loses_nothing(folder: Path, st
     documents = len(written)
     for _ in range(2):
         found = store.document_points("c", [made_document(f"{number}.txt").id for number in range(documents)])
+        assert not [*(folder / "c" / "temp_segments").glob("*")]
         assert [len(one) for one in found.values()] == [100] * documents
         assert 100 * documents <= store.count("c") <= 100 * documents + 100
         hits = store.search("c", made_vector(100 * documents - 1), 10, ())

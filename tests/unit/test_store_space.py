@@ -63,8 +63,8 @@ def test_dead_points_are_those_that_were_deleted(folder: Path, store: EdgeStore)
     assert space.dead_points(folder / "nothing", 0) == 0
 
 
-def due(path: Path, lacking: int, points: int, least: int, *, thorough: bool = False) -> graph.Making | None:
-    return graph.due(path, lacking, points, least, parts=False, thorough=thorough)
+def due(path: Path, unindexed: int, points: int, least: int, *, thorough: bool = False) -> graph.Making | None:
+    return graph.due(path, unindexed, points, least, parts=False, thorough=thorough)
 
 
 @pytest.mark.parametrize("making", ["compact", "graph"])
