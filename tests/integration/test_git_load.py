@@ -35,7 +35,7 @@ def test_a_collection_is_kept_equal_to_a_branch(cli: Cli, tmp_path: Path) -> Non
     repo.git("mv", "docs/0.md", "docs/zero.md")
     repo.commit({"docs/1.md": page(1) + "\nEdited.\n", "docs/2.md": None})
     counts = cli.answer("plan", "handbook")["counts"]
-    assert counts == {"added": 0, "changed": 1, "moved": 1, "vanished": 2, "unchanged": 2, "skipped": 0}
+    assert counts == {"added": 0, "changed": 1, "moved": 1, "vanished": 2, "unchanged": 2, "unknown": 0, "skipped": 0}
     second = cli.answer("sync", "handbook", "--allow-delete")
     assert (second["deleted"], second["unchanged"], second["chunks"]) == (2, 2, 1)  # the edited one alone is embedded
     assert cli.whole() == 4

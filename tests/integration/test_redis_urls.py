@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
+from kombu import pools
 from pydantic import SecretStr
 from sqlalchemy import update
 
@@ -58,7 +59,10 @@ def lengths(cli: Cli) -> dict[object, object]:
         data_dir=cli.data_dir, redis_url=SecretStr(cli.environment["KB_REDIS_URL"]),
         redis_sentinel_master=cli.environment.get("KB_REDIS_SENTINEL_MASTER", ""),
     )  # fmt: skip
-    rows = asyncio.run(FlowerBroker(Broker(make_app(settings)), ()).queues([stage.value for stage in Stage]))
+    try:
+        rows = asyncio.run(FlowerBroker(Broker(make_app(settings)), ()).queues([stage.value for stage in Stage]))
+    finally:
+        pools.reset()  # kombu shares a pool between applications of a process with one address, whatever certificates they know
     return {row["name"]: row["messages"] for row in rows}
 
 

@@ -56,7 +56,15 @@ def test_a_collection_is_kept_equal_to_its_source(cli: Cli, folder: Path) -> Non
     (folder / "sub" / "1.md").unlink()
     (folder / "2.md").rename(folder / "moved.md")
     planned = cli.answer("plan", "pages")
-    assert planned["counts"] == {"added": 1, "changed": 1, "moved": 1, "vanished": 2, "unchanged": PAGES - 3, "skipped": 0}
+    assert planned["counts"] == {
+        "added": 1,
+        "changed": 1,
+        "moved": 1,
+        "vanished": 2,
+        "unchanged": PAGES - 3,
+        "unknown": 0,
+        "skipped": 0,
+    }
     assert (planned["plan"]["chunks"], planned["plan"]["new_points"], planned["plan"]["estimated"]) == (2, 1, False)
     assert planned["plan"]["tokens"] > 10
     assert planned["plan"]["disk_bytes"] > planned["plan"]["memory_bytes"] > 0
@@ -183,7 +191,7 @@ def test_objects_are_kept_in_step_as_files_are(cli: Cli, tmp_path: Path) -> None
         bucket.copy_object(Bucket="pages", Key="handbook/sub/moved.md", CopySource={"Bucket": "pages", "Key": "handbook/ä 4.md"})
         bucket.delete_object(Bucket="pages", Key="handbook/ä 4.md")
         assert there.answer("plan", "handbook")["counts"] == {
-            "added": 0, "changed": 1, "moved": 1, "vanished": 1, "unchanged": PAGES - 2, "skipped": 0,
+            "added": 0, "changed": 1, "moved": 1, "vanished": 1, "unchanged": PAGES - 2, "unknown": 0, "skipped": 0,
         }  # fmt: skip
         synced = there.answer("sync", "handbook")
         assert (synced["indexed"], synced["deleted"], synced["chunks"]) == (2, 1, 1)
