@@ -32,13 +32,11 @@ MAX_ANEW_BYTES = 256 << 20
 #: Bytes that the log keeps once it is written back; a long transaction had made it larger.
 LOG_BYTES = 64 << 20
 
+#: Value of `PRAGMA auto_vacuum`.
+_INCREMENTAL = 2
 
 #: Engines of this process that may have idle connections.
 _engines: weakref.WeakSet[Engine] = weakref.WeakSet()
-
-
-#: Value of `PRAGMA auto_vacuum`.
-_INCREMENTAL = 2
 
 
 class Closes(Protocol):
