@@ -62,7 +62,8 @@ def lengths(cli: Cli) -> dict[object, object]:
     try:
         rows = asyncio.run(FlowerBroker(Broker(make_app(settings)), ()).queues([stage.value for stage in Stage]))
     finally:
-        pools.reset()  # kombu shares a pool between applications of a process with one address, whatever certificates they know
+        # Kombu shares a pool between applications of a process with one address, whatever certificates they know.
+        pools.reset()  # type: ignore[no-untyped-call]
     return {row["name"]: row["messages"] for row in rows}
 
 
