@@ -77,10 +77,10 @@ def llamaindex(model: str, target: str, dtype: object, pages: list[str]) -> int:
 def haystack(model: str, target: str, dtype: object, pages: list[str]) -> int:
     """A Pipeline of DocumentSplitter, SentenceTransformersDocumentEmbedder and DocumentWriter; return the number of chunks."""
     from haystack import Document, Pipeline
-    from haystack.components.embedders import SentenceTransformersDocumentEmbedder
     from haystack.components.preprocessors import DocumentSplitter
     from haystack.components.writers import DocumentWriter
     from haystack.utils import ComponentDevice
+    from haystack_integrations.components.embedders.sentence_transformers import SentenceTransformersDocumentEmbedder
     from haystack_integrations.document_stores.qdrant import QdrantDocumentStore
 
     store = QdrantDocumentStore(path=target, index="pages", embedding_dim=DIMENSION, recreate_index=True)
@@ -89,7 +89,11 @@ def haystack(model: str, target: str, dtype: object, pages: list[str]) -> int:
     pipeline.add_component(
         "embedder",
         SentenceTransformersDocumentEmbedder(
-            model, batch_size=BATCH, progress_bar=False, device=ComponentDevice.from_str("cpu"), model_kwargs={"torch_dtype": dtype}
+            model=model,
+            batch_size=BATCH,
+            progress_bar=False,
+            device=ComponentDevice.from_str("cpu"),
+            model_kwargs={"torch_dtype": dtype},
         ),
     )
     pipeline.add_component("writer", DocumentWriter(store))
