@@ -179,11 +179,12 @@ def memory_mb(pid: int | None = None) -> dict[str, float]:
 def disk_mb(folder: Path) -> float:
     """What the files of a folder take."""
     total = 0
-    for path in folder.rglob("*"):
-        try:
-            total += path.stat().st_blocks * 512
-        except FileNotFoundError:  # a build has removed it
-            continue
+    for at, _, names in os.walk(folder):  # which goes on where a build has removed a folder meanwhile
+        for name in names:
+            try:
+                total += os.stat(os.path.join(at, name)).st_blocks * 512
+            except FileNotFoundError:  # or a file
+                continue
     return total / 2**20
 
 
