@@ -36,6 +36,7 @@ from pipeline.parse.gate import Limits, inspect
 from pipeline.settings import load_settings
 from pipeline.store import graph
 from pipeline.store.edge import EdgeStore
+from pipeline.store.space import disk_bytes
 from pipeline.types import Chunk, DocumentInfo, EmbeddedChunk, chunk_id, document_id
 
 NAME = "million@1"
@@ -177,15 +178,8 @@ def memory_mb(pid: int | None = None) -> dict[str, float]:
 
 
 def disk_mb(folder: Path) -> float:
-    """What the files of a folder take."""
-    total = 0
-    for at, _, names in os.walk(folder):  # which goes on where a build has removed a folder meanwhile
-        for name in names:
-            try:
-                total += os.stat(os.path.join(at, name)).st_blocks * 512
-            except FileNotFoundError:  # or a file
-                continue
-    return total / 2**20
+    """What a folder takes."""
+    return disk_bytes(folder) / 2**20
 
 
 def alone(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -65,7 +65,8 @@ def _fields(shard: EdgeShard, _: None) -> Payload:
 
 
 def _unindexed(shard: EdgeShard, sparse: bool) -> tuple[int, int]:
-    return graph.unindexed(shard, sparse=sparse), points_of(shard)
+    points = points_of(shard)
+    return graph.unindexed(shard, points, sparse=sparse), points
 
 
 def _upsert(shard: EdgeShard, points: list[NewPoint]) -> None:

@@ -28,9 +28,7 @@ from qdrant_edge import (
     EdgeConfig,
     EdgeOptimizersConfig,
     EdgeShard,
-    EdgeSparseVectorParams,
     Memory,
-    Modifier,
     QuantizationSearchParams,
     SearchParams,
 )
@@ -43,7 +41,7 @@ from pipeline.store.catalogue import SHARD, Catalogue, leftovers, shard_folder, 
 from pipeline.store.edge_engine import OPEN_BYTES, Call, engine_errors, enter_engine
 from pipeline.store.points import SPARSE
 from pipeline.store.query import Shape
-from pipeline.store.segments import ANY, FROZEN_POINTS, LINKS, has_graph, index_fields, made_vectors, segments
+from pipeline.store.segments import ANY, FROZEN_POINTS, LINKS, has_graph, index_fields, made_vectors, segments, weights_of
 from pipeline.store.shards import BUILDING, Shards
 from pipeline.store.space import (
     DEAD_SHARE,
@@ -103,10 +101,10 @@ WAIT_S = 120.0
 POINTS: Call[None, int] = Call("points", lambda shard, _: points_of(shard))
 
 
-def unindexed(shard: EdgeShard, *, sparse: bool) -> int:
-    """Number of points of a shard that are in the segment that is written to; others are frozen or have a graph."""
+def unindexed(shard: EdgeShard, points: int, *, sparse: bool) -> int:
+    """How many of the points of a shard are in the segment that is written to; others are frozen or have a graph."""
     # The engine adds up the indexed vectors of all names, and word weights are always indexed.
-    return max(0, points_of(shard) * (2 if sparse else 1) - shard.info().indexed_vectors_count)
+    return max(0, points * (2 if sparse else 1) - shard.info().indexed_vectors_count)
 
 
 def is_building(path: Path) -> bool:
@@ -259,7 +257,7 @@ def _sync(folder: Path) -> None:
 def config(shape: Shape, count: int) -> EdgeConfig:
     """Everything is mapped from files, which the system may drop from memory; all but the payload is read ahead."""
     vectors = made_vectors(shape, count)  # cached: what is cold is read in pieces of 4 KB, and builds waited for the disk
-    weights = {SPARSE: EdgeSparseVectorParams(modifier=Modifier.Idf, memory=Memory.Cached)} if shape.sparse else None
+    weights = weights_of([SPARSE]) if shape.sparse else None
     # Whether a graph pays was decided before. One is quicker than a graph for each frozen segment.
     everything = EdgeOptimizersConfig(
         VACUUM_SHARE if count else BARE_VACUUM_SHARE,

@@ -90,7 +90,7 @@ def new_config(shape: Shape, weights: Iterable[str] | None = None) -> EdgeConfig
         vectors[PARTS] = _parts(shape.dimension)
     if weights is None:
         weights = [SPARSE] if shape.sparse else []
-    return EdgeConfig(vectors=vectors, sparse_vectors=_weights(weights) or None)
+    return EdgeConfig(vectors=vectors, sparse_vectors=weights_of(weights) or None)
 
 
 def made_vectors(shape: Shape, count: int) -> dict[str, EdgeVectorParams]:
@@ -144,7 +144,7 @@ def load_shard(folder: Path, threads: int) -> EdgeShard:
         dense = _stored_dense(stored)
     except (FileNotFoundError, ValueError, KeyError):
         return EdgeShard.load(str(folder))  # the engine says what is wrong
-    weights = _weights(stored.get("sparse_vectors") or {})
+    weights = weights_of(stored.get("sparse_vectors") or {})
     made = _links(stored)
     settings = EdgeConfig(
         # The engine wants one of both; what the shard has stays as it is.
@@ -209,7 +209,8 @@ def _point_bytes(stored: dict[str, Any]) -> int:
     return max(4 * numbers, parts, 12 * MANY_WORDS if stored.get("sparse_vectors") else 0)
 
 
-def _weights(names: Iterable[str]) -> dict[str, EdgeSparseVectorParams]:
+def weights_of(names: Iterable[str]) -> dict[str, EdgeSparseVectorParams]:
+    """The word weights of a shard, by these names."""
     return {name: EdgeSparseVectorParams(modifier=Modifier.Idf, memory=Memory.Cached) for name in names}
 
 

@@ -6,6 +6,7 @@ operations keeps those that have long been carried out, up to 64 MB.
 
 from __future__ import annotations
 
+import os
 import shutil
 import uuid
 from contextlib import suppress
@@ -55,11 +56,15 @@ def has_large_log(folder: Path) -> bool:
 
 
 def disk_bytes(folder: Path) -> int:
-    """What the files of a folder take. The engine's files have holes, so their blocks count and not their lengths."""
+    """What a folder takes. The engine's files have holes, so their blocks count and not their lengths.
+
+    What is removed meanwhile, as segments are that are frozen or merged, does not count, and hides nothing else.
+    """
     total = 0
-    with suppress(FileNotFoundError):  # another shard has just taken its place
-        for path in folder.rglob("*"):
-            total += path.stat().st_blocks * 512
+    for at, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            with suppress(FileNotFoundError):
+                total += os.stat(os.path.join(at, name)).st_blocks * 512
     return total
 
 

@@ -19,6 +19,7 @@ from pipeline.store import graph, segments
 from pipeline.store.catalogue import SHARD, leftovers, shard_folder
 from pipeline.store.edge import EdgeStore
 from pipeline.store.shards import BUILDING
+from pipeline.store.space import points_of
 from pipeline.types import Hit
 from tests.made_points import DIMENSION, made_document, made_points, made_vector, store_of
 from tests.services import wait_until
@@ -183,7 +184,7 @@ def test_the_graph_finds_nearly_all_of_the_true_neighbours(folder: Path, monkeyp
     exact = [{hit.chunk_id for hit in store.search("g", question, 10, {})} for question in questions]
     assert graph.build(folder, "g")
     with store._shards.use(folder / "g") as shard:
-        assert graph.unindexed(shard, sparse=True) == 0
+        assert graph.unindexed(shard, points_of(shard), sparse=True) == 0
     kept = [{hit.chunk_id for hit in store.search("g", question, 10, {})} for question in questions]
     store.close()
     assert np.mean([len(one & other) / 10 for one, other in zip(exact, kept, strict=True)]) > 0.97

@@ -202,3 +202,11 @@ def test_a_killed_process_loses_nothing(folder: Path, store: EdgeStore, after_s:
     assert graph.build(folder, "c", "compact")
     assert leftovers(folder / "c") == []
     assert store.count("c") == left
+
+
+def test_what_is_gone_hides_nothing_of_what_a_folder_takes(tmp_path: Path) -> None:
+    for number in range(10):
+        (tmp_path / f"gone{number}").symlink_to(tmp_path / "nowhere")  # listed, and not there
+        (tmp_path / f"file{number}").write_bytes(b"x" * 10_000)
+    assert space.disk_bytes(tmp_path) == 10 * (tmp_path / "file0").stat().st_blocks * 512
+    assert space.disk_bytes(tmp_path / "nowhere") == 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -66,6 +66,13 @@ class Loads:
         return found
 
 
+def put_all(server: Website, paths: Sequence[str], lastmod: str = "") -> None:
+    """Pages at these paths, and a sitemap that lists them."""
+    for path in paths:
+        server.put(path, html(path, path))
+    server.sitemap(*paths, lastmod=lastmod)
+
+
 def test_a_load_asks_for_changes_only(server: Website, tmp_path: Path, ledger: Ledger) -> None:
     for path in ("/", "/a", "/b"):
         server.put(path, html(path, "text"))
@@ -94,9 +101,7 @@ def test_a_load_asks_for_changes_only(server: Website, tmp_path: Path, ledger: L
 
 def test_pages_that_the_sitemap_calls_unchanged_are_not_asked_for(server: Website, tmp_path: Path, ledger: Ledger) -> None:
     paths = [f"/{number}" for number in range(20)]
-    for path in paths:
-        server.put(path, html(path, path))
-    server.sitemap(*paths, lastmod="2024-05-01T10:00:00+02:00")
+    put_all(server, paths, "2024-05-01T10:00:00+02:00")
     loads = Loads(tmp_path, ledger, server.url)
     loads.run()
     loads.finish()
@@ -159,9 +164,7 @@ def test_pages_that_are_not_there_are_gone_and_those_that_fail_are_not(
 ) -> None:
     monkeypatch.setattr(client, "FIRST_PAUSE_S", 0.01)
     paths = [f"/{number}" for number in range(12)]
-    for path in paths:
-        server.put(path, html(path, path))
-    server.sitemap(*paths)
+    put_all(server, paths)
     loads = Loads(tmp_path, ledger, server.url)
     loads.run()
     for number, status in enumerate((404, 410, 500, 503, 403, 401)):
@@ -202,9 +205,7 @@ def test_pages_that_are_not_there_are_gone_and_those_that_fail_are_not(
 def test_only_a_page_that_has_moved_for_good_to_another_one_is_gone(
     first: int, second: int, status: int, why: str, server: Website, tmp_path: Path, ledger: Ledger
 ) -> None:
-    for path in ("/here", "/there"):
-        server.put(path, html(path, path))
-    server.sitemap("/here", "/there")
+    put_all(server, ("/here", "/there"))
     loads = Loads(tmp_path, ledger, server.url)
     loads.run()
     server.put("/here", status=first, headers={"Location": "/on/the/way"})
@@ -236,9 +237,7 @@ def test_a_website_that_is_down_loses_nothing(
 
 def test_what_is_in_no_sitemap_any_more_has_vanished(server: Website, tmp_path: Path, ledger: Ledger) -> None:
     paths = [f"/{number}" for number in range(10)]
-    for path in paths:
-        server.put(path, html(path, path))
-    server.sitemap(*paths)
+    put_all(server, paths)
     loads = Loads(tmp_path, ledger, server.url)
     loads.run()
     server.sitemap(*paths[1:])  # the page itself is still there
