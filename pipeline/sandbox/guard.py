@@ -40,6 +40,9 @@ OnProgress = Callable[[ExtractJob, SoFar], None]
 #: Seconds between two calls of `on_tick` while a document is being parsed.
 TICK_S = 0.5
 
+#: Seconds in which events gather before they are read: to be woken for each small document took longer than to read its events.
+GATHER_S = 0.005
+
 #: Additional wall-clock seconds per MB of a document.
 SECONDS_PER_MB = 2.0
 
@@ -104,7 +107,7 @@ class Outcome:
     extracted: Extracted | None
     reason: Reason | None = None
     detail: str = ""
-    seconds: float = 0.0  #: time that the parser took, in the last attempt
+    seconds: float = 0.0  #: time that the parser took, in the last attempt; exact to GATHER_S
 
 
 class ParseGuard:
@@ -337,6 +340,7 @@ class ParseGuard:
             if self._server is None:
                 return {"exit": -signal.SIGKILL, "memory_bytes": 0}
             assert self._server.stdout is not None
+            time.sleep(GATHER_S)
             readable, _, _ = select.select([self._server.stdout], [], [], timeout_s)
             if not readable:
                 return None

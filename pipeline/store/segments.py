@@ -90,7 +90,13 @@ def new_config(shape: Shape, weights: Iterable[str] | None = None) -> EdgeConfig
         vectors[PARTS] = _parts(shape.dimension)
     if weights is None:
         weights = [SPARSE] if shape.sparse else []
-    return EdgeConfig(vectors=vectors, sparse_vectors=weights_of(weights) or None)
+    return EdgeConfig(
+        vectors=vectors,
+        sparse_vectors=weights_of(weights) or None,
+        # As `load_shard` has them: the engine would make the first segment anew when it is first written to.
+        hnsw_config=links(0),
+        quantization_config=None if shape.parts else CODES,
+    )
 
 
 def made_vectors(shape: Shape, count: int) -> dict[str, EdgeVectorParams]:

@@ -82,6 +82,17 @@ def test_what_was_written_last_stays_in_memory_and_the_rest_is_frozen(folder: Pa
         store.close()
 
 
+@pytest.mark.parametrize("parts", [False, True])
+def test_the_first_write_makes_no_other_segment_than_the_collection_was_made_with(folder: Path, parts: bool) -> None:
+    with closing(EdgeStore(folder, role="owner")) as store:
+        store.create("c", DIMENSION, parts=parts)
+        made = {path.parent for path in (shard_folder(folder / "c") / "segments").glob("*/segment.json")}
+        store.upsert("c", made_points(made_document("0.txt"), 3))
+        written = {path.parent for path in (shard_folder(folder / "c") / "segments").glob("*/segment.json")}
+    assert made, "the engine names its folders otherwise"
+    assert written == made
+
+
 def test_frozen_points_are_changed_and_deleted_as_others(folder: Path, store: EdgeStore) -> None:
     store.add_fields("c", {"team": FieldType.KEYWORD})
     fill(store, 3)
