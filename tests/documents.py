@@ -362,6 +362,10 @@ WRITERS: dict[str, Callable[[Path], object]] = {
     "ipynb": lambda p: p.write_text(json.dumps(notebook()), encoding="utf-8"),
     "vtt": lambda p: p.write_text(f"WEBVTT\n\n00:01.000 --> 00:04.000\n<v Master>{SENTENCE}</v>\n", encoding="utf-8"),
     "po": lambda p: p.write_text(f'msgid "permit"\nmsgstr ""\n"{SENTENCE}"\n', encoding="utf-8"),
+    "ics": lambda p: p.write_text(
+        f"BEGIN:VCALENDAR\r\nBEGIN:VEVENT\r\nSUMMARY:{SENTENCE}\r\nEND:VEVENT\r\nEND:VCALENDAR\r\n", encoding="utf-8"
+    ),
+    "vcf": lambda p: p.write_text(f"BEGIN:VCARD\r\nNOTE:{SENTENCE}\r\nEND:VCARD\r\n", encoding="utf-8"),
     "tex": lambda p: p.write_text(latex(), encoding="utf-8"),
     "org": lambda p: p.write_text(f"* {TITLE}\n{SENTENCE}\n** {SECTION}\n{SECOND}\n", encoding="utf-8"),
     "adoc": lambda p: p.write_text(f"= {TITLE}\n\n{SENTENCE}\n\n== {SECTION}\n\n{SECOND}\n", encoding="utf-8"),

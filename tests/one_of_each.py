@@ -263,6 +263,8 @@ SAMPLES: dict[str, Sample] = {
     ".srt": Sample(_text(_SRT)),
     ".vtt": Sample(_of("vtt")),
     ".po": Sample(_of("po")),
+    ".ics": Sample(_of("ics")),
+    ".vcf": Sample(_of("vcf")),
     ".eml": Sample(_eml, _of_loss(LossKind.EMBEDDED_OBJECT), members=1),
     ".emlx": Sample(_emlx),
     ".mbox": Sample(_mbox, members=1),

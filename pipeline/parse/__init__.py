@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 #: Part of the parse fingerprint: raise it when any parser yields different elements or properties for the same file.
-PARSER_VERSION = 8
+PARSER_VERSION = 9
 
 #: Module and function for each media type; a module is imported when the first such document arrives.
 _PARSERS = {
@@ -52,6 +52,8 @@ _PARSERS = {
     kinds.NOTEBOOK: ("notebook", "parse_notebook"),
     kinds.SUBTITLES: ("subtitles", "parse_subtitles"),
     kinds.CATALOG: ("catalog", "parse_catalog"),
+    kinds.CALENDAR: ("cards", "parse_cards"),
+    kinds.CARDS: ("cards", "parse_cards"),
     kinds.LATEX: ("pandoc", "parse_latex"),
     kinds.ORG: ("pandoc", "parse_org"),
     kinds.ASCIIDOC: ("pandoc", "parse_asciidoc"),

@@ -12,11 +12,13 @@ import hashlib
 import io
 import lzma
 import mailbox
+import re
 import stat
 import tarfile
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
+from email import message_from_bytes
 from functools import partial
 from pathlib import Path, PurePosixPath
 from tarfile import HeaderError, ReadError
@@ -37,6 +39,9 @@ MAX_UNPACKED_BYTES = 2 << 30
 #: What programs keep in archives for themselves.
 _JUNK_NAMES = ("__MACOSX", ".DS_Store", "Thumbs.db", "desktop.ini", ".git", ".svn")
 _JUNK = frozenset(_JUNK_NAMES)
+#: What the line before a message has beside "From ": a time of day; and what the line below has.
+_SENT = re.compile(rb"\d:\d\d")
+_MAIL_FIELD = re.compile(rb"[A-Za-z][A-Za-z0-9-]{0,60}:")
 _SINGLE: dict[str, Callable[[Path], Any]] = {"gz": gzip.GzipFile, "bz2": bz2.BZ2File, "xz": lzma.LZMAFile}
 
 
@@ -180,12 +185,24 @@ def _opened(path: Path) -> IO[bytes]:
 def _messages(path: Path) -> Iterator[Member]:
     box = mailbox.mbox(path, create=False)
     try:
+        found = b""
         for key in box.keys():  # noqa: SIM118 - a mailbox is no dictionary
-            data = box.get_bytes(key)
-            identity = str(box[key].get("Message-ID") or "").strip().encode("utf-8", "replace") or data
-            yield Member(f"{hashlib.sha256(identity).hexdigest()[:16]}.eml", partial(io.BytesIO, data))
+            data = box.get_bytes(key, from_=True)
+            first, _, rest = data.partition(b"\n")
+            if found and not _SENT.search(first) and not _MAIL_FIELD.match(rest):
+                found += b"\n" + data  # a sentence that begins with "From ", which programs should have marked
+                continue
+            yield from _message(found)
+            found = rest
+        yield from _message(found)
     finally:
         box.close()
+
+
+def _message(data: bytes) -> Iterator[Member]:
+    if data:
+        identity = str(message_from_bytes(data).get("Message-ID") or "").strip().encode("utf-8", "replace") or data
+        yield Member(f"{hashlib.sha256(identity).hexdigest()[:16]}.eml", partial(io.BytesIO, data))
 
 
 def _nothing() -> IO[bytes]:

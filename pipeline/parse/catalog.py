@@ -11,7 +11,7 @@ from pipeline.parse.decode import codec_of, detect, open_text
 from pipeline.parse.parsed import Parsed, Share, clean
 from pipeline.types import Element
 
-_FIELD = re.compile(r'(msgctxt|msgid_plural|msgid|msgstr)(?:\[\d{1,3}\])?\s+"(.*)"\s*$')
+_FIELD = re.compile(r'(msgctxt|msgid_plural|msgid|msgstr)(?:\[\d{1,3}\])?\s*"(.*)"\s*$')
 _MORE = re.compile(r'"(.*)"\s*$')
 _ESCAPE = re.compile(r"\\(.)")
 #: The encoding that a catalogue declares in its first message.

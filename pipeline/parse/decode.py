@@ -56,7 +56,7 @@ _LEGACY = (
 )
 #: Seven-bit encodings that switch character sets by escape sequences.
 _SHIFTS = re.compile(rb"\x1b\$[@B(]|\x1b\([JI]|\x1b\$\)C")
-_SHIFTED = ("iso2022_jp", "iso2022_jp_ext", "iso2022_kr")
+_SHIFTED = (("iso2022_jp", "strict"), ("iso2022_jp_ext", "strict"), ("iso2022_kr", "strict"), ("iso2022_jp", "kb-added-row"))
 #: Labels whose WHATWG encoding (https://encoding.spec.whatwg.org) is not Python's codec of that name.
 _LABELS = {
     **dict.fromkeys(("ascii", "us-ascii", "iso-8859-1", "iso8859-1", "iso_8859-1", "latin1", "latin-1", "l1", "cp819"), "cp1252"),
@@ -73,6 +73,7 @@ _LABELS = {
     **dict.fromkeys(("unicode-1-1-utf-8", "utf8", "x-unicode20utf8"), "utf-8"),
     **dict.fromkeys(("dos-866", "ibm866", "csibm866"), "cp866"),
 }
+_ASCII_LABELS = frozenset(("ascii", "us-ascii", "ansi_x3.4-1968", "unknown-8bit", "x-unknown", "8bit", "unknown"))
 #: Bytes beyond ASCII but the space that does not break, with which pages indent.
 _HIGH = bytes(b for b in range(0x80, 0x100) if b != 0xA0)
 _HIGH_RUN = re.compile(rb"[\x80-\x9f\xa1-\xff]{4,}")
@@ -96,6 +97,10 @@ _SIGNS = frozenset("“”‘’–—€£©®°±«»·×…¡¿§²³µ½¼¾
 _NOT_IN_WORDS = re.compile(r"[^\W\d_][“€£©®°±²³µ½¼¾¿¡§¢¥¶†«„‚‘ªº][^\W\d_]|[^\x00-\x7f]{3}|[a-z][ÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÑÒÓÔÕÖØÙÚÛÜ]")
 #: What Windows-1252 has where Latin-9 has œ, Œ, Ÿ and the euro: nobody writes fractions in words, or the sign for any currency.
 _LATIN_9 = re.compile("(?<=[^\\W\\d_])[¼½¾](?=[^\\W\\d_])|¤")
+#: Markup is ASCII, and would have chardet believe the encoding that it declares.
+_MARKUP = re.compile(rb"<[^<>]{1,1000}>")
+#: A question or exclamation of Spanish, whose first mark no other language has before a capital.
+_INVERTED = re.compile(r"(?<!\w)[¿¡][A-ZÁÉÍÓÚÑ]")
 #: A word in Latin and in another script: a wrong guess.
 _MIXED = re.compile("[A-Za-z][\u0370-\u06ff\u0e00-\u0e7f]|[\u0370-\u06ff\u0e00-\u0e7f][A-Za-z]")
 
@@ -119,7 +124,18 @@ def _legacy_byte(error: UnicodeError) -> tuple[str, int]:
     return (found if found and (letter or found in _SIGNS) else "\ufffd"), end
 
 
+def _added_row(error: UnicodeError) -> tuple[str, int]:
+    """A character that programs write in ISO 2022 beyond its standard, such as those of row 13 (①, ㈱); else U+FFFD."""
+    assert isinstance(error, UnicodeDecodeError)
+    pair = error.object[error.start : error.start + 2]
+    try:
+        return bytes(byte | 0x80 for byte in pair).decode("euc_jis_2004"), error.start + len(pair)
+    except UnicodeDecodeError:
+        return "\ufffd", error.end
+
+
 codecs.register_error("kb-legacy-byte", _legacy_byte)
+codecs.register_error("kb-added-row", _added_row)
 
 
 def detect(path: Path) -> Encoding | None:
@@ -189,7 +205,8 @@ def decode_bytes(data: bytes, declared: str = "") -> str:
     """
     if (marked := _by_mark(data)) is not None:
         return data.decode(marked.name, errors="replace")
-    label = codec_of(declared)
+    # A text that is declared as ASCII and is none was declared by a program that did not know.
+    label = "" if declared.strip().lower() in _ASCII_LABELS and not data.isascii() else codec_of(declared)
     if label == "cp1252" and (other := _other_script(data)):
         return data.decode(other, errors="replace")
     if label:
@@ -245,13 +262,13 @@ def _shifted(head: bytes) -> Encoding | None:
     """ISO 2022, which is ASCII with escape sequences; terminals use other ones."""
     if not _SHIFTS.search(head) or not head.isascii():
         return None
-    for name in _SHIFTED:
+    for name, errors in _SHIFTED:
         try:
-            decoded = codecs.getincrementaldecoder(name)().decode(head)
+            decoded = codecs.getincrementaldecoder(name)(errors).decode(head)
         except UnicodeDecodeError:
             continue
-        if not decoded.isascii():
-            return Encoding(name, False)
+        if not decoded.isascii() and "\ufffd" not in decoded:
+            return Encoding(name, False, "replace" if errors == "strict" else errors)
     return None
 
 
@@ -318,9 +335,13 @@ def _guess(file: io.BufferedReader | io.BytesIO) -> Encoding | None:
         return Encoding("utf-8", False, "kb-legacy-byte")
     from chardet import detect as guess
 
-    best = guess(window, include_encodings=_LEGACY, no_match_encoding="windows-1252")
+    best = guess(_MARKUP.sub(b" ", window), include_encodings=_LEGACY, no_match_encoding="windows-1252")
     name = str(best["encoding"] or "cp1252").lower()
-    if _is_western(window) and (best["confidence"] < MIN_CONFIDENCE or _MIXED.search(window.decode(name, "replace"))):
+    if _is_western(window) and (
+        best["confidence"] < MIN_CONFIDENCE
+        or _MIXED.search(window.decode(name, "replace"))
+        or _INVERTED.search(window.decode("cp1252"))
+    ):
         name = "cp1252"
     if name in ("cp1252", "windows-1252") and not _C1.search(window) and _LATIN_9.search(window.decode("cp1252")):
         name = "iso8859-15"

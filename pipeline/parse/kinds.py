@@ -15,6 +15,8 @@ SVG = "image/svg+xml"
 NOTEBOOK = "application/x-ipynb+json"
 SUBTITLES = "text/vtt"
 CATALOG = "text/x-gettext-translation"
+CALENDAR = "text/calendar"
+CARDS = "text/vcard"
 LATEX = "text/x-tex"
 ORG = "text/x-org"
 ASCIIDOC = "text/x-asciidoc"
@@ -59,7 +61,7 @@ _SOURCE_SUFFIXES = (
     "zsh fish ksh csh ps1 psm1 bat cmd awk sed tcl mk mak make cmake ninja bazel bzl nix dockerfile tf hcl proto thrift "
     "graphql gql css scss sass less styl xsl xslt xsd wsdl rng dtd plist yaml yml toml ini cfg conf cnf properties env "
     "editorconfig service desktop patch diff sty cls bib jinja j2 tmpl tpl erb ejs hbs mustache haml pug coffee dart "
-    "sol vim glsl hlsl wgsl cu cuh cl rego vcf ics"
+    "sol vim glsl hlsl wgsl cu cuh cl rego"
 )
 _TEXT_SUFFIXES = {
     **dict.fromkeys(("txt", "text", "log", "asc", "nfo", "readme", "me", "man"), PLAIN),
@@ -75,6 +77,8 @@ _TEXT_SUFFIXES = {
     "ipynb": NOTEBOOK,
     **dict.fromkeys(("srt", "vtt", "sbv"), SUBTITLES),
     **dict.fromkeys(("po", "pot"), CATALOG),
+    **dict.fromkeys(("ics", "ical", "ifb"), CALENDAR),
+    **dict.fromkeys(("vcf", "vcard"), CARDS),
     **dict.fromkeys(("tex", "ltx", "latex"), LATEX),
     "org": ORG,
     **dict.fromkeys(("adoc", "asciidoc"), ASCIIDOC),

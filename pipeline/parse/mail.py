@@ -163,7 +163,25 @@ def _text(part: Message, kind: str, level: int, losses: Losses) -> Iterator[Elem
     if not isinstance(payload, bytes) or not payload.strip():
         return
     text = decode_bytes(payload, str(part.get_content_charset() or ""))
+    if str(part.get_param("format") or "").lower() == "flowed":
+        text = _unflowed(text, str(part.get_param("delsp") or "").lower() == "yes")
     yield from _content(text, kind == "text/html", level, losses)
+
+
+def _unflowed(text: str, delete_space: bool) -> str:
+    """`text` with the lines joined that `format=flowed` divided (RFC 3676): those that end with a space, of one depth of quotes."""
+    lines: list[list[str]] = []
+    open_depth = -1  # of quotes of the last line, if it goes on
+    for line in text.replace("\r\n", "\n").split("\n"):
+        body = line.lstrip(">")
+        depth = len(line) - len(body)
+        body = body.removeprefix(" ")
+        goes_on = body.endswith(" ") and body != "-- "
+        if depth != open_depth or body == "-- ":
+            lines.append([f"{'>' * depth} " if depth else ""])
+        lines[-1].append(body[:-1] if goes_on and delete_space else body)
+        open_depth = depth if goes_on else -1
+    return "\n".join(map("".join, lines))
 
 
 def _content(text: str, is_html: bool, level: int, losses: Losses) -> Iterator[Element]:

@@ -22,6 +22,7 @@ from pipeline.types import Element, ElementKind, LossKind
 
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt
+    from markdown_it.token import Token
 
 #: Longer texts are parsed in parts that end before a heading, so that memory use depends on the part and not on the file.
 WINDOW_CHARS = 500_000
@@ -38,6 +39,7 @@ _FRONT_MATTER = re.compile(
 _FIELD = re.compile(r"([A-Za-z][\w-]{0,60})[ \t]{0,20}[:=][ \t]{0,20}(\S.{0,1000})")
 #: A picture inside the text that nothing describes.
 _SILENT_PICTURE = re.compile(r"!\[\s{0,20}\]\(\s{0,9}<?data:image/", re.I)
+_TABLE_TAG = re.compile(r"</?table\b", re.I)
 #: The most fields that are kept of a document.
 MAX_FIELDS = 50
 
@@ -138,7 +140,7 @@ class _Blocks:
         cells: list[str] | None = None
         header, rows, level, in_head = "", 0, 0, False
         lines = (0, 0)
-        for token in _parser().parse(self.text):
+        for token in _joined(_parser().parse(self.text)):
             if token.map:
                 lines = (token.map[0], token.map[1])
             match token.type:
@@ -208,6 +210,30 @@ class _Blocks:
         text = self.text[self.lines[first] : self.lines[last]]
         text = "\n".join(line.lstrip(" \t>") for line in text.split("\n"))
         yield from self._claim((first, last), shown_words(text), ElementKind.PARAGRAPH)[2]
+
+
+def _joined(tokens: list[Token]) -> Iterator[Token]:
+    """The tokens, with blocks of HTML as one where a table is open: a blank line ends a block, but no table."""
+    blocks: list[Token] = []
+    depth = 0
+    for token in tokens:
+        if blocks and (token.type != "html_block" or depth <= 0):
+            yield _one(blocks)
+            blocks, depth = [], 0
+        if token.type == "html_block":
+            blocks.append(token)
+            depth += sum(-1 if tag.startswith("</") else 1 for tag in _TABLE_TAG.findall(token.content))
+        else:
+            yield token
+    if blocks:
+        yield _one(blocks)
+
+
+def _one(blocks: list[Token]) -> Token:
+    first, last = blocks[0].map, blocks[-1].map
+    blocks[0].content = "".join(block.content for block in blocks)
+    blocks[0].map = [first[0], last[1]] if first and last else first
+    return blocks[0]
 
 
 def _emit(

@@ -50,6 +50,9 @@ def _cues(path: Path, share: Share) -> Iterator[tuple[str, str]]:
         for raw in file:
             line = raw.strip()
             if found := _TIMES.match(line):
+                # Some files have no blank lines: the text above ends with the number of this cue.
+                if time and (text := squeeze(" ".join(lines[:-1] if lines and lines[-1].isdecimal() else lines))):
+                    yield time, text
                 time, lines, silent = found.group(1).replace(",", ".").rpartition(".")[0], [], False
             elif not line:
                 if time and (text := squeeze(" ".join(lines))):

@@ -49,12 +49,13 @@ def _elements(path: Path, share: Share, losses: Losses) -> Iterator[Element]:
     with path.open("rb") as raw:
         declared = _DECLARED.match(raw.read(400))
     label = codec_of(declared.group(1).decode("ascii")) if declared is not None else ""
-    name = label if label and not found.marked else found.name
+    # A file that says UTF-8 and is none does not say what it is.
+    encoding = Encoding(label, False) if label and label != "utf-8" and not found.marked else found
     reader = _Reader(losses)
     # Entities are replaced only where the file defines them; without `huge_tree`, libxml2 stops bombs.
     parser = etree.XMLParser(target=reader, recover=True, no_network=True, resolve_entities="internal", encoding="utf-8")
     try:
-        file = path.open(encoding=name, errors="replace", newline=None)
+        file = path.open(encoding=encoding.name, errors=encoding.errors, newline=None)
     except LookupError:
         file = path.open(encoding=found.name, errors=found.errors, newline=None)
     with file:
@@ -147,7 +148,7 @@ class _Reader:
         if not is_inline and not self._in_sentence(name):
             self._flush()
             if self._open:
-                self._open[-1].children = True
+                self._holds(self._open[-1])
         self._open.append(_Open(name, attributes, told=is_inline))
         if name in names.HEADED and self._root in names.HEADED_ROOTS:
             self._due = names.HEADED[name], min(self._sections + 1, _MAX_LEVEL), len(self._open)
@@ -276,10 +277,18 @@ class _Reader:
         elif one is None or one.children or self._inside or name in names.PARAGRAPHS or name in names.ITEMS or not self._is_data():
             self._emit(text, ElementKind.LIST_ITEM if self._items else ElementKind.PARAGRAPH)
         else:
-            self._field(name, bare_text(text)[0].strip() if "<" in text and "</" in text else text)
+            told = "; ".join(_described(one.attributes))
+            text = bare_text(text)[0].strip() if "<" in text and "</" in text else text
+            self._field(name, f"{text} ({told})" if told else text)
 
     def _is_data(self) -> bool:
         return bool(self._open) and self._open[0].name not in names.KNOWN_ROOTS and not self._inside
+
+    def _holds(self, one: _Open) -> None:
+        """An element has begun inside `one`, which is data: its attributes come before those of what it holds."""
+        if not one.children and self._is_data() and one.name not in names.PARAGRAPHS:
+            self._field(one.name, "; ".join(_described(one.attributes)))
+        one.children = True
 
     def _field(self, name: str, text: str) -> None:
         if not text:
@@ -335,7 +344,7 @@ def _described(attributes: Mapping[str, str]) -> Iterator[str]:
     """Attributes that may be read as text: those with a letter in them that are no address."""
     for key, value in attributes.items():
         text = squeeze(value)
-        if text and not key.startswith("{") and "://" not in text and any(c.isalnum() for c in text):
+        if text and not key.startswith("{") and key != "version" and "://" not in text and any(c.isalnum() for c in text):
             yield f"{key}={text}"
 
 

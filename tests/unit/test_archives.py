@@ -162,3 +162,17 @@ def test_a_tar_that_unpacks_to_far_more_than_its_size_is_stopped(tmp_path: Path)
     path = tmp_path / "a.tar.gz"
     path.write_bytes(tar_of({"a.txt": b"Words.", "bomb.txt": b" " * (30 << 20), "never.txt": b"x"}, "w:gz"))
     assert members(path) == {"a.txt": b"Words.", "bomb.txt": Reason.TOO_LARGE}
+
+
+def test_a_sentence_that_begins_with_from_is_no_new_message(tmp_path: Path) -> None:
+    path = tmp_path / "a.mbox"
+    sent = b"From ada@b.example Mon Mar  2 10:00:00 2026\nFrom: ada@b.example\nSubject: %d\n\n%s\n\n"
+    path.write_bytes(
+        sent % (1, b"Hello.\n\nFrom the pier we sailed.\n\nNoon.") + sent % (2, b"Later.") + b"From -\nSubject: 3\n\nLast.\n"
+    )
+    first, second, third = members(path).values()
+    assert isinstance(first, bytes)
+    assert first.endswith(b"Hello.\n\nFrom the pier we sailed.\n\nNoon.\n")
+    assert isinstance(second, bytes)
+    assert b"Later." in second
+    assert third == b"Subject: 3\n\nLast.\n"

@@ -176,3 +176,27 @@ def test_declared_western_texts_stay(text: str) -> None:
 def test_other_scripts_under_both_labels(label: str) -> None:
     text = "Ключ от склада хранится у охранника"
     assert decode_bytes(text.encode("cp1251"), label) == text
+
+
+@pytest.mark.parametrize("label", ["us-ascii", "unknown-8bit"])
+@pytest.mark.parametrize(("text", "encoding"), [(t, e) for t, e in LEGACY if not e.startswith("iso2022")][:12], ids=lambda t: t[:8])
+def test_a_label_of_programs_that_did_not_know_says_nothing(label: str, text: str, encoding: str) -> None:
+    assert decode_bytes(text.encode(encoding), label) == decode_bytes(text.encode(encoding)) == text
+
+
+@pytest.mark.parametrize("declared", ["windows-1252", "iso-8859-1"])
+def test_markup_that_names_a_wrong_encoding_is_not_believed(declared: str) -> None:
+    page = f'<html><head><meta charset="{declared}"></head><body><p>Το κλειδί της αποθήκης είναι στον φύλακα</p></body></html>'
+    assert decode_bytes(page.encode("cp1253"), declared) == page
+
+
+def test_questions_of_spanish_are_western() -> None:
+    text = "La llave del almacén está con el guardia. ¿Cuándo? Mañana por la mañana, señor Núñez."
+    assert decode_bytes(text.encode("cp1252")) == text
+
+
+def test_characters_that_programs_add_to_iso_2022(tmp_path: Path) -> None:
+    data = b"No. \x1b$B-!AR8K\x1b(B, \x1b$B-j\x1b(B\n"
+    (tmp_path / "a.txt").write_bytes(data)
+    for text in (decode_bytes(data, "iso-2022-jp"), decode_bytes(data), read_text(tmp_path / "a.txt")):
+        assert text == "No. ①倉庫, ㈱\n"

@@ -20,6 +20,7 @@ MEDIA = {
     "tsv": kinds.TSV, "json": kinds.JSON, "jsonl": kinds.JSON_LINES, "pdf": kinds.PDF, "docx": kinds.DOCX, "pptx": kinds.PPTX,
     "xlsx": kinds.XLSX, "eml": kinds.EML, "msg": kinds.MSG, "xml": kinds.XML, "svg": kinds.SVG, "ipynb": kinds.NOTEBOOK,
     "vtt": kinds.SUBTITLES, "po": kinds.CATALOG, "tex": kinds.LATEX, "org": kinds.ORG, "adoc": kinds.ASCIIDOC,
+    "ics": kinds.CALENDAR, "vcf": kinds.CARDS,
     "epub": kinds.EPUB, "odt": kinds.ODT, "odp": kinds.ODP, "ods": kinds.ODS, "xls": kinds.XLS, "rtf": kinds.RTF,
 }  # fmt: skip
 WITH_SECTIONS = ("md", "rst", "html", "pdf", "docx", "pptx", "xml", "org", "epub", "odt", "odp", "rtf")

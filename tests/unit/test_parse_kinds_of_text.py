@@ -77,9 +77,14 @@ def test_a_long_output_is_cut_by_name(tmp_path: Path) -> None:
             "</v>\n\n00:05.000 --> 00:06.000\nHello &amp; welcome\n",
             ["[00:01] Ada: Hello & welcome Hello & welcome"],
         ),
+        (
+            "a.srt",
+            "1\n00:00:01,000 --> 00:00:02,000\nAt noon.\n2\n00:00:03,000 --> 00:00:04,000\nWe sailed.\n",
+            ["[00:00:01] At noon. We sailed."],
+        ),
         ("a.srt", "".join(f"{n}\n00:0{n}:00,000 --> 00:0{n}:01,000\n{'word ' * 40}end {n}.\n\n" for n in range(4)), None),
     ],
-    ids=["srt", "vtt", "long"],
+    ids=["srt", "vtt", "without blank lines", "long"],
 )
 def test_subtitles(name: str, content: str, texts: list[str] | None, tmp_path: Path) -> None:
     found = read_bytes(tmp_path, name, content)
@@ -93,7 +98,7 @@ def test_subtitles(name: str, content: str, texts: list[str] | None, tmp_path: P
 def test_message_catalogues(tmp_path: Path) -> None:
     po = (
         'msgid ""\nmsgstr "Language: de\\n"\n\n#: a.c:1\nmsgctxt "menu"\nmsgid "cancel"\nmsgstr "Abbre"\n"chen"\n\n'
-        'msgid "%d ship"\nmsgid_plural "%d ships"\nmsgstr[0] "%d Schiff"\nmsgstr[1] "%d Schiffe"\n\nmsgid "a \\"b\\""\nmsgstr ""\n'
+        'msgid "%d ship"\nmsgid_plural "%d ships"\nmsgstr[0] "%d Schiff"\nmsgstr[1] "%d Schiffe"\n\nmsgid "a \\"b\\""\nmsgstr""\n'
     )
     assert read_bytes(tmp_path, "de.po", po).texts == [
         "Language: de",
@@ -202,3 +207,31 @@ def test_json_with_pages_inside(tmp_path: Path) -> None:
 def test_kinds_keep_their_offsets_and_codes(tmp_path: Path) -> None:
     found = read_bytes(tmp_path, "a.yaml", "# harbour\nberths:\n  - north\n")
     assert found.of(ElementKind.CODE) == ["# harbour\nberths:\n  - north"]
+
+
+def test_address_cards(tmp_path: Path) -> None:
+    card = (
+        "BEGIN:VCARD\r\nVERSION:2.1\r\nN;CHARSET=UTF-8;ENCODING=QUOTED-PRINTABLE:Gr=C3=BCn=\r\nwald;J=C3=B6rg;;;\r\n"
+        "item1.TEL;TYPE=CELL,WORK:+49 123\r\nORG:Hafen\\, Nord;Pier 3\r\nNOTE:Key in the har\r\n bour\\; ask\\nAda\r\n"
+        f"PHOTO;ENCODING=b;TYPE=JPEG:{ENCODED}\r\nX-ABLABEL:never\r\nEND:VCARD\r\nBEGIN:VCARD\r\nFN:Bo\r\nEND:VCARD\r\n"
+    )
+    found = read_bytes(tmp_path, "a.vcf", card)
+    assert found.media_type == "text/vcard"
+    assert found.texts == [
+        "N: Grünwald, Jörg\nTel (cell,work): +49 123\nOrg: Hafen, Nord, Pier 3\nNote: Key in the harbour; ask\nAda",
+        "Fn: Bo",
+    ]
+    assert found.lost == {LossKind.PICTURE: 1}
+
+
+def test_calendars(tmp_path: Path) -> None:
+    calendar = (
+        "BEGIN:VCALENDAR\nPRODID:never\nBEGIN:VTIMEZONE\nTZID:Europe/Berlin\nBEGIN:STANDARD\nDTSTART:19701025T030000\nEND:STANDARD\n"
+        "END:VTIMEZONE\nBEGIN:VEVENT\nUID:never\nDTSTART;TZID=Europe/Berlin:20260305T090000\nSUMMARY:Tide ta\n\tlk\n"
+        'ATTENDEE;CN="Ada: pilot";RSVP=TRUE:mailto:ada@port.example\nBEGIN:VALARM\nTRIGGER:-PT15M\nEND:VALARM\nEND:VEVENT\n'
+        "BEGIN:VTODO\nSUMMARY:Paint the boat\nEND:VTODO\nEND:VCALENDAR\n"
+    )
+    assert read_bytes(tmp_path, "a.ics", calendar).texts == [
+        "Dtstart: 20260305T090000\nSummary: Tide talk\nAttendee: Ada: pilot <ada@port.example>\nTrigger: -PT15M",
+        "Summary: Paint the boat",
+    ]

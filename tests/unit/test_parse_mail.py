@@ -178,3 +178,27 @@ def test_invitations(tmp_path: Path) -> None:
     texts = read_bytes(tmp_path, "a.eml", raw).texts
     assert "Please come." in texts
     assert "Summary: Tide talk, part two\nDtstart: 20260305T090000Z\nLocation: Hall 3\nAttendee: Ada" in texts
+
+
+@pytest.mark.parametrize(
+    ("parameters", "body", "told"),
+    [
+        (
+            "format=flowed",
+            "A line that \r\ngoes on.\r\n From A.\r\n-- \r\nAda\r\n",
+            "A line that goes on.\nFrom A.\n-- \nAda",
+        ),
+        ("format=flowed; delsp=yes", "Krankenver \r\nsicherung\r\nund", "Krankenversicherung\nund"),
+        ("format=flowed", ">> Quoted \r\n>> words\r\n> of two \r\nAnswer\r\n", ">> Quoted words\n> of two \nAnswer"),
+        ("charset=utf-8", "A line that \r\nends.\r\n", "A line that \nends."),
+    ],
+    ids=["flowed", "without the space", "quotes", "fixed"],
+)
+def test_lines_that_mail_programs_divide(parameters: str, body: str, told: str, tmp_path: Path) -> None:
+    raw = f"From: a@b.example\r\nSubject: Tide\r\nContent-Type: text/plain; {parameters}\r\n\r\n{body}"
+    assert read_bytes(tmp_path, "a.eml", raw).texts[2:] == [told]
+
+
+def test_flowed_lines_take_time_in_proportion_to_their_number(tmp_path: Path) -> None:
+    raw = "From: a@b.example\r\nSubject: Tide\r\nContent-Type: text/plain; format=flowed\r\n\r\n" + "word \r\n" * 200_000
+    assert read_bytes(tmp_path, "a.eml", raw).text.count("word") == 200_000

@@ -324,3 +324,12 @@ def test_front_matter_is_kept_as_fields(front: str, tmp_path: Path) -> None:
 )
 def test_dialects_of_csv(content: str, rows: list[str], tmp_path: Path) -> None:
     assert read_bytes(tmp_path, "a.csv", content).texts[: len(rows)] == rows
+
+
+def test_a_blank_line_ends_no_table_of_html(tmp_path: Path) -> None:
+    rows = "<tr><th>Ship</th><th>Berth</th></tr>\n\n<tr><td>Ada</td><td>7</td></tr>\n\n"
+    page = f"<table>\n{rows}</table>\n\n<p>after</p>\n\n<b>*x*</b>\n"
+    found = read_bytes(tmp_path, "a.md", page)
+    assert [(e.text, e.header) for e in found.elements][:2] == [("Ada | 7", "Ship | Berth"), ("after", "")]
+    spans = {page[e.char_start : e.char_end].strip() for e in found.elements[:2] if e.char_start is not None}
+    assert spans == {page[: page.index("\n\n<p>")], "<p>after</p>"}

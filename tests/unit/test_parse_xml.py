@@ -228,3 +228,20 @@ def test_old_patents(tmp_path: Path) -> None:
         ("list_item", 0, "1. A method:"),
         ("list_item", 0, "storing a frame."),
     ]
+
+
+def test_attributes_of_data_are_text_beside_what_they_belong_to(tmp_path: Path) -> None:
+    found = of(
+        tmp_path,
+        "<order version='1' number='B-7'><item sku='S-1'><name lang='de'>Bolzen</name><price currency='EUR'>3</price></item>"
+        "<item sku='S-2' href='https://x.example'><name>Nut</name></item></order>",
+    )
+    assert found.texts == [
+        "order: number=B-7\nitem: sku=S-1\nname: Bolzen (lang=de)\nprice: 3 (currency=EUR)",
+        "item: sku=S-2\nname: Nut",
+    ]
+
+
+def test_a_file_that_says_utf_8_and_is_none(tmp_path: Path) -> None:
+    found = read_bytes(tmp_path, "a.xml", "<?xml version='1.0' encoding='UTF-8'?><r><a>Größe für Türen</a></r>".encode("cp1252"))
+    assert (found.texts, found.losses) == (["a: Größe für Türen"], ())
