@@ -18,7 +18,7 @@ import tarfile
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
-from email import message_from_bytes
+from email.parser import BytesHeaderParser
 from functools import partial
 from pathlib import Path, PurePosixPath
 from tarfile import HeaderError, ReadError
@@ -185,23 +185,23 @@ def _opened(path: Path) -> IO[bytes]:
 def _messages(path: Path) -> Iterator[Member]:
     box = mailbox.mbox(path, create=False)
     try:
-        found = b""
+        found: list[bytes] = []
         for key in box.keys():  # noqa: SIM118 - a mailbox is no dictionary
             data = box.get_bytes(key, from_=True)
             first, _, rest = data.partition(b"\n")
             if found and not _SENT.search(first) and not _MAIL_FIELD.match(rest):
-                found += b"\n" + data  # a sentence that begins with "From ", which programs should have marked
+                found.append(data)  # a sentence that begins with "From ", which programs should have marked
                 continue
-            yield from _message(found)
-            found = rest
-        yield from _message(found)
+            yield from _message(b"\n".join(found))
+            found = [rest]
+        yield from _message(b"\n".join(found))
     finally:
         box.close()
 
 
 def _message(data: bytes) -> Iterator[Member]:
     if data:
-        identity = str(message_from_bytes(data).get("Message-ID") or "").strip().encode("utf-8", "replace") or data
+        identity = str(BytesHeaderParser().parsebytes(data).get("Message-ID") or "").strip().encode("utf-8", "replace") or data
         yield Member(f"{hashlib.sha256(identity).hexdigest()[:16]}.eml", partial(io.BytesIO, data))
 
 

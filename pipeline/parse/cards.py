@@ -26,6 +26,8 @@ _OF_PARTS = frozenset(("N", "ADR", "ORG", "GEO", "GENDER"))
 #: Parts of a calendar that are read as one; the rules of time zones say nothing to people.
 _READ = frozenset(("VEVENT", "VTODO", "VJOURNAL", "VCARD", "VFREEBUSY"))
 _ZONES = "VTIMEZONE"
+#: Lines that are kept until they are told: a file with such an ending may be no calendar, and have no end of an event.
+_MAX_LINES = 500
 
 
 def parse_cards(path: Path, name: str) -> Parsed:
@@ -40,6 +42,9 @@ def _elements(path: Path, share: Share, losses: Losses) -> Iterator[Element]:
         told: list[str] = []
         zone = False
         for line in _unfolded(file):
+            if len(told) >= _MAX_LINES:
+                yield from parts("\n".join(told))
+                told = []
             if (found := _FIELD.match(line)) is None:
                 told += [clean(line)] if line.strip() and not zone else []
                 continue

@@ -98,7 +98,7 @@ _NOT_IN_WORDS = re.compile(r"[^\W\d_][“€£©®°±²³µ½¼¾¿¡§¢¥¶�
 #: What Windows-1252 has where Latin-9 has œ, Œ, Ÿ and the euro: nobody writes fractions in words, or the sign for any currency.
 _LATIN_9 = re.compile("(?<=[^\\W\\d_])[¼½¾](?=[^\\W\\d_])|¤")
 #: Markup is ASCII, and would have chardet believe the encoding that it declares.
-_MARKUP = re.compile(rb"<[^<>]{1,1000}>")
+_MARKUP = re.compile(rb"<[^<>\x80-\xff]{1,1000}>")
 #: A question or exclamation of Spanish, whose first mark no other language has before a capital.
 _INVERTED = re.compile(r"(?<!\w)[¿¡][A-ZÁÉÍÓÚÑ]")
 #: A word in Latin and in another script: a wrong guess.

@@ -287,7 +287,10 @@ class _Reader:
     def _holds(self, one: _Open) -> None:
         """An element has begun inside `one`, which is data: its attributes come before those of what it holds."""
         if not one.children and self._is_data() and one.name not in names.PARAGRAPHS:
-            self._field(one.name, "; ".join(_described(one.attributes)))
+            attributes = dict(one.attributes)
+            if one is self._open[0]:
+                attributes.pop("version", None)  # of the format
+            self._field(one.name, "; ".join(_described(attributes)))
         one.children = True
 
     def _field(self, name: str, text: str) -> None:
@@ -344,7 +347,7 @@ def _described(attributes: Mapping[str, str]) -> Iterator[str]:
     """Attributes that may be read as text: those with a letter in them that are no address."""
     for key, value in attributes.items():
         text = squeeze(value)
-        if text and not key.startswith("{") and key != "version" and "://" not in text and any(c.isalnum() for c in text):
+        if text and not key.startswith("{") and "://" not in text and any(c.isalnum() for c in text):
             yield f"{key}={text}"
 
 
