@@ -18,8 +18,23 @@ _TYPES = re.compile(r";(?:TYPE=)?\"?([A-Za-z][A-Za-z,-]{0,60})\"?(?=;|$)")
 _ESCAPE = re.compile(r"\\(.)", re.S)
 _BETWEEN = re.compile(r"(?<!\\);")
 #: Fields that only programs read.
-_SILENT_NAMES = "VERSION PRODID CALSCALE METHOD UID DTSTAMP SEQUENCE REV TRANSP CLASS CREATED LAST-MODIFIED BEGIN END KEY"
+_SILENT_NAMES = (
+    "VERSION PRODID CALSCALE METHOD UID DTSTAMP SEQUENCE REV TRANSP CLASS CREATED LAST-MODIFIED BEGIN END KEY TRIGGER ACTION"
+)
 _SILENT = frozenset(_SILENT_NAMES.split())
+#: Names of fields as people say them; others keep theirs.
+_NAMES = {
+    "DTSTART": "Start",
+    "DTEND": "End",
+    "FN": "Name",
+    "N": "Family and given name",
+    "TEL": "Phone",
+    "ADR": "Address",
+    "ORG": "Organization",
+    "BDAY": "Birthday",
+}
+_DATE = re.compile(r"(\d{4})-?(\d\d)-?(\d\d)(?:T(\d\d):?(\d\d)(?::?\d\d)?(Z?))?")
+_ZONE = re.compile(r";TZID=\"?([\w/+-]{1,60})", re.I)
 _PICTURES = frozenset(("PHOTO", "LOGO", "SOUND"))
 #: Fields of several parts, which may be empty.
 _OF_PARTS = frozenset(("N", "ADR", "ORG", "GEO", "GENDER"))
@@ -88,9 +103,20 @@ def _told(name: str, parameters: str, value: str) -> Iterator[str]:
     if name in _OF_PARTS:
         value = ", ".join(filter(None, map(str.strip, _BETWEEN.split(value))))
     value = _ESCAPE.sub(lambda found: "\n" if found.group(1) in "nN" else found.group(1), value)
+    if date := _DATE.fullmatch(value.strip()):
+        value = _date(date, _ZONE.search(parameters))
     value = clean(re.sub(r"^mailto:", "", value, flags=re.I))
     if person := _COMMON_NAME.search(parameters):
         value = f"{person.group(1) or person.group(2)} <{value}>"
     kinds = ", ".join(kind.lower() for kind in _TYPES.findall(parameters) if kind.upper() != "QUOTED-PRINTABLE")
+    told = _NAMES.get(name, name.capitalize())
     if value:
-        yield f"{name.capitalize()} ({kinds}): {value}" if kinds else f"{name.capitalize()}: {value}"
+        yield f"{told} ({kinds}): {value}" if kinds else f"{told}: {value}"
+
+
+def _date(found: re.Match[str], zone: re.Match[str] | None) -> str:
+    """A date, or a date and time with its zone, as people search for them."""
+    year, month, day, hour, minute, utc = found.groups()
+    if hour is None:
+        return f"{year}-{month}-{day}"
+    return f"{year}-{month}-{day} {hour}:{minute}" + (" UTC" if utc else f" {zone.group(1)}" if zone else "")

@@ -218,8 +218,8 @@ def test_address_cards(tmp_path: Path) -> None:
     found = read_bytes(tmp_path, "a.vcf", card)
     assert found.media_type == "text/vcard"
     assert found.texts == [
-        "N: Grünwald, Jörg\nTel (cell,work): +49 123\nOrg: Hafen, Nord, Pier 3\nNote: Key in the harbour; ask\nAda",
-        "Fn: Bo",
+        "Family and given name: Grünwald, Jörg\nPhone (cell,work): +49 123\nOrganization: Hafen, Nord, Pier 3\nNote: Key in the harbour; ask\nAda",
+        "Name: Bo",
     ]
     assert found.lost == {LossKind.PICTURE: 1}
 
@@ -232,6 +232,13 @@ def test_calendars(tmp_path: Path) -> None:
         "BEGIN:VTODO\nSUMMARY:Paint the boat\nEND:VTODO\nEND:VCALENDAR\n"
     )
     assert read_bytes(tmp_path, "a.ics", calendar).texts == [
-        "Dtstart: 20260305T090000\nSummary: Tide talk\nAttendee: Ada: pilot <ada@port.example>\nTrigger: -PT15M",
+        "Start: 2026-03-05 09:00 Europe/Berlin\nSummary: Tide talk\nAttendee: Ada: pilot <ada@port.example>",
         "Summary: Paint the boat",
     ]
+
+
+def test_files_with_the_ending_of_a_calendar_that_are_none_are_text(tmp_path: Path) -> None:
+    lines = [f"chr1\t{place}\trs{place}\tA\tG" for place in range(1200)]
+    found = read_bytes(tmp_path, "a.vcf", "\n".join(["##fileformat=VCFv4.2", *lines]))
+    assert "\n".join(found.texts).split("\n") == ["##fileformat=VCFv4.2", *lines]
+    assert len(found.texts) > 1  # it is not kept until an event ends
