@@ -18,8 +18,8 @@ _UNSEEN_NAMES = "script style template head noscript svg iframe object select bu
 UNSEEN = frozenset(_UNSEEN_NAMES.split())
 _BLOCK_NAMES = (
     "address article aside blockquote body caption center dd details dialog dir div dl dt fieldset figcaption figure footer form "
-    "h1 h2 h3 h4 h5 h6 header hgroup hr legend li listing main menu nav ol p plaintext pre section summary table tbody td textarea tfoot "
-    "th thead tr ul xmp"
+    "h1 h2 h3 h4 h5 h6 header hgroup hr legend li listing main menu nav ol p plaintext pre section summary table tbody td tfoot "
+    "textarea th thead tr ul xmp"
 )
 BLOCKS = frozenset(_BLOCK_NAMES.split())
 #: Elements in which a button holds a title; elsewhere its label is a command.

@@ -40,7 +40,7 @@ def lays_out(table: Node) -> bool:
 
 
 def names_columns(rows: Sequence[Node]) -> bool:
-    """Whether the first of `rows`, without `th`, names the columns: by its class, the scope of its cells, or bold type of its own."""
+    """Whether the first of `rows`, without `th`, names columns: by its class, the scope of its cells, or its bold type."""
     if len(rows) < 2 or len(rows[0]) < 2 or any(cell.tag == "th" for row in rows for cell in row):
         return False
     first = rows[0]
