@@ -31,9 +31,7 @@ _TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9:-]*)((?:[^<>\"']|\"[^\"<]*\"|'[^'<]
 _SCRIPT = re.compile(r"<script\b[^<>]{0,1000}(?:\bsrc\s*=|>[^<]{0,100}\S)", re.I)
 _TITLE = re.compile(r"<title[^<>]*>([^<]*)", re.I)
 #: Elements whose content is invisible to readers.
-_UNSEEN_NAMES = (
-    "script style template head noscript svg iframe object select textarea button noembed noframes annotation annotation-xml"
-)
+_UNSEEN_NAMES = "script style template head noscript svg iframe object select button noembed noframes annotation annotation-xml"
 _UNSEEN = frozenset(_UNSEEN_NAMES.split())
 _INLINE_NAMES = "a abbr b bdi bdo cite code data dfn em font i kbd mark q s samp small span strong sub sup time tt u var wbr"
 _INLINE = frozenset(_INLINE_NAMES.split())

@@ -13,15 +13,17 @@ from pipeline.parse.parsed import squeeze
 #: lxml has no type information.
 Node = Any
 
-_UNSEEN_NAMES = "script style template head noscript svg iframe object select textarea button input noembed noframes"
+_UNSEEN_NAMES = "script style template head noscript svg iframe object select button input noembed noframes"
 #: Elements whose content a browser does not show as text.
 UNSEEN = frozenset(_UNSEEN_NAMES.split())
 _BLOCK_NAMES = (
     "address article aside blockquote body caption center dd details dialog dir div dl dt fieldset figcaption figure footer form "
     "h1 h2 h3 h4 h5 h6 header hgroup hr legend li listing main menu nav ol p plaintext pre section summary table tbody td tfoot "
-    "th thead tr ul xmp"
+    "textarea th thead tr ul xmp"
 )
 BLOCKS = frozenset(_BLOCK_NAMES.split())
+#: Elements in which a button holds a title; elsewhere its label is a command.
+_HEADINGS = ("h1", "h2", "h3", "h4", "h5", "h6", "dt", "summary")
 _HIDDEN = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden", re.I)
 
 
@@ -54,6 +56,11 @@ def is_hidden(node: Node) -> bool:
         or ("aria-hidden" in names and node.get("aria-hidden") == "true")
         or ("style" in names and _HIDDEN.search(node.get("style", "")) is not None)
     )
+
+
+def is_heading_button(node: Node) -> bool:
+    """Whether `node` is a button inside a heading, whose label is the heading of the text that it opens."""
+    return node.tag == "button" and next(node.iterancestors(*_HEADINGS), None) is not None
 
 
 def _is_placed(node: Node) -> bool:

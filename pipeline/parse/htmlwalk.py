@@ -10,7 +10,8 @@ from typing import Any, cast
 
 from lxml import etree
 
-from pipeline.parse.htmlshown import BLOCKS, UNSEEN, drawn_text, is_hidden, shown_text
+from pipeline.parse.htmlshown import BLOCKS, UNSEEN, drawn_text, is_heading_button, is_hidden, shown_text
+from pipeline.parse.htmltable import capped, lays_out, names_columns, own_rows
 from pipeline.parse.mathml import linear
 from pipeline.parse.parsed import clean, pieces, squeeze
 from pipeline.parse.tables import MAX_CELL_CHARS, Cell, Row, table_elements
@@ -126,7 +127,7 @@ class Walk:
         return (found[0], whole - inside) if inside >= MAIN_SHARE * max(0, whole - sizes) else None
 
     def _is_boilerplate(self, node: Node, tag: str) -> bool:
-        if tag in UNSEEN or tag == "nav":
+        if (tag in UNSEEN and not is_heading_button(node)) or tag == "nav":
             return True
         names = node.keys()
         role = node.get("role") if "role" in names else ""
@@ -283,16 +284,17 @@ class Walk:
 
     def _data_rows(self, table: Node) -> list[Element] | None:
         """The rows of a table of data; None for a table that lays out a page."""
-        if table.get("role") in ("presentation", "none") or table.find(".//table") is not None:
+        if table.get("role") in ("presentation", "none") or (nodes := own_rows(table)) is None:
             return None
         rows: list[Row] = []
-        left = Counter(node.getparent() for node in table.iter("tr"))  # rows of each part of the table
-        for node in table.iter("tr"):
+        left = Counter(node.getparent() for node in nodes)  # rows of each part of the table
+        named = names_columns(nodes)
+        for node in nodes:
             cells = [c for c in node if c.tag in ("td", "th")]
             texts = [squeeze(shown_text(c)) for c in cells]
             if any(len(text) > MAX_CELL_CHARS for text in texts):
                 return None
-            heads = bool(cells) and (all(c.tag == "th" for c in cells) or _in_head(node))
+            heads = bool(cells) and (all(c.tag == "th" for c in cells) or _in_head(node) or (named and node is nodes[0]))
             if any(texts) or rows or any(_rows(c, 2) > 1 for c in cells):
                 below = left[node.getparent()]
                 told = [Cell(t, _span(c, "colspan"), _rows(c, below)) for c, t in zip(cells, texts, strict=True)]
@@ -300,10 +302,10 @@ class Walk:
             left[node.getparent()] -= 1
         width = max((len(row.cells) for row in rows), default=0)
         filled = sum(1 for row in rows if any(cell.text for cell in row.cells))
-        if not rows or (width < 2 and (filled == 1 or _lays_out(table))):
+        if not rows or (width < 2 and (filled == 1 or lays_out(table))):
             return None
         self.pictures += sum(map(self._is_silent, table.iter("img")))
-        found = list(table_elements(rows, marked=True))
+        found = list(table_elements(capped(rows), marked=True))
         caption = table.find("caption")
         title = squeeze(shown_text(caption)) if caption is not None else ""
         self.in_headers += sum(sum(map(len, header.split())) for header in {e.header for e in found})
@@ -322,10 +324,6 @@ def _is_commands(node: Node) -> bool:
         _size(link) for link in node.iter("a", "button") if not any(a.tag in ("a", "button") for a in link.iterancestors())
     )
     return inside >= COMMAND_SHARE * (_size(node) + sum(len("".join(b.itertext()).split()) for b in node.iter("button")))
-
-
-def _lays_out(table: Node) -> bool:
-    return bool(table.xpath("boolean(.//h1 | .//h2 | .//h3 | .//h4 | .//section | .//article | .//pre | .//p | .//ul | .//ol)"))
 
 
 def _number(value: str | None, otherwise: int) -> int:

@@ -20,6 +20,7 @@ from pipeline.parse.html import html_parsed
 from pipeline.parse.parsed import Losses, Member, Parsed, squeeze
 from pipeline.parse.plain import paragraphs
 from pipeline.parse.properties import of_mail
+from pipeline.parse.uuencoded import without_files
 from pipeline.types import Element, ElementKind, LossKind, Reason
 
 _HEADERS = ("From", "To", "Cc", "Date")
@@ -27,6 +28,8 @@ _HEADERS = ("From", "To", "Cc", "Date")
 _DECODED_HEADERS = ("Subject", *_HEADERS, "Content-Type", "Content-Disposition")
 #: Maximum depth of messages inside messages.
 MAX_FORWARDS = 8
+#: A plain text that only asks for a reader of HTML is shorter.
+MAX_NOTICE_CHARS = 200
 #: Property of an Outlook message that holds its HTML as bytes.
 _PID_HTML = 0x1013
 _ENCRYPTED_TYPES = ("multipart/encrypted", "application/pkcs7-mime", "application/x-pkcs7-mime")
@@ -40,6 +43,7 @@ _WORD = re.compile(r"=\?([^?*\s]{1,40})(?:\*[^?]{0,20})?\?([BbQq])\?([^?]{0,2000
 _EVENT_FIELD = re.compile(
     r"^(SUMMARY|DTSTART|DTEND|LOCATION|DESCRIPTION|ORGANIZER|ATTENDEE)((?:;[^:\r\n]{0,500})?):([^\r\n]*)", re.M
 )
+_LONG_WORD = re.compile(r"\w{5,}")
 _COMMON_NAME = re.compile(r";CN=\"?([^;\":]{1,200})")
 
 
@@ -110,7 +114,9 @@ class _Mail:
         attached = part.get_content_disposition() == "attachment"
         if part.get_content_maintype() == "multipart":  # its boundary is missing
             yield from _text(part, "text/plain", level, self.losses)
-        elif kind in ("text/plain", "text/html") and not attached:
+        elif kind == "text/plain" and not attached:
+            yield from self._plain(part, level)
+        elif kind == "text/html" and not attached:
             yield from _text(part, kind, level, self.losses)
         elif kind == "text/calendar":
             yield from _event(part)
@@ -120,6 +126,13 @@ class _Mail:
             yield self.attachment(_decoded(filename or ""), kind, partial(_payload, part))
         elif kind not in _ENCRYPTED_TYPES and part.get_payload(decode=True):
             self.losses.add(LossKind.EMBEDDED_OBJECT, detail=kind)
+
+    def _plain(self, part: Message, level: int) -> Iterator[Element]:
+        """Plain text, of which the files inside it (uuencode) are attachments."""
+        text, files = without_files(_decoded_text(part))
+        yield from _content(text, False, level, self.losses)
+        for filename, data in files:
+            yield self.attachment(filename, "application/octet-stream", partial(io.BytesIO, data))
 
     def attachment(self, filename: str, kind: str, opened: Callable[[], IO[bytes]]) -> Element:
         """An attachment: its name as text, its content as a member."""
@@ -140,10 +153,19 @@ class _Mail:
         events = [e for kind, elements in found if kind == "text/calendar" for e in elements]
         texts = [(kind, elements, size) for (kind, elements), size in zip(found, sizes, strict=True) if kind != "text/calendar"]
         best = next((elements for kind, elements, size in texts if kind != "text/plain" and 2 * size >= most), None)
+        pages = [elements for kind, elements, size in texts if kind != "text/plain" and size]
+        if best is None and pages and all(_asks_for_html(e, pages[0]) for kind, e, _ in texts if kind == "text/plain"):
+            best = pages[0]
         if best is None:
             best = max(texts, key=lambda one: one[2], default=("", [], 0))[1]
         yield from best
         yield from events
+
+
+def _asks_for_html(plain: list[Element], page: list[Element]) -> bool:
+    """Whether a plain text only says that its reader needs to show HTML: it is short, and no long word of it is in the page."""
+    text, other = (" ".join(e.text for e in elements).lower() for elements in (plain, page))
+    return len(text) < MAX_NOTICE_CHARS and "html" in text and set(_LONG_WORD.findall(text)).isdisjoint(_LONG_WORD.findall(other))
 
 
 def _payload(part: Message) -> IO[bytes]:
@@ -159,13 +181,18 @@ def _top(subject: str, headers: Iterable[tuple[str, str]], level: int) -> Iterat
 
 
 def _text(part: Message, kind: str, level: int, losses: Losses) -> Iterator[Element]:
+    if text := _decoded_text(part):
+        yield from _content(text, kind == "text/html", level, losses)
+
+
+def _decoded_text(part: Message) -> str:
     payload = part.get_payload(decode=True)
     if not isinstance(payload, bytes) or not payload.strip():
-        return
+        return ""
     text = decode_bytes(payload, str(part.get_content_charset() or ""))
     if str(part.get_param("format") or "").lower() == "flowed":
         text = _unflowed(text, str(part.get_param("delsp") or "").lower() == "yes")
-    yield from _content(text, kind == "text/html", level, losses)
+    return text
 
 
 def _unflowed(text: str, delete_space: bool) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from pipeline.parse.decode import read_text
 from pipeline.parse.parsed import Parsed, Share, clean, pieces
+from pipeline.parse.tables import line as table_line
 from pipeline.types import Element, ElementKind
 
 _ADORNMENT = re.compile(r"([!-/:-@\[-`{-~])\1{2,}\s*$")
@@ -163,6 +164,9 @@ class _Reader:
                 body += 1
             else:
                 break
+        if name == "image" and "|" not in line.text[:4]:  # the words that describe it are text
+            told = (n for n in self.lines[at + 1 : body] if n.text.startswith(":alt:"))
+            return body, [e for n in told for e in self._of(_flat(n.text[5:]), n.start + 5, n.end)]
         if name in _SILENT or "|" in line.text[:4]:
             return self._indented_end(at + 1, line.indent), []
         if name in _CODE:
@@ -270,9 +274,9 @@ class _Reader:
                     header = " ".join(row.text for row in rows)
                     rows = []
                 continue
-            flat = _flat(line.text.strip("|") if grid else line.text)
+            flat = _flat(line.text.removeprefix("|").removesuffix("|") if grid else line.text)
             cells = [cell.strip() for cell in flat.split("|")] if grid else re.split(r"\s{2,}", flat)
-            text = " | ".join(cell for cell in cells if cell)
+            text = table_line(cells)
             if text:
                 rows += self._of(text, line.start, line.end, ElementKind.TABLE_ROW, header=header)
         return max(end, at + 1), rows or ([Element(clean(header), ElementKind.TABLE_ROW)] if clean(header) else [])

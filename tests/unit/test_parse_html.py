@@ -364,3 +364,52 @@ def test_drawings_as_browsers_show_them(body: str, texts: list[str], tmp_path: P
 def test_a_row_without_words_of_its_own_does_not_repeat_those_above(tmp_path: Path) -> None:
     table = "<table><tr><td rowspan=3>All<td>1<tr><td><tr><td>3</table>"
     assert read_bytes(tmp_path, "a.html", f"<html><body>{table}</body></html>").texts == ["All | 1", "All | 3"]
+
+
+NESTED = "<table><tr><td>a<td>1</table>"
+
+
+@pytest.mark.parametrize(
+    ("table", "found"),
+    [
+        (
+            f"<tr><td>Name<td>Ann<tr><td>Sizes<td>of {NESTED} cm<tr><td>City<td>Bonn",
+            ["Name | Ann", "Sizes | of a 1 cm", "City | Bonn"],
+        ),
+        (f"<tr><th>Key<th>Value<tr><td>Sizes<td>{NESTED}", ["Sizes | a 1"]),
+        (f"<tr><td>Menu<td>{NESTED}<tr><td>Foot<td>{NESTED}", ["Menu", "a | 1", "Foot", "a | 1"]),  # lays out a page
+        (f"<tr><td>x<td>y<tr><td>z<td>w<tr><td>o<td><table><tr><td>{NESTED}</table>", ["x", "y", "z", "w", "o", "a | 1"]),
+    ],
+)
+def test_a_table_with_tables_in_its_cells_has_each_word_once(table: str, found: list[str]) -> None:
+    assert texts(f"<html><body><table>{table}</table></body></html>") == found
+
+
+@pytest.mark.parametrize(
+    ("first", "header"),
+    [
+        ("<tr><td><b>Key</b><td><strong><b>Value</b></strong>", "Key | Value"),
+        ("<tr class='header'><td>Key<td>Value", "Key | Value"),
+        ("<tr><td scope=col>Key<td scope=col>Value", "Key | Value"),
+        ("<tr><td><b>Key</b><td>Value", ""),
+        ("<tr><td>Key<td>Value", ""),
+    ],
+)
+def test_a_first_row_without_th_is_a_header_where_its_tags_say_so(first: str, header: str) -> None:
+    rows = elements(f"<html><body><table>{first}<tr><td>a<td>b<tr><td>c<td>d</table></body></html>")
+    assert [(e.text, e.header) for e in rows][-2:] == [("a | b", header), ("c | d", header)]
+
+
+def test_a_table_all_in_bold_has_no_header() -> None:
+    row = "<tr><td><b>a</b><td><b>b</b>"
+    assert [e.header for e in elements(f"<table>{row * 3}</table>")] == ["", "", ""]
+
+
+def test_a_span_is_no_wider_than_the_other_rows() -> None:
+    wide = "<tr><td colspan=1000>All<td>end<tr><td colspan=2>x<td>y<tr><td>1<td>2<td>3"
+    assert texts(f"<table>{wide}</table>") == ["All | All | All | end", "x | x | y", "1 | 2 | 3"]
+
+
+def test_forms_as_browsers_show_them() -> None:
+    page = "<p>a<textarea>Some text</textarea>b</p><h2><button>How?</button></h2><p>So. <button>Copy</button></p>"
+    assert texts(page + "<select><option>No</select>") == ["a", "Some text", "b", "How?", "So."]

@@ -202,3 +202,35 @@ def test_lines_that_mail_programs_divide(parameters: str, body: str, told: str, 
 def test_flowed_lines_take_time_in_proportion_to_their_number(tmp_path: Path) -> None:
     raw = "From: a@b.example\r\nSubject: Tide\r\nContent-Type: text/plain; format=flowed\r\n\r\n" + "word \r\n" * 200_000
     assert read_bytes(tmp_path, "a.eml", raw).text.count("word") == 200_000
+
+
+UUENCODED = "begin 644 note.txt\n%2&5L;&\\\n`\nend"
+
+
+def test_files_inside_plain_text_are_attachments(tmp_path: Path) -> None:
+    content = f"From: a@b.example\nSubject: S\n\nHere it is.\n\n{UUENCODED}\n\nbegin 644 is no file\nGreetings\n".encode()
+    (tmp_path / "a.eml").write_bytes(content)
+    parsed = parse(tmp_path / "a.eml", "a.eml", kinds.EML)
+    found = [e.text for e in parsed.elements][2:]
+    assert found[0] == "Here it is."
+    assert found[-1] == "Attachment: note.txt"
+    assert "begin 644 is no file\nGreetings" in "\n".join(found)
+    assert "2&5L" not in "\n".join(found)
+    assert [(m.name, m.open().read()) for m in parsed.members] == [("note.txt", b"Hello")]
+
+
+@pytest.mark.parametrize(
+    ("plain", "chosen"),
+    [
+        ("To read this message, please use a mail client that can show HTML.", "Ship sails"),
+        ("The Ship sails at noon. See the HTML part for a map of the harbour.", "The Ship sails at noon. See the HTML part"),
+        ("We meet at noon, at the old harbour, and bring the papers along.", "We meet at noon"),
+    ],
+)
+def test_a_plain_text_that_asks_for_html_gives_way_to_it(plain: str, chosen: str, tmp_path: Path) -> None:
+    message = EmailMessage()
+    message["From"] = "a@b.example"
+    message.set_content(plain)
+    message.add_alternative("<p>Ship sails</p>", subtype="html")
+    (body,) = [e.text for e in read(tmp_path, message.as_bytes())[1:]]
+    assert body.startswith(chosen)

@@ -333,3 +333,10 @@ def test_a_blank_line_ends_no_table_of_html(tmp_path: Path) -> None:
     assert [(e.text, e.header) for e in found.elements][:2] == [("Ada | 7", "Ship | Berth"), ("after", "")]
     spans = {page[e.char_start : e.char_end].strip() for e in found.elements[:2] if e.char_start is not None}
     assert spans == {page[: page.index("\n\n<p>")], "<p>after</p>"}
+
+
+def test_rst_grid_tables_keep_columns_and_images_their_words() -> None:
+    from pipeline.parse.rst import rst_elements
+
+    text = ".. image:: x.png\n   :alt: A cat\n\n+---+---+---+\n| A | B | C |\n+===+===+===+\n| 1 |   | 3 |\n+---+---+---+\n"
+    assert [(e.text, e.header) for e in rst_elements(text)] == [("A cat", ""), ("1 |  | 3", "A | B | C")]
