@@ -218,7 +218,8 @@ def test_address_cards(tmp_path: Path) -> None:
     found = read_bytes(tmp_path, "a.vcf", card)
     assert found.media_type == "text/vcard"
     assert found.texts == [
-        "Family and given name: Grünwald, Jörg\nPhone (cell,work): +49 123\nOrganization: Hafen, Nord, Pier 3\nNote: Key in the harbour; ask\nAda",
+        "Family and given name: Grünwald, Jörg\nPhone (cell,work): +49 123\nOrganization: Hafen, Nord, Pier 3\n"
+        "Note: Key in the harbour; ask\nAda",
         "Name: Bo",
     ]
     assert found.lost == {LossKind.PICTURE: 1}
