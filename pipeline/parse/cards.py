@@ -54,27 +54,32 @@ def parse_cards(path: Path, name: str) -> Parsed:
 def _elements(path: Path, share: Share, losses: Losses) -> Iterator[Element]:
     with open_text(path) as file:
         share.follow(file)
-        told: list[str] = []
-        zone = False
-        for line in _unfolded(file):
-            if len(told) >= _MAX_LINES:
-                yield from parts("\n".join(told))
-                told = []
-            if (found := _FIELD.match(line)) is None:
-                told += [clean(line)] if line.strip() and not zone else []
-                continue
-            name, parameters, value = found.group(1).upper(), found.group(2), found.group(3)
-            part = value.strip().upper()
-            if part == _ZONES:
-                zone = name == "BEGIN"
-            if (name in ("BEGIN", "END")) and part in _READ:
-                yield from parts("\n".join(told))
-                told = []
-            elif name in _PICTURES:
-                losses.add(LossKind.PICTURE, detail=name.lower())
-            elif name not in _SILENT and not name.startswith("X-") and not zone:
-                told += _told(name, parameters, value)
-        yield from parts("\n".join(told))
+        yield from cards_of(file, losses)
+
+
+def cards_of(lines: Iterable[str], losses: Losses) -> Iterator[Element]:
+    """An element for each event, task or person of a calendar or of cards, whose lines end with newlines."""
+    told: list[str] = []
+    zone = False
+    for line in _unfolded(lines):
+        if len(told) >= _MAX_LINES:
+            yield from parts("\n".join(told))
+            told = []
+        if (found := _FIELD.match(line)) is None:
+            told += [clean(line)] if line.strip() and not zone else []
+            continue
+        name, parameters, value = found.group(1).upper(), found.group(2), found.group(3)
+        part = value.strip().upper()
+        if part == _ZONES:
+            zone = name == "BEGIN"
+        if name in ("BEGIN", "END") and part in _READ:
+            yield from parts("\n".join(told))
+            told = []
+        elif name in _PICTURES:
+            losses.add(LossKind.PICTURE, detail=name.lower())
+        elif name not in _SILENT and not name.startswith("X-") and not zone:
+            told += _told(name, parameters, value)
+    yield from parts("\n".join(told))
 
 
 def _unfolded(lines: Iterable[str]) -> Iterator[str]:

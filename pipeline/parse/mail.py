@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from pipeline.errors import DocumentError
+from pipeline.parse.cards import cards_of
 from pipeline.parse.decode import decode_bytes, detect_bytes
 from pipeline.parse.html import html_parsed
 from pipeline.parse.parsed import Losses, Member, Parsed, squeeze
@@ -40,11 +41,7 @@ _SILENT_TYPES = ("application/pgp-signature", "application/pkcs7-signature", "ap
 _EMLX = re.compile(rb"\s{0,20}(\d{1,12})[ \t]*\r?\n")
 _SPACED_NAME = re.compile(rb"^([A-Za-z][A-Za-z0-9-]{0,60})[ \t]+:", re.M)
 _WORD = re.compile(r"=\?([^?*\s]{1,40})(?:\*[^?]{0,20})?\?([BbQq])\?([^?]{0,2000})\?=(\s+(?==\?))?")
-_EVENT_FIELD = re.compile(
-    r"^(SUMMARY|DTSTART|DTEND|LOCATION|DESCRIPTION|ORGANIZER|ATTENDEE)((?:;[^:\r\n]{0,500})?):([^\r\n]*)", re.M
-)
 _LONG_WORD = re.compile(r"\w{5,}")
-_COMMON_NAME = re.compile(r";CN=\"?([^;\":]{1,200})")
 
 
 def parse_eml(path: Path, name: str) -> Parsed:
@@ -119,7 +116,7 @@ class _Mail:
         elif kind == "text/html" and not attached:
             yield from _text(part, kind, level, self.losses)
         elif kind == "text/calendar":
-            yield from _event(part)
+            yield from _event(part, self.losses)
         elif kind in _SILENT_TYPES:
             return
         elif filename or attached:
@@ -218,19 +215,12 @@ def _content(text: str, is_html: bool, level: int, losses: Losses) -> Iterator[E
         yield Element(e.text, e.kind, e.level + level if e.level else 0, header=e.header)
 
 
-def _event(part: Message) -> Iterator[Element]:
+def _event(part: Message, losses: Losses) -> Iterator[Element]:
     """An invitation: what, when, where and who."""
     payload = part.get_payload(decode=True)
-    if not isinstance(payload, bytes):
-        return
-    text = re.sub(r"\r?\n[ \t]", "", decode_bytes(payload, str(part.get_content_charset() or "")))
-    lines = []
-    for name, parameters, value in _EVENT_FIELD.findall(text):
-        person = _COMMON_NAME.search(parameters)
-        told = person.group(1) if person else value.replace("\\n", " ").replace("\\,", ",").replace("\\;", ";")
-        lines.append(f"{name.capitalize()}: {squeeze(told.removeprefix('mailto:'))}")
-    if lines:
-        yield Element("\n".join(dict.fromkeys(lines)))
+    if isinstance(payload, bytes):
+        text = decode_bytes(payload, str(part.get_content_charset() or ""))
+        yield from cards_of(io.StringIO(text.replace("\r\n", "\n")), losses)
 
 
 def _decode_headers(message: Message) -> None:

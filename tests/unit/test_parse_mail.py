@@ -177,7 +177,7 @@ def test_invitations(tmp_path: Path) -> None:
     )
     texts = read_bytes(tmp_path, "a.eml", raw).texts
     assert "Please come." in texts
-    assert "Summary: Tide talk, part two\nDtstart: 20260305T090000Z\nLocation: Hall 3\nAttendee: Ada" in texts
+    assert "Summary: Tide talk, part two\nStart: 2026-03-05 09:00 UTC\nLocation: Hall 3\nAttendee: Ada <ada@port.example>" in texts
 
 
 @pytest.mark.parametrize(
