@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pipeline.parse.decode import decode_bytes
+from pipeline.parse.htmlshown import UNSEEN
 from pipeline.parse.htmlwalk import Walk
 from pipeline.parse.parsed import Losses, Parsed, clean, pieces, squeeze
 from pipeline.parse.properties import of_page
@@ -30,9 +31,8 @@ _DECLARATION = re.compile(r"<\?xml[^<>]*>")
 _TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9:-]*)((?:[^<>\"']|\"[^\"<]*\"|'[^'<]*')*+)>?|<!--|<[!?][^<>]*>?")
 _SCRIPT = re.compile(r"<script\b[^<>]{0,1000}(?:\bsrc\s*=|>[^<]{0,100}\S)", re.I)
 _TITLE = re.compile(r"<title[^<>]*>([^<]*)", re.I)
-#: Elements whose content is invisible to readers.
-_UNSEEN_NAMES = "script style template head noscript svg iframe object select button noembed noframes annotation annotation-xml"
-_UNSEEN = frozenset(_UNSEEN_NAMES.split())
+#: Elements whose content is invisible to readers; an input has none, and no end.
+_UNSEEN = (UNSEEN - {"input"}) | {"annotation", "annotation-xml"}
 _INLINE_NAMES = "a abbr b bdi bdo cite code data dfn em font i kbd mark q s samp small span strong sub sup time tt u var wbr"
 _INLINE = frozenset(_INLINE_NAMES.split())
 

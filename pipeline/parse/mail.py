@@ -116,7 +116,7 @@ class _Mail:
         elif kind == "text/html" and not attached:
             yield from _text(part, kind, level, self.losses)
         elif kind == "text/calendar":
-            yield from _event(part, self.losses)
+            yield from cards_of(io.StringIO(_decoded_text(part).replace("\r\n", "\n")), self.losses)
         elif kind in _SILENT_TYPES:
             return
         elif filename or attached:
@@ -213,14 +213,6 @@ def _content(text: str, is_html: bool, level: int, losses: Losses) -> Iterator[E
     found = html_parsed(text, losses=losses).elements if is_html else paragraphs(io.StringIO(text.replace("\r\n", "\n")))
     for e in found:
         yield Element(e.text, e.kind, e.level + level if e.level else 0, header=e.header)
-
-
-def _event(part: Message, losses: Losses) -> Iterator[Element]:
-    """An invitation: what, when, where and who."""
-    payload = part.get_payload(decode=True)
-    if isinstance(payload, bytes):
-        text = decode_bytes(payload, str(part.get_content_charset() or ""))
-        yield from cards_of(io.StringIO(text.replace("\r\n", "\n")), losses)
 
 
 def _decode_headers(message: Message) -> None:

@@ -49,15 +49,13 @@ def _cues(path: Path, share: Share) -> Iterator[tuple[str, str]]:
         time, lines, silent = "", list[str](), False
         for raw in file:
             line = raw.strip()
-            if found := _TIMES.match(line):
-                # Some files have no blank lines: the text above ends with the number of this cue.
-                if time and (text := squeeze(" ".join(lines[:-1] if lines and lines[-1].isdecimal() else lines))):
-                    yield time, text
-                time, lines, silent = found.group(1).replace(",", ".").rpartition(".")[0], [], False
-            elif not line:
+            if (found := _TIMES.match(line)) or not line:
+                if found and lines and lines[-1].isdecimal():
+                    lines.pop()  # without a blank line between them, the number of this cue
                 if time and (text := squeeze(" ".join(lines))):
                     yield time, text
-                time, lines, silent = "", [], False
+                time = found.group(1).replace(",", ".").rpartition(".")[0] if found else ""
+                lines, silent = [], False
             elif not time and line.startswith(_SILENT):
                 silent = True
             elif time and not silent:

@@ -264,7 +264,7 @@ class _Reader:
         text = squeeze(raw)
         if not text:
             if one is not None and not one.children and self._is_data():
-                self._field(name, "; ".join(_described(one.attributes)))
+                self._field(name, _described(one.attributes))
             return
         if name == "label" and not self._is_data():
             self._label, self._owner = text, len(self._open)
@@ -277,7 +277,7 @@ class _Reader:
         elif one is None or one.children or self._inside or name in names.PARAGRAPHS or name in names.ITEMS or not self._is_data():
             self._emit(text, ElementKind.LIST_ITEM if self._items else ElementKind.PARAGRAPH)
         else:
-            told = "; ".join(_described(one.attributes))
+            told = _described(one.attributes)
             text = bare_text(text)[0].strip() if "<" in text and "</" in text else text
             self._field(name, f"{text} ({told})" if told else text)
 
@@ -290,7 +290,7 @@ class _Reader:
             attributes = dict(one.attributes)
             if one is self._open[0]:
                 attributes.pop("version", None)  # of the format
-            self._field(one.name, "; ".join(_described(attributes)))
+            self._field(one.name, _described(attributes))
         one.children = True
 
     def _field(self, name: str, text: str) -> None:
@@ -343,12 +343,10 @@ def _plain_formula(text: str) -> str:
     return _FORMULA_AROUND.sub(" ", text)
 
 
-def _described(attributes: Mapping[str, str]) -> Iterator[str]:
+def _described(attributes: Mapping[str, str]) -> str:
     """Attributes that may be read as text: those with a letter in them that are no address."""
-    for key, value in attributes.items():
-        text = squeeze(value)
-        if text and not key.startswith("{") and "://" not in text and any(c.isalnum() for c in text):
-            yield f"{key}={text}"
+    told = ((key, squeeze(value)) for key, value in attributes.items() if not key.startswith("{"))
+    return "; ".join(f"{key}={text}" for key, text in told if "://" not in text and any(map(str.isalnum, text)))
 
 
 def _columns(attributes: Mapping[str, str], names: Mapping[str, int]) -> int:
